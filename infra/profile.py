@@ -1,0 +1,68 @@
+"""The profile: where to run a recipe. Types only, no torch and no ray."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+
+from pipeline.documents import Document
+
+
+class ComputeConfig(Document):
+    """The Ray cluster and its workers. `ray_address: local` starts one here, on loopback."""
+
+    ray_address: str = "local"
+    workers: PositiveInt = 2
+    cpus_per_worker: PositiveInt = 1
+    gpus_per_worker: NonNegativeInt = 0
+    max_restarts: NonNegativeInt = 2
+
+
+class EngineConfig(Document):
+    """How a round trains: DeepSpeed ZeRO stage, precision of the network, checkpoints.
+
+    Masters, optimiser state, targets and the schedule are float32 or wider whatever `precision`.
+    """
+
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    checkpoint_every: PositiveInt = 200
+    keep_checkpoints: PositiveInt = 2
+    log_every: PositiveInt = 10
+
+
+class TrackingConfig(Document):
+    """The MLflow store; without `uri`, SQLite in a file beside the run directory."""
+
+    uri: str | None = None
+    experiment: str = "stepfold"
+
+
+class StorageConfig(Document):
+    """Where run directories go unless --run-dir says otherwise; workers must see the same path."""
+
+    root: str = "runs"
+
+
+class Profile(Document):
+    """The machine's half of the configuration."""
+
+    compute: ComputeConfig = ComputeConfig()
+    engine: EngineConfig = EngineConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: StorageConfig = StorageConfig()
+
+    @model_validator(mode="after")
+    def _bfloat16_has_masters(self) -> "Profile":
+        if self.engine.precision == "bfloat16" and self.engine.zero_stage == 0:
+            raise ValueError(
+                "engine: bfloat16 with zero_stage 0 loses 10x more precision than stage 1 in "
+                "DeepSpeed; use zero_stage 1"
+            )
+        return self
+
+
+def default_profile() -> Path:
+    """The laptop profile that ships with the package."""
+    return Path(str(resources.files("infra"))) / "profiles" / "laptop.yaml"

@@ -1,0 +1,1 @@
+"""The library: everything about distillation that stays true on one laptop."""

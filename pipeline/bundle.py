@@ -1,0 +1,100 @@
+"""A bundle on disk: a stock weights folder plus a manifest. Data only, and cheap to inspect.
+
+The manifest says what the network is and what it was made for. Sampling a student outside its own
+step count or w range does not degrade gracefully (a 1-step student asked for 4 steps gets worse,
+not better), so it is refused with the reason.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from pipeline.config import GuidanceWeights, Network, ScheduleConfig
+from pipeline.documents import Document
+from pipeline.errors import BundleError
+
+MANIFEST = "manifest.json"
+
+
+class Lineage(Document):
+    """Where a bundle comes from: the recipe's name, the round, and its parent's weights digest."""
+
+    run: str
+    round: int | None
+    parent: str | None
+
+
+class Manifest(Document):
+    """What a bundle holds and what it may be used for.
+
+    Attributes:
+        role: a teacher is sampled under guidance, a student is told w.
+        steps: the step counts a student may be sampled with; None for any divisor of T.
+        jump: how many steps of the round's teacher one step stands for; None outside halvings.
+        w: the law of w a student was trained under, in the paper's convention (w = 0 unguided,
+            diffusers' guidance_scale = 1 + w).
+        folder: sub-folder of the weights.
+    """
+
+    format_version: Literal[1] = 1
+    role: Literal["teacher", "student"]
+    network: Network
+    num_classes: int
+    latent_shape: tuple[int, int, int]
+    schedule: ScheduleConfig
+    prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
+    folder: str
+    steps: tuple[int, ...] | None = None
+    jump: int | None = None
+    w: GuidanceWeights | None = None
+    w_convention: Literal["guidance_scale = 1 + w"] = "guidance_scale = 1 + w"
+    lineage: Lineage
+
+    def check_use(self, steps: int, w: float) -> None:
+        """Refuse a step count or guidance weight the network was not made for.
+
+        Raises:
+            BundleError: with the reason and what is allowed.
+        """
+        total = self.schedule.num_train_timesteps
+        if steps < 1 or total % steps:
+            raise BundleError(f"{steps} steps do not divide the schedule's {total}; use a divisor")
+        if self.steps is not None and steps not in self.steps:
+            allowed = " or ".join(str(count) for count in self.steps)
+            raise BundleError(
+                f"this student was distilled for {allowed} step(s) and is worse, not better, at "
+                f"{steps}; use --steps {allowed}"
+            )
+        if w < 0:
+            raise BundleError(f"guidance weight {w} is negative; w = 0 is unguided")
+        if self.w is not None and not self.w.min <= w <= self.w.max:
+            raise BundleError(
+                f"this student was distilled for guidance weights in [{self.w.min}, {self.w.max}] "
+                f"and knows nothing of w = {w} (guidance_scale {1 + w})"
+            )
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """The manifest of a bundle directory.
+
+    Raises:
+        BundleError: the directory is not a bundle, or is not data only.
+    """
+    path = bundle / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}")
+    try:
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is not a manifest this version reads: {error}") from None
+    if not (bundle / manifest.folder).is_dir():
+        raise BundleError(f"{bundle} is damaged: its weights folder {manifest.folder} is missing")
+    foreign = [
+        file.relative_to(bundle).as_posix()
+        for file in bundle.rglob("*")
+        if file.is_file() and file.suffix not in {".safetensors", ".json"}
+    ]
+    if foreign:
+        raise BundleError(f"{bundle} holds more than data ({', '.join(foreign[:3])}); refused")
+    return manifest

@@ -1,0 +1,19 @@
+"""Classifier-free guidance, in the paper's convention: w = 0 is unguided."""
+
+from pipeline.diffusion.prediction import Prediction
+from pipeline.tensors import PerSample, per_sample
+
+
+def guide(conditional: Prediction, unconditional: Prediction, w: PerSample) -> Prediction:
+    """The guided prediction (1 + w) conditional - w unconditional.
+
+    The two weights sum to one, so guiding x, eps or velocity is the same thing. diffusers'
+    `guidance_scale` is 1 + w.
+
+    Source: Meng et al. 2022, arXiv:2210.03142, section 3.1 (x^w).
+    """
+    weight = per_sample(w, conditional.x)
+    return Prediction(
+        x=conditional.x + weight * (conditional.x - unconditional.x),
+        eps=conditional.eps + weight * (conditional.eps - unconditional.eps),
+    )

@@ -1,0 +1,38 @@
+"""The distillation loss: a weighted squared error between velocities.
+
+Weights are functions of the level, written for the velocity: SNR + 1 on x is 1 on v, and
+max(SNR, 1) on x is max(alpha^2, sigma^2) on v or on u. In this form none has a singular end.
+"""
+
+from enum import StrEnum
+
+import torch
+
+from pipeline.diffusion.schedule import NoiseLevel
+from pipeline.tensors import Latent, PerSample
+
+
+class LossWeight(StrEnum):
+    """The weight of the squared velocity error at a level.
+
+    Source: Salimans & Ho 2022, arXiv:2202.00512, section 4 ("SNR+1" and "truncated SNR").
+    """
+
+    SNR_PLUS_ONE = "snr_plus_one"
+    TRUNCATED_SNR = "truncated_snr"
+
+
+def weight(kind: LossWeight, level: NoiseLevel) -> PerSample:
+    """omega(logsnr_t) for the velocity, float64 `[b]`."""
+    match kind:
+        case LossWeight.SNR_PLUS_ONE:
+            return torch.ones_like(level.t)
+        case LossWeight.TRUNCATED_SNR:
+            return torch.maximum(level.alpha**2, level.sigma**2)
+
+
+def velocity_loss(student: Latent, target: Latent, weights: PerSample) -> PerSample:
+    """The weighted mean squared error of each sample, `[b]`, in float32 at least."""
+    wide = torch.promote_types(student.dtype, torch.float32)
+    error = (student.to(wide) - target.to(wide)).flatten(1).square().mean(1)
+    return weights.to(error) * error

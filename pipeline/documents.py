@@ -1,0 +1,154 @@
+"""Read YAML documents strictly and turn them into typed objects.
+
+YAML has two traps that lose an experiment silently: `1e-4` is text, not a number, and of two equal
+keys the last one wins. Both are refused here, and so is every key the type does not know.
+"""
+
+import difflib
+import re
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import ConfigError
+
+
+class Document(BaseModel):
+    """Base of every configuration object: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+D = TypeVar("D", bound=Document)
+
+_LOOKS_LIKE_NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*[eE][-+]?\d+")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, minus what it forgives."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"key {key!r} stands twice (again in line {line}); remove one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        """Refuse plain text that a person would take for a number."""
+        if node.style is None and _LOOKS_LIKE_NUMBER.fullmatch(node.value):
+            mantissa, exponent = re.split("[eE]", node.value)
+            sign = exponent if exponent[0] in "+-" else f"+{exponent}"
+            better = f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}"
+            raise ConfigError(
+                f"{node.value} in line {node.start_mark.line + 1} is text to YAML, not a number; "
+                f"write {better}"
+            )
+        return str(node.value)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:str", _StrictLoader.construct_yaml_str)
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """Parse a YAML mapping strictly; `source` names the document in errors."""
+    try:
+        tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (derives from SafeLoader)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: expected keys and values, got {type(tree).__name__}")
+    return tree
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read and parse a YAML file strictly."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); check the path") from None
+    return parse_yaml(text, str(path))
+
+
+def apply_override(tree: dict[str, Any], assignment: str) -> None:
+    """Set `a.b=value` in `tree`; the value is read as strict YAML.
+
+    Raises:
+        ConfigError: the assignment has no `=`, or its path runs through something not a mapping.
+    """
+    path, separator, value = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {assignment}: expected KEY.KEY=VALUE")
+    here = tree
+    for key in keys[:-1]:
+        here = here.setdefault(key, {})
+        if not isinstance(here, dict):
+            raise ConfigError(f"--set {assignment}: {key} holds a value, not keys")
+    here[keys[-1]] = parse_yaml(f"value: {value}", f"--set {assignment}")["value"]
+
+
+def build(document: type[D], tree: dict[str, Any], source: str) -> D:
+    """Validate `tree` as `document`.
+
+    Raises:
+        ConfigError: one line per problem, with the path of the key and a suggestion for misspelt
+            ones.
+    """
+    try:
+        return document.model_validate(tree)
+    except ValidationError as error:
+        problems = [_explain(document, dict(problem)) for problem in error.errors()]
+        raise ConfigError("\n".join(f"{source}: {problem}" for problem in problems)) from None
+
+
+def _explain(document: type[BaseModel], problem: dict[str, Any]) -> str:
+    # pydantic puts the chosen member of a union into the location; it is no key of the document
+    location = problem["loc"]
+    path = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(document, location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        advice = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return f"{path}: unknown key; {advice}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    got = problem.get("input")
+    shown = (
+        "" if isinstance(got, dict | list) or problem["type"] == "missing" else f" (got {got!r})"
+    )
+    return f"{path}: {message}{shown}" if path else f"{message}"
+
+
+def _known_keys(document: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    models: list[type[BaseModel]] = [document]
+    for part in location:
+        annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        models = [found for a in annotations for found in _models_in(a)] or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
+
+
+def to_yaml(document: Document) -> str:
+    """The document in full, defaults included, as YAML in declaration order."""
+    text: str = yaml.safe_dump(
+        document.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+    )
+    return _mend_floats(text)
+
+
+def _mend_floats(text: str) -> str:
+    # PyYAML writes 1e-06 where its own reader wants 1.0e-06
+    return re.sub(r"(?<=[\s\[,])(-?\d+)e([-+]\d+)\b", r"\1.0e\2", text)

@@ -1,0 +1,41 @@
+"""Every error the product raises on purpose.
+
+    StepfoldError
+    ├── ConfigError       the recipe, the profile or the command is wrong: fix it, nothing was done
+    ├── DataError         a data set or shard is missing, damaged or not what was declared
+    ├── BundleError       a teacher or student bundle is missing, damaged or used outside its range
+    ├── DivergenceError   the numbers went bad: a loss that is not finite, weights that are not
+    ├── BusyError         another run holds the run directory
+    └── InfraError        a worker, service or disk failed; trying again may help
+
+A class exists per *reaction*: the command line exits 2 for ConfigError, DataError, BundleError and
+BusyError, 1 for the rest, and flows retry InfraError only. A message says what, got, and do.
+"""
+
+
+class StepfoldError(Exception):
+    """Base of all errors raised on purpose; `str(error)` is one paragraph meant for the user."""
+
+
+class ConfigError(StepfoldError):
+    """The recipe, the profile or the command line asks for something that cannot be."""
+
+
+class DataError(StepfoldError):
+    """A data set or shard is missing, damaged or not what its index says."""
+
+
+class BundleError(StepfoldError):
+    """A bundle is missing, damaged, or asked for something it was not made for."""
+
+
+class DivergenceError(StepfoldError):
+    """Training or a student produced numbers that are not finite."""
+
+
+class BusyError(StepfoldError):
+    """Another process is at work in the same run directory."""
+
+
+class InfraError(StepfoldError):
+    """Something outside our code failed; running again may help."""

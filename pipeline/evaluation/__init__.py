@@ -1,0 +1,1 @@
+"""How good a student is, in numbers and pictures."""

@@ -1,0 +1,240 @@
+"""What exists: an artifact exists if and only if its commit record exists and verifies.
+
+Order of a commit: write into a temporary sibling, fsync every file and directory, rename into
+place, then write, fsync and rename the record. A crash at any point leaves the old state or the
+new one; whatever has no record is debris and is overwritten by the next attempt.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from pipeline.documents import Document
+from pipeline.errors import BusyError, DataError
+
+FORMAT_VERSION = 1
+
+
+class FileRecord(Document):
+    """One file of an artifact: size in bytes and sha256 in hex."""
+
+    size: int
+    sha256: str
+
+
+class Artifact(Document):
+    """A committed artifact: what Prefect, Ray and stages hand to each other.
+
+    Attributes:
+        kind: what it is (`data`, `targets`, `student`, ...).
+        fingerprint: hash of all that determined it; the key it is found by.
+        path: where it lies, relative to the run directory.
+        files: its files, by path relative to `path` (one entry "." if it is a single file).
+        parents: fingerprints of the artifacts it was made from.
+        details: small facts about it (counts, steps).
+    """
+
+    format_version: int = FORMAT_VERSION
+    kind: str
+    fingerprint: str
+    path: str
+    files: dict[str, FileRecord]
+    parents: tuple[str, ...] = ()
+    details: dict[str, Any] = {}
+
+    @property
+    def digest(self) -> str:
+        """Hash of the content: equal digests are equal bytes."""
+        return fingerprint({name: record.sha256 for name, record in self.files.items()})
+
+
+def fingerprint(content: Any) -> str:
+    """A sha256 in hex over the canonical JSON of `content`."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_file(path: Path) -> FileRecord:
+    """Size and sha256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileRecord(size=path.stat().st_size, sha256=digest)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace a small text file: temporary name, fsync, rename, fsync of the directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """fsync one file or directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """fsync every file and directory at and below `path`."""
+    for found in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        sync(found)
+
+
+class Ledger:
+    """The commit records of one run directory, in its `ledger/` folder."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+
+    def find(self, key: str) -> Artifact | None:
+        """The committed artifact with this fingerprint, its files verified; None if there is none."""
+        record = self._record(key)
+        if not record.is_file():
+            return None
+        try:
+            artifact = Artifact.model_validate_json(record.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
+        return artifact if self.damage(artifact) is None else None
+
+    def records(self) -> list[Artifact]:
+        """Every record, oldest first, without verifying files."""
+        folder = self.run_dir / "ledger"
+        found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        return [Artifact.model_validate_json(path.read_text(encoding="utf-8")) for path in found]
+
+    def damage(self, artifact: Artifact) -> str | None:
+        """What is wrong with the artifact's files: missing, of another size or content; or None."""
+        root = self.locate(artifact)
+        for name, expected in artifact.files.items():
+            path = root / name if name != "." else root
+            if not path.is_file():
+                return f"{path} is missing"
+            if path.stat().st_size != expected.size:
+                return f"{path} has {path.stat().st_size} bytes, its record says {expected.size}"
+            if hash_file(path).sha256 != expected.sha256:
+                return f"{path} does not have the sha256 of its record"
+        return None
+
+    def locate(self, artifact: Artifact) -> Path:
+        """The absolute path of an artifact."""
+        return self.run_dir / artifact.path
+
+    def require(self, key: str) -> Artifact:
+        """The artifact with this fingerprint.
+
+        Raises:
+            DataError: it was not committed, or its files changed since.
+        """
+        artifact = self.find(key)
+        if artifact is None:
+            raise DataError(
+                f"artifact {key[:16]} is not committed in {self.run_dir} or does not verify; "
+                "run the same command again to make it anew"
+            )
+        return artifact
+
+    def publish(
+        self,
+        kind: str,
+        key: str,
+        path: str,
+        write: Callable[[Path], dict[str, Any]],
+        parents: tuple[str, ...] = (),
+    ) -> Artifact:
+        """Make an artifact: call `write` on a temporary path, then commit what it left there.
+
+        Args:
+            kind: what it is.
+            key: its fingerprint.
+            path: its final place, relative to the run directory.
+            write: fills the temporary path (a directory, or a file if `path` has a suffix) and
+                returns the artifact's details.
+            parents: fingerprints of what it was made from.
+        """
+        final = self.run_dir / path
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f".{final.name}.{uuid4().hex[:8]}.tmp")
+        try:
+            if not final.suffix:
+                temporary.mkdir()
+            details = write(temporary)
+            artifact = Artifact(
+                kind=kind,
+                fingerprint=key,
+                path=path,
+                files=_hash_tree(temporary),
+                parents=parents,
+                details=details,
+            )
+            sync_tree(temporary)
+            _replace(temporary, final)
+        finally:
+            _remove(temporary)
+        sync(final.parent)
+        write_durably(self._record(key), artifact.model_dump_json(indent=1))
+        return artifact
+
+    def forget(self, artifact: Artifact) -> None:
+        """Remove an artifact: its record first, then its files."""
+        self._record(artifact.fingerprint).unlink(missing_ok=True)
+        _remove(self.locate(artifact))
+
+    def _record(self, key: str) -> Path:
+        return self.run_dir / "ledger" / f"{key[:32]}.json"
+
+
+def _hash_tree(path: Path) -> dict[str, FileRecord]:
+    if path.is_file():
+        return {".": hash_file(path)}
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): hash_file(file) for file in found}
+
+
+def _replace(temporary: Path, final: Path) -> None:
+    _remove(final)  # its record no longer verifies from here on, so it does not exist
+    temporary.rename(final)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def hold(run_dir: Path) -> Iterator[None]:
+    """Be the only process at work in a run directory.
+
+    Raises:
+        BusyError: another process is; names it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    holder = run_dir / ".lock-holder.json"
+    lock = FileLock(run_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "unknown"
+        raise BusyError(f"{run_dir} is in use by {who}; wait for it, or stop it first") from None
+    try:
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

@@ -1,0 +1,79 @@
+"""From a description (recipe or manifest) to a denoiser, and back to a bundle on disk."""
+
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.bundle import MANIFEST, Manifest, read_manifest
+from pipeline.config import ScheduleConfig
+from pipeline.diffusion.prediction import PredictionType
+from pipeline.diffusion.schedule import (
+    CosineSchedule,
+    DiscreteSchedule,
+    NoiseSchedule,
+    RectifiedFlow,
+)
+from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
+from pipeline.models.family import FAMILIES, ModelFamily
+
+
+def schedule_of(config: ScheduleConfig) -> NoiseSchedule:
+    """The noise path a configuration describes."""
+    match config.kind:
+        case "cosine":
+            return CosineSchedule(config.num_train_timesteps)
+        case "scaled_linear":
+            return DiscreteSchedule.scaled_linear(config.num_train_timesteps)
+        case "rectified_flow":
+            return RectifiedFlow(config.num_train_timesteps)
+
+
+def family_of(manifest: Manifest) -> ModelFamily:
+    """The kind of network a manifest describes."""
+    return FAMILIES.get(manifest.network.family)(
+        network=manifest.network,
+        num_classes=manifest.num_classes,
+        latent_shape=manifest.latent_shape,
+        num_timesteps=manifest.schedule.num_train_timesteps,
+    )
+
+
+def network_denoiser(manifest: Manifest, module: nn.Module) -> NetworkDenoiser:
+    """A network as it stands: asked once, told w if it is a student."""
+    return NetworkDenoiser(
+        family_of(manifest),
+        module,
+        schedule_of(manifest.schedule),
+        PredictionType(manifest.prediction_type),
+        knows_w=manifest.role == "student",
+    )
+
+
+def denoiser_of(manifest: Manifest, module: nn.Module) -> Denoiser:
+    """What a bundle computes when it is used: a teacher under guidance, a student told w."""
+    network = network_denoiser(manifest, module)
+    return GuidedDenoiser(network) if manifest.role == "teacher" else network
+
+
+def load_module(bundle: Path, manifest: Manifest) -> nn.Module:
+    """The network of a bundle, float32, frozen, in evaluation mode."""
+    folder = bundle / manifest.folder
+    module = family_of(manifest).load(folder, knows_w=manifest.role == "student")
+    return module.requires_grad_(requires_grad=False)
+
+
+def load_denoiser(bundle: Path) -> tuple[Manifest, Denoiser]:
+    """Open a bundle for use.
+
+    Raises:
+        BundleError: it is not a bundle.
+    """
+    manifest = read_manifest(bundle)
+    return manifest, denoiser_of(manifest, load_module(bundle, manifest))
+
+
+def save_bundle(bundle: Path, manifest: Manifest, module: nn.Module) -> None:
+    """Write a bundle into the directory `bundle`, which the caller commits."""
+    bundle.mkdir(parents=True, exist_ok=True)
+    family_of(manifest).save(module, bundle / manifest.folder)
+    (bundle / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")

@@ -1,0 +1,70 @@
+"""All that differs between kinds of network, behind one interface."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from pipeline.config import Network
+from pipeline.registry import Registry
+from pipeline.tensors import Condition, Latent, PerSample
+
+
+@dataclass(frozen=True)
+class ModelFamily(ABC):
+    """A kind of network: how to build, load, save and call it, and where w enters.
+
+    Attributes:
+        network: its configuration, as the recipe gives it.
+        num_classes: number of real classes, without the null condition.
+        latent_shape: (channels, height, width) of what is denoised.
+        num_timesteps: T of the schedule.
+    """
+
+    network: Network
+    num_classes: int
+    latent_shape: tuple[int, int, int]
+    num_timesteps: int
+
+    @property
+    @abstractmethod
+    def folder(self) -> str:
+        """Sub-folder of a bundle for the weights; stock diffusers loads it where it has the class."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """A fresh network that does not know w."""
+
+    @abstractmethod
+    def student_of(self, teacher: nn.Module, w_range: tuple[float, float]) -> nn.Module:
+        """A copy of `teacher` that is told w and starts as the conditional teacher, whatever w."""
+
+    @abstractmethod
+    def forward(
+        self,
+        module: nn.Module,
+        z_t: Latent,
+        timestep: Tensor,
+        condition: Condition,
+        w: PerSample | None,
+    ) -> Latent:
+        """The raw output of the network, which an engine may have wrapped.
+
+        `w` is None for a network that does not know it.
+        """
+
+    @abstractmethod
+    def null_condition(self, condition: Condition) -> Condition:
+        """The condition that stands for "no condition", shaped like `condition`."""
+
+    @abstractmethod
+    def save(self, module: nn.Module, folder: Path) -> None:
+        """Write configuration (JSON) and weights (safetensors) into `folder`."""
+
+    @abstractmethod
+    def load(self, folder: Path, *, knows_w: bool) -> nn.Module:
+        """Read what `save` wrote, in float32, ready for evaluation."""
+
+
+FAMILIES: Registry[ModelFamily] = Registry("pipeline.models", ModelFamily)  # type: ignore[type-abstract]

@@ -1,0 +1,188 @@
+"""Gaussian classes: a teacher in closed form, and a student of tables that can equal it exactly.
+
+For data N(m, s^2 I) the best denoiser is E[x | z] = m + alpha s^2 (z - alpha m) / (alpha^2 s^2 +
+sigma^2), affine in z. It makes every claim about distillation checkable against a known answer.
+"""
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.config import GaussianConfig
+from pipeline.diffusion.schedule import CosineSchedule
+from pipeline.models.family import ModelFamily
+from pipeline.tensors import Condition, Latent, PerSample
+
+
+class GaussianTeacher(nn.Module):
+    """The exact v of the classes N(means[c], std^2 I) and of their mixture, on the cosine path.
+
+    Label `len(means)` is the null condition.
+    """
+
+    def __init__(self, config: GaussianConfig, num_timesteps: int) -> None:
+        super().__init__()
+        means = torch.tensor(config.means, dtype=torch.float64)
+        self.register_buffer("means", means)
+        self.schedule = CosineSchedule(num_timesteps)
+        self.variance = config.std**2
+        self.mixture = config.null == "mixture"
+
+    def forward(self, z_t: Latent, timestep: Tensor, label: Tensor) -> Latent:
+        """v = (alpha z - x) / sigma, with x = E[x | z_t, label], computed in float64."""
+        z = z_t.double().flatten(1)
+        level = self.schedule.at((timestep.double() + 1) / self.schedule.num_train_timesteps)
+        alpha, sigma = level.alpha[:, None], level.sigma[:, None]
+        is_null = (label == len(self.means))[:, None]
+        conditional = self._velocity(
+            z, self.means[label.clamp(max=len(self.means) - 1)], self.variance, alpha, sigma
+        )
+        return torch.where(is_null, self._null_velocity(z, alpha, sigma), conditional).reshape(
+            z_t.shape
+        )
+
+    def _null_velocity(self, z: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        centre = self.means.mean(0)
+        if not self.mixture:
+            spread = (self.means - centre).square().mean()  # mean over classes and coordinates
+            return self._velocity(z, centre, self.variance + float(spread), alpha, sigma)
+        # E[x | z] of the mixture: the classes' own, weighted by how well each explains z
+        distance = (z[:, None] - alpha[:, None] * self.means).square().sum(-1)
+        weight = torch.softmax(-distance / (2 * (alpha**2 * self.variance + sigma**2)), dim=1)
+        each = self._velocity(z[:, None], self.means, self.variance, alpha[:, None], sigma[:, None])
+        return (weight[..., None] * each).sum(1)
+
+    @staticmethod
+    def _velocity(z: Tensor, mean: Tensor, variance: float, alpha: Tensor, sigma: Tensor) -> Tensor:
+        # eps = (z - alpha x) / sigma with sigma cancelled, so that sigma = 0 is no special case
+        gain = (z - alpha * mean) / (alpha**2 * variance + sigma**2)
+        x = mean + alpha * variance * gain
+        return alpha * sigma * gain - sigma * x
+
+
+class GaussianStudent(nn.Module):
+    """v as a table: slope and offset for each timestep, class and node of w, trainable.
+
+    Between the nodes it interpolates in w by the polynomial through all of them (Chebyshev nodes,
+    barycentric form), so it is exact where the truth is a polynomial of lower degree than the
+    number of nodes; at the nodes it can be exact whatever the truth.
+    """
+
+    def __init__(
+        self,
+        num_timesteps: int,
+        num_classes: int,
+        size: int,
+        w_range: tuple[float, float],
+        w_nodes: int,
+    ) -> None:
+        super().__init__()
+        low, high = w_range
+        angle = torch.pi * torch.arange(w_nodes, dtype=torch.float64) / max(1, w_nodes - 1)
+        self.register_buffer("nodes", (low + high) / 2 - (high - low) / 2 * torch.cos(angle))
+        signs = torch.ones(w_nodes, dtype=torch.float64)
+        signs[1::2] = -1
+        if w_nodes > 1:
+            signs[0] /= 2
+            signs[-1] /= 2
+        self.register_buffer("barycentric", signs)
+        rows = num_timesteps * num_classes
+        self.slope = nn.Embedding(rows, w_nodes)
+        self.offset = nn.Embedding(rows, w_nodes * size)
+        self.num_classes = num_classes
+        self.size = size
+
+    def row(self, timestep: Tensor, label: Tensor) -> Tensor:
+        """The table row of a timestep and a class."""
+        return timestep.round().long() * self.num_classes + label
+
+    def basis(self, w: PerSample) -> Tensor:
+        """The Lagrange basis of the nodes at w, `[b, nodes]`; each row sums to one."""
+        difference = w.double()[:, None] - self.nodes
+        at_node = difference == 0
+        weights = self.barycentric / torch.where(at_node, torch.ones_like(difference), difference)
+        basis = weights / weights.sum(1, keepdim=True)
+        return torch.where(at_node.any(1, keepdim=True), at_node.double(), basis)
+
+    def forward(self, z_t: Latent, timestep: Tensor, label: Tensor, w: PerSample) -> Latent:
+        """v = slope z + offset, both interpolated at w."""
+        row = self.row(timestep, label)
+        slope, offset = self.slope(row), self.offset(row)
+        basis = self.basis(w).to(slope.dtype)
+        a = (slope * basis).sum(1, keepdim=True)
+        b = torch.einsum("bk,bkd->bd", basis, offset.reshape(len(row), -1, self.size))
+        return (a * z_t.flatten(1) + b).reshape(z_t.shape)
+
+
+class GaussianFamily(ModelFamily):
+    """The closed form as a kind of network: everything runs on it, and the answer is known."""
+
+    name: ClassVar[str] = "gaussian"
+    network: GaussianConfig
+
+    @property
+    def folder(self) -> str:
+        """Tables in safetensors; the teacher's file holds its means."""
+        return "gaussian"
+
+    def build(self) -> nn.Module:
+        """The exact teacher."""
+        return GaussianTeacher(self.network, self.num_timesteps)
+
+    def student_of(self, teacher: nn.Module, w_range: tuple[float, float]) -> nn.Module:
+        """Tables filled with the conditional teacher, read off at z = 0 and z = 1."""
+        student = self._tables(w_range)
+        steps = torch.arange(self.num_timesteps).repeat_interleave(self.num_classes)
+        label = torch.arange(self.num_classes).repeat(self.num_timesteps)
+        zero = torch.zeros(len(steps), *self.latent_shape, dtype=torch.float64)
+        with torch.no_grad():
+            offset = teacher(zero, steps, label).flatten(1)
+            slope = (teacher(zero + 1, steps, label).flatten(1) - offset)[:, :1]
+            student.slope.weight.copy_(slope.expand_as(student.slope.weight))
+            student.offset.weight.copy_(offset.repeat(1, self.network.w_nodes))
+        return student
+
+    def forward(
+        self,
+        module: nn.Module,
+        z_t: Latent,
+        timestep: Tensor,
+        condition: Condition,
+        w: PerSample | None,
+    ) -> Latent:
+        """v at (z_t, timestep)."""
+        told = () if w is None else (w,)
+        output: Tensor = module(z_t, timestep, condition["label"], *told)
+        return output
+
+    def null_condition(self, condition: Condition) -> Condition:
+        """The label one past the last class."""
+        return {"label": torch.full_like(condition["label"], self.num_classes)}
+
+    def save(self, module: nn.Module, folder: Path) -> None:
+        """All tensors in one safetensors file; the w nodes say the range."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {key: value.contiguous() for key, value in module.state_dict().items()}
+        save_file(state, folder / "tables.safetensors")
+        (folder / "config.json").write_text(json.dumps(self.network.model_dump(), indent=1))
+
+    def load(self, folder: Path, *, knows_w: bool) -> nn.Module:
+        """Tables of a student, or the closed form of the teacher."""
+        state = load_file(folder / "tables.safetensors")
+        module: nn.Module = (
+            self._tables((float(state["nodes"].min()), float(state["nodes"].max())))
+            if knows_w
+            else self.build()
+        )
+        module.load_state_dict(state)
+        return module.eval()
+
+    def _tables(self, w_range: tuple[float, float]) -> GaussianStudent:
+        size = self.latent_shape[0] * self.latent_shape[1] * self.latent_shape[2]
+        return GaussianStudent(
+            self.num_timesteps, self.num_classes, size, w_range, self.network.w_nodes
+        )

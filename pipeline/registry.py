@@ -1,0 +1,56 @@
+"""Find implementations by scanning a package: a new file is a new entry, no list to edit."""
+
+import importlib
+import pkgutil
+from typing import Generic, TypeVar
+
+from pipeline.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """All subclasses of `base` in the modules of `package` that declare a name for themselves.
+
+    A class declares it in its own body: `name: ClassVar[str] = "unet"`. Modules are imported when the registry is first asked, not when it is made.
+    """
+
+    def __init__(self, package: str, base: type[T]) -> None:
+        self._package = package
+        self._base = base
+        self._found: dict[str, type[T]] = {}
+
+    def names(self) -> list[str]:
+        """The registered names, sorted."""
+        return sorted(self._scan())
+
+    def get(self, name: str) -> type[T]:
+        """The class called `name`.
+
+        Raises:
+            ConfigError: no module of the package defines it.
+        """
+        found = self._scan()
+        if name not in found:
+            raise ConfigError(
+                f"{self._base.__name__} {name!r} does not exist; use one of {', '.join(sorted(found))}"
+            )
+        return found[name]
+
+    def _scan(self) -> dict[str, type[T]]:
+        if not self._found:
+            package = importlib.import_module(self._package)
+            for module_info in pkgutil.iter_modules(package.__path__):
+                module = importlib.import_module(f"{self._package}.{module_info.name}")
+                for value in vars(module).values():
+                    if self._is_entry(value, module.__name__):
+                        self._found[vars(value)["name"]] = value
+        return self._found
+
+    def _is_entry(self, value: object, module: str) -> bool:
+        return (
+            isinstance(value, type)
+            and issubclass(value, self._base)
+            and value.__module__ == module
+            and isinstance(vars(value).get("name"), str)
+        )
