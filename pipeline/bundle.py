@@ -5,14 +5,16 @@ step count or w range does not degrade gracefully (a 1-step student asked for 4 
 not better), so it is refused with the reason.
 """
 
+import json
+import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from pipeline.config import GuidanceWeights, Network, ScheduleConfig
-from pipeline.documents import Document
-from pipeline.errors import BundleError
+from pipeline.documents import Document, build
+from pipeline.errors import BundleError, ConfigError
 
 MANIFEST = "manifest.json"
 
@@ -44,7 +46,7 @@ class Manifest(Document):
     latent_shape: tuple[int, int, int]
     schedule: ScheduleConfig
     prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
-    folder: str
+    folder: str = Field(pattern=r"^\w[\w-]*$")
     steps: tuple[int, ...] | None = None
     jump: int | None = None
     w: GuidanceWeights | None = None
@@ -66,12 +68,14 @@ class Manifest(Document):
                 f"this student was distilled for {allowed} step(s) and is worse, not better, at "
                 f"{steps}; use --steps {allowed}"
             )
-        if w < 0:
-            raise BundleError(f"guidance weight {w} is negative; w = 0 is unguided")
+        if not math.isfinite(w) or w < 0:
+            raise BundleError(
+                f"guidance weight {w} is not a number from 0 upwards; w = 0 is unguided"
+            )
         if self.w is not None and not self.w.min <= w <= self.w.max:
             raise BundleError(
                 f"this student was distilled for guidance weights in [{self.w.min}, {self.w.max}] "
-                f"and knows nothing of w = {w} (guidance_scale {1 + w})"
+                f"and knows nothing of w = {w} (diffusers' guidance_scale is 1 more); ask within"
             )
 
 
@@ -85,9 +89,9 @@ def read_manifest(bundle: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}")
     try:
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is not a manifest this version reads: {error}") from None
+        manifest = build(Manifest, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (ConfigError, ValueError) as error:
+        raise BundleError(f"not a manifest this version reads: {error}") from None
     if not (bundle / manifest.folder).is_dir():
         raise BundleError(f"{bundle} is damaged: its weights folder {manifest.folder} is missing")
     foreign = [

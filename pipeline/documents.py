@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,14 +17,16 @@ from pipeline.errors import ConfigError
 
 
 class Document(BaseModel):
-    """Base of every configuration object: frozen, and unknown keys are errors."""
+    """Base of every configuration object: frozen, finite, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 D = TypeVar("D", bound=Document)
 
-_LOOKS_LIKE_NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*[eE][-+]?\d+")
+_LOOKS_LIKE_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -33,9 +35,11 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise ConfigError(f"key {key!r} in line {line} is not text; quote it")
             if key in seen:
-                line = key_node.start_mark.line + 1
                 raise ConfigError(f"key {key!r} stands twice (again in line {line}); remove one")
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -111,28 +115,51 @@ def build(document: type[D], tree: dict[str, Any], source: str) -> D:
 
 
 def _explain(document: type[BaseModel], problem: dict[str, Any]) -> str:
-    # pydantic puts the chosen member of a union into the location; it is no key of the document
-    location = problem["loc"]
-    path = ".".join(str(part) for part in location)
+    path, models = _walk(document, problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(document, location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        known = sorted({name for model in models for name in model.model_fields})
+        close = difflib.get_close_matches(path[-1], known, n=1)
         advice = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{path}: unknown key; {advice}"
+        return f"{'.'.join(path)}: unknown key; {advice}"
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "union_tag_not_found":
+        message = (
+            f"key {problem['ctx']['discriminator']} is missing, which says what the rest means"
+        )
     got = problem.get("input")
-    shown = (
-        "" if isinstance(got, dict | list) or problem["type"] == "missing" else f" (got {got!r})"
-    )
-    return f"{path}: {message}{shown}" if path else f"{message}"
+    silent = isinstance(got, dict | list | BaseModel) or problem["type"] == "missing"
+    shown = "" if silent else f" (got {got!r})"
+    return f"{'.'.join(path)}: {message}{shown}" if path else f"{message}"
 
 
-def _known_keys(document: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+def _walk(
+    document: type[BaseModel], location: Sequence[int | str]
+) -> tuple[list[str], list[type[BaseModel]]]:
+    """The path of keys in a pydantic error location, and the models the last key belongs to.
+
+    pydantic puts the chosen member of a union into the location; it is no key of the document.
+    """
+    path: list[str] = []
     models: list[type[BaseModel]] = [document]
-    for part in location:
+    owners = models
+    for place, part in enumerate(location):
         annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        models = [found for a in annotations for found in _models_in(a)] or models
-    return sorted({name for model in models for name in model.model_fields})
+        if annotations:
+            owners, models = models, [found for a in annotations for found in _models_in(a)]
+        elif chosen := [model for model in models if _is_tagged(model, part)]:
+            models = chosen
+            continue
+        elif isinstance(part, str):
+            if place < len(location) - 1 or not models:
+                continue  # the name of a plain type
+            owners = models  # an unknown key
+        path.append(str(part))
+    return path, owners
+
+
+def _is_tagged(model: type[BaseModel], tag: int | str) -> bool:
+    annotations = [field.annotation for field in model.model_fields.values()]
+    return any(get_origin(a) is Literal and get_args(a) == (tag,) for a in annotations)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -141,14 +168,24 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [found for part in get_args(annotation) for found in _models_in(part)]
 
 
+class _StrictDumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, quoting the text that the strict loader would refuse unquoted."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = "'" if _LOOKS_LIKE_NUMBER.fullmatch(text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_StrictDumper.add_representer(str, _StrictDumper.represent_text)
+
+
 def to_yaml(document: Document) -> str:
     """The document in full, defaults included, as YAML in declaration order."""
-    text: str = yaml.safe_dump(
-        document.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+    text: str = yaml.dump(
+        document.model_dump(mode="json"),
+        Dumper=_StrictDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
     )
-    return _mend_floats(text)
-
-
-def _mend_floats(text: str) -> str:
-    # PyYAML writes 1e-06 where its own reader wants 1.0e-06
-    return re.sub(r"(?<=[\s\[,])(-?\d+)e([-+]\d+)\b", r"\1.0e\2", text)
+    return text

@@ -1,10 +1,11 @@
 """What exists: an artifact exists if and only if its commit record exists and verifies.
 
 Order of a commit: write into a temporary sibling, fsync every file and directory, rename into
-place, then write, fsync and rename the record. A crash at any point leaves the old state or the
-new one; whatever has no record is debris and is overwritten by the next attempt.
+place, then write, fsync and rename the record. A crash at any point leaves an artifact that
+verifies or none; whatever has no record is debris and is cleared away by the next attempt.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -101,7 +102,7 @@ class Ledger:
         self.run_dir = run_dir
 
     def find(self, key: str) -> Artifact | None:
-        """The committed artifact with this fingerprint, its files verified; None if there is none."""
+        """The committed artifact with this fingerprint, files verified; None if there is none."""
         record = self._record(key)
         if not record.is_file():
             return None
@@ -168,6 +169,8 @@ class Ledger:
         """
         final = self.run_dir / path
         final.parent.mkdir(parents=True, exist_ok=True)
+        for debris in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
+            _remove(debris)  # of an attempt that was killed
         temporary = final.with_name(f".{final.name}.{uuid4().hex[:8]}.tmp")
         try:
             if not final.suffix:
@@ -230,11 +233,20 @@ def hold(run_dir: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "unknown"
-        raise BusyError(f"{run_dir} is in use by {who}; wait for it, or stop it first") from None
+        raise BusyError(
+            f"{run_dir} is in use by {_who(holder)}; wait for it, or stop it first"
+        ) from None
     try:
         holder.write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _who(holder: Path) -> str:
+    try:
+        who = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {who['pid']} on {who['host']}"
+    except (OSError, ValueError, KeyError):  # it is just starting or just ending
+        return "another process"

@@ -43,12 +43,13 @@ class RowRandom:
         )
         raw = generator.random_raw(self.count * counters * _WORDS_PER_COUNTER)
         unit = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-        rows = unit.reshape(self.count, -1)[:, :words]
+        rows = unit.reshape(self.count, counters * _WORDS_PER_COUNTER)[:, :words]
         return torch.from_numpy(np.ascontiguousarray(rows)).reshape(self.count, *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers, float32, `[count, *shape]`, by inverting the distribution."""
-        return torch.special.ndtri(self.uniform(name, *shape)).float()
+        normal: Tensor = torch.special.ndtri(self.uniform(name, *shape))
+        return normal.float()
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """Integers in [0, high), int64, `[count, *shape]`."""

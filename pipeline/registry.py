@@ -12,7 +12,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """All subclasses of `base` in the modules of `package` that declare a name for themselves.
 
-    A class declares it in its own body: `name: ClassVar[str] = "unet"`. Modules are imported when the registry is first asked, not when it is made.
+    A class declares it in its own body: `name: ClassVar[str] = "unet"`. Modules are imported when
+    the registry is first asked, not when it is made.
     """
 
     def __init__(self, package: str, base: type[T]) -> None:
@@ -33,7 +34,8 @@ class Registry(Generic[T]):
         found = self._scan()
         if name not in found:
             raise ConfigError(
-                f"{self._base.__name__} {name!r} does not exist; use one of {', '.join(sorted(found))}"
+                f"{self._base.__name__} {name!r} does not exist; use one of "
+                f"{', '.join(sorted(found))}"
             )
         return found[name]
 
@@ -44,8 +46,16 @@ class Registry(Generic[T]):
                 module = importlib.import_module(f"{self._package}.{module_info.name}")
                 for value in vars(module).values():
                     if self._is_entry(value, module.__name__):
-                        self._found[vars(value)["name"]] = value
+                        self._add(value)
         return self._found
+
+    def _add(self, entry: type[T]) -> None:
+        name = vars(entry)["name"]
+        if name in self._found:
+            raise TypeError(
+                f"{entry.__module__} and {self._found[name].__module__} both are {name!r}"
+            )
+        self._found[name] = entry
 
     def _is_entry(self, value: object, module: str) -> bool:
         return (

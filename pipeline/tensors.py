@@ -16,7 +16,7 @@ Condition: TypeAlias = dict[str, Tensor]
 """What a network is conditioned on, one entry per sample in every tensor; keys are the family's."""
 
 
-def per_sample(coefficient: PerSample, like: Latent) -> Latent:
+def per_sample(coefficient: PerSample, like: Latent) -> Tensor:
     """Shape a per-sample coefficient `[b]` so that it multiplies `like` `[b, *latent]`.
 
     The coefficient keeps its precision up to this point (levels are float64) and is cast to the

@@ -15,6 +15,9 @@ from pipeline.tensors import Latent, PerSample
 class LossWeight(StrEnum):
     """The weight of the squared velocity error at a level.
 
+    `snr_plus_one` is 1 on the velocity. On a variance-preserving path that is SNR + 1 on x; on a
+    straight path it is the natural weight of u = eps - x, though not SNR + 1 on x there.
+
     Source: Salimans & Ho 2022, arXiv:2202.00512, section 4 ("SNR+1" and "truncated SNR").
     """
 

@@ -25,7 +25,7 @@ class PredictionType(StrEnum):
 
 @dataclass(frozen=True)
 class Prediction:
-    """A denoiser's belief about z_t: clean sample `x` and noise `eps`, z_t = alpha x + sigma eps."""
+    """A denoiser's belief about z_t = alpha x + sigma eps: clean sample `x` and noise `eps`."""
 
     x: Latent
     eps: Latent

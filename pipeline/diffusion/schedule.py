@@ -70,7 +70,7 @@ class NoiseSchedule(ABC):
         return (level.t * self.num_train_timesteps - 1).float()
 
     def grid(self, num_steps: int) -> Tensor:
-        """Times 1, 1 - 1/N, ..., 1/N, 0 of an N-step sampler, float64 `[N + 1]`, each exactly i/N."""
+        """Times 1, 1 - 1/N, ..., 0 of an N-step sampler, float64 `[N + 1]`, each exactly i/N."""
         return torch.arange(num_steps, -1, -1, dtype=torch.float64) / num_steps
 
 
@@ -84,7 +84,7 @@ class CosineSchedule(NoiseSchedule):
     velocity = PredictionType.V
 
     def at(self, t: PerSample) -> NoiseLevel:
-        """The level at times `t`; alpha(1) is exactly 0, which cos(pi/2) in floating point is not."""
+        """The level at times `t`; alpha(1) is exactly 0, which cos(pi/2) in float64 is not."""
         t = t.double()
         angle = t * (torch.pi / 2)
         alpha = torch.where(t == 1, torch.zeros_like(t), angle.cos())
@@ -118,7 +118,7 @@ class DiscreteSchedule(NoiseSchedule):
         """The level at times `t`.
 
         Raises:
-            ValueError: a time lies between two entries of the table.
+            ValueError: a time lies between two entries of the table, or outside [0, 1].
         """
         position = t.double() * self.num_train_timesteps
         index = position.round()
@@ -127,6 +127,8 @@ class DiscreteSchedule(NoiseSchedule):
                 f"a discrete schedule of {self.num_train_timesteps} entries is asked for a time "
                 "between two of them; choose step counts that divide it"
             )
+        if bool(((index < 0) | (index > self.num_train_timesteps)).any()):
+            raise ValueError("a time lies outside [0, 1]")
         alpha_squared = self._table.to(t.device)[index.long()]
         return NoiseLevel(
             t=t.double(), alpha=alpha_squared.sqrt(), sigma=(1 - alpha_squared).sqrt()

@@ -7,6 +7,7 @@ progressive distillation needs; nothing is inverted and no small difference is t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pipeline.diffusion.prediction import Prediction, PredictionType
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse
@@ -62,7 +63,7 @@ def jump(start: NoiseLevel, end: NoiseLevel, velocity: PredictionType) -> Jump:
 def fold(
     z_t: Latent, levels: Sequence[NoiseLevel], velocity: Velocity, kind: PredictionType
 ) -> Latent:
-    """The velocity that carries z_t from the first to the last level in ONE step, as the teacher does in many.
+    """The velocity that carries z_t from the first to the last level in one step.
 
     Walks the teacher's steps and folds as it goes: if one jump (a1, b1) with velocity v1 is
     followed by (a2, b2) with v2, the whole is
@@ -82,7 +83,7 @@ def fold(
     """
     start = levels[0]
     folded = velocity(z_t, start)
-    for middle, end in zip(levels[1:-1], levels[2:], strict=True):
+    for middle, end in pairwise(levels[1:]):
         first, second = jump(start, middle, kind), jump(middle, end, kind)
         whole = jump(start, end, kind)
         following = velocity(first(z_t, folded), middle)
@@ -106,7 +107,7 @@ def sample(z_1: Latent, schedule: NoiseSchedule, num_steps: int, denoise: Denois
     """
     z_t = z_1
     times = schedule.grid(num_steps).to(z_1.device)
-    for now, following in zip(times[:-1], times[1:], strict=True):
+    for now, following in pairwise(times):
         prediction = denoise(z_t, schedule.at(now.expand(len(z_t))))
         z_t = ddim_step(prediction, schedule.at(following.expand(len(z_t))))
     return z_t

@@ -1,4 +1,4 @@
-"""Train a teacher from data: the denoising loss, with conditions dropped so that it can be guided."""
+"""Train a teacher from data, with conditions dropped so that it can be guided."""
 
 from dataclasses import dataclass
 from typing import ClassVar

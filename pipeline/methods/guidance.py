@@ -1,4 +1,4 @@
-"""Stage 1: a student that answers for a guided teacher, at every guidance weight, in one evaluation."""
+"""Stage 1: a student that answers for a guided teacher, at every w, in one evaluation."""
 
 from dataclasses import dataclass
 from typing import ClassVar

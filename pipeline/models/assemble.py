@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from pipeline.bundle import MANIFEST, Manifest, read_manifest
-from pipeline.config import ScheduleConfig
+from pipeline.bundle import MANIFEST, Lineage, Manifest, read_manifest
+from pipeline.config import ScheduleConfig, TeacherConfig
 from pipeline.diffusion.prediction import PredictionType
 from pipeline.diffusion.schedule import (
     CosineSchedule,
@@ -26,6 +27,22 @@ def schedule_of(config: ScheduleConfig) -> NoiseSchedule:
             return DiscreteSchedule.scaled_linear(config.num_train_timesteps)
         case "rectified_flow":
             return RectifiedFlow(config.num_train_timesteps)
+
+
+def fresh_manifest(
+    teacher: TeacherConfig, num_classes: int, latent_shape: tuple[int, int, int], lineage: Lineage
+) -> Manifest:
+    """The manifest of a guided teacher made from a recipe."""
+    return Manifest(
+        role="teacher",
+        network=teacher.network,
+        num_classes=num_classes,
+        latent_shape=latent_shape,
+        schedule=teacher.schedule,
+        prediction_type=teacher.prediction,
+        folder=FAMILIES.get(teacher.network.family).folder,
+        lineage=lineage,
+    )
 
 
 def family_of(manifest: Manifest) -> ModelFamily:
@@ -62,14 +79,14 @@ def load_module(bundle: Path, manifest: Manifest) -> nn.Module:
     return module.requires_grad_(requires_grad=False)
 
 
-def load_denoiser(bundle: Path) -> tuple[Manifest, Denoiser]:
-    """Open a bundle for use.
+def load_denoiser(bundle: Path, device: torch.device | None = None) -> tuple[Manifest, Denoiser]:
+    """Open a bundle for use on a device, the CPU unless told otherwise.
 
     Raises:
         BundleError: it is not a bundle.
     """
     manifest = read_manifest(bundle)
-    return manifest, denoiser_of(manifest, load_module(bundle, manifest))
+    return manifest, denoiser_of(manifest, load_module(bundle, manifest).to(device or "cpu"))
 
 
 def save_bundle(bundle: Path, manifest: Manifest, module: nn.Module) -> None:

@@ -45,7 +45,7 @@ class Denoiser(ABC):
 
 
 class NetworkDenoiser(Denoiser):
-    """A network asked once. If it was built to be told w, it is; otherwise w must be 0.
+    """A network asked once. If it was built to be told w, it is; otherwise w has to be 0.
 
     Attributes:
         family: how this kind of network is called.
@@ -71,7 +71,13 @@ class NetworkDenoiser(Denoiser):
     def __call__(
         self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
     ) -> Prediction:
-        """One evaluation."""
+        """One evaluation.
+
+        Raises:
+            ValueError: some w is not 0 and the network was not built to be told it.
+        """
+        if not self.knows_w and bool(w.any()):
+            raise ValueError("this network knows nothing of w; guide it (GuidedDenoiser), or w = 0")
         output = self.family.forward(
             self.module, z_t, self.schedule.timestep(level), condition, w if self.knows_w else None
         )
@@ -103,7 +109,7 @@ class GuidedDenoiser(Denoiser):
         twice = replace(
             level, t=_twice(level.t), alpha=_twice(level.alpha), sigma=_twice(level.sigma)
         )
-        pair = self.network(_twice(z_t), twice, both, _twice(w))
+        pair = self.network(_twice(z_t), twice, both, _twice(torch.zeros_like(w)))
         count = len(z_t)
         return guide(
             Prediction(x=pair.x[:count], eps=pair.eps[:count]),

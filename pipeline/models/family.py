@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -16,21 +17,20 @@ class ModelFamily(ABC):
     """A kind of network: how to build, load, save and call it, and where w enters.
 
     Attributes:
+        folder: sub-folder of a bundle for the weights; stock diffusers loads it where it has the
+            class.
         network: its configuration, as the recipe gives it.
         num_classes: number of real classes, without the null condition.
         latent_shape: (channels, height, width) of what is denoised.
         num_timesteps: T of the schedule.
     """
 
+    folder: ClassVar[str]
+
     network: Network
     num_classes: int
     latent_shape: tuple[int, int, int]
     num_timesteps: int
-
-    @property
-    @abstractmethod
-    def folder(self) -> str:
-        """Sub-folder of a bundle for the weights; stock diffusers loads it where it has the class."""
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -24,6 +24,8 @@ class GaussianTeacher(nn.Module):
     Label `len(means)` is the null condition.
     """
 
+    means: Tensor
+
     def __init__(self, config: GaussianConfig, num_timesteps: int) -> None:
         super().__init__()
         means = torch.tensor(config.means, dtype=torch.float64)
@@ -37,7 +39,7 @@ class GaussianTeacher(nn.Module):
         z = z_t.double().flatten(1)
         level = self.schedule.at((timestep.double() + 1) / self.schedule.num_train_timesteps)
         alpha, sigma = level.alpha[:, None], level.sigma[:, None]
-        is_null = (label == len(self.means))[:, None]
+        is_null = label.eq(len(self.means))[:, None]
         conditional = self._velocity(
             z, self.means[label.clamp(max=len(self.means) - 1)], self.variance, alpha, sigma
         )
@@ -71,6 +73,9 @@ class GaussianStudent(nn.Module):
     barycentric form), so it is exact where the truth is a polynomial of lower degree than the
     number of nodes; at the nodes it can be exact whatever the truth.
     """
+
+    nodes: Tensor
+    barycentric: Tensor
 
     def __init__(
         self,
@@ -106,7 +111,9 @@ class GaussianStudent(nn.Module):
         at_node = difference == 0
         weights = self.barycentric / torch.where(at_node, torch.ones_like(difference), difference)
         basis = weights / weights.sum(1, keepdim=True)
-        return torch.where(at_node.any(1, keepdim=True), at_node.double(), basis)
+        # nodes coincide where the range is a single w: they share it
+        shared = at_node / at_node.sum(1, keepdim=True).clamp(min=1)
+        return torch.where(at_node.any(1, keepdim=True), shared.double(), basis)
 
     def forward(self, z_t: Latent, timestep: Tensor, label: Tensor, w: PerSample) -> Latent:
         """v = slope z + offset, both interpolated at w."""
@@ -115,19 +122,16 @@ class GaussianStudent(nn.Module):
         basis = self.basis(w).to(slope.dtype)
         a = (slope * basis).sum(1, keepdim=True)
         b = torch.einsum("bk,bkd->bd", basis, offset.reshape(len(row), -1, self.size))
-        return (a * z_t.flatten(1) + b).reshape(z_t.shape)
+        velocity: Tensor = a * z_t.flatten(1) + b
+        return velocity.reshape(z_t.shape)
 
 
 class GaussianFamily(ModelFamily):
     """The closed form as a kind of network: everything runs on it, and the answer is known."""
 
     name: ClassVar[str] = "gaussian"
+    folder: ClassVar[str] = "gaussian"
     network: GaussianConfig
-
-    @property
-    def folder(self) -> str:
-        """Tables in safetensors; the teacher's file holds its means."""
-        return "gaussian"
 
     def build(self) -> nn.Module:
         """The exact teacher."""

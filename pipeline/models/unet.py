@@ -1,30 +1,39 @@
-"""diffusers' UNet2DConditionModel, conditioned on a class and told w where stock pipelines tell it."""
+"""diffusers' UNet2DConditionModel, given a class, and w where stock pipelines give it."""
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from pipeline.config import UNetConfig
 from pipeline.models.family import ModelFamily
 from pipeline.tensors import Condition, Latent, PerSample
 
-_W_SCALE = 1000.0  # diffusers' pipelines embed 1000 w; see `get_guidance_scale_embedding` there
+
+def embed_w(w: PerSample, size: int) -> Tensor:
+    """The sinusoids of 1000 w that a student is told, float32 `[b, size]`.
+
+    Computed digit for digit as diffusers' pipelines do it, so that a student says there what it
+    says here: at frequencies this high, another order of rounding is seen in the samples.
+
+    Source: diffusers, `StableDiffusionPipeline.get_guidance_scale_embedding`.
+    """
+    half = size // 2
+    spacing = torch.tensor(10000.0, device=w.device).log() / (half - 1)
+    frequencies = torch.exp(torch.arange(half, device=w.device, dtype=torch.float32) * -spacing)
+    angles = (w.float() * 1000.0)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class UNetFamily(ModelFamily):
     """Class-conditional U-Nets; the class after the last real one is the null condition."""
 
     name: ClassVar[str] = "unet"
+    folder: ClassVar[str] = "unet"
     network: UNetConfig
-
-    @property
-    def folder(self) -> str:
-        """`UNet2DConditionModel.from_pretrained(bundle, subfolder="unet")` loads it."""
-        return "unet"
 
     def build(self) -> nn.Module:
         """A fresh network without attention."""
@@ -74,9 +83,7 @@ class UNetFamily(ModelFamily):
         dtype = next(module.parameters()).dtype
         embedded = None
         if w is not None:
-            embedded = get_timestep_embedding(
-                w.float(), self.network.w_embedding_dim, downscale_freq_shift=1, scale=_W_SCALE
-            ).to(dtype)
+            embedded = embed_w(w, self.network.w_embedding_dim).to(dtype)
         output: Tensor = module(
             z_t.to(dtype),
             timestep,
@@ -96,6 +103,10 @@ class UNetFamily(ModelFamily):
         if not isinstance(module, UNet2DConditionModel):
             raise TypeError(f"expected a UNet2DConditionModel, got {type(module).__name__}")
         module.save_pretrained(folder, safe_serialization=True)
+        # diffusers notes the path a model was loaded from; a bundle's bytes say what it is only
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
     def load(self, folder: Path, *, knows_w: bool) -> nn.Module:  # noqa: ARG002 (its config says)
         """A stock diffusers model directory, safetensors only."""

@@ -1,4 +1,4 @@
-"""The port between a round and what trains it; `infra` has DeepSpeed behind it, this file plain torch."""
+"""The port between a round and what trains it: plain torch here, DeepSpeed in `infra`."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -1,0 +1,51 @@
+# What a person types. A machine needs python3.11 (with its venv module), make and git.
+#
+# PYTHON=...       another interpreter of version 3.11
+# TORCH_INDEX=...  an extra package index for torch. The default build brings CUDA along; where there
+#                  is no GPU, give the index that PyTorch's "Get Started" page names for Pip and
+#                  CPU, and the download is a tenth. `stepfold doctor` says which build is there.
+PYTHON ?= python3.11
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo smoke check test clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## distil a teacher of handwritten digits into students of 8, 4, 2 and 1 steps
+	$(BIN)/stepfold run flows/recipes/digits.yaml --profile infra/profiles/laptop.yaml --run-dir runs/digits
+
+smoke: .venv/installed-tests ## the whole stack on Gaussian classes, against the exact answer (2-3 minutes)
+	$(BIN)/python -m pytest -m '' tests/test_smoke.py
+
+check: .venv/installed-tests ## lint, types, import contracts, and the tests that need no cluster
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+test: .venv/installed-tests ## everything in `check`, and the tests that start a cluster
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m ''
+
+clean: ## remove the installation and the caches of tools; runs/ is kept
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+# torch goes first, so that its build is chosen once and the rest is resolved around it
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
+	$(INSTALL) -e .
+	touch $@
+
+.venv/installed-tests: .venv/installed
+	$(INSTALL) -e '.[test]'
+	touch $@

@@ -1,0 +1,259 @@
+"""The command line. Thin on purpose: every command imports what it needs when it is called."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    name="stepfold",
+    help="Distil a guided diffusion model into one that draws in 1-4 steps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_RUN, _LOOK, _SERVE, _KEEP = "Run", "Look", "Serve", "Maintain"
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="What to run (YAML).")]
+ProfilePath = Annotated[
+    Path | None,
+    typer.Option("--profile", "-p", metavar="FILE", help="Where to run it; laptop by default."),
+]
+RunDir = Annotated[
+    Path | None,
+    typer.Option("--run-dir", "-d", metavar="DIR", help="Its directory; runs/NAME by default."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="A.B=C", help="Change a value; may be repeated."),
+]
+OldRun = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]
+SomeRun = Annotated[
+    Path | None,
+    typer.Option("--run-dir", "-d", metavar="DIR", help="A run; the newest by default."),
+]
+
+
+@app.command(rich_help_panel=_RUN)
+def run(
+    recipe: RecipePath,
+    profile: ProfilePath = None,
+    run_dir: RunDir = None,
+    overrides: Overrides = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on with a recipe that changed.")
+    ] = False,
+    teacher_only: Annotated[
+        bool, typer.Option("--teacher-only", help="Stop when the teacher is there.")
+    ] = False,
+) -> None:
+    """Run a recipe to its end, from wherever it stopped.
+
+    Exit codes: 0 done, 1 failed, 2 refused, 130 interrupted.
+    """
+    with _refusals(creates=True):
+        from flows.request import read_request
+        from flows.running import execute
+
+        request = read_request(recipe, profile, run_dir, overrides or [])
+        code = execute(request, accept_changes=accept_changes, teacher_only=teacher_only)
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=_RUN)
+def plan(
+    recipe: RecipePath,
+    profile: ProfilePath = None,
+    run_dir: RunDir = None,
+    overrides: Overrides = None,
+) -> None:
+    """Show what a run would do, what is done already, and what it costs."""
+    with _refusals():
+        from flows.console import open_console
+        from flows.request import read_request
+        from flows.tables import plan_table
+        from stages.planning import describe
+
+        request = read_request(recipe, profile, run_dir, overrides or [])
+        rows = describe(request.recipe, request.profile, request.run_dir)
+        open_console().print(plan_table(rows))
+
+
+@app.command(rich_help_panel=_LOOK)
+def status(run_dir: SomeRun = None) -> None:
+    """Show where a run stands."""
+    with _refusals():
+        from flows.console import open_console
+        from flows.standing import require_run, stand
+        from flows.tables import status_table
+
+        place = require_run(run_dir, Path("runs"))
+        open_console().print(status_table(place, stand(place)), soft_wrap=True)
+
+
+@app.command(rich_help_panel=_LOOK)
+def logs(
+    run_dir: SomeRun = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+) -> None:
+    """Show the end of a run's log."""
+    with _refusals():
+        from flows.standing import require_run
+        from flows.tail import tail
+
+        place = require_run(run_dir, Path("runs"))
+        for line in tail(place / "logs" / "run.log", lines, follow=follow):
+            typer.echo(line)
+
+
+@app.command(rich_help_panel=_LOOK)
+def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A teacher or a student.")],
+    steps: Annotated[int, typer.Option(help="Sampling steps.")],
+    guidance_weight: Annotated[
+        float, typer.Option(help="w; 0 is unguided, diffusers' guidance_scale is 1 + w.")
+    ],
+    output: Annotated[Path, typer.Option(help="An .npz with arrays, or a .png with a grid.")],
+    num: Annotated[int, typer.Option(help="How many, classes balanced.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise; the same for any bundle.")] = 0,
+    labels: Annotated[
+        str | None, typer.Option(metavar="3,3,8", help="Exactly these classes instead.")
+    ] = None,
+    sampler: Annotated[
+        Literal["ddim", "dpm++"], typer.Option(help="dpm++ is for teachers.")
+    ] = "ddim",
+) -> None:
+    """Draw samples of a bundle into a file."""
+    with _refusals():
+        from flows import environment
+        from flows.console import near, open_console
+        from flows.request import read_labels
+
+        environment.settle()
+        from stages.sample import sample_bundle
+
+        count = sample_bundle(
+            bundle,
+            output,
+            steps=steps,
+            w=guidance_weight,
+            seed=seed,
+            classes=num if labels is None else read_labels(labels),
+            sampler=sampler,
+        )
+        open_console().print(f"{count} samples in {near(output.absolute())}", soft_wrap=True)
+
+
+@app.command(rich_help_panel=_RUN)
+def evaluate(run_dir: OldRun, profile: ProfilePath = None) -> None:
+    """Measure and draw the report of a run again."""
+    with _refusals():
+        from flows.running import evaluate_again
+
+        code = evaluate_again(run_dir, profile)
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=_SERVE)
+def schedule(
+    recipe: RecipePath,
+    cron: Annotated[str, typer.Option(metavar="'0 2 * * *'", help="When, as cron says it.")],
+    profile: ProfilePath = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where runs go; the profile's by default.")
+    ] = None,
+    overrides: Overrides = None,
+    timezone: Annotated[str, typer.Option(help="Of the cron expression.")] = "UTC",
+    port: Annotated[int, typer.Option(help="For a Prefect server started here.")] = 4200,
+) -> None:
+    """Run a recipe by the clock until stopped: resume what is unfinished, else begin anew."""
+    with _refusals():
+        from flows.request import read_request
+        from flows.scheduling import keep_schedule
+
+        request = read_request(recipe, profile, None, overrides or [])
+        place = (root or Path(request.profile.storage.root)).absolute()
+        keep_schedule(request, place, cron=cron, timezone=timezone, port=port)
+
+
+@app.command(rich_help_panel=_LOOK)
+def ui(
+    run_dir: SomeRun = None,
+    profile: ProfilePath = None,
+    port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the history of all runs: MLflow, on this machine only."""
+    with _refusals():
+        from flows.interface import serve_ui
+
+        code = serve_ui(run_dir, profile, port)
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=_KEEP)
+def clean(
+    run_dir: OldRun,
+    everything: Annotated[bool, typer.Option("--all", help="The whole run.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove debris, and targets and checkpoints of rounds that are done."""
+    with _refusals():
+        from flows import clean as cleaning
+        from flows.console import open_console
+        from flows.standing import require_run
+        from flows.tables import clean_table
+
+        place = require_run(run_dir, Path("runs"))
+        if everything and not yes:
+            typer.confirm(f"Remove {place} with its students and its report?", abort=True)
+        removed = [cleaning.clean_all(place)] if everything else cleaning.clean(place)
+        open_console().print(clean_table(removed), soft_wrap=True)
+
+
+@app.command(rich_help_panel=_KEEP)
+def doctor() -> None:
+    """Look whether this machine is ready; exits 1 if something is broken."""
+    from flows.console import open_console
+    from flows.doctor import examine
+    from flows.tables import doctor_table
+
+    console = open_console()
+    with console.status("Looking around ..."):
+        findings = list(examine(Path("runs").absolute(), {"prefect ui": 4200, "mlflow ui": 5000}))
+    console.print(doctor_table(findings))
+    raise typer.Exit(1 if any(finding.verdict == "bad" for finding in findings) else 0)
+
+
+@contextmanager
+def _refusals(*, creates: bool = False) -> Iterator[None]:
+    """Turn deliberate errors into one clear message and an exit code."""
+    from pipeline.errors import StepfoldError
+
+    try:
+        yield
+    except StepfoldError as error:
+        from flows.console import open_console, refusal
+        from flows.running import FAILED, REFUSALS, REFUSED
+
+        is_refused = isinstance(error, REFUSALS)
+        text = refusal(str(error), created_nothing=creates and is_refused)
+        open_console(stderr=True).print(text, soft_wrap=True)
+        raise typer.Exit(REFUSED if is_refused else FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """The console command `stepfold`."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

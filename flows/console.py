@@ -1,0 +1,116 @@
+"""The terminal: calm for people, plain for pipes, and out of reach of what libraries print."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+from rich.theme import Theme
+
+_THEME = Theme(
+    {
+        "good": "green",
+        "bad": "bold red",
+        "careful": "yellow",
+        "quiet": "dim",
+        "name": "bold",
+        "bar.complete": "cyan",
+        "bar.finished": "green",
+    }
+)
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console in our colours; no markup, so that paths in brackets stay as they are."""
+    return Console(theme=_THEME, stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def own_terminal(log: Path) -> Iterator[Console]:
+    """Give the terminal to us alone: file descriptors 1 and 2 go to a log file meanwhile.
+
+    Descriptors and not `sys.stdout`, because Ray's processes and C++ libraries write there too.
+    Yields a console on what standard output was.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_descriptor(1):  # output is captured inside this process; there is no terminal
+        yield open_console()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    os.close(sink)
+    try:
+        with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as terminal:
+            yield Console(file=terminal, theme=_THEME, highlight=False, markup=False, emoji=False)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, original in enumerate(kept, start=1):
+            os.dup2(original, number)
+            os.close(original)
+
+
+def _is_descriptor(number: int) -> bool:
+    try:
+        return sys.stdout.fileno() == number
+    except (OSError, ValueError):
+        return False
+
+
+def refusal(message: str, *, created_nothing: bool) -> Text:
+    """What a refused command says."""
+    text = Text("Refused  ", style="bad")
+    text.append(message.strip(), style="default")
+    if created_nothing:
+        text.append("\nNothing was created.", style="quiet")
+    return text
+
+
+def failure(where: str, what: str, log: Path, command: str) -> Text:
+    """What a failed run says: where, what, the log, the command that continues."""
+    text = Text("Failed   ", style="bad")
+    text.append(f"{where}: " if where else "", style="name")
+    text.append(f"{what.strip()}\n", style="default")
+    return _signposts(text, log, command)
+
+
+def interruption(where: str, log: Path, command: str) -> Text:
+    """What an interrupted run says."""
+    text = Text("Stopped  ", style="careful")
+    text.append(f"in {where or 'preparation'}; what is committed is kept.\n", style="default")
+    return _signposts(text, log, command)
+
+
+def _signposts(text: Text, log: Path, command: str) -> Text:
+    text.append("Log      ", style="name").append(f"{near(log)}\n", style="default")
+    text.append("Continue ", style="name").append(command, style="default")
+    return text
+
+
+def near(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 4.2 s, 1:07, 2:03:10."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def grouped(number: int) -> str:
+    """An integer in groups of three, with thin gaps: 12 345."""
+    return f"{number:,}".replace(",", " ")

@@ -1,0 +1,120 @@
+"""How much disk a run needs, roughly and from above, before anything is written."""
+
+import math
+import shutil
+from pathlib import Path
+
+from pipeline.config import GaussianData, ImageFolderData, Recipe, TrainingConfig, UNetConfig
+from pipeline.documents import Document
+from pipeline.errors import ConfigError
+from pipeline.training.plan import plan_rounds, plan_teacher
+
+_ALLOWANCE = 64 * 2**20  # logs, the report and the MLflow database
+_CHECKPOINTS = 3  # two that are kept and one being written
+_BYTES_PER_PARAMETER = 20  # weights, float32 masters, two Adam moments, an average
+_TUPLE_OVERHEAD = 64  # ids, t, w, label
+
+
+class DiskEstimate(Document):
+    """Bytes a run directory grows to: its data, its targets at their peak, its weights."""
+
+    data: int
+    targets: int
+    weights: int
+
+    @property
+    def total(self) -> int:
+        """All of it, with an allowance for logs and the report."""
+        return self.data + self.targets + self.weights + _ALLOWANCE
+
+
+def estimate(recipe: Recipe) -> DiskEstimate:
+    """The disk a recipe needs."""
+    num_samples, values = _data_size(recipe)
+    width = 1 if recipe.data.source != "gaussian" else 4
+    parameters = _num_parameters(recipe)
+    plans = plan_rounds(recipe)
+    num_bundles = len(plans) + (1 if plan_teacher(recipe) is None else 2)
+    return DiskEstimate(
+        data=num_samples * (values * width + 1024),  # a tar member costs two 512-byte blocks
+        targets=_peak(recipe, [_targets(recipe, p.training, num_samples, values) for p in plans]),
+        weights=parameters * (4 * num_bundles + _BYTES_PER_PARAMETER * _CHECKPOINTS),
+    )
+
+
+def check_disk(recipe: Recipe, run_dir: Path) -> None:
+    """Refuse a run that would fill the disk.
+
+    Raises:
+        ConfigError: with what is needed, for what, and what is free.
+    """
+    needed = estimate(recipe)
+    held = sum(file.lstat().st_size for file in run_dir.rglob("*") if file.is_file())
+    missing = needed.total - held
+    free = shutil.disk_usage(existing_ancestor(run_dir)).free
+    if missing > free:
+        raise ConfigError(
+            f"{run_dir}: not enough disk: about {readable(missing)} needed "
+            f"(data {readable(needed.data)}, targets {readable(needed.targets)}, weights and "
+            f"checkpoints {readable(needed.weights)}), {readable(free)} free. Free some, choose "
+            "another --run-dir, or raise targets.draws_per_tuple or set targets.mode: online"
+        )
+
+
+def existing_ancestor(path: Path) -> Path:
+    """The path itself if it exists, else the nearest directory above it that does."""
+    path = path.absolute()
+    return next(found for found in [path, *path.parents] if found.exists())
+
+
+def readable(size: float) -> str:
+    """A number of bytes as people write it: 410 GB, 1.2 MB."""
+    units = ["B", "kB", "MB", "GB", "TB", "PB"]
+    power = min(len(units) - 1, int(math.log(size, 1000))) if size >= 1 else 0
+    value = size / 1000**power
+    return f"{value:.1f} {units[power]}" if power and value < 10 else f"{value:.0f} {units[power]}"
+
+
+def _data_size(recipe: Recipe) -> tuple[int, int]:
+    """Number of samples, and values in one."""
+    data = recipe.data
+    if isinstance(data, ImageFolderData):
+        num_samples = sum(1 for file in Path(data.path).glob("*/*") if file.is_file())
+        return num_samples, data.channels * data.size**2
+    if isinstance(data, GaussianData):
+        network = recipe.teacher.network
+        return data.num_samples, len(network.means[0]) if network.family == "gaussian" else 1
+    return 1797, 64  # scikit-learn's digits
+
+
+def _targets(recipe: Recipe, training: TrainingConfig, num_samples: int, values: int) -> int:
+    if recipe.targets.mode == "online":
+        return 0
+    trained_on = max(1, math.ceil(num_samples * (1 - recipe.data.holdout)))
+    tuples = recipe.passes(training, trained_on) * trained_on
+    width = 4 if recipe.targets.dtype == "float32" else 2
+    return tuples * (2 * values * width + _TUPLE_OVERHEAD)
+
+
+def _peak(recipe: Recipe, pools: list[int]) -> int:
+    if recipe.targets.keep == "all":
+        return sum(pools)
+    # a round's pool is there until its successor's student is promoted
+    return max(now + before for now, before in zip(pools, [0, *pools[:-1]], strict=True))
+
+
+def _num_parameters(recipe: Recipe) -> int:
+    network = recipe.teacher.network
+    if recipe.teacher.bundle is not None:
+        files = Path(recipe.teacher.bundle).rglob("*.safetensors")
+        return sum(file.stat().st_size for file in files) // 2  # as if half precision
+    if isinstance(network, UNetConfig):
+        # two 3x3 convolutions a residual block; on the way up they see the skip connections too
+        widest = max(network.block_channels)
+        per_block = [9 * c * (2 * c + 4 * c) for c in network.block_channels]
+        return 2 * (network.layers_per_block + 1) * sum(per_block) + 40 * widest**2
+    return 4 * network.w_nodes * len(network.means) * len(network.means[0]) * _grid(recipe)
+
+
+def _grid(recipe: Recipe) -> int:
+    return recipe.teacher.schedule.num_train_timesteps

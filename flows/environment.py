@@ -1,0 +1,29 @@
+"""What Prefect reads from the environment, settled before it is imported.
+
+Only defaults are set: whatever the user has set wins. PREFECT_HOME and PREFECT_API_URL are never
+touched, so that `prefect flow-run retry` and the UI work from the user's own shell.
+"""
+
+import os
+
+from infra.environment import settle_environment
+
+_DEFAULTS = {
+    # two flows starting at once on a busy machine need more than Prefect's 20 s
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "true",
+    # shown to nobody, kept in the run's log
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_LOGGING_COLORS": "false",
+    # the least Prefect allows; a killed run is then seen to be dead within minutes, not hours
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+def settle() -> None:
+    """Set what is not set yet, Prefect's and everybody else's; call before importing `prefect`."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    settle_environment()

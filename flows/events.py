@@ -1,0 +1,90 @@
+"""What a run says about its progress: a file of events, one JSON object a line.
+
+The flow writes it, whoever wants to watch reads it: the terminal of `stepfold run`, `stepfold
+status` from another shell, a scheduled run nobody looks at. Nothing waits for a reader.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from pipeline.documents import Document
+
+Kind = Literal[
+    "run_started",
+    "stage_started",
+    "stage_progress",
+    "stage_done",
+    "run_done",
+    "run_failed",
+    "run_interrupted",
+]
+
+
+class Event(Document):
+    """One thing that happened.
+
+    Attributes:
+        time: seconds since the epoch.
+        kind: what happened.
+        label: the stage it happened in; the run directory for a whole run.
+        done: units of a stage finished so far.
+        total: units of a stage in all; 0 if unknown.
+        seconds: how long a finished stage took.
+        cached: the stage was found done.
+        message: what went wrong.
+    """
+
+    time: float
+    kind: Kind
+    label: str = ""
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    cached: bool = False
+    message: str = ""
+
+
+class Events:
+    """The events of one run directory, in its `events.jsonl`."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / "events.jsonl"
+
+    def emit(self, kind: Kind, **fields: Any) -> None:
+        """Append one event; `fields` are those of `Event`."""
+        line = Event(time=time.time(), kind=kind, **fields).model_dump_json(exclude_defaults=True)
+        # one write to a file opened for appending: lines of several processes never mix
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, (line + "\n").encode())
+        finally:
+            os.close(descriptor)
+
+    def size(self) -> int:
+        """Bytes written so far; the offset from which later events can be read."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def read(self, offset: int = 0) -> tuple[list[Event], int]:
+        """The complete events from a byte offset on, and the offset to go on from.
+
+        A line that a full disk or a kill left damaged is passed over.
+        """
+        if not self.path.is_file():
+            return [], offset
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            content = file.read()
+        complete = content[: content.rfind(b"\n") + 1]
+        events = [event for line in complete.splitlines() if (event := _parse(line))]
+        return events, offset + len(complete)
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        return Event.model_validate_json(line)
+    except ValidationError:
+        return None

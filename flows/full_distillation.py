@@ -1,0 +1,77 @@
+"""The whole chain: data -> teacher -> guidance -> halvings -> report.
+
+Run it as `stepfold run RECIPE`, as `python flows/full_distillation.py RECIPE`, or as a Prefect
+deployment: the typed recipe is the flow's parameter, so Prefect refuses a bad one first.
+"""
+
+import sys
+
+from prefect import flow
+
+from flows.run import Run, open_run, run_path
+from flows.tasks import (
+    distill_task,
+    evaluate_task,
+    pregenerate_task,
+    promote_task,
+    publish_task,
+    shard_task,
+    teacher_task,
+)
+from infra.profile import Profile
+from pipeline.config import Recipe
+from pipeline.ledger import Artifact
+from pipeline.training.plan import RoundPlan, plan_rounds
+
+
+@flow(name="full-distillation", flow_run_name="{recipe.run.name}", persist_result=False)
+def full_distillation(
+    recipe: Recipe,
+    profile: Profile = Profile(),  # noqa: B008 (frozen)
+    run_dir: str = "",
+    *,
+    accept_changes: bool = False,
+) -> str:
+    """Distil a guided teacher into few-step students, from wherever the run directory stands.
+
+    Args:
+        recipe: what to run.
+        profile: where to run it.
+        run_dir: the run directory; `<storage.root>/<run.name>` if empty.
+        accept_changes: go on with a recipe that differs from the one the directory was started
+            with, keeping every round whose fingerprint still matches.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        StepfoldError: see `pipeline.errors` for what each kind means.
+    """
+    path = run_path(recipe, profile, run_dir)
+    with open_run(recipe, profile, path, accept_changes=accept_changes) as run:
+        data = shard_task(run, "shard the data")
+        teacher = first = teacher_task(run, "teacher", data)
+        students: list[Artifact] = []
+        for plan in plan_rounds(recipe):
+            teacher = distill_round(run, plan, plan.title, data, teacher)
+            students.append(teacher)
+        report = evaluate_task(run, "evaluate", data, first, tuple(students))
+        publish_task(run, "publish the report", report)
+    return str(path)
+
+
+@flow(name="round", flow_run_name="{title}", persist_result=False)
+def distill_round(
+    run: Run, plan: RoundPlan, title: str, data: Artifact, teacher: Artifact
+) -> Artifact:
+    """One round: the teacher's targets, the student's training, its promotion."""
+    targets = pregenerate_task(run, f"{title}, pre-generate targets", plan, data, teacher)
+    student = distill_task(run, f"{title}, distil", plan, data, teacher, targets)
+    return promote_task(run, f"{title}, promote", plan, student, teacher)
+
+
+if __name__ == "__main__":
+    from flows.cli import main
+
+    sys.argv[1:1] = ["run"]
+    main()

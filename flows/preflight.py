@@ -1,0 +1,65 @@
+"""Everything that can be known to be wrong before a run, checked before anything is created."""
+
+from pathlib import Path
+
+from flows import run_dir as home
+from infra.profile import Profile
+from infra.ray_cluster import check_local_resources
+from pipeline.bundle import read_manifest
+from pipeline.config import ImageFolderData, Recipe
+from pipeline.errors import BundleError, ConfigError
+
+
+def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bool) -> None:
+    """Refuse what cannot work, leaving no trace.
+
+    Raises:
+        ConfigError: batches do not divide among the workers, the machine has fewer CPUs or GPUs
+            than asked for, the run directory cannot be used (see `flows.run_dir.check`).
+        DataError: the data set is missing, empty or not of one size.
+        BundleError: the teacher bundle is not one, or not a teacher.
+    """
+    _check_batches(recipe, profile)
+    if profile.compute.ray_address == "local":
+        check_local_resources(profile.compute)
+    _check_data(recipe)
+    _check_teacher(recipe)
+    home.check(recipe, run_dir, accept_changes=accept_changes)
+
+
+def _check_batches(recipe: Recipe, profile: Profile) -> None:
+    workers = profile.compute.workers
+    sections = {
+        "teacher.train": recipe.teacher.train,
+        "guidance": recipe.guidance,
+        "halving": recipe.halving,
+    }
+    for name, section in sections.items():
+        if section is not None and section.batch_size % workers:
+            nearest = max(1, round(section.batch_size / workers)) * workers
+            raise ConfigError(
+                f"{name}.batch_size: {section.batch_size} does not divide among {workers} workers; "
+                f"use {nearest}, or change compute.workers"
+            )
+
+
+def _check_data(recipe: Recipe) -> None:
+    if isinstance(recipe.data, ImageFolderData):
+        from pipeline.data.datasets import check_image_folder
+
+        check_image_folder(recipe.data)
+
+
+def _check_teacher(recipe: Recipe) -> None:
+    if recipe.teacher.bundle is None:
+        return
+    manifest = read_manifest(Path(recipe.teacher.bundle))
+    if manifest.role != "teacher":
+        raise BundleError(
+            f"{recipe.teacher.bundle} holds a student; a run starts from a teacher's bundle"
+        )
+    if manifest.network.family != recipe.teacher.network.family:
+        raise BundleError(
+            f"{recipe.teacher.bundle} holds a {manifest.network.family}, the recipe says "
+            f"teacher.network.family: {recipe.teacher.network.family}"
+        )

@@ -1,0 +1,99 @@
+"""From the arguments of a command to a checked request: recipe, profile, run directory.
+
+Recipe and profile own disjoint keys, so one `--set` serves both.
+"""
+
+import difflib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.profile import Profile, default_profile
+from pipeline.config import Recipe
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command was asked to do.
+
+    Attributes:
+        recipe: what to run.
+        profile: where to run it.
+        run_dir: its directory, absolute.
+        command: the shell command that asks for the same again.
+    """
+
+    recipe: Recipe
+    profile: Profile
+    run_dir: Path
+    command: str
+
+
+def read_request(
+    recipe_path: Path, profile_path: Path | None, run_dir: Path | None, overrides: Sequence[str]
+) -> Request:
+    """Read and validate everything a command names.
+
+    Args:
+        recipe_path: the recipe.
+        profile_path: the profile; the laptop profile that ships with the package if None.
+        run_dir: the run directory; `<storage.root>/<run.name>` if None.
+        overrides: assignments `a.b=c` to keys of either.
+
+    Raises:
+        ConfigError: naming file and key of everything that is wrong.
+    """
+    recipe_tree = read_yaml(recipe_path)
+    profile_tree = read_yaml(profile_path or default_profile())
+    for assignment in overrides:
+        apply_override(_owner(assignment, recipe_tree, profile_tree), assignment)
+    recipe = build(Recipe, recipe_tree, str(recipe_path))
+    profile = build(Profile, profile_tree, str(profile_path or default_profile().name))
+    place = run_dir or Path(profile.storage.root) / recipe.run.name
+    return Request(
+        recipe=recipe,
+        profile=profile,
+        run_dir=place.absolute(),
+        command=_command(recipe_path, profile_path, run_dir, overrides),
+    )
+
+
+def _owner(
+    assignment: str, recipe_tree: dict[str, Any], profile_tree: dict[str, Any]
+) -> dict[str, Any]:
+    key = assignment.partition("=")[0].split(".")[0].strip()
+    if key in Recipe.model_fields:
+        return recipe_tree
+    if key in Profile.model_fields:
+        return profile_tree
+    known = [*Recipe.model_fields, *Profile.model_fields]
+    close = difflib.get_close_matches(key, known, n=1)
+    advice = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"
+    raise ConfigError(f"--set {assignment}: neither recipe nor profile has a key {key!r}; {advice}")
+
+
+def _command(
+    recipe: Path, profile: Path | None, run_dir: Path | None, overrides: Sequence[str]
+) -> str:
+    words = ["stepfold", "run", str(recipe)]
+    words += ["--profile", str(profile)] if profile else []
+    words += ["--run-dir", str(run_dir)] if run_dir else []
+    for assignment in overrides:
+        words += ["--set", assignment]
+    return shlex.join(words)
+
+
+def read_labels(text: str) -> tuple[int, ...]:
+    """The classes of `--labels 3,3,8`.
+
+    Raises:
+        ConfigError: not whole numbers with commas between.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--labels {text}: give class numbers, such as 3,3,8") from None

@@ -1,0 +1,106 @@
+"""One run as tasks and subflows see it: typed, JSON-able, and enough to find everything else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from flows.events import Events
+from flows.run_dir import prepare
+from flows.timing import Timing
+from infra.mlflow_tracker import MlflowStore
+from infra.profile import Profile
+from infra.ray_cluster import cluster
+from pipeline.config import Recipe
+from pipeline.documents import Document
+from pipeline.ledger import hold
+
+
+class Run(Document):
+    """A run in progress.
+
+    Attributes:
+        recipe: what to run.
+        profile: where to run it.
+        path: the run directory, absolute.
+        chain_id: its MLflow run, the parent of the rounds' runs.
+    """
+
+    recipe: Recipe
+    profile: Profile
+    path: str
+    chain_id: str
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory."""
+        return Path(self.path)
+
+    @cached_property
+    def events(self) -> Events:
+        """What the progress display follows."""
+        return Events(self.run_dir)
+
+    @cached_property
+    def timing(self) -> Timing:
+        """Seconds per stage."""
+        return Timing(self.run_dir)
+
+    @cached_property
+    def store(self) -> MlflowStore:
+        """Where the run is tracked."""
+        return open_store(self.profile, self.run_dir)
+
+
+def open_store(profile: Profile, run_dir: Path) -> MlflowStore:
+    """The MLflow store of a profile; by default one SQLite file beside the run directories."""
+    return MlflowStore(profile.tracking.uri, run_dir.parent, profile.tracking.experiment)
+
+
+def run_path(recipe: Recipe, profile: Profile, run_dir: str) -> Path:
+    """The run directory asked for, or the recipe's own below the storage root; absolute."""
+    return (Path(run_dir) if run_dir else Path(profile.storage.root) / recipe.run.name).absolute()
+
+
+@contextmanager
+def open_run(
+    recipe: Recipe, profile: Profile, path: Path, *, accept_changes: bool
+) -> Iterator[Run]:
+    """Begin or resume a run: check the directory, be alone in it, track it, have a cluster.
+
+    The MLflow run ends FINISHED, FAILED or KILLED as the block does.
+    """
+    prepare(recipe, path, accept_changes=accept_changes)
+    with hold(path):
+        run = Run(
+            recipe=recipe,
+            profile=profile,
+            path=str(path),
+            chain_id=_chain_id(recipe, profile, path),
+        )
+        status = "FAILED"
+        try:
+            with cluster(profile, path / "logs"):
+                yield run
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            run.store.finish(run.chain_id, status)
+
+
+def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:
+    return open_store(profile, path).chain(
+        key=str(path),
+        name=recipe.run.name,
+        params={
+            "steps": " -> ".join(str(count) for count in recipe.halving.steps),
+            "family": recipe.teacher.network.family,
+            "schedule": recipe.teacher.schedule.kind,
+            "w_min": recipe.guidance.w.min,
+            "w_max": recipe.guidance.w.max,
+            "seed": recipe.run.seed,
+        },
+        tags={"kind": "chain"},
+    )

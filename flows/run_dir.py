@@ -1,0 +1,129 @@
+"""The run directory: whose it is, and which recipe it was started with.
+
+Everything is checked before anything is written, so a refusal leaves no trace.
+"""
+
+import difflib
+import os
+import stat
+from pathlib import Path
+
+from flows.disk import check_disk, existing_ancestor
+from pipeline.config import Recipe
+from pipeline.documents import build, read_yaml, to_yaml
+from pipeline.errors import ConfigError
+from pipeline.ledger import write_durably
+
+RECIPE = "recipe.yaml"
+
+# what may lie in a directory whose run was stopped before its recipe was written
+_HARMLESS = {".lock", ".lock-holder.json", "logs", "events.jsonl"}
+
+
+def prepare(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
+    """Make the run directory the home of this recipe, or refuse it untouched.
+
+    Args:
+        recipe: what is about to run.
+        run_dir: its directory; made if missing.
+        accept_changes: let a recipe with other values take over; the old one is kept beside it as
+            `recipe.<n>.yaml`.
+
+    Raises:
+        ConfigError: see `check`.
+    """
+    check(recipe, run_dir, accept_changes=accept_changes)
+    kept = run_dir / RECIPE
+    if kept.is_file():
+        if stored(run_dir) == recipe:
+            return
+        number = 1 + sum(1 for _ in run_dir.glob("recipe.*.yaml"))
+        write_durably(run_dir / f"recipe.{number}.yaml", kept.read_text(encoding="utf-8"))
+    write_durably(kept, to_yaml(recipe))
+
+
+def check(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
+    """Refuse a directory that cannot be this run's; nothing is written.
+
+    Raises:
+        ConfigError: the directory is a link, somebody else's, read-only, holds other things,
+            belongs to another recipe, was started with other values and `accept_changes` is off,
+            or its disk is too small.
+    """
+    _check_place(run_dir)
+    if (run_dir / RECIPE).is_file():
+        _check_recipe(recipe, run_dir, accept_changes=accept_changes)
+    elif run_dir.is_dir():
+        _check_empty(run_dir)
+    check_disk(recipe, run_dir)
+
+
+def stored(run_dir: Path) -> Recipe:
+    """The resolved recipe a run directory was started with.
+
+    Raises:
+        ConfigError: there is none, or this version cannot read it.
+    """
+    path = run_dir / RECIPE
+    if not path.is_file():
+        raise ConfigError(
+            f"{run_dir} is no run directory: it has no {RECIPE}; check the path, or start one with "
+            f"stepfold run RECIPE --run-dir {run_dir}"
+        )
+    return build(Recipe, read_yaml(path), str(path))
+
+
+def changes(old: Recipe, new: Recipe) -> str:
+    """What differs between two recipes, as a unified diff of their resolved forms."""
+    lines = difflib.unified_diff(
+        to_yaml(old).splitlines(),
+        to_yaml(new).splitlines(),
+        "the recipe this run was started with",
+        "the recipe given now",
+        lineterm="",
+        n=2,
+    )
+    return "\n".join(lines)
+
+
+def _check_place(run_dir: Path) -> None:
+    if run_dir.is_symlink():
+        raise ConfigError(
+            f"{run_dir} is a symbolic link to {run_dir.readlink()}; give the directory itself, so "
+            "that a moved link cannot send half a run elsewhere"
+        )
+    found = existing_ancestor(run_dir)
+    if not found.is_dir():
+        raise ConfigError(f"{found} is a file, so {run_dir} cannot be a directory; choose another")
+    facts = found.stat()
+    if found == run_dir.absolute() and facts.st_uid != os.geteuid():
+        raise ConfigError(
+            f"{run_dir} belongs to user {facts.st_uid}, you are user {os.geteuid()}; choose "
+            "another --run-dir"
+        )
+    if not (os.access(found, os.W_OK | os.X_OK) and facts.st_mode & (stat.S_IWUSR | stat.S_IWOTH)):
+        raise ConfigError(f"{found} is read-only; choose another --run-dir, or make it writable")
+
+
+def _check_recipe(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
+    old = stored(run_dir)
+    if old.run.name != recipe.run.name:
+        raise ConfigError(
+            f"{run_dir} belongs to another recipe, {old.run.name!r}; this one is "
+            f"{recipe.run.name!r}. Choose another --run-dir"
+        )
+    if old != recipe and not accept_changes:
+        raise ConfigError(
+            f"{run_dir} was started with other values:\n\n{changes(old, recipe)}\n\n"
+            "Run again with --accept-changes to go on with the new ones (what they do not touch is "
+            "kept, the rest is redone), or choose another --run-dir"
+        )
+
+
+def _check_empty(run_dir: Path) -> None:
+    foreign = sorted(entry.name for entry in run_dir.iterdir() if entry.name not in _HARMLESS)
+    if foreign:
+        raise ConfigError(
+            f"{run_dir} holds other things ({', '.join(foreign[:3])}) and no run; choose an empty "
+            "or a new --run-dir"
+        )

@@ -1,0 +1,103 @@
+"""`stepfold run`: check, take the directory, run the flow out of sight, show what matters."""
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from flows import environment, preflight
+from flows.console import failure, interruption, near, own_terminal
+from flows.events import Events
+from flows.progress import shown
+from flows.request import Request
+from flows.run_dir import prepare
+from flows.summary import show_summary
+from pipeline.errors import BundleError, BusyError, ConfigError, DataError, StepfoldError
+from pipeline.ledger import hold
+
+REFUSALS = (ConfigError, DataError, BundleError, BusyError)
+
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+_log = logging.getLogger(__name__)
+
+
+def execute(request: Request, *, accept_changes: bool, teacher_only: bool) -> int:
+    """Run a chain to its end, from wherever its directory stands; returns the exit code.
+
+    Raises:
+        StepfoldError: one of `REFUSALS`, before anything was created.
+    """
+    preflight.check(request.recipe, request.profile, request.run_dir, accept_changes=accept_changes)
+    with hold(request.run_dir):
+        prepare(request.recipe, request.run_dir, accept_changes=accept_changes)
+    environment.settle()
+    with own_terminal(_log_of(request.run_dir)) as console:
+        _greet(console, request)
+        code = _watched(console, request, teacher_only=teacher_only)
+        if code == DONE:
+            show_summary(console, request.run_dir, _links(request))
+    return code
+
+
+def _watched(console: Console, request: Request, *, teacher_only: bool) -> int:
+    events = Events(request.run_dir)
+    log = _log_of(request.run_dir)
+    with shown(request.run_dir, request.recipe, console) as follower:
+        outcome = _outcome(request, teacher_only=teacher_only)
+    where = follower.stage.label if follower.stage else ""
+    if outcome is None:
+        events.emit("run_done")
+        return DONE
+    if not isinstance(outcome, Exception):
+        events.emit("run_interrupted", label=where)
+        console.print(interruption(where, log, request.command), soft_wrap=True)
+        return INTERRUPTED
+    what = _in_words(outcome)
+    events.emit("run_failed", label=where, message=what)
+    console.print(failure(where, what, log, request.command), soft_wrap=True)
+    return REFUSED if isinstance(outcome, REFUSALS) else FAILED
+
+
+def _outcome(request: Request, *, teacher_only: bool) -> BaseException | None:
+    """Run the flow; what ended it early, or None."""
+    try:
+        if teacher_only:
+            from flows.train_teacher import train_teacher as flow
+        else:
+            from flows.full_distillation import full_distillation as flow
+        flow(request.recipe, request.profile, run_dir=str(request.run_dir))
+    except (KeyboardInterrupt, SystemExit) as end:
+        return end
+    except Exception as error:
+        _log.exception("the run failed")
+        return error
+    except BaseException as end:  # Prefect's own kinds of cancelling and terminating
+        _log.warning("the run was stopped: %r", end)
+        return end
+    return None
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, StepfoldError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _greet(console: Console, request: Request) -> None:
+    steps = " → ".join(str(count) for count in request.recipe.halving.steps)
+    workers = request.profile.compute.workers
+    text = Text(request.recipe.run.name, style="name")
+    text.append(f"  {steps} steps, {workers} worker{'s' if workers > 1 else ''}", style="default")
+    text.append(f"  in {near(request.run_dir)}\n", style="quiet")
+    console.print(text, soft_wrap=True)
+
+
+def _log_of(run_dir: Path) -> Path:
+    return run_dir / "logs" / "run.log"
+
+
+def _links(request: Request) -> dict[str, str]:
+    return {"MLflow": f"stepfold ui --run-dir {near(request.run_dir)}"}

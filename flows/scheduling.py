@@ -1,0 +1,70 @@
+"""`stepfold schedule`: check, have a Prefect server, serve, and say what each firing does."""
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows import environment, preflight
+from flows.console import near, own_terminal
+from flows.diary import Entry
+from flows.prefect_server import Server, server
+from flows.request import Request
+
+_ORIGINS = {
+    "yours": "named by PREFECT_API_URL, left as it is",
+    "found": "found running there, left as it is",
+    "started": "started here, stops with this command",
+}
+_STYLES = {"started": "default", "resumed": "default", "done": "good", "failed": "bad"}
+
+
+def keep_schedule(request: Request, root: Path, *, cron: str, timezone: str, port: int) -> None:
+    """Serve the schedule of a recipe until Ctrl-C.
+
+    Raises:
+        StepfoldError: it cannot be scheduled; nothing was created.
+    """
+    environment.settle()
+    name = request.recipe.run.name
+    preflight.check(request.recipe, request.profile, root / f"{name}-next", accept_changes=False)
+    with server(port, root / "schedule-server.log") as found:
+        from flows.schedule import check_schedule, serve
+
+        check_schedule(request.recipe, cron, timezone)
+        log = root / f"schedule-{name}.log"
+        with own_terminal(log) as console:
+            console.print(_head(name, f"{cron!r} ({timezone})", found, root, log))
+            serve(
+                request.recipe,
+                request.profile,
+                root,
+                cron=cron,
+                timezone=timezone,
+                tell=lambda entry: _tell(console, entry),
+            )
+            console.print("Stopped. What is unfinished goes on when the schedule is started again.")
+
+
+def _head(name: str, when: str, found: Server, root: Path, log: Path) -> Table:
+    table = Table.grid(padding=(0, 2))
+    rows = {
+        "Schedule": f"{name} at {when}",
+        "Prefect": f"{found.api_url.removesuffix('/api')}  {_ORIGINS[found.origin]}",
+        "Runs": f"{near(root)}/{name}-<time>, an unfinished one first",
+        "Log": near(log),
+        "Stop": "Ctrl-C",
+    }
+    for key, value in rows.items():
+        table.add_row(Text(key, style="name"), Text(value, overflow="fold"))
+    return table
+
+
+def _tell(console: Console, entry: Entry) -> None:
+    line = Text(time.strftime("%Y-%m-%d %H:%M:%S  ", time.localtime(entry.time)), style="quiet")
+    line.append(entry.deed, style=_STYLES.get(entry.deed, "careful"))
+    line.append(f"  {near(Path(entry.run_dir)) if entry.run_dir else ''}", style="default")
+    line.append(f"  {entry.message}" if entry.message else "", style="default")
+    console.print(line, soft_wrap=True)

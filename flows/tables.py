@@ -1,0 +1,134 @@
+"""What `plan`, `status`, `doctor` and `clean` show."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from flows.clean import Removed
+from flows.console import grouped, near
+from flows.disk import readable
+from flows.doctor import Finding
+from flows.follow import newest_training
+from flows.standing import Standing
+from pipeline.ledger import Artifact
+from pipeline.training.plan_row import PlanRow
+
+_MARKS = {"good": "✓", "careful": "!", "bad": "✗"}
+_STATES = {"finished": "good", "running": "name", "failed": "bad", "stopped": "careful"}
+
+
+def plan_table(rows: Sequence[PlanRow]) -> RenderableType:
+    """What would run, what is there already, and what it costs."""
+    table = _plain("", "updates", "targets", "disk", "teacher", "student")
+    for row in rows:
+        done = row.state == "done"
+        label = Text("✓ " if done else "  ", style="good").append(
+            row.label, style="quiet" if done else "default"
+        )
+        label.append(f"\n  {row.reason}", style="quiet")
+        table.add_row(label, *_counts(row))
+    todo = [row for row in rows if row.state == "to do"]
+    if len(todo) > 1:
+        table.add_section()
+        table.add_row(Text("  to do in all", style="name"), *_counts(_sum(todo)))
+    verdict = f"{len(todo)} of {len(rows)} stages to do." if todo else "Everything is done already."
+    note = "teacher, student: network evaluations, one sample each."
+    return Group(table, Text(f"\n{verdict} ", style="name").append(note, style="quiet"))
+
+
+def status_table(run_dir: Path, standing: Standing) -> RenderableType:
+    """Where a run stands."""
+    head = Text(standing.recipe.run.name, style="name")
+    head.append("  ").append(standing.state, style=_STATES[standing.state])
+    head.append(f"{_holder(standing)}  in {near(run_dir)}\n", style="quiet")
+    table = Table.grid(padding=(0, 2))
+    running = standing.last.label if standing.last and standing.state == "running" else ""
+    for label, artifact in standing.stages:
+        table.add_row(*_stage(label, artifact, running))
+    parts: list[RenderableType] = [head, table]
+    training = newest_training(run_dir)
+    if training and standing.state != "finished":
+        numbers = f"update {grouped(training.update)} of {grouped(training.total)}"
+        parts.append(Text(f"\nLast loss {training.loss:.4g} at {numbers}.", style="default"))
+    if standing.message:
+        parts.append(Text("\nFailed   ", style="bad").append(standing.message, style="default"))
+    return Group(*parts)
+
+
+def doctor_table(findings: Iterable[Finding]) -> RenderableType:
+    """What was looked at, with a mark for each."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=1)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        mark = Text(_MARKS[finding.verdict], style=finding.verdict)
+        table.add_row(mark, Text(finding.topic, style="name"), Text(finding.text))
+    return table
+
+
+def clean_table(removed: Sequence[Removed]) -> RenderableType:
+    """What was taken away."""
+    total = sum(part.size for part in removed)
+    parts = [
+        f"{part.count} x {part.what} ({readable(part.size)})" for part in removed if part.count
+    ]
+    if not parts:
+        return Text("Nothing to clean.")
+    return Text(f"Removed {', '.join(parts)}; {readable(total)} in all.")
+
+
+def _plain(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right", header_style="quiet", no_wrap=True)
+    return table
+
+
+def _counts(row: PlanRow) -> list[str]:
+    def shown(number: int) -> str:
+        return grouped(number) if number else ""
+
+    return [
+        shown(row.updates),
+        shown(row.tuples),
+        readable(row.bytes) if row.bytes else "",
+        shown(row.teacher_evaluations),
+        shown(row.student_evaluations),
+    ]
+
+
+def _sum(rows: Sequence[PlanRow]) -> PlanRow:
+    return PlanRow(
+        label="",
+        state="to do",
+        reason="",
+        updates=sum(row.updates for row in rows),
+        tuples=sum(row.tuples for row in rows),
+        bytes=sum(row.bytes for row in rows),
+        teacher_evaluations=sum(row.teacher_evaluations for row in rows),
+        student_evaluations=sum(row.student_evaluations for row in rows),
+    )
+
+
+def _holder(standing: Standing) -> str:
+    holder = standing.holder
+    if holder is None:
+        return ""
+    if holder.is_alive is False:
+        return f", left by process {holder.pid}, which is gone"
+    return f", process {holder.pid} on {holder.host}"
+
+
+def _stage(label: str, artifact: Artifact | None, running: str) -> list[Text]:
+    if artifact:
+        size = readable(sum(file.size for file in artifact.files.values()))
+        return [Text("✓", style="good"), Text(label), Text(size, style="quiet")]
+    if running.startswith(label):
+        doing = running.removeprefix(label).removeprefix(", ") or "running"
+        return [Text("→", style="name"), Text(label), Text(doing)]
+    return [Text("·", style="quiet"), Text(label, style="quiet"), Text("")]

@@ -1,0 +1,226 @@
+"""The stages as Prefect tasks: named for people, retried for infrastructure faults only.
+
+Prefect keeps no results here. What exists is decided by the ledger, so that a run resumes from its
+directory alone, whatever became of the control plane; a stage found done shows as Skipped.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from prefect.tasks import Task
+
+from flows.run import Run
+from infra.mlflow_tracker import MetricForwarder
+from pipeline.errors import InfraError
+from pipeline.ledger import Artifact, Ledger
+from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds, plan_teacher
+from stages import adopt, distill, evaluate, pregenerate, promote, publish, shard
+
+T = TypeVar("T")
+
+
+def _may_help_to_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    try:
+        state.result()
+    except InfraError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+_stage_task = task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=1,
+    retry_condition_fn=_may_help_to_retry,
+    task_run_name="{label}",
+)
+
+
+def _perform(run: Run, label: str, work: Callable[[], T]) -> T:
+    run.events.emit("stage_started", label=label)
+    with run.timing.measure(label):
+        result = work()
+    run.events.emit("stage_done", label=label, seconds=run.timing.stages()[label], cached=False)
+    return result
+
+
+def _skipped(run: Run, label: str, result: T) -> Any:
+    """A Prefect state that shows the stage as skipped; the caller sees `result`."""
+    run.events.emit("stage_done", label=label, seconds=0.0, cached=True)
+    return Completed(name="Skipped", message=f"{label}: already done", data=result)
+
+
+@_stage_task
+def shard_task(run: Run, label: str) -> Artifact:
+    """The data set as shards."""
+    found = Ledger(run.run_dir).find(shard.shard_key(run.recipe))
+    if found:
+        return _skipped(run, label, found)
+    return _perform(run, label, lambda: shard.shard(run.recipe, run.run_dir))
+
+
+@_stage_task
+def teacher_task(run: Run, label: str, data: Artifact) -> Artifact:
+    """The guided teacher: trained here, or taken in."""
+    plan = plan_teacher(run.recipe)
+    if plan is None:
+        return _perform(run, label, lambda: adopt.adopt(run.run_dir, run.recipe, data))
+    return _train(run, label, plan, data, None, None)
+
+
+@_stage_task
+def pregenerate_task(
+    run: Run, label: str, plan: RoundPlan, data: Artifact, teacher: Artifact
+) -> tuple[Artifact, ...] | None:
+    """The round's targets, unless they are computed online or nobody needs them any more."""
+    student = distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
+    if student or run.recipe.targets.mode == "online":
+        return _skipped(run, label, None)
+
+    def progress(done: int, total: int) -> None:
+        run.events.emit("stage_progress", label=label, done=done, total=total)
+
+    return _perform(
+        run,
+        label,
+        lambda: pregenerate.pregenerate(
+            run.run_dir,
+            run.recipe,
+            run.profile,
+            plan,
+            data=data,
+            teacher=teacher,
+            progress=progress,
+        ),
+    )
+
+
+@_stage_task
+def distill_task(
+    run: Run,
+    label: str,
+    plan: RoundPlan,
+    data: Artifact,
+    teacher: Artifact,
+    targets: tuple[Artifact, ...] | None,
+) -> Artifact:
+    """The round's student."""
+    return _train(run, label, plan, data, teacher, targets)
+
+
+def _train(
+    run: Run,
+    label: str,
+    plan: RoundPlan,
+    data: Artifact,
+    teacher: Artifact | None,
+    targets: tuple[Artifact, ...] | None,
+) -> Artifact:
+    found = distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
+    if found:
+        return _skipped(run, label, found)
+    round_id = round_run(run, plan)
+    metrics = run.run_dir / plan.folder / "metrics.jsonl"
+    status = "FAILED"
+    try:
+        with MetricForwarder(run.store, round_id, metrics):
+            student = _perform(
+                run,
+                label,
+                lambda: distill.distill(
+                    run.run_dir,
+                    run.recipe,
+                    run.profile,
+                    plan,
+                    data=data,
+                    teacher=teacher,
+                    targets=targets,
+                ),
+            )
+        status = "FINISHED"
+    finally:
+        run.store.finish(round_id, status)
+    return student
+
+
+def round_run(run: Run, plan: RoundPlan) -> str:
+    """The MLflow run of a round, continued if it is there."""
+    params: dict[str, Any] = {
+        "round": plan.index,
+        "method": plan.method,
+        "updates": plan.training.updates,
+        "batch_size": plan.training.batch_size,
+        "learning_rate": plan.training.learning_rate,
+    }
+    if plan.teacher_steps:
+        params |= {"teacher_steps": plan.teacher_steps, "student_steps": plan.student_steps}
+    if plan.w:
+        params |= {"w_min": plan.w.min, "w_max": plan.w.max}
+    kind = "teacher" if plan.index == TEACHER_ROUND else "round"
+    return run.store.round(
+        run.chain_id,
+        key=f"{run.path}/{plan.folder}",
+        name=plan.title,
+        params=params,
+        tags={"kind": kind, "round": str(plan.index)},
+    )
+
+
+@_stage_task
+def promote_task(
+    run: Run, label: str, plan: RoundPlan, student: Artifact, teacher: Artifact
+) -> Artifact:
+    """The student becomes the next round's teacher, if it deserves it."""
+    return _perform(
+        run,
+        label,
+        lambda: promote.promote(
+            run.run_dir,
+            plan,
+            student=student,
+            teacher=teacher,
+            registry=promote.Registry(run.store, run.recipe.run.name, round_run(run, plan)),
+            keep_targets=run.recipe.targets.keep,
+        ),
+    )
+
+
+@_stage_task
+def evaluate_task(
+    run: Run, label: str, data: Artifact, teacher: Artifact, students: tuple[Artifact, ...]
+) -> Artifact:
+    """The report: every student against the teacher and the training-free samplers."""
+    return _perform(
+        run,
+        label,
+        lambda: evaluate.evaluate(
+            run.run_dir,
+            run.recipe,
+            run.profile,
+            data=data,
+            teacher=teacher,
+            students=students,
+        ),
+    )
+
+
+@_stage_task
+def publish_task(run: Run, label: str, report: Artifact) -> None:
+    """The report, in MLflow."""
+    rounds = {plan.index: round_run(run, plan) for plan in plan_rounds(run.recipe)}
+    _perform(
+        run,
+        label,
+        lambda: publish.publish(
+            run.run_dir, report, store=run.store, chain_id=run.chain_id, round_ids=rounds
+        ),
+    )
+    for round_id in rounds.values():
+        run.store.finish(round_id, "FINISHED")

@@ -1,0 +1,156 @@
+"""The two ways work reaches Ray: independent jobs on a pool of actors, and one fit on all workers.
+
+Work is named ("module:function") and described in JSON and paths; no object of ours is pickled.
+Both need Ray up: call them inside `infra.ray_cluster.cluster`.
+"""
+
+import logging
+import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from infra.profile import ComputeConfig, Profile
+from infra.ray_worker import JobServer, tail, train_loop, unpack
+from pipeline.errors import InfraError
+
+_log = logging.getLogger(__name__)
+
+
+def run_jobs(
+    factory: str, spec: dict[str, Any], jobs: Sequence[dict[str, Any]], profile: Profile
+) -> Iterator[dict[str, Any]]:
+    """Do independent jobs on `profile.compute.workers` actors; yields results as they finish.
+
+    Every actor calls `factory(spec)` once and the function it returns once a job. Jobs of a dead
+    actor are done again by a new one, so they must be idempotent.
+
+    Args:
+        factory: "module:function", importable in the workers.
+        spec: JSON for the factory.
+        jobs: JSON for each job.
+        profile: where to run.
+
+    Raises:
+        StepfoldError: what a job raised on purpose, as itself.
+        InfraError: a job failed otherwise (with its traceback's end), or killed its worker more
+            than `compute.max_restarts` times.
+    """
+    pool = _Pool(factory, spec, profile.compute)
+    try:
+        yield from pool.run(jobs)
+    finally:
+        pool.close()
+
+
+class _Pool:
+    """Actors, each with at most one job."""
+
+    def __init__(self, factory: str, spec: dict[str, Any], compute: ComputeConfig) -> None:
+        import ray
+
+        self._ray = ray
+        self._compute = compute
+        self._spec = ray.put(spec)
+        self._factory = factory
+        self._actor_class = ray.remote(
+            num_cpus=compute.cpus_per_worker, num_gpus=compute.gpus_per_worker
+        )(JobServer)
+        self._running: dict[Any, tuple[Any, int]] = {}
+
+    def run(self, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        waiting = deque(range(len(jobs)))
+        deaths = [0] * len(jobs)
+        while waiting and len(self._running) < self._compute.workers:
+            self._assign(self._start(), waiting.popleft(), jobs)
+        while self._running:
+            (ready,), _ = self._ray.wait(list(self._running), num_returns=1)
+            actor, index = self._running.pop(ready)
+            try:
+                answer = self._ray.get(ready)
+            except self._ray.exceptions.RayError as error:
+                self._ray.kill(actor)
+                deaths[index] += 1
+                self._check_deaths(deaths[index], error)
+                self._assign(self._start(), index, jobs)
+                continue
+            if "failure" in answer:
+                self._ray.kill(actor)
+                raise unpack(answer["failure"])
+            if waiting:
+                self._assign(actor, waiting.popleft(), jobs)
+            else:
+                self._ray.kill(actor)
+            yield answer["result"]
+
+    def close(self) -> None:
+        """Stop what still runs."""
+        for actor, _ in self._running.values():
+            self._ray.kill(actor)
+
+    def _start(self) -> Any:
+        return self._actor_class.remote(self._factory, self._spec, self._compute.cpus_per_worker)
+
+    def _assign(self, actor: Any, index: int, jobs: Sequence[dict[str, Any]]) -> None:
+        self._running[actor.serve.remote(jobs[index])] = (actor, index)
+
+    def _check_deaths(self, deaths: int, error: Exception) -> None:
+        if deaths > self._compute.max_restarts:
+            raise InfraError(
+                f"a job killed its worker {deaths} times, last: {tail(str(error))}\n"
+                "Look into the worker's log, or lower what a worker needs, and run again"
+            ) from error
+        _log.warning("a worker died (%s); its job is done again", tail(str(error)))
+
+
+def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: Path) -> None:
+    """Call `entry` on every worker of one `ray.train` fit, in fresh processes with a process group.
+
+    A worker that dies, or fails by accident, has the whole group started again, up to
+    `compute.max_restarts` times; `entry` then continues from its own checkpoint.
+
+    Args:
+        entry: "module:function", importable in the workers; called with `job`.
+        job: JSON: paths and numbers.
+        profile: where to run.
+        name: name of the run, for Ray; unique in `storage`.
+        storage: a folder that all nodes see. Ray leaves nothing there.
+
+    Raises:
+        StepfoldError: what a worker raised on purpose, as itself and without another attempt.
+        InfraError: anything else that failed too often, with the end of its traceback.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+
+    from infra.ray_trainer import RoundTrainer, deliberate
+
+    compute = profile.compute
+    resources = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
+    trainer = RoundTrainer(
+        train_loop,
+        train_loop_config={"entry": entry, "job": job, "threads": compute.cpus_per_worker},
+        scaling_config=ScalingConfig(
+            num_workers=compute.workers,
+            use_gpu=compute.gpus_per_worker > 0,
+            resources_per_worker={kind: each for kind, each in resources.items() if each},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage.resolve()),
+            failure_config=FailureConfig(max_failures=compute.max_restarts),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        raise deliberate(error) or InfraError(f"{name} failed:\n{tail(str(error))}") from error
+    except ray.exceptions.RayError as error:
+        trainer.stop()
+        raise InfraError(f"{name} lost its Ray cluster:\n{tail(str(error))}") from error
+    except BaseException:  # Ctrl-C and SIGTERM too: nothing must go on behind the user's back
+        trainer.stop()
+        raise
+    finally:
+        shutil.rmtree(storage / name, ignore_errors=True)

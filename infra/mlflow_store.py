@@ -1,0 +1,256 @@
+"""MLflow as a place to write to: one run for the chain, a child for each round, models by digest.
+
+Everything goes through `MlflowClient` with explicit run ids. The fluent API keeps an active run per
+thread and ends it on leaving a block, which would finish runs that are still going on. What is
+written twice, because a run was resumed, is there once.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from infra.environment import settle_environment
+from pipeline.errors import InfraError
+
+_log = logging.getLogger(__name__)
+
+_KEY = "stepfold.key"
+_DIGEST = "stepfold.digest"
+_MAX_PARAM = 6000  # MLflow cuts there without a word
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class MlflowStore:
+    """Write runs, files and models to one MLflow server or database.
+
+    Opening a new SQLite store takes a second or two, for its tables.
+
+    Args:
+        uri: of the server or database; None for SQLite in `run_root`, private to the user.
+        run_root: directory of the run directories.
+        experiment: name of the experiment; made if it is not there.
+
+    Raises:
+        InfraError: MLflow cannot be reached. Every method may raise it; nothing waits longer than
+            about 20 s.
+    """
+
+    def __init__(self, uri: str | None, run_root: Path, experiment: str) -> None:
+        settle_environment()
+        from mlflow import MlflowClient
+
+        for noisy in ("alembic", "mlflow"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        root = run_root.resolve()
+        self.uri = uri or default_uri(root)
+        self.artifacts = None if uri else root / "mlflow-artifacts"
+        if self.artifacts:
+            _make_private(root / "mlflow.db", self.artifacts)
+        with self._translated():
+            self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            self.experiment_id = self._experiment(experiment)
+
+    def chain(self, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        """The run id of a chain: the one with this key, running again, or a new one."""
+        return self._open(key, name, params, {**tags, "kind": "chain"})
+
+    def round(
+        self,
+        parent_id: str,
+        key: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+    ) -> str:
+        """The run id of a round of a chain, likewise. `params["round"]`, if given, orders them."""
+        order = {"round": f"{int(params['round']):02d}"} if "round" in params else {}
+        parent = {"mlflow.parentRunId": parent_id}
+        return self._open(key, name, params, {**order, **tags, **parent, "kind": "round"})
+
+    def finish(self, run_id: str, status: Status) -> None:
+        """End a run."""
+        with self._translated():
+            self._client.set_terminated(run_id, status)
+
+    def metrics(self, run_id: str, values: Mapping[str, float], step: int) -> None:
+        """Record values at a step, unless the run has the same value there already."""
+        with self._translated():
+            new = {
+                name: value
+                for name, value in values.items()
+                if (step, value) not in self.history(run_id, name)
+            }
+            self.log_points(run_id, points(new, step))
+
+    def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
+        """All (step, value) of a metric."""
+        with self._translated():
+            found = self._client.get_metric_history(run_id, ascii_name(name))
+        return {(point.step, point.value) for point in found}
+
+    def log_points(self, run_id: str, batch: Sequence[Any]) -> None:
+        """Record up to 1000 `points`."""
+        with self._translated():
+            self._client.log_batch(run_id, metrics=batch)
+
+    def files(self, run_id: str, paths: Sequence[Path], folder: str) -> None:
+        """Keep copies of files with the run."""
+        with self._translated():
+            for path in paths:
+                self._client.log_artifact(run_id, str(path), folder)
+
+    def text(self, run_id: str, text: str, name: str) -> None:
+        """Keep a text with the run, as a file called `name`."""
+        with self._translated():
+            self._client.log_text(run_id, text, name)
+
+    def describe(self, run_id: str, markdown: str) -> None:
+        """Set the description at the top of a run's page."""
+        # MLflow's page shows a table below a heading as text unless a blank line is between
+        spaced = re.sub(r"(?m)^(#{1,6} .*)\n(?=[^\n])", r"\1\n\n", markdown)
+        with self._translated():
+            self._client.set_tag(run_id, "mlflow.note.content", spaced)
+
+    def register(
+        self, model_name: str, bundle: Path, digest: str, run_id: str, tags: Mapping[str, Any]
+    ) -> str:
+        """The version of a model with these weights; a new one if they are new.
+
+        In the local store a version points to the bundle where it lies. A server gets a copy.
+        """
+        with self._translated():
+            if not self._client.search_registered_models(f"name = {_quoted(model_name)}"):
+                self._client.create_registered_model(model_name)
+            matching = f"name = {_quoted(model_name)} and tags.`{_DIGEST}` = {_quoted(digest)}"
+            found = self._client.search_model_versions(matching)
+            if found:
+                return str(found[0].version)
+            version = self._client.create_model_version(
+                model_name,
+                source=self._source(bundle, digest, run_id),
+                run_id=run_id,
+                tags={**_texts(tags), _DIGEST: digest},
+                await_creation_for=0,
+            )
+            return str(version.version)
+
+    def alias(self, model_name: str, alias: str, version: str) -> None:
+        """Let an alias, like `teacher`, mean a version."""
+        with self._translated():
+            self._client.set_registered_model_alias(model_name, alias, version)
+
+    def link(self, parent_id: str) -> str:
+        """The part of the UI's address after the host: a chain's rounds, in order.
+
+        The run list folds children away and forgets the filter without an order, so both are said.
+        """
+        chosen = f'tags.mlflow.parentRunId = "{parent_id}"'
+        return (
+            f"#/experiments/{self.experiment_id}/runs?searchFilter={quote(chosen, safe='')}"
+            f"&orderByKey={quote('tags.`round`', safe='')}&orderByAsc=true"
+        )
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = str(self.artifacts) if self.artifacts else None
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _open(self, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        with self._translated():
+            chosen = f"tags.`{_KEY}` = {_quoted(key)}"
+            found = self._client.search_runs([self.experiment_id], chosen, max_results=1)
+            if found:
+                run_id = str(found[0].info.run_id)
+                self._client.update_run(run_id, status="RUNNING", name=name)
+                known = dict(found[0].data.params)
+            else:
+                everything = {**_texts(tags), _KEY: key}
+                run = self._client.create_run(self.experiment_id, tags=everything, run_name=name)
+                run_id, known = str(run.info.run_id), {}
+            self._log_params(run_id, params, known)
+            return run_id
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any], known: Mapping[str, str]) -> None:
+        for name, value in params.items():
+            text = str(value)
+            if len(text) > _MAX_PARAM:
+                _log.warning("parameter %s has %d characters; kept as a file", name, len(text))
+                self._client.log_text(run_id, text, f"params/{ascii_name(name)}.txt")
+                text = f"{text[: _MAX_PARAM - 100]}... (whole in params/{ascii_name(name)}.txt)"
+            if name not in known:
+                self._client.log_param(run_id, ascii_name(name), text)
+            elif known[name] != text:  # a parameter cannot be changed, a tag can
+                self._client.set_tag(run_id, f"changed.{ascii_name(name)}", text)
+
+    def _source(self, bundle: Path, digest: str, run_id: str) -> str:
+        if not self.uri.startswith("http"):
+            return str(bundle.resolve())
+        folder = f"bundles/{digest[:16]}"  # servers refuse sources outside the run's artifacts
+        self._client.log_artifacts(run_id, str(bundle), folder)
+        run = self._client.get_run(run_id)
+        return f"{run.info.artifact_uri}/{folder}"
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise InfraError(
+                f"MLflow at {_without_password(self.uri)} did not answer ({first}); run again "
+                "when it does. Metrics are kept in the rounds' metrics.jsonl"
+            ) from error
+
+
+def default_uri(run_root: Path) -> str:
+    """The SQLite store beside the run directories."""
+    return f"sqlite:///{run_root.resolve()}/mlflow.db"
+
+
+def ui_command(uri: str, artifacts: Path | None, port: int) -> list[str]:
+    """The command that serves MLflow's pages on this machine only."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", uri]
+    return [*command, "--default-artifact-root", str(artifacts)] if artifacts else command
+
+
+def points(values: Mapping[str, float], step: int) -> list[Any]:
+    """Metric values at a step as MLflow takes them, with the time of now."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(ascii_name(name), value, now, step) for name, value in values.items()]
+
+
+def ascii_name(name: str) -> str:
+    """A name in the characters that MLflow takes for one."""
+    return re.sub(r"[^0-9A-Za-z_\-./ :]", "_", name)
+
+
+def _make_private(database: Path, artifacts: Path) -> None:
+    artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "") + "'"
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//***@", uri)

@@ -1,0 +1,185 @@
+"""Connect to Ray, or start it here: on loopback, without dashboard or telemetry, silently."""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from infra.environment import settle_environment
+from infra.profile import ComputeConfig, Profile
+from pipeline.errors import ConfigError, InfraError
+
+_log = logging.getLogger(__name__)
+
+_LOCAL_DEFAULTS = {
+    # Ray's memory monitor kills bystanders when other programs fill the machine
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody reclaims this machine
+}
+
+
+@contextlib.contextmanager
+def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
+    """Have Ray up for the duration; does nothing where it is up in this process already.
+
+    A local Ray keeps its files in a private temporary folder, because its socket paths must be
+    short. While it runs, `log_dir/ray` points to its logs; afterwards they lie in
+    `log_dir/ray-<time>`. Leaving the block, also by Ctrl-C or SIGTERM, stops all Ray work.
+
+    Raises:
+        ConfigError: more CPUs or GPUs are asked for than exist.
+        InfraError: Ray cannot be reached or started.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    settle_environment()
+    if profile.compute.ray_address == "local":
+        with _own_folder(log_dir) as folder:
+            check_local_resources(profile.compute)
+            with _session(_local_arguments(profile.compute, folder)):
+                _link(log_dir / "ray", folder / "session_latest" / "logs")
+                yield
+        return
+    with _session({"address": profile.compute.ray_address}):
+        _check(profile.compute, ray.cluster_resources(), "the Ray cluster has")
+        yield
+
+
+def check_local_resources(compute: ComputeConfig) -> None:
+    """Refuse to ask this machine for more than it has.
+
+    Raises:
+        ConfigError: with what is there.
+    """
+    available: dict[str, float] = {"CPU": len(os.sched_getaffinity(0))}
+    if compute.gpus_per_worker:
+        import torch
+
+        available["GPU"] = torch.cuda.device_count()
+    _check(compute, available, "this machine has")
+
+
+def _check(compute: ComputeConfig, available: dict[str, float], whose: str) -> None:
+    for kind, each in (("CPU", compute.cpus_per_worker), ("GPU", compute.gpus_per_worker)):
+        asked, there = compute.workers * each, int(available.get(kind, 0))
+        if asked > there:
+            key = f"{kind.lower()}s_per_worker"
+            raise ConfigError(
+                f"compute: {compute.workers} workers with {each} {kind}(s) each need {asked} "
+                f"{kind}s, {whose} {there}; lower compute.workers or compute.{key}"
+            )
+
+
+def _local_arguments(compute: ComputeConfig, folder: Path) -> dict[str, Any]:
+    for name, value in _LOCAL_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    packages = str(Path(__file__).resolve().parent.parent)
+    inherited = os.environ.get("PYTHONPATH", "")
+    return {
+        "address": "local",
+        "num_cpus": compute.workers * compute.cpus_per_worker,
+        "num_gpus": compute.workers * compute.gpus_per_worker,
+        "object_store_memory": 80 * 1024 * 1024,  # nothing but JSON goes through it
+        "include_dashboard": False,
+        "_temp_dir": str(folder),
+        "runtime_env": {
+            "env_vars": {"PYTHONPATH": f"{packages}:{inherited}" if inherited else packages}
+        },
+    }
+
+
+@contextlib.contextmanager
+def _session(arguments: dict[str, Any]) -> Iterator[None]:
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)
+    started = time.monotonic()
+    try:
+        with _loopback() if arguments["address"] == "local" else contextlib.nullcontext():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+    except (ConnectionError, TimeoutError, OSError, RuntimeError, ValueError) as error:
+        raise InfraError(
+            f"Ray at {arguments['address']} did not start or answer ({error}); "
+            "check compute.ray_address and that the cluster is up"
+        ) from error
+    # what the raylet has to say about dead workers would go to the terminal, whatever we ask
+    ray._private.worker.print_to_stdstream = _to_log
+    _restore(handler)
+    _log.info("Ray is up after %.1f s", time.monotonic() - started)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        _restore(handler)
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Let Ray listen on 127.0.0.1 only, as it does by itself on other systems than Linux.
+
+    ray 2.60.0 has no argument for it: it replaces a loopback `_node_ip_address` by the host's.
+    """
+    from ray._private import ray_constants
+
+    allowed = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = allowed
+
+
+def _to_log(data: dict[str, Any], ignore_prefix: Any = None) -> None:  # noqa: ARG001 (Ray's)
+    _log.info("ray: %s", " ".join(str(line) for line in data.get("lines", [])))
+
+
+def _restore(handler: Any) -> None:
+    # ray.init puts its own SIGTERM handler (exit at once) over the caller's
+    has_own = callable(handler)
+    if has_own and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _own_folder(log_dir: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="sf-", dir=_short_temporary_root()))
+    try:
+        yield folder
+    finally:
+        (log_dir / "ray").unlink(missing_ok=True)
+        _keep_logs(folder, log_dir)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_temporary_root() -> str:
+    # Ray adds about 60 characters for its sockets, and the kernel takes 107
+    root = tempfile.gettempdir()
+    return root if len(root) <= 30 else "/tmp"  # noqa: S108 (mkdtemp makes it private)
+
+
+def _link(link: Path, target: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.resolve())
+
+
+def _keep_logs(folder: Path, log_dir: Path) -> None:
+    logs = folder / "session_latest" / "logs"
+    if not logs.is_dir():
+        return
+    kept = log_dir / time.strftime("ray-%Y%m%d-%H%M%S", time.gmtime())
+    for file in logs.resolve().rglob("*"):
+        if file.is_file() and file.stat().st_size:
+            copy = kept / file.relative_to(logs.resolve())
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)

@@ -1,0 +1,87 @@
+"""What runs inside Ray's processes: find the function that was named, and call it.
+
+Only names, JSON and paths come in. Torch is imported after its number of threads is known.
+"""
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from infra.environment import settle_environment
+from pipeline import errors
+from pipeline.errors import InfraError, StepfoldError
+
+_TAIL = 12
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """Body of a Ray Train worker: `config` holds `entry`, `job` and `threads`."""
+    # deepspeed imports mlflow if it finds it (1 s), and a worker does not track
+    sys.modules["mlflow"] = None  # type: ignore[assignment]
+    prepare_process(config["threads"])
+    find(config["entry"])(config["job"])
+
+
+class JobServer:
+    """Body of a Ray actor: makes its function from `factory(spec)` at the first job."""
+
+    def __init__(self, factory: str, spec: dict[str, Any], threads: int) -> None:
+        self._factory = factory
+        self._spec = spec
+        self._threads = threads
+        self._serve: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+
+    def serve(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Do one job; gives {"result": ...} or {"failure": ...}, never an exception."""
+        try:
+            if self._serve is None:
+                prepare_process(self._threads)
+                self._serve = find(self._factory)(self._spec)
+            return {"result": self._serve(job)}
+        except Exception as error:
+            return {"failure": pack(error)}
+
+
+def prepare_process(threads: int) -> None:
+    """Settle environment, threads, logging and known noise before any real work."""
+    settle_environment()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    logging.basicConfig(
+        level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING,
+        format=f"%(asctime)s rank {os.environ.get('RANK', '-')} %(name)s: %(message)s",
+    )
+    # deprecations that deepspeed 0.19.8 triggers in torch 2.13 with every update
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+
+
+def find(name: str) -> Callable[..., Any]:
+    """The function called "module:function"."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def pack(error: Exception) -> dict[str, str]:
+    """An error as JSON: its class if it was deliberate, else the end of its traceback."""
+    if isinstance(error, StepfoldError):
+        return {"class": type(error).__name__, "text": str(error)}
+    return {"class": InfraError.__name__, "text": tail(traceback.format_exc())}
+
+
+def unpack(failure: dict[str, str]) -> StepfoldError:
+    """The inverse of `pack`."""
+    kind: type[StepfoldError] = getattr(errors, failure["class"])
+    return kind(failure["text"])
+
+
+def tail(text: str) -> str:
+    """The last lines of a traceback, where the cause stands."""
+    return "\n".join(text.strip().splitlines()[-_TAIL:])

@@ -1,0 +1,129 @@
+"""What one Ray Train worker does in a round: assemble the parts from a job, train, hand in.
+
+The job is JSON: paths and numbers. Nothing but files leaves this process.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from infra.deepspeed_engine import DeepSpeedEngine
+from infra.profile import EngineConfig
+from pipeline.bundle import Manifest, read_manifest
+from pipeline.data.shards import SampleShards
+from pipeline.documents import Document
+from pipeline.models.assemble import (
+    family_of,
+    load_denoiser,
+    load_module,
+    network_denoiser,
+    save_bundle,
+)
+from pipeline.models.denoiser import Denoiser
+from pipeline.tracking import JsonlTracker
+from pipeline.training.assemble import method_of
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.engine import OptimiserPlan
+from pipeline.training.loop import Lesson, Rhythm, check_finite, train_round
+from pipeline.training.plan import RoundPlan
+from pipeline.training.source import DrawSource, OnlineSource, TargetSource
+
+
+class RoundJob(Document):
+    """One round of training, as it crosses to the workers.
+
+    Attributes:
+        plan: the round.
+        key: fingerprint of the student.
+        attempt: identity of the driver's attempt, see `pipeline.training.checkpoint.claim`.
+        manifest: the student's manifest.
+        teacher: teacher bundle, None when a teacher is trained from data.
+        data: data set folder.
+        targets: target shards in order; None to compute targets online.
+        output: directory the student bundle is written into.
+        checkpoints: folder of the round's checkpoints.
+        metrics: the round's metrics file.
+        engine: how to train.
+    """
+
+    plan: RoundPlan
+    key: str
+    attempt: str
+    manifest: Manifest
+    teacher: str | None
+    data: str
+    targets: tuple[str, ...] | None
+    output: str
+    checkpoints: str
+    metrics: str
+    engine: EngineConfig
+
+
+def train(payload: dict[str, Any]) -> None:
+    """Train one round on this rank; rank 0 leaves the student bundle in `output`."""
+    job = RoundJob.model_validate(payload)
+    plan = job.plan
+    student_module = _student_at_start(job)
+    engine = DeepSpeedEngine(
+        student_module,
+        OptimiserPlan(
+            learning_rate=plan.training.learning_rate,
+            total_updates=plan.training.updates,
+            clip_norm=plan.training.clip_norm,
+            ema_decay=plan.ema_decay,
+        ),
+        global_batch=plan.training.batch_size,
+        zero_stage=job.engine.zero_stage,
+        precision=job.engine.precision,
+    )
+    student = network_denoiser(job.manifest, engine.module)
+    method = method_of(plan, family_of(job.manifest))
+    source = _source(job, student, engine.device)
+    train_round(
+        Lesson(plan=plan, method=method, student=student, source=source),
+        engine,
+        Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
+        Rhythm(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
+        lambda samples_seen: JsonlTracker(Path(job.metrics), samples_seen),
+    )
+    weights = engine.full_weights()
+    if engine.rank == 0:
+        _hand_in(job, weights)
+
+
+def _student_at_start(job: RoundJob) -> nn.Module:
+    """The network as the round begins; the same on every rank."""
+    torch.manual_seed(job.plan.seed)
+    family = family_of(job.manifest)
+    if job.teacher is None:
+        return family.build()
+    teacher = Path(job.teacher)
+    module = load_module(teacher, read_manifest(teacher))
+    if job.plan.method == "guidance" and job.plan.w is not None:
+        module = family.student_of(module, (job.plan.w.min, job.plan.w.max))
+    return module.requires_grad_(requires_grad=True).train()
+
+
+def _source(job: RoundJob, student: Denoiser, device: torch.device) -> DrawSource:
+    if job.targets is not None:
+        return TargetSource([Path(tar) for tar in job.targets], job.plan.stream, device)
+    teacher = None
+    if job.teacher is not None:
+        _, teacher = load_denoiser(Path(job.teacher), device)
+    return OnlineSource(
+        method_of(job.plan, family_of(job.manifest)),
+        student,
+        teacher,
+        SampleShards(Path(job.data), "train"),
+        job.plan.stream,
+        device,
+    )
+
+
+def _hand_in(job: RoundJob, weights: dict[str, Tensor]) -> None:
+    check_finite(weights, job.plan)
+    module = _student_at_start(job)
+    module.load_state_dict(weights, strict=True)
+    save_bundle(Path(job.output), job.manifest, module.eval())

@@ -1,0 +1,49 @@
+"""End a process that waits for a peer that will not come.
+
+A collective whose peer hangs shows nothing for half an hour: Ray sees living processes, and
+DeepSpeed's groups take no timeout. A C-level timer that every update rearms needs no thread of
+ours and fires even while Python waits inside gloo or NCCL.
+"""
+
+import faulthandler
+import time
+
+_SHORTEST_S = 60.0
+_UNKNOWN_S = 600.0
+_FACTOR = 20.0
+
+
+class Watchdog:
+    """Dump all stacks to stderr and exit if an update takes far longer than any before.
+
+    Args:
+        active: False makes it do nothing (a single process has no peer to wait for).
+    """
+
+    def __init__(self, *, active: bool) -> None:
+        self._active = active
+        self._longest = 0.0
+        self._last: float | None = None
+
+    def updated(self) -> None:
+        """An update is complete; the next may take 20 times the longest, at least a minute."""
+        now = time.monotonic()
+        if self._last is not None:
+            self._longest = max(self._longest, now - self._last)
+        patience = max(_SHORTEST_S, _FACTOR * self._longest) if self._longest else _UNKNOWN_S
+        self._last = now
+        self._arm(patience)
+
+    def paused(self) -> None:
+        """Something other than an update begins, whose duration says nothing about updates."""
+        self._last = None
+        self._arm(_UNKNOWN_S)
+
+    def stop(self) -> None:
+        """Nothing collective follows."""
+        if self._active:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _arm(self, patience: float) -> None:
+        if self._active:
+            faulthandler.dump_traceback_later(patience, exit=True)

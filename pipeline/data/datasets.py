@@ -1,0 +1,93 @@
+"""The sources a recipe can name: real digits, a folder of images, draws of a known law."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Data, DigitsData, GaussianConfig, GaussianData, ImageFolderData, Network
+from pipeline.data.image_folder import check_image_folder as check_image_folder
+from pipeline.data.image_folder import identify_folder, open_folder
+from pipeline.data.source import LoadedSource, stratified_split
+from pipeline.errors import ConfigError
+from pipeline.randomness import RowRandom
+
+
+def identify(config: Data, network: Network) -> dict[str, Any]:
+    """All that determines the samples of a source, its seed aside; JSON, for fingerprints.
+
+    A folder of images is known by its content, so moving it changes nothing and editing it does.
+
+    Raises:
+        DataError: the source cannot be used.
+    """
+    identity = config.model_dump(mode="json", exclude={"path"})
+    if isinstance(config, ImageFolderData):
+        identity["content"] = identify_folder(config)
+    if isinstance(config, GaussianData):
+        law = _gaussian(network)
+        identity["law"] = {"means": law.means, "std": law.std}
+    return identity
+
+
+def load_source(config: Data, seed: int, network: Network) -> LoadedSource:
+    """Open the source a recipe names.
+
+    Args:
+        config: the recipe's data section.
+        seed: decides the held-out split, the order, and the draws of the Gaussian source.
+        network: the teacher's network, which for Gaussian data is the law it is drawn from.
+
+    Raises:
+        DataError: the source is missing, or not what the recipe says.
+    """
+    match config:
+        case DigitsData():
+            return _digits(config, seed)
+        case ImageFolderData():
+            return open_folder(config, seed)
+        case GaussianData():
+            return _draws(config, seed, _gaussian(network))
+
+
+def _digits(config: DigitsData, seed: int) -> LoadedSource:
+    from sklearn.datasets import load_digits  # takes over a second, and only this source needs it
+
+    scans = load_digits()
+    images = np.rint(scans.images * (255 / 16)).astype(np.uint8)[:, None]  # ink is 0..16
+    labels = scans.target.astype(np.int64)
+    names = tuple(str(digit) for digit in range(10))
+    return LoadedSource(
+        name=config.source,
+        class_names=names,
+        latent_shape=(1, 8, 8),
+        encoding="png",
+        labels=labels,
+        read=images.__getitem__,
+        splits=stratified_split(labels, names, config.holdout, seed),
+    )
+
+
+def _gaussian(network: Network) -> GaussianConfig:
+    if not isinstance(network, GaussianConfig):
+        raise ConfigError("data source gaussian needs teacher.network.family gaussian")
+    return network
+
+
+def _draws(config: GaussianData, seed: int, law: GaussianConfig) -> LoadedSource:
+    means = np.array(law.means, np.float64)
+    num_classes, size = means.shape
+    labels = np.arange(config.num_samples, dtype=np.int64) % num_classes
+    noise = RowRandom((seed,), 0, config.num_samples).normal("gaussian data", size).numpy()
+    drawn: NDArray[np.float32] = (means[labels] + law.std * noise).astype(np.float32)
+    samples = drawn.reshape(-1, size, 1, 1)
+    names = tuple(str(label) for label in range(num_classes))
+    return LoadedSource(
+        name=config.source,
+        class_names=names,
+        latent_shape=(size, 1, 1),
+        encoding="npy",
+        labels=labels,
+        read=samples.__getitem__,
+        splits=stratified_split(labels, names, config.holdout, seed),
+    )

@@ -1,0 +1,171 @@
+"""A folder of images: each sub-folder is a class, and what cannot be used is refused by name.
+
+Names and headers of all images are checked before the first is decoded. The decoders are png, jpeg
+and webp only, whatever a file calls itself, and no image larger than `MAX_PIXELS` is decoded. What
+is decoded is turned as its EXIF says and converted to grey or RGB; an alpha channel is dropped.
+"""
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from pipeline.config import ImageFolderData
+from pipeline.data.source import LoadedSource, stratified_split
+from pipeline.errors import DataError
+
+MAX_PIXELS = 64 * 1024**2
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+_FORMATS = ("PNG", "JPEG", "WEBP")
+_MODES = {1: "L", 3: "RGB"}
+
+
+def list_classes(root: Path) -> dict[str, list[Path]]:
+    """The images of each class, sorted by name; names with a leading dot are not seen.
+
+    Raises:
+        DataError: the folder, its sub-folders or their images are missing, or something else lies
+            among them.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"data.path: {root} is not a folder; give one whose sub-folders are classes"
+        )
+    classes = {
+        folder.name: [_checked_name(path) for path in _visible(folder)]
+        for folder in _visible(root)
+        if folder.is_dir()
+    }
+    if not classes:
+        raise DataError(
+            f"{root} has no sub-folders; each sub-folder is a class, so put the images into one"
+        )
+    for name, images in classes.items():
+        _check_class_name(name)
+        if not images:
+            raise DataError(f"{root / name} holds no images; add some or remove the folder")
+    return classes
+
+
+def check_image_folder(config: ImageFolderData) -> None:
+    """Refuse a folder that cannot be used, by names and headers alone.
+
+    Raises:
+        DataError: as `open_folder`.
+    """
+    open_folder(config, seed=0)
+
+
+def identify_folder(config: ImageFolderData) -> dict[str, Any]:
+    """What determines the samples of a folder, its place aside: names and sha256 of all images.
+
+    Raises:
+        DataError: the folder cannot be used; see `list_classes` and `open_folder`.
+    """
+    classes = list_classes(Path(config.path))
+    for images in classes.values():
+        for image in images:
+            _check_header(image, config)
+    listing = hashlib.sha256()
+    for name, images in classes.items():
+        for image in images:
+            with image.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            listing.update(repr((name, image.name, digest)).encode())
+    return {"sha256": listing.hexdigest()}
+
+
+def open_folder(config: ImageFolderData, seed: int) -> LoadedSource:
+    """Open a folder of images; they are decoded when they are read.
+
+    Raises:
+        DataError: the folder cannot be used, a class has one image only, or an image has a size or
+            kind that the recipe does not accept; names the first.
+    """
+    classes = list_classes(Path(config.path))
+    images = [image for members in classes.values() for image in members]
+    for image in images:
+        _check_header(image, config)
+    counts = [len(members) for members in classes.values()]
+    labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
+    names = tuple(classes)
+    return LoadedSource(
+        name=config.source,
+        class_names=names,
+        latent_shape=(config.channels, config.size, config.size),
+        encoding="png",
+        labels=labels,
+        read=lambda index: _decode(images[index], config),
+        splits=stratified_split(labels, names, config.holdout, seed),
+    )
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _checked_name(path: Path) -> Path:
+    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+        raise DataError(
+            f"{path} is no image file; a class folder holds {', '.join(sorted(_SUFFIXES))} files "
+            "only, so convert it or move it away"
+        )
+    return path
+
+
+def _check_class_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"folder {name!r} has a name that is not valid UTF-8; rename it") from None
+
+
+def _check_header(path: Path, config: ImageFolderData) -> None:
+    with _opened(path) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(
+                f"{path} is {width}x{height}, more than {MAX_PIXELS} pixels; scale it down"
+            )
+        # a phone's JPEG with a depth map or thumbnail is MPO: its first frame is the photograph
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            raise DataError(f"{path} is animated; keep one frame of it")
+        if image.mode.startswith(("I", "F")):
+            raise DataError(f"{path} has more than 8 bits a channel; save it with 8")
+        if config.resize == "refuse" and image.size != (config.size, config.size):
+            raise DataError(
+                f"{path} is {width}x{height}, the recipe says {config.size}x{config.size}; say "
+                "data.resize: crop to scale and crop all images, or change data.size"
+            )
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # our own cap is lower than the one Pillow warns of
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(path, formats=_FORMATS)
+    except Exception as error:  # decoders raise whatever they trip over
+        raise _unreadable(path, error) from None
+
+
+def _decode(path: Path, config: ImageFolderData) -> NDArray[np.uint8]:
+    with _opened(path) as image:
+        try:
+            upright = ImageOps.exif_transpose(image).convert(_MODES[config.channels])
+        except Exception as error:  # decoders raise whatever they trip over
+            raise _unreadable(path, error) from None
+    side = (config.size, config.size)
+    if upright.size != side:
+        upright = ImageOps.fit(upright, side, method=Image.Resampling.LANCZOS)
+    return np.asarray(upright).reshape(*side, config.channels).transpose(2, 0, 1)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be read as png, jpg or webp ({error}); replace it or move it away"
+    )

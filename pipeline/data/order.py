@@ -1,0 +1,41 @@
+"""The order in which rows are seen: a function of a position, so that resuming needs one number."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Order:
+    """An endless sequence of shuffled epochs over `size` rows.
+
+    Position p is row `permutation(p // size)[p % size]`; each epoch's permutation is a pure
+    function of (seed, epoch). Who asks, in what portions and after how many interruptions makes no
+    difference.
+    """
+
+    def __init__(self, seed: int, size: int) -> None:
+        if seed < 0 or size < 1:
+            raise ValueError(f"an order needs seed >= 0 and size >= 1, got {seed} and {size}")
+        self._seed = seed
+        self._size = size
+        self._known: dict[int, NDArray[np.int64]] = {}
+
+    def rows(self, first: int, count: int) -> NDArray[np.int64]:
+        """The rows at positions first .. first + count - 1."""
+        if first < 0 or count < 0:
+            raise ValueError(f"positions are not negative, got first {first} and count {count}")
+        parts = [np.empty(0, np.int64)]
+        while count:
+            epoch, start = divmod(first, self._size)
+            part = self._permutation(epoch)[start : start + count]
+            parts.append(part)
+            first += len(part)
+            count -= len(part)
+        return np.concatenate(parts)
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        if epoch not in self._known:
+            # a batch spans two epochs at their border, so the one before is kept as well
+            self._known = {k: v for k, v in self._known.items() if k == epoch - 1}
+            generator = np.random.default_rng([self._seed, epoch])
+            self._known[epoch] = generator.permutation(self._size).astype(np.int64)
+        return self._known[epoch]

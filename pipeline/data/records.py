@@ -1,0 +1,241 @@
+"""Target records: tables of tensors in webdataset tars, read by row in any order.
+
+A member of the tar is one safetensors file that holds a chunk of rows of every column. Any tool
+reads them in order; the index beside the tar says where each column of each member starts, so that
+a row is a slice of mapped memory, and reading random rows parses nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+from safetensors.torch import save
+from torch import Tensor
+
+from pipeline.data.tar_index import IndexedTarWriter, Member, TarIndex, open_tar, write_index
+from pipeline.documents import Document
+from pipeline.errors import DataError
+
+DtypeName = Literal["float16", "float32", "float64", "int64"]
+
+_DTYPES: dict[DtypeName, torch.dtype] = {
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "int64": torch.int64,
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_REMAKE = "remove the shard and generate the targets again"
+_LENGTH_BYTES = 8  # a safetensors file starts with the length of its JSON header
+
+
+class Column(Document):
+    """What one row of a column is."""
+
+    dtype: DtypeName
+    shape: tuple[NonNegativeInt, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape, dtype=np.int64)) * _DTYPES[self.dtype].itemsize
+
+
+class RecordMember(Member):
+    """One chunk of rows.
+
+    Attributes:
+        count: rows in it.
+        sha256: of its bytes, in hex.
+        starts: first byte of each column, from the start of the tar.
+    """
+
+    count: PositiveInt
+    sha256: str
+    starts: dict[str, NonNegativeInt]
+
+
+class RecordIndex(TarIndex):
+    """Table of contents of a tar of records; all its members have the same columns."""
+
+    columns: dict[str, Column]
+    members: tuple[RecordMember, ...]
+
+    @model_validator(mode="after")
+    def _rows_add_up(self) -> "RecordIndex":
+        counted = sum(member.count for member in self.members)
+        if counted != self.count or not counted:
+            raise ValueError(f"the members hold {counted} rows, expected {self.count}")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_lie_inside(self) -> "RecordIndex":
+        for member in self.members:
+            if member.starts.keys() != self.columns.keys():
+                raise ValueError(f"{member.name} has columns {sorted(member.starts)}")
+            for name, column in self.columns.items():
+                end = member.starts[name] + member.count * column.row_bytes
+                if member.starts[name] < member.offset or end > member.offset + member.size:
+                    raise ValueError(f"column {name} lies outside {member.name}")
+        return self
+
+
+def write_records(path_tar: Path, chunks: Iterable[dict[str, Tensor]]) -> int:
+    """Write one tar of records and its index; returns the number of rows.
+
+    Args:
+        path_tar: the tar, replaced if it exists; its directory exists.
+        chunks: each becomes one member; columns `[n, ...]` on the CPU, n >= 1, of equal names,
+            dtypes and row shapes in every chunk.
+
+    Raises:
+        ValueError: the chunks are not as described.
+        InfraError: the tar came out short.
+    """
+    columns: dict[str, Column] = {}
+    members: list[RecordMember] = []
+    with IndexedTarWriter(path_tar) as tar:
+        for number, chunk in enumerate(chunks):
+            found = _columns_of(chunk)
+            columns = columns or found
+            if found != columns:
+                raise ValueError(f"chunk {number} has columns {found}, the first has {columns}")
+            members.append(_add_chunk(tar, number, chunk))
+    count = sum(member.count for member in members)
+    index = RecordIndex(size=tar.size, count=count, members=tuple(members), columns=columns)
+    write_index(path_tar, index)
+    return count
+
+
+def _columns_of(chunk: dict[str, Tensor]) -> dict[str, Column]:
+    counts = {len(tensor) for tensor in chunk.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(f"the columns of a chunk need one number of rows >= 1, got {counts}")
+    strange = {name: tensor.dtype for name, tensor in chunk.items() if tensor.dtype not in _NAMES}
+    if strange:
+        raise ValueError(f"records hold {', '.join(_DTYPES)}, got {strange}")
+    return {
+        name: Column(dtype=_NAMES[tensor.dtype], shape=tuple(tensor.shape[1:]))
+        for name, tensor in sorted(chunk.items())
+    }
+
+
+def _add_chunk(tar: IndexedTarWriter, number: int, chunk: dict[str, Tensor]) -> RecordMember:
+    content = save({name: tensor.contiguous() for name, tensor in chunk.items()})
+    (member,) = tar.add(f"{number:09d}", {"safetensors": content})
+    return RecordMember(
+        **member.model_dump(),
+        count=len(next(iter(chunk.values()))),
+        sha256=hashlib.sha256(content).hexdigest(),
+        starts={name: member.offset + at for name, at in _starts(content).items()},
+    )
+
+
+def _starts(content: bytes) -> dict[str, int]:
+    # layout: https://github.com/huggingface/safetensors#format
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
+    data = _LENGTH_BYTES + length
+    return {name: data + header[name]["data_offsets"][0] for name in sorted(header)}
+
+
+class RecordShards:
+    """The rows of several record tars, one after the other, by random access.
+
+    Nothing is held in memory but the tables of contents; the tars are mapped, and their pages are
+    shared with every other process that reads them.
+    """
+
+    def __init__(self, tars: Sequence[Path]) -> None:
+        """Open the tars.
+
+        Raises:
+            DataError: a file is missing or damaged, counts do not add up, or the tars do not have
+                the same columns.
+        """
+        if not tars:
+            raise DataError("no target shards are given; generate the targets first")
+        self._tars = tuple(tars)
+        self._views: list[memoryview] = []
+        self._files: list[int] = []
+        self._members: list[RecordMember] = []
+        for number, tar in enumerate(tars):
+            index, view = open_tar(tar, RecordIndex)
+            if number == 0:
+                self.columns = index.columns
+            if index.columns != self.columns:
+                raise DataError(
+                    f"{tar} has columns {index.columns}, the first {self.columns}; {_REMAKE}"
+                )
+            self._views.append(view)
+            self._files += [number] * len(index.members)
+            self._members += index.members
+        ends = np.cumsum([member.count for member in self._members], dtype=np.int64)
+        self._size = int(ends[-1])
+        self._firsts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+        self._starts = {
+            name: np.array([member.starts[name] for member in self._members], np.int64)
+            for name in self.columns
+        }
+
+    def __len__(self) -> int:
+        """Rows of all tars together."""
+        return self._size
+
+    def read(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Copies of the rows asked for, in that order: every column as `[len(rows), ...]`.
+
+        Raises:
+            IndexError: a row is negative or past the end.
+        """
+        if len(rows) and (rows.min() < 0 or rows.max() >= self._size):
+            raise IndexError(
+                f"rows {rows.min()} .. {rows.max()} are not all in 0 .. {self._size - 1}"
+            )
+        member = np.searchsorted(self._firsts, rows, side="right") - 1
+        local = rows - self._firsts[member]
+        views = [self._views[self._files[i]] for i in member.tolist()]
+        return {
+            name: _gather(views, self._starts[name][member], local, column)
+            for name, column in self.columns.items()
+        }
+
+    def verify(self) -> None:
+        """Read everything once: each member has its sha256, and every float is finite.
+
+        Raises:
+            DataError: naming tar, member and column of the first that is not.
+        """
+        for number, member in zip(self._files, self._members, strict=True):
+            where = f"{self._tars[number]}, member {member.name}"
+            content = self._views[number][member.offset : member.offset + member.size]
+            if hashlib.sha256(content).hexdigest() != member.sha256:
+                raise DataError(f"{where} does not have the sha256 of its index; {_REMAKE}")
+            self._verify_columns(where, number, member)
+
+    def _verify_columns(self, where: str, number: int, member: RecordMember) -> None:
+        local = np.arange(member.count)
+        views = [self._views[number]] * member.count
+        for name, column in self.columns.items():
+            values = _gather(views, np.full_like(local, member.starts[name]), local, column)
+            if values.is_floating_point() and not torch.isfinite(values).all():
+                raise DataError(f"{where}, column {name} holds NaN or infinity; {_REMAKE}")
+
+
+def _gather(
+    views: list[memoryview], starts: NDArray[np.int64], local: NDArray[np.int64], column: Column
+) -> Tensor:
+    # slices of the mapped tars, joined: no array is made per row, whichever tars the rows are in
+    begins = starts + local * column.row_bytes
+    slices = zip(views, begins.tolist(), (begins + column.row_bytes).tolist(), strict=True)
+    joined = bytearray().join([view[begin:end] for view, begin, end in slices])
+    shape = (len(local), *column.shape)
+    if not joined:
+        return torch.empty(shape, dtype=_DTYPES[column.dtype])
+    return torch.frombuffer(joined, dtype=_DTYPES[column.dtype]).reshape(shape)

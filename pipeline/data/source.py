@@ -1,0 +1,66 @@
+"""What a data source is once it is open: labelled samples, and which of them are held out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+
+Encoding: TypeAlias = Literal["png", "npy"]
+Sample: TypeAlias = NDArray[Any]
+"""One sample `[c, h, w]`: uint8 if its encoding is png, float32 if it is npy."""
+
+
+@dataclass(frozen=True)
+class LoadedSource:
+    """Labelled samples, read one at a time.
+
+    Attributes:
+        name: of the source, as the recipe says it.
+        class_names: in the order of the labels.
+        latent_shape: (channels, height, width) of every sample.
+        encoding: how a sample is stored, which also says its type.
+        labels: int64 `[n]`, the class of each sample.
+        read: the sample at an index.
+        splits: for "train" and "heldout", indices in the order in which they are written.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    latent_shape: tuple[int, int, int]
+    encoding: Encoding
+    labels: NDArray[np.int64]
+    read: Callable[[int], Sample]
+    splits: dict[str, NDArray[np.int64]]
+
+
+def stratified_split(
+    labels: NDArray[np.int64], class_names: tuple[str, ...], holdout: float, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Set a share of every class apart; a function of labels, share and seed alone.
+
+    Each class gives round(holdout * its size) samples, but at least one to either side. Both
+    sides come shuffled, so that consecutive samples are of mixed classes.
+
+    Raises:
+        DataError: a class has fewer than two samples.
+    """
+    generator = np.random.default_rng([seed, 0])
+    train, heldout = [], []
+    for label, name in enumerate(class_names):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        if len(members) < 2:
+            raise DataError(
+                f"class {name!r} has {len(members)} sample(s); one to train on and one to hold out "
+                "are needed, so add samples or remove the class"
+            )
+        share = min(max(1, int(holdout * len(members) + 0.5)), len(members) - 1)
+        heldout.append(members[:share])
+        train.append(members[share:])
+    return {
+        "train": generator.permutation(np.concatenate(train)),
+        "heldout": generator.permutation(np.concatenate(heldout)),
+    }

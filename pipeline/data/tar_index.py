@@ -1,0 +1,170 @@
+"""Webdataset tars with a table of contents beside them, read by position.
+
+Python's tarfile takes a damaged header for the end of the archive, so a cut tar yields fewer
+samples and no error. Here the table says what there is, the headers are never consulted, and any
+mismatch is an error. Other tools read the same tars in order without the table.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TypeVar
+
+import torch
+from pydantic import NonNegativeInt, ValidationError, model_validator
+
+from pipeline.documents import Document
+from pipeline.errors import DataError, InfraError
+
+os.environ["WDS_SECURE"] = "1"  # read when webdataset is imported: no pickles, no shell pipes
+
+from webdataset import TarWriter
+
+_BLOCK = 512
+_RECORD = 10240
+_REMAKE = "make the data anew, or restore the file"
+
+
+class Member(Document):
+    """One member of a tar: where its bytes lie, from the start of the file."""
+
+    name: str
+    offset: NonNegativeInt
+    size: NonNegativeInt
+
+
+class TarIndex(Document):
+    """Table of contents of one tar.
+
+    Attributes:
+        size: bytes of the whole tar.
+        count: samples in it.
+        members: in the order of the tar.
+    """
+
+    format_version: Literal[1] = 1
+    size: NonNegativeInt
+    count: NonNegativeInt
+    members: tuple[Member, ...]
+
+    @model_validator(mode="after")
+    def _members_lie_inside(self) -> "TarIndex":
+        for member in self.members:
+            end = member.offset + member.size
+            if end > self.size:
+                raise ValueError(f"{member.name} ends at byte {end}, the tar at {self.size}")
+        return self
+
+
+I = TypeVar("I", bound=TarIndex)  # noqa: E741 (an index)
+
+
+class IndexedTarWriter:
+    """Writes a webdataset tar and knows where each member went.
+
+    The bytes are a function of what is written: no times, no owners. Use as a context manager; a
+    tar that came out shorter than it must be (a full disk) is an InfraError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        index_path(path).unlink(missing_ok=True)  # without one, an unfinished tar is not read
+        self._file = path.open("wb")
+        self._tar = TarWriter(
+            self._file, user="stepfold", group="stepfold", mode=0o444, encoder=False, mtime=0
+        )
+        self._end = 0
+
+    def __enter__(self) -> "IndexedTarWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # after an error closing may fail as well, and says nothing new
+        with suppress(InfraError) if error else nullcontext(), self._writing(), self._file:
+            self._tar.close()
+        if error is None and self._path.stat().st_size != self.size:
+            raise InfraError(
+                f"{self._path} has {self._path.stat().st_size} bytes after writing {self.size}; "
+                "is the disk full?"
+            )
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tar once closed: its members, two empty blocks, filled up to a record."""
+        return _round_up(self._end + 2 * _BLOCK, _RECORD)
+
+    def add(self, key: str, parts: dict[str, bytes]) -> list[Member]:
+        """Append one sample: a member `key.extension` for each entry of `parts`."""
+        with self._writing():
+            self._tar.write({"__key__": key, **parts})
+        added = []
+        for extension in sorted(parts):  # the order TarWriter writes them in
+            member = Member(
+                name=f"{key}.{extension}", offset=self._end + _BLOCK, size=len(parts[extension])
+            )
+            self._end = member.offset + _round_up(member.size, _BLOCK)
+            added.append(member)
+        return added
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InfraError(
+                f"{self._path} cannot be written ({error.strerror}); make room and run again"
+            ) from None
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def index_path(tar: Path) -> Path:
+    """Where the table of contents of a tar lies."""
+    return tar.with_suffix(".index.json")
+
+
+def write_index(tar: Path, index: TarIndex) -> None:
+    """Write the table of contents of a tar."""
+    index_path(tar).write_text(index.model_dump_json(), encoding="utf-8")
+
+
+def first_problem(error: ValidationError | UnicodeDecodeError) -> str:
+    """One line on why a JSON document was not what it should be."""
+    if isinstance(error, UnicodeDecodeError):
+        return str(error)
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    what = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what
+
+
+def open_tar(tar: Path, kind: type[I]) -> tuple[I, memoryview]:
+    """The table of contents of a tar, and its bytes mapped into memory.
+
+    The mapping keeps no file open, so thousands of tars are no matter.
+
+    Raises:
+        DataError: a file is missing, the table is not one, or the tar has another size than
+            it says.
+    """
+    path = index_path(tar)
+    try:
+        index = kind.model_validate_json(path.read_text(encoding="utf-8"))
+        size = tar.stat().st_size
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}); {_REMAKE}") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is damaged: {first_problem(error)}; {_REMAKE}") from None
+    if size != index.size:
+        raise DataError(f"{tar} has {size} bytes, its index says {index.size}; {_REMAKE}")
+    mapped = torch.from_file(str(tar), shared=False, size=size, dtype=torch.uint8)
+    return index, mapped.numpy().data

@@ -1,0 +1,166 @@
+"""From sets of samples to a report with its pictures: the part that needs no cluster."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import Recipe
+from pipeline.data.shards import SampleShards, read_info
+from pipeline.evaluation.classifier import FEATURES_SAY, Classifier
+from pipeline.evaluation.figures import draw_curve, draw_tradeoff
+from pipeline.evaluation.grids import Column, draw_samples, why_no_picture
+from pipeline.evaluation.protocol import (
+    SAMPLER_NAMES,
+    YARDSTICK_SEED_OFFSET,
+    Cell,
+    Protocol,
+    Report,
+    Row,
+    Scores,
+)
+from pipeline.evaluation.report import write_report
+from pipeline.evaluation.sampling import Images, LabelArray, balanced_labels
+from pipeline.evaluation.scoring import Judge, Teacher
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The samples of a cell and what one of them cost in network evaluations."""
+
+    cell: Cell
+    evaluations: int
+    load: Callable[[], Images]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a report is made from.
+
+    Attributes:
+        recipe: what was asked for.
+        data: folder of the sharded data set.
+        classifier: folder of the classifier trained on it.
+        sets: samples, among them one yardstick and one teacher for each guidance weight.
+        skipped: what is not compared, with the reason.
+    """
+
+    recipe: Recipe
+    data: Path
+    classifier: Path
+    sets: tuple[SampleSet, ...]
+    skipped: tuple[str, ...]
+
+
+def compose(comparison: Comparison) -> Report:
+    """Measure everything."""
+    recipe, info = comparison.recipe, read_info(comparison.data)
+    classifier = Classifier(comparison.classifier)
+    heldout, _ = real_images(comparison.data, "heldout")
+    training, training_labels = real_images(comparison.data, "train")
+    judge = Judge(classifier, heldout, training)
+    labels = balanced_labels(recipe.evaluation.num_samples, info.num_classes)
+    rows = _score_cells(judge, comparison.sets, labels)
+    weights = list(dict.fromkeys(row.cell.w for row in rows))
+    return Report(
+        run=recipe.run.name,
+        protocol=Protocol(
+            features=FEATURES_SAY,
+            classifier_sha256=classifier.identity,
+            classifier_parameters=classifier.card.num_parameters,
+            classifier_heldout_accuracy=round(classifier.card.heldout_accuracy, 6),
+            num_samples=len(labels),
+            num_heldout=len(heldout),
+            num_training=len(training),
+            seed=recipe.evaluation.seed,
+            yardstick_seed=recipe.evaluation.seed + YARDSTICK_SEED_OFFSET,
+            reference_steps=recipe.teacher.reference_steps,
+        ),
+        class_names=info.class_names,
+        real=_score_real(judge, labels, training_labels),
+        rows=rows,
+        skipped=comparison.skipped,
+        pictures=_picture_names(weights, heldout.shape[1:]),
+    )
+
+
+def publish(report: Report, comparison: Comparison, folder: Path) -> None:
+    """Write the report's numbers, tables and pictures into `folder`."""
+    write_report(report, folder)
+    labels = balanced_labels(report.protocol.num_samples, len(report.class_names))
+    for w in report.weights:
+        name = f"grid-w{w:g}.png"
+        if name in report.pictures:
+            columns = _columns([each for each in comparison.sets if each.cell.w == w])
+            title = f"{report.run}: the same noise in every column, guidance weight w = {w:g}"
+            draw_samples(title, columns, labels, report.class_names, folder / name)
+    draw_curve(report, folder / "curve.png")
+    if "tradeoff.png" in report.pictures:
+        draw_tradeoff(report, folder / "tradeoff.png")
+
+
+def real_images(data: Path, split: str) -> tuple[Images, LabelArray]:
+    """All real images of a split, `[n, h, w, c]`, and their labels."""
+    shards = SampleShards(data, split)
+    batch = shards.read(np.arange(len(shards)))
+    images = batch.x.permute(0, 2, 3, 1).contiguous().numpy()
+    return images, batch.condition["label"].numpy()
+
+
+def _score_cells(judge: Judge, sets: Sequence[SampleSet], labels: LabelArray) -> tuple[Row, ...]:
+    rows = []
+    for w in dict.fromkeys(each.cell.w for each in sets):
+        at_w = {each.cell.role: each for each in sets if each.cell.w == w}
+        teacher = Teacher(
+            samples=at_w["teacher"].load(), yardstick=judge.moments(at_w["yardstick"].load())
+        )
+        rows += [
+            Row(
+                cell=each.cell,
+                evaluations=each.evaluations,
+                scores=judge.score(each.load(), labels, teacher, each.cell.seed),
+            )
+            for each in sets
+            if each.cell.w == w and each.cell.role != "yardstick"
+        ]
+    return tuple(rows)
+
+
+def _score_real(judge: Judge, labels: LabelArray, training_labels: LabelArray) -> Scores:
+    # as many of each class as are sampled, or as there are
+    wanted = np.bincount(labels)
+    rows = np.concatenate(
+        [np.flatnonzero(training_labels == label)[:count] for label, count in enumerate(wanted)]
+    )
+    return judge.score_training(rows, training_labels[rows])
+
+
+def _picture_names(weights: Sequence[float], shape: tuple[int, ...]) -> tuple[str, ...]:
+    grids = () if why_no_picture(shape) else tuple(f"grid-w{w:g}.png" for w in weights)
+    tradeoff = ("tradeoff.png",) if len(weights) > 1 else ()
+    return (*grids, "curve.png", *tradeoff)
+
+
+def _columns(sets: Sequence[SampleSet]) -> list[Column]:
+    """Teacher, students from many steps to one, and the cheapest training-free sampling."""
+    shown = [each for each in sets if each.cell.role in ("teacher", "student")]
+    baselines = [each for each in sets if each.cell.role == "baseline"]
+    if baselines:
+        shown.append(min(baselines, key=lambda each: (each.cell.steps, each.cell.sampler)))
+    return [
+        Column(
+            title=_heading(each.cell),
+            evaluations=each.evaluations,
+            images=each.load(),
+            student=each.cell.role == "student",
+        )
+        for each in shown
+    ]
+
+
+def _heading(cell: Cell) -> str:
+    steps = f"{cell.steps} step" + ("" if cell.steps == 1 else "s")
+    if cell.role == "student":
+        return f"student, {steps}"
+    return f"teacher, {steps}\n{SAMPLER_NAMES[cell.sampler]}"

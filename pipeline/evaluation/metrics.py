@@ -1,0 +1,158 @@
+"""Numbers that compare sets of samples, on features and class probabilities that are given.
+
+Nothing here knows a network: features are float arrays `[n, d]`. Everything is computed in float64.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int64
+from sklearn.metrics.pairwise import euclidean_distances
+
+Features = Float[np.ndarray, "n d"]
+Probabilities = Float[np.ndarray, "n classes"]
+
+_CHUNK = 1000  # rows of a distance matrix held at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval around a measured value."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean `[d]` and covariance `[d, d]` of a set of features."""
+
+    mean: Float[np.ndarray, "d"]
+    covariance: Float[np.ndarray, "d d"]
+
+    @classmethod
+    def of(cls, features: Features) -> "Moments":
+        """The sample mean and the unbiased covariance of two or more rows."""
+        wide = features.astype(np.float64)
+        return cls(wide.mean(0), np.atleast_2d(np.cov(wide, rowvar=False)))
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)): squared 2-Wasserstein distance of two Gaussians.
+
+    The trace of the root is taken from the symmetric R C2 R with R = C1^(1/2), whose eigenvalues
+    are those of C1 C2: symmetric eigenvalues stay real and accurate for covariances without full
+    rank, where a general matrix root does not.
+
+    Source: Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500, eq. 6.
+    """
+    return _frechet_from_root(first, _root(first.covariance), second)
+
+
+def _frechet_from_root(first: Moments, root: Float[np.ndarray, "d d"], second: Moments) -> float:
+    product = np.linalg.eigvalsh(root @ second.covariance @ root)
+    spread = np.trace(first.covariance) + np.trace(second.covariance)
+    shift = float(np.sum((first.mean - second.mean) ** 2))
+    overlap = 2 * float(np.sqrt(np.clip(product, 0, None)).sum())
+    return max(0.0, shift + float(spread) - overlap)
+
+
+def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
+    values, vectors = np.linalg.eigh(covariance)
+    root: np.ndarray = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return root
+
+
+def frechet_interval(
+    reference: Moments,
+    features: Features,
+    labels: Int64[np.ndarray, "n"],
+    *,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """A bootstrap interval of the Frechet distance of `features` to a reference held fixed.
+
+    Rows are resampled within their class, because the numbers of samples a class were not left to
+    chance. Resampling adds sampling noise, which raises a Frechet distance; so the spread of the
+    resampled distances is put around the measured one, not around their own mean.
+    """
+    random = np.random.default_rng(seed)
+    root = _root(reference.covariance)
+    wide = features.astype(np.float64)
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+    def resampled() -> Moments:
+        rows = [members[random.integers(0, len(members), len(members))] for members in classes]
+        return Moments.of(wide[np.concatenate(rows)])
+
+    distances = np.array(
+        [_frechet_from_root(reference, root, resampled()) for _ in range(resamples)]
+    )
+    measured = _frechet_from_root(reference, root, Moments.of(wide))
+    low, high = np.quantile(distances, [0.025, 0.975]) - distances.mean() + measured
+    return Interval(low=max(0.0, float(low)), high=float(high))
+
+
+def inception_type_score(probabilities: Probabilities) -> float:
+    """exp(E KL(p(class | sample) || p(class))): from 1 to the number of classes.
+
+    Source: Salimans et al. 2016, arXiv:1606.03498, section 4, with another classifier than
+    Inception.
+    """
+    p = probabilities.astype(np.float64)
+    tiny = np.finfo(np.float64).tiny  # 0 log 0 = 0
+    divergence = p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(p.mean(0), tiny)))
+    return float(np.exp(divergence.sum(1).mean()))
+
+
+def class_accuracy(probabilities: Probabilities, labels: Int64[np.ndarray, "n"]) -> float:
+    """Share of samples that the classifier takes for the class they were asked to be."""
+    return float((probabilities.argmax(1) == labels).mean())
+
+
+def precision_recall(real: Features, samples: Features, k: int) -> tuple[float, float]:
+    """Precision (samples that lie among the real) and recall (real that lie among the samples).
+
+    A set's manifold is the union of balls around its points, each reaching to the point's k-th
+    neighbour.
+
+    Source: Kynkaanniemi et al. 2019, arXiv:1904.06991, eq. 1-2.
+    """
+    return _share_inside(samples, real, k), _share_inside(real, samples, k)
+
+
+def _share_inside(points: Features, centres: Features, k: int) -> float:
+    radii = neighbour_distance(centres, centres, k + 1)  # the nearest is the point itself
+    inside = [
+        (_distances(points[at : at + _CHUNK], centres) <= radii).any(1)
+        for at in range(0, len(points), _CHUNK)
+    ]
+    return float(np.concatenate(inside).mean())
+
+
+def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[np.ndarray, "n"]:
+    """Euclidean distance of each point to its k-th nearest row of `among`, `[n]`.
+
+    Raises:
+        ValueError: `among` has fewer than k rows.
+    """
+    if len(among) < k:
+        raise ValueError(f"the {k}-th neighbour among {len(among)} points does not exist")
+    parts = [
+        np.partition(_distances(points[at : at + _CHUNK], among), k - 1, axis=1)[:, k - 1]
+        for at in range(0, len(points), _CHUNK)
+    ]
+    return np.concatenate(parts)
+
+
+def _distances(points: Features, others: Features) -> Float[np.ndarray, "n m"]:
+    # in float32 the library's |a|^2 + |b|^2 - 2 ab would lose small distances
+    found: np.ndarray = euclidean_distances(points.astype(np.float64), others.astype(np.float64))
+    return found
+
+
+def paired_rms(first: Float[np.ndarray, "n ..."], second: Float[np.ndarray, "n ..."]) -> float:
+    """Root mean square difference of two sets, row by row (same noise, same class)."""
+    difference = first.astype(np.float64) - second.astype(np.float64)
+    return float(np.sqrt(np.mean(difference**2)))

@@ -1,0 +1,210 @@
+"""What an evaluation compares, decided before anything is sampled, and the report it ends in.
+
+A cell is one set of samples: a network, a sampler, a step count, a guidance weight and a seed. All
+cells of a guidance weight share classes and starting noise; only the yardstick, the teacher's own
+samples that distances to the teacher are measured against, has other noise. So the teacher's row
+holds the floor: how far the teacher is from itself.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pipeline.bundle import Manifest
+from pipeline.config import Recipe
+from pipeline.documents import Document
+from pipeline.evaluation.sampling import Sampler
+
+NEIGHBOURS = 3
+RESAMPLES = 100
+YARDSTICK_SEED_OFFSET = 1
+
+SAMPLER_NAMES: dict[Sampler, str] = {"ddim": "DDIM", "dpm++": "DPM-Solver++"}
+
+Role = Literal["yardstick", "teacher", "student", "baseline"]
+
+
+class Entrant(Document):
+    """A bundle that takes part: its manifest, where it lies in the run directory, its digest."""
+
+    manifest: Manifest
+    path: str
+    digest: str
+
+
+class Cell(Document):
+    """One set of samples.
+
+    Attributes:
+        role: what it is in the comparison.
+        bundle: path of the bundle, relative to the run directory.
+        digest: of the bundle's content.
+        round: the round that made the network; None for the teacher.
+        sampler: how it is sampled.
+        steps: solver steps.
+        w: guidance weight (0 is unguided; diffusers' guidance_scale is 1 + w).
+        seed: of the starting noise.
+    """
+
+    role: Role
+    bundle: str
+    digest: str
+    round: int | None
+    sampler: Sampler
+    steps: int
+    w: float
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        if self.role == "student":
+            origin = "stage-1 student" if self.round == 0 else "student"
+            return f"{origin}, {_counted(self.steps, 'step')}"
+        return f"teacher, {SAMPLER_NAMES[self.sampler]}, {_counted(self.steps, 'step')}"
+
+    @property
+    def file(self) -> str:
+        """A name for its samples, unique within an evaluation."""
+        if self.role in ("yardstick", "teacher"):
+            return f"reference-w{self.w:g}-seed{self.seed}.npy"
+        owner = "teacher" if self.round is None else f"round{self.round:02d}"
+        return f"samples-{owner}-{self.sampler}-{self.steps}-w{self.w:g}.npy"
+
+
+class Scores(Document):
+    """What is measured on a set of samples; None where a comparison has no meaning.
+
+    Attributes:
+        distance_to_real: Frechet distance to the held-out real images, in classifier features.
+        distance_to_real_interval: its 95 % bootstrap interval.
+        distance_to_teacher: Frechet distance to the teacher's own samples from other noise.
+        distance_to_teacher_interval: its 95 % bootstrap interval.
+        class_accuracy: share that the classifier takes for the class asked for.
+        inception_score: inception-type score, from 1 to the number of classes.
+        precision: share of samples that lie among the held-out real images.
+        recall: share of held-out real images that lie among the samples.
+        rms_to_teacher: root mean square difference to the teacher's sample from the same noise.
+        nearest_training: mean distance to the nearest training image, RMS over its values; smaller
+            than the real row's means copying.
+    """
+
+    distance_to_real: float
+    distance_to_real_interval: tuple[float, float]
+    distance_to_teacher: float | None
+    distance_to_teacher_interval: tuple[float, float] | None
+    class_accuracy: float
+    inception_score: float
+    precision: float
+    recall: float
+    rms_to_teacher: float | None
+    nearest_training: float
+
+
+class Row(Document):
+    """A cell and what was measured on it; `evaluations` of the network is what one sample cost."""
+
+    cell: Cell
+    evaluations: int
+    scores: Scores
+
+
+class Protocol(Document):
+    """How the numbers were made; numbers of two protocols are not comparable."""
+
+    features: str
+    classifier_sha256: str
+    classifier_parameters: int
+    classifier_heldout_accuracy: float
+    num_samples: int
+    num_heldout: int
+    num_training: int
+    neighbours: int = NEIGHBOURS
+    bootstrap_resamples: int = RESAMPLES
+    seed: int
+    yardstick_seed: int
+    reference_steps: int
+    w_convention: str = "guidance_scale = 1 + w; w = 0 is unguided"
+
+
+class Report(Document):
+    """The result of an evaluation: content only, no times, dates or absolute paths.
+
+    Attributes:
+        run: the recipe's name.
+        protocol: how it was measured.
+        class_names: names of the classes, in order of label.
+        real: training images measured as if they were samples: what a perfect sampler would get.
+            The classifier has seen them, which flatters their accuracy.
+        rows: one for each cell, by w, then teacher, students, baselines.
+        skipped: what was left out, with the reason.
+        pictures: file names beside the report.
+    """
+
+    format_version: Literal[1] = 1
+    run: str
+    protocol: Protocol
+    class_names: tuple[str, ...]
+    real: Scores
+    rows: tuple[Row, ...]
+    skipped: tuple[str, ...]
+    pictures: tuple[str, ...]
+
+    def at(self, w: float) -> list[Row]:
+        """The rows of one guidance weight."""
+        return [row for row in self.rows if row.cell.w == w]
+
+    @property
+    def weights(self) -> list[float]:
+        """The guidance weights, in order of the recipe."""
+        return list(dict.fromkeys(row.cell.w for row in self.rows))
+
+
+def plan_cells(
+    recipe: Recipe, teacher: Entrant, students: Sequence[Entrant], samplers: Sequence[Sampler]
+) -> list[Cell]:
+    """All sets of samples of an evaluation, by w: yardstick, teacher, students, baselines.
+
+    Args:
+        recipe: says weights, step counts and seed.
+        teacher: the guided teacher.
+        students: of all rounds, in order; one without a step count of its own (stage 1) is sampled
+            with the first count of the halving.
+        samplers: the training-free samplers to compare with.
+    """
+    seed = recipe.evaluation.seed
+    reference = recipe.teacher.reference_steps
+    cells = []
+    for w in dict.fromkeys(recipe.evaluation.w):
+        cells.append(
+            _cell("yardstick", teacher, "ddim", reference, (w, seed + YARDSTICK_SEED_OFFSET))
+        )
+        cells.append(_cell("teacher", teacher, "ddim", reference, (w, seed)))
+        for student in students:
+            steps = (student.manifest.steps or recipe.halving.steps)[0]
+            cells.append(_cell("student", student, "ddim", steps, (w, seed)))
+        for sampler in samplers:
+            for steps in sorted(set(recipe.evaluation.baseline_steps), reverse=True):
+                if (sampler, steps) != ("ddim", reference):
+                    cells.append(_cell("baseline", teacher, sampler, steps, (w, seed)))
+    return cells
+
+
+def _cell(
+    role: Role, entrant: Entrant, sampler: Sampler, steps: int, conditions: tuple[float, int]
+) -> Cell:
+    w, seed = conditions
+    is_student = entrant.manifest.role == "student"
+    return Cell(
+        role=role,
+        bundle=entrant.path,
+        digest=entrant.digest,
+        round=entrant.manifest.lineage.round if is_student else None,
+        sampler=sampler,
+        steps=steps,
+        w=w,
+        seed=seed,
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

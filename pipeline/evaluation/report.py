@@ -1,0 +1,129 @@
+"""Write a report: numbers for programs, tables for people. Equal content gives equal bytes."""
+
+import json
+from pathlib import Path
+
+from pipeline.evaluation.protocol import Report, Row, Scores
+
+_HEAD = (
+    "| network | evaluations | to real | 95 % interval | to teacher | accuracy | score | precision "
+    "| recall | RMS | nearest |\n"
+    "|---|--:|--:|:-:|--:|--:|--:|--:|--:|--:|--:|\n"
+)
+
+_LEGEND = """\
+- **to real**: Frechet distance to {num_heldout} held-out real images in the {features};
+  {num_samples} samples a row, classes balanced, 95 % interval by bootstrap over the samples.
+- **to teacher**: the same distance to the teacher's own {reference_steps}-step samples from other
+  noise (seed {yardstick_seed} instead of {seed}). In the teacher's own row it is the floor.
+- **accuracy**: share that the classifier takes for the class asked for; it gets
+  {classifier_heldout_accuracy:.1%} of the held-out images right. **score**: inception-type score
+  (this classifier, not Inception). Both are fooled by class means: read them with the recall.
+- **precision**, **recall**: k-nearest-neighbour manifolds in the same features, k = {neighbours}.
+- **RMS**: root mean square difference to the teacher's {reference_steps}-step sample from the same
+  noise, pixels in [-1, 1].
+- **nearest**: mean RMS distance to the nearest of {num_training} training images.
+- **evaluations**: of the network, for one sample. A guided teacher needs two a step, one at w = 0.
+- w is the guidance weight of `(1 + w) conditional - w unconditional`; guidance_scale is 1 + w.
+
+Classifier: {classifier_parameters:,} parameters, sha256 `{classifier_sha256}`. Distances depend on
+the classifier and on the number of samples: compare them within this report only.
+"""
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write `report.json` and `report.md` into `folder`."""
+    text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(_markdown(report), encoding="utf-8")
+
+
+def read_report(folder: Path) -> Report:
+    """Read the `report.json` of a folder."""
+    return Report.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def _markdown(report: Report) -> str:
+    parts = [f"# {report.run}: students against their teacher\n"]
+    parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
+    parts += ["## At equal cost\n", _equal_cost(report)]
+    parts.append("## All numbers\n")
+    for w in report.weights:
+        rows = [row for row in report.at(w) if row.cell.role != "yardstick"]
+        table = _HEAD + "".join(_line(row.cell.title, row) for row in rows)
+        parts.append(f"### w = {w:g}\n\n{table}{_real_line(report.real)}")
+    parts += ["## What the columns mean\n", _LEGEND.format(**report.protocol.model_dump())]
+    if report.skipped:
+        parts.append("Left out:\n\n" + "".join(f"- {reason}\n" for reason in report.skipped))
+    return "\n".join(parts)
+
+
+def _line(title: str, row: Row) -> str:
+    return f"| {title} | {row.evaluations} {_values(row.scores)}"
+
+
+def _real_line(real: Scores) -> str:
+    return f"| *training images* | - {_values(real)}"
+
+
+def _values(scores: Scores) -> str:
+    low, high = scores.distance_to_real_interval
+    cells = [
+        f"{scores.distance_to_real:.3f}",
+        f"{low:.3f} .. {high:.3f}",
+        _optional(scores.distance_to_teacher),
+        f"{scores.class_accuracy:.1%}",
+        f"{scores.inception_score:.2f}",
+        f"{scores.precision:.3f}",
+        f"{scores.recall:.3f}",
+        _optional(scores.rms_to_teacher),
+        f"{scores.nearest_training:.3f}",
+    ]
+    return "".join(f"| {cell} " for cell in cells) + "|\n"
+
+
+def _optional(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def best_baseline(report: Report, w: float, evaluations: int) -> Row | None:
+    """The training-free sampling of the teacher nearest to the real images within a budget."""
+    affordable = [
+        row
+        for row in report.at(w)
+        if row.cell.role in ("baseline", "teacher") and row.evaluations <= evaluations
+    ]
+    return min(affordable, key=lambda row: row.scores.distance_to_real, default=None)
+
+
+def _equal_cost(report: Report) -> str:
+    lines = [
+        "Distance to real images: each student against the best training-free sampling of the "
+        "teacher with no more network evaluations.\n\n"
+        "| w | evaluations | student | teacher, training-free | student / teacher "
+        "| student / reference |\n|--:|--:|--:|---|--:|--:|\n"
+    ]
+    for w in report.weights:
+        rows = report.at(w)
+        reference = next(row for row in rows if row.cell.role == "teacher")
+        for row in (row for row in rows if row.cell.role == "student"):
+            lines.append(
+                _equal_cost_line(row, reference, best_baseline(report, w, row.evaluations))
+            )
+    return "".join(lines)
+
+
+def _equal_cost_line(student: Row, reference: Row, rival: Row | None) -> str:
+    distance = student.scores.distance_to_real
+    against = "none is this cheap | -"
+    if rival is not None:
+        found = rival.scores.distance_to_real
+        against = f"{found:.3f} ({rival.cell.title}) | {_ratio(distance, found)}"
+    whole = _ratio(distance, reference.scores.distance_to_real)
+    return (
+        f"| {student.cell.w:g} | {student.evaluations} | {distance:.3f} | {against} | {whole} |\n"
+    )
+
+
+def _ratio(value: float, other: float) -> str:
+    return f"{value / other:.2f}" if other > 0 else "-"

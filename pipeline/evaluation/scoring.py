@@ -1,0 +1,125 @@
+"""Measure sets of samples against the real images and the teacher, all with the same instrument."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
+
+from pipeline.evaluation.classifier import Classifier, Reading
+from pipeline.evaluation.metrics import (
+    Interval,
+    Moments,
+    class_accuracy,
+    frechet_distance,
+    frechet_interval,
+    inception_type_score,
+    neighbour_distance,
+    paired_rms,
+    precision_recall,
+)
+from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES, Scores
+from pipeline.evaluation.sampling import Images, LabelArray
+
+_DIGITS = 6  # significant digits that are kept; the rest is rounding
+_MOST_NEIGHBOURS_LOOKED_UP = 500
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What students are compared with at one guidance weight.
+
+    Attributes:
+        samples: of the reference sampler, from the noise that students start from too.
+        yardstick: moments of its samples from other noise, in classifier features.
+    """
+
+    samples: Images
+    yardstick: Moments
+
+
+class Judge:
+    """Holds the real images and the classifier; scores any set of samples against them."""
+
+    def __init__(self, classifier: Classifier, heldout: Images, training: Images) -> None:
+        """Prepare the comparison.
+
+        Args:
+            classifier: the instrument.
+            heldout: real images that neither the networks nor the classifier were trained on.
+            training: real images that they were trained on.
+        """
+        self._classifier = classifier
+        self._training = training.reshape(len(training), -1)
+        self._heldout = classifier.read(heldout).features
+        with threadpool_limits(1, user_api="blas"):
+            self._heldout_moments = Moments.of(self._heldout)
+
+    def moments(self, images: Images) -> Moments:
+        """Moments of a set of images in classifier features."""
+        with threadpool_limits(1, user_api="blas"):
+            return Moments.of(self._classifier.read(images).features)
+
+    def score_training(self, rows: np.ndarray, labels: LabelArray) -> Scores:
+        """Scores of training images `rows` as if they were samples: a perfect sampler's.
+
+        Their nearest training image is the nearest *other* one.
+        """
+        images = self._training[rows]
+        shape = self._classifier.card.latent_shape
+        return self._scores(
+            images.reshape(-1, *shape[1:], shape[0]), labels, teacher=None, neighbour=2, seed=0
+        )
+
+    def score(self, images: Images, labels: LabelArray, teacher: Teacher, seed: int) -> Scores:
+        """Scores of samples; `seed` is that of the bootstrap."""
+        return self._scores(images, labels, teacher=teacher, neighbour=1, seed=seed)
+
+    def _scores(
+        self,
+        images: Images,
+        labels: LabelArray,
+        *,
+        teacher: Teacher | None,
+        neighbour: int,
+        seed: int,
+    ) -> Scores:
+        reading = self._classifier.read(images)
+        # matrices are small: threads would only fight each other, and change the last digits
+        with threadpool_limits(1, user_api="blas"):
+            to_real = _distance(self._heldout_moments, reading, labels, seed)
+            to_teacher = _distance(teacher.yardstick, reading, labels, seed) if teacher else None
+            reach = min(NEIGHBOURS, len(images) - 1, len(self._heldout) - 1)
+            precision, recall = precision_recall(self._heldout, reading.features, reach)
+            nearest = self._nearest_training(images, neighbour)
+        return Scores(
+            distance_to_real=to_real[0],
+            distance_to_real_interval=to_real[1],
+            distance_to_teacher=to_teacher[0] if to_teacher else None,
+            distance_to_teacher_interval=to_teacher[1] if to_teacher else None,
+            class_accuracy=_kept(class_accuracy(reading.probabilities, labels)),
+            inception_score=_kept(inception_type_score(reading.probabilities)),
+            precision=_kept(precision),
+            recall=_kept(recall),
+            rms_to_teacher=_kept(paired_rms(images, teacher.samples)) if teacher else None,
+            nearest_training=nearest,
+        )
+
+    def _nearest_training(self, images: Images, neighbour: int) -> float:
+        flat = images.reshape(len(images), -1)
+        few = np.linspace(0, len(flat) - 1, min(len(flat), _MOST_NEIGHBOURS_LOOKED_UP)).astype(int)
+        distance = neighbour_distance(flat[few], self._training, neighbour)
+        return _kept(float(distance.mean()) / np.sqrt(flat.shape[1]))
+
+
+def _distance(
+    reference: Moments, reading: Reading, labels: LabelArray, seed: int
+) -> tuple[float, tuple[float, float]]:
+    measured = frechet_distance(reference, Moments.of(reading.features))
+    interval: Interval = frechet_interval(
+        reference, reading.features, labels, resamples=RESAMPLES, seed=seed
+    )
+    return _kept(measured), (_kept(interval.low), _kept(interval.high))
+
+
+def _kept(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")

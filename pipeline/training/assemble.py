@@ -1,0 +1,28 @@
+"""From a round's plan to the method that runs it."""
+
+import torch
+
+from pipeline.diffusion.loss import LossWeight
+from pipeline.methods.denoising import Denoising
+from pipeline.methods.guidance import GuidanceDistillation
+from pipeline.methods.method import DistillationMethod
+from pipeline.methods.progressive import ProgressiveDistillation
+from pipeline.models.family import ModelFamily
+from pipeline.training.plan import RoundPlan
+
+
+def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
+    """The method of a round, with everything the plan decides filled in."""
+    weight = LossWeight(plan.loss_weight)
+    if plan.method == "denoising":
+        null = family.null_condition({"label": torch.zeros(1, dtype=torch.int64)})
+        return Denoising(loss_weight=weight, null_condition=null, label_dropout=plan.label_dropout)
+    if plan.w is None:
+        raise TypeError(f"{plan.title} distils guidance and has no law of w")
+    if plan.method == "guidance":
+        return GuidanceDistillation(loss_weight=weight, w=plan.w)
+    if plan.student_steps is None or plan.jump is None:
+        raise TypeError(f"{plan.title} halves steps and has no step counts")
+    return ProgressiveDistillation(
+        loss_weight=weight, w=plan.w, student_steps=plan.student_steps, jump=plan.jump
+    )

@@ -1,0 +1,126 @@
+"""One round of training: draw, predict, compare, update; checkpoints and numbers on the way."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import DivergenceError
+from pipeline.methods.method import DistillationMethod
+from pipeline.models.denoiser import Denoiser
+from pipeline.tracking import Tracker
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.engine import TrainEngine
+from pipeline.training.plan import RoundPlan
+from pipeline.training.source import DrawSource
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """What happens every so many updates."""
+
+    checkpoint_every: int
+    log_every: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learnt, by whom, from what.
+
+    Attributes:
+        plan: the round.
+        method: gives the loss.
+        student: the trained network as a denoiser, around the engine's module.
+        source: draws and targets by position.
+    """
+
+    plan: RoundPlan
+    method: DistillationMethod
+    student: Denoiser
+    source: DrawSource
+
+
+def train_round(
+    lesson: Lesson,
+    engine: TrainEngine,
+    checkpoints: Checkpoints,
+    rhythm: Rhythm,
+    open_tracker: Callable[[int], Tracker],
+) -> None:
+    """Train to the end of the round, from its newest checkpoint if there is one. Collective.
+
+    The draws of an update depend on its position alone, so the result does not depend on where it
+    was interrupted, and the order of samples does not depend on the number of ranks.
+
+    Args:
+        lesson: what is learnt, by whom, from what.
+        engine: owns optimiser and schedule.
+        checkpoints: where state is kept.
+        rhythm: how often to save and log.
+        open_tracker: called once with the samples seen so far; numbers go there (rank 0 only).
+
+    Raises:
+        DivergenceError: a loss is not finite; the update is not made and the last checkpoint stays.
+    """
+    plan = lesson.plan
+    batch = plan.training.batch_size
+    share = batch // engine.world_size
+    start = int(checkpoints.restore(engine).get("update", 0))
+    tracker = open_tracker(start * batch) if engine.rank == 0 else None
+    clock = time.monotonic()
+    logged = start
+    for update in range(start, plan.training.updates):
+        draws, target = lesson.source.at(update * batch + engine.rank * share, share)
+        loss = lesson.method.loss(lesson.student, draws, target)
+        mean_loss = _finite(engine.mean(loss.detach()), plan, update)
+        engine.backward(loss)
+        rate = engine.learning_rate
+        norm = engine.step()
+        done = update + 1
+        is_last = done == plan.training.updates
+        if tracker and (done % rhythm.log_every == 0 or is_last):
+            seconds = time.monotonic() - clock
+            tracker.log(
+                {
+                    "update": float(done),
+                    "total_updates": float(plan.training.updates),
+                    "train/loss": mean_loss,
+                    "train/grad_norm": norm,
+                    "train/learning_rate": rate,
+                    "time/updates_per_s": (done - logged) / seconds,
+                    "time/samples_per_s": (done - logged) * batch / seconds,
+                },
+                samples_seen=done * batch,
+            )
+            clock, logged = time.monotonic(), done
+        if done % rhythm.checkpoint_every == 0 and not is_last:
+            checkpoints.save(engine, done)
+    _log.info("%s: %d updates done", plan.title, plan.training.updates)
+
+
+def _finite(loss: Tensor, plan: RoundPlan, update: int) -> float:
+    # the mean over ranks is the same number everywhere, so all ranks stop together
+    value = float(loss)
+    if not math.isfinite(value):
+        raise DivergenceError(
+            f"{plan.title}: the loss is {value} at update {update}; nothing was updated and the "
+            "last checkpoint is kept. Lower learning_rate and continue with --accept-changes"
+        )
+    return value
+
+
+def check_finite(weights: dict[str, Tensor], plan: RoundPlan) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Raises:
+        DivergenceError: naming the first such tensor.
+    """
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise DivergenceError(f"{plan.title}: weight {name} is not finite; nothing was saved")

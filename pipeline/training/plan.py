@@ -1,0 +1,154 @@
+"""From a recipe to its rounds: which teacher, how many steps, how long."""
+
+import itertools
+from typing import Literal
+
+from pipeline.config import GuidanceWeights, Recipe, TrainingConfig
+from pipeline.documents import Document
+from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
+
+TEACHER_ROUND = -1
+
+
+class RoundPlan(Document):
+    """One round: a teacher bundle goes in, a student bundle comes out.
+
+    Attributes:
+        index: 0 for the paper's stage 1, 1, 2, ... for the halvings; -1 trains the demo's teacher.
+        method: name of the distillation method.
+        parent: index of the round whose student is this round's teacher; None for no teacher.
+        teacher_steps: steps of the teacher's sampler that the round halves; None outside halvings.
+        student_steps: step count the student is made for; None for any.
+        direction: decode goes from noise to data.
+        training: updates, batch, learning rate, clipping.
+        loss_weight: weight of the velocity error over noise levels.
+        ema_decay: decay of the exported weights' average, 0 for the raw weights.
+        w: law of the guidance weight; None for a network that does not know w.
+        label_dropout: share of conditions dropped (teacher training only).
+        seed: the run's seed.
+    """
+
+    index: int
+    method: Literal["denoising", "guidance", "progressive"]
+    parent: int | None
+    teacher_steps: int | None = None
+    student_steps: int | None = None
+    direction: Literal["decode"] = "decode"
+    training: TrainingConfig
+    loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
+    ema_decay: float = 0.0
+    w: GuidanceWeights | None = None
+    label_dropout: float = 0.0
+    seed: int
+
+    @property
+    def jump(self) -> int | None:
+        """How many teacher steps one student step replaces."""
+        if self.teacher_steps is None or self.student_steps is None:
+            return None
+        return self.teacher_steps // self.student_steps
+
+    @property
+    def folder(self) -> str:
+        """Where the round lives, relative to the run directory."""
+        if self.index == TEACHER_ROUND:
+            return "rounds/teacher"
+        if self.method == "guidance":
+            return f"rounds/{self.index:02d}-guidance"
+        return f"rounds/{self.index:02d}-{self.teacher_steps}-to-{self.student_steps}"
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        if self.index == TEACHER_ROUND:
+            return "teacher"
+        if self.method == "guidance":
+            return f"round {self.index}: guidance, any w in one evaluation"
+        return f"round {self.index}: {self.teacher_steps} -> {self.student_steps} steps"
+
+    @property
+    def samples_seen(self) -> int:
+        """Length of the round on the training clock."""
+        return self.training.updates * self.training.batch_size
+
+    @property
+    def stream(self) -> tuple[int, int]:
+        """The randomness of the round (indices start at -1, seeds of a stream at 0)."""
+        return (self.seed, self.index + 1)
+
+
+def plan_teacher(recipe: Recipe) -> RoundPlan | None:
+    """The round that trains the teacher from data; None for a teacher that is given."""
+    train = recipe.teacher.train
+    if train is None:
+        return None
+    return RoundPlan(
+        index=TEACHER_ROUND,
+        method="denoising",
+        parent=None,
+        training=_training(train),
+        loss_weight="snr_plus_one",
+        ema_decay=train.ema_decay,
+        label_dropout=train.label_dropout,
+        seed=recipe.run.seed,
+    )
+
+
+def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
+    """Round 0 (guidance) and one round for each arrow of `halving.steps`."""
+    rounds = [
+        RoundPlan(
+            index=0,
+            method="guidance",
+            parent=TEACHER_ROUND,
+            training=_training(recipe.guidance),
+            loss_weight=recipe.guidance.loss_weight,
+            ema_decay=recipe.guidance.ema_decay,
+            w=recipe.guidance.w,
+            seed=recipe.run.seed,
+        )
+    ]
+    steps = recipe.halving.steps
+    for arrow, (teacher, student) in enumerate(itertools.pairwise(steps)):
+        training = recipe.halving.training(arrow)
+        rounds.append(
+            RoundPlan(
+                index=arrow + 1,
+                method="progressive",
+                parent=arrow,
+                teacher_steps=teacher,
+                student_steps=student,
+                training=_training(training),
+                loss_weight=training.loss_weight,
+                w=recipe.guidance.w,
+                seed=recipe.run.seed,
+            )
+        )
+    return tuple(rounds)
+
+
+def _training(config: TrainingConfig) -> TrainingConfig:
+    fields = TrainingConfig.model_fields
+    return TrainingConfig(**{key: getattr(config, key) for key in fields})
+
+
+def round_key(
+    plan: RoundPlan, recipe: Recipe, precision: str, data: Artifact, teacher: Artifact | None
+) -> str:
+    """The fingerprint of a round's student: all that determines its weights, and nothing else.
+
+    Not in it: the number of workers, the ZeRO stage, paths, timings, attempts.
+    """
+    return fingerprint(
+        {
+            "format": FORMAT_VERSION,
+            "plan": plan.model_dump(mode="json"),
+            "network": recipe.teacher.network.model_dump(mode="json"),
+            "schedule": recipe.teacher.schedule.model_dump(mode="json"),
+            "prediction": recipe.teacher.prediction,
+            "targets": [recipe.targets.mode, recipe.targets.dtype, recipe.targets.draws_per_tuple],
+            "precision": precision,
+            "data": data.digest,
+            "teacher": teacher.digest if teacher else None,
+        }
+    )

@@ -1,0 +1,106 @@
+"""Where a round's draws and targets come from: read from disk, or computed on the spot.
+
+Both are functions of a position on the training clock alone, so that resuming means knowing one
+number and the number of workers changes nothing.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.data.order import Order
+from pipeline.data.records import RecordShards
+from pipeline.data.shards import SampleShards
+from pipeline.methods.method import DistillationMethod, Draws
+from pipeline.models.denoiser import Denoiser
+from pipeline.randomness import RowRandom
+from pipeline.tensors import Latent
+
+_CONDITION = "condition."
+
+
+class DrawSource(ABC):
+    """Draws with their targets, by position."""
+
+    @abstractmethod
+    def at(self, first: int, count: int) -> tuple[Draws, Latent]:
+        """The draws and velocity targets of `count` positions from `first`, on the CPU."""
+
+
+class OnlineSource(DrawSource):
+    """Targets computed when they are asked for; the teacher sits in the training process."""
+
+    def __init__(
+        self,
+        method: DistillationMethod,
+        student: Denoiser,
+        teacher: Denoiser | None,
+        samples: SampleShards,
+        stream: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        self._method = method
+        self._schedule = student.schedule
+        self._teacher = teacher
+        self._samples = samples
+        self._stream = stream
+        self._order = Order(seed=stream[0], size=len(samples))
+        self._device = device
+
+    def at(self, first: int, count: int) -> tuple[Draws, Latent]:
+        """Draw by position, then ask the teacher."""
+        batch = self._samples.read(self._order.rows(first, count))
+        draws = self._method.draw(self._schedule, batch, RowRandom(self._stream, first, count))
+        draws = on_device(draws, self._device)
+        with torch.no_grad():
+            return draws, self._method.target(self._teacher, draws)
+
+
+class TargetSource(DrawSource):
+    """Targets that were computed ahead of time, in a shuffled order."""
+
+    def __init__(self, tars: list[Path], stream: tuple[int, int], device: torch.device) -> None:
+        self._records = RecordShards(tars)
+        self._order = Order(seed=stream[0] * 65536 + stream[1], size=len(self._records))
+        self._device = device
+
+    def at(self, first: int, count: int) -> tuple[Draws, Latent]:
+        """Read by position."""
+        draws, target = from_columns(self._records.read(self._order.rows(first, count)))
+        return on_device(draws, self._device), target.to(self._device)
+
+
+def to_columns(draws: Draws, target: Latent, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What a target record stores of a batch; z_t and the target in `dtype`, the rest exactly."""
+    return {
+        "z_t": draws.z_t.to(dtype),
+        "velocity": target.to(dtype),
+        "t": draws.t,
+        "w": draws.w,
+        **{_CONDITION + key: value for key, value in draws.condition.items()},
+    }
+
+
+def from_columns(columns: dict[str, Tensor]) -> tuple[Draws, Latent]:
+    """The inverse of `to_columns`, in float32."""
+    condition = {
+        key.removeprefix(_CONDITION): value
+        for key, value in columns.items()
+        if key.startswith(_CONDITION)
+    }
+    draws = Draws(z_t=columns["z_t"].float(), t=columns["t"], w=columns["w"], condition=condition)
+    return draws, columns["velocity"].float()
+
+
+def on_device(draws: Draws, device: torch.device) -> Draws:
+    """The same draws on a device."""
+    moved = {
+        field.name: value.to(device)
+        for field in fields(draws)
+        if isinstance(value := getattr(draws, field.name), Tensor)
+    }
+    condition = {key: value.to(device) for key, value in draws.condition.items()}
+    return replace(draws, **moved, condition=condition)

@@ -1,0 +1,125 @@
+"""Train one round on the cluster and commit the student it gives."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from infra.launch import fit
+from infra.profile import Profile
+from pipeline.bundle import Lineage, Manifest, read_manifest
+from pipeline.config import Recipe
+from pipeline.data.shards import read_info
+from pipeline.errors import ConfigError
+from pipeline.ledger import Artifact, Ledger
+from pipeline.models.assemble import fresh_manifest
+from pipeline.training.checkpoint import claim
+from pipeline.training.plan import TEACHER_ROUND, RoundPlan, round_key
+from stages.pregenerate import target_tar
+
+
+def find_student(
+    run_dir: Path,
+    recipe: Recipe,
+    profile: Profile,
+    plan: RoundPlan,
+    data: Artifact,
+    teacher: Artifact | None,
+) -> Artifact | None:
+    """The committed student of a round, verified; None if it has to be trained."""
+    return Ledger(run_dir).find(round_key(plan, recipe, profile.engine.precision, data, teacher))
+
+
+def distill(
+    run_dir: Path,
+    recipe: Recipe,
+    profile: Profile,
+    plan: RoundPlan,
+    *,
+    data: Artifact,
+    teacher: Artifact | None,
+    targets: Sequence[Artifact] | None,
+) -> Artifact:
+    """The student of a round: the committed one, or train from the newest checkpoint and commit.
+
+    Args:
+        run_dir: the run directory, seen by every worker.
+        recipe: what to run.
+        profile: where to run it.
+        plan: the round; `TEACHER_ROUND` trains the teacher itself.
+        data: the sharded data set.
+        teacher: the bundle to learn from; None when the teacher is trained from data.
+        targets: pre-generated target shards; None to compute targets online.
+    """
+    found = find_student(run_dir, recipe, profile, plan, data, teacher)
+    if found:
+        return found
+    if plan.training.batch_size % profile.compute.workers:
+        raise ConfigError(
+            f"{plan.title}: batch_size {plan.training.batch_size} is not divisible by "
+            f"{profile.compute.workers} workers; change one of them"
+        )
+    ledger = Ledger(run_dir)
+    key = round_key(plan, recipe, profile.engine.precision, data, teacher)
+    checkpoints = run_dir / plan.folder / "checkpoints"
+    attempt = uuid4().hex[:12]
+    claim(checkpoints, attempt)
+
+    def train(output: Path) -> dict[str, Any]:
+        job = {
+            "plan": plan.model_dump(mode="json"),
+            "key": key,
+            "attempt": attempt,
+            "manifest": _manifest(run_dir, recipe, plan, data, teacher).model_dump(mode="json"),
+            "teacher": str(ledger.locate(teacher)) if teacher else None,
+            "data": str(ledger.locate(data)),
+            "targets": None if targets is None else [str(target_tar(run_dir, t)) for t in targets],
+            "output": str(output),
+            "checkpoints": str(checkpoints),
+            "metrics": str(run_dir / plan.folder / "metrics.jsonl"),
+            "engine": profile.engine.model_dump(mode="json"),
+        }
+        fit(
+            "infra.train_worker:train",
+            job,
+            profile,
+            name=f"{recipe.run.name}-{Path(plan.folder).name}-{attempt}",
+            storage=run_dir / "ray",
+        )
+        return {"title": plan.title, "student_steps": plan.student_steps}
+
+    is_teacher = plan.index == TEACHER_ROUND
+    parents = (data.fingerprint, *([teacher.fingerprint] if teacher else []))
+    artifact = ledger.publish(
+        "teacher" if is_teacher else "student",
+        key,
+        "teacher" if is_teacher else f"{plan.folder}/student",
+        train,
+        parents,
+    )
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return artifact
+
+
+def _manifest(
+    run_dir: Path, recipe: Recipe, plan: RoundPlan, data: Artifact, teacher: Artifact | None
+) -> Manifest:
+    ledger = Ledger(run_dir)
+    lineage = Lineage(
+        run=recipe.run.name,
+        round=None if plan.index == TEACHER_ROUND else plan.index,
+        parent=teacher.digest if teacher else None,
+    )
+    if teacher is None:
+        info = read_info(ledger.locate(data))
+        return fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, lineage)
+    return read_manifest(ledger.locate(teacher)).model_copy(
+        update={
+            "role": "student",
+            "steps": None if plan.student_steps is None else (plan.student_steps,),
+            "jump": plan.jump,
+            "w": plan.w,
+            "lineage": lineage,
+        }
+    )

@@ -1,0 +1,184 @@
+"""Stage `evaluate`: how near the students are to their teacher and to real data, in a report.
+
+The report is content only: the same inputs give the same bytes, and a second call does no work.
+"""
+
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from infra.profile import Profile
+from pipeline.bundle import Manifest, read_manifest
+from pipeline.config import Recipe
+from pipeline.data.shards import DatasetInfo, read_info
+from pipeline.errors import ConfigError
+from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES, Cell, Entrant, plan_cells
+from pipeline.ledger import Artifact, Ledger, fingerprint
+from stages.sample_sets import draw_sets
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.assessment import Comparison
+
+REPORT = "report"
+FORMAT = 1
+_CLASSIFIER_SEED = 0
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(
+    run_dir: Path,
+    recipe: Recipe,
+    profile: Profile,
+    *,
+    data: Artifact,
+    teacher: Artifact,
+    students: Sequence[Artifact],
+) -> Artifact:
+    """Sample and measure every student, the teacher and the training-free samplers.
+
+    The artifact lies at `report/`: `report.json` (all numbers), `report.md` and pictures.
+
+    Args:
+        run_dir: the run directory, seen by every worker.
+        recipe: says what to compare.
+        profile: where to run.
+        data: the sharded data set.
+        teacher: the guided teacher's bundle.
+        students: the bundles of all rounds, in order.
+
+    Raises:
+        ConfigError: too few samples are asked for to measure anything.
+    """
+    ledger = Ledger(run_dir)
+    key = report_key(recipe, data, teacher, students)
+    found = ledger.find(key)
+    if found:
+        return found
+    _check_count(recipe, read_info(ledger.locate(data)))
+    bundles = (teacher, *students)
+    entrants = [_entrant(ledger, bundle) for bundle in bundles]
+    cells, skipped = _plan(recipe, entrants[0], entrants[1:])
+    drawn = draw_sets(ledger, recipe, profile, cells, bundles)
+
+    def write(folder: Path) -> dict[str, Any]:
+        from pipeline.evaluation.assessment import compose, publish
+
+        comparison = _comparison(ledger, recipe, data, drawn, skipped)
+        publish(compose(comparison), comparison, folder)
+        return {"sets": len(cells), "num_samples": recipe.evaluation.num_samples}
+
+    parents = tuple(artifact.fingerprint for artifact in (data, *bundles))
+    artifact = ledger.publish("report", key, REPORT, write, parents)
+    _log.info("report: %d sets of samples compared, in %s", len(cells), ledger.locate(artifact))
+    return artifact
+
+
+def report_key(
+    recipe: Recipe, data: Artifact, teacher: Artifact, students: Sequence[Artifact]
+) -> str:
+    """The fingerprint of a report: all that determines its bytes."""
+    return fingerprint(
+        {
+            "stage": "evaluate",
+            "format": FORMAT,
+            "run": recipe.run.name,
+            "evaluation": recipe.evaluation.model_dump(mode="json"),
+            "reference_steps": recipe.teacher.reference_steps,
+            "first_steps": recipe.halving.steps[0],
+            "measures": [NEIGHBOURS, RESAMPLES],
+            "data": data.digest,
+            "teacher": teacher.digest,
+            "students": [student.digest for student in students],
+        }
+    )
+
+
+def _check_count(recipe: Recipe, info: DatasetInfo) -> None:
+    num = recipe.evaluation.num_samples
+    if num < 2 * info.num_classes:
+        raise ConfigError(
+            f"evaluation.num_samples: {num} is fewer than two samples for each of the "
+            f"{info.num_classes} classes; use at least {2 * info.num_classes}"
+        )
+
+
+def _entrant(ledger: Ledger, bundle: Artifact) -> Entrant:
+    manifest = read_manifest(ledger.locate(bundle))
+    return Entrant(manifest=manifest, path=bundle.path, digest=bundle.digest)
+
+
+def _plan(
+    recipe: Recipe, teacher: Entrant, students: Sequence[Entrant]
+) -> tuple[list[Cell], list[str]]:
+    from pipeline.evaluation.grids import why_no_picture
+    from pipeline.models.assemble import schedule_of
+    from pipeline.models.stock_sampler import why_not_dpm_solver
+
+    manifest: Manifest = teacher.manifest
+    channels, height, width = manifest.latent_shape
+    no_solver = why_not_dpm_solver(schedule_of(manifest.schedule))
+    no_picture = why_no_picture((height, width, channels))
+    cells = plan_cells(recipe, teacher, students, ["ddim"] if no_solver else ["ddim", "dpm++"])
+    return cells, [reason for reason in (no_solver, no_picture) if reason]
+
+
+def _classifier(ledger: Ledger, data: Artifact) -> Artifact:
+    from pipeline.evaluation.assessment import real_images
+    from pipeline.evaluation.classifier import FORMAT as CLASSIFIER_FORMAT
+    from pipeline.evaluation.classifier import train_classifier
+
+    content = {
+        "stage": "classifier",
+        "format": CLASSIFIER_FORMAT,
+        "data": data.digest,
+        "seed": _CLASSIFIER_SEED,
+    }
+    key = fingerprint(content)
+
+    def write(folder: Path) -> dict[str, Any]:
+        at = ledger.locate(data)
+        card = train_classifier(
+            folder,
+            real_images(at, "train"),
+            real_images(at, "heldout"),
+            num_classes=read_info(at).num_classes,
+            seed=_CLASSIFIER_SEED,
+        )
+        _log.info("classifier: %.1f %% of held-out images right", 100 * card.heldout_accuracy)
+        return {"heldout_accuracy": card.heldout_accuracy}
+
+    found = ledger.find(key)
+    return found or ledger.publish(
+        "classifier", key, "evaluation/classifier", write, (data.fingerprint,)
+    )
+
+
+def _comparison(
+    ledger: Ledger,
+    recipe: Recipe,
+    data: Artifact,
+    drawn: Sequence[tuple[Cell, Artifact]],
+    skipped: Sequence[str],
+) -> "Comparison":
+    from pipeline.evaluation.assessment import Comparison, SampleSet
+
+    sets = [
+        SampleSet(
+            cell=cell,
+            evaluations=samples.details["evaluations"],
+            load=functools.partial(np.load, ledger.locate(samples)),
+        )
+        for cell, samples in drawn
+    ]
+    return Comparison(
+        recipe=recipe,
+        data=ledger.locate(data),
+        classifier=ledger.locate(_classifier(ledger, data)),
+        sets=tuple(sets),
+        skipped=tuple(skipped),
+    )

@@ -1,0 +1,102 @@
+"""Let a student become the next teacher, or say why not."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from infra.mlflow_tracker import MlflowStore
+from pipeline.bundle import read_manifest
+from pipeline.errors import BundleError, DivergenceError
+from pipeline.ledger import Artifact, Ledger
+from pipeline.training.plan import RoundPlan
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Where promoted students are registered.
+
+    Attributes:
+        store: the MLflow store.
+        model: registered model that all students of a chain are versions of.
+        run_id: MLflow run of the round.
+    """
+
+    store: MlflowStore
+    model: str
+    run_id: str
+
+
+def check(run_dir: Path, plan: RoundPlan, student: Artifact, teacher: Artifact) -> None:
+    """Only a verified, finite student of this very teacher is promoted.
+
+    Raises:
+        BundleError: files changed since the commit, or the lineage is another.
+        DivergenceError: weights are not finite.
+    """
+    from safetensors.torch import load_file
+
+    ledger = Ledger(run_dir)
+    damage = ledger.damage(student)
+    if damage:
+        raise BundleError(f"{plan.title}: student not promoted, {damage}; run again to redo it")
+    bundle = ledger.locate(student)
+    manifest = read_manifest(bundle)
+    lineage = manifest.lineage
+    if (lineage.round, lineage.parent) != (plan.index, teacher.digest):
+        raise BundleError(
+            f"{plan.title}: student not promoted, its manifest says round {lineage.round} of "
+            f"teacher {str(lineage.parent)[:12]}, this is "
+            f"round {plan.index} of {teacher.digest[:12]}"
+        )
+    for file in sorted(bundle.rglob("*.safetensors")):
+        for name, tensor in load_file(file).items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise DivergenceError(f"{plan.title}: student not promoted, {name} is not finite")
+
+
+def promote(
+    run_dir: Path,
+    plan: RoundPlan,
+    *,
+    student: Artifact,
+    teacher: Artifact,
+    registry: Registry,
+    keep_targets: Literal["none", "last", "all"],
+) -> Artifact:
+    """Check the student, register it (once per content), point the aliases at it, tidy up.
+
+    The alias `teacher` names the newest promoted student, the teacher of the next round; a halving
+    round's student is also `student-N-steps`, the guidance round's `student-any-steps`.
+
+    Args:
+        run_dir: the run directory.
+        plan: the round.
+        student: its student.
+        teacher: the bundle it was distilled from.
+        registry: where students are registered.
+        keep_targets: which rounds' target shards stay on disk from here on.
+    """
+    check(run_dir, plan, student, teacher)
+    store, model = registry.store, registry.model
+    version = store.register(
+        model,
+        Ledger(run_dir).locate(student),
+        student.digest,
+        registry.run_id,
+        {"round": str(plan.index), "title": plan.title},
+    )
+    store.alias(model, f"student-{plan.student_steps or 'any'}-steps", version)
+    store.alias(model, "teacher", version)
+    _drop_targets(Ledger(run_dir), plan, keep_targets)
+    return student
+
+
+def _drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
+    """Forget target shards that no later round reads."""
+    if keep == "all":
+        return
+    current = f"{plan.folder}/targets/"
+    for artifact in ledger.records():
+        is_current = artifact.path.startswith(current)
+        if artifact.kind == "targets" and (keep == "none" or not is_current):
+            ledger.forget(artifact)

@@ -1,0 +1,68 @@
+"""Put a report where the run is watched: curves over sampling steps, pictures, tables."""
+
+from pathlib import Path
+
+from infra.mlflow_tracker import MlflowStore
+from pipeline.evaluation.protocol import Report, Row
+from pipeline.evaluation.report import read_report
+from pipeline.ledger import Artifact, Ledger
+
+_SHOWN = ("distance_to_real", "distance_to_teacher", "recall", "class_accuracy", "rms_to_teacher")
+
+
+def publish(
+    run_dir: Path, report: Artifact, *, store: MlflowStore, chain_id: str, round_ids: dict[int, str]
+) -> None:
+    """Log a report into MLflow.
+
+    The chain's run gets one curve for each metric and w, its step the number of sampling steps, so
+    that its chart reads as quality against steps. Each round's run gets its own student's numbers.
+
+    Args:
+        run_dir: the run directory.
+        report: the committed report.
+        store: the MLflow store.
+        chain_id: run of the chain.
+        round_ids: run of each round, by round index.
+    """
+    folder = Ledger(run_dir).locate(report)
+    content = read_report(folder)
+    for row in content.rows:
+        if row.cell.role == "student" and row.cell.round is not None:
+            store.metrics(chain_id, _named("students", row), step=row.cell.steps)
+            store.metrics(round_ids[row.cell.round], _named("eval", row), step=row.cell.steps)
+        elif row.cell.role == "baseline" and row.cell.sampler == "ddim":
+            store.metrics(chain_id, _named("teacher_ddim", row), step=row.cell.steps)
+    store.files(chain_id, [folder / name for name in sorted(report.files)], "report")
+    store.files(chain_id, [run_dir / "recipe.yaml"], "recipe")
+    store.describe(chain_id, _summary(content))
+
+
+def _named(section: str, row: Row) -> dict[str, float]:
+    scores = row.scores.model_dump()
+    return {
+        f"{section}/{name}_w{row.cell.w:g}": scores[name]
+        for name in _SHOWN
+        if scores[name] is not None
+    }
+
+
+def _summary(report: Report) -> str:
+    """The table a person sees first: distance to real images at each step count and w."""
+    students = [row for row in report.rows if row.cell.role == "student"]
+    columns = list(dict.fromkeys((row.cell.round, row.cell.steps) for row in students))
+    head = "| w | teacher | " + " | ".join(f"{steps} steps" for _, steps in columns) + " |"
+    lines = [head, "|---" * (len(columns) + 2) + "|"]
+    for w in report.weights:
+        teacher = next(row for row in report.at(w) if row.cell.role == "teacher")
+        by_round = {(r.cell.round, r.cell.steps): r for r in report.at(w)}
+        cells = [by_round[column].scores.distance_to_real for column in columns]
+        reference = f"{teacher.scores.distance_to_real:.2f} ({teacher.evaluations} evaluations)"
+        lines.append(f"| {w:g} | {reference} | " + " | ".join(f"{v:.2f}" for v in cells) + " |")
+    return (
+        f"## {report.run}: guided diffusion in {min(steps for _, steps in columns)} step(s)\n\n"
+        "Frechet distance to held-out real images in the "
+        f"{report.protocol.features}; {report.protocol.num_samples} samples a cell. "
+        "The chart `students/...` plots each metric against the number of sampling steps.\n\n"
+        + "\n".join(lines)
+    )

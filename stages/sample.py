@@ -1,0 +1,117 @@
+"""Draw samples of a bundle into a file: arrays for programs, a grid for people."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+import numpy as np
+from PIL import Image
+
+from pipeline.bundle import Manifest, read_manifest
+from pipeline.errors import BundleError, ConfigError
+from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray, Sampler, balanced_labels
+
+_TILE = 48  # pixels; small images are enlarged in whole steps to about this
+_GAP = 2
+
+
+def sample_bundle(
+    bundle: Path,
+    output: Path,
+    *,
+    steps: int,
+    w: float,
+    seed: int,
+    classes: int | tuple[int, ...] = 1000,
+    sampler: Sampler = "ddim",
+) -> int:
+    """Sample a bundle and write the result in one move; returns the number of samples.
+
+    Args:
+        bundle: a teacher (sampled under guidance) or a student (told w).
+        output: `.npz` gets `images` float32 [n, h, w, c] in [-1, 1] and `labels` int64 [n];
+            `.png` gets a grid, one row a class if classes are balanced.
+        steps: solver steps.
+        w: guidance weight, 0 is unguided.
+        seed: of the starting noise; the same for every bundle.
+        classes: how many, balanced over all classes and in their order; or the class of each.
+        sampler: `ddim`, or `dpm++` for a teacher.
+
+    Raises:
+        ConfigError: a kind of file or a number that cannot be.
+        BundleError: not a bundle, or one not made for this.
+    """
+    manifest = read_manifest(bundle)
+    wanted = _labels(manifest, classes)
+    _check_output(output, manifest)
+    manifest.check_use(steps, w)
+    opened = BundleSampler(bundle)
+    images = opened.sample(steps=steps, w=w, labels=wanted, seed=seed, sampler=sampler)
+    if output.suffix == ".npz":
+        _write(output, lambda file: np.savez(file, images=images, labels=wanted))
+    else:
+        columns = _columns(wanted, manifest.num_classes)
+        picture = Image.fromarray(grid(images, columns).squeeze())
+        _write(output, lambda file: picture.save(file, format="PNG"))
+    return len(images)
+
+
+def grid(images: Images, columns: int) -> np.ndarray:
+    """Images side by side, row by row, as uint8 [height, width, c]; gaps and free places white."""
+    count, height, width, channels = images.shape
+    scale = max(1, _TILE // max(height, width))
+    tiles = np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
+    rows = -(-count // columns)
+    down, across = height * scale + _GAP, width * scale + _GAP
+    canvas = np.full((rows * down + _GAP, columns * across + _GAP, channels), 255, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = (index // columns) * down + _GAP, (index % columns) * across + _GAP
+        canvas[top : top + height * scale, left : left + width * scale] = tile
+    return canvas
+
+
+def _labels(manifest: Manifest, classes: int | tuple[int, ...]) -> LabelArray:
+    if isinstance(classes, int):
+        if classes < 1:
+            raise ConfigError(f"--num {classes}: ask for at least one sample")
+        return balanced_labels(classes, manifest.num_classes)
+    outside = [label for label in classes if not 0 <= label < manifest.num_classes]
+    if outside:
+        raise BundleError(
+            f"--labels: this bundle knows classes 0 to {manifest.num_classes - 1}, not {outside[0]}"
+        )
+    return np.array(classes, np.int64)
+
+
+def _check_output(output: Path, manifest: Manifest) -> None:
+    if output.suffix not in {".npz", ".png"}:
+        raise ConfigError(f"--output {output}: write to a file that ends in .npz or .png")
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise ConfigError(f"--output {output}: not a file in an existing directory")
+    channels, height, width = manifest.latent_shape
+    if output.suffix == ".png" and (channels not in {1, 3} or height * width == 1):
+        raise ConfigError(
+            f"--output {output}: samples of shape {manifest.latent_shape} are no pictures; "
+            "write an .npz"
+        )
+
+
+def _columns(labels: LabelArray, num_classes: int) -> int:
+    counts = np.bincount(labels, minlength=num_classes)
+    is_balanced = counts.min() == counts.max() and bool((np.diff(labels) >= 0).all())
+    return int(counts[0]) if is_balanced else min(len(labels), 16)
+
+
+def _write(output: Path, fill: Callable[[IO[bytes]], None]) -> None:
+    temporary = output.with_name(f".{output.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""Sets of samples, drawn by Ray workers and kept: each is committed by itself.
+
+An interrupted evaluation draws only what is missing, and the teacher is sampled once in the life of
+a chain.
+"""
+
+import functools
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infra.launch import run_jobs
+from infra.profile import Profile
+from infra.ray_cluster import cluster
+from pipeline.config import Recipe
+from pipeline.evaluation.protocol import Cell
+from pipeline.ledger import Artifact, Ledger, fingerprint
+
+FORMAT = 1
+CHUNK = 256  # most rows of a job; jobs are cut by this alone, never by the number of workers
+
+_LOADED_BUNDLES = 4
+
+_log = logging.getLogger(__name__)
+
+
+def draw_sets(
+    ledger: Ledger,
+    recipe: Recipe,
+    profile: Profile,
+    cells: Sequence[Cell],
+    bundles: Sequence[Artifact],
+) -> list[tuple[Cell, Artifact]]:
+    """The samples of every cell, in order; workers draw those that are not committed yet.
+
+    The teacher's reference samples are artifacts of kind `reference`, all others of kind
+    `samples`: arrays float32 `[n, h, w, c]` in `evaluation/*.npy`.
+    """
+    num = recipe.evaluation.num_samples
+    keys = {_samples_key(cell, num): cell for cell in cells}
+    done = {key: found for key in keys if (found := ledger.find(key))}
+    missing = {key: cell for key, cell in keys.items() if key not in done}
+    parts: dict[str, list[str]] = {key: [] for key in missing}
+    parents = {bundle.digest: bundle.fingerprint for bundle in bundles}
+    scratch = Path("evaluation") / ".parts.tmp"
+    jobs = _jobs(missing, num, scratch)
+    _log.info("samples: %d sets are kept from before, %d to draw", len(done), len(missing))
+    spec = {"run_dir": str(ledger.run_dir.resolve()), "num_samples": num}
+    with cluster(profile, ledger.run_dir / "logs") if jobs else nullcontext():
+        for result in run_jobs("stages.sample_sets:open_sampler", spec, jobs, profile):
+            key = result["key"]
+            parts[key].append(result["part"])
+            if len(parts[key]) == len(_ranges(num)):
+                parent = parents[missing[key].digest]
+                done[key] = _commit(ledger, key, missing[key], parts[key], (result, parent))
+    shutil.rmtree(ledger.run_dir / scratch, ignore_errors=True)
+    return [(cell, done[key]) for key, cell in keys.items()]
+
+
+def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Runs once in every worker: serve jobs, each some rows of one set of samples.
+
+    Heavy imports are here, so that the driver does not pay for them. A bundle stays loaded while
+    jobs ask for it.
+    """
+    from pipeline.evaluation.sampling import BundleSampler, balanced_labels
+
+    opened = functools.lru_cache(maxsize=_LOADED_BUNDLES)(BundleSampler)
+    run_dir = Path(spec["run_dir"])
+
+    def serve(job: dict[str, Any]) -> dict[str, Any]:
+        cell = Cell.model_validate(job["cell"])
+        sampler = opened(run_dir / cell.bundle)
+        part = run_dir / job["part"]
+        if not part.is_file():
+            labels = balanced_labels(spec["num_samples"], sampler.manifest.num_classes)
+            first, count = job["first"], job["count"]
+            images = sampler.sample(
+                steps=cell.steps,
+                w=cell.w,
+                labels=labels[first : first + count],
+                seed=cell.seed,
+                sampler=cell.sampler,
+                batch_size=CHUNK,
+                first=first,
+            )
+            _write_array(part, images)
+        evaluations = sampler.evaluations(steps=cell.steps, w=cell.w)
+        return {"key": job["key"], "part": job["part"], "evaluations": evaluations}
+
+    return serve
+
+
+def _samples_key(cell: Cell, num: int) -> str:
+    how = cell.model_dump(mode="json", include={"digest", "sampler", "steps", "w", "seed"})
+    return fingerprint({"stage": "samples", "format": FORMAT, "num": num, "chunk": CHUNK, **how})
+
+
+def _jobs(cells: dict[str, Cell], num: int, scratch: Path) -> list[dict[str, Any]]:
+    """Jobs of nearly equal size, those of many steps first: none is left to the end alone."""
+    longest_first = sorted(cells.items(), key=lambda item: -item[1].steps)
+    return [
+        {
+            "key": key,
+            "cell": cell.model_dump(mode="json"),
+            "first": first,
+            "count": count,
+            "part": str(scratch / f"{key[:32]}-{first:09d}.npy"),
+        }
+        for key, cell in longest_first
+        for first, count in _ranges(num)
+    ]
+
+
+def _ranges(num: int) -> list[tuple[int, int]]:
+    size = -(-num // -(-num // CHUNK))
+    return [(first, min(size, num - first)) for first in range(0, num, size)]
+
+
+def _commit(
+    ledger: Ledger, key: str, cell: Cell, parts: Sequence[str], made: tuple[dict[str, Any], str]
+) -> Artifact:
+    result, parent = made
+
+    def write(path: Path) -> dict[str, Any]:
+        images = np.concatenate([np.load(ledger.run_dir / part) for part in sorted(parts)])
+        _write_array(path, images)
+        return {"evaluations": result["evaluations"], "count": len(images)}
+
+    kind = "reference" if cell.role in ("yardstick", "teacher") else "samples"
+    return ledger.publish(kind, key, f"evaluation/{cell.file}", write, (parent,))
+
+
+def _write_array(path: Path, images: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.writing")
+    with temporary.open("wb") as file:
+        np.save(file, images, allow_pickle=False)
+    temporary.replace(path)

@@ -1,0 +1,17 @@
+"""Settings of every test: one torch thread, and property tests that repeat themselves exactly."""
+
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+
+# derandomised, so that a failure is the change's and not the day's; the first call of an operator
+# is slow, which is no reason to fail
+settings.register_profile(
+    "stepfold",
+    derandomize=True,
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("stepfold")

@@ -1,0 +1,222 @@
+"""What every family of networks promises; a new one is tested here without being named."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.bundle import read_manifest
+from pipeline.models.assemble import (
+    denoiser_of,
+    family_of,
+    load_denoiser,
+    load_module,
+    network_denoiser,
+    save_bundle,
+    schedule_of,
+)
+from pipeline.models.denoiser import GuidedDenoiser, NetworkDenoiser
+from pipeline.models.family import FAMILIES, ModelFamily
+from tests.cases import normal, student_manifest, teacher_manifest, times, uniform
+
+COUNT = 6
+every_family = pytest.mark.parametrize("name", FAMILIES.names())
+
+
+def family(name: str) -> ModelFamily:
+    return family_of(teacher_manifest(name))
+
+
+def a_teacher(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return family(name).build().eval()
+
+
+def a_student(name: str, teacher: nn.Module) -> nn.Module:
+    return family(name).student_of(teacher, (0.0, 4.0)).eval()
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """The module with every parameter moved off its start."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return module
+
+
+def inputs(name: str) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    kind = family(name)
+    z_t = normal(COUNT, *kind.latent_shape).float()
+    timestep = (torch.arange(COUNT) % kind.num_timesteps).float()
+    return z_t, timestep, {"label": torch.arange(COUNT) % kind.num_classes}
+
+
+def answer(name: str, module: nn.Module, w: Tensor | None) -> Tensor:
+    z_t, timestep, condition = inputs(name)
+    with torch.no_grad():
+        return family(name).forward(module, z_t, timestep, condition, w)
+
+
+@every_family
+def test_the_output_is_shaped_like_the_sample(name: str) -> None:
+    z_t, _, _ = inputs(name)
+    assert answer(name, a_teacher(name), None).shape == z_t.shape
+
+
+@every_family
+@pytest.mark.parametrize("w", [0.0, 0.3, 2.0, 4.0])
+def test_a_student_starts_as_the_conditional_teacher_whatever_w(name: str, w: float) -> None:
+    teacher = shaken(a_teacher(name))
+    student = a_student(name, teacher)
+    conditional = answer(name, teacher, None)
+    found = answer(name, student, torch.full((COUNT,), w, dtype=torch.float64))
+    if name == "unet":
+        assert torch.equal(found, conditional)  # the same operations on the same numbers
+    else:
+        torch.testing.assert_close(found.double(), conditional.double(), rtol=0, atol=1e-5)
+
+
+@every_family
+def test_a_student_listens_to_w_after_it_has_moved(name: str) -> None:
+    student = shaken(a_student(name, a_teacher(name)))
+    zero = answer(name, student, torch.zeros(COUNT, dtype=torch.float64))
+    four = answer(name, student, torch.full((COUNT,), 4.0, dtype=torch.float64))
+    assert float((zero - four).abs().amax(dim=(1, 2, 3)).min()) > 1e-4
+
+
+@every_family
+def test_every_parameter_of_a_student_has_a_gradient(name: str) -> None:
+    student = shaken(a_student(name, a_teacher(name)))
+    z_t, timestep, condition = inputs(name)
+    family(name).forward(
+        student, z_t, timestep, condition, 4 * uniform(COUNT)
+    ).square().sum().backward()
+    for parameter_name, parameter in student.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert bool(parameter.grad.isfinite().all()), parameter_name
+        assert float(parameter.grad.abs().max()) > 0, parameter_name
+
+
+@every_family
+def test_a_student_does_not_share_memory_with_its_teacher(name: str) -> None:
+    teacher = a_teacher(name)
+    before = answer(name, teacher, None)
+    shaken(a_student(name, teacher))
+    assert torch.equal(answer(name, teacher, None), before)
+
+
+@every_family
+def test_the_null_condition_is_no_class_and_shaped_like_one(name: str) -> None:
+    _, _, condition = inputs(name)
+    null = family(name).null_condition(condition)
+    assert null.keys() == condition.keys()
+    for key, value in condition.items():
+        assert null[key].shape == value.shape
+        assert null[key].dtype == value.dtype
+        assert not bool((null[key] == value).any())
+
+
+@every_family
+def test_a_teacher_bundle_gives_back_the_same_bytes_and_answers(name: str, tmp_path: Path) -> None:
+    manifest, teacher = teacher_manifest(name), shaken(a_teacher(name))
+    save_bundle(tmp_path / "a", manifest, teacher)
+    assert read_manifest(tmp_path / "a") == manifest
+    module = load_module(tmp_path / "a", manifest)
+    assert torch.equal(answer(name, module, None), answer(name, teacher, None))
+    assert not module.training
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+    save_bundle(tmp_path / "b", manifest, module)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@every_family
+def test_a_student_bundle_gives_back_the_same_bytes_and_answers(name: str, tmp_path: Path) -> None:
+    manifest = student_manifest(teacher_manifest(name))
+    student = shaken(a_student(name, a_teacher(name)))
+    save_bundle(tmp_path / "a", manifest, student)
+    module = load_module(tmp_path / "a", manifest)
+    w = 4 * uniform(COUNT)
+    assert torch.equal(answer(name, module, w), answer(name, student, w))
+    save_bundle(tmp_path / "b", manifest, module)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@every_family
+def test_a_bundle_is_data_only_and_complete(name: str, tmp_path: Path) -> None:
+    student = a_student(name, a_teacher(name))
+    save_bundle(tmp_path, student_manifest(teacher_manifest(name)), student)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} == {".json", ".safetensors"}
+    weights = [load_file(file) for file in files if file.suffix == ".safetensors"]
+    saved = {key: value for part in weights for key, value in part.items()}
+    assert saved.keys() == student.state_dict().keys()
+
+
+@every_family
+def test_a_teacher_is_opened_under_guidance_and_a_student_told_w(name: str, tmp_path: Path) -> None:
+    teacher, manifest = a_teacher(name), teacher_manifest(name)
+    save_bundle(tmp_path / "teacher", manifest, teacher)
+    save_bundle(tmp_path / "student", student_manifest(manifest), a_student(name, teacher))
+    assert isinstance(load_denoiser(tmp_path / "teacher")[1], GuidedDenoiser)
+    _, student = load_denoiser(tmp_path / "student")
+    assert isinstance(student, NetworkDenoiser)
+    assert student.knows_w
+
+
+@every_family
+def test_a_guided_teacher_is_two_separate_answers_combined(name: str) -> None:
+    manifest, module = teacher_manifest(name), shaken(a_teacher(name))
+    network, guided = network_denoiser(manifest, module), denoiser_of(manifest, module)
+    z_t, _, condition = inputs(name)
+    total = manifest.schedule.num_train_timesteps
+    t = (torch.arange(COUNT, dtype=torch.float64) % total + 1) / total
+    level = schedule_of(manifest.schedule).at(t)
+    w, zero = 4 * uniform(COUNT), torch.zeros(COUNT, dtype=torch.float64)
+    with torch.no_grad():
+        found = guided(z_t, level, condition, w)
+        conditional = network(z_t, level, condition, zero)
+        null = network(z_t, level, network.family.null_condition(condition), zero)
+    weight = w.float().reshape(-1, 1, 1, 1)
+    for form in ("x", "eps"):
+        c, u, both = getattr(conditional, form), getattr(null, form), getattr(found, form)
+        assert float((c - u).abs().max()) > 1e-3
+        # a network rounds differently in batches of another size
+        torch.testing.assert_close(both, (1 + weight) * c - weight * u, rtol=1e-4, atol=1e-4)
+
+
+@every_family
+def test_guidance_costs_two_evaluations_and_none_costs_one(name: str) -> None:
+    manifest, module = teacher_manifest(name), a_teacher(name)
+    guided = denoiser_of(manifest, module)
+    rows: list[int] = []
+    module.register_forward_hook(lambda _, __, output: rows.append(len(_tensor(output))))
+    z_t, _, condition = inputs(name)
+    level = guided.schedule.at(times(1.0).expand(COUNT))
+    w = times(0, 0, 0, 0, 0, 1)
+    with torch.no_grad():
+        unguided = guided(z_t, level, condition, 0 * w)
+        partly = guided(z_t, level, condition, w)
+    assert rows == [COUNT, 2 * COUNT]
+    torch.testing.assert_close(unguided.x[:5], partly.x[:5], rtol=1e-4, atol=1e-4)
+    assert [guided.evaluations(weight) for weight in (0.0, 2.0)] == [1, 2]
+
+
+@every_family
+def test_a_network_that_was_not_told_w_refuses_to_be(name: str) -> None:
+    network = network_denoiser(teacher_manifest(name), a_teacher(name))
+    z_t, _, condition = inputs(name)
+    level = network.schedule.at(times(1.0).expand(COUNT))
+    with pytest.raises(ValueError, match="knows nothing of w"):
+        network(z_t, level, condition, times(0, 0, 0, 0, 0, 1))
+
+
+def _tensor(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}

@@ -1,0 +1,161 @@
+"""A round is a function of its plan: interrupted or not, it ends with the same bytes."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.bundle import Lineage
+from pipeline.config import GuidanceWeights, Recipe
+from pipeline.data.shards import SampleShards
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.errors import DivergenceError, InfraError
+from pipeline.methods.method import Draws
+from pipeline.models.assemble import denoiser_of, family_of, fresh_manifest, network_denoiser
+from pipeline.tensors import Latent
+from pipeline.tracking import JsonlTracker, read_metrics
+from pipeline.training.assemble import method_of
+from pipeline.training.checkpoint import Checkpoints, claim
+from pipeline.training.engine import OptimiserPlan
+from pipeline.training.loop import Lesson, Rhythm, train_round
+from pipeline.training.plan import plan_rounds
+from pipeline.training.source import DrawSource, OnlineSource
+from pipeline.training.torch_engine import TorchEngine
+from stages.shard import shard
+
+RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
+
+
+class StoppedError(Exception):
+    """The process went away here."""
+
+
+class StoppingSource(DrawSource):
+    """A source that is cut off at a position, as a kill would."""
+
+    def __init__(self, source: DrawSource, position: float) -> None:
+        self.source = source
+        self.position = position
+
+    def at(self, first: int, count: int) -> tuple[Draws, Latent]:
+        if first >= self.position:
+            raise StoppedError
+        return self.source.at(first, count)
+
+
+class PoisonedSource(StoppingSource):
+    """A source whose targets are not numbers from a position on."""
+
+    def at(self, first: int, count: int) -> tuple[Draws, Latent]:
+        draws, target = self.source.at(first, count)
+        return draws, target * math.nan if first >= self.position else target
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    tree = read_yaml(RECIPES / "gaussian.yaml")
+    for override in ("guidance.updates=30", "guidance.batch_size=32", "guidance.ema_decay=0.9"):
+        apply_override(tree, override)
+    return build(Recipe, tree, "gaussian.yaml")
+
+
+@pytest.fixture(scope="module")
+def data(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("data")
+    return run_dir / shard(recipe, run_dir).path
+
+
+Train = Callable[..., dict[str, Tensor]]
+
+
+@pytest.fixture
+def train(recipe: Recipe, data: Path, tmp_path: Path) -> Train:
+    plan = plan_rounds(recipe)[0]
+    lineage = Lineage(run="test", round=None, parent=None)
+    manifest = fresh_manifest(recipe.teacher, 3, (2, 1, 1), lineage)
+    family = family_of(manifest)
+    told = manifest.model_copy(update={"role": "student", "w": GuidanceWeights()})
+
+    def run(
+        wrap: Callable[[DrawSource], DrawSource] = lambda source: source,
+        attempt: str = "one",
+        claimed: str | None = None,
+    ) -> dict[str, Tensor]:
+        teacher = family.build()
+        engine = TorchEngine(
+            family.student_of(teacher, (0.0, 4.0)),
+            OptimiserPlan(
+                learning_rate=plan.training.learning_rate,
+                total_updates=plan.training.updates,
+                clip_norm=plan.training.clip_norm,
+                ema_decay=plan.ema_decay,
+            ),
+        )
+        student = network_denoiser(told, engine.module)
+        method = method_of(plan, family)
+        source: Any = OnlineSource(
+            method,
+            student,
+            denoiser_of(manifest, teacher),
+            SampleShards(data, "train"),
+            plan.stream,
+            engine.device,
+        )
+        folder = tmp_path / "checkpoints"
+        claim(folder, claimed or attempt)
+        train_round(
+            Lesson(plan=plan, method=method, student=student, source=wrap(source)),
+            engine,
+            Checkpoints(folder, "key", 2, attempt),
+            Rhythm(checkpoint_every=8, log_every=1),
+            lambda seen: JsonlTracker(tmp_path / "metrics.jsonl", seen),
+        )
+        return engine.full_weights()
+
+    return run
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("stop", [3, 8, 20, 29])
+def test_stopped_and_resumed_is_never_stopped(train: Train, tmp_path: Path, stop: int) -> None:
+    with pytest.raises(StoppedError):
+        train(lambda source: StoppingSource(source, stop * 32))
+    resumed = train()
+    points = [line["samples_seen"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert points == [32 * update for update in range(1, 31)]
+    for leftover in (tmp_path / "checkpoints/ledger").glob("*.json"):
+        leftover.unlink()
+    assert same(resumed, train())
+
+
+def test_a_damaged_checkpoint_is_left_aside(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        train(lambda source: StoppingSource(source, 26 * 32))
+    newest = max((tmp_path / "checkpoints").glob("update-*"))
+    for file in newest.rglob("*"):
+        file.write_bytes(b"rotten")
+    resumed = train()
+    for leftover in (tmp_path / "checkpoints/ledger").glob("*.json"):
+        leftover.unlink()
+    assert same(resumed, train())
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(DivergenceError, match=r"the loss is nan at update 17.*last checkpoint"):
+        train(lambda source: PoisonedSource(source, 17 * 32))
+    losses = [line["train/loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert len(losses) == 17
+    assert all(math.isfinite(loss) for loss in losses)
+    assert max(p.name for p in (tmp_path / "checkpoints").glob("update-*")) == "update-0000016"
+
+
+def test_an_attempt_that_was_superseded_cannot_write(train: Train) -> None:
+    with pytest.raises(InfraError, match=r"lost .* to attempt two"):
+        train(attempt="one", claimed="two")

@@ -1,0 +1,90 @@
+"""Rounds are known before anything runs, and their fingerprints hold what matters and no more."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Recipe
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.ledger import Artifact, FileRecord
+from pipeline.training.plan import plan_rounds, plan_teacher, round_key
+
+RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
+
+
+def digits(*overrides: str) -> Recipe:
+    tree = read_yaml(RECIPES / "digits.yaml")
+    for override in overrides:
+        apply_override(tree, override)
+    return build(Recipe, tree, "digits.yaml")
+
+
+def artifact(content: str) -> Artifact:
+    files = {".": FileRecord(size=1, sha256=content)}
+    return Artifact(kind="data", fingerprint="f", path="data", files=files)
+
+
+def key(recipe: Recipe, index: int = 1, precision: str = "float32", data: str = "d") -> str:
+    plan = plan_rounds(recipe)[index]
+    return round_key(plan, recipe, precision, artifact(data), artifact("t"))
+
+
+def test_each_arrow_of_the_steps_is_a_round_after_the_guidance_round() -> None:
+    rounds = plan_rounds(digits())
+    assert [plan.folder for plan in rounds] == [
+        "rounds/00-guidance",
+        "rounds/01-16-to-8",
+        "rounds/02-8-to-4",
+        "rounds/03-4-to-2",
+        "rounds/04-2-to-1",
+    ]
+    assert [plan.parent for plan in rounds] == [-1, 0, 1, 2, 3]
+    assert [plan.jump for plan in rounds] == [None, 2, 2, 2, 2]
+
+
+def test_every_round_has_a_stream_of_its_own() -> None:
+    recipe = digits()
+    teacher = plan_teacher(recipe)
+    assert teacher is not None
+    streams = [plan.stream for plan in (teacher, *plan_rounds(recipe))]
+    assert len(set(streams)) == len(streams)
+
+
+def test_updates_can_be_given_for_each_round() -> None:
+    recipe = digits("halving.updates=[5, 6, 7, 8]")
+    assert [plan.training.updates for plan in plan_rounds(recipe)[1:]] == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "run.seed=1",
+        "guidance.w.max=5",
+        "halving.updates=[301, 300, 400, 600]",
+        "halving.learning_rate=0.002",
+        "targets.mode=online",
+        "targets.dtype=float16",
+        "teacher.network.block_channels=[32, 32]",
+    ],
+)
+def test_what_determines_the_student_changes_its_key(change: str) -> None:
+    assert key(digits(change)) != key(digits())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "run.name=other",
+        "halving.updates=[300, 300, 400, 601]",
+        "evaluation.num_samples=7",
+        "targets.keep=none",
+    ],
+)
+def test_what_does_not_determine_the_student_leaves_its_key(change: str) -> None:
+    assert key(digits(change)) == key(digits())
+
+
+def test_precision_and_data_are_part_of_the_key() -> None:
+    recipe = digits()
+    keys = {key(recipe), key(recipe, precision="bfloat16"), key(recipe, data="e")}
+    assert len(keys) == 3
