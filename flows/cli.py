@@ -155,10 +155,9 @@ def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
 def evaluate(run_dir: OldRun, profile: ProfilePath = None) -> None:
     """Measure and draw the report of a run again."""
     with _refusals():
-        from flows.running import evaluate_again
+        from flows.evaluating import evaluate_again
 
-        code = evaluate_again(run_dir, profile)
-    raise typer.Exit(code)
+        evaluate_again(run_dir, profile)
 
 
 @app.command(rich_help_panel=_SERVE)

@@ -16,27 +16,44 @@ from flows.standing import Standing
 from pipeline.ledger import Artifact
 from pipeline.training.plan_row import PlanRow
 
+_LINE = "{:<29}{:>8}{:>11}{:>9}{:>11}{:>11}"
 _MARKS = {"good": "✓", "careful": "!", "bad": "✗"}
 _STATES = {"finished": "good", "running": "name", "failed": "bad", "stopped": "careful"}
 
 
 def plan_table(rows: Sequence[PlanRow]) -> RenderableType:
     """What would run, what is there already, and what it costs."""
-    table = _plain("", "updates", "targets", "disk", "teacher", "student")
+    names = ("updates", "targets", "disk", "teacher", "student")
+    lines = [Text(_LINE.format("", *names).rstrip(), style="quiet")]
+    title = ""
     for row in rows:
-        done = row.state == "done"
-        label = Text("✓ " if done else "  ", style="good").append(
-            row.label, style="quiet" if done else "default"
-        )
-        label.append(f"\n  {row.reason}", style="quiet")
-        table.add_row(label, *_counts(row))
+        head, part = _split(row.label)
+        if head != title:
+            lines.append(_heading(head, row))
+        title = head
+        if any(_counts(row)):
+            style = "quiet" if row.state == "done" else "default"
+            lines.append(Text(_LINE.format(f"    {part}", *_counts(row)).rstrip(), style=style))
     todo = [row for row in rows if row.state == "to do"]
     if len(todo) > 1:
-        table.add_section()
-        table.add_row(Text("  to do in all", style="name"), *_counts(_sum(todo)))
-    verdict = f"{len(todo)} of {len(rows)} stages to do." if todo else "Everything is done already."
-    note = "teacher, student: network evaluations, one sample each."
-    return Group(table, Text(f"\n{verdict} ", style="name").append(note, style="quiet"))
+        lines.append(Text(_LINE.format("\n  in all", *_counts(_sum(todo))), style="name"))
+    verdict = f"\n{len(todo)} of {len(rows)} stages to do. " if todo else "\nAll done already. "
+    note = "teacher, student: network evaluations of one sample."
+    lines.append(Text(verdict, style="name").append(note, style="quiet"))
+    return Group(*lines)
+
+
+def _split(label: str) -> tuple[str, str]:
+    """A round's title and the part of it: `round 1: 4 -> 2 steps`, `distil`."""
+    head, separator, part = label.rpartition(", ")
+    return (head, part) if separator else (label, "train")
+
+
+def _heading(title: str, row: PlanRow) -> Text:
+    done = row.state == "done"
+    head = Text("✓ " if done else "  ", style="good")
+    head.append(title, style="quiet" if done else "name")
+    return head.append(f"  {row.reason}", style="quiet")
 
 
 def status_table(run_dir: Path, standing: Standing) -> RenderableType:
@@ -79,14 +96,6 @@ def clean_table(removed: Sequence[Removed]) -> RenderableType:
     if not parts:
         return Text("Nothing to clean.")
     return Text(f"Removed {', '.join(parts)}; {readable(total)} in all.")
-
-
-def _plain(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right", header_style="quiet", no_wrap=True)
-    return table
 
 
 def _counts(row: PlanRow) -> list[str]:

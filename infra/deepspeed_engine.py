@@ -118,9 +118,9 @@ class DeepSpeedEngine(TrainEngine):
             InfraError: DeepSpeed finds no checkpoint there.
         """
         self._watchdog.paused()
-        path, found = self._engine.load_checkpoint(str(folder), tag=_TAG)
-        if path is None:
+        if not (folder / _TAG).is_dir():
             raise InfraError(f"{folder} holds no DeepSpeed checkpoint")
+        _, found = self._engine.load_checkpoint(str(folder), tag=_TAG)
         torch.set_rng_state(load_file(self._random_file(folder))["cpu"])
         dist.barrier()
         state: dict[str, Any] = found[_OURS]
@@ -134,17 +134,13 @@ class DeepSpeedEngine(TrainEngine):
         self._watchdog.stop()
         self._optimiser.adopt_average()
         module: nn.Module = self._engine.module
-        names = set(module.state_dict())
-        parameters = {name: self._master(p) for name, p in module.named_parameters()}
+        weights = dict(module.named_buffers(remove_duplicate=False))
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            weights[name] = self._master(parameter)
         if self.rank != 0:
             return {}
-        buffers = dict(module.named_buffers())
-        weights = {name: parameters.get(name, buffers.get(name)) for name in names}
-        return {
-            name: t.detach().float().cpu() if t.is_floating_point() else t.detach().cpu()
-            for name, t in weights.items()
-            if t is not None
-        }
+        kept = {name: weights[name].detach().cpu() for name in module.state_dict()}
+        return {n: t.float() if t.dtype == torch.bfloat16 else t for n, t in kept.items()}
 
     def _master(self, parameter: nn.Parameter) -> Tensor:
         import deepspeed

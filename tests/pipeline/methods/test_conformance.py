@@ -1,0 +1,184 @@
+"""What every method promises; a new one is tested here without being named."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.data.batch import Batch
+from pipeline.diffusion.loss import LossWeight
+from pipeline.diffusion.prediction import Prediction, PredictionType, express, interpret
+from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
+from pipeline.errors import ConfigError
+from pipeline.methods.method import METHODS, Draws
+from pipeline.models.denoiser import Denoiser
+from pipeline.randomness import RowRandom
+from pipeline.tensors import Condition, Latent, PerSample
+from tests.cases import SCHEDULES, Affine, method, normal
+
+COUNT = 64
+every_method = pytest.mark.parametrize("name", METHODS.names())
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+
+
+def batch(first: int = 0, count: int = COUNT) -> Batch:
+    rows = slice(first, first + count)
+    return Batch(
+        x=normal(COUNT, 1, 2, 2)[rows].float(), condition={"label": torch.arange(COUNT)[rows] % 3}
+    )
+
+
+def draw(
+    name: str, schedule: NoiseSchedule, path: tuple[int, ...] = (0, 1), first: int = 0, count=COUNT
+) -> Draws:
+    return method(name).draw(schedule, batch(first, count), RowRandom(path, first, count))
+
+
+def tensors(draws: Draws) -> dict[str, Tensor]:
+    values = {field.name: getattr(draws, field.name) for field in fields(draws)}
+    found = {key: value for key, value in values.items() if isinstance(value, Tensor)}
+    return {**found, **draws.condition}
+
+
+class Saying(Denoiser):
+    """A student that says the given velocity."""
+
+    def __init__(self, schedule: NoiseSchedule, said: Latent) -> None:
+        self.schedule = schedule
+        self.said = said
+
+    def __call__(
+        self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
+    ) -> Prediction:
+        return interpret(self.said, self.schedule.velocity, z_t, level)
+
+    def evaluations(self, w: float) -> int:
+        return 1
+
+
+@every_method
+@every_schedule
+def test_draws_depend_on_the_row_and_not_on_the_chunk(name: str, schedule: NoiseSchedule) -> None:
+    whole = tensors(draw(name, schedule))
+    parts = [
+        tensors(draw(name, schedule, first=first, count=count))
+        for first, count in [(0, 1), (1, 30), (31, 33)]
+    ]
+    for key, value in whole.items():
+        assert torch.equal(value, torch.cat([part[key] for part in parts])), key
+
+
+@every_method
+def test_draws_are_repeatable_and_rounds_draw_apart(name: str) -> None:
+    schedule = SCHEDULES["cosine"]
+    first, again = tensors(draw(name, schedule)), tensors(draw(name, schedule))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    other = tensors(draw(name, schedule, path=(0, 2)))
+    assert not torch.equal(first["z_t"], other["z_t"])
+    assert not torch.equal(first["t"], other["t"])
+
+
+@every_method
+@every_schedule
+def test_times_are_where_networks_are_asked(name: str, schedule: NoiseSchedule) -> None:
+    draws = draw(name, schedule)
+    position = draws.t * schedule.num_train_timesteps
+    assert draws.t.dtype is torch.float64
+    assert torch.equal(position, position.round())
+    assert float(draws.t.min()) > 0
+    assert float(draws.t.max()) <= 1
+
+
+@every_method
+def test_the_seed_of_torch_changes_nothing(name: str) -> None:
+    torch.manual_seed(1)
+    first = tensors(draw(name, SCHEDULES["cosine"]))
+    torch.manual_seed(2)
+    again = tensors(draw(name, SCHEDULES["cosine"]))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@every_method
+@every_schedule
+def test_a_target_is_deterministic_and_of_one_row_alone(name: str, schedule: NoiseSchedule) -> None:
+    this, teacher = method(name), Affine(schedule)
+    draws = draw(name, schedule)
+    target = this.target(teacher, draws)
+    assert target.shape == draws.z_t.shape
+    assert target.dtype is torch.float32
+    assert bool(target.isfinite().all())
+    assert torch.equal(this.target(teacher, draws), target)
+    part = this.target(teacher, draw(name, schedule, first=7, count=20))
+    torch.testing.assert_close(part, target[7:27], rtol=0, atol=0)
+
+
+@every_method
+def test_a_target_costs_the_calls_it_says(name: str) -> None:
+    schedule = SCHEDULES["cosine"]
+    this, teacher = method(name), Affine(schedule)
+    this.target(teacher, draw(name, schedule))
+    assert teacher.calls == this.teacher_calls
+
+
+@every_method
+@every_schedule
+def test_a_student_that_says_the_target_has_no_loss(name: str, schedule: NoiseSchedule) -> None:
+    this, draws = method(name), draw(name, schedule)
+    target = this.target(Affine(schedule), draws)
+    loss = this.loss(Saying(schedule, target), draws, target)
+    assert loss.shape == ()
+    assert loss.item() < 1e-10
+
+
+@every_method
+@every_schedule
+@pytest.mark.parametrize("weight", list(LossWeight))
+def test_the_loss_is_what_a_hand_computes(
+    name: str, schedule: NoiseSchedule, weight: LossWeight
+) -> None:
+    this, draws = method(name, loss_weight=weight), draw(name, schedule)
+    target = this.target(Affine(schedule), draws)
+    error = normal(*target.shape, seed=5).float()
+    level = schedule.at(draws.t)
+    omega = (
+        torch.ones_like(level.t)
+        if weight is LossWeight.SNR_PLUS_ONE
+        else torch.maximum(level.alpha**2, level.sigma**2)
+    )
+    by_hand = float((omega * error.double().square().mean(dim=(1, 2, 3))).mean())
+    loss = this.loss(Saying(schedule, target + error), draws, target)
+    assert loss.item() == pytest.approx(by_hand, rel=1e-5)
+
+
+@every_method
+def test_a_method_that_needs_a_teacher_says_so(name: str) -> None:
+    this, draws = method(name), draw(name, SCHEDULES["cosine"])
+    if this.teacher_calls == 0:
+        assert this.target(None, draws).shape == draws.z_t.shape
+        return
+    with pytest.raises(TypeError, match="computes its targets from a teacher, and was given none"):
+        this.target(None, draws)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'progresive' does not exist; use one of .*progressive"):
+        METHODS.get("progresive")
+
+
+@every_method
+@pytest.mark.parametrize("kind", list(PredictionType))
+def test_a_student_is_scored_alike_whatever_its_output_is_called(
+    name: str, kind: PredictionType
+) -> None:
+    schedule = SCHEDULES["scaled_linear"]  # here every kind determines the others at every time
+    this, draws = method(name), draw(name, schedule)
+    target = this.target(Affine(schedule), draws)
+    level = schedule.at(draws.t)
+    said = interpret(target + 1, schedule.velocity, draws.z_t, level)
+    output = express(said, kind, level)
+    again = express(interpret(output, kind, draws.z_t, level), schedule.velocity, level)
+    expected = this.loss(Saying(schedule, target + 1), draws, target)
+    found = this.loss(Saying(schedule, again), draws, target)
+    # an epsilon output loses a factor 1/alpha of 15, a sample output 1/sigma of 34, in float32
+    assert found.item() == pytest.approx(expected.item(), rel=1e-3)

@@ -1,0 +1,168 @@
+"""The recipe: every combination that cannot run is refused before anything does, with advice."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from pipeline.config import Recipe
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.errors import ConfigError
+from tests.cases import RECIPES
+
+TREES = {path.stem: read_yaml(path) for path in RECIPES}
+
+
+def with_changes(*assignments: str, recipe: str = "digits") -> dict[str, Any]:
+    tree = deepcopy(TREES[recipe])
+    for assignment in assignments:
+        apply_override(tree, assignment)
+    return tree
+
+
+def refusal(*assignments: str, recipe: str = "digits") -> str:
+    with pytest.raises(ConfigError) as caught:
+        build(Recipe, with_changes(*assignments, recipe=recipe), "r.yaml")
+    return str(caught.value)
+
+
+def accepted(*assignments: str, recipe: str = "digits") -> Recipe:
+    return build(Recipe, with_changes(*assignments, recipe=recipe), "r.yaml")
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_shipped_recipe_is_valid(name: str) -> None:
+    assert build(Recipe, TREES[name], name).run.name == name
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("[48, 32, 16]", "steps cannot go from 48 to 32"),
+        ("[16, 8, 3]", "steps cannot go from 8 to 3"),
+        ("[16, 16, 8]", "steps cannot go from 16 to 16"),
+        ("[4, 8]", "steps cannot go from 4 to 8"),
+        ("[12, 2]", "steps cannot go from 12 to 2"),
+    ],
+)
+def test_a_step_list_that_cannot_halve_is_refused(steps: str, message: str) -> None:
+    assert message in refusal(f"halving.steps={steps}", "halving.updates=10")
+
+
+def test_the_refusal_of_a_step_list_shows_one_that_halves() -> None:
+    assert "use [8, 4, 2, 1]" in refusal("halving.steps=[16, 8, 3]", "halving.updates=10")
+
+
+def test_a_step_list_may_jump_by_any_power_of_two() -> None:
+    recipe = accepted("halving.steps=[128, 32, 16, 2, 1]", "halving.updates=10")
+    assert recipe.halving.steps == (128, 32, 16, 2, 1)
+
+
+def test_a_step_list_needs_an_arrow() -> None:
+    assert "steps needs at least two entries" in refusal("halving.steps=[4]", "halving.updates=10")
+
+
+def test_updates_must_be_one_number_or_one_an_arrow() -> None:
+    message = refusal("halving.updates=[1, 2]")
+    assert "updates has 2 entries for 4 rounds; give one number, or one for each arrow" in message
+    recipe = accepted("halving.updates=[1, 2, 3, 4]", "halving.learning_rate=0.5")
+    assert [recipe.halving.training(arrow).updates for arrow in range(4)] == [1, 2, 3, 4]
+    assert recipe.halving.training(2).learning_rate == 0.5
+    assert accepted("halving.updates=7").halving.training(3).updates == 7
+
+
+def test_a_reversed_range_of_w_is_refused() -> None:
+    message = refusal("guidance.w={min: 3, max: 1}")
+    assert message == "r.yaml: guidance.w: w range is reversed: min 3.0 is above max 1.0"
+
+
+def test_evaluation_outside_the_trained_range_of_w_is_refused() -> None:
+    message = refusal("evaluation.w=[0, 5]")
+    assert "evaluation.w asks for [5.0] outside guidance.w [0.0, 4.0]" in message
+    assert "evaluation.w asks for [0.0] outside" in refusal(
+        "guidance.w={min: 1, max: 4}", "evaluation.w=[0, 1]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key"),
+    [
+        ("teacher.reference_steps=100", "teacher.reference_steps: 100"),
+        ("evaluation.baseline_steps=[1, 3]", "evaluation.baseline_steps: 3"),
+        ("teacher.schedule.num_train_timesteps=1000", "halving.steps: 16"),
+    ],
+)
+def test_grids_between_the_schedules_timesteps_are_refused(assignment: str, key: str) -> None:
+    message = refusal(assignment)
+    assert f"{key} steps do not divide the schedule's" in message
+    assert "use a divisor" in message
+
+
+def test_a_teacher_has_exactly_one_origin() -> None:
+    wanted = "give either `bundle: DIRECTORY` or `train: {updates: ...}`"
+    assert wanted in refusal("teacher.train=")
+    assert wanted in refusal("teacher.bundle=somewhere")
+    assert "a gaussian teacher is its closed form" in refusal(
+        "teacher.bundle=somewhere", recipe="gaussian"
+    )
+
+
+def test_a_prediction_has_to_fit_its_schedule() -> None:
+    message = refusal("teacher.prediction=flow_prediction")
+    assert "prediction flow_prediction does not fit schedule cosine" in message
+    message = refusal("teacher.schedule.kind=rectified_flow")
+    assert "prediction v_prediction does not fit schedule rectified_flow" in message
+
+
+def test_gaussian_data_and_gaussian_teachers_go_together() -> None:
+    wanted = "data source gaussian and family gaussian go together, or not at all"
+    assert wanted in refusal("data={source: gaussian}")
+    assert wanted in refusal("data={source: digits}", recipe="gaussian")
+
+
+def test_means_have_to_be_a_table() -> None:
+    wanted = "means must be one or more lists of equally many numbers"
+    for means in ("[]", "[[]]", "[[1.0], [1.0, 2.0]]"):
+        assert wanted in refusal(f"teacher.network.means={means}", recipe="gaussian")
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "run.name=../escape",
+        "run.name='two words'",
+        "run.seed=-1",
+        "guidance.updates=0",
+        "guidance.batch_size=0",
+        "guidance.learning_rate=0",
+        "guidance.w.mass_at_min=1",
+        "guidance.w.min=-1",
+        "data.holdout=0",
+        "data.holdout=1",
+        "teacher.train.label_dropout=1",
+        "teacher.train.ema_decay=1",
+        "targets.mode=both",
+        "targets.draws_per_tuple=0",
+        "evaluation.w=[-1]",
+        "halving.steps=[2, 1, 0]",
+        "guidance.loss_weight=snr",
+    ],
+)
+def test_values_out_of_range_are_refused_with_their_path(assignment: str) -> None:
+    assert assignment.partition("=")[0] in refusal(assignment)
+
+
+def test_misspelt_keys_are_refused_deep_inside() -> None:
+    assert refusal("guidance.w.mass_at_mid=0.1") == (
+        "r.yaml: guidance.w.mass_at_mid: unknown key; did you mean 'mass_at_min'?"
+    )
+    assert refusal("teacher.network.block_chanels=[8]") == (
+        "r.yaml: teacher.network.block_chanels: unknown key; did you mean 'block_channels'?"
+    )
+
+
+def test_passes_keep_every_tuple_from_being_drawn_too_often() -> None:
+    recipe = accepted("guidance.updates=100", "guidance.batch_size=10", "targets.draws_per_tuple=2")
+    assert recipe.passes(recipe.guidance, 500) == 1
+    assert recipe.passes(recipe.guidance, 499) == 2
+    assert recipe.passes(recipe.guidance, 10_000) == 1
