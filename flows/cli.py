@@ -184,7 +184,10 @@ def schedule(
 
 @app.command(rich_help_panel=_LOOK)
 def ui(
-    run_dir: SomeRun = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option("--run-dir", "-d", metavar="DIR", help="A run; those of the profile else."),
+    ] = None,
     profile: ProfilePath = None,
     port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000,
 ) -> None:
@@ -192,8 +195,7 @@ def ui(
     with _refusals():
         from flows.interface import serve_ui
 
-        code = serve_ui(run_dir, profile, port)
-    raise typer.Exit(code)
+        serve_ui(run_dir, profile, port)
 
 
 @app.command(rich_help_panel=_KEEP)

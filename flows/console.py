@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -23,9 +24,23 @@ _THEME = Theme(
 )
 
 
-def open_console(*, stderr: bool = False) -> Console:
-    """A console in our colours; no markup, so that paths in brackets stay as they are."""
-    return Console(theme=_THEME, stderr=stderr, highlight=False, markup=False, emoji=False)
+def open_console(*, stderr: bool = False, file: IO[str] | None = None, **options: Any) -> Console:
+    """A console in our colours; no markup, so that paths in brackets stay as they are.
+
+    Args:
+        stderr: write to standard error instead of standard output.
+        file: write there.
+        options: more options of rich's Console.
+    """
+    return Console(
+        theme=_THEME,
+        stderr=stderr,
+        file=file,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        **options,
+    )
 
 
 @contextmanager
@@ -48,7 +63,7 @@ def own_terminal(log: Path) -> Iterator[Console]:
     os.close(sink)
     try:
         with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as terminal:
-            yield Console(file=terminal, theme=_THEME, highlight=False, markup=False, emoji=False)
+            yield open_console(file=terminal)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from flows.child import is_free
 from flows.disk import readable
 
 Verdict = Literal["good", "careful", "bad"]
@@ -152,14 +152,9 @@ def _disk(root: Path) -> Iterator[Finding]:
 
 
 def _port(purpose: str, port: int) -> Finding:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            text = f"{port} is in use; it serves already, or give --port"
-            return Finding(purpose, "careful", text)
-    return Finding(purpose, "good", f"port {port} is free")
+    if is_free(port):
+        return Finding(purpose, "good", f"port {port} is free")
+    return Finding(purpose, "careful", f"port {port} is in use; it serves already, or give --port")
 
 
 def _torch() -> Iterator[Finding]:

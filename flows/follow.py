@@ -63,11 +63,13 @@ class Follower:
         run_dir: the run directory; it may not exist yet.
         recipe: tells which rounds there are.
         stage: the stage that is running, or in which the run stopped; None between stages.
+        has_begun: a first stage was reached.
     """
 
     run_dir: Path
     recipe: Recipe
     stage: Stage | None = None
+    has_begun: bool = False
     _events: Events = field(init=False)
     _offset: int = field(init=False)
     _begun: float = field(init=False)
@@ -84,6 +86,7 @@ class Follower:
         events, self._offset = self._events.read(self._offset)
         for event in events:
             self._take(event)
+            self.has_begun = True
         if self.stage:
             self.stage.training = newest_training(self.run_dir, self.stage.since)
         return events
@@ -100,7 +103,7 @@ class Follower:
         """To the end of the last round, at the pace since this object was made; None early on."""
         elapsed, done = time.time() - self._begun, self.updates_done()
         made = done - self._updates_at_begin
-        if made <= 0 or elapsed < 5:
+        if made <= 0 or elapsed < 5 or done >= self.updates_total():
             return None
         return (self.updates_total() - done) * elapsed / made
 

@@ -45,9 +45,9 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
 
 def _check_data(recipe: Recipe) -> None:
     if isinstance(recipe.data, ImageFolderData):
-        from pipeline.data.datasets import check_image_folder
+        from pipeline.data.image_folder import open_folder
 
-        check_image_folder(recipe.data)
+        open_folder(recipe.data, recipe.run.seed)  # names and headers; nothing is decoded
 
 
 def _check_teacher(recipe: Recipe) -> None:

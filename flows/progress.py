@@ -105,8 +105,11 @@ class _LiveView:
         stage = self._follower.stage
         rows: list[RenderableType] = []
         if stage:
-            self._spinner.update(text=Text(f" {stage.label}"))
+            self._spinner.update(text=Text(stage.label))
             rows += [self._spinner, _bar(*_share(stage), numbers(stage))]
+        elif not self._follower.has_begun:
+            self._spinner.update(text=Text("starting Prefect, MLflow and Ray"))
+            rows += [self._spinner]
         done, total = self._follower.updates_done(), self._follower.updates_total()
         elapsed = f"{grouped(done)} of {grouped(total)} updates, {self._elapsed()}"
         rows.append(Text("  whole chain", style="quiet"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.events import Events
 from flows.run_dir import prepare
 from flows.timing import Timing
-from infra.mlflow_tracker import MlflowStore
+from infra.mlflow_store import MlflowStore, Status
 from infra.profile import Profile
 from infra.ray_cluster import cluster
 from pipeline.config import Recipe
@@ -78,7 +78,7 @@ def open_run(
             path=str(path),
             chain_id=_chain_id(recipe, profile, path),
         )
-        status = "FAILED"
+        status: Status = "FAILED"
         try:
             with cluster(profile, path / "logs"):
                 yield run

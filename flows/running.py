@@ -15,6 +15,7 @@ from flows.run_dir import prepare
 from flows.summary import show_summary
 from pipeline.errors import BundleError, BusyError, ConfigError, DataError, StepfoldError
 from pipeline.ledger import hold
+from pipeline.training.plan import plan_rounds
 
 REFUSALS = (ConfigError, DataError, BundleError, BusyError)
 
@@ -36,6 +37,8 @@ def execute(request: Request, *, accept_changes: bool, teacher_only: bool) -> in
     with own_terminal(_log_of(request.run_dir)) as console:
         _greet(console, request)
         code = _watched(console, request, teacher_only=teacher_only)
+        # its farewell at exit would be the last line on the terminal
+        logging.getLogger("prefect").setLevel(logging.WARNING)
         if code == DONE:
             show_summary(console, request.run_dir, _links(request))
     return code
@@ -100,4 +103,12 @@ def _log_of(run_dir: Path) -> Path:
 
 
 def _links(request: Request) -> dict[str, str]:
-    return {"MLflow": f"stepfold ui --run-dir {near(request.run_dir)}"}
+    """Commands that show more of what was made."""
+    place = near(request.run_dir)
+    last = plan_rounds(request.recipe)[-1]
+    ending = "npz" if request.recipe.data.source == "gaussian" else "png --num 100"
+    return {
+        "History": f"stepfold ui --run-dir {place}",
+        "Samples": f"stepfold sample {place}/{last.folder}/student --steps {last.student_steps} "
+        f"--guidance-weight 2 --output samples.{ending}",
+    }

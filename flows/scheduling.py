@@ -65,6 +65,6 @@ def _head(name: str, when: str, found: Server, root: Path, log: Path) -> Table:
 def _tell(console: Console, entry: Entry) -> None:
     line = Text(time.strftime("%Y-%m-%d %H:%M:%S  ", time.localtime(entry.time)), style="quiet")
     line.append(entry.deed, style=_STYLES.get(entry.deed, "careful"))
-    line.append(f"  {near(Path(entry.run_dir)) if entry.run_dir else ''}", style="default")
+    line.append(f"  {near(Path(entry.run_dir))}" if entry.run_dir else "", style="default")
     line.append(f"  {entry.message}" if entry.message else "", style="default")
     console.print(line, soft_wrap=True)

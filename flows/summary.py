@@ -5,18 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flows.console import duration, near
 
+_WORTH_A_LINE = 1.0  # seconds
+
 _COLUMNS = {
     "to real": "distance_to_real",
     "to teacher": "distance_to_teacher",
     "accuracy": "class_accuracy",
-    "RMS to teacher": "rms_to_teacher",
+    "RMS": "rms_to_teacher",
 }
 
 
@@ -28,8 +29,10 @@ def show_summary(console: Console, run_dir: Path, links: dict[str, str]) -> None
         run_dir: the finished run.
         links: more places worth knowing, by name.
     """
-    parts = [*_results(run_dir), *_times(run_dir), _places(run_dir, links)]
-    console.print(Padding(Group(*parts), (1, 0, 0, 0)))
+    console.print()
+    for part in [*_results(run_dir), *_times(run_dir)]:
+        console.print(part)
+    console.print(_places(run_dir, links), soft_wrap=True)
 
 
 def _results(run_dir: Path) -> Iterator[RenderableType]:
@@ -40,14 +43,15 @@ def _results(run_dir: Path) -> Iterator[RenderableType]:
     weights = list(dict.fromkeys(row["cell"]["w"] for row in rows))
     # the largest weight but one: guided, and short of the end of the students' range
     w = weights[-2] if len(weights) > 1 else weights[-1]
-    table = _table(f"Samples at w = {w:g}", "evaluations", *_COLUMNS)
+    table = _table(f"Samples at w = {w:g}", "evals", *_COLUMNS)
     for row in rows:
         if row["cell"]["w"] == w:
             numbers = [_number(row["scores"].get(key)) for key in _COLUMNS.values()]
-            table.add_row(_title(row["cell"]), str(row["cell"]["evaluations"]), *numbers)
+            table.add_row(_title(row["cell"]), str(row.get("evaluations", "")), *numbers)
     yield table
     yield Text(
-        "Frechet distances in the features of a small classifier of this data; not FID.\n",
+        "Frechet distances in the features of a small classifier of this data; not FID.\n"
+        "evals: network evaluations a sample; RMS: to the teacher's sample of the same noise.\n",
         style="quiet",
     )
 
@@ -57,36 +61,39 @@ def _times(run_dir: Path) -> Iterator[RenderableType]:
     if not timing.get("stages"):
         return
     table = _table("Where the time went", "time")
+    short = 0.0
     for stage in timing["stages"]:
-        table.add_row(stage["label"], duration(stage["seconds"]))
-    table.add_section()
-    table.add_row("all stages", duration(timing["total_seconds"]))
+        if stage["seconds"] < _WORTH_A_LINE:
+            short += stage["seconds"]
+        else:
+            table.add_row(stage["label"], duration(stage["seconds"]))
+    table.add_row(f"all that took less than {_WORTH_A_LINE:.0f} s", duration(short))
+    table.add_row("in all", duration(timing["total_seconds"]), style="name")
     yield table
+    yield Text("")
 
 
-def _places(run_dir: Path, links: dict[str, str]) -> RenderableType:
-    rows = {
+def _places(run_dir: Path, links: dict[str, str]) -> Text:
+    """One line each, never cut: they are there to be copied."""
+    files = {
         "Report": run_dir / "report" / "report.md",
         "Numbers": run_dir / "report" / "report.json",
         "Students": run_dir / "rounds",
         "Log": run_dir / "logs" / "run.log",
     }
-    table = Table.grid(padding=(0, 2))
-    for name, path in rows.items():
-        if path.exists():
-            table.add_row(Text(name, style="name"), Text(near(path)))
-    for name, link in links.items():
-        table.add_row(Text(name, style="name"), Text(link, overflow="fold"))
-    return table
+    said = {name: near(path) for name, path in files.items() if path.exists()}
+    lines = [
+        Text(f"{name:<10}", style="name").append(text, style="default")
+        for name, text in {**said, **links}.items()
+    ]
+    return Text("\n").join(lines)
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="name", box=None, pad_edge=False, padding=0
-    )
-    table.add_column("", no_wrap=False)
+    table = Table(title=title, title_justify="left", title_style="name", box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(f"  {column}", justify="right", header_style="quiet", style="default")
+        table.add_column(column, justify="right", header_style="quiet", no_wrap=True)
     return table
 
 

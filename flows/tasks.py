@@ -15,6 +15,7 @@ from prefect.states import Completed
 from prefect.tasks import Task
 
 from flows.run import Run
+from infra.mlflow_store import Status
 from infra.mlflow_tracker import MetricForwarder
 from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
@@ -51,10 +52,11 @@ def _perform(run: Run, label: str, work: Callable[[], T]) -> T:
     return result
 
 
-def _skipped(run: Run, label: str, result: T) -> Any:
+def _skipped(run: Run, label: str, result: T) -> T:
     """A Prefect state that shows the stage as skipped; the caller sees `result`."""
     run.events.emit("stage_done", label=label, seconds=0.0, cached=True)
-    return Completed(name="Skipped", message=f"{label}: already done", data=result)
+    state: Any = Completed(name="Skipped", message=f"{label}: already done", data=result)
+    return state  # type: ignore[no-any-return] # a task's caller is given a state's data
 
 
 @_stage_task
@@ -128,7 +130,7 @@ def _train(
         return _skipped(run, label, found)
     round_id = round_run(run, plan)
     metrics = run.run_dir / plan.folder / "metrics.jsonl"
-    status = "FAILED"
+    status: Status = "FAILED"
     try:
         with MetricForwarder(run.store, round_id, metrics):
             student = _perform(
@@ -163,13 +165,12 @@ def round_run(run: Run, plan: RoundPlan) -> str:
         params |= {"teacher_steps": plan.teacher_steps, "student_steps": plan.student_steps}
     if plan.w:
         params |= {"w_min": plan.w.min, "w_max": plan.w.max}
-    kind = "teacher" if plan.index == TEACHER_ROUND else "round"
     return run.store.round(
         run.chain_id,
         key=f"{run.path}/{plan.folder}",
         name=plan.title,
         params=params,
-        tags={"kind": kind, "round": str(plan.index)},
+        tags={"kind": "teacher"} if plan.index == TEACHER_ROUND else {},
     )
 
 

@@ -10,13 +10,14 @@ from pipeline.ledger import write_durably
 
 
 class Timing:
-    """The stage times of a run, written to `report/timing.json` after every stage.
+    """The stage times of a run, in its `timing.json`, and beside the report once there is one.
 
     A resumed run keeps the times of what it did before; a stage found done adds nothing.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / "report" / "timing.json"
+        self._path = run_dir / "timing.json"
+        self._report = run_dir / "report"
 
     @contextmanager
     def measure(self, label: str) -> Iterator[None]:
@@ -43,4 +44,7 @@ class Timing:
             ],
             "total_seconds": round(sum(stages.values()), 2),
         }
-        write_durably(self._path, json.dumps(content, indent=1))
+        text = json.dumps(content, indent=1)
+        write_durably(self._path, text)
+        if self._report.is_dir():  # committing a report replaces its directory
+            write_durably(self._report / "timing.json", text)

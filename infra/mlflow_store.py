@@ -73,7 +73,7 @@ class MlflowStore:
         """The run id of a round of a chain, likewise. `params["round"]`, if given, orders them."""
         order = {"round": f"{int(params['round']):02d}"} if "round" in params else {}
         parent = {"mlflow.parentRunId": parent_id}
-        return self._open(key, name, params, {**order, **tags, **parent, "kind": "round"})
+        return self._open(key, name, params, {"kind": "round", **order, **tags, **parent})
 
     def finish(self, run_id: str, status: Status) -> None:
         """End a run."""
@@ -208,10 +208,12 @@ class MlflowStore:
             yield
         except (MlflowException, OSError) as error:
             first = str(error).strip().splitlines()[0]
-            raise InfraError(
-                f"MLflow at {_without_password(self.uri)} did not answer ({first}); run again "
-                "when it does. Metrics are kept in the rounds' metrics.jsonl"
-            ) from error
+            message = (
+                f"MLflow at {self.uri} did not answer ({first}); run again when it does. "
+                "Metrics are kept in the rounds' metrics.jsonl"
+            )
+            # not chained: the cause may name the password as well
+            raise InfraError(_without_passwords(message)) from None
 
 
 def default_uri(run_root: Path) -> str:
@@ -252,5 +254,5 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "") + "'"
 
 
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+def _without_passwords(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//***@", text)

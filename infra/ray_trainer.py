@@ -18,6 +18,8 @@ from pipeline.errors import StepfoldError
 _LEFT_OUT = {
     # polls the dashboard, which is not there, and logs its failure every second
     "PlacementGroupCleanerCallback",
+    # starts an actor, beside the workers that are starting, for Ray data sets; we have none
+    "DatasetsCallback",
     # would move workers out of the driver's directory, and relative paths with them
     "WorkingDirectorySetupCallback",
 }

@@ -89,7 +89,8 @@ def read_manifest(bundle: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}")
     try:
-        manifest = build(Manifest, json.loads(path.read_text(encoding="utf-8")), str(path))
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        manifest = build(Manifest, tree if isinstance(tree, dict) else {}, str(path))
     except (ConfigError, ValueError) as error:
         raise BundleError(f"not a manifest this version reads: {error}") from None
     if not (bundle / manifest.folder).is_dir():

@@ -1,7 +1,6 @@
 """The recipe: what to run. Types only, no torch, so that checking a recipe is instant.
 
-Cross-checks between sections run once, here. What belongs to the machine (workers, precision of
-the engine, tracking) is the profile's, in `infra/profile.py`.
+Cross-checks between sections run once, here. What belongs to the machine is the profile's.
 """
 
 import math
@@ -61,10 +60,17 @@ class UNetConfig(Document):
     """A class-conditional diffusers `UNet2DConditionModel` without attention."""
 
     family: Literal["unet"]
-    block_channels: tuple[PositiveInt, ...] = (32, 64)
+    block_channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
     layers_per_block: PositiveInt = 1
     norm_groups: PositiveInt = 8
-    w_embedding_dim: PositiveInt = 64
+    w_embedding_dim: Annotated[int, Field(ge=4, multiple_of=2)] = 64
+
+    @model_validator(mode="after")
+    def _channels_fall_into_groups(self) -> "UNetConfig":
+        for count in self.block_channels:
+            if count % self.norm_groups:
+                raise ValueError(f"block_channels {count}: use multiples of {self.norm_groups}")
+        return self
 
 
 class GaussianConfig(Document):
@@ -117,8 +123,7 @@ class TeacherTraining(TrainingConfig):
 class TeacherConfig(Document):
     """Where the guided teacher comes from, and how it is sampled for reference.
 
-    Either `bundle` names a directory, or `train` says how to train one from the data. A Gaussian
-    teacher needs neither: it is its closed form.
+    Either `bundle` names a directory, or `train` says how to train one. A Gaussian needs neither.
     """
 
     network: Network
@@ -133,6 +138,11 @@ class TeacherConfig(Document):
         origins = (self.bundle is not None) + (self.train is not None)
         if self.network.family == "gaussian" and origins:
             raise ValueError("a gaussian teacher is its closed form; drop `train` and `bundle`")
+        path = (self.schedule.kind, self.prediction)
+        if self.network.family == "gaussian" and path != ("cosine", "v_prediction"):
+            raise ValueError(
+                f"a gaussian teacher is cosine and v_prediction, not {path}; drop them"
+            )
         if self.network.family != "gaussian" and origins != 1:
             raise ValueError("give either `bundle: DIRECTORY` or `train: {updates: ...}`")
         flow = self.schedule.kind == "rectified_flow"
@@ -198,19 +208,16 @@ class Halving(Document):
                     f"steps cannot go from {teacher} to {student}: each entry must be half "
                     f"(or a quarter, an eighth, ...) of the one before; use {_halvings(teacher)}"
                 )
-        rounds = len(self.steps) - 1
-        if isinstance(self.updates, tuple) and len(self.updates) != rounds:
-            raise ValueError(
-                f"updates has {len(self.updates)} entries for {rounds} rounds; "
-                "give one number, or one for each arrow of steps"
-            )
+        rounds, updates = len(self.steps) - 1, self.updates
+        if isinstance(updates, tuple) and len(updates) != rounds:
+            wanted = "give one number, or one for each arrow of steps"
+            raise ValueError(f"updates has {len(updates)} entries for {rounds} rounds; {wanted}")
         return self
 
     def training(self, arrow: int) -> RoundTraining:
         """The training of round `arrow` (0 is the first halving)."""
-        updates = self.updates[arrow] if isinstance(self.updates, tuple) else self.updates
         return RoundTraining(
-            updates=updates,
+            updates=self.updates[arrow] if isinstance(self.updates, tuple) else self.updates,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             clip_norm=self.clip_norm,
@@ -262,13 +269,12 @@ class Recipe(Document):
     def _sections_agree(self) -> "Recipe":
         if (self.data.source == "gaussian") != (self.teacher.network.family == "gaussian"):
             raise ValueError("data source gaussian and family gaussian go together, or not at all")
-        outside = [
-            w for w in self.evaluation.w if not self.guidance.w.min <= w <= self.guidance.w.max
-        ]
+        law = self.guidance.w
+        outside = [w for w in self.evaluation.w if not law.min <= w <= law.max]
         if outside:
             raise ValueError(
-                f"evaluation.w asks for {outside} outside guidance.w "
-                f"[{self.guidance.w.min}, {self.guidance.w.max}]; widen one or narrow the other"
+                f"evaluation.w asks for {outside} outside guidance.w [{law.min}, {law.max}]; "
+                "widen one or narrow the other"
             )
         self._grids_fall_on_timesteps()
         return self
@@ -280,13 +286,12 @@ class Recipe(Document):
             "teacher.reference_steps": (self.teacher.reference_steps,),
             "evaluation.baseline_steps": self.evaluation.baseline_steps,
         }
-        for key, values in counts.items():
-            for count in values:
-                if total % count:
-                    raise ValueError(
-                        f"{key}: {count} steps do not divide the schedule's {total} timesteps, so "
-                        "its grid falls between them; use a divisor"
-                    )
+        for key, count in ((key, count) for key, values in counts.items() for count in values):
+            if total % count:
+                raise ValueError(
+                    f"{key}: {count} steps do not divide the schedule's {total} timesteps, so "
+                    "its grid falls between them; use a divisor"
+                )
 
     def passes(self, training: TrainingConfig, num_samples: int) -> int:
         """How often pre-generation goes over the data so that no tuple is drawn too often."""

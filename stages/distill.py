@@ -65,24 +65,19 @@ def distill(
     checkpoints = run_dir / plan.folder / "checkpoints"
     attempt = uuid4().hex[:12]
     claim(checkpoints, attempt)
+    job = {
+        "key": key,
+        "attempt": attempt,
+        "checkpoints": str(checkpoints),
+        "manifest": _manifest(run_dir, recipe, plan, data, teacher).model_dump(mode="json"),
+        "targets": None if targets is None else [str(target_tar(run_dir, t)) for t in targets],
+        **_inputs(ledger, profile, plan, data, teacher),
+    }
 
     def train(output: Path) -> dict[str, Any]:
-        job = {
-            "plan": plan.model_dump(mode="json"),
-            "key": key,
-            "attempt": attempt,
-            "manifest": _manifest(run_dir, recipe, plan, data, teacher).model_dump(mode="json"),
-            "teacher": str(ledger.locate(teacher)) if teacher else None,
-            "data": str(ledger.locate(data)),
-            "targets": None if targets is None else [str(target_tar(run_dir, t)) for t in targets],
-            "output": str(output),
-            "checkpoints": str(checkpoints),
-            "metrics": str(run_dir / plan.folder / "metrics.jsonl"),
-            "engine": profile.engine.model_dump(mode="json"),
-        }
         fit(
             "infra.train_worker:train",
-            job,
+            {**job, "output": str(output)},
             profile,
             name=f"{recipe.run.name}-{Path(plan.folder).name}-{attempt}",
             storage=run_dir / "ray",
@@ -100,6 +95,18 @@ def distill(
     )
     shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
+
+
+def _inputs(
+    ledger: Ledger, profile: Profile, plan: RoundPlan, data: Artifact, teacher: Artifact | None
+) -> dict[str, Any]:
+    return {
+        "plan": plan.model_dump(mode="json"),
+        "teacher": str(ledger.locate(teacher)) if teacher else None,
+        "data": str(ledger.locate(data)),
+        "metrics": str(ledger.run_dir / plan.folder / "metrics.jsonl"),
+        "engine": profile.engine.model_dump(mode="json"),
+    }
 
 
 def _manifest(

@@ -5,7 +5,7 @@ stage redoes only what is missing. Chunk boundaries are fixed per shard and rand
 the tuple, so a redone shard has the same bytes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,9 @@ from infra.launch import run_jobs
 from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.data.shards import DatasetInfo, read_info
-from pipeline.errors import DataError, DivergenceError
+from pipeline.errors import DataError
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.plan import RoundPlan, round_key
-
-CHUNK = 256
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +57,7 @@ def pregenerate(
             "parents": [data.fingerprint, teacher.fingerprint],
             "dtype": recipe.targets.dtype,
         }
-        for result in run_jobs("stages.pregenerate:open_worker", spec, missing, profile):
+        for result in run_jobs("stages.target_worker:open_worker", spec, missing, profile):
             artifact = Artifact.model_validate(result)
             done[artifact.fingerprint] = artifact
             progress(len(done), len(jobs))
@@ -89,58 +87,3 @@ def _jobs(
 def target_tar(run_dir: Path, artifact: Artifact) -> Path:
     """The webdataset tar of a target shard."""
     return run_dir / artifact.path / "targets.tar"
-
-
-def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Runs once in every worker: load the teacher, then serve jobs.
-
-    Heavy imports are here, so that the driver does not pay for them.
-    """
-    import numpy as np
-    import torch
-
-    from pipeline.data.records import write_records
-    from pipeline.data.shards import SampleShards
-    from pipeline.models.assemble import family_of, load_denoiser
-    from pipeline.randomness import RowRandom
-    from pipeline.training.assemble import method_of
-    from pipeline.training.source import on_device, to_columns
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = RoundPlan.model_validate(spec["plan"])
-    manifest, teacher = load_denoiser(Path(spec["teacher"]), device)
-    method = method_of(plan, family_of(manifest))
-    samples = SampleShards(Path(spec["data"]), "train")
-    ledger = Ledger(Path(spec["run_dir"]))
-    dtype = getattr(torch, spec["dtype"])
-
-    def chunks(job: dict[str, Any]) -> Iterator[dict[str, torch.Tensor]]:
-        for start in range(0, job["count"], CHUNK):
-            count = min(CHUNK, job["count"] - start)
-            rows = np.arange(job["first"] + start, job["first"] + start + count)
-            batch = samples.read(rows)
-            random = RowRandom(plan.stream, job["first_tuple"] + start, count)
-            draws = on_device(method.draw(teacher.schedule, batch, random), device)
-            with torch.inference_mode():
-                target = method.target(teacher, draws)
-            if not bool(target.isfinite().all()):
-                raise DivergenceError(
-                    f"{plan.title}: the teacher's answers are not finite; check its bundle, "
-                    "prediction type and schedule"
-                )
-            columns = to_columns(draws, target, dtype)
-            tuples = torch.arange(count) + job["first_tuple"] + start
-            yield {
-                "tuple": tuples,
-                "sample": torch.from_numpy(rows),
-                **{name: column.cpu() for name, column in columns.items()},
-            }
-
-    def serve(job: dict[str, Any]) -> dict[str, Any]:
-        def write(folder: Path) -> dict[str, Any]:
-            return {"tuples": write_records(folder / "targets.tar", chunks(job))}
-
-        artifact = ledger.publish("targets", job["key"], job["path"], write, tuple(spec["parents"]))
-        return artifact.model_dump(mode="json")
-
-    return serve

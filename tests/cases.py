@@ -22,7 +22,7 @@ from pipeline.documents import build, read_yaml
 from pipeline.methods.method import METHODS, DistillationMethod
 from pipeline.models.assemble import fresh_manifest, schedule_of
 from pipeline.models.denoiser import Denoiser
-from pipeline.tensors import Condition, Latent, PerSample
+from pipeline.tensors import Condition, Latent, PerSample, per_sample
 
 RECIPES = sorted((Path(__file__).parent.parent / "flows" / "recipes").glob("*.yaml"))
 
@@ -103,6 +103,12 @@ def method(name: str, **changes: Any) -> DistillationMethod:
 
 def _is_set(field: Any) -> bool:
     return field.name in _METHOD_FIELDS or field.default is MISSING
+
+
+def wavy(z_t: Tensor, level: NoiseLevel) -> Tensor:
+    """A velocity that is neither linear in z nor in t."""
+    t = per_sample(level.t, z_t)
+    return torch.sin(2 * z_t + 3 * t) - 0.5 * torch.cos(5 * t * z_t)
 
 
 class Affine(Denoiser):

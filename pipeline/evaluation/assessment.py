@@ -161,6 +161,5 @@ def _columns(sets: Sequence[SampleSet]) -> list[Column]:
 
 def _heading(cell: Cell) -> str:
     steps = f"{cell.steps} step" + ("" if cell.steps == 1 else "s")
-    if cell.role == "student":
-        return f"student, {steps}"
-    return f"teacher, {steps}\n{SAMPLER_NAMES[cell.sampler]}"
+    who = "student" if cell.role == "student" else f"teacher, {SAMPLER_NAMES[cell.sampler]}"
+    return f"{who}\n{steps}"

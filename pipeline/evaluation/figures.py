@@ -6,8 +6,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pipeline.evaluation.protocol import SAMPLER_NAMES, Report, Row, Scores
 from pipeline.evaluation.sampling import Sampler
@@ -16,6 +17,14 @@ INK = "#22262e"
 FAINT = "#8a919c"
 STUDENT = "#c8373f"
 _BASELINES: dict[Sampler, tuple[str, str]] = {"ddim": ("#8a919c", "s"), "dpm++": ("#2a6fb0", "^")}
+_STUDENT_SHADES = ("#f0b27a", STUDENT, "#4a0d20")
+_CURVE_HEIGHT = 7.2  # inches
+
+_TRADED: dict[str, Callable[[Scores], float]] = {
+    "Fréchet distance to real images": lambda scores: scores.distance_to_real,
+    "inception-type score": lambda scores: scores.inception_score,
+    "recall": lambda scores: scores.recall,
+}
 
 Measure = Callable[[Scores], tuple[float, tuple[float, float]] | None]
 
@@ -33,58 +42,90 @@ def draw_curve(report: Report, path: Path) -> None:
     bootstrap intervals.
     """
     weights = report.weights
-    figure = Figure(figsize=(2.0 + 3.1 * len(weights), 6.9), layout="constrained")
+    width = 1.3 + 3.0 * max(2, len(weights))
+    figure = Figure(figsize=(width, _CURVE_HEIGHT))
     axes = figure.subplots(2, len(weights), squeeze=False, sharex=True, sharey="row")
+    figure.subplots_adjust(
+        left=0.95 / width,
+        right=1 - 0.2 / width,
+        bottom=0.95 / _CURVE_HEIGHT,
+        top=1 - 1.35 / _CURVE_HEIGHT,
+        wspace=0.08,
+        hspace=0.1,
+    )
     for column, w in enumerate(weights):
         rows = report.at(w)
         _panel(axes[0, column], rows, _to_real)
         _panel(axes[1, column], rows, _to_teacher)
-        axes[0, column].axhline(report.real.distance_to_real, color=FAINT, lw=1, ls=":", zorder=1)
+        axes[0, column].axhline(report.real.distance_to_real, color=FAINT, lw=1.2, ls=":", zorder=1)
         axes[0, column].set_title(f"w = {w:g}", fontsize=12, color=INK)
         axes[1, column].set_xlabel("network evaluations per sample", color=INK)
     axes[0, 0].set_ylabel("Fréchet distance to\nheld-out real images", color=INK)
     axes[1, 0].set_ylabel("Fréchet distance to the\nteacher's own samples", color=INK)
-    _legend(figure, axes[0, 0], report)
-    figure.suptitle(
-        f"{report.run}: distance against cost, {report.protocol.num_samples} samples a point\n",
-        fontsize=13,
-        color=INK,
-        fontweight="bold",
-    )
-    figure.supxlabel(
-        f"Distances in the {report.protocol.features}. Bars: 95 % bootstrap intervals.",
-        fontsize=8.5,
-        color=FAINT,
-    )
+    _frame_curve(figure, axes[0, 0], report)
     save_figure(figure, path)
 
 
+def _frame_curve(figure: Figure, ax: Axes, report: Report) -> None:
+    width = figure.get_figwidth()
+    protocol = report.protocol
+    figure.text(
+        0.2 / width,
+        1 - 0.3 / _CURVE_HEIGHT,
+        f"{report.run}: distance against cost, from the same noise",
+        fontsize=14,
+        fontweight="bold",
+        color=INK,
+        va="center",
+    )
+    figure.text(
+        0.2 / width,
+        0.22 / _CURVE_HEIGHT,
+        f"Distances in the {protocol.features};\n{protocol.num_samples} samples a point against "
+        f"{protocol.num_heldout} real images. Bars and bands: 95 % bootstrap intervals.",
+        fontsize=8.5,
+        color=FAINT,
+        va="center",
+    )
+    entries = _legend_entries(ax, protocol.reference_steps)
+    figure.legend(
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        loc="center left",
+        bbox_to_anchor=(0.12 / width, 1 - 0.75 / _CURVE_HEIGHT),
+        ncols=5 if width > 11 else 3,
+        frameon=False,
+        fontsize=9,
+        columnspacing=1.4,
+    )
+
+
 def draw_tradeoff(report: Report, path: Path) -> None:
-    """Distance to real against inception-type score as w grows, a curve for each network."""
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    ax = figure.subplots()
-    groups: dict[str, list[Row]] = {}
+    """What guidance trades: distance, score and recall against w, a line for each network."""
+    figure = Figure(figsize=(11.5, 3.9), layout="constrained")
+    axes = figure.subplots(1, len(_TRADED))
+    lines: dict[str, list[Row]] = {}
     for row in report.rows:
         if row.cell.role in ("teacher", "student"):
-            groups.setdefault(row.cell.title, []).append(row)
-    students = [title for title in groups if not title.startswith("teacher")]
-    for title, rows in groups.items():
-        style: dict[str, Any] = {"color": INK, "ls": "--", "marker": "o", "lw": 1.8, "zorder": 4}
-        if title in students:
-            share = (students.index(title) + 1) / len(students)
-            style = {"color": STUDENT, "alpha": 0.25 + 0.75 * share, "marker": "o", "lw": 1.6}
-        points = [(row.scores.inception_score, row.scores.distance_to_real) for row in rows]
-        ax.plot(*zip(*points, strict=True), label=title, ms=4, **style)
-    for row in groups[next(iter(groups))]:
-        at = (row.scores.inception_score, row.scores.distance_to_real)
-        ax.annotate(
-            f"w = {row.cell.w:g}", at, (6, -11), textcoords="offset points", fontsize=8, color=INK
-        )
-    ax.set_xlabel("inception-type score (this classifier's)", color=INK)
-    ax.set_ylabel("Fréchet distance to held-out real images", color=INK)
-    ax.set_title(f"{report.run}: what guidance trades", color=INK, fontweight="bold", fontsize=12)
-    ax.legend(frameon=False, fontsize=8)
-    _bare(ax)
+            lines.setdefault(row.cell.title, []).append(row)
+    shades = LinearSegmentedColormap.from_list("students", _STUDENT_SHADES)
+    for ax, (label, value) in zip(axes, _TRADED.items(), strict=True):
+        for position, (title, rows) in enumerate(lines.items()):
+            style: dict[str, Any] = {"color": INK, "ls": "--", "lw": 2, "zorder": 5}
+            if rows[0].cell.role == "student":
+                style = {"color": shades(position / (len(lines) - 1)), "lw": 1.6}
+            points = ([row.cell.w for row in rows], [value(row.scores) for row in rows])
+            ax.plot(*points, marker="o", ms=4, label=title, **style)
+        ax.set_title(label, fontsize=10.5, color=INK)
+        ax.set_xlabel("guidance weight w", color=INK)
+        ax.set_xticks(report.weights)
+        _bare(ax)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9
+    )
+    figure.suptitle(
+        f"{report.run}: what guidance trades", fontsize=13, fontweight="bold", color=INK
+    )
     save_figure(figure, path)
 
 
@@ -109,15 +150,23 @@ def _panel(ax: Axes, rows: Sequence[Row], measure: Measure) -> None:
             ax.plot([row.evaluations], [value], marker="*", ms=12, color=INK, zorder=5)
     for sampler, (color, marker) in _BASELINES.items():
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
-        _line(ax, chosen, measure, color=color, marker=marker, lw=1.5, ms=5, zorder=3)
+        _line(ax, chosen, measure, **_baseline_style(color, marker), zorder=3)
     students = [row for row in rows if row.cell.role == "student"]
     _line(ax, students, measure, color=STUDENT, marker="o", lw=2.2, ms=6, zorder=6)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
     _bare(ax)
+
+
+def _baseline_style(color: str, marker: str) -> dict[str, Any]:
+    # hollow squares: where both solvers agree, both are seen
+    hollow = {"ms": 8, "mfc": "none", "mew": 1.3} if marker == "s" else {"ms": 5}
+    return {"color": color, "marker": marker, "lw": 1.5, **hollow}
 
 
 def _line(ax: Axes, rows: Sequence[Row], measure: Measure, **style: Any) -> None:
@@ -133,33 +182,21 @@ def _line(ax: Axes, rows: Sequence[Row], measure: Measure, **style: Any) -> None
     ax.errorbar(x, y, yerr=(below, above), capsize=0, elinewidth=1, **style)
 
 
-def _legend(figure: Figure, ax: Axes, report: Report) -> None:
-    steps = report.protocol.reference_steps
-    entries: list[tuple[Any, str]] = [
-        (ax.plot([], [], color=STUDENT, marker="o", lw=2.2)[0], "distilled students"),
-    ]
-    entries += [
-        (
-            ax.plot([], [], color=color, marker=marker, lw=1.5)[0],
-            f"teacher, {SAMPLER_NAMES[sampler]} (training-free)",
-        )
+def _legend_entries(ax: Axes, reference_steps: int) -> list[tuple[Any, str]]:
+    def key(**style: Any) -> Any:
+        return ax.plot([], [], **style)[0]
+
+    baselines = [
+        (key(**_baseline_style(color, marker)), f"teacher, {SAMPLER_NAMES[sampler]}")
         for sampler, (color, marker) in _BASELINES.items()
     ]
-    entries += [
-        (
-            ax.plot([], [], color=INK, marker="*", ms=10, ls="--", lw=1.2)[0],
-            f"teacher, {steps} steps",
-        ),
-        (ax.plot([], [], color=FAINT, ls=":", lw=1)[0], "real training images"),
+    star = key(color=INK, marker="*", ms=10, ls="--", lw=1.2)
+    return [
+        (key(color=STUDENT, marker="o", lw=2.2), "distilled students"),
+        *baselines,
+        (star, f"teacher, {reference_steps} steps"),
+        (key(color=FAINT, ls=":", lw=1.2), "real training images"),
     ]
-    figure.legend(
-        [handle for handle, _ in entries],
-        [label for _, label in entries],
-        loc="outside upper center",
-        ncols=len(entries),
-        frameon=False,
-        fontsize=9,
-    )
 
 
 def _bare(ax: Axes) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.figures import FAINT, INK, STUDENT, save_figure
 from pipeline.evaluation.sampling import Images, LabelArray
 
 _MOST_CLASSES = 12
-_GAP = 0.06  # of an image, between images
+_GAP = 0.1  # of an image, between images
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def sample_rows(labels: LabelArray, per_class: int) -> list[list[int]]:
     return [np.flatnonzero(labels == label)[:per_class].tolist() for label in chosen]
 
 
-def tile(images: Images, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, "h w 3"]:
+def tile(images: Images, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, "_ _ 3"]:
     """One picture of `images[rows]`, values in [0, 1], white where there is nothing.
 
     Every pixel is blown up to a square of pixels (nearest neighbour), to about 64 pixels a side.
@@ -130,27 +129,29 @@ def _draw_scatter(
     class_names: Sequence[str],
     path: Path,
 ) -> None:
-    figure = Figure(figsize=(2.5 * len(columns), 3.3), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(2.4 * len(columns), 3.6), layout="constrained")
     axes = figure.subplots(1, len(columns), squeeze=False, sharex=True, sharey=True)[0]
-    palette = ["#2a6fb0", "#c8373f", "#3a8f5c", "#b8860b", "#6d4aa2", "#22262e"]
+    palette = ("#2a6fb0", "#c8373f", "#3a8f5c", "#b8860b", "#6d4aa2", "#22262e")
     for ax, column in zip(axes, columns, strict=True):
         points = column.images.reshape(len(labels), 2)
         for label in np.unique(labels):
             of_class = points[labels == label]
             color = palette[label % len(palette)]
-            ax.scatter(*of_class.T, s=5, alpha=0.6, lw=0, color=color, label=class_names[label])
-        ax.set_aspect("equal")
+            ax.scatter(*of_class.T, s=7, alpha=0.6, lw=0, color=color, label=class_names[label])
+        ax.set_box_aspect(1)
         ax.tick_params(colors=FAINT, labelsize=8)
         ax.spines[:].set_color(FAINT)
         _head(ax, column)
+    axes[0].legend(frameon=False, fontsize=8, handletextpad=0, title="class", title_fontsize=8)
     figure.suptitle(title, fontsize=12, fontweight="bold", color=INK)
     save_figure(figure, path)
 
 
 def _head(ax: Axes, column: Column) -> None:
-    color = STUDENT if column.student else INK
     unit = "evaluation" if column.evaluations == 1 else "evaluations"
     ax.set_title(
-        f"{column.title}\n{column.evaluations} {unit}", fontsize=9.5, color=color, linespacing=1.4
+        f"{column.title}\n{column.evaluations} {unit}",
+        fontsize=9.5,
+        color=STUDENT if column.student else INK,
+        linespacing=1.35,
     )

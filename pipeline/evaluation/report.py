@@ -12,8 +12,9 @@ _HEAD = (
 )
 
 _LEGEND = """\
-- **to real**: Frechet distance to {num_heldout} held-out real images in the {features};
-  {num_samples} samples a row, classes balanced, 95 % interval by bootstrap over the samples.
+- **to real**: Frechet distance to {num_heldout} held-out real images, in the
+  {features}; {num_samples} samples a row,
+  classes balanced, 95 % interval by bootstrap over the samples.
 - **to teacher**: the same distance to the teacher's own {reference_steps}-step samples from other
   noise (seed {yardstick_seed} instead of {seed}). In the teacher's own row it is the floor.
 - **accuracy**: share that the classifier takes for the class asked for; it gets
@@ -26,8 +27,8 @@ _LEGEND = """\
 - **evaluations**: of the network, for one sample. A guided teacher needs two a step, one at w = 0.
 - w is the guidance weight of `(1 + w) conditional - w unconditional`; guidance_scale is 1 + w.
 
-Classifier: {classifier_parameters:,} parameters, sha256 `{classifier_sha256}`. Distances depend on
-the classifier and on the number of samples: compare them within this report only.
+Classifier: {classifier_parameters:,} parameters, sha256 `{classifier_sha256}`.
+Distances depend on it and on the number of samples: compare them within this report only.
 """
 
 
@@ -98,10 +99,12 @@ def best_baseline(report: Report, w: float, evaluations: int) -> Row | None:
 
 def _equal_cost(report: Report) -> str:
     lines = [
-        "Distance to real images: each student against the best training-free sampling of the "
-        "teacher with no more network evaluations.\n\n"
+        "Distance to real images of each student, against the best training-free sampling of the "
+        "teacher with no more network evaluations, and against the teacher's reference. The last "
+        "column is the distance to the teacher's own samples over the floor, the teacher's "
+        "distance to itself from other noise.\n\n"
         "| w | evaluations | student | teacher, training-free | student / teacher "
-        "| student / reference |\n|--:|--:|--:|---|--:|--:|\n"
+        "| student / reference | to teacher / floor |\n|--:|--:|--:|---|--:|--:|--:|\n"
     ]
     for w in report.weights:
         rows = report.at(w)
@@ -120,10 +123,10 @@ def _equal_cost_line(student: Row, reference: Row, rival: Row | None) -> str:
         found = rival.scores.distance_to_real
         against = f"{found:.3f} ({rival.cell.title}) | {_ratio(distance, found)}"
     whole = _ratio(distance, reference.scores.distance_to_real)
-    return (
-        f"| {student.cell.w:g} | {student.evaluations} | {distance:.3f} | {against} | {whole} |\n"
-    )
+    floor = _ratio(student.scores.distance_to_teacher, reference.scores.distance_to_teacher)
+    cells = (f"{student.cell.w:g}", str(student.evaluations), f"{distance:.3f}", against)
+    return "".join(f"| {cell} " for cell in (*cells, whole, floor)) + "|\n"
 
 
-def _ratio(value: float, other: float) -> str:
-    return f"{value / other:.2f}" if other > 0 else "-"
+def _ratio(value: float | None, other: float | None) -> str:
+    return f"{value / other:.2f}" if value is not None and other else "-"

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,12 @@ def fail(how: str | None, engine: TrainEngine, once: Path) -> None:
     if how == "accident":
         raise KeyError("an accident")
     raise DataError("a target is missing; look for it")
+
+
+def sleep(job: dict[str, Any]) -> None:
+    """Body of a Ray Train worker that never ends."""
+    (Path(job["output"]) / f"asleep-{os.environ['RANK']}").touch()
+    time.sleep(600)
 
 
 def double(spec: dict[str, Any]) -> Any:

@@ -120,6 +120,25 @@ def test_gaussian_data_and_gaussian_teachers_go_together() -> None:
     assert wanted in refusal("data={source: digits}", recipe="gaussian")
 
 
+@pytest.mark.parametrize(
+    ("assignment", "got"),
+    [
+        ("teacher.schedule.kind=scaled_linear", "('scaled_linear', 'v_prediction')"),
+        ("teacher.prediction=epsilon", "('cosine', 'epsilon')"),
+    ],
+)
+def test_a_gaussian_teacher_is_written_for_one_schedule_and_output(
+    assignment: str, got: str
+) -> None:
+    message = refusal(assignment, recipe="gaussian")
+    assert f"a gaussian teacher is cosine and v_prediction, not {got}; drop them" in message
+
+
+def test_channels_have_to_fall_into_groups() -> None:
+    message = refusal("teacher.network.block_channels=[32, 60]")
+    assert "teacher.network: block_channels 60: use multiples of 8" in message
+
+
 def test_means_have_to_be_a_table() -> None:
     wanted = "means must be one or more lists of equally many numbers"
     for means in ("[]", "[[]]", "[[1.0], [1.0, 2.0]]"):
@@ -146,6 +165,9 @@ def test_means_have_to_be_a_table() -> None:
         "evaluation.w=[-1]",
         "halving.steps=[2, 1, 0]",
         "guidance.loss_weight=snr",
+        "teacher.network.block_channels=[]",
+        "teacher.network.w_embedding_dim=2",
+        "teacher.network.w_embedding_dim=7",
     ],
 )
 def test_values_out_of_range_are_refused_with_their_path(assignment: str) -> None:

@@ -85,7 +85,7 @@ def test_a_document_that_is_no_mapping_is_refused(text: str, got: str) -> None:
 
 
 def test_broken_yaml_is_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match="^r.yaml: not valid YAML: .*line 1, column") as caught:
+    with pytest.raises(ConfigError, match=r"^r.yaml: not valid YAML: .*line 1, column") as caught:
         parse_yaml("a: [1, 2\nb: 3", "r.yaml")
     assert "\n" not in str(caught.value)
 

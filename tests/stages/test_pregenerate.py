@@ -15,8 +15,9 @@ from pipeline.documents import apply_override, build, read_yaml
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import RoundPlan, plan_rounds
 from stages.adopt import adopt
-from stages.pregenerate import open_worker, pregenerate, target_tar
+from stages.pregenerate import pregenerate, target_tar
 from stages.shard import shard
+from stages.target_worker import open_worker
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
 

@@ -25,7 +25,7 @@ def rows(count: int, size: int, seed: int = 0) -> np.ndarray:
 def test_frechet_distance_of_gaussians_of_one_dimension_is_the_closed_form() -> None:
     first = Moments(np.array([1.0]), np.array([[4.0]]))
     second = Moments(np.array([-2.0]), np.array([[9.0]]))
-    # (m1 - m2)^2 + (s1 - s2)^2
+    # squared difference of the means, and of the standard deviations 2 and 3
     assert frechet_distance(first, second) == pytest.approx(9 + 1, abs=1e-12)
 
 

@@ -1,0 +1,44 @@
+"""`stepfold ui`: the pages of MLflow, on this machine only, for as long as they are wanted."""
+
+from pathlib import Path
+
+from rich.text import Text
+
+from flows.child import check_port, child, wait_for
+from flows.console import open_console
+from flows.standing import require_run
+from infra.mlflow_tracker import default_uri, ui_command
+from infra.profile import Profile, default_profile
+from pipeline.documents import build, read_yaml
+from pipeline.errors import ConfigError
+
+_PATIENCE = 180.0  # seconds
+
+
+def serve_ui(run_dir: Path | None, profile_path: Path | None, port: int) -> None:
+    """Serve MLflow's pages until Ctrl-C.
+
+    Raises:
+        ConfigError: there is no history yet, or the port is taken.
+        InfraError: MLflow's server did not start.
+    """
+    path = profile_path or default_profile()
+    profile = build(Profile, read_yaml(path), str(path))
+    root = require_run(run_dir, Path(profile.storage.root)).parent if run_dir else None
+    place = (root or Path(profile.storage.root)).absolute()
+    uri = profile.tracking.uri or default_uri(place)
+    artifacts = None if profile.tracking.uri else place / "mlflow-artifacts"
+    if artifacts and not (place / "mlflow.db").is_file():
+        raise ConfigError(f"no history in {place} yet; start a run, or name one with --run-dir")
+    check_port(port)
+    console = open_console()
+    log = place / "mlflow-ui.log"
+    url = f"http://127.0.0.1:{port}"
+    with child(ui_command(uri, artifacts, port), log) as process:
+        with console.status(Text(f"Starting MLflow at {url} ...")):
+            wait_for(process, f"{url}/health", _PATIENCE, log)
+        console.print(Text(url, style="name").append("  Ctrl-C stops it.", style="quiet"))
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            console.print("Stopped.")

@@ -1,0 +1,74 @@
+"""Inside a Ray worker of stage `pregenerate`: the teacher answers shard after shard."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.records import write_records
+from pipeline.data.shards import SampleShards
+from pipeline.errors import DivergenceError
+from pipeline.ledger import Ledger
+from pipeline.models.assemble import family_of, load_denoiser
+from pipeline.randomness import RowRandom
+from pipeline.training.assemble import method_of
+from pipeline.training.plan import RoundPlan
+from pipeline.training.source import on_device, to_columns
+
+CHUNK = 256
+
+
+def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that computes and commits one target shard a call."""
+    return TargetWorker(spec).serve
+
+
+class TargetWorker:
+    """A teacher and the data it is asked about."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._plan = RoundPlan.model_validate(spec["plan"])
+        manifest, self._teacher = load_denoiser(Path(spec["teacher"]), self._device)
+        self._method = method_of(self._plan, family_of(manifest))
+        self._samples = SampleShards(Path(spec["data"]), "train")
+        self._ledger = Ledger(Path(spec["run_dir"]))
+        self._parents = tuple(spec["parents"])
+        self._dtype: torch.dtype = getattr(torch, spec["dtype"])
+
+    def serve(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Compute one (data shard, pass) and commit it; the artifact as JSON."""
+
+        def write(folder: Path) -> dict[str, Any]:
+            return {"tuples": write_records(folder / "targets.tar", self._chunks(job))}
+
+        artifact = self._ledger.publish("targets", job["key"], job["path"], write, self._parents)
+        return artifact.model_dump(mode="json")
+
+    def _chunks(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
+        # chunk boundaries are fixed per shard: the batch size alone changes a forward by 1e-6
+        for start in range(0, job["count"], CHUNK):
+            count = min(CHUNK, job["count"] - start)
+            rows = np.arange(job["first"] + start, job["first"] + start + count)
+            yield self._answer(rows, job["first_tuple"] + start)
+
+    @torch.inference_mode()
+    def _answer(self, rows: "np.ndarray[Any, np.dtype[np.int64]]", first: int) -> dict[str, Tensor]:
+        random = RowRandom(self._plan.stream, first, len(rows))
+        draws = self._method.draw(self._teacher.schedule, self._samples.read(rows), random)
+        draws = on_device(draws, self._device)
+        target = self._method.target(self._teacher, draws)
+        if not bool(target.isfinite().all()):
+            raise DivergenceError(
+                f"{self._plan.title}: the teacher's answers are not finite; check its bundle, "
+                "prediction type and schedule"
+            )
+        columns = to_columns(draws, target, self._dtype)
+        return {
+            "tuple": torch.arange(first, first + len(rows)),
+            "sample": torch.from_numpy(rows),
+            **{name: column.cpu() for name, column in columns.items()},
+        }

@@ -1,0 +1,173 @@
+"""Work on a real local Ray cluster: results, failures of every kind, and the same numbers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from infra.launch import fit, run_jobs
+from infra.profile import ComputeConfig, Profile
+from infra.ray_cluster import cluster
+from pipeline.errors import ConfigError, DataError, InfraError
+from tests.infra.training_cases import UPDATES, ZERO, difference, make_engine, train
+
+pytestmark = pytest.mark.cluster
+
+PROFILE = Profile(compute=ComputeConfig(workers=2, max_restarts=1))
+IMPATIENT = Profile(compute=ComputeConfig(workers=2, max_restarts=0))
+JOBS = [{"number": number} for number in range(5)]
+DOUBLE = "tests.infra.training_cases:double"
+WORKER = "tests.infra.training_cases:worker"
+
+
+@pytest.fixture(scope="module")
+def ray_up(tmp_path_factory):
+    with cluster(PROFILE, tmp_path_factory.mktemp("logs")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(ray_up, tmp_path_factory):
+    """Runs each training once."""
+    done = {}
+
+    def run(engine: str, how: str | None = None) -> Path:
+        if (engine, how) not in done:
+            output = tmp_path_factory.mktemp(f"{engine}-{how}")
+            job = {"engine": engine, "output": str(output), "save_at": 4, "fail": how}
+            fit(WORKER, job, PROFILE, f"{engine}-{how}", output / "ray")
+            done[engine, how] = output
+        return done[engine, how]
+
+    return run
+
+
+@pytest.mark.usefixtures("ray_up")
+class TestJobs:
+    def test_all_results_arrive(self, tmp_path):
+        results = list(run_jobs(DOUBLE, {"folder": str(tmp_path)}, JOBS, PROFILE))
+        assert sorted((r["number"], r["double"], r["threads"]) for r in results) == [
+            (number, 2 * number, 1) for number in range(5)
+        ]
+
+    def test_no_jobs_give_no_results(self, tmp_path):
+        assert list(run_jobs(DOUBLE, {"folder": str(tmp_path)}, [], PROFILE)) == []
+
+    def test_the_job_of_a_dead_worker_is_done_again(self, tmp_path):
+        spec = {"folder": str(tmp_path), "kill": [1, 3]}
+        results = list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
+        assert sorted(r["double"] for r in results) == [0, 2, 4, 6, 8]
+        assert (tmp_path / "killed-1").exists()
+
+    def test_a_job_that_kills_every_worker_ends_the_work(self, tmp_path):
+        spec = {"folder": str(tmp_path), "kill": [2], "once": False}
+        with pytest.raises(InfraError, match="killed its worker 2 times"):
+            list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
+
+    def test_a_deliberate_error_arrives_as_itself(self, tmp_path):
+        spec = {"folder": str(tmp_path), "refuse": [2]}
+        with pytest.raises(DataError, match=r"^2 is refused; leave it out$"):
+            list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
+
+    def test_an_accident_arrives_with_its_traceback(self, tmp_path):
+        spec = {"folder": str(tmp_path), "accident": [2]}
+        with pytest.raises(InfraError, match=r"(?s)training_cases.py.*KeyError: 2") as caught:
+            list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
+        assert caught.type is InfraError
+
+
+@pytest.mark.parametrize("engine", ZERO)
+def test_two_workers_give_the_numbers_of_plain_torch(trained, engine):
+    reference = make_engine("torch")
+    expected = train(reference, 0, UPDATES)
+    log = json.loads((trained(engine) / "log.json").read_text())
+    for (loss, norm, rate), (loss_0, norm_0, rate_0) in zip(log, expected, strict=True):
+        assert abs(loss - loss_0) < 1e-6
+        assert norm == pytest.approx(norm_0, rel=1e-5)
+        assert rate == rate_0
+    # half batches are summed in another order; Adam enlarges that where gradients are near zero
+    weights = load_file(trained(engine) / "weights.safetensors")
+    assert difference(weights, reference.full_weights()) < 1e-4
+
+
+@pytest.mark.parametrize("engine", ["zero1", "zero3"])
+def test_a_killed_worker_changes_nothing_in_the_result(trained, engine):
+    undisturbed, killed = trained(engine), trained(engine, "killed")
+    assert (killed / "starts-0").read_text().split() == ["0", "4"]
+    weights = "weights.safetensors"
+    assert (killed / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
+def test_an_accident_is_tried_again(trained):
+    undisturbed, failed = trained("zero1"), trained("zero1", "accident")
+    assert (failed / "starts-1").read_text().split() == ["0", "4"]
+    weights = "weights.safetensors"
+    assert (failed / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
+@pytest.mark.usefixtures("ray_up")
+def test_a_deliberate_error_is_not_tried_again(tmp_path):
+    job = {"engine": "zero1", "output": str(tmp_path), "save_at": 4, "fail": "on purpose"}
+    with pytest.raises(DataError, match=r"^a target is missing; look for it$"):
+        fit(WORKER, job, PROFILE, "refused", tmp_path / "ray")
+    assert (tmp_path / "starts-0").read_text().split() == ["0"]
+    assert not list((tmp_path / "ray").iterdir())
+
+
+@pytest.mark.usefixtures("ray_up")
+def test_too_many_accidents_are_shown(tmp_path):
+    job = {"engine": "zero1", "output": str(tmp_path), "save_at": 4, "fail": "accident"}
+    with pytest.raises(InfraError, match="KeyError: 'an accident'") as caught:
+        fit(WORKER, job, IMPATIENT, "accident", tmp_path / "ray")
+    assert caught.type is InfraError
+
+
+def test_more_cpus_than_there_are_is_refused_before_anything_starts(tmp_path):
+    greedy = Profile(compute=ComputeConfig(workers=1000))
+    with pytest.raises(ConfigError, match="1000 CPUs, this machine has"), cluster(greedy, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_work_and_leaves_no_process(tmp_path, number):
+    job = {"output": str(tmp_path)}
+    script = f"""
+import signal, sys
+from pathlib import Path
+from infra.launch import fit
+from infra.profile import Profile
+from infra.ray_cluster import cluster
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+folder = Path({str(tmp_path)!r})
+try:
+    with cluster(Profile(), folder / "logs"):
+        fit("tests.infra.training_cases:sleep", {job!r}, Profile(), "slow", folder / "ray")
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+    )
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("asleep-*"))) < 2:
+        assert driver.poll() is None, driver.communicate()[0].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(number)
+    said, _ = driver.communicate(timeout=60)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    assert driver.returncode == 130, said.decode()
+    assert said == b""
+    assert list((tmp_path / "logs").glob("ray-*/worker-*"))  # kept, while Ray's folder is gone

@@ -1,0 +1,230 @@
+"""A whole report from samples that were drawn here: numbers, tables, pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.bundle import Lineage
+from pipeline.config import Recipe
+from pipeline.data.datasets import load_source
+from pipeline.data.shards import read_info, write_dataset
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.evaluation.assessment import Comparison, SampleSet, compose, publish, real_images
+from pipeline.evaluation.classifier import train_classifier
+from pipeline.evaluation.grids import sample_rows, tile, why_no_picture
+from pipeline.evaluation.protocol import Entrant, Report, plan_cells
+from pipeline.evaluation.report import best_baseline, read_report
+from pipeline.evaluation.sampling import BundleSampler, balanced_labels
+from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
+
+RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
+SMALL = {
+    "digits.yaml": [
+        "teacher.network.block_channels=[8]",
+        "teacher.network.norm_groups=2",
+        "teacher.reference_steps=8",
+        "halving.steps=[4, 2]",
+        "halving.updates=1",
+        "evaluation={num_samples: 40, w: [0, 2], baseline_steps: [1, 2]}",
+    ],
+    "gaussian.yaml": [
+        "data={source: gaussian, num_samples: 120}",
+        "evaluation={num_samples: 60, w: [0, 2], baseline_steps: [1, 2]}",
+    ],
+}
+
+
+def small(name: str) -> Recipe:
+    tree = read_yaml(RECIPES / name)
+    for override in SMALL[name]:
+        apply_override(tree, override)
+    return build(Recipe, tree, name)
+
+
+def prepare(recipe: Recipe, folder: Path) -> Comparison:
+    """Real data, an untrained (or exact) teacher, students that start from it, their samples."""
+    network = recipe.teacher.network
+    write_dataset(folder / "data", load_source(recipe.data, 0, network), recipe.data)
+    info = read_info(folder / "data")
+    real = [real_images(folder / "data", split) for split in ("train", "heldout")]
+    train_classifier(
+        folder / "classifier", *real, num_classes=info.num_classes, seed=0, updates=100
+    )
+    origin = Lineage(run="test", round=None, parent=None)
+    manifest = fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, origin)
+    torch.manual_seed(0)
+    family = family_of(manifest)
+    teacher = family.build()
+    save_bundle(folder / "teacher", manifest, teacher)
+    entrants = [Entrant(manifest=manifest, path="teacher", digest="t")]
+    for index, steps in enumerate(recipe.halving.steps):
+        changes = {
+            "role": "student",
+            "steps": (steps,) if index else None,
+            "w": recipe.guidance.w,
+            "lineage": Lineage(run="test", round=index, parent="t"),
+        }
+        student = manifest.model_copy(update=changes)
+        save_bundle(folder / f"s{index}", student, family.student_of(teacher, (0.0, 4.0)))
+        entrants.append(Entrant(manifest=student, path=f"s{index}", digest=f"s{index}"))
+    cells = plan_cells(recipe, entrants[0], entrants[1:], ["ddim", "dpm++"])
+    labels = balanced_labels(recipe.evaluation.num_samples, info.num_classes)
+    sets = []
+    for cell in cells:
+        opened = BundleSampler(folder / cell.bundle)
+        images = opened.sample(
+            steps=cell.steps, w=cell.w, labels=labels, seed=cell.seed, sampler=cell.sampler
+        )
+        evaluations = opened.evaluations(steps=cell.steps, w=cell.w)
+        sets.append(SampleSet(cell, evaluations, _returning(images)))
+    return Comparison(recipe, folder / "data", folder / "classifier", tuple(sets), ("a reason",))
+
+
+def _returning(images: np.ndarray) -> Callable[[], np.ndarray]:
+    return lambda: images
+
+
+Made = tuple[Comparison, Report, Path]
+
+
+def make(name: str, folder: Path) -> Made:
+    comparison = prepare(small(name), folder)
+    report = compose(comparison)
+    (folder / "report").mkdir()
+    publish(report, comparison, folder / "report")
+    return comparison, report, folder / "report"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make("digits.yaml", tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def gaussian(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make("gaussian.yaml", tmp_path_factory.mktemp("gaussian"))
+
+
+def test_every_set_has_a_row_but_the_yardstick(digits: Made) -> None:
+    _, report, _ = digits
+    found = [(row.cell.title, row.evaluations) for row in report.at(2.0)]
+    assert found == [
+        ("teacher, DDIM, 8 steps", 16),
+        ("stage-1 student, 4 steps", 4),
+        ("student, 2 steps", 2),
+        ("teacher, DDIM, 2 steps", 4),
+        ("teacher, DDIM, 1 step", 2),
+        ("teacher, DPM-Solver++, 2 steps", 4),
+        ("teacher, DPM-Solver++, 1 step", 2),
+    ]
+    assert [row.evaluations for row in report.at(0.0)] == [8, 4, 2, 2, 1, 2, 1]
+
+
+def test_the_teacher_is_no_distance_from_itself_but_for_the_floor(gaussian: Made) -> None:
+    _, report, _ = gaussian
+    for row in report.rows:
+        if row.cell.role == "teacher":
+            assert row.scores.rms_to_teacher == 0
+            assert row.scores.distance_to_teacher is not None
+            assert row.scores.distance_to_teacher > 0  # other noise
+
+
+def test_at_w_0_an_exact_student_of_the_same_steps_is_the_teacher(gaussian: Made) -> None:
+    _, report, _ = gaussian
+    teacher, student = report.at(0.0)[:2]
+    assert student.cell.steps == teacher.cell.steps
+    assert student.scores.rms_to_teacher == pytest.approx(0, abs=1e-5)
+    assert student.scores.distance_to_real == pytest.approx(
+        teacher.scores.distance_to_real, rel=1e-3
+    )
+
+
+def test_an_untrained_network_is_far_from_the_data_and_real_images_are_near(digits: Made) -> None:
+    _, report, _ = digits
+    for row in report.rows:
+        assert row.scores.distance_to_real > 5 * report.real.distance_to_real
+    assert report.real.nearest_training > 0.05  # the nearest other one
+    assert report.real.distance_to_teacher is None
+    assert report.real.rms_to_teacher is None
+    low, high = report.real.distance_to_real_interval
+    assert low < report.real.distance_to_real < high
+
+
+def test_a_budget_admits_what_costs_no_more(digits: Made) -> None:
+    _, report, _ = digits
+    assert best_baseline(report, 2.0, 1) is None
+    two = best_baseline(report, 2.0, 2)
+    assert two is not None
+    assert two.evaluations == 2
+    all_rows = [row for row in report.at(2.0) if row.cell.role != "student"]
+    best = best_baseline(report, 2.0, 1000)
+    assert best == min(all_rows, key=lambda row: row.scores.distance_to_real)
+
+
+@pytest.mark.parametrize("made", ["digits", "gaussian"])
+def test_the_same_samples_give_the_same_bytes(
+    made: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    comparison, report, folder = request.getfixturevalue(made)
+    again = compose(comparison)
+    assert again == report
+    publish(again, comparison, tmp_path)
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == sorted(path.name for path in tmp_path.iterdir())
+    for name in files:
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_the_report_is_content_only_and_says_what_its_distance_is(digits: Made) -> None:
+    _, report, folder = digits
+    text = (folder / "report.json").read_text(encoding="utf-8")
+    assert read_report(folder) == report
+    assert str(folder.parent) not in text
+    assert json.loads(text)["protocol"]["features"] == (
+        "features of a classifier trained on the real training split (not FID)"
+    )
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    assert "trained on the real training split (not FID)" in page
+    assert "a reason" in page
+    assert "| stage-1 student, 4 steps | 4 |" in page
+
+
+@pytest.mark.parametrize("made", ["digits", "gaussian"])
+def test_pictures_are_there_and_are_pictures(made: str, request: pytest.FixtureRequest) -> None:
+    _, report, folder = request.getfixturevalue(made)
+    assert report.pictures == ("grid-w0.png", "grid-w2.png", "curve.png", "tradeoff.png")
+    for name in report.pictures:
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 300
+            assert picture.convert("L").getextrema()[0] < 100  # something is drawn
+            assert not picture.info.get("Software")
+
+
+def test_a_tile_holds_each_image_blown_up_in_its_place() -> None:
+    images = np.linspace(-1, 1, 6, dtype=np.float32).reshape(6, 1, 1, 1) * np.ones(
+        (6, 8, 8, 1), "f4"
+    )
+    canvas = tile(images, [[0, 1, 2], [3, 4]])
+    step = (canvas.shape[0] + 1) // 2
+    assert canvas[0, 0].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(canvas[step + 3, 3], 0.6, atol=1e-6)  # image 3 of values .2
+    np.testing.assert_allclose(canvas[-1, -1], 1)  # no image there
+
+
+def test_rows_of_a_grid_are_classes_evenly_chosen() -> None:
+    assert sample_rows(np.array([0, 0, 0, 1, 1]), 2) == [[0, 1], [3, 4]]
+    many = sample_rows(np.repeat(np.arange(100), 2), 1)
+    assert len(many) == 12
+    assert many[0] == [0]
+    assert many[-1] == [198]
+
+
+def test_samples_that_are_no_pictures_are_said_to_be_none() -> None:
+    assert why_no_picture((8, 8, 1)) is None
+    assert why_no_picture((1, 1, 2)) is None
+    assert "1x1 with 5 channels" in str(why_no_picture((1, 1, 5)))

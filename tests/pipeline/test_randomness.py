@@ -1,0 +1,118 @@
+"""Draws belong to a row: chunks, workers and resuming change nothing, and the law is right."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+from pipeline.randomness import RowRandom
+
+ROWS = 200_000
+
+
+def moment_bounds(count: int) -> float:
+    """Four standard errors of a mean of unit variance: one false alarm in 16,000."""
+    return 4 / math.sqrt(count)
+
+
+@given(
+    first=st.integers(0, 2**40),
+    cuts=st.lists(st.integers(0, 12), min_size=1, max_size=4),
+    shape=st.sampled_from([(), (1,), (3,), (4,), (1, 8, 8)]),
+)
+def test_rows_are_the_same_in_chunks_of_any_size(
+    first: int, cuts: list[int], shape: tuple[int, ...]
+) -> None:
+    whole = RowRandom((0, 1), first, sum(cuts)).uniform("time", *shape)
+    parts, at = [], first
+    for count in cuts:
+        parts.append(RowRandom((0, 1), at, count).uniform("time", *shape))
+        at += count
+    assert torch.equal(torch.cat(parts), whole)
+    assert whole.shape == (sum(cuts), *shape)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "normal", "integers"])
+def test_every_law_is_a_function_of_the_row(kind: str) -> None:
+    def draw(first: int, count: int) -> torch.Tensor:
+        random = RowRandom((7,), first, count)
+        return random.integers("x", 10, 3) if kind == "integers" else getattr(random, kind)("x", 3)
+
+    whole = draw(100, 50)
+    assert torch.equal(whole[17:30], draw(117, 13))
+    assert torch.equal(whole, draw(100, 50))
+    assert torch.equal(whole[:0], draw(100, 0))
+
+
+def test_the_numbers_do_not_change_with_versions() -> None:
+    """A resumed run of a later version has to draw what the first part of it drew."""
+    found = RowRandom((0, 1), 5, 2).uniform("time")
+    assert [value.hex() for value in found.tolist()] == [
+        "0x1.502c546bd40c6p-2",
+        "0x1.0d499a0c9c9b9p-1",
+    ]
+
+
+def test_types_are_what_the_docstrings_say() -> None:
+    random = RowRandom((0,), 0, 4)
+    assert random.uniform("a").dtype is torch.float64
+    assert random.normal("a").dtype is torch.float32
+    assert random.integers("a", 3).dtype is torch.int64
+
+
+def test_uniform_numbers_are_uniform_and_inside() -> None:
+    drawn = RowRandom((1,), 0, ROWS).uniform("a")
+    assert float(drawn.min()) > 0
+    assert float(drawn.max()) < 1
+    assert float(drawn.mean()) == pytest.approx(0.5, abs=moment_bounds(ROWS) / math.sqrt(12))
+    fourth = math.sqrt(1 / 80 - 1 / 144)  # standard deviation of (u - 1/2)^2
+    square = (drawn - 0.5).square().mean()
+    assert float(square) == pytest.approx(1 / 12, abs=moment_bounds(ROWS) * fourth)
+    assert kstest(drawn.numpy(), "uniform").pvalue > 1e-3
+
+
+def test_normal_numbers_are_normal() -> None:
+    drawn = RowRandom((1,), 0, ROWS).normal("a").double()
+    for power, (mean, variance) in {1: (0, 1), 2: (1, 2), 3: (0, 15), 4: (3, 96)}.items():
+        found = float((drawn**power).mean())
+        assert found == pytest.approx(mean, abs=moment_bounds(ROWS) * math.sqrt(variance)), power
+    assert kstest(drawn.numpy(), "norm").pvalue > 1e-3
+    assert bool(drawn.isfinite().all())
+
+
+def test_integers_are_equally_likely_and_below_their_bound() -> None:
+    drawn = RowRandom((1,), 0, ROWS).integers("a", 7)
+    counts = torch.bincount(drawn, minlength=7)
+    assert len(counts) == 7
+    chi_squared = float(((counts - ROWS / 7) ** 2 / (ROWS / 7)).sum())
+    assert chi_squared < 6 + 4 * math.sqrt(12)  # mean and standard deviation with 6 degrees
+    assert RowRandom((1,), 0, 100).integers("a", 1).tolist() == [0] * 100
+
+
+STREAMS = [
+    RowRandom((0,), 0, ROWS).normal("time"),
+    RowRandom((0,), 0, ROWS).normal("noise"),
+    RowRandom((1,), 0, ROWS).normal("time"),
+    RowRandom((0, 0), 0, ROWS).normal("time"),
+    RowRandom((0, 1), 0, ROWS).normal("time"),
+    RowRandom((0,), ROWS, ROWS).normal("time"),
+    RowRandom((0,), 1, ROWS).normal("time"),
+]
+
+
+@pytest.mark.parametrize("a", range(len(STREAMS)))
+@pytest.mark.parametrize("b", range(len(STREAMS)))
+def test_names_paths_and_rows_are_independent_of_each_other(a: int, b: int) -> None:
+    if a != b:
+        correlation = float((STREAMS[a] * STREAMS[b]).mean())
+        assert abs(correlation) < moment_bounds(ROWS)
+
+
+def test_columns_of_a_row_are_independent_of_each_other() -> None:
+    drawn = RowRandom((3,), 0, 50_000).normal("noise", 6)
+    covariance = drawn.T @ drawn / len(drawn)
+    off = covariance - torch.diag(covariance.diag())
+    assert float(off.abs().max()) < 1.2 * moment_bounds(50_000)  # the largest of 15
