@@ -8,7 +8,9 @@ from pydantic import ValidationError
 
 from pipeline.documents import Document
 
-Deed = Literal["started", "resumed", "done", "failed", "skipped"]
+Deed = Literal["started", "resumed", "done", "failed", "stopped", "skipped"]
+
+_ENDS = {"done", "failed", "stopped"}
 
 
 class Entry(Document):
@@ -51,7 +53,7 @@ class Diary:
 
     def last_end(self) -> float:
         """When the last run of a firing ended, seconds since the epoch; 0 if none did."""
-        return max((e.time for e in self.read() if e.deed in {"done", "failed"}), default=0.0)
+        return max((e.time for e in self.read() if e.deed in _ENDS), default=0.0)
 
 
 def _parse(line: str) -> Entry | None:

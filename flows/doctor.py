@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -56,8 +57,8 @@ def examine(root: Path, ports: dict[str, int]) -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    version = ".".join(str(part) for part in sys.version_info[:3])
-    if sys.version_info[:2] == (3, 11):
+    version = platform.python_version()
+    if version.startswith("3.11."):
         return Finding("python", "good", f"{version} in {sys.prefix}")
     return Finding("python", "bad", f"{version}; make the environment with Python 3.11")
 

@@ -82,8 +82,8 @@ def serve(
 
 def _serve(recipe: Recipe, profile: Profile, root: Path, cron: str, timezone: str) -> None:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.flows import EntrypointType
     from prefect.schedules import Cron
+    from prefect.types.entrypoint import EntrypointType
 
     from flows.scheduled import scheduled_distillation
 

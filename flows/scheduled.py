@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.diary import Diary
+from flows.events import Events
 from flows.firing import decide
 from flows.full_distillation import full_distillation
 from infra.profile import Profile
@@ -45,8 +46,13 @@ def scheduled_distillation(
         full_distillation(firing.recipe, profile, run_dir=str(firing.run_dir))
     except BusyError as error:
         return _skipped(diary, due, str(error))
-    except BaseException as error:
+    except Exception as error:
+        if firing.run_dir.is_dir():
+            Events(firing.run_dir).emit("run_failed", message=str(error))
         diary.write("failed", firing.run_dir, str(error))
+        raise
+    except BaseException:  # Ctrl-C, cancelled, terminated
+        diary.write("stopped", firing.run_dir)
         raise
     diary.write("done", firing.run_dir)
     return str(firing.run_dir)

@@ -31,24 +31,27 @@ def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
 
     A local Ray keeps its files in a private temporary folder, because its socket paths must be
     short. While it runs, `log_dir/ray` points to its logs; afterwards they lie in
-    `log_dir/ray-<time>`. Leaving the block, also by Ctrl-C or SIGTERM, stops all Ray work.
+    `log_dir/ray-<time>`. Leaving the block, also by Ctrl-C, stops all Ray work; without a handler
+    of the caller's, SIGTERM counts as Ctrl-C.
 
     Raises:
         ConfigError: more CPUs or GPUs are asked for than exist.
         InfraError: Ray cannot be reached or started.
     """
+    settle_environment()
     import ray
 
     if ray.is_initialized():
         yield
         return
-    settle_environment()
     if profile.compute.ray_address == "local":
-        with _own_folder(log_dir) as folder:
-            check_local_resources(profile.compute)
-            with _session(_local_arguments(profile.compute, folder)):
-                _link(log_dir / "ray", folder / "session_latest" / "logs")
-                yield
+        check_local_resources(profile.compute)
+        with (
+            _own_folder(log_dir) as folder,
+            _session(_local_arguments(profile.compute, folder)),
+        ):
+            _link(log_dir / "ray", folder / "session_latest" / "logs")
+            yield
         return
     with _session({"address": profile.compute.ray_address}):
         _check(profile.compute, ray.cluster_resources(), "the Ray cluster has")
@@ -114,13 +117,14 @@ def _session(arguments: dict[str, Any]) -> Iterator[None]:
         ) from error
     # what the raylet has to say about dead workers would go to the terminal, whatever we ask
     ray._private.worker.print_to_stdstream = _to_log
-    _restore(handler)
+    # Ray's own handler exits, and Ray makes any exit that begins while it waits one with code 1
+    _set_sigterm(handler if callable(handler) else _interrupt)
     _log.info("Ray is up after %.1f s", time.monotonic() - started)
     try:
         yield
     finally:
         ray.shutdown()
-        _restore(handler)
+        _set_sigterm(handler)
 
 
 @contextlib.contextmanager
@@ -143,11 +147,13 @@ def _to_log(data: dict[str, Any], ignore_prefix: Any = None) -> None:  # noqa: A
     _log.info("ray: %s", " ".join(str(line) for line in data.get("lines", [])))
 
 
-def _restore(handler: Any) -> None:
-    # ray.init puts its own SIGTERM handler (exit at once) over the caller's
-    has_own = callable(handler)
-    if has_own and threading.current_thread() is threading.main_thread():
+def _set_sigterm(handler: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
+
+
+def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 (signal's)
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

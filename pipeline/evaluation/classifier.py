@@ -169,7 +169,7 @@ def _initial(shape: tuple[int, int, int], num_classes: int, seed: int) -> _ConvN
 def _fit(network: _ConvNet, images: Images, labels: LabelArray, *, seed: int, updates: int) -> None:
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     target = torch.from_numpy(labels)
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     anneal = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / updates, updates)
     for update in range(updates):
         random = RowRandom((seed,), update * _BATCH, _BATCH)

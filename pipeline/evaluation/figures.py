@@ -155,6 +155,7 @@ def _panel(ax: Axes, rows: Sequence[Row], measure: Measure) -> None:
     _line(ax, students, measure, color=STUDENT, marker="o", lw=2.2, ms=6, zorder=6)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(LogLocator(base=2, numticks=32))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

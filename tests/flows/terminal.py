@@ -5,9 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from flows.cli import app
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 GAUSSIAN = ROOT / "flows" / "recipes" / "gaussian.yaml"
 DIGITS = ROOT / "flows" / "recipes" / "digits.yaml"
+RUN = ("run", "--run-dir", "out")
 
 
 def command(*arguments: str) -> list[str]:
@@ -29,3 +34,18 @@ def stepfold(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    """Exit code and what a person reads, with the line breaks of the terminal taken out."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, " ".join(result.output.split())
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(path)): file.read_bytes() if file.is_file() else b""
+        for file in path.rglob("*")
+    }

@@ -129,7 +129,7 @@ def test_a_server_of_the_user_that_is_down_is_refused(
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     with (
-        pytest.raises(ConfigError, match="PREFECT_API_URL=.* does not answer"),
+        pytest.raises(ConfigError, match=r"PREFECT_API_URL=.* does not answer"),
         prefect_server.server(4200, tmp_path / "log"),
     ):
         pytest.fail("there is no such server")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from infra.launch import fit, run_jobs
 from infra.profile import ComputeConfig, Profile
-from infra.ray_cluster import cluster
+from infra.ray_cluster import check_local_resources, cluster
 from pipeline.errors import ConfigError, DataError, InfraError
 from tests.infra.training_cases import UPDATES, ZERO, difference, make_engine, train
 
@@ -129,22 +129,21 @@ def test_too_many_accidents_are_shown(tmp_path):
     assert caught.type is InfraError
 
 
-def test_more_cpus_than_there_are_is_refused_before_anything_starts(tmp_path):
+def test_more_cpus_than_there_are_is_refused():
     greedy = Profile(compute=ComputeConfig(workers=1000))
-    with pytest.raises(ConfigError, match="1000 CPUs, this machine has"), cluster(greedy, tmp_path):
-        pass
+    with pytest.raises(ConfigError, match="1000 CPUs, this machine has"):
+        check_local_resources(greedy.compute)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_work_and_leaves_no_process(tmp_path, number):
     job = {"output": str(tmp_path)}
     script = f"""
-import signal, sys
+import sys
 from pathlib import Path
 from infra.launch import fit
 from infra.profile import Profile
-from infra.ray_cluster import cluster
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+from infra.ray_cluster import check_local_resources, cluster
 folder = Path({str(tmp_path)!r})
 try:
     with cluster(Profile(), folder / "logs"):
