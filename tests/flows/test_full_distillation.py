@@ -1,12 +1,13 @@
 """The chain survives kill -9 of its driver wherever it falls, and ends with the same bytes."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,18 @@ TINY = [
     *("--set", "engine.log_every=1", "--set", "targets.keep=all"),
 ]
 
+KILLED: list[int] = []
+
 
 def start(run_dir: Path, *extra: str) -> subprocess.Popen[str]:
     command = [
         *(sys.executable, "-m", "flows.cli", "run", "flows/recipes/gaussian.yaml"),
         *("--run-dir", str(run_dir), *TINY, *extra),
     ]
-    log = (run_dir.parent / f"{run_dir.name}.log").open("a")
-    return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, text=True)
+    with (run_dir.parent / f"{run_dir.name}.log").open("a") as log:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=log, text=True, start_new_session=True
+        )
 
 
 def finish(run_dir: Path, *extra: str) -> int:
@@ -46,6 +51,7 @@ def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    KILLED.append(process.pid)
 
 
 def committed(run_dir: Path, kind: str, folder: str = "") -> int:
@@ -68,6 +74,15 @@ def started(label: str) -> Callable[[Path], bool]:
 
 def student_digests(run_dir: Path) -> dict[str, str]:
     return {a.path: a.digest for a in Ledger(run_dir).records() if a.kind == "student"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def orphans_end() -> Iterator[None]:
+    """The embedded Prefect server of a killed driver lives on; end it with the tests."""
+    yield
+    for group in KILLED:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
