@@ -6,6 +6,7 @@ from rich.text import Text
 
 from flows.child import check_port, child, wait_for
 from flows.console import open_console
+from flows.history import history_page
 from flows.standing import require_run
 from infra.mlflow_tracker import default_uri, ui_command
 from infra.profile import Profile, default_profile
@@ -37,7 +38,9 @@ def serve_ui(run_dir: Path | None, profile_path: Path | None, port: int) -> None
     with child(ui_command(uri, artifacts, port), log) as process:
         with console.status(Text(f"Starting MLflow at {url} ...")):
             wait_for(process, f"{url}/health", _PATIENCE, log)
-        console.print(Text(url, style="name").append("  Ctrl-C stops it.", style="quiet"))
+        page = history_page(profile, run_dir.absolute(), port) if run_dir else url
+        console.print(Text(page, style="name"), soft_wrap=True)
+        console.print(Text("Ctrl-C stops it.", style="quiet"))
         try:
             process.wait()
         except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.events import Events
-from flows.run_dir import prepare
+from flows.run_dir import check, prepare
 from flows.timing import Timing
 from infra.mlflow_store import MlflowStore, Status
 from infra.profile import Profile
@@ -70,8 +70,9 @@ def open_run(
 
     The MLflow run ends FINISHED, FAILED or KILLED as the block does.
     """
-    prepare(recipe, path, accept_changes=accept_changes)
+    check(recipe, path, accept_changes=accept_changes)  # leaves nothing behind if it refuses
     with hold(path):
+        prepare(recipe, path, accept_changes=accept_changes)
         run = Run(
             recipe=recipe,
             profile=profile,

@@ -9,6 +9,7 @@ from rich.text import Text
 from flows import environment, preflight
 from flows.console import failure, interruption, near, own_terminal
 from flows.events import Events
+from flows.history import history_page
 from flows.progress import shown
 from flows.request import Request
 from flows.run_dir import prepare
@@ -109,6 +110,7 @@ def _links(request: Request) -> dict[str, str]:
     ending = "npz" if request.recipe.data.source == "gaussian" else "png --num 100"
     return {
         "History": f"stepfold ui --run-dir {place}",
+        "MLflow": history_page(request.profile, request.run_dir),
         "Samples": f"stepfold sample {place}/{last.folder}/student --steps {last.student_steps} "
         f"--guidance-weight 2 --output samples.{ending}",
     }

@@ -147,6 +147,13 @@ class MlflowStore:
         with self._translated():
             self._client.set_registered_model_alias(model_name, alias, version)
 
+    def find(self, key: str) -> str | None:
+        """The run id of the chain or round with this key, None if there is none."""
+        with self._translated():
+            chosen = f"tags.`{_KEY}` = {_quoted(key)}"
+            found = self._client.search_runs([self.experiment_id], chosen, max_results=1)
+        return str(found[0].info.run_id) if found else None
+
     def link(self, parent_id: str) -> str:
         """The part of the UI's address after the host: a chain's rounds, in order.
 
