@@ -1,0 +1,73 @@
+"""The plan says what is done, what is to do, and what it costs."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.profile import Profile
+from pipeline.config import Recipe
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.errors import BundleError
+from stages.adopt import adopt
+from stages.planning import describe
+from stages.shard import shard
+
+RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
+
+
+def recipe(name: str, *overrides: str) -> Recipe:
+    tree = read_yaml(RECIPES / f"{name}.yaml")
+    for override in overrides:
+        apply_override(tree, override)
+    return build(Recipe, tree, name)
+
+
+def test_an_empty_directory_has_everything_to_do(tmp_path: Path) -> None:
+    digits = recipe("digits")
+    rows = describe(digits, Profile(), tmp_path)
+    assert {row.state for row in rows} == {"to do"}
+    by_label = {row.label: row for row in rows}
+    stage_1 = by_label["round 0: guidance, any w in one evaluation, pre-generate targets"]
+    # 600 updates of 128 with each tuple drawn at most twice, in whole passes over 1198 samples
+    assert stage_1.tuples == 1198 * -(-600 * 128 // (2 * 1198))
+    assert stage_1.teacher_evaluations == 2 * stage_1.tuples
+    assert by_label["round 4: 2 -> 1 steps, distil"].updates == 600
+    assert not list(tmp_path.iterdir())
+
+
+def test_online_targets_cost_evaluations_and_no_bytes(tmp_path: Path) -> None:
+    rows = describe(recipe("digits", "targets.mode=online"), Profile(), tmp_path)
+    assert sum(row.bytes for row in rows) == 0
+    halving = next(row for row in rows if row.label == "round 1: 16 -> 8 steps, distil")
+    assert halving.teacher_evaluations == 2 * 300 * 128
+
+
+def test_what_is_committed_is_done(tmp_path: Path) -> None:
+    gaussian = recipe("gaussian")
+    data = shard(gaussian, tmp_path)
+    adopt(tmp_path, gaussian, data)
+    states = [row.state for row in describe(gaussian, Profile(), tmp_path)]
+    assert states[:3] == ["done", "done", "to do"]
+
+
+def test_a_teacher_bundle_is_copied_and_checked(tmp_path: Path) -> None:
+    gaussian = recipe("gaussian")
+    first = tmp_path / "first"
+    teacher = adopt(first, gaussian, shard(gaussian, first))
+    assert adopt(first, gaussian, shard(gaussian, first)) == teacher
+    given = gaussian.teacher.model_copy(update={"bundle": str(first / "teacher")})
+    second = tmp_path / "second"
+    again = gaussian.model_copy(update={"teacher": given})
+    assert adopt(second, again, shard(gaussian, second)).digest == teacher.digest
+
+
+def test_a_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
+    gaussian = recipe("gaussian")
+    first = tmp_path / "first"
+    adopt(first, gaussian, shard(gaussian, first))
+    other = recipe("gaussian", "teacher.network.means=[[0.0, 1.0, 2.0], [1.0, 0.0, 0.5]]")
+    given = other.teacher.model_copy(update={"bundle": str(first / "teacher")})
+    mismatched = other.model_copy(update={"teacher": given})
+    second = tmp_path / "second"
+    with pytest.raises(BundleError, match=r"shape \(2, 1, 1\); this recipe needs.*\(3, 1, 1\)"):
+        adopt(second, mismatched, shard(other, second))
