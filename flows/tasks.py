@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import Task
 
@@ -52,6 +51,15 @@ def _perform(run: Run, label: str, work: Callable[[], T]) -> T:
     return result
 
 
+def _telling(run: Run, label: str) -> Callable[[int, int], None]:
+    """A function that tells whoever watches how far a stage is."""
+
+    def tell(done: int, total: int) -> None:
+        run.events.emit("stage_progress", label=label, done=done, total=total)
+
+    return tell
+
+
 def _skipped(run: Run, label: str, result: T) -> T:
     """A Prefect state that shows the stage as skipped; the caller sees `result`."""
     run.events.emit("stage_done", label=label, seconds=0.0, cached=True)
@@ -86,9 +94,6 @@ def pregenerate_task(
     if student or run.recipe.targets.mode == "online":
         return _skipped(run, label, None)
 
-    def progress(done: int, total: int) -> None:
-        run.events.emit("stage_progress", label=label, done=done, total=total)
-
     return _perform(
         run,
         label,
@@ -99,7 +104,7 @@ def pregenerate_task(
             plan,
             data=data,
             teacher=teacher,
-            progress=progress,
+            progress=_telling(run, label),
         ),
     )
 
@@ -198,6 +203,10 @@ def evaluate_task(
     run: Run, label: str, data: Artifact, teacher: Artifact, students: tuple[Artifact, ...]
 ) -> Artifact:
     """The report: every student against the teacher and the training-free samplers."""
+    key = evaluate.report_key(run.recipe, data, teacher, students)
+    found = Ledger(run.run_dir).find(key)
+    if found:
+        return _skipped(run, label, found)
     return _perform(
         run,
         label,
@@ -208,6 +217,7 @@ def evaluate_task(
             data=data,
             teacher=teacher,
             students=students,
+            progress=_telling(run, label),
         ),
     )
 

@@ -18,7 +18,7 @@ from pipeline.data.shards import DatasetInfo, read_info
 from pipeline.errors import ConfigError
 from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES, Cell, Entrant, plan_cells
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from stages.sample_sets import draw_sets
+from stages.sample_sets import Progress, draw_sets
 
 if TYPE_CHECKING:
     from pipeline.evaluation.assessment import Comparison
@@ -38,6 +38,7 @@ def evaluate(
     data: Artifact,
     teacher: Artifact,
     students: Sequence[Artifact],
+    progress: Progress = lambda done, total: None,  # noqa: ARG005
 ) -> Artifact:
     """Sample and measure every student, the teacher and the training-free samplers.
 
@@ -50,6 +51,7 @@ def evaluate(
         data: the sharded data set.
         teacher: the guided teacher's bundle.
         students: the bundles of all rounds, in order.
+        progress: told (parts drawn, parts in all) while samples are drawn.
 
     Raises:
         ConfigError: too few samples are asked for to measure anything.
@@ -63,7 +65,7 @@ def evaluate(
     bundles = (teacher, *students)
     entrants = [_entrant(ledger, bundle) for bundle in bundles]
     cells, skipped = _plan(recipe, entrants[0], entrants[1:])
-    drawn = draw_sets(ledger, recipe, profile, cells, bundles)
+    drawn = draw_sets(ledger, recipe, profile, cells, bundles, progress)
 
     def write(folder: Path) -> dict[str, Any]:
         from pipeline.evaluation.assessment import compose, publish

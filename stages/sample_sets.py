@@ -30,6 +30,8 @@ _SCRATCH = Path("evaluation") / ".parts.tmp"
 
 _log = logging.getLogger(__name__)
 
+Progress = Callable[[int, int], None]
+
 
 def draw_sets(
     ledger: Ledger,
@@ -37,11 +39,13 @@ def draw_sets(
     profile: Profile,
     cells: Sequence[Cell],
     bundles: Sequence[Artifact],
+    progress: Progress,
 ) -> list[tuple[Cell, Artifact]]:
     """The samples of every cell, in order; workers draw those that are not committed yet.
 
     The teacher's reference samples are artifacts of kind `reference`, all others of kind
-    `samples`: arrays float32 `[n, h, w, c]` in `evaluation/*.npy`.
+    `samples`: arrays float32 `[n, h, w, c]` in `evaluation/*.npy`. `progress` is told
+    (parts done, parts in all).
     """
     num = recipe.evaluation.num_samples
     keys = {_samples_key(cell, num): cell for cell in cells}
@@ -51,7 +55,7 @@ def draw_sets(
     if missing:
         parents = {bundle.digest: bundle.fingerprint for bundle in bundles}
         with cluster(profile, ledger.run_dir / "logs"):
-            for key, drawn in _drawn(ledger, profile, missing, num):
+            for key, drawn in _drawn(ledger, profile, missing, num, progress):
                 cell = missing[key]
                 done[key] = _commit(ledger, key, cell, drawn, parents[cell.digest])
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
@@ -67,13 +71,15 @@ class _Drawn:
 
 
 def _drawn(
-    ledger: Ledger, profile: Profile, missing: dict[str, Cell], num: int
+    ledger: Ledger, profile: Profile, missing: dict[str, Cell], num: int, progress: Progress
 ) -> Iterator[tuple[str, _Drawn]]:
     """Have workers draw; yields each set when its last part is there."""
     spec = {"run_dir": str(ledger.run_dir.resolve()), "num_samples": num}
     jobs = _jobs(missing, num)
     parts: dict[str, list[str]] = {key: [] for key in missing}
-    for result in run_jobs("stages.sample_sets:open_sampler", spec, jobs, profile):
+    results = run_jobs("stages.sample_sets:open_sampler", spec, jobs, profile)
+    for done, result in enumerate(results, start=1):
+        progress(done, len(jobs))
         found = parts[result["key"]]
         found.append(result["part"])
         if len(found) == len(_ranges(num)):
