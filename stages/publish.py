@@ -7,7 +7,7 @@ from pipeline.evaluation.protocol import Report, Row
 from pipeline.evaluation.report import read_report
 from pipeline.ledger import Artifact, Ledger
 
-_SHOWN = ("distance_to_real", "distance_to_teacher", "recall", "class_accuracy", "rms_to_teacher")
+_SHOWN = ("distance_to_real", "distance_to_teacher", "recall", "rms_to_teacher")
 
 
 def publish(
