@@ -16,6 +16,7 @@ from pipeline.training.torch_engine import check_norm, make_optimiser
 
 _TAG = "state"
 _OURS = "stepfold"
+_LARGEST_BUCKET = 500_000_000  # elements; DeepSpeed's default
 
 
 class DeepSpeedEngine(TrainEngine):
@@ -45,14 +46,17 @@ class DeepSpeedEngine(TrainEngine):
         deepspeed = _import_deepspeed()
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
-        self._plan = plan
+        _check(global_batch, self.world_size, zero_stage, precision)
         trained = [p for p in module.parameters() if p.requires_grad]
         self._optimiser, self._schedule = make_optimiser(trained, plan)
         self._engine, *_ = deepspeed.initialize(
             model=module,
             optimizer=self._optimiser,
             lr_scheduler=self._schedule,
-            config=_config(plan, global_batch, self.world_size, zero_stage, precision),
+            config={
+                **_config(plan.clip_norm, zero_stage, precision, sum(p.numel() for p in trained)),
+                "train_micro_batch_size_per_gpu": global_batch // self.world_size,
+            },
         )
         self.module = self._engine
         self.device = torch.device(self._engine.device)
@@ -180,9 +184,7 @@ def _import_deepspeed() -> Any:
     return deepspeed
 
 
-def _config(
-    plan: OptimiserPlan, global_batch: int, world_size: int, zero_stage: int, precision: str
-) -> dict[str, Any]:
+def _check(global_batch: int, world_size: int, zero_stage: int, precision: str) -> None:
     if global_batch % world_size:
         raise ConfigError(
             f"a batch of {global_batch} does not divide by {world_size} workers; change "
@@ -190,11 +192,21 @@ def _config(
         )
     if precision == "bfloat16" and zero_stage == 0:
         raise ConfigError("bfloat16 needs zero_stage 1, 2 or 3, which keep float32 masters")
+
+
+def _config(
+    clip_norm: float, zero_stage: int, precision: str, num_parameters: int
+) -> dict[str, Any]:
+    # the default reserves room for 5e8 numbers, 2 GB, however small the network
+    bucket = max(1, min(_LARGEST_BUCKET, num_parameters))
     return {
-        "train_micro_batch_size_per_gpu": global_batch // world_size,
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": plan.clip_norm,
-        "zero_optimization": {"stage": zero_stage},
+        "gradient_clipping": clip_norm,
+        "zero_optimization": {
+            "stage": zero_stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+        },
         "zero_allow_untested_optimizer": True,  # ours is AdamW with a memory
         "bf16": {"enabled": precision == "bfloat16", "check_grad_overflow": True},
         "steps_per_print": 10**9,

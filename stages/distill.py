@@ -55,11 +55,7 @@ def distill(
     found = find_student(run_dir, recipe, profile, plan, data, teacher)
     if found:
         return found
-    if plan.training.batch_size % profile.compute.workers:
-        raise ConfigError(
-            f"{plan.title}: batch_size {plan.training.batch_size} is not divisible by "
-            f"{profile.compute.workers} workers; change one of them"
-        )
+    _check_batch(plan, profile)
     ledger = Ledger(run_dir)
     key = round_key(plan, recipe, profile.engine.precision, data, teacher)
     checkpoints = run_dir / plan.folder / "checkpoints"
@@ -95,6 +91,14 @@ def distill(
     )
     shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
+
+
+def _check_batch(plan: RoundPlan, profile: Profile) -> None:
+    if plan.training.batch_size % profile.compute.workers:
+        raise ConfigError(
+            f"{plan.title}: batch_size {plan.training.batch_size} is not divisible by "
+            f"{profile.compute.workers} workers; change one of them"
+        )
 
 
 def _inputs(
