@@ -9,10 +9,11 @@ from flows.console import near, own_terminal
 from flows.run_dir import stored
 from flows.standing import require_run
 from flows.summary import show_summary
+from flows.timing import Timing
 from infra.profile import Profile, default_profile
 from pipeline.documents import build, read_yaml
 from pipeline.errors import DataError
-from pipeline.ledger import Artifact, Ledger, hold, write_durably
+from pipeline.ledger import Artifact, Ledger, hold
 from pipeline.training.plan import plan_rounds
 
 
@@ -33,11 +34,9 @@ def evaluate_again(run_dir: Path, profile_path: Path | None) -> None:
             from infra.ray_cluster import cluster
             from stages.evaluate import evaluate
 
-            kept = _forget_report(ledger)
-            with cluster(profile, place / "logs"):
+            with cluster(profile, place / "logs"), Timing(place).measure("evaluate"):
+                _forget_report(ledger)  # only now that a new one can be made
                 evaluate(place, recipe, profile, data=data, teacher=teacher, students=students)
-            if kept:
-                write_durably(place / "report" / "timing.json", kept)
         show_summary(console, place, {})
 
 
@@ -54,11 +53,7 @@ def _ingredients(ledger: Ledger) -> list[Artifact]:
     return [by_place[place] for place in places]
 
 
-def _forget_report(ledger: Ledger) -> str:
-    """Drop the report; returns its stage times, which are not the report's own."""
-    timing = ledger.run_dir / "report" / "timing.json"
-    kept = timing.read_text(encoding="utf-8") if timing.is_file() else ""
+def _forget_report(ledger: Ledger) -> None:
     for artifact in ledger.records():
         if artifact.kind == "report":
             ledger.forget(artifact)
-    return kept

@@ -7,7 +7,10 @@ from infra.profile import Profile
 from infra.ray_cluster import check_local_resources
 from pipeline.bundle import read_manifest
 from pipeline.config import ImageFolderData, Recipe
+from pipeline.data.counting import count_source
 from pipeline.errors import BundleError, ConfigError
+
+_FEWEST_HELDOUT = 4  # the report looks at third neighbours among them
 
 
 def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bool) -> None:
@@ -24,6 +27,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
         check_local_resources(profile.compute)
     _check_data(recipe)
     _check_teacher(recipe)
+    _check_evaluation(recipe)
     home.check(recipe, run_dir, accept_changes=accept_changes)
 
 
@@ -62,4 +66,31 @@ def _check_teacher(recipe: Recipe) -> None:
         raise BundleError(
             f"{recipe.teacher.bundle} holds a {manifest.network.family}, the recipe says "
             f"teacher.network.family: {recipe.teacher.network.family}"
+        )
+    says = {
+        "teacher.schedule": (recipe.teacher.schedule, manifest.schedule),
+        "teacher.prediction": (recipe.teacher.prediction, manifest.prediction_type),
+        "teacher.network": (recipe.teacher.network, manifest.network),
+    }
+    for key, (asked, holds) in says.items():
+        if asked != holds:
+            raise ConfigError(
+                f"{key}: the recipe says {asked!r}, the teacher in {recipe.teacher.bundle} is "
+                f"{holds!r}; write what the bundle is"
+            )
+
+
+def _check_evaluation(recipe: Recipe) -> None:
+    """Enough samples and enough held-out data to measure anything."""
+    total, classes = count_source(recipe)
+    num = recipe.evaluation.num_samples
+    if num < 2 * classes:
+        raise ConfigError(
+            f"evaluation.num_samples: {num} is fewer than two samples for each of {classes} "
+            f"classes; use at least {2 * classes}"
+        )
+    if round(total * recipe.data.holdout) < _FEWEST_HELDOUT:
+        raise ConfigError(
+            f"data.holdout: {recipe.data.holdout:g} of {total} samples leaves too few to compare "
+            f"with; hold out at least {_FEWEST_HELDOUT}"
         )

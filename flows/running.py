@@ -1,6 +1,7 @@
 """`stepfold run`: check, take the directory, run the flow out of sight, show what matters."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -35,6 +36,8 @@ def execute(request: Request, *, accept_changes: bool, teacher_only: bool) -> in
     with hold(request.run_dir):
         prepare(request.recipe, request.run_dir, accept_changes=accept_changes)
     environment.settle()
+    if teacher_only:
+        request = replace(request, command=f"{request.command} --teacher-only")
     with own_terminal(_log_of(request.run_dir)) as console:
         _greet(console, request)
         code = _watched(console, request, teacher_only=teacher_only)

@@ -87,7 +87,7 @@ def _serve(recipe: Recipe, profile: Profile, root: Path, cron: str, timezone: st
 
     from flows.scheduled import scheduled_distillation
 
-    _release_dead_firings(recipe.run.name)
+    _release_dead_firings(recipe.run.name, root)
     scheduled_distillation.serve(
         name=recipe.run.name,
         schedule=Cron(cron, timezone=timezone),
@@ -123,7 +123,7 @@ def _settled(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=update)
 
 
-def _release_dead_firings(name: str) -> None:
+def _release_dead_firings(name: str, root: Path) -> None:
     """Mark firings as crashed whose process was killed together with its runner.
 
     Nobody else would, and they would hold the deployment's only slot for ever. Whoever holds the
@@ -133,6 +133,8 @@ def _release_dead_firings(name: str) -> None:
     from prefect.client.schemas.filters import (
         DeploymentFilter,
         DeploymentFilterName,
+        FlowFilter,
+        FlowFilterName,
         FlowRunFilter,
         FlowRunFilterState,
         FlowRunFilterStateType,
@@ -144,8 +146,11 @@ def _release_dead_firings(name: str) -> None:
     with get_client(sync_client=True) as client:
         for dead in client.read_flow_runs(
             flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=alive)),
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["scheduled-distillation"])),
             deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
         ):
+            if dead.parameters.get("root") != str(root):
+                continue  # the same recipe, scheduled elsewhere
             message = "its process was gone when the schedule was started again"
             client.set_flow_run_state(dead.id, Crashed(message=message))
 

@@ -184,6 +184,8 @@ def promote_task(
     run: Run, label: str, plan: RoundPlan, student: Artifact, teacher: Artifact
 ) -> Artifact:
     """The student becomes the next round's teacher, if it deserves it."""
+    if Ledger(run.run_dir).find(promote.promotion_key(student)):
+        return _skipped(run, label, student)
     return _perform(
         run,
         label,

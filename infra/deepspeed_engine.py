@@ -62,6 +62,11 @@ class DeepSpeedEngine(TrainEngine):
         self.device = torch.device(self._engine.device)
         self._watchdog = Watchdog(active=self.world_size > 1)
 
+    @property
+    def layout(self) -> str:
+        """ZeRO stage and number of ranks."""
+        return f"ZeRO {self._engine.zero_optimization_stage()} on {self.world_size} worker(s)"
+
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of this rank's mean loss; ranks are averaged."""
         self._engine.backward(loss)

@@ -146,10 +146,11 @@ class TeacherConfig(Document):
         if self.network.family != "gaussian" and origins != 1:
             raise ValueError("give either `bundle: DIRECTORY` or `train: {updates: ...}`")
         flow = self.schedule.kind == "rectified_flow"
-        if flow != (self.prediction == "flow_prediction"):
+        if flow != (self.prediction == "flow_prediction") or path == ("cosine", "epsilon"):
             raise ValueError(
                 f"prediction {self.prediction} does not fit schedule {self.schedule.kind}: "
-                "flow_prediction goes with rectified_flow, the others with the rest"
+                "flow_prediction goes with rectified_flow, the others with the rest, and epsilon "
+                "says nothing of x at the pure noise that cosine ends in"
             )
         return self
 
@@ -249,7 +250,7 @@ class EvaluationConfig(Document):
     """What is sampled and compared when the students are done."""
 
     num_samples: PositiveInt = 500
-    w: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 1.0, 2.0, 4.0)
+    w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 4)
     baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
     seed: int = Field(default=1234, ge=0, lt=2**31)
 

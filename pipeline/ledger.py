@@ -116,7 +116,7 @@ class Ledger:
         """Every record, oldest first, without verifying files."""
         folder = self.run_dir / "ledger"
         found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        return [Artifact.model_validate_json(path.read_text(encoding="utf-8")) for path in found]
+        return [artifact for path in found if (artifact := _parse(path))]
 
     def damage(self, artifact: Artifact) -> str | None:
         """What is wrong with the artifact's files: missing, of another size or content; or None."""
@@ -199,6 +199,13 @@ class Ledger:
 
     def _record(self, key: str) -> Path:
         return self.run_dir / "ledger" / f"{key[:32]}.json"
+
+
+def _parse(record: Path) -> Artifact | None:
+    try:
+        return Artifact.model_validate_json(record.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None  # a record that cannot be read commits nothing
 
 
 def _hash_tree(path: Path) -> dict[str, FileRecord]:

@@ -44,10 +44,12 @@ def _write(folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact) -> dict
     if recipe.teacher.bundle is not None:
         given = Path(recipe.teacher.bundle)
         manifest = read_manifest(given)
-        if manifest.role != "teacher" or manifest.latent_shape != info.latent_shape:
+        holds = (manifest.role, manifest.latent_shape, manifest.num_classes)
+        if holds != ("teacher", info.latent_shape, info.num_classes):
             raise BundleError(
-                f"{given} is a {manifest.role} for samples of shape {manifest.latent_shape}; this "
-                f"recipe needs a teacher for {info.latent_shape}"
+                f"{given} is a {manifest.role} for samples of shape {manifest.latent_shape} in "
+                f"{manifest.num_classes} classes; this recipe needs a teacher for "
+                f"{info.latent_shape} in {info.num_classes}"
             )
         shutil.copytree(given, folder, dirs_exist_ok=True)
         return {"adopted": True}

@@ -4,16 +4,17 @@ from pathlib import Path
 
 from infra.profile import Profile
 from pipeline.config import DigitsData, GaussianData, Recipe
+from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
 from pipeline.training.plan_row import PlanRow
 from stages.adopt import adopt_key
 from stages.distill import find_student
+from stages.evaluate import report_key
 from stages.shard import shard_key
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
-_DIGITS = 1797
 _RECORD_OVERHEAD = 40  # t and w in float64, tuple, sample and label in int64
 
 
@@ -38,23 +39,33 @@ def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
             student_evaluations=training.samples_seen if training else 0,
         )
     )
+    rows += _rounds(recipe, profile, ledger, (data, teacher), count)
+    return rows
+
+
+def _rounds(
+    recipe: Recipe,
+    profile: Profile,
+    ledger: Ledger,
+    origin: tuple[Artifact | None, Artifact | None],
+    count: int,
+) -> list[PlanRow]:
+    """The rounds and the report, given the data and the first teacher as far as they are done."""
+    data, teacher = first = origin
+    rows, students = [], []
     for plan in plan_rounds(recipe):
-        student = (
-            find_student(run_dir, recipe, profile, plan, data, teacher)
-            if data and teacher
-            else None
-        )
-        reason = (
-            "no student of this plan and teacher is committed"
-            if teacher
-            else "its teacher is to do"
-        )
+        student, reason = None, "its teacher is to do"
+        if data and teacher:
+            student = find_student(ledger.run_dir, recipe, profile, plan, data, teacher)
+            reason = "no student of this plan and teacher is committed"
         rows += _round_rows(recipe, plan, student, reason, count)
+        students += [student] if student else []
         teacher = student
-    report = next((a for a in ledger.records() if a.kind == "report"), None) if teacher else None
-    rows.append(
-        _row("evaluate", report, "the students are not all done" if not teacher else "no report")
-    )
+    report, reason = None, "the students are not all done"
+    if data and first[1] and teacher:
+        report = ledger.find(report_key(recipe, data, first[1], students))
+        reason = "no report on these students is committed"
+    rows.append(_row("evaluate", report, reason, **_evaluation_cost(recipe)))
     return rows
 
 
@@ -106,15 +117,19 @@ def _round_rows(
     return rows
 
 
+def _evaluation_cost(recipe: Recipe) -> dict[str, int]:
+    """Network evaluations of a report: teacher twice at its reference, samplers, students."""
+    asked, students = recipe.evaluation, sum(recipe.halving.steps)
+    solver_steps = 2 * recipe.teacher.reference_steps + 2 * sum(asked.baseline_steps)
+    calls = sum(1 if w == 0 else 2 for w in asked.w)
+    return {
+        "teacher_evaluations": asked.num_samples * solver_steps * calls,
+        "student_evaluations": asked.num_samples * students * len(asked.w),
+    }
+
+
 def _expected_train_count(recipe: Recipe) -> int:
-    match recipe.data:
-        case DigitsData():
-            total = _DIGITS
-        case GaussianData(num_samples=total):
-            pass
-        case folder:
-            total = sum(1 for file in Path(folder.path).glob("*/*") if file.is_file())
-    return round(total * (1 - recipe.data.holdout))
+    return round(count_source(recipe)[0] * (1 - recipe.data.holdout))
 
 
 def _record_bytes(recipe: Recipe) -> int:

@@ -1,13 +1,14 @@
 """Let a student become the next teacher, or say why not."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from infra.mlflow_tracker import MlflowStore
 from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError, DivergenceError
-from pipeline.ledger import Artifact, Ledger
+from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.plan import RoundPlan
 
 
@@ -54,6 +55,11 @@ def check(run_dir: Path, plan: RoundPlan, student: Artifact, teacher: Artifact) 
                 raise DivergenceError(f"{plan.title}: student not promoted, {name} is not finite")
 
 
+def promotion_key(student: Artifact) -> str:
+    """Fingerprint of a student's promotion: it happens once for each content."""
+    return fingerprint({"stage": "promote", "student": student.digest})
+
+
 def promote(
     run_dir: Path,
     plan: RoundPlan,
@@ -87,16 +93,30 @@ def promote(
     )
     store.alias(model, f"student-{plan.student_steps or 'any'}-steps", version)
     store.alias(model, "teacher", version)
-    _drop_targets(Ledger(run_dir), plan, keep_targets)
+    ledger = Ledger(run_dir)
+    _drop_targets(ledger, plan, keep_targets)
+
+    def write(path: Path) -> dict[str, Any]:
+        path.write_text(json.dumps({"model": model, "version": version}), encoding="utf-8")
+        return {"version": version}
+
+    record = f"{plan.folder}/promotion.json"
+    ledger.publish("promotion", promotion_key(student), record, write, (student.fingerprint,))
     return student
 
 
 def _drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
-    """Forget target shards that no later round reads."""
+    """Forget the target shards of earlier rounds, and of this one too if `keep` is "none".
+
+    Those of later rounds stay: a resumed chain comes past finished rounds again.
+    """
     if keep == "all":
         return
-    current = f"{plan.folder}/targets/"
+    last = plan.index if keep == "none" else plan.index - 1
     for artifact in ledger.records():
-        is_current = artifact.path.startswith(current)
-        if artifact.kind == "targets" and (keep == "none" or not is_current):
+        if artifact.kind == "targets" and _round_of(artifact) <= last:
             ledger.forget(artifact)
+
+
+def _round_of(targets: Artifact) -> int:
+    return int(Path(targets.path).parts[1].partition("-")[0])

@@ -89,8 +89,9 @@ def _labels(manifest: Manifest, classes: int | tuple[int, ...]) -> LabelArray:
 def _check_output(output: Path, manifest: Manifest) -> None:
     if output.suffix not in {".npz", ".png"}:
         raise ConfigError(f"--output {output}: write to a file that ends in .npz or .png")
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise ConfigError(f"--output {output}: not a file in an existing directory")
+    folder = output.absolute().parent
+    if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"--output {output}: not a file in an existing directory you may write")
     channels, height, width = manifest.latent_shape
     if output.suffix == ".png" and (channels not in {1, 3} or height * width == 1):
         raise ConfigError(
@@ -106,12 +107,14 @@ def _columns(labels: LabelArray, num_classes: int) -> int:
 
 
 def _write(output: Path, fill: Callable[[IO[bytes]], None]) -> None:
-    temporary = output.with_name(f".{output.name}.{uuid4().hex[:8]}.tmp")
+    temporary = output.with_name(f".{uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(output)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written ({error.strerror})") from error
     finally:
         temporary.unlink(missing_ok=True)

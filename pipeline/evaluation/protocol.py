@@ -65,10 +65,11 @@ class Cell(Document):
     @property
     def file(self) -> str:
         """A name for its samples, unique within an evaluation."""
+        w = str(self.w).removesuffix(".0")  # every digit: no two weights share a file
         if self.role in ("yardstick", "teacher"):
-            return f"reference-w{self.w:g}-seed{self.seed}.npy"
+            return f"reference-w{w}-seed{self.seed}.npy"
         owner = "teacher" if self.round is None else f"round{self.round:02d}"
-        return f"samples-{owner}-{self.sampler}-{self.steps}-w{self.w:g}.npy"
+        return f"samples-{owner}-{self.sampler}-{self.steps}-w{w}.npy"
 
 
 class Scores(Document):

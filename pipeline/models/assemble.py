@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from pipeline.bundle import MANIFEST, Lineage, Manifest, read_manifest
@@ -14,6 +15,7 @@ from pipeline.diffusion.schedule import (
     NoiseSchedule,
     RectifiedFlow,
 )
+from pipeline.errors import BundleError
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
 from pipeline.models.family import FAMILIES, ModelFamily
 
@@ -73,9 +75,19 @@ def denoiser_of(manifest: Manifest, module: nn.Module) -> Denoiser:
 
 
 def load_module(bundle: Path, manifest: Manifest) -> nn.Module:
-    """The network of a bundle, float32, frozen, in evaluation mode."""
+    """The network of a bundle, float32, frozen, in evaluation mode.
+
+    Raises:
+        BundleError: its weights are missing, damaged, or not what the manifest says.
+    """
     folder = bundle / manifest.folder
-    module = family_of(manifest).load(folder, knows_w=manifest.role == "student")
+    try:
+        module = family_of(manifest).load(folder, knows_w=manifest.role == "student")
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise BundleError(
+            f"{folder} does not hold the weights of a {manifest.role} as its manifest says "
+            f"({' '.join(str(error).split())[:200]}); copy or distil it again"
+        ) from error
     return module.requires_grad_(requires_grad=False)
 
 

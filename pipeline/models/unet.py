@@ -108,9 +108,11 @@ class UNetFamily(ModelFamily):
         config.pop("_name_or_path", None)
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
-    def load(self, folder: Path, *, knows_w: bool) -> nn.Module:  # noqa: ARG002 (its config says)
+    def load(self, folder: Path, *, knows_w: bool) -> nn.Module:
         """A stock diffusers model directory, safetensors only."""
         module: nn.Module = UNet2DConditionModel.from_pretrained(
             folder, use_safetensors=True, local_files_only=True
         )
+        if (module.config.time_cond_proj_dim is not None) != knows_w:  # type: ignore[union-attr]
+            raise ValueError(f"its network {'is not' if knows_w else 'is'} told w")
         return module.eval()

@@ -39,10 +39,17 @@ class Checkpoints:
         """Load the newest sound checkpoint into the engine; {} if there is none. Collective."""
         engine.mean(torch.zeros((), device=engine.device))  # nobody reads while another commits
         for artifact in reversed(self._own()):
-            if self._ledger.damage(artifact) is None:
+            saved = artifact.details["layout"]
+            if saved != engine.layout:
+                _log.warning(
+                    "checkpoint %s is of %s, this is %s; left aside",
+                    *(artifact.path, saved, engine.layout),
+                )
+            elif self._ledger.damage(artifact) is None:
                 _log.info("resuming from update %d", artifact.details["update"])
                 return engine.load(self._ledger.locate(artifact))
-            _log.warning("checkpoint %s is damaged and left aside", artifact.path)
+            else:
+                _log.warning("checkpoint %s is damaged; left aside", artifact.path)
         return {}
 
     def save(self, engine: TrainEngine, update: int) -> None:
@@ -60,17 +67,17 @@ class Checkpoints:
         engine.save(staging, {"update": update})
         engine.mean(torch.zeros((), device=engine.device))  # everybody has written
         if engine.rank == 0:
-            self._commit(staging, update)
+            self._commit(staging, update, engine.layout)
 
     def clear(self) -> None:
         """Remove all checkpoints; the round's student has been committed."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _commit(self, staging: Path, update: int) -> None:
+    def _commit(self, staging: Path, update: int, layout: str) -> None:
         def move(temporary: Path) -> dict[str, Any]:
             temporary.rmdir()
             staging.rename(temporary)
-            return {"update": update, "round": self._key}
+            return {"update": update, "round": self._key, "layout": layout}
 
         key = fingerprint({"round": self._key, "update": update})
         self._ledger.publish("checkpoint", key, f"update-{update:07d}", move)

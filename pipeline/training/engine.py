@@ -42,6 +42,11 @@ class TrainEngine(ABC):
     world_size: int
     device: torch.device
 
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """How the state is divided; a checkpoint loads only into the layout it was saved from."""
+
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of this rank's mean loss; ranks are averaged."""

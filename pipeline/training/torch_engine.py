@@ -31,6 +31,11 @@ class TorchEngine(TrainEngine):
         self._trained = [p for p in module.parameters() if p.requires_grad]
         self._optimiser, self._schedule = make_optimiser(self._trained, plan)
 
+    @property
+    def layout(self) -> str:
+        """Whole, in one process."""
+        return "one process"
+
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient."""
         loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
