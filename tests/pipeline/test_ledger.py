@@ -265,3 +265,17 @@ def test_a_failure_lets_go_of_the_run_directory(tmp_path: Path) -> None:
         raise Crash
     with hold(tmp_path):
         pass
+
+
+def test_a_record_that_cannot_be_read_commits_nothing_and_breaks_nothing(tmp_path):
+    ledger = Ledger(tmp_path)
+
+    def write(path):
+        path.write_text("content")
+        return {}
+
+    for key in ("a" * 40, "b" * 40):
+        ledger.publish("thing", key, f"{key[0]}.txt", write)
+    (tmp_path / "ledger" / ("a" * 32 + ".json")).write_text('{"kind": "thi')
+    assert [artifact.fingerprint for artifact in ledger.records()] == ["b" * 40]
+    assert ledger.find("a" * 40) is None

@@ -1,6 +1,7 @@
 """A student that is damaged, not finite or of another teacher is not promoted."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.plan import plan_rounds
 from stages.adopt import adopt
-from stages.promote import Registry, check, promote
+from stages.promote import Registry, _drop_targets, check, promote, promotion_key
 from stages.shard import shard
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
@@ -90,3 +91,29 @@ def test_a_flipped_bit_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     file.write_bytes(bytes(content))
     with pytest.raises(BundleError, match="does not have the sha256 of its record"):
         check(tmp_path, PLAN, student, teacher)
+
+
+@pytest.mark.parametrize(("keep", "left"), [("none", {2}), ("last", {1, 2}), ("all", {0, 1, 2})])
+def test_promoting_a_round_again_leaves_later_rounds_their_targets(
+    recipe: Recipe, tmp_path: Path, keep: Literal["none", "last", "all"], left: set[int]
+) -> None:
+    run_dir = tmp_path / "run"
+    student, teacher = commit_student(run_dir, recipe)
+    ledger = Ledger(run_dir)
+    rounds = plan_rounds(recipe)
+
+    def write(folder: Path) -> dict[str, int]:
+        (folder / "targets.tar").write_bytes(b"targets")
+        return {}
+
+    for plan in rounds:
+        path = f"{plan.folder}/targets/pass-000-shard-00000"
+        ledger.publish("targets", f"{plan.index}" * 40, path, write)
+    store = MlflowStore(None, tmp_path, "test")
+    chain = store.chain("run", "run", {}, {})
+    _drop_targets(ledger, rounds[1], keep)
+    registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
+    promote(run_dir, PLAN, student=student, teacher=teacher, registry=registry, keep_targets="last")
+    kept = {int(a.fingerprint[0]) for a in ledger.records() if a.kind == "targets"}
+    assert kept == left
+    assert ledger.find(promotion_key(student)) is not None

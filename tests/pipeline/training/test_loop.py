@@ -84,9 +84,10 @@ def train(recipe: Recipe, data: Path, tmp_path: Path) -> Train:
         wrap: Callable[[DrawSource], DrawSource] = lambda source: source,
         attempt: str = "one",
         claimed: str | None = None,
+        engine_class: type[TorchEngine] = TorchEngine,
     ) -> dict[str, Tensor]:
         teacher = family.build()
-        engine = TorchEngine(
+        engine = engine_class(
             family.student_of(teacher, (0.0, 4.0)),
             OptimiserPlan(
                 learning_rate=plan.training.learning_rate,
@@ -145,6 +146,21 @@ def test_a_damaged_checkpoint_is_left_aside(train: Train, tmp_path: Path) -> Non
     for leftover in (tmp_path / "checkpoints/ledger").glob("*.json"):
         leftover.unlink()
     assert same(resumed, train())
+
+
+class OtherEngine(TorchEngine):
+    """The same engine as if its state were divided in another way."""
+
+    @property
+    def layout(self) -> str:
+        return "two processes"
+
+
+def test_a_checkpoint_of_another_layout_is_left_aside(train: Train) -> None:
+    with pytest.raises(StoppedError):
+        train(lambda source: StoppingSource(source, 26 * 32))
+    elsewhere = train(engine_class=OtherEngine)  # from the beginning
+    assert same(elsewhere, train())
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(train: Train, tmp_path: Path) -> None:
