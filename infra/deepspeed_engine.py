@@ -203,7 +203,7 @@ def _config(
     clip_norm: float, zero_stage: int, precision: str, num_parameters: int
 ) -> dict[str, Any]:
     # the default reserves room for 5e8 numbers, 2 GB, however small the network
-    bucket = max(1, min(_LARGEST_BUCKET, num_parameters))
+    bucket = min(_LARGEST_BUCKET, num_parameters + num_parameters % 2)  # DeepSpeed wants it even
     return {
         "gradient_accumulation_steps": 1,
         "gradient_clipping": clip_norm,

@@ -198,3 +198,15 @@ def test_layers_used_twice_are_given_once():
     train(engine, 0, 2)
     weights = engine.full_weights()
     module.load_state_dict(weights, strict=True)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_network_of_an_odd_number_of_weights_is_trained(stage):
+    module = nn.Linear(2, 1)  # three weights; DeepSpeed's buckets come in pairs
+    before = module.weight.detach().clone()
+    engine = DeepSpeedEngine(module, PLAN, global_batch=4, zero_stage=stage)
+    engine.backward(engine.module(torch.ones(4, 2)).square().mean())
+    engine.step()
+    after = engine.full_weights()["weight"]
+    assert torch.isfinite(after).all()
+    assert not torch.equal(after, before)
