@@ -30,10 +30,11 @@ def keep_schedule(request: Request, root: Path, *, cron: str, timezone: str, por
     environment.settle()
     name = request.recipe.run.name
     preflight.check(request.recipe, request.profile, root / f"{name}-next", accept_changes=False)
-    from flows.schedule import check_schedule, serve
-
-    check_schedule(request.recipe, cron, timezone)
     with server(port, root / "schedule-server.log") as found:
+        # prefect reads where its server is when it is first imported: not before this line
+        from flows.schedule import check_schedule, serve
+
+        check_schedule(request.recipe, cron, timezone)
         log = root / f"schedule-{name}.log"
         with own_terminal(log) as console:
             console.print(_head(name, f"{cron!r} ({timezone})", found, root, log))
