@@ -1,0 +1,85 @@
+"""The whole recipe. Cross-checks between sections run once, here."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from pipeline.config.data import Data
+from pipeline.config.teacher import TeacherConfig
+from pipeline.config.training import GuidanceRound, Halving, TrainingConfig
+from pipeline.documents import Document
+
+
+class RunConfig(Document):
+    """Identity of a run; `name` also names its MLflow run and its default directory."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+class TargetsConfig(Document):
+    """How targets reach training.
+
+    `pregenerated` computes `draws_per_tuple`-fold reused pools of targets ahead of time, `online`
+    computes each target inside the training loop. `keep` says which rounds' pools stay on disk.
+    """
+
+    mode: Literal["pregenerated", "online"] = "pregenerated"
+    draws_per_tuple: PositiveFloat = 2.0
+    dtype: Literal["float32", "float16"] = "float32"
+    keep: Literal["none", "last", "all"] = "last"
+
+
+class EvaluationConfig(Document):
+    """What is sampled and compared when the students are done."""
+
+    num_samples: PositiveInt = 500
+    w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 4)
+    baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
+    seed: int = Field(default=1234, ge=0, lt=2**31)
+
+
+class Recipe(Document):
+    """Everything that determines the result of a run, but for the profile's precision."""
+
+    run: RunConfig
+    data: Data
+    teacher: TeacherConfig
+    guidance: GuidanceRound
+    halving: Halving
+    targets: TargetsConfig = TargetsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Recipe":
+        if (self.data.source == "gaussian") != (self.teacher.network.family == "gaussian"):
+            raise ValueError("data source gaussian and family gaussian go together, or not at all")
+        law = self.guidance.w
+        outside = [w for w in self.evaluation.w if not law.min <= w <= law.max]
+        if outside:
+            raise ValueError(
+                f"evaluation.w asks for {outside} outside guidance.w [{law.min}, {law.max}]; "
+                "widen one or narrow the other"
+            )
+        self._grids_fall_on_timesteps()
+        return self
+
+    def _grids_fall_on_timesteps(self) -> None:
+        total = self.teacher.schedule.num_train_timesteps
+        counts = {
+            "halving.steps": self.halving.steps,
+            "teacher.reference_steps": (self.teacher.reference_steps,),
+            "evaluation.baseline_steps": self.evaluation.baseline_steps,
+        }
+        for key, count in ((key, count) for key, values in counts.items() for count in values):
+            if total % count:
+                raise ValueError(
+                    f"{key}: {count} steps do not divide the schedule's {total} timesteps, so "
+                    "its grid falls between them; use a divisor"
+                )
+
+    def passes(self, training: TrainingConfig, num_samples: int) -> int:
+        """How often pre-generation goes over the data so that no tuple is drawn too often."""
+        drawn = training.updates * training.batch_size
+        return max(1, math.ceil(drawn / (self.targets.draws_per_tuple * num_samples)))
