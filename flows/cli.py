@@ -151,12 +151,21 @@ def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
 
 
 @app.command(rich_help_panel=_RUN)
-def evaluate(run_dir: OldRun, profile: ProfilePath = None) -> None:
+def evaluate(
+    run_dir: OldRun,
+    profile: ProfilePath = None,
+    num_samples: Annotated[
+        int | None,
+        typer.Option(
+            "--num-samples", "-n", min=2, help="So many, into report-N; the recipe's by default."
+        ),
+    ] = None,
+) -> None:
     """Measure and draw the report of a run again."""
     with _refusals():
         from flows.evaluating import evaluate_again
 
-        evaluate_again(run_dir, profile)
+        evaluate_again(run_dir, profile, num_samples)
 
 
 @app.command(rich_help_panel=_SERVE)

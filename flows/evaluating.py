@@ -11,33 +11,58 @@ from flows.standing import require_run
 from flows.summary import show_summary
 from flows.timing import Timing
 from infra.profile import Profile, default_profile
+from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import DataError
 from pipeline.ledger import Artifact, Ledger, hold
 from pipeline.training.plan import plan_rounds
 
 
-def evaluate_again(run_dir: Path, profile_path: Path | None) -> None:
+def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | None) -> None:
     """Sample, measure and draw again what the run directory holds.
+
+    With a number of samples of its own the report goes to `report-NUMBER/`, and the run's stays.
 
     Raises:
         StepfoldError: it is no run, or its students are not all there.
     """
     place = require_run(run_dir, Path("runs"))
     profile = build(Profile, read_yaml(profile_path or default_profile()), str(profile_path))
-    recipe = stored(place)
+    recipe, folder = _asked(stored(place), num_samples)
     environment.settle()
     with hold(place), own_terminal(place / "logs" / "run.log") as console:
         ledger = Ledger(place)
         data, teacher, *students = _ingredients(ledger)
-        with console.status(Text(f"Evaluating {near(place)} ...")):
+        with console.status(Text(f"Evaluating {near(place)} ...")) as shown:
             from infra.ray_cluster import cluster
-            from stages.evaluate import evaluate
+            from stages.evaluate import REPORT, evaluate
 
-            with cluster(profile, place / "logs"), Timing(place).measure("evaluate"):
-                _forget_report(ledger)  # only now that a new one can be made
-                evaluate(place, recipe, profile, data=data, teacher=teacher, students=students)
-        show_summary(console, place, {})
+            def tell(done: int, total: int) -> None:
+                shown.update(Text(f"Evaluating {near(place)}: {done} of {total} parts drawn ..."))
+
+            folder = folder or REPORT
+            label = "evaluate" if folder == REPORT else f"evaluate, {num_samples} samples"
+            with cluster(profile, place / "logs"), Timing(place).measure(label):
+                _forget_report(ledger, folder)  # only now that a new one can be made
+                evaluate(
+                    place,
+                    recipe,
+                    profile,
+                    data=data,
+                    teacher=teacher,
+                    students=students,
+                    progress=tell,
+                    folder=folder,
+                )
+        show_summary(console, place, {}, folder)
+
+
+def _asked(recipe: Recipe, num_samples: int | None) -> tuple[Recipe, str | None]:
+    """The recipe to evaluate and, if it is not the run's own, where the report goes."""
+    if num_samples in (None, recipe.evaluation.num_samples):
+        return recipe, None
+    asked = recipe.evaluation.model_copy(update={"num_samples": num_samples})
+    return recipe.model_copy(update={"evaluation": asked}), f"report-{num_samples}"
 
 
 def _ingredients(ledger: Ledger) -> list[Artifact]:
@@ -53,7 +78,7 @@ def _ingredients(ledger: Ledger) -> list[Artifact]:
     return [by_place[place] for place in places]
 
 
-def _forget_report(ledger: Ledger) -> None:
+def _forget_report(ledger: Ledger, folder: str) -> None:
     for artifact in ledger.records():
-        if artifact.kind == "report":
+        if artifact.path == folder:
             ledger.forget(artifact)

@@ -1,6 +1,7 @@
 """What a finished run says: the result in short, where the time went, where everything is."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,25 @@ _COLUMNS = {
 }
 
 
-def show_summary(console: Console, run_dir: Path, links: dict[str, str]) -> None:
+def show_summary(
+    console: Console, run_dir: Path, links: dict[str, str], report: str = "report"
+) -> None:
     """Print the end of a run.
 
     Args:
         console: where to.
         run_dir: the finished run.
         links: more places worth knowing, by name.
+        report: the folder of the report to show.
     """
     console.print()
-    for part in [*_results(run_dir), *_times(run_dir)]:
+    for part in [*_results(run_dir / report), *_times(run_dir)]:
         console.print(part)
-    console.print(_places(run_dir, links), soft_wrap=True)
+    console.print(_places(run_dir, report, links), soft_wrap=True)
 
 
-def _results(run_dir: Path) -> Iterator[RenderableType]:
-    report = _read(run_dir / "report" / "report.json")
+def _results(folder: Path) -> Iterator[RenderableType]:
+    report = _read(folder / "report.json")
     rows = report.get("rows", [])
     if not rows:
         return
@@ -54,6 +58,40 @@ def _results(run_dir: Path) -> Iterator[RenderableType]:
         "evals: network evaluations a sample; RMS: to the teacher's sample of the same noise.\n",
         style="quiet",
     )
+    yield _faithful(report.get("verdicts", []))
+
+
+def _faithful(verdicts: list[dict[str, Any]]) -> Text:
+    """Which students fail which checks, in a line each, and whether the controls are caught."""
+    students = [verdict for verdict in verdicts if verdict["judged"] == "student"]
+    controls = [verdict for verdict in verdicts if verdict["judged"] != "student"]
+    if not students:
+        return Text("")
+    failing = {_name(verdict): missed for verdict in students if (missed := _missed(verdict))}
+    caught = sum(bool(_missed(verdict)) for verdict in controls)
+    text = Text(f"Faithful to the teacher: {len(students) - len(failing)} of {len(students)} ")
+    text.append(f"students' rows pass every check; {caught} of {len(controls)} bad controls caught")
+    for name, missed in failing.items():
+        text.append(f"\n  {name}: {', '.join(missed)}", style="careful")
+    return text.append("\n")
+
+
+def _name(verdict: dict[str, Any]) -> str:
+    return f"w = {verdict['w']:g}, {verdict['title']}"
+
+
+def _missed(verdict: dict[str, Any]) -> list[str]:
+    return [
+        f"{check['name']} {check['value']:.3g}"
+        for check in verdict["checks"]
+        if not (
+            _bound(check["least"], -math.inf) <= check["value"] <= _bound(check["most"], math.inf)
+        )
+    ]
+
+
+def _bound(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def _times(run_dir: Path) -> Iterator[RenderableType]:
@@ -73,11 +111,11 @@ def _times(run_dir: Path) -> Iterator[RenderableType]:
     yield Text("")
 
 
-def _places(run_dir: Path, links: dict[str, str]) -> Text:
+def _places(run_dir: Path, report: str, links: dict[str, str]) -> Text:
     """One line each, never cut: they are there to be copied."""
     files = {
-        "Report": run_dir / "report" / "report.md",
-        "Numbers": run_dir / "report" / "report.json",
+        "Report": run_dir / report / "report.md",
+        "Numbers": run_dir / report / "report.json",
         "Students": run_dir / "rounds",
         "Log": run_dir / "logs" / "run.log",
     }

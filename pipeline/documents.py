@@ -143,12 +143,13 @@ def _walk(
     models: list[type[BaseModel]] = [document]
     owners = models
     for place, part in enumerate(location):
+        chosen = [model for model in models if _is_tagged(model, part)]
+        if len(models) > 1 and chosen:  # before fields: another member may have one of this name
+            models = chosen
+            continue
         annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
         if annotations:
             owners, models = models, [found for a in annotations for found in _models_in(a)]
-        elif chosen := [model for model in models if _is_tagged(model, part)]:
-            models = chosen
-            continue
         elif isinstance(part, str):
             if place < len(location) - 1 or not models:
                 continue  # the name of a plain type

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from pipeline.evaluation.assessment import Comparison
 
 REPORT = "report"
-FORMAT = 1
+FORMAT = 2
 _CLASSIFIER_SEED = 0
 
 _log = logging.getLogger(__name__)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     run_dir: Path,
     recipe: Recipe,
     profile: Profile,
@@ -39,6 +39,7 @@ def evaluate(
     teacher: Artifact,
     students: Sequence[Artifact],
     progress: Progress = lambda done, total: None,  # noqa: ARG005
+    folder: str = REPORT,
 ) -> Artifact:
     """Sample and measure every student, the teacher and the training-free samplers.
 
@@ -52,6 +53,7 @@ def evaluate(
         teacher: the guided teacher's bundle.
         students: the bundles of all rounds, in order.
         progress: told (parts drawn, parts in all) while samples are drawn.
+        folder: where the report goes; any other than `report/` does not count as the run's own.
 
     Raises:
         ConfigError: too few samples are asked for to measure anything.
@@ -67,15 +69,16 @@ def evaluate(
     cells, skipped = _plan(recipe, entrants[0], entrants[1:])
     drawn = draw_sets(ledger, recipe, profile, cells, bundles, progress)
 
-    def write(folder: Path) -> dict[str, Any]:
+    def write(output: Path) -> dict[str, Any]:
         from pipeline.evaluation.assessment import compose, publish
 
         comparison = _comparison(ledger, recipe, data, drawn, skipped)
-        publish(compose(comparison), comparison, folder)
+        publish(compose(comparison), comparison, output)
         return {"sets": len(cells), "num_samples": recipe.evaluation.num_samples}
 
     parents = tuple(artifact.fingerprint for artifact in (data, *bundles))
-    artifact = ledger.publish("report", key, REPORT, write, parents)
+    kind = "report" if folder == REPORT else "side report"
+    artifact = ledger.publish(kind, key, folder, write, parents)
     _log.info("report: %d sets of samples compared, in %s", len(cells), ledger.locate(artifact))
     return artifact
 

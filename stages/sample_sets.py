@@ -44,7 +44,7 @@ def draw_sets(
     """The samples of every cell, in order; workers draw those that are not committed yet.
 
     The teacher's reference samples are artifacts of kind `reference`, all others of kind
-    `samples`: arrays float32 `[n, h, w, c]` in `evaluation/*.npy`. `progress` is told
+    `samples`: arrays float32 `[n, h, w, c]` in `evaluation/N-samples/*.npy`. `progress` is told
     (parts done, parts in all).
     """
     num = recipe.evaluation.num_samples
@@ -67,6 +67,7 @@ class _Drawn:
     """A complete set of samples in parts, by path in order of rows, and what one sample cost."""
 
     parts: tuple[str, ...]
+    count: int
     evaluations: int
 
 
@@ -83,7 +84,7 @@ def _drawn(
         found = parts[result["key"]]
         found.append(result["part"])
         if len(found) == len(_ranges(num)):
-            yield result["key"], _Drawn(tuple(sorted(found)), result["evaluations"])
+            yield result["key"], _Drawn(tuple(sorted(found)), num, result["evaluations"])
 
 
 def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -153,7 +154,9 @@ def _commit(ledger: Ledger, key: str, cell: Cell, drawn: _Drawn, parent: str) ->
         return {"evaluations": drawn.evaluations, "count": len(images)}
 
     kind = "reference" if cell.role in ("yardstick", "teacher") else "samples"
-    return ledger.publish(kind, key, f"evaluation/{cell.file}", write, (parent,))
+    return ledger.publish(
+        kind, key, f"evaluation/{drawn.count}-samples/{cell.file}", write, (parent,)
+    )
 
 
 def _write_array(path: Path, images: np.ndarray) -> None:

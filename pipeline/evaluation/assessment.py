@@ -1,6 +1,6 @@
 """From sets of samples to a report with its pictures: the part that needs no cluster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.config import Recipe
 from pipeline.data.shards import SampleShards, read_info
 from pipeline.evaluation.classifier import FEATURES_SAY, Classifier
+from pipeline.evaluation.fidelity import Judged, Verdict, examine
 from pipeline.evaluation.figures import draw_curve, draw_tradeoff
 from pipeline.evaluation.grids import Column, draw_samples, why_no_picture
 from pipeline.evaluation.protocol import (
@@ -18,10 +19,10 @@ from pipeline.evaluation.protocol import (
     Protocol,
     Report,
     Row,
-    Scores,
 )
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.sampling import Images, LabelArray, balanced_labels
+from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.scoring import Judge, Teacher
 
 
@@ -61,7 +62,9 @@ def compose(comparison: Comparison) -> Report:
     training, training_labels = real_images(comparison.data, "train")
     judge = Judge(classifier, heldout, training)
     labels = balanced_labels(recipe.evaluation.num_samples, info.num_classes)
-    rows = _score_cells(judge, comparison.sets, labels)
+    by_weight = _by_weight(judge, comparison.sets)
+    rows = _score_cells(judge, by_weight, labels)
+    means = class_means(training, training_labels)[labels]
     weights = list(dict.fromkeys(row.cell.w for row in rows))
     return Report(
         run=recipe.run.name,
@@ -80,6 +83,7 @@ def compose(comparison: Comparison) -> Report:
         class_names=info.class_names,
         real=_score_real(judge, labels, training_labels),
         rows=rows,
+        verdicts=_verdicts(judge, by_weight, rows, labels, means),
         skipped=comparison.skipped,
         pictures=_picture_names(weights, heldout.shape[1:]),
     )
@@ -108,23 +112,71 @@ def real_images(data: Path, split: str) -> tuple[Images, LabelArray]:
     return images, batch.condition["label"].numpy()
 
 
-def _score_cells(judge: Judge, sets: Sequence[SampleSet], labels: LabelArray) -> tuple[Row, ...]:
-    rows = []
-    for w in dict.fromkeys(each.cell.w for each in sets):
-        at_w = {each.cell.role: each for each in sets if each.cell.w == w}
-        teacher = Teacher(
-            samples=at_w["teacher"].load(), yardstick=judge.moments(at_w["yardstick"].load())
+@dataclass(frozen=True)
+class _AtW:
+    """What is compared at one guidance weight; its first set is the teacher's."""
+
+    teacher: Teacher
+    sets: tuple[SampleSet, ...]
+
+
+def _by_weight(judge: Judge, sets: Sequence[SampleSet]) -> list[_AtW]:
+    yardsticks = {
+        each.cell.w: judge.moments(each.load()) for each in sets if each.cell.role == "yardstick"
+    }
+    found = []
+    for w in yardsticks:
+        compared = [each for each in sets if each.cell.w == w and each.cell.role != "yardstick"]
+        compared.sort(key=lambda each: each.cell.role != "teacher")
+        teacher = Teacher(w=w, samples=compared[0].load(), yardsticks=yardsticks)
+        found.append(_AtW(teacher, tuple(compared)))
+    return found
+
+
+def _score_cells(judge: Judge, weights: Sequence[_AtW], labels: LabelArray) -> tuple[Row, ...]:
+    return tuple(
+        Row(
+            cell=each.cell,
+            evaluations=each.evaluations,
+            scores=judge.score(each.load(), labels, at_w.teacher, each.cell.seed),
         )
-        rows += [
-            Row(
-                cell=each.cell,
-                evaluations=each.evaluations,
-                scores=judge.score(each.load(), labels, teacher, each.cell.seed),
-            )
-            for each in sets
-            if each.cell.w == w and each.cell.role != "yardstick"
+        for at_w in weights
+        for each in at_w.sets
+    )
+
+
+def _verdicts(
+    judge: Judge,
+    weights: Sequence[_AtW],
+    rows: Sequence[Row],
+    labels: LabelArray,
+    means: Images,
+) -> tuple[Verdict, ...]:
+    found = []
+    for at_w in weights:
+        w = at_w.teacher.w
+        scored = [row for row in rows if row.cell.w == w]
+        found += [
+            examine("student", row.cell.title, w, row.scores, scored[0].scores)
+            for row in scored
+            if row.cell.role == "student"
         ]
-    return tuple(rows)
+        for name, title, images in _controls(at_w, weights, means):
+            scores = judge.score(images, labels, at_w.teacher, scored[0].cell.seed)
+            found.append(examine(name, title, w, scores, scored[0].scores))
+    return tuple(found)
+
+
+def _controls(
+    at_w: _AtW, weights: Sequence[_AtW], means: Images
+) -> Iterator[tuple[Judged, str, Images]]:
+    """Samples that are bad on purpose, each in a way that some number takes for good."""
+    yield "class means", "every sample the mean of its class", means
+    unguided = [each for other in weights if other.teacher.w == 0 for each in other.sets]
+    students = [each for each in unguided if each.cell.role == "student"]
+    if students and at_w.teacher.w != 0:
+        last = students[-1]
+        yield "w forced to 0", f"{last.cell.title}, told w = 0", last.load()
 
 
 def _score_real(judge: Judge, labels: LabelArray, training_labels: LabelArray) -> Scores:
@@ -134,6 +186,11 @@ def _score_real(judge: Judge, labels: LabelArray, training_labels: LabelArray) -
         [np.flatnonzero(training_labels == label)[:count] for label, count in enumerate(wanted)]
     )
     return judge.score_training(rows, training_labels[rows])
+
+
+def class_means(images: Images, labels: LabelArray) -> Images:
+    """The mean image of every class `[classes, h, w, c]`; classes are 0, 1, ... without a gap."""
+    return np.stack([images[labels == label].mean(0) for label in np.unique(labels)])
 
 
 def _picture_names(weights: Sequence[float], shape: tuple[int, ...]) -> tuple[str, ...]:

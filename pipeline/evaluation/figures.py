@@ -10,8 +10,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pipeline.evaluation.protocol import SAMPLER_NAMES, Report, Row, Scores
+from pipeline.evaluation.protocol import SAMPLER_NAMES, Report, Row
 from pipeline.evaluation.sampling import Sampler
+from pipeline.evaluation.scores import Scores
 
 INK = "#22262e"
 FAINT = "#8a919c"

@@ -3,6 +3,7 @@
 Nothing here knows a network: features are float arrays `[n, d]`. Everything is computed in float64.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,26 +72,47 @@ def frechet_interval(
     resamples: int,
     seed: int,
 ) -> Interval:
-    """A bootstrap interval of the Frechet distance of `features` to a reference held fixed.
+    """A bootstrap interval of the Frechet distance of `features` to a reference held fixed."""
+    root = _root(reference.covariance)
+    wide = features.astype(np.float64)
+    return bootstrap_interval(
+        lambda rows: _frechet_from_root(reference, root, Moments.of(wide[rows])),
+        labels,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def bootstrap_interval(
+    measure: Callable[[Int64[np.ndarray, "_"]], float],
+    labels: Int64[np.ndarray, "_"],
+    *,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """A bootstrap interval of anything measured on rows of a set of samples.
 
     Rows are resampled within their class, because the numbers of samples a class were not left to
     chance. Resampling adds sampling noise, which raises a Frechet distance; so the spread of the
-    resampled distances is put around the measured one, not around their own mean.
+    resampled values is put around the measured one, not around their own mean.
+
+    Args:
+        measure: the value of the rows it is given, which may repeat; none is below 0.
+        labels: the class of every row.
+        resamples: how often rows are drawn anew.
+        seed: of the draws.
     """
     random = np.random.default_rng(seed)
-    root = _root(reference.covariance)
-    wide = features.astype(np.float64)
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
-    def resampled() -> Moments:
+    def resampled() -> Int64[np.ndarray, "_"]:
         rows = [members[random.integers(0, len(members), len(members))] for members in classes]
-        return Moments.of(wide[np.concatenate(rows)])
+        return np.concatenate(rows)
 
-    distances = np.array(
-        [_frechet_from_root(reference, root, resampled()) for _ in range(resamples)]
+    values = np.array([measure(resampled()) for _ in range(resamples)])
+    low, high = (
+        np.quantile(values, [0.025, 0.975]) - values.mean() + measure(np.arange(len(labels)))
     )
-    measured = _frechet_from_root(reference, root, Moments.of(wide))
-    low, high = np.quantile(distances, [0.025, 0.975]) - distances.mean() + measured
     return Interval(low=max(0.0, float(low)), high=float(high))
 
 

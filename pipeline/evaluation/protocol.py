@@ -12,7 +12,9 @@ from typing import Literal
 from pipeline.bundle import Manifest
 from pipeline.config import Recipe
 from pipeline.documents import Document
+from pipeline.evaluation.fidelity import Verdict
 from pipeline.evaluation.sampling import Sampler
+from pipeline.evaluation.scores import Scores
 
 NEIGHBOURS = 3
 RESAMPLES = 100
@@ -64,41 +66,12 @@ class Cell(Document):
 
     @property
     def file(self) -> str:
-        """A name for its samples, unique within an evaluation."""
+        """A name for its samples, unique within an evaluation of one size."""
         w = str(self.w).removesuffix(".0")  # every digit: no two weights share a file
         if self.role in ("yardstick", "teacher"):
             return f"reference-w{w}-seed{self.seed}.npy"
         owner = "teacher" if self.round is None else f"round{self.round:02d}"
         return f"samples-{owner}-{self.sampler}-{self.steps}-w{w}.npy"
-
-
-class Scores(Document):
-    """What is measured on a set of samples; None where a comparison has no meaning.
-
-    Attributes:
-        distance_to_real: Frechet distance to the held-out real images, in classifier features.
-        distance_to_real_interval: its 95 % bootstrap interval.
-        distance_to_teacher: Frechet distance to the teacher's own samples from other noise.
-        distance_to_teacher_interval: its 95 % bootstrap interval.
-        class_accuracy: share that the classifier takes for the class asked for.
-        inception_score: inception-type score, from 1 to the number of classes.
-        precision: share of samples that lie among the held-out real images.
-        recall: share of held-out real images that lie among the samples.
-        rms_to_teacher: root mean square difference to the teacher's sample from the same noise.
-        nearest_training: mean distance to the nearest training image, RMS over its values; smaller
-            than the real row's means copying.
-    """
-
-    distance_to_real: float
-    distance_to_real_interval: tuple[float, float]
-    distance_to_teacher: float | None
-    distance_to_teacher_interval: tuple[float, float] | None
-    class_accuracy: float
-    inception_score: float
-    precision: float
-    recall: float
-    rms_to_teacher: float | None
-    nearest_training: float
 
 
 class Row(Document):
@@ -137,6 +110,7 @@ class Report(Document):
         real: training images measured as if they were samples: what a perfect sampler would get.
             The classifier has seen them, which flatters their accuracy.
         rows: one for each cell, by w, then teacher, students, baselines.
+        verdicts: how faithful each student is, and that the controls, bad on purpose, are not.
         skipped: what was left out, with the reason.
         pictures: file names beside the report.
     """
@@ -147,6 +121,7 @@ class Report(Document):
     class_names: tuple[str, ...]
     real: Scores
     rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...] = ()
     skipped: tuple[str, ...]
     pictures: tuple[str, ...]
 

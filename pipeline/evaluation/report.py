@@ -1,9 +1,12 @@
 """Write a report: numbers for programs, tables for people. Equal content gives equal bytes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.evaluation.protocol import Report, Row, Scores
+from pipeline.evaluation.fidelity import Check, Verdict
+from pipeline.evaluation.protocol import Report, Row
+from pipeline.evaluation.scores import Scores
 
 _HEAD = (
     "| network | evaluations | to real | 95 % interval | to teacher | accuracy | score | precision "
@@ -48,6 +51,7 @@ def _markdown(report: Report) -> str:
     parts = [f"# {report.run}: students against their teacher\n"]
     parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
     parts += ["## At equal cost\n", _equal_cost(report)]
+    parts += ["## Faithful?\n", _fidelity(report)]
     parts.append("## All numbers\n")
     for w in report.weights:
         rows = [row for row in report.at(w) if row.cell.role != "yardstick"]
@@ -126,6 +130,60 @@ def _equal_cost_line(student: Row, reference: Row, rival: Row | None) -> str:
     floor = _ratio(student.scores.distance_to_teacher, reference.scores.distance_to_teacher)
     cells = (f"{student.cell.w:g}", str(student.evaluations), f"{distance:.3f}", against)
     return "".join(f"| {cell} " for cell in (*cells, whole, floor)) + "|\n"
+
+
+def _fidelity(report: Report) -> str:
+    students = [verdict for verdict in report.verdicts if verdict.judged == "student"]
+    controls = [verdict for verdict in report.verdicts if verdict.judged != "student"]
+    if not students:
+        return "No student was judged.\n"
+    names = [check.name for check in students[0].checks]
+    head = f"| w | samples | {' | '.join(names)} | to teacher / floor | |\n"
+    rule = "|--:|---|" + "--:|" * (len(names) + 1) + "---|\n"
+    lines = [_verdict_line(verdict) for verdict in [*students, *controls]]
+    passed = sum(verdict.passed for verdict in students)
+    caught = sum(not verdict.passed for verdict in controls)
+    said = (
+        f"{passed} of {len(students)} students' rows pass every check; {caught} of "
+        f"{len(controls)} controls, bad on purpose, are caught. All but RMS and w are ratios to "
+        "the teacher's reference; what fails is bold.\n\n"
+    )
+    return said + head + rule + "".join(lines) + "\n" + _bounds(students)
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    values = [
+        f"{check.value:.3g}" if check.passed else f"**{check.value:.3g}**"
+        for check in verdict.checks
+    ]
+    factor = "-" if verdict.floor_factor is None else f"{verdict.floor_factor:.2f}"
+    end = "pass" if verdict.passed else "fail"
+    title = verdict.title if verdict.judged == "student" else f"*control: {verdict.title}*"
+    return f"| {' | '.join([f'{verdict.w:g}', title, *values, factor, end])} |\n"
+
+
+def _bounds(students: Sequence[Verdict]) -> str:
+    """The bounds in words, for each guidance weight once if they differ."""
+    said: dict[str, list[str]] = {}
+    for verdict in students:
+        words = ", ".join(
+            f"{check.name} {_bound(check)}" for check in verdict.checks if check.name != "follows w"
+        )
+        w = f"{verdict.w:g}"
+        if w not in said.setdefault(words, []):
+            said[words].append(w)
+    lines = [f"- at w = {', '.join(weights)}: {words}\n" for words, weights in said.items()]
+    return (
+        "Bounds:\n\n"
+        + "".join(lines)
+        + ("- follows w: of the teacher's samples at every w, those at the same w are nearest\n")
+    )
+
+
+def _bound(check: Check) -> str:
+    if check.least is not None and check.most is not None:
+        return f"{check.least:g} .. {check.most:g}"
+    return f"<= {check.most:g}" if check.most is not None else f">= {check.least:g}"
 
 
 def _ratio(value: float | None, other: float | None) -> str:

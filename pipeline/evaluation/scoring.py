@@ -1,5 +1,6 @@
 """Measure sets of samples against the real images and the teacher, all with the same instrument."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from pipeline.evaluation.classifier import Classifier, Reading
 from pipeline.evaluation.metrics import (
     Interval,
     Moments,
+    bootstrap_interval,
     class_accuracy,
     frechet_distance,
     frechet_interval,
@@ -17,8 +19,9 @@ from pipeline.evaluation.metrics import (
     paired_rms,
     precision_recall,
 )
-from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES, Scores
+from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES
 from pipeline.evaluation.sampling import Images, LabelArray
+from pipeline.evaluation.scores import Scores
 
 _DIGITS = 6  # significant digits that are kept; the rest is rounding
 _MOST_NEIGHBOURS_LOOKED_UP = 500
@@ -29,12 +32,24 @@ class Teacher:
     """What students are compared with at one guidance weight.
 
     Attributes:
+        w: the guidance weight.
         samples: of the reference sampler, from the noise that students start from too.
-        yardstick: moments of its samples from other noise, in classifier features.
+        yardsticks: moments of its samples from other noise, in classifier features, at every
+            guidance weight that is compared.
     """
 
+    w: float
     samples: Images
-    yardstick: Moments
+    yardsticks: Mapping[float, Moments]
+
+    @property
+    def yardstick(self) -> Moments:
+        """The moments at its own guidance weight."""
+        return self.yardsticks[self.w]
+
+    def nearest_w(self, moments: Moments) -> float:
+        """The guidance weight whose teacher is nearest to these moments."""
+        return min(self.yardsticks, key=lambda w: frechet_distance(self.yardsticks[w], moments))
 
 
 class Judge:
@@ -91,16 +106,22 @@ class Judge:
             reach = min(NEIGHBOURS, len(images) - 1, len(self._heldout) - 1)
             precision, recall = precision_recall(self._heldout, reading.features, reach)
             nearest = self._nearest_training(images, neighbour)
+            follows = teacher.nearest_w(Moments.of(reading.features)) if teacher else None
+            score = _score(reading, labels, seed)
+        rms = _rms(images, teacher.samples, labels, seed) if teacher else None
         return Scores(
             distance_to_real=to_real[0],
             distance_to_real_interval=to_real[1],
             distance_to_teacher=to_teacher[0] if to_teacher else None,
             distance_to_teacher_interval=to_teacher[1] if to_teacher else None,
+            nearest_teacher_w=follows,
             class_accuracy=_kept(class_accuracy(reading.probabilities, labels)),
-            inception_score=_kept(inception_type_score(reading.probabilities)),
+            inception_score=score[0],
+            inception_score_interval=score[1],
             precision=_kept(precision),
             recall=_kept(recall),
-            rms_to_teacher=_kept(paired_rms(images, teacher.samples)) if teacher else None,
+            rms_to_teacher=rms[0] if rms else None,
+            rms_to_teacher_interval=rms[1] if rms else None,
             nearest_training=nearest,
         )
 
@@ -111,14 +132,33 @@ class Judge:
         return _kept(float(distance.mean()) / np.sqrt(flat.shape[1]))
 
 
-def _distance(
-    reference: Moments, reading: Reading, labels: LabelArray, seed: int
-) -> tuple[float, tuple[float, float]]:
-    measured = frechet_distance(reference, Moments.of(reading.features))
-    interval: Interval = frechet_interval(
-        reference, reading.features, labels, resamples=RESAMPLES, seed=seed
+_Measured = tuple[float, tuple[float, float]]
+
+
+def _distance(reference: Moments, reading: Reading, labels: LabelArray, seed: int) -> _Measured:
+    interval = frechet_interval(reference, reading.features, labels, resamples=RESAMPLES, seed=seed)
+    return _with_interval(frechet_distance(reference, Moments.of(reading.features)), interval)
+
+
+def _score(reading: Reading, labels: LabelArray, seed: int) -> _Measured:
+    p = reading.probabilities
+    interval = bootstrap_interval(
+        lambda rows: inception_type_score(p[rows]), labels, resamples=RESAMPLES, seed=seed
     )
-    return _kept(measured), (_kept(interval.low), _kept(interval.high))
+    return _with_interval(inception_type_score(p), interval)
+
+
+def _rms(images: Images, others: Images, labels: LabelArray, seed: int) -> _Measured:
+    difference = (images.astype(np.float64) - others).reshape(len(images), -1)
+    squares = np.mean(difference**2, axis=1)
+    interval = bootstrap_interval(
+        lambda rows: float(np.sqrt(squares[rows].mean())), labels, resamples=RESAMPLES, seed=seed
+    )
+    return _with_interval(paired_rms(images, others), interval)
+
+
+def _with_interval(value: float, interval: Interval) -> _Measured:
+    return _kept(value), (_kept(interval.low), _kept(interval.high))
 
 
 def _kept(value: float) -> float:

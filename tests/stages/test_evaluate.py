@@ -149,7 +149,7 @@ def test_a_chain_is_evaluated_once_and_redone_in_part(tmp_path: Path) -> None:
     drawn = chain.times()
     assert chain.evaluate() == first
     shutil.rmtree(chain.run_dir / "report")
-    lost = chain.run_dir / "evaluation" / "samples-round01-ddim-2-w2.npy"
+    lost = chain.run_dir / "evaluation" / f"{NUM}-samples" / "samples-round01-ddim-2-w2.npy"
     lost.unlink()
     again = chain.evaluate()
     assert again.files == first.files

@@ -180,6 +180,26 @@ def test_the_same_samples_give_the_same_bytes(
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
+def test_controls_that_are_bad_on_purpose_are_caught(gaussian: Made) -> None:
+    _, report, folder = gaussian
+    controls = {(v.judged, v.w): v for v in report.verdicts if v.judged != "student"}
+    assert set(controls) == {("class means", 0.0), ("class means", 2.0), ("w forced to 0", 2.0)}
+    assert all("recall" in v.failed for (name, _), v in controls.items() if name == "class means")
+    ignorant = controls["w forced to 0", 2.0]
+    assert {"RMS", "follows w"} <= set(ignorant.failed)
+    assert ignorant.scores is not None
+    assert ignorant.scores.nearest_teacher_w == 0.0
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    assert "3 of 3 controls, bad on purpose, are caught" in page
+
+
+def test_an_exact_student_of_the_same_steps_is_faithful(gaussian: Made) -> None:
+    _, report, _ = gaussian
+    exact = next(v for v in report.verdicts if v.judged == "student" and v.w == 0)
+    assert exact.passed
+    assert exact.floor_factor == pytest.approx(1, rel=0.01)
+
+
 def test_the_report_is_content_only_and_says_what_its_distance_is(digits: Made) -> None:
     _, report, folder = digits
     text = (folder / "report.json").read_text(encoding="utf-8")

@@ -1,0 +1,140 @@
+"""Is a student as good as its teacher? Checks that each fail a kind of student that others pass.
+
+No single number decides. Class means have perfect accuracy and no recall; a student that ignores w
+has a better distance to real images than a strongly guided teacher. So every report also holds
+controls, which are such students, and a report in which a control passes judges nothing.
+"""
+
+from typing import Literal
+
+from pipeline.documents import Document
+from pipeline.evaluation.scores import Scores
+
+MOST_DISTANCE = 1.1
+MOST_DISTANCE_UNGUIDED = 1.2
+MOST_RMS = 0.15
+SCORE_MARGIN = 0.03
+SCORE_MARGIN_UNGUIDED = 0.05
+LEAST_RECALL = 0.9
+LEAST_ACCURACY = 0.98
+LEAST_NEAREST = 0.98
+
+Judged = Literal["student", "w forced to 0", "class means"]
+
+
+class Check(Document):
+    """One question about a set of samples.
+
+    Attributes:
+        name: what was asked.
+        value: what was found.
+        least: the smallest value that passes; None for no bound.
+        most: the largest value that passes; None for no bound.
+    """
+
+    name: str
+    value: float
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value lies within its bounds."""
+        above = self.least is None or self.value >= self.least
+        return above and (self.most is None or self.value <= self.most)
+
+
+class Verdict(Document):
+    """All checks of one set of samples at one guidance weight.
+
+    Attributes:
+        judged: a student, or the control that stands for a bad one.
+        title: what a person calls it.
+        w: the guidance weight it was asked for.
+        floor_factor: distance to the teacher's samples over the teacher's own from other noise,
+            which no student is below; stated, not bounded, for it grows with the samples counted.
+        checks: what was asked of it.
+        scores: what was measured on a control; a student's are in its row.
+    """
+
+    judged: Judged
+    title: str
+    w: float
+    floor_factor: float | None
+    checks: tuple[Check, ...]
+    scores: Scores | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is as good as the teacher."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the checks that it does not pass."""
+        return tuple(check.name for check in self.checks if not check.passed)
+
+
+def examine(judged: Judged, title: str, w: float, scores: Scores, teacher: Scores) -> Verdict:
+    """Ask everything of a set of samples.
+
+    Args:
+        judged: what made the samples.
+        title: what a person calls it.
+        w: the guidance weight it was asked for.
+        scores: of the samples.
+        teacher: of the teacher's reference at the same w, classes and noise.
+    """
+    return Verdict(
+        judged=judged,
+        title=title,
+        w=w,
+        floor_factor=_over(scores.distance_to_teacher, teacher.distance_to_teacher),
+        checks=_checks(w, scores, teacher),
+        scores=None if judged == "student" else scores,
+    )
+
+
+def _checks(w: float, scores: Scores, teacher: Scores) -> tuple[Check, ...]:
+    unguided = w == 0
+    margin = SCORE_MARGIN_UNGUIDED if unguided else SCORE_MARGIN
+    found = [
+        Check(
+            name="distance",
+            value=_ratio(scores.distance_to_real, teacher.distance_to_real),
+            most=MOST_DISTANCE_UNGUIDED if unguided else MOST_DISTANCE,
+        ),
+        Check(
+            name="score",
+            value=_ratio(scores.inception_score, teacher.inception_score),
+            least=round(1 - margin, 6),
+            most=round(1 + margin, 6),
+        ),
+        Check(name="recall", value=_ratio(scores.recall, teacher.recall), least=LEAST_RECALL),
+        Check(
+            name="accuracy",
+            value=_ratio(scores.class_accuracy, teacher.class_accuracy),
+            least=LEAST_ACCURACY,
+        ),
+        Check(
+            name="not copied",
+            value=_ratio(scores.nearest_training, teacher.nearest_training),
+            least=LEAST_NEAREST,
+        ),
+    ]
+    if scores.rms_to_teacher is not None:
+        found.append(Check(name="RMS", value=scores.rms_to_teacher, most=MOST_RMS))
+    if scores.nearest_teacher_w is not None:
+        found.append(Check(name="follows w", value=scores.nearest_teacher_w, least=w, most=w))
+    return tuple(found)
+
+
+def _over(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else _ratio(value, other)
+
+
+def _ratio(value: float, other: float) -> float:
+    """A teacher that has nothing of something (recall, say) asks nothing of its student."""
+    if other == 0:
+        return 1.0
+    return float(f"{value / other:.6g}")
