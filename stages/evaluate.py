@@ -94,7 +94,7 @@ def report_key(
             "run": recipe.run.name,
             "evaluation": recipe.evaluation.model_dump(mode="json"),
             "reference_steps": recipe.teacher.reference_steps,
-            "first_steps": recipe.halving.steps[0],
+            "first_steps": recipe.halving.first_steps,
             "measures": [NEIGHBOURS, RESAMPLES],
             "data": data.digest,
             "teacher": teacher.digest,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from infra.profile import Profile
-from pipeline.config import DigitsData, GaussianData, Recipe
+from pipeline.config import DigitCanvasesData, DigitsData, GaussianData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger
@@ -90,7 +90,7 @@ def _round_rows(
     recipe: Recipe, plan: RoundPlan, student: Artifact | None, reason: str, count: int
 ) -> list[PlanRow]:
     rows = []
-    calls = (plan.jump or 1) * (2 if plan.method == "guidance" else 1)
+    calls = (plan.folded or 1) * (2 if plan.method == "guidance" else 1)
     online = recipe.targets.mode == "online"
     if not online:
         tuples = recipe.passes(plan.training, count) * count
@@ -136,6 +136,8 @@ def _record_bytes(recipe: Recipe) -> int:
     match recipe.data:
         case DigitsData():
             numbers = 64
+        case DigitCanvasesData(size=size):
+            numbers = 3 * size**2
         case GaussianData():
             means = getattr(recipe.teacher.network, "means", ((0.0,),))
             numbers = len(means[0])

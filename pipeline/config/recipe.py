@@ -69,6 +69,7 @@ class Recipe(Document):
         total = self.teacher.schedule.num_train_timesteps
         counts = {
             "halving.steps": self.halving.steps,
+            "halving.first_substeps": (self.halving.first_steps,),
             "teacher.reference_steps": (self.teacher.reference_steps,),
             "evaluation.baseline_steps": self.evaluation.baseline_steps,
         }

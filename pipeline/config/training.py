@@ -51,10 +51,14 @@ class GuidanceRound(RoundTraining):
 class Halving(Document):
     """The stage-2 rounds: each arrow of `steps` is a round.
 
-    `updates` is one number for all rounds or a list with one number a round.
+    `updates` is one number for all rounds or a list with one number a round. The stage-1 student is
+    good at any time, so that round 1 need not teach what `steps[0]` coarse steps reach: each may be
+    solved in `first_substeps` DDIM steps. That costs evaluations of round 1's targets only, and
+    what it saves no later round could win back.
     """
 
     steps: tuple[PositiveInt, ...]
+    first_substeps: PositiveInt = 1
     updates: PositiveInt | tuple[PositiveInt, ...]
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 1e-3
@@ -77,6 +81,11 @@ class Halving(Document):
             wanted = "give one number, or one for each arrow of steps"
             raise ValueError(f"updates has {len(updates)} entries for {rounds} rounds; {wanted}")
         return self
+
+    @property
+    def first_steps(self) -> int:
+        """DDIM steps that the stage-1 student is sampled with when it is the teacher."""
+        return self.steps[0] * self.first_substeps
 
     def training(self, arrow: int) -> RoundTraining:
         """The training of round `arrow` (0 is the first halving)."""

@@ -144,7 +144,7 @@ def plan_cells(
         recipe: says weights, step counts and seed.
         teacher: the guided teacher.
         students: of all rounds, in order; one without a step count of its own (stage 1) is sampled
-            with the first count of the halving.
+            as round 1 does.
         samplers: the training-free samplers to compare with.
     """
     seed = recipe.evaluation.seed
@@ -156,7 +156,7 @@ def plan_cells(
         )
         cells.append(_cell("teacher", teacher, "ddim", reference, (w, seed)))
         for student in students:
-            steps = (student.manifest.steps or recipe.halving.steps)[0]
+            steps = (student.manifest.steps or [recipe.halving.first_steps])[0]
             cells.append(_cell("student", student, "ddim", steps, (w, seed)))
         for sampler in samplers:
             for steps in sorted(set(recipe.evaluation.baseline_steps), reverse=True):

@@ -19,6 +19,7 @@ class RoundPlan(Document):
         parent: index of the round whose student is this round's teacher; None for no teacher.
         teacher_steps: steps of the teacher's sampler that the round halves; None outside halvings.
         student_steps: step count the student is made for; None for any.
+        substeps: DDIM steps in which the teacher takes each of its steps.
         direction: decode goes from noise to data.
         training: updates, batch, learning rate, clipping.
         loss_weight: weight of the velocity error over noise levels.
@@ -33,6 +34,7 @@ class RoundPlan(Document):
     parent: int | None
     teacher_steps: int | None = None
     student_steps: int | None = None
+    substeps: int = 1
     direction: Literal["decode"] = "decode"
     training: TrainingConfig
     loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
@@ -47,6 +49,11 @@ class RoundPlan(Document):
         if self.teacher_steps is None or self.student_steps is None:
             return None
         return self.teacher_steps // self.student_steps
+
+    @property
+    def folded(self) -> int | None:
+        """How many evaluations of the teacher one target of a halving folds into one."""
+        return None if self.jump is None else self.jump * self.substeps
 
     @property
     def folder(self) -> str:
@@ -118,6 +125,7 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
                 parent=arrow,
                 teacher_steps=teacher,
                 student_steps=student,
+                substeps=recipe.halving.first_substeps if arrow == 0 else 1,
                 training=_training(training),
                 loss_weight=training.loss_weight,
                 w=recipe.guidance.w,

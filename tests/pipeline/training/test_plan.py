@@ -42,6 +42,15 @@ def test_each_arrow_of_the_steps_is_a_round_after_the_guidance_round() -> None:
     assert [plan.jump for plan in rounds] == [None, 2, 2, 2, 2]
 
 
+def test_only_the_first_teacher_takes_its_steps_in_substeps() -> None:
+    recipe = digits("halving.first_substeps=4")
+    assert recipe.halving.first_steps == 64
+    rounds = plan_rounds(recipe)
+    assert rounds[1].title == "round 1: 16 -> 8 steps"
+    assert [plan.folded for plan in rounds] == [None, 8, 2, 2, 2]
+    assert [plan.jump for plan in rounds] == [None, 2, 2, 2, 2]
+
+
 def test_every_round_has_a_stream_of_its_own() -> None:
     recipe = digits()
     teacher = plan_teacher(recipe)
