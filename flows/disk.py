@@ -4,7 +4,15 @@ import math
 import shutil
 from pathlib import Path
 
-from pipeline.config import GaussianData, ImageFolderData, Recipe, TrainingConfig, UNetConfig
+from pipeline.config import (
+    DigitCanvasesData,
+    GaussianData,
+    ImageFolderData,
+    Recipe,
+    TrainingConfig,
+    UNetConfig,
+)
+from pipeline.data.counting import count_source
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.training.plan import plan_rounds, plan_teacher
@@ -81,6 +89,8 @@ def _data_size(recipe: Recipe) -> tuple[int, int]:
     if isinstance(data, ImageFolderData):
         num_samples = sum(1 for file in Path(data.path).glob("*/*") if file.is_file())
         return num_samples, data.channels * data.size**2
+    if isinstance(data, DigitCanvasesData):
+        return count_source(recipe)[0], 3 * data.size**2
     if isinstance(data, GaussianData):
         network = recipe.teacher.network
         return data.num_samples, len(network.means[0]) if network.family == "gaussian" else 1

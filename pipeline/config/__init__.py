@@ -4,29 +4,53 @@ What belongs to the machine is the profile's.
 """
 
 from pipeline.config.data import (
-    Data as Data,
-    DigitsData as DigitsData,
-    GaussianData as GaussianData,
-    ImageFolderData as ImageFolderData,
+    Data,
+    DigitCanvasesData,
+    DigitsData,
+    GaussianData,
+    ImageFolderData,
 )
 from pipeline.config.recipe import (
-    EvaluationConfig as EvaluationConfig,
-    Recipe as Recipe,
-    RunConfig as RunConfig,
-    TargetsConfig as TargetsConfig,
+    EvaluationConfig,
+    Recipe,
+    RunConfig,
+    TargetsConfig,
 )
 from pipeline.config.teacher import (
-    GaussianConfig as GaussianConfig,
-    Network as Network,
-    ScheduleConfig as ScheduleConfig,
-    TeacherConfig as TeacherConfig,
-    TeacherTraining as TeacherTraining,
-    UNetConfig as UNetConfig,
+    GaussianConfig,
+    Network,
+    ScheduleConfig,
+    TeacherConfig,
+    TeacherTraining,
+    UNetConfig,
 )
 from pipeline.config.training import (
-    GuidanceRound as GuidanceRound,
-    GuidanceWeights as GuidanceWeights,
-    Halving as Halving,
-    RoundTraining as RoundTraining,
-    TrainingConfig as TrainingConfig,
+    GuidanceRound,
+    GuidanceWeights,
+    Halving,
+    RoundTraining,
+    TrainingConfig,
 )
+
+__all__ = [
+    "Data",
+    "DigitCanvasesData",
+    "DigitsData",
+    "EvaluationConfig",
+    "GaussianConfig",
+    "GaussianData",
+    "GuidanceRound",
+    "GuidanceWeights",
+    "Halving",
+    "ImageFolderData",
+    "Network",
+    "Recipe",
+    "RoundTraining",
+    "RunConfig",
+    "ScheduleConfig",
+    "TargetsConfig",
+    "TeacherConfig",
+    "TeacherTraining",
+    "TrainingConfig",
+    "UNetConfig",
+]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.documents import Document
 
@@ -13,6 +13,32 @@ class DigitsData(Document):
     source: Literal["digits"]
     holdout: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
     shard_size: PositiveInt = 300
+
+
+class DigitCanvasesData(Document):
+    """Coloured canvases on which two or three of scikit-learn's real digit scans stand as a number.
+
+    The class is the number read, so there are 10^digits of them, all equally many. A canvas that is
+    held out shows scans that no training canvas shows.
+    """
+
+    source: Literal["digit_canvases"]
+    digits: Literal[2, 3] = 2
+    size: Literal[16, 32] = 32
+    per_class: PositiveInt = 100
+    holdout_per_class: PositiveInt = 20
+    shard_size: PositiveInt = 1000
+
+    @property
+    def holdout(self) -> float:
+        """Share of all canvases that is held out."""
+        return self.holdout_per_class / (self.per_class + self.holdout_per_class)
+
+    @model_validator(mode="after")
+    def _digits_can_be_read(self) -> "DigitCanvasesData":
+        if self.digits == 3 and self.size == 16:
+            raise ValueError("three digits cannot be read at 16 pixels; use size: 32 or digits: 2")
+        return self
 
 
 class ImageFolderData(Document):
@@ -40,4 +66,6 @@ class GaussianData(Document):
     shard_size: PositiveInt = 512
 
 
-Data = Annotated[DigitsData | ImageFolderData | GaussianData, Field(discriminator="source")]
+Data = Annotated[
+    DigitsData | DigitCanvasesData | ImageFolderData | GaussianData, Field(discriminator="source")
+]

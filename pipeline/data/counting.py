@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.config import DigitsData, GaussianData, Recipe
+from pipeline.config import DigitCanvasesData, DigitsData, GaussianData, Recipe
 
 _DIGITS = (1797, 10)
 
@@ -12,6 +12,8 @@ def count_source(recipe: Recipe) -> tuple[int, int]:
     match recipe.data:
         case DigitsData():
             return _DIGITS
+        case DigitCanvasesData(digits=digits, per_class=trained_on, holdout_per_class=heldout):
+            return 10**digits * (trained_on + heldout), 10**digits
         case GaussianData(num_samples=total):
             return total, len(getattr(recipe.teacher.network, "means", ((),)))
         case folder:

@@ -1,11 +1,20 @@
-"""The sources a recipe can name: real digits, a folder of images, draws of a known law."""
+"""The sources a recipe can name: real digits, numbers of them, image folders, a known law."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Data, DigitsData, GaussianConfig, GaussianData, ImageFolderData, Network
+from pipeline.config import (
+    Data,
+    DigitCanvasesData,
+    DigitsData,
+    GaussianConfig,
+    GaussianData,
+    ImageFolderData,
+    Network,
+)
+from pipeline.data.digit_canvases import open_canvases
 from pipeline.data.image_folder import check_image_folder as check_image_folder
 from pipeline.data.image_folder import identify_folder, open_folder
 from pipeline.data.source import LoadedSource, stratified_split
@@ -44,6 +53,8 @@ def load_source(config: Data, seed: int, network: Network) -> LoadedSource:
     match config:
         case DigitsData():
             return _digits(config, seed)
+        case DigitCanvasesData():
+            return open_canvases(config, seed)
         case ImageFolderData():
             return open_folder(config, seed)
         case GaussianData():

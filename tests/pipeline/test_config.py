@@ -134,6 +134,12 @@ def test_a_gaussian_teacher_is_written_for_one_schedule_and_output(
     assert f"a gaussian teacher is cosine and v_prediction, not {got}; drop them" in message
 
 
+def test_three_digits_need_room() -> None:
+    message = refusal("data={source: digit_canvases, digits: 3, size: 16}")
+    assert "three digits cannot be read at 16 pixels; use size: 32 or digits: 2" in message
+    assert accepted("data={source: digit_canvases, digits: 3}").data.shard_size == 1000
+
+
 def test_channels_have_to_fall_into_groups() -> None:
     message = refusal("teacher.network.block_channels=[32, 60]")
     assert "teacher.network: block_channels 60: use multiples of 8" in message

@@ -1,0 +1,155 @@
+"""Two or three real digit scans side by side on a coloured canvas: a number to read.
+
+Scans are split before canvases are composed, each from scans of one side only: what is held out was
+never seen in training, not even as a part. A canvas is a function of (seed, split, its row), so
+asking for more of them changes none of the others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.config import DigitCanvasesData
+from pipeline.data.source import LoadedSource, stratified_split
+from pipeline.randomness import RowRandom
+
+SCANS_HELD_OUT = 1 / 3
+"""Share of the scans of each digit that only held-out canvases show."""
+
+_SIDE = 8  # of a scan
+_MARGIN = 2  # blank pixels laid around a scan, so that interpolation never ends in ink
+_FILLED = 0.95  # of a canvas by its digits' cells, so that no edge cuts ink
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_ON_DARK = {"paper": (0.06, 0.24), "ink": (0.64, 0.9)}
+_ON_LIGHT = {"paper": (0.8, 0.96), "ink": (0.08, 0.4)}
+
+Array = NDArray[np.float64]
+Scans: TypeAlias = tuple[Array, ...]
+"""For each of ten digits its scans: coverage with ink in [0, 1], `[n, 8, 8]`."""
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """Paints the canvases of one split.
+
+    Attributes:
+        digits: how many stand on a canvas.
+        size: side of a canvas.
+        pools: the scans of this split, each in its margin.
+        numbers: all that is drawn at random, uniform in (0, 1), `[canvases, numbers]`.
+    """
+
+    digits: int
+    size: int
+    pools: Scans
+    numbers: Array
+
+    def paint(self, row: int) -> NDArray[np.uint8]:
+        """The canvas at a row, `[3, size, size]`; its class is the row modulo their number."""
+        draws = iter(self.numbers[row].tolist())
+        tone = _ON_DARK if next(draws) < 0.5 else _ON_LIGHT
+        canvas = np.broadcast_to(
+            _colour(next(draws), next(draws), tone["paper"]), (self.size, self.size, 3)
+        )
+        line = next(draws)
+        for place, digit in enumerate(f"{row % 10**self.digits:0{self.digits}d}"):
+            pool = self.pools[int(digit)]
+            scan = pool[int(next(draws) * len(pool))]
+            ink = _colour(next(draws), next(draws), tone["ink"])
+            coverage = self._placed(scan, place, line, [next(draws) for _ in range(4)])
+            canvas = canvas + coverage[..., None] * (ink - canvas)
+        return np.rint(255 * canvas).astype(np.uint8).transpose(2, 0, 1)
+
+    def _placed(self, scan: Array, place: int, line: float, draws: list[float]) -> Array:
+        """A scan scaled smoothly and put at its place, with some play; all digits share a line."""
+        cell = _FILLED * self.size / self.digits
+        width = cell * _between(0.86, 1.0, draws[0])
+        height = width * _between(1.15, 1.4, draws[1])
+        play = (self.size - height) / 2
+        x = self.size / 2 + cell * (place - (self.digits - 1) / 2 + _between(-0.05, 0.05, draws[2]))
+        y = self.size / 2 + play * (_between(-0.5, 0.5, line) + _between(-0.35, 0.35, draws[3]))
+        across, down, middle = _SIDE / width, _SIDE / height, len(scan) / 2
+        placed = Image.fromarray(scan.astype(np.float32)).transform(
+            (self.size, self.size),
+            Image.Transform.AFFINE,
+            (across, 0, middle - across * x, 0, down, middle - down * y),
+            resample=Image.Resampling.BICUBIC,
+        )
+        coverage: Array = np.clip(np.asarray(placed, np.float64), 0, 1)
+        return coverage * coverage * (3 - 2 * coverage)  # firmer edges than interpolation leaves
+
+
+def open_canvases(config: DigitCanvasesData, seed: int) -> LoadedSource:
+    """All canvases a recipe asks for; each is painted when it is read."""
+    return compose_canvases(config, seed, split_scans(seed))
+
+
+def split_scans(seed: int) -> dict[str, Scans]:
+    """scikit-learn's scans, a third of those of each digit held out."""
+    from sklearn.datasets import load_digits  # takes over a second, and few sources need it
+
+    found = load_digits()
+    digits = tuple(str(digit) for digit in range(10))
+    sides = stratified_split(found.target.astype(np.int64), digits, SCANS_HELD_OUT, seed)
+    return {
+        side: tuple(found.images[rows][found.target[rows] == digit] / 16 for digit in range(10))
+        for side, rows in sides.items()
+    }
+
+
+def compose_canvases(
+    config: DigitCanvasesData, seed: int, scans: Mapping[str, Scans]
+) -> LoadedSource:
+    """Canvases from given scans of "train" and "heldout".
+
+    Samples are the training canvases, then the held-out ones, and count through the classes again
+    and again; the splits list them shuffled.
+    """
+    num_classes = 10**config.digits
+    first = num_classes * config.per_class
+    total = first + num_classes * config.holdout_per_class
+    train = _painter(config, seed, "train", scans["train"], first)
+    heldout = _painter(config, seed, "heldout", scans["heldout"], total - first)
+    shuffle = np.random.default_rng([seed, 0])
+    return LoadedSource(
+        name=config.source,
+        class_names=tuple(f"{number:0{config.digits}d}" for number in range(num_classes)),
+        latent_shape=(3, config.size, config.size),
+        encoding="png",
+        labels=np.arange(total) % num_classes,  # both sides are whole rounds through the classes
+        read=lambda row: train.paint(row) if row < first else heldout.paint(row - first),
+        splits={
+            "train": shuffle.permutation(first),
+            "heldout": first + shuffle.permutation(total - first),
+        },
+    )
+
+
+def _painter(
+    config: DigitCanvasesData, seed: int, split: str, scans: Scans, count: int
+) -> _Painter:
+    border = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
+    random = RowRandom((seed,), 0, count)
+    return _Painter(
+        digits=config.digits,
+        size=config.size,
+        pools=tuple(np.pad(of_digit, border) for of_digit in scans),
+        numbers=random.uniform(f"{split} canvases", 4 + 7 * config.digits).numpy(),
+    )
+
+
+def _colour(hue: float, luma: float, allowed: tuple[float, float]) -> Array:
+    """The RGB of a hue, mixed with black or white until its luma is in the allowed range."""
+    pure = np.clip(np.abs((6 * hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    wanted, own = _between(*allowed, luma), float(_LUMA @ pure)
+    if wanted < own:
+        return pure * (wanted / own)
+    return pure + (1 - pure) * ((wanted - own) / (1 - own))
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
