@@ -17,6 +17,8 @@ from pipeline.errors import DataError
 from pipeline.ledger import Artifact, Ledger, hold
 from pipeline.training.plan import plan_rounds
 
+REPORT_FOLDER = "report"
+
 
 def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | None) -> None:
     """Sample, measure and draw again what the run directory holds.
@@ -28,20 +30,19 @@ def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | 
     """
     place = require_run(run_dir, Path("runs"))
     profile = build(Profile, read_yaml(profile_path or default_profile()), str(profile_path))
-    recipe, folder = _asked(stored(place), num_samples)
+    recipe, folder = asked_for(stored(place), num_samples)
     environment.settle()
     with hold(place), own_terminal(place / "logs" / "run.log") as console:
         ledger = Ledger(place)
         data, teacher, *students = _ingredients(ledger)
         with console.status(Text(f"Evaluating {near(place)} ...")) as shown:
             from infra.ray_cluster import cluster
-            from stages.evaluate import REPORT, evaluate
+            from stages.evaluate import evaluate
 
             def tell(done: int, total: int) -> None:
                 shown.update(Text(f"Evaluating {near(place)}: {done} of {total} parts drawn ..."))
 
-            folder = folder or REPORT
-            label = "evaluate" if folder == REPORT else f"evaluate, {num_samples} samples"
+            label = "evaluate" if folder == REPORT_FOLDER else f"evaluate, {num_samples} samples"
             with cluster(profile, place / "logs"), Timing(place).measure(label):
                 _forget_report(ledger, folder)  # only now that a new one can be made
                 evaluate(
@@ -57,10 +58,10 @@ def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | 
         show_summary(console, place, {}, folder)
 
 
-def _asked(recipe: Recipe, num_samples: int | None) -> tuple[Recipe, str | None]:
-    """The recipe to evaluate and, if it is not the run's own, where the report goes."""
+def asked_for(recipe: Recipe, num_samples: int | None) -> tuple[Recipe, str]:
+    """The recipe to evaluate, and the folder its report goes to."""
     if num_samples in (None, recipe.evaluation.num_samples):
-        return recipe, None
+        return recipe, REPORT_FOLDER
     asked = recipe.evaluation.model_copy(update={"num_samples": num_samples})
     return recipe.model_copy(update={"evaluation": asked}), f"report-{num_samples}"
 

@@ -28,10 +28,10 @@ def test_an_empty_directory_has_everything_to_do(tmp_path: Path) -> None:
     assert {row.state for row in rows} == {"to do"}
     by_label = {row.label: row for row in rows}
     stage_1 = by_label["round 0: guidance, any w in one evaluation, pre-generate targets"]
-    # 600 updates of 128 with each tuple drawn at most twice, in whole passes over 1198 samples
-    assert stage_1.tuples == 1198 * -(-600 * 128 // (2 * 1198))
+    # 1200 updates of 128 with each tuple drawn at most twice, in whole passes over 1198 samples
+    assert stage_1.tuples == 1198 * -(-1200 * 128 // (2 * 1198))
     assert stage_1.teacher_evaluations == 2 * stage_1.tuples
-    assert by_label["round 4: 2 -> 1 steps, distil"].updates == 600
+    assert by_label["round 4: 2 -> 1 steps, distil"].updates == 800
     assert not list(tmp_path.iterdir())
 
 
@@ -39,7 +39,15 @@ def test_online_targets_cost_evaluations_and_no_bytes(tmp_path: Path) -> None:
     rows = describe(recipe("digits", "targets.mode=online"), Profile(), tmp_path)
     assert sum(row.bytes for row in rows) == 0
     halving = next(row for row in rows if row.label == "round 1: 16 -> 8 steps, distil")
-    assert halving.teacher_evaluations == 2 * 300 * 128
+    # from 16 steps of 4 sub-steps to 8: eight evaluations make one target
+    assert halving.teacher_evaluations == 8 * 300 * 128
+
+
+def test_a_target_is_two_images_in_size(tmp_path: Path) -> None:
+    canvases = recipe("digits32-small", "data.per_class=30", "targets.dtype=float16")
+    row = next(row for row in describe(canvases, Profile(), tmp_path) if row.bytes)
+    assert row.tuples % 3000 == 0
+    assert row.bytes == row.tuples * (2 * 3 * 32 * 32 * 2 + 40)
 
 
 def test_what_is_committed_is_done(tmp_path: Path) -> None:
