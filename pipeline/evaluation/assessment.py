@@ -218,5 +218,7 @@ def _columns(sets: Sequence[SampleSet]) -> list[Column]:
 
 def _heading(cell: Cell) -> str:
     steps = f"{cell.steps} step" + ("" if cell.steps == 1 else "s")
-    who = "student" if cell.role == "student" else f"teacher, {SAMPLER_NAMES[cell.sampler]}"
+    who = f"teacher, {SAMPLER_NAMES[cell.sampler]}"
+    if cell.role == "student":
+        who = "stage-1 student" if cell.round == 0 else "student"
     return f"{who}\n{steps}"
