@@ -117,8 +117,9 @@ def _session(arguments: dict[str, Any]) -> Iterator[None]:
         ) from error
     # what the raylet has to say about dead workers would go to the terminal, whatever we ask
     ray._private.worker.print_to_stdstream = _to_log
-    # Ray's own handler exits, and Ray makes any exit that begins while it waits one with code 1
-    _set_sigterm(handler if callable(handler) else _interrupt)
+    # Ray makes an exit that begins while it waits one with code 1, and Prefect's own signal is lost
+    # there: what ends a wait of Ray's for certain is what Ctrl-C raises
+    _set_sigterm(_interrupt)
     _log.info("Ray is up after %.1f s", time.monotonic() - started)
     try:
         yield

@@ -37,12 +37,17 @@ def events(root: Path) -> list[dict[str, object]]:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_ctrl_c_ends_with_130_and_what_is_committed_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "stage"), [(signal.SIGINT, "pre-generate"), (signal.SIGTERM, "distil")]
+)
+def test_a_signal_ends_with_130_and_what_is_committed_stays(
+    tmp_path: Path, number: signal.Signals, stage: str
+) -> None:
     with start(tmp_path) as process:
-        while not any("pre-generate" in str(event.get("label")) for event in events(tmp_path)):
+        while not any(stage in str(event.get("label")) for event in events(tmp_path)):
             assert process.poll() is None
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     stopped, log, onward = said.splitlines()[-3:]

@@ -7,6 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from pipeline.config import DigitCanvasesData
+from pipeline.data.digit_canvases import open_canvases
 from pipeline.errors import BundleError
 from pipeline.evaluation.classifier import Classifier, train_classifier
 
@@ -42,6 +44,21 @@ def test_it_knows_digits_it_has_not_seen(
     assert accuracy >= 0.975
     np.testing.assert_allclose(reading.probabilities.sum(1), 1)
     assert trained.card.num_parameters < 100_000
+    assert trained.card.updates == 600
+
+
+@pytest.mark.slow
+def test_it_reads_numbers_on_coloured_canvases(tmp_path: Path) -> None:
+    source = open_canvases(DigitCanvasesData(source="digit_canvases"), 0)
+
+    def side(split: str) -> Labelled:
+        rows = source.splits[split]
+        canvases = np.stack([source.read(int(row)).transpose(1, 2, 0) for row in rows])
+        return (canvases / 127.5 - 1).astype(np.float32), source.labels[rows]
+
+    card = train_classifier(tmp_path, side("train"), side("heldout"), num_classes=100, seed=0)
+    assert card.updates == 1500
+    assert card.heldout_accuracy >= 0.965
 
 
 def test_features_are_in_units_of_the_training_split(
@@ -79,7 +96,11 @@ def test_it_takes_any_shape(shape: tuple[int, int, int], tmp_path: Path) -> None
     data = separable(shape)
     card = train_classifier(tmp_path, data, data, num_classes=3, seed=0, updates=2)
     assert card.latent_shape == (shape[2], *shape[:2])
-    assert Classifier(tmp_path).read(data[0][:7]).features.shape == (7, 64)
+    reading = Classifier(tmp_path).read(data[0])
+    assert reading.features.shape == (60, 64)
+    assert (reading.probabilities.argmax(1) == data[1]).mean() == card.heldout_accuracy
+    few = Classifier(tmp_path).read(data[0][:7])
+    np.testing.assert_allclose(few.features, reading.features[:7], atol=1e-5)
 
 
 def test_it_learns_points_of_the_plane(tmp_path: Path) -> None:
