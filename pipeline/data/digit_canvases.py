@@ -144,11 +144,12 @@ def _painter(
 
 def _colour(hue: float, luma: float, allowed: tuple[float, float]) -> Array:
     """The RGB of a hue, mixed with black or white until its luma is in the allowed range."""
-    pure = np.clip(np.abs((6 * hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    pure: Array = np.clip(np.abs((6 * hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     wanted, own = _between(*allowed, luma), float(_LUMA @ pure)
-    if wanted < own:
-        return pure * (wanted / own)
-    return pure + (1 - pure) * ((wanted - own) / (1 - own))
+    towards = np.zeros(3) if wanted < own else np.ones(3)
+    share = (wanted - own) / (float(towards[0]) - own)
+    mixed: Array = pure + share * (towards - pure)
+    return mixed
 
 
 def _between(low: float, high: float, share: float) -> float:
