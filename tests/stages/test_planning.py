@@ -44,7 +44,7 @@ def test_online_targets_cost_evaluations_and_no_bytes(tmp_path: Path) -> None:
 
 
 def test_a_target_is_two_images_in_size(tmp_path: Path) -> None:
-    canvases = recipe("digits32-small", "data.per_class=30", "targets.dtype=float16")
+    canvases = recipe("digits32", "data.per_class=30", "targets={dtype: float16}")
     row = next(row for row in describe(canvases, Profile(), tmp_path) if row.bytes)
     assert row.tuples % 3000 == 0
     assert row.bytes == row.tuples * (2 * 3 * 32 * 32 * 2 + 40)
