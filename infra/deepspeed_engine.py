@@ -211,6 +211,8 @@ def _config(
             "stage": zero_stage,
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
+            # a copy of every gradient that spares a GPU's allocator, and on a CPU spares nothing
+            "contiguous_gradients": torch.cuda.is_available(),
         },
         "zero_allow_untested_optimizer": True,  # ours is AdamW with a memory
         "bf16": {"enabled": precision == "bfloat16", "check_grad_overflow": True},

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from infra.environment import settle_environment
+from infra.memory import keep_freed_memory
 from pipeline import errors
 from pipeline.errors import InfraError, StepfoldError
 
@@ -48,12 +49,14 @@ class JobServer:
 
 
 def prepare_process(threads: int) -> None:
-    """Settle environment, threads, logging and known noise before any real work."""
+    """Settle environment, memory, threads, logging and known noise before any real work."""
     settle_environment()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
+    if not torch.cuda.is_available():  # where there is a GPU, the large blocks are there
+        keep_freed_memory()
     logging.basicConfig(
         level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING,
         format=f"%(asctime)s rank {os.environ.get('RANK', '-')} %(name)s: %(message)s",
