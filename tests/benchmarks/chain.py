@@ -1,0 +1,108 @@
+"""A whole chain's time over the sum of its useful compute: what starting, moving and waiting cost.
+
+Useful compute is what `stepfold plan` counts of the finished run that `--teacher` names: network
+evaluations and training updates, each at the speed it has when a process does nothing else, divided
+evenly over the workers. The run's own clock is its `timing.json`.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from flows.run_dir import stored
+from infra.profile import Profile
+from pipeline.training.plan_row import PlanRow
+from stages.planning import describe
+from tests.benchmarks.plain import plain_loop
+from tests.benchmarks.rows import Row, Settings, at_most
+from tests.benchmarks.sizes import DEMO, random_columns
+from tests.benchmarks.timing import interleave
+
+MOST = 1.4
+_FORWARD_BATCH = 64
+_OWN = "evaluate"
+
+
+def measure(settings: Settings) -> list[Row]:
+    """Stage by stage and in all, if there is a finished run of the demo."""
+    clock = _clock(settings.teacher)
+    if not clock:
+        return []
+    seconds = _seconds_a_sample(settings)
+    workers = Profile().compute.workers
+    recipe = stored(settings.teacher)
+    # planned in an empty directory, where nothing is done yet and everything is counted
+    plan = describe(recipe, Profile(), settings.scratch)
+    useful = {row.label: _useful(row, seconds) / workers for row in plan}
+    rows = [
+        Row(
+            name=f"chain/{label}",
+            what=f"{label}: wall time over useful compute",
+            value=took,
+            unit="s",
+            ratio=took / useful[label],
+            details={"useful_s": round(useful[label], 2)},
+        )
+        for label, took in clock.items()
+        if useful.get(label)
+    ]
+    took, floor = sum(clock.values()), sum(useful.values())
+    return [
+        *rows,
+        Row(
+            name="chain/all",
+            what="the whole chain: wall time over useful compute",
+            value=took,
+            unit="s",
+            ratio=took / floor,
+            details={"useful_s": round(floor, 2), "workers": workers, **seconds},
+            **at_most(MOST, took / floor),
+        ),
+    ]
+
+
+def _clock(run_dir: Path) -> dict[str, float]:
+    """Seconds of the stages that belong to the chain, not of evaluations asked for later."""
+    path = run_dir / "timing.json"
+    if not path.is_file():
+        return {}
+    stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
+    return {
+        stage["label"]: stage["seconds"]
+        for stage in stages
+        if not stage["label"].startswith(_OWN) or stage["label"] == _OWN
+    }
+
+
+def _seconds_a_sample(settings: Settings) -> dict[str, float]:
+    """Of an update and of an evaluation of the demo's network, one thread, nothing else."""
+    data = random_columns(DEMO.latent_shape, 1024)
+    train = plain_loop(DEMO.module(), data, DEMO.batch, fused=True)
+    network = DEMO.module().eval()
+    z_t, label = data["z_t"][:_FORWARD_BATCH], data["condition.label"][:_FORWARD_BATCH]
+    told = torch.zeros(_FORWARD_BATCH, 64)
+
+    @torch.inference_mode()
+    def evaluate(count: int) -> None:
+        for _ in range(count):
+            network(z_t, 500, None, class_labels=label, timestep_cond=told)
+
+    timings = interleave(
+        {"update": train, "evaluation": evaluate},
+        blocks=settings.count(9, 2),
+        per_block=settings.count(20, 1),
+        warm=settings.count(5, 1),
+    )
+    return {
+        "update_s": timings["update"].seconds / DEMO.batch,
+        "evaluation_s": timings["evaluation"].seconds / _FORWARD_BATCH,
+    }
+
+
+def _useful(row: PlanRow, seconds: dict[str, float]) -> float:
+    if row.updates:
+        learning = row.student_evaluations * seconds["update_s"]
+        return learning + row.teacher_evaluations * seconds["evaluation_s"]
+    evaluations = row.student_evaluations + row.teacher_evaluations
+    return evaluations * seconds["evaluation_s"]

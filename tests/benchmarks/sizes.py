@@ -1,0 +1,162 @@
+"""The networks and records that are measured: the demo's size, and about fifty million parameters.
+
+Weights and samples are random: what an update costs does not depend on what is learnt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.bundle import Lineage, Manifest
+from pipeline.config import DigitsData, GuidanceWeights, TeacherConfig, TrainingConfig, UNetConfig
+from pipeline.data.records import write_records
+from pipeline.data.shards import write_dataset
+from pipeline.data.source import LoadedSource, stratified_split
+from pipeline.methods.method import Draws
+from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
+from pipeline.training.plan import RoundPlan
+from pipeline.training.source import to_columns
+
+CLASSES = 10
+LAW = GuidanceWeights(min=0, max=4, mass_at_min=0.1)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network, the samples it sees, and how many of them an update takes."""
+
+    name: str
+    block_channels: tuple[int, ...]
+    latent_shape: tuple[int, int, int]
+    batch: int
+
+    def manifest(self, role: str = "student") -> Manifest:
+        """The manifest of a teacher, or of an 8-step student."""
+        network = UNetConfig(family="unet", block_channels=self.block_channels)
+        config = TeacherConfig(network=network, bundle="made for a benchmark")
+        lineage = Lineage(run="benchmark", round=None, parent=None)
+        teacher = fresh_manifest(config, CLASSES, self.latent_shape, lineage)
+        if role == "teacher":
+            return teacher
+        return teacher.model_copy(update={"role": "student", "w": LAW})
+
+    def module(self, role: str = "student") -> nn.Module:
+        """Its network with random weights, the same every time."""
+        torch.manual_seed(0)
+        family = family_of(self.manifest("teacher"))
+        module = family.build()
+        return module if role == "teacher" else family.student_of(module, (LAW.min, LAW.max))
+
+    def plan(self, *, guidance: bool = False, updates: int = 1) -> RoundPlan:
+        """Stage 1, or the round that halves 16 steps to 8."""
+        training = TrainingConfig(updates=updates, batch_size=self.batch, learning_rate=1e-4)
+        if guidance:
+            return RoundPlan(
+                index=0, method="guidance", parent=-1, training=training, w=LAW, seed=0
+            )
+        return RoundPlan(
+            index=1,
+            method="progressive",
+            parent=0,
+            teacher_steps=16,
+            student_steps=8,
+            training=training,
+            w=LAW,
+            seed=0,
+        )
+
+
+DEMO = Size("demo", (32, 64), (1, 8, 8), 128)
+LARGE = Size("50M", (160, 320, 608), (4, 16, 16), 32)
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Parameters of a network."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def random_columns(
+    shape: Sequence[int], count: int, *, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Target records as a halving round stores them, their contents random."""
+    random = torch.Generator().manual_seed(seed)
+
+    def uniform() -> Tensor:
+        return torch.rand(count, generator=random, dtype=torch.float64)
+
+    draws = Draws(
+        z_t=torch.randn(count, *shape, generator=random),
+        t=(uniform() * 8).floor() / 8 + 1 / 8,
+        w=4 * uniform(),
+        condition={"label": torch.randint(CLASSES, (count,), generator=random)},
+    )
+    velocity = torch.randn(count, *shape, generator=random)
+    return {
+        "tuple": torch.arange(count),
+        "sample": torch.arange(count),
+        **to_columns(draws, velocity, dtype),
+    }
+
+
+def write_targets(
+    folder: Path,
+    shape: Sequence[int],
+    *,
+    tars: int,
+    members: int,
+    rows: int,
+    dtype: torch.dtype = torch.float32,
+) -> list[Path]:
+    """Target shards of random records: so many tars of so many members of so many rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:05d}.tar" for number in range(tars)]
+    for number, path in enumerate(paths):
+        chunks = (
+            random_columns(shape, rows, seed=number * members + member, dtype=dtype)
+            for member in range(members)
+        )
+        write_records(path, chunks)
+    return paths
+
+
+def write_samples(folder: Path, shape: tuple[int, int, int], count: int) -> Path:
+    """A sharded data set of random samples, the shards as large as the demo's."""
+    labels = np.arange(count, dtype=np.int64) % CLASSES
+    names = tuple(str(label) for label in range(CLASSES))
+    random = np.random.default_rng(0)
+    samples = random.standard_normal((count, *shape), np.float32)
+    source = LoadedSource(
+        name="random",
+        class_names=names,
+        latent_shape=shape,
+        encoding="npy",
+        labels=labels,
+        read=samples.__getitem__,
+        splits=stratified_split(labels, names, 0.1, 0),
+    )
+    write_dataset(folder, source, DigitsData(source="digits"))
+    return folder
+
+
+def write_bundle(folder: Path, size: Size, role: str, steps: tuple[int, ...] | None = None) -> Path:
+    """A bundle of that size; a student may be made for one step count."""
+    manifest = size.manifest(role).model_copy(update={"steps": steps})
+    save_bundle(folder, manifest, size.module(role).eval())
+    return folder
+
+
+def target_spec(run_dir: Path, plan: RoundPlan, data: Path, teacher: Path) -> dict[str, Any]:
+    """What a worker of stage `pregenerate` is told once."""
+    return {
+        "run_dir": str(run_dir),
+        "plan": plan.model_dump(mode="json"),
+        "data": str(data),
+        "teacher": str(teacher),
+        "parents": [],
+        "dtype": "float32",
+    }
