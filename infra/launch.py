@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.profile import ComputeConfig, Profile
+from infra.ray_cluster import interruptible
 from infra.ray_worker import JobServer, tail, train_loop, unpack
 from pipeline.errors import InfraError
 
@@ -39,7 +40,8 @@ def run_jobs(
     """
     pool = _Pool(factory, spec, profile.compute)
     try:
-        yield from pool.run(jobs)
+        with interruptible():
+            yield from pool.run(jobs)
     finally:
         pool.close()
 
@@ -143,7 +145,8 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
         ),
     )
     try:
-        trainer.fit()
+        with interruptible():
+            trainer.fit()
     except TrainingFailedError as error:
         raise deliberate(error) or InfraError(f"{name} failed:\n{tail(str(error))}") from error
     except ray.exceptions.RayError as error:

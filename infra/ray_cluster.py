@@ -117,9 +117,8 @@ def _session(arguments: dict[str, Any]) -> Iterator[None]:
         ) from error
     # what the raylet has to say about dead workers would go to the terminal, whatever we ask
     ray._private.worker.print_to_stdstream = _to_log
-    # Ray makes an exit that begins while it waits one with code 1, and Prefect's own signal is lost
-    # there: what ends a wait of Ray's for certain is what Ctrl-C raises
-    _set_sigterm(_interrupt)
+    # Ray's own handler exits, and Ray makes any exit that begins while it waits one with code 1
+    _set_sigterm(handler if callable(handler) else _interrupt)
     _log.info("Ray is up after %.1f s", time.monotonic() - started)
     try:
         yield
@@ -146,6 +145,21 @@ def _loopback() -> Iterator[None]:
 
 def _to_log(data: dict[str, Any], ignore_prefix: Any = None) -> None:  # noqa: ARG001 (Ray's)
     _log.info("ray: %s", " ".join(str(line) for line in data.get("lines", [])))
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While Ray is waited for, let SIGTERM raise what Ctrl-C raises.
+
+    Ray looks for signals while it waits, and hands on KeyboardInterrupt alone: what other handlers
+    raise there, Prefect's among them, is lost, and the work goes on.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    _set_sigterm(_interrupt)
+    try:
+        yield
+    finally:
+        _set_sigterm(handler or signal.SIG_DFL)
 
 
 def _set_sigterm(handler: Any) -> None:

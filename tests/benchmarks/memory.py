@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.benchmarks.round_jobs import round_job
-from tests.benchmarks.round_worker import ENTERED, TRAINED
+from tests.benchmarks.round_worker import ENTERED, IDLE, TRAINED
 from tests.benchmarks.rows import Row, Settings
 from tests.benchmarks.sizes import DEMO, LARGE, Size
 
@@ -44,7 +44,7 @@ def _row(size: Size, how: str, peaks: dict[str, float], online: dict[str, float]
 
 
 def _own(peaks: dict[str, float]) -> float:
-    return peaks[TRAINED] - peaks["import deepspeed"]
+    return peaks[TRAINED] - peaks[IDLE]
 
 
 def _peaks(folder: Path, size: Size, targets: Mode) -> dict[str, float]:

@@ -14,6 +14,7 @@ import torch
 
 from pipeline.data.shards import read_info
 from pipeline.training.plan import RoundPlan
+from stages.pregenerate import _jobs
 from stages.target_worker import CHUNK, TargetWorker
 from tests.benchmarks.rows import Row, Settings, at_least
 from tests.benchmarks.sizes import (
@@ -24,6 +25,7 @@ from tests.benchmarks.sizes import (
     write_samples,
 )
 from tests.benchmarks.timing import Arm, Timing, interleave, repeated
+from tests.cases import RECIPES, read_recipe
 
 LEAST = 0.95
 BATCHES = (16, 32, 64, 128, 256, 512)
@@ -81,20 +83,18 @@ def _rows(role: str, count: int, timings: dict[str, Timing]) -> list[Row]:
 
 
 class _Worker:
-    """A worker of stage `pregenerate`, asked for one target shard after another."""
+    """A worker of stage `pregenerate`, given one of the stage's own jobs after another."""
 
     def __init__(self, run_dir: Path, plan: RoundPlan, data: Path, teacher: Path) -> None:
         self._worker = TargetWorker(target_spec(run_dir, plan, data, teacher))
-        self._jobs: "itertools.count[int]" = itertools.count()
-        self._name = teacher.name
-        # one shard as large as the demo's
-        self.count = read_info(data).splits["train"].shards[0].count
+        (digits,) = (path for path in RECIPES if path.stem == "digits")
+        self._job = _jobs(read_recipe(digits), plan, read_info(data), "benchmark")[0]
+        self._names = (f"{teacher.name}-{number:05d}" for number in itertools.count())
+        self.count: int = self._job["count"]
 
     def serve(self) -> dict[str, Any]:
-        number = next(self._jobs)
-        name = f"{self._name}-{number:05d}"
-        job = {"key": name, "path": name, "first": 0, "count": self.count, "first_tuple": 0}
-        return self._worker.serve(job)
+        name = next(self._names)
+        return self._worker.serve({**self._job, "key": name, "path": name})
 
 
 class BareForward:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from infra.train_worker import RoundJob
 
 ENTERED = "entered"
+IDLE = "import of the network's family: diffusers"
 FIRST_UPDATE = "first update"
 TRAINED = "trained"
 
@@ -54,7 +55,7 @@ def train(job: dict[str, Any]) -> None:
     marks.add(ENTERED)
     from infra.train_worker import RoundJob
 
-    marks.add("imports: diffusers and ours")
+    marks.add("imports of ours")
     from infra.deepspeed_engine import _import_deepspeed
 
     _import_deepspeed()
@@ -72,7 +73,8 @@ def _train(job: "RoundJob", marks: Marks) -> int:
     from pipeline.training.engine import OptimiserPlan
     from pipeline.training.loop import Lesson, Rhythm, train_round
 
-    plan = job.plan
+    plan, family = job.plan, family_of(job.manifest)
+    marks.add(IDLE)
     module = worker._student_at_start(job)
     marks.add("student from its teacher's bundle")
     engine = worker.DeepSpeedEngine(
@@ -92,7 +94,7 @@ def _train(job: "RoundJob", marks: Marks) -> int:
     source = _marked(worker._source(job, student, engine.device), marks)
     marks.add("source of targets")
     train_round(
-        Lesson(plan, method_of(plan, family_of(job.manifest)), student, source),
+        Lesson(plan, method_of(plan, family), student, source),
         engine,
         Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
         Rhythm(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),

@@ -38,13 +38,21 @@ def events(root: Path) -> list[dict[str, object]]:
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "stage"), [(signal.SIGINT, "pre-generate"), (signal.SIGTERM, "distil")]
+    ("number", "stage", "sign"),
+    [
+        (signal.SIGINT, "pre-generate", "events.jsonl"),
+        # while updates are made and Ray waits, where other handlers' exceptions are lost
+        (signal.SIGTERM, "distil", "rounds/00-guidance/metrics.jsonl"),
+    ],
 )
 def test_a_signal_ends_with_130_and_what_is_committed_stays(
-    tmp_path: Path, number: signal.Signals, stage: str
+    tmp_path: Path, number: signal.Signals, stage: str, sign: str
 ) -> None:
     with start(tmp_path) as process:
-        while not any(stage in str(event.get("label")) for event in events(tmp_path)):
+        while not (
+            (tmp_path / "chain" / sign).exists()
+            and any(stage in str(event.get("label")) for event in events(tmp_path))
+        ):
             assert process.poll() is None
             time.sleep(0.2)
         process.send_signal(number)
