@@ -47,7 +47,7 @@ class Chain:
         )
 
     def times(self) -> dict[str, int]:
-        return {p.name: p.stat().st_mtime_ns for p in (self.run_dir / "evaluation").glob("*.npy")}
+        return {p.name: p.stat().st_mtime_ns for p in (self.run_dir / "evaluation").glob("*/*.npy")}
 
 
 def make_recipe(num_samples: int = NUM) -> Recipe:

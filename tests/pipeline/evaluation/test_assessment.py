@@ -29,6 +29,7 @@ SMALL = {
         "teacher.network.norm_groups=2",
         "teacher.reference_steps=8",
         "halving.steps=[4, 2]",
+        "halving.first_substeps=1",
         "halving.updates=1",
         "evaluation={num_samples: 40, w: [0, 2], baseline_steps: [1, 2]}",
     ],
