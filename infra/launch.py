@@ -20,7 +20,12 @@ _log = logging.getLogger(__name__)
 
 
 def run_jobs(
-    factory: str, spec: dict[str, Any], jobs: Sequence[dict[str, Any]], profile: Profile
+    factory: str,
+    spec: dict[str, Any],
+    jobs: Sequence[dict[str, Any]],
+    profile: Profile,
+    *,
+    at_once: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Do independent jobs on `profile.compute.workers` actors; yields results as they finish.
 
@@ -32,13 +37,15 @@ def run_jobs(
         spec: JSON for the factory.
         jobs: JSON for each job.
         profile: where to run.
+        at_once: jobs that an actor works on at the same time, each in a thread. More than one pays
+            where a job waits for a disk; the function must then keep its computing apart itself.
 
     Raises:
         StepfoldError: what a job raised on purpose, as itself.
-        InfraError: a job failed otherwise (with its traceback's end), or killed its worker more
-            than `compute.max_restarts` times.
+        InfraError: a job failed otherwise (with its traceback's end), or was there when its worker
+            died more than `compute.max_restarts` times.
     """
-    pool = _Pool(factory, spec, profile.compute)
+    pool = _Pool(factory, spec, profile.compute, at_once)
     try:
         with interruptible():
             yield from pool.run(jobs)
@@ -47,42 +54,47 @@ def run_jobs(
 
 
 class _Pool:
-    """Actors, each with at most one job."""
+    """Actors, each with at most `at_once` jobs."""
 
-    def __init__(self, factory: str, spec: dict[str, Any], compute: ComputeConfig) -> None:
+    def __init__(
+        self, factory: str, spec: dict[str, Any], compute: ComputeConfig, at_once: int
+    ) -> None:
         import ray
 
         self._ray = ray
         self._compute = compute
         self._spec = ray.put(spec)
         self._factory = factory
+        self._at_once = at_once
         self._actor_class = ray.remote(
-            num_cpus=compute.cpus_per_worker, num_gpus=compute.gpus_per_worker
+            num_cpus=compute.cpus_per_worker,
+            num_gpus=compute.gpus_per_worker,
+            max_concurrency=at_once,
         )(JobServer)
         self._running: dict[Any, tuple[Any, int]] = {}
 
     def run(self, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         waiting = deque(range(len(jobs)))
         deaths = [0] * len(jobs)
-        while waiting and len(self._running) < self._compute.workers:
-            self._assign(self._start(), waiting.popleft(), jobs)
+        actors = [self._start() for _ in range(min(self._compute.workers, len(jobs)))]
+        for actor in actors * self._at_once:
+            if waiting:
+                self._assign(actor, waiting.popleft(), jobs)
         while self._running:
             (ready,), _ = self._ray.wait(list(self._running), num_returns=1)
-            actor, index = self._running.pop(ready)
+            actor = self._running[ready][0]
             try:
                 answer = self._ray.get(ready)
             except self._ray.exceptions.RayError as error:
-                self._ray.kill(actor)
-                deaths[index] += 1
-                self._check_deaths(deaths[index], error)
-                self._assign(self._start(), index, jobs)
+                self._replace(actor, jobs, deaths, error)
                 continue
+            del self._running[ready]
             if "failure" in answer:
                 self._ray.kill(actor)
                 raise unpack(answer["failure"])
             if waiting:
                 self._assign(actor, waiting.popleft(), jobs)
-            else:
+            elif not self._jobs_of(actor):
                 self._ray.kill(actor)
             yield answer["result"]
 
@@ -97,13 +109,25 @@ class _Pool:
     def _assign(self, actor: Any, index: int, jobs: Sequence[dict[str, Any]]) -> None:
         self._running[actor.serve.remote(jobs[index])] = (actor, index)
 
-    def _check_deaths(self, deaths: int, error: Exception) -> None:
-        if deaths > self._compute.max_restarts:
+    def _jobs_of(self, actor: Any) -> list[Any]:
+        return [answer for answer, (whose, _) in self._running.items() if whose is actor]
+
+    def _replace(
+        self, actor: Any, jobs: Sequence[dict[str, Any]], deaths: list[int], error: Exception
+    ) -> None:
+        self._ray.kill(actor)
+        lost = [self._running.pop(answer)[1] for answer in self._jobs_of(actor)]
+        for index in lost:
+            deaths[index] += 1
+        if max(deaths[index] for index in lost) > self._compute.max_restarts:
             raise InfraError(
-                f"a job killed its worker {deaths} times, last: {tail(str(error))}\n"
+                f"a job killed its worker {max(deaths)} times, last: {tail(str(error))}\n"
                 "Look into the worker's log, or lower what a worker needs, and run again"
             ) from error
-        _log.warning("a worker died (%s); its job is done again", tail(str(error)))
+        _log.warning("a worker died (%s); its jobs are done again", tail(str(error)))
+        fresh = self._start()
+        for index in lost:
+            self._assign(fresh, index, jobs)
 
 
 def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: Path) -> None:

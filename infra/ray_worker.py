@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -29,20 +30,26 @@ def train_loop(config: dict[str, Any]) -> None:
 
 
 class JobServer:
-    """Body of a Ray actor: makes its function from `factory(spec)` at the first job."""
+    """Body of a Ray actor: makes its function from `factory(spec)` at the first job.
+
+    Jobs may come in several threads. Each has as many of torch's threads as the first, because the
+    environment says so before torch is imported.
+    """
 
     def __init__(self, factory: str, spec: dict[str, Any], threads: int) -> None:
         self._factory = factory
         self._spec = spec
         self._threads = threads
+        self._opening = threading.Lock()
         self._serve: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def serve(self, job: dict[str, Any]) -> dict[str, Any]:
         """Do one job; gives {"result": ...} or {"failure": ...}, never an exception."""
         try:
-            if self._serve is None:
-                prepare_process(self._threads)
-                self._serve = find(self._factory)(self._spec)
+            with self._opening:
+                if self._serve is None:
+                    prepare_process(self._threads)
+                    self._serve = find(self._factory)(self._spec)
             return {"result": self._serve(job)}
         except Exception as error:
             return {"failure": pack(error)}

@@ -17,6 +17,9 @@ from pipeline.errors import DataError
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.plan import RoundPlan, round_key
 
+JOBS_AT_ONCE = 2
+"""Shards a worker has in hand: while the disk takes one, the teacher answers the next."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -57,7 +60,8 @@ def pregenerate(
             "parents": [data.fingerprint, teacher.fingerprint],
             "dtype": recipe.targets.dtype,
         }
-        for result in run_jobs("stages.target_worker:open_worker", spec, missing, profile):
+        opener = "stages.target_worker:open_worker"
+        for result in run_jobs(opener, spec, missing, profile, at_once=JOBS_AT_ONCE):
             artifact = Artifact.model_validate(result)
             done[artifact.fingerprint] = artifact
             progress(len(done), len(jobs))

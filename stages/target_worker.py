@@ -1,5 +1,6 @@
 """Inside a Ray worker of stage `pregenerate`: the teacher answers shard after shard."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,13 @@ class TargetWorker:
         self._ledger = Ledger(Path(spec["run_dir"]))
         self._parents = tuple(spec["parents"])
         self._dtype: torch.dtype = getattr(torch, spec["dtype"])
+        self._asking = threading.Lock()
 
     def serve(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Compute one (data shard, pass) and commit it; the artifact as JSON."""
+        """Compute one (data shard, pass) and commit it; the artifact as JSON.
+
+        May be called from several threads: one at a time computes, the others write.
+        """
 
         def write(folder: Path) -> dict[str, Any]:
             return {"tuples": write_records(folder / "targets.tar", self._chunks(job))}
@@ -53,7 +58,9 @@ class TargetWorker:
         for start in range(0, job["count"], CHUNK):
             count = min(CHUNK, job["count"] - start)
             rows = np.arange(job["first"] + start, job["first"] + start + count)
-            yield self._answer(rows, job["first_tuple"] + start)
+            with self._asking:
+                answer = self._answer(rows, job["first_tuple"] + start)
+            yield answer
 
     @torch.inference_mode()
     def _answer(self, rows: "np.ndarray[Any, np.dtype[np.int64]]", first: int) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ a row is a slice of mapped memory, and reading random rows parses nothing.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from safetensors.torch import save
 from torch import Tensor
 
+from pipeline.data.mapped_rows import MappedRows
 from pipeline.data.tar_index import IndexedTarWriter, Member, TarIndex, open_tar, write_index
 from pipeline.documents import Document
 from pipeline.errors import DataError
@@ -44,7 +46,8 @@ class Column(Document):
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return int(np.prod(self.shape, dtype=np.int64)) * _DTYPES[self.dtype].itemsize
+        # by Python's integers: one that wraps around would pass the checks of an index
+        return math.prod(self.shape) * _DTYPES[self.dtype].itemsize
 
 
 class RecordMember(Member):
@@ -176,12 +179,13 @@ class RecordShards:
             self._views.append(view)
             self._files += [number] * len(index.members)
             self._members += index.members
+        self._mapped = MappedRows(self._views)
         ends = np.cumsum([member.count for member in self._members], dtype=np.int64)
         self._size = int(ends[-1])
         self._firsts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+        bases = self._mapped.bases[self._files]
         self._starts = {
-            name: np.array([member.starts[name] for member in self._members], np.int64)
-            for name in self.columns
+            name: bases + [member.starts[name] for member in self._members] for name in self.columns
         }
 
     def __len__(self) -> int:
@@ -200,11 +204,17 @@ class RecordShards:
             )
         member = np.searchsorted(self._firsts, rows, side="right") - 1
         local = rows - self._firsts[member]
-        views = [self._views[self._files[i]] for i in member.tolist()]
-        return {
-            name: _gather(views, self._starts[name][member], local, column)
-            for name, column in self.columns.items()
-        }
+        return {name: self._gather(name, member, local) for name in self.columns}
+
+    def _gather(self, name: str, member: NDArray[np.int64], local: NDArray[np.int64]) -> Tensor:
+        column = self.columns[name]
+        dtype, shape = _DTYPES[column.dtype], (len(local), *column.shape)
+        if not len(local) * column.row_bytes:
+            return torch.empty(shape, dtype=dtype)
+        # inside the tar, because the index was checked against its size
+        places = self._starts[name][member] + local * column.row_bytes
+        rows = self._mapped.gather(places, column.row_bytes)
+        return torch.from_numpy(rows).view(-1).view(dtype).reshape(shape)
 
     def verify(self) -> None:
         """Read everything once: each member has its sha256, and every float is finite.
@@ -212,30 +222,13 @@ class RecordShards:
         Raises:
             DataError: naming tar, member and column of the first that is not.
         """
-        for number, member in zip(self._files, self._members, strict=True):
+        for position, (number, member) in enumerate(zip(self._files, self._members, strict=True)):
             where = f"{self._tars[number]}, member {member.name}"
             content = self._views[number][member.offset : member.offset + member.size]
             if hashlib.sha256(content).hexdigest() != member.sha256:
                 raise DataError(f"{where} does not have the sha256 of its index; {_REMAKE}")
-            self._verify_columns(where, number, member)
-
-    def _verify_columns(self, where: str, number: int, member: RecordMember) -> None:
-        local = np.arange(member.count)
-        views = [self._views[number]] * member.count
-        for name, column in self.columns.items():
-            values = _gather(views, np.full_like(local, member.starts[name]), local, column)
-            if values.is_floating_point() and not torch.isfinite(values).all():
-                raise DataError(f"{where}, column {name} holds NaN or infinity; {_REMAKE}")
-
-
-def _gather(
-    views: list[memoryview], starts: NDArray[np.int64], local: NDArray[np.int64], column: Column
-) -> Tensor:
-    # slices of the mapped tars, joined: no array is made per row, whichever tars the rows are in
-    begins = starts + local * column.row_bytes
-    slices = zip(views, begins.tolist(), (begins + column.row_bytes).tolist(), strict=True)
-    joined = bytearray().join([view[begin:end] for view, begin, end in slices])
-    shape = (len(local), *column.shape)
-    if not joined:
-        return torch.empty(shape, dtype=_DTYPES[column.dtype])
-    return torch.frombuffer(joined, dtype=_DTYPES[column.dtype]).reshape(shape)
+            local = np.arange(member.count)
+            for name in self.columns:
+                values = self._gather(name, np.full_like(local, position), local)
+                if values.is_floating_point() and not torch.isfinite(values).all():
+                    raise DataError(f"{where}, column {name} holds NaN or infinity; {_REMAKE}")

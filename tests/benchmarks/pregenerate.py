@@ -7,6 +7,7 @@ the same batches. A guided evaluation is one batch of condition and null conditi
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 
 from pipeline.data.shards import read_info
 from pipeline.training.plan import RoundPlan
-from stages.pregenerate import _jobs
+from stages.pregenerate import JOBS_AT_ONCE, _jobs
 from stages.target_worker import CHUNK, TargetWorker
 from tests.benchmarks.rows import Row, Settings, at_least
 from tests.benchmarks.sizes import (
@@ -47,10 +48,10 @@ def measure(settings: Settings) -> list[Row]:
                 "bare": repeated(
                     lambda bare=bare, calls=calls, n=worker.count: bare.pass_over(n, calls)
                 ),
-                "worker": repeated(worker.serve),
+                "worker": worker.serve,
             },
             blocks=settings.count(9, 2),
-            per_block=settings.count(2, 1),
+            per_block=settings.count(4, 1),
         )
         rows += _rows(role, worker.count, timings)
     return rows + by_batch(size, device, settings)
@@ -92,8 +93,13 @@ class _Worker:
         self._names = (f"{teacher.name}-{number:05d}" for number in itertools.count())
         self.count: int = self._job["count"]
 
-    def serve(self) -> dict[str, Any]:
-        name = next(self._names)
+    def serve(self, jobs: int) -> None:
+        """Do `jobs` jobs, as many at once as the stage gives a worker."""
+        names = [next(self._names) for _ in range(jobs)]
+        with ThreadPoolExecutor(JOBS_AT_ONCE) as threads:
+            list(threads.map(self._serve_one, names))
+
+    def _serve_one(self, name: str) -> dict[str, Any]:
         return self._worker.serve({**self._job, "key": name, "path": name})
 
 

@@ -66,6 +66,19 @@ class TestJobs:
         assert sorted(r["double"] for r in results) == [0, 2, 4, 6, 8]
         assert (tmp_path / "killed-1").exists()
 
+    def test_a_worker_has_as_many_jobs_at_once_as_it_is_told(self, tmp_path):
+        spec = {"folder": str(tmp_path), "meet": 2}
+        results = list(run_jobs(DOUBLE, spec, JOBS[:4], PROFILE, at_once=2))
+        assert sorted((r["number"], r["double"], r["threads"]) for r in results) == [
+            (number, 2 * number, 1) for number in range(4)
+        ]
+
+    def test_all_the_jobs_of_a_dead_worker_are_done_again(self, tmp_path):
+        spec = {"folder": str(tmp_path), "kill": [1]}
+        results = list(run_jobs(DOUBLE, spec, JOBS, PROFILE, at_once=2))
+        assert sorted(r["double"] for r in results) == [0, 2, 4, 6, 8]
+        assert (tmp_path / "killed-1").exists()
+
     def test_a_job_that_kills_every_worker_ends_the_work(self, tmp_path):
         spec = {"folder": str(tmp_path), "kill": [2], "once": False}
         with pytest.raises(InfraError, match="killed its worker 2 times"):

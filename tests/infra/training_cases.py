@@ -130,6 +130,18 @@ def double(spec: dict[str, Any]) -> Any:
             raise DataError(f"{number} is refused; leave it out")
         if number in spec.get("accident", []):
             raise KeyError(number)
+        if "meet" in spec:
+            _meet(Path(spec["folder"]), number, spec["meet"])
         return {"number": number, "double": 2 * number, "threads": torch.get_num_threads()}
 
     return serve
+
+
+def _meet(folder: Path, number: int, others: int) -> None:
+    """Wait until `others` jobs are in this process at the same time."""
+    (folder / f"{os.getpid()}-{number}").touch()
+    deadline = time.monotonic() + 30
+    while len(list(folder.glob(f"{os.getpid()}-*"))) < others:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"job {number} waited for others in vain")
+        time.sleep(0.01)

@@ -176,6 +176,10 @@ def drop_column(index):
     del index["members"][0]["starts"]["t"]
 
 
+def wrap_around(index):
+    index["columns"]["t"]["shape"] = [2**32, 2**32]
+
+
 def move_member(index):
     index["members"][1]["offset"] += 10**6
 
@@ -187,6 +191,7 @@ def move_member(index):
         (flip_member_count, "hold 7 rows, expected 6|lies outside"),
         (move_column, "column t lies outside 000000000.safetensors"),
         (drop_column, r"000000000\.safetensors has columns"),
+        (wrap_around, "column t lies outside 000000000.safetensors"),
         (move_member, "000000001.safetensors ends at byte"),
     ],
 )
