@@ -5,6 +5,7 @@ import logging
 
 _M_TRIM_THRESHOLD = -1  # numbers of /usr/include/malloc.h
 _M_MMAP_MAX = -4
+_M_ARENA_MAX = -8
 
 _log = logging.getLogger(__name__)
 
@@ -23,5 +24,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    if not (mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, -1)):
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1}
+    if not all(mallopt(parameter, value) for parameter, value in settings.items()):
         _log.warning("the C library did not take the setting that keeps freed memory")
