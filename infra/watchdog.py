@@ -11,6 +11,7 @@ import time
 _SHORTEST_S = 60.0
 _UNKNOWN_S = 600.0
 _FACTOR = 20.0
+_REARM_S = 1.0  # arming starts a thread, which costs as much as a percent of a small update
 
 
 class Watchdog:
@@ -24,15 +25,20 @@ class Watchdog:
         self._active = active
         self._longest = 0.0
         self._last: float | None = None
+        self._armed = 0.0
 
     def updated(self) -> None:
-        """An update is complete; the next may take 20 times the longest, at least a minute."""
+        """An update is complete; the next may take 20 times the longest, at least a minute.
+
+        The timer is set at most once a second, so it may strike a second early.
+        """
         now = time.monotonic()
         if self._last is not None:
             self._longest = max(self._longest, now - self._last)
         patience = max(_SHORTEST_S, _FACTOR * self._longest) if self._longest else _UNKNOWN_S
         self._last = now
-        self._arm(patience)
+        if now - self._armed >= _REARM_S:
+            self._arm(patience)
 
     def paused(self) -> None:
         """Something other than an update begins, whose duration says nothing about updates."""
@@ -45,5 +51,6 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def _arm(self, patience: float) -> None:
+        self._armed = time.monotonic()
         if self._active:
             faulthandler.dump_traceback_later(patience, exit=True)

@@ -20,6 +20,7 @@ from pipeline.training.plan import RoundPlan
 from pipeline.training.source import on_device, to_columns
 
 CHUNK = 256
+"""Most tuples in one question; a shard is cut into equal chunks, as few as can be."""
 
 
 def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -55,11 +56,10 @@ class TargetWorker:
 
     def _chunks(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
         # chunk boundaries are fixed per shard: the batch size alone changes a forward by 1e-6
-        for start in range(0, job["count"], CHUNK):
-            count = min(CHUNK, job["count"] - start)
-            rows = np.arange(job["first"] + start, job["first"] + start + count)
+        rows = np.arange(job["first"], job["first"] + job["count"])
+        for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
             with self._asking:
-                answer = self._answer(rows, job["first_tuple"] + start)
+                answer = self._answer(chunk, job["first_tuple"] + int(chunk[0]) - job["first"])
             yield answer
 
     @torch.inference_mode()

@@ -192,11 +192,18 @@ class RecordShards:
         """Rows of all tars together."""
         return self._size
 
-    def read(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Copies of the rows asked for, in that order: every column as `[len(rows), ...]`.
+    def read(
+        self, rows: NDArray[np.int64], columns: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Copies of the rows asked for, in that order: each column as `[len(rows), ...]`.
+
+        Args:
+            rows: which; any order, repeats allowed.
+            columns: names of the columns wanted; all without.
 
         Raises:
             IndexError: a row is negative or past the end.
+            KeyError: there is no such column.
         """
         if len(rows) and (rows.min() < 0 or rows.max() >= self._size):
             raise IndexError(
@@ -204,7 +211,8 @@ class RecordShards:
             )
         member = np.searchsorted(self._firsts, rows, side="right") - 1
         local = rows - self._firsts[member]
-        return {name: self._gather(name, member, local) for name in self.columns}
+        wanted = self.columns if columns is None else columns
+        return {name: self._gather(name, member, local) for name in wanted}
 
     def _gather(self, name: str, member: NDArray[np.int64], local: NDArray[np.int64]) -> Tensor:
         column = self.columns[name]

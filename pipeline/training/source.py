@@ -20,6 +20,8 @@ from pipeline.randomness import RowRandom
 from pipeline.tensors import Latent
 
 _CONDITION = "condition."
+_PAIR = "z_t_and_velocity"
+_NAMES_OF_ROWS = ("tuple", "sample")  # for people and tools; training needs no names
 
 
 class DrawSource(ABC):
@@ -64,20 +66,24 @@ class TargetSource(DrawSource):
 
     def __init__(self, tars: list[Path], stream: tuple[int, int], device: torch.device) -> None:
         self._records = RecordShards(tars)
+        self._wanted = [name for name in self._records.columns if name not in _NAMES_OF_ROWS]
         self._order = Order(seed=stream[0] * 65536 + stream[1], size=len(self._records))
         self._device = device
 
     def at(self, first: int, count: int) -> tuple[Draws, Latent]:
         """Read by position."""
-        draws, target = from_columns(self._records.read(self._order.rows(first, count)))
-        return on_device(draws, self._device), target.to(self._device)
+        columns = self._records.read(self._order.rows(first, count), self._wanted)
+        return from_columns({name: column.to(self._device) for name, column in columns.items()})
 
 
 def to_columns(draws: Draws, target: Latent, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What a target record stores of a batch; z_t and the target in `dtype`, the rest exactly."""
+    """What a target record stores of a batch; z_t and the target in `dtype`, the rest exactly.
+
+    z_t and target, which are always read together, lie side by side in one column
+    `[b, 2, *latent]`: one piece of memory to find for each row.
+    """
     return {
-        "z_t": draws.z_t.to(dtype),
-        "velocity": target.to(dtype),
+        _PAIR: torch.stack([draws.z_t.to(dtype), target.to(dtype)], dim=1),
         "t": draws.t,
         "w": draws.w,
         **{_CONDITION + key: value for key, value in draws.condition.items()},
@@ -91,8 +97,8 @@ def from_columns(columns: dict[str, Tensor]) -> tuple[Draws, Latent]:
         for key, value in columns.items()
         if key.startswith(_CONDITION)
     }
-    draws = Draws(z_t=columns["z_t"].float(), t=columns["t"], w=columns["w"], condition=condition)
-    return draws, columns["velocity"].float()
+    z_t, velocity = columns[_PAIR].float().unbind(1)
+    return Draws(z_t=z_t, t=columns["t"], w=columns["w"], condition=condition), velocity
 
 
 def on_device(draws: Draws, device: torch.device) -> Draws:

@@ -13,6 +13,7 @@ import torch
 from flows.run_dir import stored
 from infra.profile import Profile
 from pipeline.training.plan_row import PlanRow
+from pipeline.training.source import from_columns
 from stages.planning import describe
 from tests.benchmarks.plain import plain_loop
 from tests.benchmarks.rows import Row, Settings, at_most
@@ -80,7 +81,8 @@ def _seconds_a_sample(settings: Settings) -> dict[str, float]:
     data = random_columns(DEMO.latent_shape, 1024)
     train = plain_loop(DEMO.module(), data, DEMO.batch, fused=True)
     network = DEMO.module().eval()
-    z_t, label = data["z_t"][:_FORWARD_BATCH], data["condition.label"][:_FORWARD_BATCH]
+    draws, _ = from_columns({name: column[:_FORWARD_BATCH] for name, column in data.items()})
+    z_t, label = draws.z_t.contiguous(), draws.condition["label"]
     told = torch.zeros(_FORWARD_BATCH, 64)
 
     @torch.inference_mode()

@@ -53,7 +53,7 @@ def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """The truncated-SNR weighted squared error of the velocity."""
     t = batch["t"].float()
     prediction = model(
-        batch["z_t"],
+        batch["z_t_and_velocity"][:, 0],
         t * TIMESTEPS - 1,
         encoder_hidden_states=None,
         class_labels=batch["condition.label"],
@@ -62,4 +62,5 @@ def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     )[0]
     angle = t * math.pi / 2
     weight = torch.maximum(angle.cos() ** 2, angle.sin() ** 2)
-    return (weight * (prediction - batch["velocity"]).square().flatten(1).mean(1)).mean()
+    velocity = batch["z_t_and_velocity"][:, 1]
+    return (weight * (prediction - velocity).square().flatten(1).mean(1)).mean()

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.data.shards import read_info
@@ -115,9 +116,9 @@ class BareForward:
 
     def pass_over(self, count: int, calls: int = 1) -> None:
         """As many evaluations as `count` tuples cost, in the product's chunks."""
-        for start in range(0, count, CHUNK):
+        for chunk in np.array_split(np.arange(count), -(-count // CHUNK)):
             for _ in range(calls):
-                self.forward(min(CHUNK, count - start))
+                self.forward(len(chunk))
 
     @torch.inference_mode()
     def forward(self, tuples: int) -> None:

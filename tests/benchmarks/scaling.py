@@ -20,6 +20,7 @@ from tests.benchmarks.power_law import fit_power
 from tests.benchmarks.rounds import OpenRound
 from tests.benchmarks.rows import Row, Settings
 from tests.benchmarks.sizes import (
+    CLASSES,
     Size,
     num_parameters,
     target_spec,
@@ -72,7 +73,7 @@ def _point(size: Size, folder: Path, settings: Settings) -> _Point:
     opened = OpenRound(size, tars, folder)
     parameters = num_parameters(opened.engine.module)
     count = min(128, 2**27 // parameters)  # as many as keep a large network to some seconds
-    data = write_samples(folder / "data", size.latent_shape, 2 * count)
+    data = write_samples(folder / "data", size.latent_shape, max(2 * count, 4 * CLASSES))
     bundle = write_bundle(folder / "teacher", size, "teacher")
     worker = TargetWorker(target_spec(folder, size.plan(guidance=True), data, bundle))
     rows_of_shard = min(count, read_info(data).splits["train"].shards[0].count)

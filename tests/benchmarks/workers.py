@@ -3,6 +3,9 @@
 Processes that are connected by gloo and train with DeepSpeed as Ray Train's workers do. Ray itself
 is left out: it starts the workers and watches them, and has no part in an update. All groups stay
 alive and take turns, so that what slows the machine slows them alike.
+
+Two plain loops say what there is to win: two processes that never speak to each other, the ceiling
+on these cores, and PyTorch's own data parallelism.
 """
 
 import faulthandler
@@ -14,14 +17,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.benchmarks.rows import Row, Settings, at_least
-from tests.benchmarks.sizes import DEMO, write_targets
+from tests.benchmarks.sizes import DEMO, random_columns, write_targets
 from tests.benchmarks.timing import Arm, Timing, interleave
 
 AIM = 1.7
 _ONE, _WIDE, _TWO = "1 worker, 1 thread", "1 worker, 2 threads", "2 workers, 1 thread each"
+_APART = "2 plain loops of half the batch, which never meet"
+_PARALLEL = "2 plain loops under DistributedDataParallel"
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How an update is spread: processes, torch's threads in each, and who trains."""
+
+    workers: int
+    threads: int
+    trainer: Literal["product", "apart", "parallel"] = "product"
+
+
+_SHAPES = {
+    _ONE: _Shape(1, 1),
+    _WIDE: _Shape(1, 2),
+    _TWO: _Shape(2, 1),
+    _APART: _Shape(2, 1, "apart"),
+    _PARALLEL: _Shape(2, 1, "parallel"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,12 +67,11 @@ class _Group:
 
 
 def measure(settings: Settings) -> list[Row]:
-    """The demo's update in three arrangements."""
+    """The demo's update in every arrangement."""
     tars = write_targets(
         settings.scratch / "targets", DEMO.latent_shape, tars=4, members=2, rows=256
     )
-    shapes = {_ONE: (1, 1), _WIDE: (1, 2), _TWO: (2, 1)}
-    with _groups(shapes, tars, settings.scratch) as groups:
+    with _groups(tars, settings.scratch) as groups:
         arms: dict[str, Arm] = {name: group.updates for name, group in groups.items()}
         timings = interleave(
             arms,
@@ -57,7 +79,7 @@ def measure(settings: Settings) -> list[Row]:
             per_block=settings.count(20, 2),
             warm=settings.count(5, 1),
         )
-    return [_row(name, timings) for name in shapes]
+    return [_row(name, timings) for name in _SHAPES]
 
 
 def _row(name: str, timings: dict[str, Timing]) -> Row:
@@ -76,17 +98,15 @@ def _row(name: str, timings: dict[str, Timing]) -> Row:
 
 
 @contextmanager
-def _groups(
-    shapes: dict[str, tuple[int, int]], tars: list[Path], scratch: Path
-) -> Iterator[dict[str, _Group]]:
+def _groups(tars: list[Path], scratch: Path) -> Iterator[dict[str, _Group]]:
     """Start every group, one after the other; stop them all at the end."""
     groups: dict[str, _Group] = {}
     processes: list[Any] = []
     try:
-        for number, (name, (workers, threads)) in enumerate(shapes.items()):
+        for number, (name, shape) in enumerate(_SHAPES.items()):
             folder = scratch / f"group-{number}"
             folder.mkdir()
-            groups[name] = _start(processes, folder, tars, workers, threads)
+            groups[name] = _start(processes, folder, tars, shape)
         yield groups
         for group in groups.values():
             group.close()
@@ -97,17 +117,16 @@ def _groups(
             process.kill()
 
 
-def _start(
-    processes: list[Any], folder: Path, tars: list[Path], workers: int, threads: int
-) -> _Group:
+def _start(processes: list[Any], folder: Path, tars: list[Path], shape: _Shape) -> _Group:
     context = multiprocessing.get_context("spawn")
     pipes = []
-    for rank in range(workers):
+    for rank in range(shape.workers):
         ours, theirs = context.Pipe()
         job = {
             "rank": rank,
-            "workers": workers,
-            "threads": threads,
+            "workers": shape.workers,
+            "threads": shape.threads,
+            "trainer": shape.trainer,
             "folder": str(folder),
             "tars": [str(tar) for tar in tars],
         }
@@ -130,14 +149,30 @@ def work(pipe: Connection, job: dict[str, Any]) -> None:
     logging.getLogger().setLevel(logging.ERROR)
     import torch.distributed as dist
 
-    from tests.benchmarks.rounds import OpenRound
-
     folder = Path(job["folder"])
     meeting = f"file://{folder / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers)
-    opened = OpenRound(DEMO, [Path(tar) for tar in job["tars"]], folder / str(rank))
+    updates = _product(job) if job["trainer"] == "product" else _plain(job)
     pipe.send(None)
     while count := pipe.recv():
-        opened.updates(count)
+        updates(count)
         faulthandler.cancel_dump_traceback_later()  # the engine's watchdog: others have their turn
         pipe.send(None)
+
+
+def _product(job: dict[str, Any]) -> Arm:
+    from tests.benchmarks.rounds import OpenRound
+
+    tars = [Path(tar) for tar in job["tars"]]
+    return OpenRound(DEMO, tars, Path(job["folder"]) / str(job["rank"])).updates
+
+
+def _plain(job: dict[str, Any]) -> Arm:
+    from torch.nn.parallel import DistributedDataParallel
+
+    from tests.benchmarks.plain import plain_loop
+
+    module = DEMO.module()
+    model = module if job["trainer"] == "apart" else DistributedDataParallel(module)
+    data = random_columns(DEMO.latent_shape, 1024)
+    return plain_loop(model, data, DEMO.batch // job["workers"], fused=True)

@@ -60,7 +60,7 @@ def test_any_webdataset_tool_reads_a_target_shard(recipe: Recipe, tmp_path: Path
     columns = [load_safetensors(record["safetensors"]) for record in records]
     assert sum(len(part["t"]) for part in columns) == 80
     assert set(columns[0]) == {
-        *("tuple", "sample", "z_t", "velocity", "t", "w", "condition.label"),
+        *("tuple", "sample", "z_t_and_velocity", "t", "w", "condition.label"),
     }
     assert columns[0]["tuple"][0] == 192
 
