@@ -24,16 +24,17 @@ _TUPLE_OVERHEAD = 64  # ids, t, w, label
 
 
 class DiskEstimate(Document):
-    """Bytes a run directory grows to: its data, its targets at their peak, its weights."""
+    """Bytes a run directory grows to; targets at their peak, samples those of the evaluation."""
 
     data: int
     targets: int
     weights: int
+    samples: int
 
     @property
     def total(self) -> int:
         """All of it, with an allowance for logs and the report."""
-        return self.data + self.targets + self.weights + _ALLOWANCE
+        return self.data + self.targets + self.weights + self.samples + _ALLOWANCE
 
 
 def estimate(recipe: Recipe) -> DiskEstimate:
@@ -47,6 +48,7 @@ def estimate(recipe: Recipe) -> DiskEstimate:
         data=num_samples * (values * width + 1024),  # a tar member costs two 512-byte blocks
         targets=_peak(recipe, [_targets(recipe, p.training, num_samples, values) for p in plans]),
         weights=parameters * (4 * num_bundles + _BYTES_PER_PARAMETER * _CHECKPOINTS),
+        samples=_num_sets(recipe) * recipe.evaluation.num_samples * values * 4,
     )
 
 
@@ -64,7 +66,8 @@ def check_disk(recipe: Recipe, run_dir: Path) -> None:
         raise ConfigError(
             f"{run_dir}: not enough disk: about {readable(missing)} needed "
             f"(data {readable(needed.data)}, targets {readable(needed.targets)}, weights and "
-            f"checkpoints {readable(needed.weights)}), {readable(free)} free. Free some, choose "
+            f"checkpoints {readable(needed.weights)}, samples {readable(needed.samples)}), "
+            f"{readable(free)} free. Free some, choose "
             "another --run-dir, or raise targets.draws_per_tuple or set targets.mode: online"
         )
 
@@ -124,6 +127,12 @@ def _num_parameters(recipe: Recipe) -> int:
         per_block = [9 * c * (2 * c + 4 * c) for c in network.block_channels]
         return 2 * (network.layers_per_block + 1) * sum(per_block) + 40 * widest**2
     return 4 * network.w_nodes * len(network.means) * len(network.means[0]) * _grid(recipe)
+
+
+def _num_sets(recipe: Recipe) -> int:
+    # for each w: the teacher from two seeds, every student, three training-free samplers
+    asked = recipe.evaluation
+    return len(asked.w) * (2 + len(recipe.halving.steps) + 3 * len(asked.baseline_steps))
 
 
 def _grid(recipe: Recipe) -> int:

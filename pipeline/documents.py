@@ -1,7 +1,8 @@
 """Read YAML documents strictly and turn them into typed objects.
 
-YAML has two traps that lose an experiment silently: `1e-4` is text, not a number, and of two equal
-keys the last one wins. Both are refused here, and so is every key the type does not know.
+YAML has traps that lose an experiment silently: `1e-4` is text, not a number, `1:30` is the number
+90, and of two equal keys the last one wins; and Python takes `true` for the number 1. All are
+refused here, and so is every key the type does not know.
 """
 
 import difflib
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 
@@ -22,6 +23,23 @@ class Document(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, tree: Any) -> Any:
+        for name, value in tree.items() if isinstance(tree, dict) else ():
+            field = cls.model_fields.get(name)
+            if field and _holds_truth(value) and not _takes_truth(field.annotation):
+                raise ValueError(f"{name}: expected a number or text, got {value!r}")
+        return tree
+
+
+def _holds_truth(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list) and any(map(_holds_truth, value)))
+
+
+def _takes_truth(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(_takes_truth(part) for part in get_args(annotation))
 
 
 D = TypeVar("D", bound=Document)
@@ -56,7 +74,24 @@ class _StrictLoader(yaml.SafeLoader):
             )
         return str(node.value)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Refuse the sexagesimal numbers of YAML 1.1."""
+        if ":" in node.value:
+            raise ConfigError(
+                f"{node.value} in line {node.start_mark.line + 1} is a number in base 60 to YAML; "
+                "write it in base 10, or quote it"
+            )
+        return int(super().construct_yaml_int(node))
 
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        """Refuse them with a fraction, too."""
+        if ":" in node.value:
+            self.construct_yaml_int(node)
+        return float(super().construct_yaml_float(node))
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_yaml_float)
 _StrictLoader.add_constructor("tag:yaml.org,2002:str", _StrictLoader.construct_yaml_str)
 
 

@@ -65,6 +65,20 @@ def test_quoted_text_and_true_numbers_are_left_alone() -> None:
     assert tree == {"a": "1e-4", "b": 1e-4, "c": 3, "d": "e10", "e": ["x1e4"]}
 
 
+@pytest.mark.parametrize("text", ["1:30", "-1:30:00", "1:30.5"])
+def test_numbers_in_base_60_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^r.yaml: {text} in line 2 is a number in base 60"):
+        parse_yaml(f"a: 1\nb: {text}\n", "r.yaml")
+    assert parse_yaml(f"b: '{text}'", "r.yaml") == {"b": text}
+
+
+@pytest.mark.parametrize("value", [True, [True, 2]])
+def test_true_is_not_the_number_1(value: Any) -> None:
+    assert (
+        refusal({"sizes": value}) == f"house.yaml: sizes: expected a number or text, got {value!r}"
+    )
+
+
 def test_a_key_that_stands_twice_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_yaml("run:\n  seed: 1\n  name: a\n  seed: 2\n", "r.yaml")
