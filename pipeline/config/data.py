@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pipeline.documents import Document
 
@@ -18,12 +18,13 @@ class DigitsData(Document):
 class DigitCanvasesData(Document):
     """Coloured canvases on which two or three of scikit-learn's real digit scans stand as a number.
 
-    The class is the number read, so there are 10^digits of them, all equally many. A canvas that is
-    held out shows scans that no training canvas shows.
+    The class is the number read, and all are equally many: each of the 10^digits there are, or
+    those in `numbers`. A canvas that is held out shows scans that no training canvas shows.
     """
 
     source: Literal["digit_canvases"]
     digits: Literal[2, 3] = 2
+    numbers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] | None = None
     size: Literal[16, 32] = 32
     per_class: PositiveInt = 100
     holdout_per_class: PositiveInt = 20
@@ -33,6 +34,21 @@ class DigitCanvasesData(Document):
     def holdout(self) -> float:
         """Share of all canvases that is held out."""
         return self.holdout_per_class / (self.per_class + self.holdout_per_class)
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The number that each class is, in the order of the labels."""
+        return self.numbers or tuple(range(10**self.digits))
+
+    @model_validator(mode="after")
+    def _numbers_have_these_digits(self) -> "DigitCanvasesData":
+        strange = [number for number in self.classes if number >= 10**self.digits]
+        if strange or len(set(self.classes)) != len(self.classes):
+            raise ValueError(
+                f"numbers: {strange or list(self.classes)} are not all different and of at most "
+                f"{self.digits} digits; give each number once"
+            )
+        return self
 
     @model_validator(mode="after")
     def _digits_can_be_read(self) -> "DigitCanvasesData":

@@ -12,8 +12,8 @@ def count_source(recipe: Recipe) -> tuple[int, int]:
     match recipe.data:
         case DigitsData():
             return _DIGITS
-        case DigitCanvasesData(digits=digits, per_class=trained_on, holdout_per_class=heldout):
-            return 10**digits * (trained_on + heldout), 10**digits
+        case DigitCanvasesData(classes=classes, per_class=trained_on, holdout_per_class=heldout):
+            return len(classes) * (trained_on + heldout), len(classes)
         case GaussianData(num_samples=total):
             return total, len(getattr(recipe.teacher.network, "means", ((),)))
         case folder:

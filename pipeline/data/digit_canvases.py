@@ -37,26 +37,23 @@ class _Painter:
     """Paints the canvases of one split.
 
     Attributes:
-        digits: how many stand on a canvas.
-        size: side of a canvas.
+        config: which numbers, and the side of a canvas.
         pools: the scans of this split, each in its margin.
-        numbers: all that is drawn at random, uniform in (0, 1), `[canvases, numbers]`.
+        chances: all that is drawn at random, uniform in (0, 1), `[canvases, draws]`.
     """
 
-    digits: int
-    size: int
+    config: DigitCanvasesData
     pools: Scans
-    numbers: Array
+    chances: Array
 
     def paint(self, row: int) -> NDArray[np.uint8]:
         """The canvas at a row, `[3, size, size]`; its class is the row modulo their number."""
-        draws = iter(self.numbers[row].tolist())
+        size, classes = self.config.size, self.config.classes
+        draws = iter(self.chances[row].tolist())
         tone = _ON_DARK if next(draws) < 0.5 else _ON_LIGHT
-        canvas = np.broadcast_to(
-            _colour(next(draws), next(draws), tone["paper"]), (self.size, self.size, 3)
-        )
+        canvas = np.broadcast_to(_colour(next(draws), next(draws), tone["paper"]), (size, size, 3))
         line = next(draws)
-        for place, digit in enumerate(f"{row % 10**self.digits:0{self.digits}d}"):
+        for place, digit in enumerate(_written(classes[row % len(classes)], self.config)):
             pool = self.pools[int(digit)]
             scan = pool[int(next(draws) * len(pool))]
             ink = _colour(next(draws), next(draws), tone["ink"])
@@ -66,15 +63,16 @@ class _Painter:
 
     def _placed(self, scan: Array, place: int, line: float, draws: list[float]) -> Array:
         """A scan scaled smoothly and put at its place, with some play; all digits share a line."""
-        cell = _FILLED * self.size / self.digits
+        size, digits = self.config.size, self.config.digits
+        cell = _FILLED * size / digits
         width = cell * _between(0.86, 1.0, draws[0])
         height = width * _between(1.15, 1.4, draws[1])
-        play = (self.size - height) / 2
-        x = self.size / 2 + cell * (place - (self.digits - 1) / 2 + _between(-0.05, 0.05, draws[2]))
-        y = self.size / 2 + play * (_between(-0.5, 0.5, line) + _between(-0.35, 0.35, draws[3]))
+        play = (size - height) / 2
+        x = size / 2 + cell * (place - (digits - 1) / 2 + _between(-0.05, 0.05, draws[2]))
+        y = size / 2 + play * (_between(-0.5, 0.5, line) + _between(-0.35, 0.35, draws[3]))
         across, down, middle = _SIDE / width, _SIDE / height, len(scan) / 2
         placed = Image.fromarray(scan.astype(np.float32)).transform(
-            (self.size, self.size),
+            (size, size),
             Image.Transform.AFFINE,
             (across, 0, middle - across * x, 0, down, middle - down * y),
             resample=Image.Resampling.BICUBIC,
@@ -109,7 +107,7 @@ def compose_canvases(
     Samples are the training canvases, then the held-out ones, and count through the classes again
     and again; the splits list them shuffled.
     """
-    num_classes = 10**config.digits
+    num_classes = len(config.classes)
     first = num_classes * config.per_class
     total = first + num_classes * config.holdout_per_class
     train = _painter(config, seed, "train", scans["train"], first)
@@ -117,7 +115,7 @@ def compose_canvases(
     shuffle = np.random.default_rng([seed, 0])
     return LoadedSource(
         name=config.source,
-        class_names=tuple(f"{number:0{config.digits}d}" for number in range(num_classes)),
+        class_names=tuple(_written(number, config) for number in config.classes),
         latent_shape=(3, config.size, config.size),
         encoding="png",
         labels=np.arange(total) % num_classes,  # both sides are whole rounds through the classes
@@ -135,11 +133,14 @@ def _painter(
     border = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
     random = RowRandom((seed,), 0, count)
     return _Painter(
-        digits=config.digits,
-        size=config.size,
+        config=config,
         pools=tuple(np.pad(of_digit, border) for of_digit in scans),
-        numbers=random.uniform(f"{split} canvases", 4 + 7 * config.digits).numpy(),
+        chances=random.uniform(f"{split} canvases", 4 + 7 * config.digits).numpy(),
     )
+
+
+def _written(number: int, config: DigitCanvasesData) -> str:
+    return f"{number:0{config.digits}d}"
 
 
 def _colour(hue: float, luma: float, allowed: tuple[float, float]) -> Array:

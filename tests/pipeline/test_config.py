@@ -140,6 +140,13 @@ def test_three_digits_need_room() -> None:
     assert accepted("data={source: digit_canvases, digits: 3}").data.shard_size == 1000
 
 
+@pytest.mark.parametrize("numbers", ["[7, 107]", "[7, 7]"])
+def test_numbers_are_different_and_have_the_digits(numbers: str) -> None:
+    message = refusal(f"data={{source: digit_canvases, numbers: {numbers}}}")
+    assert "not all different and of at most 2 digits" in message
+    assert accepted("data={source: digit_canvases, numbers: [7, 17]}").data.classes == (7, 17)
+
+
 def test_channels_have_to_fall_into_groups() -> None:
     message = refusal("teacher.network.block_channels=[32, 60]")
     assert "teacher.network: block_channels 60: use multiples of 8" in message

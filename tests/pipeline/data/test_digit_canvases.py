@@ -66,6 +66,19 @@ def test_the_class_is_the_number_that_stands_there(digits, size):
         assert seen == [name == "7" for name in source.class_names[source.labels[row]]]
 
 
+def test_only_the_numbers_asked_for_stand_there():
+    blot = np.pad(np.ones((1, 4, 4)), ((0, 0), (2, 2), (2, 2)))
+    sevens = dict.fromkeys(("train", "heldout"), (*BLANK[:7], blot, *BLANK[8:]))
+    few = config(numbers=(7, 70, 18), size=16)
+    source = compose_canvases(few, 0, sevens)
+    assert source.class_names == ("07", "70", "18")
+    assert len(source.labels) == 3 * (few.per_class + few.holdout_per_class)
+    for row in source.splits["train"]:
+        cells = np.array_split(contrast(source.read(int(row))), 2, axis=1)
+        seen = [cell.max() > 0.3 for cell in cells]
+        assert seen == [name == "7" for name in source.class_names[source.labels[row]]]
+
+
 @pytest.mark.parametrize(("digits", "size"), SHAPES)
 def test_every_digit_stands_out_from_its_paper(digits, size):
     source = open_canvases(config(digits=digits, size=size), 1)
