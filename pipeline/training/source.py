@@ -21,7 +21,9 @@ from pipeline.tensors import Latent
 
 _CONDITION = "condition."
 _PAIR = "z_t_and_velocity"
-_NAMES_OF_ROWS = ("tuple", "sample")  # for people and tools; training needs no names
+
+ROW_NAMES = ("tuple", "sample")
+"""Columns that say which row of the data and of the round a record is; training does not ask."""
 
 
 class DrawSource(ABC):
@@ -66,7 +68,7 @@ class TargetSource(DrawSource):
 
     def __init__(self, tars: list[Path], stream: tuple[int, int], device: torch.device) -> None:
         self._records = RecordShards(tars)
-        self._wanted = [name for name in self._records.columns if name not in _NAMES_OF_ROWS]
+        self._wanted = [name for name in self._records.columns if name not in ROW_NAMES]
         self._order = Order(seed=stream[0] * 65536 + stream[1], size=len(self._records))
         self._device = device
 

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.data.order import Order
 from pipeline.data.records import RecordShards
-from pipeline.training.source import TargetSource
+from pipeline.training.source import ROW_NAMES, TargetSource
 from tests.benchmarks.rows import Row, Settings, at_least
 from tests.benchmarks.sizes import DEMO, write_targets
 from tests.benchmarks.timing import Arm, interleave
@@ -136,6 +136,7 @@ class _Latents:
         self._shards = shards
         self._source = TargetSource(tars, (0, 1), torch.device("cpu"))
         self._order = _Rows(len(shards), SD_BATCH)
+        self._wanted = [name for name in shards.columns if name not in ROW_NAMES]
         self._memory = np.ones((len(shards), row_bytes), np.uint8)
         self._batch = np.ones((SD_BATCH, row_bytes), np.uint8)
         self._mapped = [np.memmap(tar, np.uint8, "r") for tar in tars]
@@ -169,7 +170,7 @@ class _Latents:
 
     def _read(self, count: int) -> None:
         for rows in self._order.take(count):
-            self._shards.read(rows)
+            self._shards.read(rows, self._wanted)
 
     def _at(self, count: int) -> None:
         for number in range(count):
