@@ -130,9 +130,9 @@ def _num_parameters(recipe: Recipe) -> int:
 
 
 def _num_sets(recipe: Recipe) -> int:
-    # for each w: the teacher from two seeds, every student, three training-free samplers
+    # for each w: the teacher from two seeds, every student, and two training-free samplers
     asked = recipe.evaluation
-    return len(asked.w) * (2 + len(recipe.halving.steps) + 3 * len(asked.baseline_steps))
+    return len(asked.w) * (2 + len(recipe.halving.steps) + 2 * len(asked.baseline_steps))
 
 
 def _grid(recipe: Recipe) -> int:

@@ -119,9 +119,10 @@ class _Pool:
         lost = [self._running.pop(answer)[1] for answer in self._jobs_of(actor)]
         for index in lost:
             deaths[index] += 1
-        if max(deaths[index] for index in lost) > self._compute.max_restarts:
+        worst = max(deaths[index] for index in lost)
+        if worst > self._compute.max_restarts:
             raise InfraError(
-                f"a job killed its worker {max(deaths)} times, last: {tail(str(error))}\n"
+                f"a job killed its worker {worst} times, last: {tail(str(error))}\n"
                 "Look into the worker's log, or lower what a worker needs, and run again"
             ) from error
         _log.warning("a worker died (%s); its jobs are done again", tail(str(error)))

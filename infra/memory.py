@@ -17,6 +17,7 @@ def keep_freed_memory() -> None:
     update are mapped and zeroed anew, page by page: for 50M parameters under DeepSpeed that was a
     third of an update. A worker asks for the same blocks again at once, so it keeps them. It holds
     what its peak needed until it ends, and of every size a few blocks more (measured: 8 at most).
+    All threads share one arena; each would keep blocks of its own otherwise.
 
     Does nothing where the C library is not glibc.
     """

@@ -76,18 +76,21 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Refuse the sexagesimal numbers of YAML 1.1."""
-        if ":" in node.value:
-            raise ConfigError(
-                f"{node.value} in line {node.start_mark.line + 1} is a number in base 60 to YAML; "
-                "write it in base 10, or quote it"
-            )
+        _refuse_base_60(node)
         return int(super().construct_yaml_int(node))
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         """Refuse them with a fraction, too."""
-        if ":" in node.value:
-            self.construct_yaml_int(node)
+        _refuse_base_60(node)
         return float(super().construct_yaml_float(node))
+
+
+def _refuse_base_60(node: yaml.ScalarNode) -> None:
+    if ":" in node.value:
+        raise ConfigError(
+            f"{node.value} in line {node.start_mark.line + 1} is a number in base 60 to YAML; "
+            "write it in base 10, or quote it"
+        )
 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)

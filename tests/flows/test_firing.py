@@ -133,7 +133,7 @@ def test_a_name_without_room_for_a_time_is_refused() -> None:
 @given(st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2099, 1, 1)))
 def test_every_name_a_firing_gives_is_one_a_recipe_may_have(when: datetime) -> None:
     firing = decide(recipe("n" * 47), Path("/nowhere"), when.replace(tzinfo=UTC))
-    build(Recipe, firing.recipe.model_dump(mode="json"), "test")
+    assert build(Recipe, firing.recipe.model_dump(mode="json"), "test") == firing.recipe
 
 
 def test_the_diary_knows_when_the_last_run_ended(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from flows.run_dir import check, prepare, stored
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError
+from pipeline.evaluation.protocol import SAMPLER_NAMES, Entrant, plan_cells
+from pipeline.training.plan import plan_rounds
+from tests.cases import student_manifest, teacher_manifest
 from tests.flows.terminal import DIGITS, GAUSSIAN
 
 
@@ -133,6 +136,17 @@ def test_the_estimate_counts_the_largest_pools_that_lie_there_together() -> None
     assert 0 < estimate(last).targets < estimate(everything).targets
     # 600 updates of 256 at two draws a tuple: 76,800 tuples of two float32 pairs, in each round
     assert estimate(everything).targets == pytest.approx(3 * 76_800 * (2 * 2 * 4 + 64), rel=0.01)
+
+
+def test_the_estimate_counts_every_set_of_samples_an_evaluation_plans() -> None:
+    asked = recipe()
+    manifest = teacher_manifest("gaussian")
+    teacher = Entrant(manifest=manifest, path="teacher", digest="0")
+    student = Entrant(manifest=student_manifest(manifest), path="student", digest="1")
+    students = [student] * len(plan_rounds(asked))
+    cells = plan_cells(asked, teacher, students, list(SAMPLER_NAMES))
+    values = 2 * asked.evaluation.num_samples
+    assert estimate(asked).samples == len(cells) * values * 4
 
 
 @pytest.mark.parametrize(

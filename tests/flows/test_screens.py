@@ -177,7 +177,9 @@ def test_the_end_of_a_run_names_students_that_are_not_faithful(tmp_path: Path) -
 def test_a_report_that_cannot_be_read_spoils_nothing(tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.json").write_text("{")
-    show_summary(page(), tmp_path, {})
+    console = page()
+    show_summary(console, tmp_path, {})
+    assert text(console).split() == ["Numbers", str(tmp_path / "report" / "report.json")]
 
 
 def test_the_doctor_looks_at_everything_a_run_depends_on(tmp_path: Path) -> None:

@@ -197,6 +197,8 @@ def test_layers_used_twice_are_given_once():
     engine = DeepSpeedEngine(module, PLAN, global_batch=BATCH, zero_stage=1)
     train(engine, 0, 2)
     weights = engine.full_weights()
+    assert weights.keys() == module.state_dict().keys()
+    assert torch.equal(weights["0.weight"], weights["2.weight"])
     module.load_state_dict(weights, strict=True)
 
 
