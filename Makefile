@@ -11,13 +11,16 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke check test bench clean
+.PHONY: help demo demo-text smoke check test bench clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## distil a teacher of handwritten digits into students of 8, 4, 2 and 1 steps
 	$(BIN)/stepfold run flows/recipes/digits.yaml --profile infra/profiles/laptop.yaml --run-dir runs/digits
+
+demo-text: .venv/installed ## train a small Stable Diffusion on captioned digits, distil it, export stock pipelines
+	$(BIN)/stepfold run flows/recipes/captions.yaml --profile infra/profiles/laptop.yaml --run-dir runs/captions
 
 smoke: .venv/installed-tests ## the whole stack on Gaussian classes, against the exact answer (2-3 minutes)
 	$(BIN)/python -m pytest -m '' tests/test_smoke.py

@@ -72,16 +72,12 @@ def plan(
     run_dir: RunDir = None,
     overrides: Overrides = None,
 ) -> None:
-    """Show what a run would do, what is done already, and what it costs."""
+    """Show what a run would do, what is done already, what it costs and what memory it needs."""
     with _refusals():
-        from flows.console import open_console
+        from flows.planning import show_plan
         from flows.request import read_request
-        from flows.tables import plan_table
-        from stages.planning import describe
 
-        request = read_request(recipe, profile, run_dir, overrides or [])
-        rows = describe(request.recipe, request.profile, request.run_dir)
-        open_console().print(plan_table(rows))
+        show_plan(read_request(recipe, profile, run_dir, overrides or []))
 
 
 @app.command(rich_help_panel=_LOOK)
@@ -125,6 +121,12 @@ def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
     labels: Annotated[
         str | None, typer.Option(metavar="3,3,8", help="Exactly these classes instead.")
     ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A sentence instead; repeatable.")
+    ] = None,
+    components: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Other parts; those of its run by default.")
+    ] = None,
     sampler: Annotated[
         Literal["ddim", "dpm++"], typer.Option(help="dpm++ is for teachers.")
     ] = "ddim",
@@ -132,8 +134,8 @@ def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
     """Draw samples of a bundle into a file."""
     with _refusals():
         from flows import environment
+        from flows.asking import read_asked
         from flows.console import near, open_console
-        from flows.request import read_labels
 
         environment.settle()
         from stages.sample import sample_bundle
@@ -144,10 +146,35 @@ def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
             steps=steps,
             w=guidance_weight,
             seed=seed,
-            classes=num if labels is None else read_labels(labels),
+            asked=read_asked(num, labels, prompt),
             sampler=sampler,
+            components=components,
         )
         open_console().print(f"{count} samples in {near(output.absolute())}", soft_wrap=True)
+
+
+@app.command(rich_help_panel=_RUN)
+def export(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A teacher or a student.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new directory.")],
+    components: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Other parts; those of its run by default.")
+    ] = None,
+) -> None:
+    """Write a stock diffusers pipeline, checked to draw what our sampler draws."""
+    with _refusals():
+        from flows import environment
+        from flows.console import near, open_console
+
+        environment.settle()
+        from stages.export import export_checked
+
+        differences = export_checked(bundle, to, components)
+        console = open_console()
+        console.print(f"A stock pipeline in {near(to.absolute())}", soft_wrap=True)
+        for found in differences:
+            said = f"w = {found.w:g} in {found.steps} step(s): {found.value:.1e} from our sampler"
+            console.print(f"  {said}", style="quiet", soft_wrap=True)
 
 
 @app.command(rich_help_panel=_RUN)

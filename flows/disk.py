@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 
 from pipeline.config import (
-    DigitCanvasesData,
-    GaussianData,
-    ImageFolderData,
+    GaussianConfig,
+    MMDiTConfig,
     Recipe,
     TrainingConfig,
     UNetConfig,
@@ -16,11 +15,13 @@ from pipeline.data.counting import count_source
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.training.plan import plan_rounds, plan_teacher
+from stages.sizing import pixels_per_sample, values_per_sample
 
 _ALLOWANCE = 64 * 2**20  # logs, the report and the MLflow database
 _CHECKPOINTS = 3  # two that are kept and one being written
 _BYTES_PER_PARAMETER = 20  # weights, float32 masters, two Adam moments, an average
-_TUPLE_OVERHEAD = 64  # ids, t, w, label
+_TUPLE_OVERHEAD = 64  # ids, t, w
+_MOST_TOKENS = 512  # of a T5 prompt; CLIP has 77
 
 
 class DiskEstimate(Document):
@@ -39,13 +40,16 @@ class DiskEstimate(Document):
 
 def estimate(recipe: Recipe) -> DiskEstimate:
     """The disk a recipe needs."""
-    num_samples, values = _data_size(recipe)
+    num_samples = count_source(recipe)[0]
+    pixels, values = pixels_per_sample(recipe), values_per_sample(recipe)
     width = 1 if recipe.data.source != "gaussian" else 4
+    latents = 4 * values if recipe.teacher.network.reads_text else 0
     parameters = _num_parameters(recipe)
     plans = plan_rounds(recipe)
     num_bundles = len(plans) + (1 if plan_teacher(recipe) is None else 2)
     return DiskEstimate(
-        data=num_samples * (values * width + 1024),  # a tar member costs two 512-byte blocks
+        # a tar member costs two 512-byte blocks, and there is a label or a caption or both
+        data=num_samples * (pixels * width + 3 * 1024 + latents + _text_bytes(recipe)),
         targets=_peak(recipe, [_targets(recipe, p.training, num_samples, values) for p in plans]),
         weights=parameters * (4 * num_bundles + _BYTES_PER_PARAMETER * _CHECKPOINTS),
         samples=_num_sets(recipe) * recipe.evaluation.num_samples * values * 4,
@@ -86,18 +90,14 @@ def readable(size: float) -> str:
     return f"{value:.1f} {units[power]}" if power and value < 10 else f"{value:.0f} {units[power]}"
 
 
-def _data_size(recipe: Recipe) -> tuple[int, int]:
-    """Number of samples, and values in one."""
-    data = recipe.data
-    if isinstance(data, ImageFolderData):
-        num_samples = sum(1 for file in Path(data.path).glob("*/*") if file.is_file())
-        return num_samples, data.channels * data.size**2
-    if isinstance(data, DigitCanvasesData):
-        return count_source(recipe)[0], 3 * data.size**2
-    if isinstance(data, GaussianData):
-        network = recipe.teacher.network
-        return data.num_samples, len(network.means[0]) if network.family == "gaussian" else 1
-    return 1797, 64  # scikit-learn's digits
+def _text_bytes(recipe: Recipe) -> int:
+    """Bytes of one embedded caption in half precision, as if no two captions were the same."""
+    network = recipe.teacher.network
+    if isinstance(network, UNetConfig | MMDiTConfig) and network.text_channels is not None:
+        parts = recipe.teacher.components
+        tokens = _MOST_TOKENS if parts is None else parts.text_tokens
+        return 2 * (tokens * network.text_channels + (network.pooled_channels or 0))
+    return 0
 
 
 def _targets(recipe: Recipe, training: TrainingConfig, num_samples: int, values: int) -> int:
@@ -118,15 +118,18 @@ def _peak(recipe: Recipe, pools: list[int]) -> int:
 
 def _num_parameters(recipe: Recipe) -> int:
     network = recipe.teacher.network
-    if recipe.teacher.bundle is not None:
-        files = Path(recipe.teacher.bundle).rglob("*.safetensors")
+    given = recipe.teacher.bundle or recipe.teacher.pipeline
+    if given is not None:
+        files = Path(given).rglob("*.safetensors")
         return sum(file.stat().st_size for file in files) // 2  # as if half precision
     if isinstance(network, UNetConfig):
         # two 3x3 convolutions a residual block; on the way up they see the skip connections too
         widest = max(network.block_channels)
         per_block = [9 * c * (2 * c + 4 * c) for c in network.block_channels]
         return 2 * (network.layers_per_block + 1) * sum(per_block) + 40 * widest**2
-    return 4 * network.w_nodes * len(network.means) * len(network.means[0]) * _grid(recipe)
+    if isinstance(network, GaussianConfig):
+        return 4 * network.w_nodes * len(network.means) * len(network.means[0]) * _grid(recipe)
+    return 0
 
 
 def _num_sets(recipe: Recipe) -> int:

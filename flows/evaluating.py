@@ -35,6 +35,7 @@ def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | 
     with hold(place), own_terminal(place / "logs" / "run.log") as console:
         ledger = Ledger(place)
         data, teacher, *students = _ingredients(ledger)
+        parts = [each for each in ledger.records() if each.path == "components"]
         with console.status(Text(f"Evaluating {near(place)} ...")) as shown:
             from infra.ray_cluster import cluster
             from stages.evaluate import evaluate
@@ -52,6 +53,7 @@ def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | 
                     data=data,
                     teacher=teacher,
                     students=students,
+                    components=parts[-1] if parts else None,
                     progress=tell,
                     folder=folder,
                 )

@@ -1,5 +1,8 @@
 """The whole chain: data -> teacher -> guidance -> halvings -> report.
 
+A network of latents has components around it: they come after the data and encode it, and at the
+end every student is put back between them as a stock pipeline.
+
 Run it as `stepfold run RECIPE`, as `python flows/full_distillation.py RECIPE`, or as a Prefect
 deployment: the typed recipe is the flow's parameter, so Prefect refuses a bad one first.
 """
@@ -8,6 +11,7 @@ import sys
 
 from prefect import flow
 
+from flows.latent_tasks import components_task, encode_task, export_task
 from flows.run import Run, open_run, run_path
 from flows.tasks import (
     distill_task,
@@ -22,6 +26,7 @@ from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.ledger import Artifact
 from pipeline.training.plan import RoundPlan, plan_rounds
+from stages.export import export_label
 
 
 @flow(name="full-distillation", flow_run_name="{recipe.run.name}", persist_result=False)
@@ -50,13 +55,22 @@ def full_distillation(
     path = run_path(recipe, profile, run_dir)
     with open_run(recipe, profile, path, accept_changes=accept_changes) as run:
         data = shard_task(run, "shard the data")
-        teacher = first = teacher_task(run, "teacher", data)
+        components, samples = None, data
+        if recipe.teacher.has_components:
+            components = components_task(run, "components", data)
+            samples = encode_task(run, "encode the data", data, components)
+        teacher = first = teacher_task(run, "teacher", samples)
         students: list[Artifact] = []
         for plan in plan_rounds(recipe):
-            teacher = distill_round(run, plan, plan.title, data, teacher)
+            teacher = distill_round(run, plan, plan.title, samples, teacher)
             students.append(teacher)
-        report = evaluate_task(run, "evaluate", data, first, tuple(students))
+        report = evaluate_task(run, "evaluate", data, first, tuple(students), components)
         publish_task(run, "publish the report", report)
+        if components is not None:
+            for plan, student in zip(plan_rounds(recipe), students, strict=True):
+                if plan.student_steps is not None:
+                    label = export_label(plan.student_steps)
+                    export_task(run, label, plan, student, components, report)
     return str(path)
 
 

@@ -6,11 +6,11 @@ from flows import run_dir as home
 from infra.profile import Profile
 from infra.ray_cluster import check_local_resources
 from pipeline.bundle import read_manifest
-from pipeline.config import ImageFolderData, Recipe
+from pipeline.config import CaptionedFolderData, CaptionedTarsData, ImageFolderData, Recipe
 from pipeline.data.counting import count_source
+from pipeline.data.source import FEWEST_HELDOUT
 from pipeline.errors import BundleError, ConfigError
-
-_FEWEST_HELDOUT = 4  # the report looks at third neighbours among them
+from pipeline.models.pipeline_directory import read_pipeline
 
 
 def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bool) -> None:
@@ -20,15 +20,18 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
         ConfigError: batches do not divide among the workers, the machine has fewer CPUs or GPUs
             than asked for, the run directory cannot be used (see `flows.run_dir.check`).
         DataError: the data set is missing, empty or not of one size.
-        BundleError: the teacher bundle is not one, or not a teacher.
+        BundleError: the teacher bundle is not one, or not a teacher; or the teacher's pipeline
+            cannot be used, or its weights contradict its scheduler.
     """
     _check_batches(recipe, profile)
     if profile.compute.ray_address == "local":
         check_local_resources(profile.compute)
     _check_data(recipe)
+    _check_pipeline(recipe)
     _check_teacher(recipe)
     _check_evaluation(recipe)
     home.check(recipe, run_dir, accept_changes=accept_changes)
+    _try_pipeline(recipe, run_dir)
 
 
 def _check_batches(recipe: Recipe, profile: Profile) -> None:
@@ -48,10 +51,11 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
-    if isinstance(recipe.data, ImageFolderData):
-        from pipeline.data.image_folder import open_folder
+    if isinstance(recipe.data, ImageFolderData | CaptionedTarsData | CaptionedFolderData):
+        from pipeline.data.datasets import load_source
 
-        open_folder(recipe.data, recipe.run.seed)  # names and headers; nothing is decoded
+        # names, headers and captions; nothing is decoded
+        load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
 
 
 def _check_teacher(recipe: Recipe) -> None:
@@ -80,17 +84,58 @@ def _check_teacher(recipe: Recipe) -> None:
             )
 
 
+def _check_pipeline(recipe: Recipe) -> None:
+    """The directory is still what the recipe says, and made for such data."""
+    if recipe.teacher.pipeline is None:
+        return
+    info = read_pipeline(Path(recipe.teacher.pipeline))
+    says = {
+        "teacher.schedule": (recipe.teacher.schedule, info.schedule),
+        "teacher.prediction": (recipe.teacher.prediction, info.prediction),
+    }
+    for key, (asked, holds) in says.items():
+        if asked != holds:
+            raise ConfigError(
+                f"{key}: the recipe says {asked!r}, the pipeline in {recipe.teacher.pipeline} is "
+                f"{holds!r}; remove the key from the recipe"
+            )
+    sides = [info.downsampling * side for side in info.latent_shape[1:]]
+    size = getattr(recipe.data, "size", sides[0])
+    if [size, size] != sides:
+        raise ConfigError(
+            f"data.size: {size}, but the pipeline in {recipe.teacher.pipeline} draws images of "
+            f"{sides[0]} x {sides[1]}; use its size"
+        )
+    classes = count_source(recipe)[1] if info.num_classes else 0
+    if classes != info.num_classes:
+        raise ConfigError(
+            f"data: {classes} classes, but the pipeline in {recipe.teacher.pipeline} knows "
+            f"{info.num_classes}; give data of all of them, in its order"
+        )
+
+
+def _try_pipeline(recipe: Recipe, run_dir: Path) -> None:
+    """Its network predicts what its scheduler says; takes seconds, minutes with a large one."""
+    if recipe.teacher.pipeline is None or (run_dir / "teacher").exists():
+        return
+    from stages.trial import check_prediction  # torch, which nothing before needs
+
+    directory = Path(recipe.teacher.pipeline)
+    check_prediction(directory, read_pipeline(directory), recipe.teacher)
+
+
 def _check_evaluation(recipe: Recipe) -> None:
     """Enough samples and enough held-out data to measure anything."""
     total, classes = count_source(recipe)
     num = recipe.evaluation.num_samples
-    if num < 2 * classes:
+    if num < 2 * max(1, classes):
         raise ConfigError(
             f"evaluation.num_samples: {num} is fewer than two samples for each of {classes} "
             f"classes; use at least {2 * classes}"
         )
-    if round(total * recipe.data.holdout) < _FEWEST_HELDOUT:
+    # without classes, so many are held out whatever the share
+    if classes and round(total * recipe.data.holdout) < FEWEST_HELDOUT:
         raise ConfigError(
             f"data.holdout: {recipe.data.holdout:g} of {total} samples leaves too few to compare "
-            f"with; hold out at least {_FEWEST_HELDOUT}"
+            f"with; hold out at least {FEWEST_HELDOUT}"
         )

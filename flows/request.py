@@ -14,6 +14,10 @@ from infra.profile import Profile, default_profile
 from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
+from pipeline.models.hub import locate_pipeline
+from pipeline.models.pipeline_directory import read_pipeline
+
+_FREE = "teacher.network.w_embedding_dim"  # what a student adds to the teacher
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ def read_request(
 
     Raises:
         ConfigError: naming file and key of everything that is wrong.
+        BundleError: `teacher.pipeline` names no pipeline that can be used.
     """
     recipe_tree = read_yaml(recipe_path)
     profile_tree = read_yaml(profile_path or default_profile())
     for assignment in overrides:
         apply_override(_owner(assignment, recipe_tree, profile_tree), assignment)
+    _describe_teacher(recipe_tree, str(recipe_path))
     recipe = build(Recipe, recipe_tree, str(recipe_path))
     profile = build(Profile, profile_tree, str(profile_path or default_profile().name))
     place = run_dir or Path(profile.storage.root) / recipe.run.name
@@ -74,6 +80,39 @@ def _owner(
     close = difflib.get_close_matches(key, known, n=1)
     advice = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"
     raise ConfigError(f"--set {assignment}: neither recipe nor profile has a key {key!r}; {advice}")
+
+
+def _describe_teacher(recipe_tree: dict[str, Any], source: str) -> None:
+    """Write into `teacher` what its pipeline directory says of it."""
+    teacher = recipe_tree.get("teacher")
+    given = teacher.get("pipeline") if isinstance(teacher, dict) else None
+    if not isinstance(teacher, dict) or not isinstance(given, str):
+        return
+    directory = locate_pipeline(given).expanduser()
+    info = read_pipeline(directory)
+    teacher["pipeline"] = str(directory.resolve())
+    says = info.model_dump(mode="json", include={"network", "schedule", "prediction"})
+    for key, value in says.items():
+        teacher[key] = _merged(teacher.get(key), value, f"{source}: teacher.{key}", given)
+
+
+def _merged(asked: Any, holds: Any, key: str, pipeline: str) -> Any:
+    """What the pipeline says, and what the recipe adds to it."""
+    if asked is None:
+        return holds
+    if isinstance(holds, dict) and isinstance(asked, dict):
+        common = holds.keys() & asked.keys()
+        added = {name: value for name, value in asked.items() if name not in common}
+        both = {
+            name: _merged(asked[name], holds[name], f"{key}.{name}", pipeline) for name in common
+        }
+        return holds | added | both
+    if asked != holds and not key.endswith(_FREE):
+        raise ConfigError(
+            f"{key}: the recipe says {asked!r}, the pipeline in {pipeline} says {holds!r}; remove "
+            "the key from the recipe"
+        )
+    return asked
 
 
 def _command(

@@ -111,6 +111,8 @@ def _links(request: Request) -> dict[str, str]:
     place = near(request.run_dir)
     last = plan_rounds(request.recipe)[-1]
     ending = "npz" if request.recipe.data.source == "gaussian" else "png --num 100"
+    if request.recipe.teacher.network.reads_text:
+        ending = 'png --prompt "..."'
     return {
         "History": f"stepfold ui --run-dir {place}",
         "MLflow": history_page(request.profile, request.run_dir),

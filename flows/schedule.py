@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from flows.diary import Diary, Entry
 from flows.firing import check_name
 from infra.profile import Profile
-from pipeline.config import ImageFolderData, Recipe
+from pipeline.config import CaptionedFolderData, CaptionedTarsData, ImageFolderData, Recipe
 from pipeline.errors import BusyError, ConfigError
 
 
@@ -114,12 +114,14 @@ def _parameters(recipe: Recipe, profile: Profile, root: Path) -> dict[str, Any]:
 def _settled(recipe: Recipe) -> Recipe:
     """The recipe with absolute paths: a firing may start anywhere."""
     update: dict[str, Any] = {}
-    if isinstance(recipe.data, ImageFolderData):
+    if isinstance(recipe.data, ImageFolderData | CaptionedTarsData | CaptionedFolderData):
         place = str(Path(recipe.data.path).absolute())
         update["data"] = recipe.data.model_copy(update={"path": place})
-    if recipe.teacher.bundle is not None:
-        place = str(Path(recipe.teacher.bundle).absolute())
-        update["teacher"] = recipe.teacher.model_copy(update={"bundle": place})
+    for origin in ("bundle", "pipeline"):
+        given = getattr(recipe.teacher, origin)
+        if given is not None:
+            place = str(Path(given).absolute())
+            update["teacher"] = recipe.teacher.model_copy(update={origin: place})
     return recipe.model_copy(update=update)
 
 

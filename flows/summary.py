@@ -117,6 +117,7 @@ def _places(run_dir: Path, report: str, links: dict[str, str]) -> Text:
         "Report": run_dir / report / "report.md",
         "Numbers": run_dir / report / "report.json",
         "Students": run_dir / "rounds",
+        "Pipelines": run_dir / "pipelines",
         "Log": run_dir / "logs" / "run.log",
     }
     said = {name: near(path) for name, path in files.items() if path.exists()}

@@ -1,100 +1,47 @@
-"""The stages as Prefect tasks: named for people, retried for infrastructure faults only.
+"""The tasks of every chain, one for each stage."""
 
-Prefect keeps no results here. What exists is decided by the ledger, so that a run resumes from its
-directory alone, whatever became of the control plane; a stage found done shows as Skipped.
-"""
-
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.states import Completed
-from prefect.tasks import Task
+from typing import Any
 
 from flows.run import Run
+from flows.stage_task import perform, skipped, stage_task, telling
 from infra.mlflow_store import Status
 from infra.mlflow_tracker import MetricForwarder
-from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds, plan_teacher
 from stages import adopt, distill, evaluate, pregenerate, promote, publish, shard
 
-T = TypeVar("T")
 
-
-def _may_help_to_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    try:
-        state.result()
-    except InfraError:
-        return True
-    except Exception:
-        return False
-    return False
-
-
-_stage_task = task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=1,
-    retry_condition_fn=_may_help_to_retry,
-    task_run_name="{label}",
-)
-
-
-def _perform(run: Run, label: str, work: Callable[[], T]) -> T:
-    run.events.emit("stage_started", label=label)
-    with run.timing.measure(label):
-        result = work()
-    run.events.emit("stage_done", label=label, seconds=run.timing.stages()[label], cached=False)
-    return result
-
-
-def _telling(run: Run, label: str) -> Callable[[int, int], None]:
-    """A function that tells whoever watches how far a stage is."""
-
-    def tell(done: int, total: int) -> None:
-        run.events.emit("stage_progress", label=label, done=done, total=total)
-
-    return tell
-
-
-def _skipped(run: Run, label: str, result: T) -> T:
-    """A Prefect state that shows the stage as skipped; the caller sees `result`."""
-    run.events.emit("stage_done", label=label, seconds=0.0, cached=True)
-    state: Any = Completed(name="Skipped", message=f"{label}: already done", data=result)
-    return state  # type: ignore[no-any-return] # a task's caller is given a state's data
-
-
-@_stage_task
+@stage_task
 def shard_task(run: Run, label: str) -> Artifact:
     """The data set as shards."""
     found = Ledger(run.run_dir).find(shard.shard_key(run.recipe))
     if found:
-        return _skipped(run, label, found)
-    return _perform(run, label, lambda: shard.shard(run.recipe, run.run_dir))
+        return skipped(run, label, found)
+    return perform(run, label, lambda: shard.shard(run.recipe, run.run_dir))
 
 
-@_stage_task
+@stage_task
 def teacher_task(run: Run, label: str, data: Artifact) -> Artifact:
     """The guided teacher: trained here, or taken in."""
     plan = plan_teacher(run.recipe)
     if plan is None:
-        return _perform(run, label, lambda: adopt.adopt(run.run_dir, run.recipe, data))
+        found = Ledger(run.run_dir).find(adopt.adopt_key(run.recipe, data))
+        if found:
+            return skipped(run, label, found)
+        return perform(run, label, lambda: adopt.adopt(run.run_dir, run.recipe, data))
     return _train(run, label, plan, data, None, None)
 
 
-@_stage_task
+@stage_task
 def pregenerate_task(
     run: Run, label: str, plan: RoundPlan, data: Artifact, teacher: Artifact
 ) -> tuple[Artifact, ...] | None:
     """The round's targets, unless they are computed online or nobody needs them any more."""
     student = distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
     if student or run.recipe.targets.mode == "online":
-        return _skipped(run, label, None)
+        return skipped(run, label, None)
 
-    return _perform(
+    return perform(
         run,
         label,
         lambda: pregenerate.pregenerate(
@@ -104,12 +51,12 @@ def pregenerate_task(
             plan,
             data=data,
             teacher=teacher,
-            progress=_telling(run, label),
+            progress=telling(run, label),
         ),
     )
 
 
-@_stage_task
+@stage_task
 def distill_task(
     run: Run,
     label: str,
@@ -132,13 +79,13 @@ def _train(
 ) -> Artifact:
     found = distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
     if found:
-        return _skipped(run, label, found)
+        return skipped(run, label, found)
     round_id = round_run(run, plan)
     metrics = run.run_dir / plan.folder / "metrics.jsonl"
     status: Status = "FAILED"
     try:
         with MetricForwarder(run.store, round_id, metrics):
-            student = _perform(
+            student = perform(
                 run,
                 label,
                 lambda: distill.distill(
@@ -179,14 +126,14 @@ def round_run(run: Run, plan: RoundPlan) -> str:
     )
 
 
-@_stage_task
+@stage_task
 def promote_task(
     run: Run, label: str, plan: RoundPlan, student: Artifact, teacher: Artifact
 ) -> Artifact:
     """The student becomes the next round's teacher, if it deserves it."""
     if Ledger(run.run_dir).find(promote.promotion_key(student)):
-        return _skipped(run, label, student)
-    return _perform(
+        return skipped(run, label, student)
+    return perform(
         run,
         label,
         lambda: promote.promote(
@@ -200,16 +147,21 @@ def promote_task(
     )
 
 
-@_stage_task
+@stage_task
 def evaluate_task(
-    run: Run, label: str, data: Artifact, teacher: Artifact, students: tuple[Artifact, ...]
+    run: Run,
+    label: str,
+    data: Artifact,
+    teacher: Artifact,
+    students: tuple[Artifact, ...],
+    parts: Artifact | None,
 ) -> Artifact:
     """The report: every student against the teacher and the training-free samplers."""
     key = evaluate.report_key(run.recipe, data, teacher, students)
     found = Ledger(run.run_dir).find(key)
     if found:
-        return _skipped(run, label, found)
-    return _perform(
+        return skipped(run, label, found)
+    return perform(
         run,
         label,
         lambda: evaluate.evaluate(
@@ -219,16 +171,17 @@ def evaluate_task(
             data=data,
             teacher=teacher,
             students=students,
-            progress=_telling(run, label),
+            components=parts,
+            progress=telling(run, label),
         ),
     )
 
 
-@_stage_task
+@stage_task
 def publish_task(run: Run, label: str, report: Artifact) -> None:
     """The report, in MLflow."""
     rounds = {plan.index: round_run(run, plan) for plan in plan_rounds(run.recipe)}
-    _perform(
+    perform(
         run,
         label,
         lambda: publish.publish(

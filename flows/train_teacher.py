@@ -6,6 +6,7 @@ A full run of the same recipe in the same directory finds both done. Run it as
 
 from prefect import flow
 
+from flows.latent_tasks import components_task, encode_task
 from flows.run import open_run, run_path
 from flows.tasks import shard_task, teacher_task
 from infra.profile import Profile
@@ -24,5 +25,9 @@ def train_teacher(
     path = run_path(recipe, profile, run_dir)
     with open_run(recipe, profile, path, accept_changes=accept_changes) as run:
         data = shard_task(run, "shard the data")
-        teacher_task(run, "teacher", data)
+        samples = data
+        if recipe.teacher.has_components:
+            components = components_task(run, "components", data)
+            samples = encode_task(run, "encode the data", data, components)
+        teacher_task(run, "teacher", samples)
     return str(path)

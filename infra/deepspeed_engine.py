@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infra.watchdog import Watchdog
+from infra.zero_memory import LARGEST_BUCKET
 from pipeline.errors import ConfigError, InfraError
 from pipeline.training.engine import OptimiserPlan, TrainEngine
 from pipeline.training.torch_engine import check_norm, make_optimiser
 
 _TAG = "state"
 _OURS = "stepfold"
-_LARGEST_BUCKET = 500_000_000  # elements; DeepSpeed's default
 
 
 class DeepSpeedEngine(TrainEngine):
@@ -203,7 +203,7 @@ def _config(
     clip_norm: float, zero_stage: int, precision: str, num_parameters: int
 ) -> dict[str, Any]:
     # the default reserves room for 5e8 numbers, 2 GB, however small the network
-    bucket = min(_LARGEST_BUCKET, num_parameters + num_parameters % 2)  # DeepSpeed wants it even
+    bucket = min(LARGEST_BUCKET, num_parameters + num_parameters % 2)  # DeepSpeed wants it even
     return {
         "gradient_accumulation_steps": 1,
         "gradient_clipping": clip_norm,

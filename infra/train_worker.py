@@ -3,6 +3,7 @@
 The job is JSON: paths and numbers. Nothing but files leaves this process.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from infra.deepspeed_engine import DeepSpeedEngine
 from infra.profile import EngineConfig
 from pipeline.bundle import Manifest, read_manifest
-from pipeline.data.shards import SampleShards
+from pipeline.data.open import open_samples
+from pipeline.data.samples import Samples
 from pipeline.documents import Document
+from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import (
     family_of,
     load_denoiser,
@@ -22,10 +25,11 @@ from pipeline.models.assemble import (
     save_bundle,
 )
 from pipeline.models.denoiser import Denoiser
+from pipeline.tensors import Condition
 from pipeline.tracking import JsonlTracker
 from pipeline.training.assemble import method_of
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.engine import OptimiserPlan
+from pipeline.training.engine import OptimiserPlan, TrainEngine
 from pipeline.training.loop import Lesson, Rhythm, check_finite, train_round
 from pipeline.training.plan import RoundPlan
 from pipeline.training.source import DrawSource, OnlineSource, TargetSource
@@ -61,12 +65,32 @@ class RoundJob(Document):
     engine: EngineConfig
 
 
+OpenEngine = Callable[[nn.Module, OptimiserPlan], TrainEngine]
+
+
 def train(payload: dict[str, Any]) -> None:
     """Train one round on this rank; rank 0 leaves the student bundle in `output`."""
     job = RoundJob.model_validate(payload)
+
+    def open_engine(module: nn.Module, plan: OptimiserPlan) -> TrainEngine:
+        return DeepSpeedEngine(
+            module,
+            plan,
+            global_batch=job.plan.training.batch_size,
+            zero_stage=job.engine.zero_stage,
+            precision=job.engine.precision,
+        )
+
+    train_with(job, open_engine)
+
+
+def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
+    """`train`, on an engine of the caller's; the round is the same on any."""
     plan = job.plan
     student_module = _student_at_start(job)
-    engine = DeepSpeedEngine(
+    if job.engine.gradient_checkpointing:
+        family_of(job.manifest).checkpoint_gradients(student_module)
+    engine = open_engine(
         student_module,
         OptimiserPlan(
             learning_rate=plan.training.learning_rate,
@@ -74,13 +98,11 @@ def train(payload: dict[str, Any]) -> None:
             clip_norm=plan.training.clip_norm,
             ema_decay=plan.ema_decay,
         ),
-        global_batch=plan.training.batch_size,
-        zero_stage=job.engine.zero_stage,
-        precision=job.engine.precision,
     )
     student = network_denoiser(job.manifest, engine.module)
-    method = method_of(plan, family_of(job.manifest))
-    source = _source(job, student, engine.device)
+    samples = open_samples(Path(job.data), "train")
+    method = method_of(plan, family_of(job.manifest, samples.null))
+    source = _source(job, method, student, samples, engine.device)
     train_round(
         Lesson(plan=plan, method=method, student=student, source=source),
         engine,
@@ -90,7 +112,8 @@ def train(payload: dict[str, Any]) -> None:
     )
     weights = engine.full_weights()
     if engine.rank == 0:
-        _hand_in(job, weights)
+        # a teacher's bundle says what guidance contrasts with; a student needs nothing of the kind
+        _hand_in(job, weights, samples.null if job.teacher is None else None)
 
 
 def _student_at_start(job: RoundJob) -> nn.Module:
@@ -106,24 +129,24 @@ def _student_at_start(job: RoundJob) -> nn.Module:
     return module.requires_grad_(requires_grad=True).train()
 
 
-def _source(job: RoundJob, student: Denoiser, device: torch.device) -> DrawSource:
+def _source(
+    job: RoundJob,
+    method: DistillationMethod,
+    student: Denoiser,
+    samples: Samples,
+    device: torch.device,
+) -> DrawSource:
     if job.targets is not None:
-        return TargetSource([Path(tar) for tar in job.targets], job.plan.stream, device)
+        tars = [Path(tar) for tar in job.targets]
+        return TargetSource(tars, samples, job.plan.stream, device)
     teacher = None
     if job.teacher is not None:
         _, teacher = load_denoiser(Path(job.teacher), device)
-    return OnlineSource(
-        method_of(job.plan, family_of(job.manifest)),
-        student,
-        teacher,
-        SampleShards(Path(job.data), "train"),
-        job.plan.stream,
-        device,
-    )
+    return OnlineSource(method, student, teacher, samples, job.plan.stream, device)
 
 
-def _hand_in(job: RoundJob, weights: dict[str, Tensor]) -> None:
+def _hand_in(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) -> None:
     check_finite(weights, job.plan)
     module = _student_at_start(job)
     module.load_state_dict(weights, strict=True)
-    save_bundle(Path(job.output), job.manifest, module.eval())
+    save_bundle(Path(job.output), job.manifest, module.eval(), null)

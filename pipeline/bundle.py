@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config import GuidanceWeights, Network, ScheduleConfig
+from pipeline.config import GuidanceWeights, MMDiTConfig, Network, PredictionName, ScheduleConfig
 from pipeline.documents import Document, build
 from pipeline.errors import BundleError, ConfigError
 
@@ -34,6 +34,9 @@ class Manifest(Document):
         role: a teacher is sampled under guidance, a student is told w.
         steps: the step counts a student may be sampled with; None for any divisor of T.
         jump: how many steps of the round's teacher one step stands for; None outside halvings.
+        pipeline: class of the stock diffusers pipeline its network belongs in; None for a network
+            that stands alone. Its samples are then latents, and `components` beside it draw them.
+        baked_w: the one w of a student whose stock pipeline cannot be told w.
         w: the law of w a student was trained under, in the paper's convention (w = 0 unguided,
             diffusers' guidance_scale = 1 + w).
         folder: sub-folder of the weights.
@@ -45,13 +48,22 @@ class Manifest(Document):
     num_classes: int
     latent_shape: tuple[int, int, int]
     schedule: ScheduleConfig
-    prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
+    prediction_type: PredictionName
     folder: str = Field(pattern=r"^\w[\w-]*$")
     steps: tuple[int, ...] | None = None
     jump: int | None = None
+    pipeline: str | None = None
+    baked_w: float | None = None
     w: GuidanceWeights | None = None
     w_convention: Literal["guidance_scale = 1 + w"] = "guidance_scale = 1 + w"
     lineage: Lineage
+
+    @property
+    def knows_w(self) -> bool:
+        """Whether the network has an input for w."""
+        if self.role == "student":
+            return self.baked_w is None
+        return isinstance(self.network, MMDiTConfig) and self.network.guidance_embeds
 
     def check_use(self, steps: int, w: float) -> None:
         """Refuse a step count or guidance weight the network was not made for.
@@ -60,7 +72,7 @@ class Manifest(Document):
             BundleError: with the reason and what is allowed.
         """
         total = self.schedule.num_train_timesteps
-        if steps < 1 or total % steps:
+        if not self.schedule.holds(steps):
             raise BundleError(f"{steps} steps do not divide the schedule's {total}; use a divisor")
         if self.steps is not None and steps not in self.steps:
             allowed = " or ".join(str(count) for count in self.steps)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from pipeline.documents import Document
 from pipeline.errors import BusyError, DataError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class FileRecord(Document):

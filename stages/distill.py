@@ -10,7 +10,7 @@ from infra.launch import fit
 from infra.profile import Profile
 from pipeline.bundle import Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
-from pipeline.data.shards import read_info
+from pipeline.data.open import read_content
 from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
@@ -57,18 +57,9 @@ def distill(
         return found
     _check_batch(plan, profile)
     ledger = Ledger(run_dir)
-    key = round_key(plan, recipe, profile.engine.precision, data, teacher)
-    checkpoints = run_dir / plan.folder / "checkpoints"
-    attempt = uuid4().hex[:12]
+    job = round_job(run_dir, recipe, profile, plan, data=data, teacher=teacher, targets=targets)
+    key, attempt, checkpoints = job["key"], job["attempt"], Path(job["checkpoints"])
     claim(checkpoints, attempt)
-    job = {
-        "key": key,
-        "attempt": attempt,
-        "checkpoints": str(checkpoints),
-        "manifest": _manifest(run_dir, recipe, plan, data, teacher).model_dump(mode="json"),
-        "targets": None if targets is None else [str(target_tar(run_dir, t)) for t in targets],
-        **_inputs(ledger, profile, plan, data, teacher),
-    }
 
     def train(output: Path) -> dict[str, Any]:
         fit(
@@ -91,6 +82,31 @@ def distill(
     )
     shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
+
+
+def round_job(
+    run_dir: Path,
+    recipe: Recipe,
+    profile: Profile,
+    plan: RoundPlan,
+    *,
+    data: Artifact,
+    teacher: Artifact | None,
+    targets: Sequence[Artifact] | None,
+) -> dict[str, Any]:
+    """A fresh attempt at a round, as `infra.train_worker` is told it, but for its `output`.
+
+    Arguments are those of `distill`.
+    """
+    ledger = Ledger(run_dir)
+    return {
+        "key": round_key(plan, recipe, profile.engine.precision, data, teacher),
+        "attempt": uuid4().hex[:12],
+        "checkpoints": str(run_dir / plan.folder / "checkpoints"),
+        "manifest": _manifest(run_dir, recipe, plan, data, teacher).model_dump(mode="json"),
+        "targets": None if targets is None else [str(target_tar(run_dir, t)) for t in targets],
+        **_inputs(ledger, profile, plan, data, teacher),
+    }
 
 
 def _check_batch(plan: RoundPlan, profile: Profile) -> None:
@@ -123,11 +139,15 @@ def _manifest(
         parent=teacher.digest if teacher else None,
     )
     if teacher is None:
-        info = read_info(ledger.locate(data))
+        info = read_content(ledger.locate(data))
         return fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, lineage)
-    return read_manifest(ledger.locate(teacher)).model_copy(
+    parent = read_manifest(ledger.locate(teacher))
+    bakes = plan.w is not None and parent.network.why_not_w is not None
+    return parent.model_copy(
         update={
             "role": "student",
+            "prediction_type": plan.prediction or parent.prediction_type,
+            "baked_w": plan.w.min if plan.w is not None and bakes else None,
             "steps": None if plan.student_steps is None else (plan.student_steps,),
             "jump": plan.jump,
             "w": plan.w,

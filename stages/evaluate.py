@@ -18,13 +18,13 @@ from pipeline.data.shards import DatasetInfo, read_info
 from pipeline.errors import ConfigError
 from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES, Cell, Entrant, plan_cells
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from stages.sample_sets import Progress, draw_sets
+from stages.sample_sets import Progress, Subject, draw_sets
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.assessment import Comparison
+    from pipeline.evaluation.comparing import Comparison
 
 REPORT = "report"
-FORMAT = 2
+FORMAT = 3
 _CLASSIFIER_SEED = 0
 
 _log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     data: Artifact,
     teacher: Artifact,
     students: Sequence[Artifact],
+    components: Artifact | None = None,
     progress: Progress = lambda done, total: None,  # noqa: ARG005
     folder: str = REPORT,
 ) -> Artifact:
@@ -52,6 +53,7 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
         data: the sharded data set.
         teacher: the guided teacher's bundle.
         students: the bundles of all rounds, in order.
+        components: what surrounds networks of latents in their stock pipeline.
         progress: told (parts drawn, parts in all) while samples are drawn.
         folder: where the report goes; any other than `report/` does not count as the run's own.
 
@@ -67,13 +69,17 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     bundles = (teacher, *students)
     entrants = [_entrant(ledger, bundle) for bundle in bundles]
     cells, skipped = _plan(recipe, entrants[0], entrants[1:])
-    drawn = draw_sets(ledger, recipe, profile, cells, bundles, progress)
+    drawn = draw_sets(ledger, recipe, profile, cells, bundles, Subject(data, components), progress)
 
     def write(output: Path) -> dict[str, Any]:
+        from pipeline.evaluation.agreement import write_agreement
         from pipeline.evaluation.assessment import compose, publish
 
         comparison = _comparison(ledger, recipe, data, drawn, skipped)
-        publish(compose(comparison), comparison, output)
+        if comparison.classifier is None:
+            write_agreement(comparison, output)
+        else:
+            publish(compose(comparison), comparison, output)
         return {"sets": len(cells), "num_samples": recipe.evaluation.num_samples}
 
     parents = tuple(artifact.fingerprint for artifact in (data, *bundles))
@@ -105,7 +111,7 @@ def report_key(
 
 def _check_count(recipe: Recipe, info: DatasetInfo) -> None:
     num = recipe.evaluation.num_samples
-    if num < 2 * info.num_classes:
+    if num < 2 * max(1, info.num_classes):
         raise ConfigError(
             f"evaluation.num_samples: {num} is fewer than two samples for each of the "
             f"{info.num_classes} classes; use at least {2 * info.num_classes}"
@@ -170,8 +176,9 @@ def _comparison(
     drawn: Sequence[tuple[Cell, Artifact]],
     skipped: Sequence[str],
 ) -> "Comparison":
-    from pipeline.evaluation.assessment import Comparison, SampleSet
+    from pipeline.evaluation.comparing import Comparison, SampleSet
 
+    has_classes = read_info(ledger.locate(data)).num_classes > 0
     sets = [
         SampleSet(
             cell=cell,
@@ -183,7 +190,7 @@ def _comparison(
     return Comparison(
         recipe=recipe,
         data=ledger.locate(data),
-        classifier=ledger.locate(_classifier(ledger, data)),
+        classifier=ledger.locate(_classifier(ledger, data)) if has_classes else None,
         sets=tuple(sets),
         skipped=tuple(skipped),
     )

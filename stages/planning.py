@@ -1,21 +1,27 @@
 """What a run would do: each stage, done or not and why, and what it costs in counts and bytes."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from infra.profile import Profile
-from pipeline.config import DigitCanvasesData, DigitsData, GaussianData, Recipe
+from pipeline.config import Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
 from pipeline.training.plan_row import PlanRow
-from stages.adopt import adopt_key
+from stages.adopt import adopt_key, adopted_components_key
+from stages.components import components_key
 from stages.distill import find_student
+from stages.encode import encode_key
 from stages.evaluate import report_key
+from stages.export import export_key, export_label
+from stages.facts import report_facts
 from stages.shard import shard_key
+from stages.sizing import values_per_sample
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
-_RECORD_OVERHEAD = 40  # t and w in float64, tuple, sample and label in int64
+_RECORD_OVERHEAD = 32  # t and w in float64, tuple and sample in int64
 
 
 def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
@@ -25,33 +31,56 @@ def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
     its inputs), so it is to do.
     """
     ledger = Ledger(run_dir)
-    data = ledger.find(shard_key(recipe))
-    count = _train_count(recipe, ledger, data)
-    rows = [_row("shard the data", data, "not in this run directory yet")]
-    teacher = _teacher(recipe, profile, run_dir, data)
+    done = _find_origin(recipe, profile, ledger)
+    count = _train_count(recipe, ledger, done.data)
+    rows = [_row("shard the data", done.data, "not in this run directory yet")]
+    if recipe.teacher.has_components:
+        rows.append(_row("components", done.components, "not in this run directory yet"))
+        rows.append(_row("encode the data", done.samples, "these components did not encode it yet"))
     training = plan_teacher(recipe)
     rows.append(
         _row(
             "teacher",
-            teacher,
+            done.teacher,
             "no teacher of this recipe and data is committed",
             updates=training.training.updates if training else 0,
             student_evaluations=training.samples_seen if training else 0,
         )
     )
-    rows += _rounds(recipe, profile, ledger, (data, teacher), count)
+    rows += _rounds(recipe, profile, ledger, done, count)
     return rows
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """What the rounds start from, as far as it is done; `samples` is `data` without components."""
+
+    data: Artifact | None
+    components: Artifact | None
+    samples: Artifact | None
+    teacher: Artifact | None
+
+
+def _find_origin(recipe: Recipe, profile: Profile, ledger: Ledger) -> _Origin:
+    data = ledger.find(shard_key(recipe))
+    parts, samples = None, data
+    if recipe.teacher.has_components:
+        parts = _find_components(recipe, ledger, data)
+        samples = ledger.find(encode_key(recipe, data, parts)) if data and parts else None
+    return _Origin(data, parts, samples, _teacher(recipe, profile, ledger.run_dir, samples))
+
+
+def _find_components(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> Artifact | None:
+    if recipe.teacher.pipeline is not None:
+        return ledger.find(adopted_components_key(recipe))
+    return ledger.find(components_key(recipe, data)) if data else None
+
+
 def _rounds(
-    recipe: Recipe,
-    profile: Profile,
-    ledger: Ledger,
-    origin: tuple[Artifact | None, Artifact | None],
-    count: int,
+    recipe: Recipe, profile: Profile, ledger: Ledger, done: _Origin, count: int
 ) -> list[PlanRow]:
-    """The rounds and the report, given the data and the first teacher as far as they are done."""
-    data, teacher = first = origin
+    """The rounds and the report, given what they start from as far as it is done."""
+    data, teacher = done.samples, done.teacher
     rows, students = [], []
     for plan in plan_rounds(recipe):
         student, reason = None, "its teacher is to do"
@@ -62,10 +91,31 @@ def _rounds(
         students += [student] if student else []
         teacher = student
     report, reason = None, "the students are not all done"
-    if data and first[1] and teacher:
-        report = ledger.find(report_key(recipe, data, first[1], students))
+    if done.data and done.teacher and teacher:
+        report = ledger.find(report_key(recipe, done.data, done.teacher, students))
         reason = "no report on these students is committed"
     rows.append(_row("evaluate", report, reason, **_evaluation_cost(recipe)))
+    if recipe.teacher.has_components:
+        rows += _export_rows(recipe, ledger, done.components, students, report)
+    return rows
+
+
+def _export_rows(
+    recipe: Recipe,
+    ledger: Ledger,
+    parts: Artifact | None,
+    students: list[Artifact],
+    report: Artifact | None,
+) -> list[PlanRow]:
+    rows = []
+    for plan in plan_rounds(recipe):
+        if plan.student_steps is None:
+            continue
+        exported = None
+        if parts and report:
+            facts = report_facts(ledger.run_dir, report, plan)
+            exported = ledger.find(export_key(students[plan.index], parts, facts))
+        rows.append(_row(export_label(plan.student_steps), exported, "not exported yet"))
     return rows
 
 
@@ -134,17 +184,7 @@ def _expected_train_count(recipe: Recipe) -> int:
 
 
 def _record_bytes(recipe: Recipe) -> int:
-    match recipe.data:
-        case DigitsData():
-            numbers = 64
-        case DigitCanvasesData(size=size):
-            numbers = 3 * size**2
-        case GaussianData():
-            means = getattr(recipe.teacher.network, "means", ((0.0,),))
-            numbers = len(means[0])
-        case folder:
-            numbers = folder.channels * folder.size**2
-    return 2 * numbers * _FLOAT_BYTES[recipe.targets.dtype] + _RECORD_OVERHEAD
+    return 2 * values_per_sample(recipe) * _FLOAT_BYTES[recipe.targets.dtype] + _RECORD_OVERHEAD
 
 
 def _row(

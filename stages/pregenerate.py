@@ -12,7 +12,8 @@ from typing import Any
 from infra.launch import run_jobs
 from infra.profile import Profile
 from pipeline.config import Recipe
-from pipeline.data.shards import DatasetInfo, read_info
+from pipeline.data.dataset_info import SplitInfo
+from pipeline.data.open import read_content
 from pipeline.errors import DataError
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.plan import RoundPlan, round_key
@@ -45,9 +46,9 @@ def pregenerate(
         progress: told (shards done, shards in all).
     """
     ledger = Ledger(run_dir)
-    info = read_info(ledger.locate(data))
+    splits = read_content(ledger.locate(data)).splits
     round_fingerprint = round_key(plan, recipe, profile.engine.precision, data, teacher)
-    jobs = _jobs(recipe, plan, info, round_fingerprint)
+    jobs = _jobs(recipe, plan, splits["train"], round_fingerprint)
     done = {job["key"]: found for job in jobs if (found := ledger.find(job["key"]))}
     progress(len(done), len(jobs))
     missing = [job for job in jobs if job["key"] not in done]
@@ -69,9 +70,8 @@ def pregenerate(
 
 
 def _jobs(
-    recipe: Recipe, plan: RoundPlan, info: DatasetInfo, round_fingerprint: str
+    recipe: Recipe, plan: RoundPlan, split: SplitInfo, round_fingerprint: str
 ) -> list[dict[str, Any]]:
-    split = info.splits["train"]
     if split.count == 0:
         raise DataError("the training split is empty; there is nothing to compute targets for")
     passes = recipe.passes(plan.training, split.count)

@@ -1,8 +1,10 @@
 """Put a report where the run is watched: curves over sampling steps, pictures, tables."""
 
+import json
 from pathlib import Path
 
 from infra.mlflow_tracker import MlflowStore
+from pipeline.evaluation.agreement import AgreementReport, AgreementRow, read_agreement
 from pipeline.evaluation.protocol import Report, Row
 from pipeline.evaluation.report import read_report
 from pipeline.ledger import Artifact, Ledger
@@ -26,7 +28,7 @@ def publish(
         round_ids: run of each round, by round index.
     """
     folder = Ledger(run_dir).locate(report)
-    content = read_report(folder)
+    content = read_report(folder) if _has_classes(folder) else read_agreement(folder)
     for row in content.rows:
         if row.cell.role == "student" and row.cell.round is not None:
             store.metrics(chain_id, _named("students", row), step=row.cell.steps)
@@ -35,15 +37,27 @@ def publish(
             store.metrics(chain_id, _named("teacher_ddim", row), step=row.cell.steps)
     store.files(chain_id, [folder / name for name in sorted(report.files)], "report")
     store.files(chain_id, [run_dir / "recipe.yaml"], "recipe")
-    store.describe(chain_id, _summary(content))
+    store.describe(chain_id, _summary(content) if isinstance(content, Report) else _said(content))
 
 
-def _named(section: str, row: Row) -> dict[str, float]:
+def _has_classes(folder: Path) -> bool:
+    return "kind" not in json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def _said(report: AgreementReport) -> str:
+    return (
+        f"## {report.run}: students beside their teacher\n\nThe data have no classes: RMS to the "
+        f"teacher's sample of the same noise, {report.protocol.num_samples} samples a cell; the "
+        "chart `students/...` plots it against the number of sampling steps."
+    )
+
+
+def _named(section: str, row: Row | AgreementRow) -> dict[str, float]:
     scores = row.scores.model_dump()
     return {
         f"{section}/{name}_w{row.cell.w:g}": scores[name]
         for name in _SHOWN
-        if scores[name] is not None
+        if scores.get(name) is not None
     }
 
 

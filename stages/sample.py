@@ -12,45 +12,53 @@ from PIL import Image
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray, Sampler, balanced_labels
+from stages.export import components_near
 
 _TILE = 48  # pixels; small images are enlarged in whole steps to about this
 _GAP = 2
 
 
-def sample_bundle(
+def sample_bundle(  # noqa: PLR0913 (all that determines samples, each by name)
     bundle: Path,
     output: Path,
     *,
     steps: int,
     w: float,
     seed: int,
-    classes: int | tuple[int, ...] = 1000,
+    asked: int | tuple[int, ...] | tuple[str, ...] = 1000,
     sampler: Sampler = "ddim",
+    components: Path | None = None,
 ) -> int:
     """Sample a bundle and write the result in one move; returns the number of samples.
 
     Args:
         bundle: a teacher (sampled under guidance) or a student (told w).
-        output: `.npz` gets `images` float32 [n, h, w, c] in [-1, 1] and `labels` int64 [n];
-            `.png` gets a grid, one row a class if classes are balanced.
+        output: `.npz` gets `images` float32 [n, h, w, c] in [-1, 1] and `labels` int64 [n], or
+            `prompts`; `.png` gets a grid, one row a class if classes are balanced.
         steps: solver steps.
         w: guidance weight, 0 is unguided.
         seed: of the starting noise; the same for every bundle.
-        classes: how many, balanced over all classes and in their order; or the class of each.
+        asked: how many, balanced over all classes and in their order; or the class of each, or
+            the prompt of each.
         sampler: `ddim`, or `dpm++` for a teacher.
+        components: what surrounds the network in its stock pipeline; by default the `components/`
+            of the run that the bundle lies in.
 
     Raises:
         ConfigError: a kind of file or a number that cannot be.
         BundleError: not a bundle, or one not made for this.
     """
     manifest = read_manifest(bundle)
-    wanted = _labels(manifest, classes)
+    wanted = _wanted(manifest, asked)
     _check_output(output, manifest)
     manifest.check_use(steps, w)
-    opened = BundleSampler(bundle)
-    images = opened.sample(steps=steps, w=w, labels=wanted, seed=seed, sampler=sampler)
+    opened = BundleSampler(bundle, components=components or components_near(bundle))
+    images = opened.sample(steps=steps, w=w, asked=wanted, seed=seed, sampler=sampler)
     if output.suffix == ".npz":
-        _write(output, lambda file: np.savez(file, images=images, labels=wanted))
+        if isinstance(wanted, tuple):
+            _write(output, lambda file: np.savez(file, images=images, prompts=np.array(wanted)))
+        else:
+            _write(output, lambda file: np.savez(file, images=images, labels=wanted))
     else:
         columns = _columns(wanted, manifest.num_classes)
         picture = Image.fromarray(grid(images, columns).squeeze())
@@ -73,17 +81,25 @@ def grid(images: Images, columns: int) -> np.ndarray:
     return canvas
 
 
-def _labels(manifest: Manifest, classes: int | tuple[int, ...]) -> LabelArray:
-    if isinstance(classes, int):
-        if classes < 1:
-            raise ConfigError(f"--num {classes}: ask for at least one sample")
-        return balanced_labels(classes, manifest.num_classes)
-    outside = [label for label in classes if not 0 <= label < manifest.num_classes]
+def _wanted(
+    manifest: Manifest, asked: int | tuple[int, ...] | tuple[str, ...]
+) -> LabelArray | tuple[str, ...]:
+    if isinstance(asked, int):
+        if asked < 1:
+            raise ConfigError(f"--num {asked}: ask for at least one sample")
+        if manifest.network.reads_text:
+            raise ConfigError("this bundle draws what a sentence says; give it with --prompt")
+        return balanced_labels(asked, manifest.num_classes)
+    prompts = tuple(each for each in asked if isinstance(each, str))
+    labels = [each for each in asked if isinstance(each, int)]
+    if not labels:
+        return prompts
+    outside = [label for label in labels if not 0 <= label < manifest.num_classes]
     if outside:
         raise BundleError(
             f"--labels: this bundle knows classes 0 to {manifest.num_classes - 1}, not {outside[0]}"
         )
-    return np.array(classes, np.int64)
+    return np.array(labels, np.int64)
 
 
 def _check_output(output: Path, manifest: Manifest) -> None:
@@ -93,14 +109,21 @@ def _check_output(output: Path, manifest: Manifest) -> None:
     if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(f"--output {output}: not a file in an existing directory you may write")
     channels, height, width = manifest.latent_shape
-    if output.suffix == ".png" and (channels not in {1, 3} or height * width == 1):
+    if (
+        manifest.pipeline is None
+        and output.suffix == ".png"
+        and (channels not in {1, 3} or height * width == 1)
+    ):
         raise ConfigError(
             f"--output {output}: samples of shape {manifest.latent_shape} are no pictures; "
             "write an .npz"
         )
 
 
-def _columns(labels: LabelArray, num_classes: int) -> int:
+def _columns(asked: LabelArray | tuple[str, ...], num_classes: int) -> int:
+    if isinstance(asked, tuple):
+        return min(len(asked), 16)
+    labels = asked
     counts = np.bincount(labels, minlength=num_classes)
     is_balanced = counts.min() == counts.max() and bool((np.diff(labels) >= 0).all())
     return int(counts[0]) if is_balanced else min(len(labels), 16)

@@ -33,12 +33,21 @@ _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What samples are drawn of: the data set, and the parts around networks of latents."""
+
+    data: Artifact
+    components: Artifact | None
+
+
 def draw_sets(
     ledger: Ledger,
     recipe: Recipe,
     profile: Profile,
     cells: Sequence[Cell],
     bundles: Sequence[Artifact],
+    subject: Subject,
     progress: Progress,
 ) -> list[tuple[Cell, Artifact]]:
     """The samples of every cell, in order; workers draw those that are not committed yet.
@@ -48,14 +57,20 @@ def draw_sets(
     (parts done, parts in all).
     """
     num = recipe.evaluation.num_samples
-    keys = {_samples_key(cell, num): cell for cell in cells}
+    keys = {_samples_key(cell, num, subject): cell for cell in cells}
     done = {key: found for key in keys if (found := ledger.find(key))}
     missing = {key: cell for key, cell in keys.items() if key not in done}
     _log.info("samples: %d sets are kept from before, %d to draw", len(done), len(missing))
     if missing:
         parents = {bundle.digest: bundle.fingerprint for bundle in bundles}
         with cluster(profile, ledger.run_dir / "logs"):
-            for key, drawn in _drawn(ledger, profile, missing, num, progress):
+            spec = {
+                "run_dir": str(ledger.run_dir.resolve()),
+                "num_samples": num,
+                "data": subject.data.path,
+                "components": subject.components.path if subject.components else None,
+            }
+            for key, drawn in _drawn(spec, profile, missing, progress):
                 cell = missing[key]
                 done[key] = _commit(ledger, key, cell, drawn, parents[cell.digest])
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
@@ -72,10 +87,10 @@ class _Drawn:
 
 
 def _drawn(
-    ledger: Ledger, profile: Profile, missing: dict[str, Cell], num: int, progress: Progress
+    spec: dict[str, Any], profile: Profile, missing: dict[str, Cell], progress: Progress
 ) -> Iterator[tuple[str, _Drawn]]:
     """Have workers draw; yields each set when its last part is there."""
-    spec = {"run_dir": str(ledger.run_dir.resolve()), "num_samples": num}
+    num = spec["num_samples"]
     jobs = _jobs(missing, num)
     parts: dict[str, list[str]] = {key: [] for key in missing}
     results = run_jobs("stages.sample_sets:open_sampler", spec, jobs, profile)
@@ -93,22 +108,27 @@ def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, A
     Heavy imports are here, so that the driver does not pay for them. A bundle stays loaded while
     jobs ask for it.
     """
-    from pipeline.evaluation.sampling import BundleSampler, balanced_labels
+    from pipeline.evaluation.asking import asked_of
+    from pipeline.evaluation.sampling import BundleSampler
 
-    opened = functools.lru_cache(maxsize=_LOADED_BUNDLES)(BundleSampler)
     run_dir = Path(spec["run_dir"])
+    components = run_dir / spec["components"] if spec["components"] else None
+    asked = asked_of(run_dir / spec["data"], spec["num_samples"]).by_network
+
+    @functools.lru_cache(maxsize=_LOADED_BUNDLES)
+    def opened(bundle: Path) -> BundleSampler:
+        return BundleSampler(bundle, components=components)
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
         cell = Cell.model_validate(job["cell"])
         sampler = opened(run_dir / cell.bundle)
         part = run_dir / job["part"]
         if not part.is_file():
-            labels = balanced_labels(spec["num_samples"], sampler.manifest.num_classes)
             first, count = job["first"], job["count"]
             images = sampler.sample(
                 steps=cell.steps,
                 w=cell.w,
-                labels=labels[first : first + count],
+                asked=asked[first : first + count],
                 seed=cell.seed,
                 sampler=cell.sampler,
                 batch_size=CHUNK if sampler.device.type == "cuda" else _CPU_BATCH,
@@ -121,8 +141,10 @@ def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, A
     return serve
 
 
-def _samples_key(cell: Cell, num: int) -> str:
+def _samples_key(cell: Cell, num: int, subject: Subject) -> str:
     how = cell.model_dump(mode="json", include={"digest", "sampler", "steps", "w", "seed"})
+    if subject.components is not None:  # then prompts come from the data, pixels from the parts
+        how |= {"data": subject.data.digest, "components": subject.components.digest}
     return fingerprint({"stage": "samples", "format": FORMAT, "num": num, "chunk": CHUNK, **how})
 
 

@@ -1,4 +1,4 @@
-"""Stage `shard`: a data source becomes webdataset tars, with a share of every class held out."""
+"""Stage `shard`: a data source becomes webdataset tars, with a share of it held out."""
 
 import logging
 from pathlib import Path
@@ -31,8 +31,8 @@ def shard_key(recipe: Recipe) -> str:
 def shard(recipe: Recipe, run_dir: Path) -> Artifact:
     """Write the recipe's data as shards into `data/` of the run, or find it there.
 
-    The details of the artifact are the number of samples of each split, of classes, and the shape
-    of a sample.
+    The details of the artifact are the number of samples of each split, of classes (0 if samples
+    have none), and the shape of a sample.
 
     Raises:
         DataError: the source is missing, or not what the recipe says; nothing was committed.
@@ -51,10 +51,10 @@ def shard(recipe: Recipe, run_dir: Path) -> Artifact:
 
     artifact = ledger.publish("data", key, "data", write)
     _log.info(
-        "data: %d samples to train on and %d held out, of %d classes, in %s",
+        "data: %d samples to train on and %d held out, of %s, in %s",
         artifact.details["train"],
         artifact.details["heldout"],
-        artifact.details["num_classes"],
+        f"{classes} classes" if (classes := artifact.details["num_classes"]) else "no classes",
         ledger.locate(artifact),
     )
     return artifact

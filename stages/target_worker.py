@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.open import open_samples
 from pipeline.data.records import write_records
-from pipeline.data.shards import SampleShards
 from pipeline.errors import DivergenceError
 from pipeline.ledger import Ledger
 from pipeline.models.assemble import family_of, load_denoiser
@@ -36,7 +36,7 @@ class TargetWorker:
         self._plan = RoundPlan.model_validate(spec["plan"])
         manifest, self._teacher = load_denoiser(Path(spec["teacher"]), self._device)
         self._method = method_of(self._plan, family_of(manifest))
-        self._samples = SampleShards(Path(spec["data"]), "train")
+        self._samples = open_samples(Path(spec["data"]), "train")
         self._ledger = Ledger(Path(spec["run_dir"]))
         self._parents = tuple(spec["parents"])
         self._dtype: torch.dtype = getattr(torch, spec["dtype"])

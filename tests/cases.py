@@ -1,19 +1,23 @@
-"""One of each: every schedule, family and method there is, so that newcomers are tested unseen."""
+"""One of each: every schedule, network and method there is, so that newcomers are tested unseen."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import (
+    DiTConfig,
     GaussianConfig,
     GuidanceWeights,
+    MMDiTConfig,
+    Network,
     Recipe,
     ScheduleConfig,
     TeacherConfig,
+    UNetConfig,
 )
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
@@ -22,6 +26,7 @@ from pipeline.documents import build, read_yaml
 from pipeline.methods.method import METHODS, DistillationMethod
 from pipeline.models.assemble import fresh_manifest, schedule_of
 from pipeline.models.denoiser import Denoiser
+from pipeline.models.family import FAMILIES
 from pipeline.tensors import Condition, Latent, PerSample, per_sample
 
 RECIPES = sorted((Path(__file__).parent.parent / "flows" / "recipes").glob("*.yaml"))
@@ -30,6 +35,7 @@ SCHEDULES: dict[str, NoiseSchedule] = {
     kind: schedule_of(ScheduleConfig(kind=kind))
     for kind in get_args(ScheduleConfig.model_fields["kind"].annotation)
 }
+SCHEDULES["shifted_flow"] = schedule_of(ScheduleConfig(kind="rectified_flow", shift=3.0))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -63,26 +69,110 @@ def legal_levels(schedule: NoiseSchedule, kind: PredictionType) -> NoiseLevel:
 
 
 def teacher_config(family: str) -> TeacherConfig:
-    """A teacher of that family, from the first shipped recipe that has one."""
+    """A teacher of that family that is told classes, from the first shipped recipe with one."""
     for path in RECIPES:
-        recipe = read_recipe(path)
-        if recipe.teacher.network.family == family:
-            return recipe.teacher
+        teacher = read_recipe(path).teacher
+        if teacher.network.family == family and not teacher.network.reads_text:
+            return teacher
     raise LookupError(f"no recipe in flows/recipes uses the family {family}; ship one with it")
 
 
-def teacher_manifest(family: str) -> Manifest:
-    """The manifest of a teacher of that family, for images as small as the demo's."""
-    config = teacher_config(family)
+def _unet(**changes: Any) -> UNetConfig:
+    tree = {"block_channels": (8, 16), "norm_groups": 4, "w_embedding_dim": 16, "text_channels": 12}
+    return UNetConfig.model_validate({"family": "unet", **tree, "attention_heads": 2, **changes})
+
+
+def _mmdit(kind: Literal["sd3", "flux"], **changes: Any) -> MMDiTConfig:
+    return MMDiTConfig(family="mmdit", kind=kind, text_channels=12, pooled_channels=10, **changes)
+
+
+_TINY: dict[str, Network] = {
+    "dit": DiTConfig(family="dit"),
+    "mmdit-flux": _mmdit("flux"),
+    "mmdit-sd3": _mmdit("sd3"),
+    "unet-inpaint": _unet(image_channels=5),
+    "unet-sdxl": _unet(pooled_channels=10),
+    "unet-text": _unet(),
+}
+
+NETWORKS = ["gaussian", "unet", *_TINY]
+"""Names of teachers, by what their networks are and are told."""
+
+TOKENS = 5
+"""Length of a prompt."""
+
+BAKED_W = 2.0
+"""The w of students that cannot be told it."""
+
+
+def teacher_manifest(name: str) -> Manifest:
+    """The manifest of a teacher, for images as small as the demo's; `name` is of `NETWORKS`."""
+    lineage = Lineage(run="test", round=None, parent=None)
+    if name in _TINY:
+        return _tiny_manifest(_TINY[name], lineage)
+    config = teacher_config(name)
     num_classes, shape = 10, (1, 8, 8)
     if isinstance(config.network, GaussianConfig):
         num_classes, shape = len(config.network.means), (len(config.network.means[0]), 1, 1)
-    return fresh_manifest(config, num_classes, shape, Lineage(run="test", round=None, parent=None))
+    return fresh_manifest(config, num_classes, shape, lineage)
+
+
+def _tiny_manifest(network: Network, lineage: Lineage) -> Manifest:
+    is_flow = network.family == "mmdit"
+    return Manifest(
+        role="teacher",
+        network=network,
+        num_classes=0 if network.reads_text else 10,
+        latent_shape=(4, 8, 8),
+        schedule=ScheduleConfig(
+            kind="rectified_flow" if is_flow else "scaled_linear", num_train_timesteps=1000
+        ),
+        prediction_type="flow_prediction" if is_flow else "epsilon",
+        folder=FAMILIES.get(network.family).folder,
+        lineage=lineage,
+    )
 
 
 def student_manifest(teacher: Manifest, w: GuidanceWeights | None = None) -> Manifest:
-    """The manifest of its stage-1 student."""
+    """The manifest of its stage-1 student, whose one w is baked in if it cannot be told it."""
+    if teacher.network.why_not_w is not None:
+        law = GuidanceWeights(min=BAKED_W, max=BAKED_W, mass_at_min=0)
+        return teacher.model_copy(update={"role": "student", "w": law, "baked_w": BAKED_W})
     return teacher.model_copy(update={"role": "student", "w": w or GuidanceWeights(min=0, max=4)})
+
+
+def condition_of(manifest: Manifest, count: int) -> Condition:
+    """Conditions of a manifest's network, all different."""
+    network = manifest.network
+    if not network.reads_text:
+        return {"label": torch.arange(count) % manifest.num_classes}
+    condition = {"text": normal(count, TOKENS, _channels(network, "text"), seed=2).float()}
+    if pooled := _channels(network, "pooled"):
+        condition["pooled"] = normal(count, pooled, seed=3).float()
+    if isinstance(network, UNetConfig) and network.pooled_channels:
+        condition["time_ids"] = (
+            torch.arange(6.0).repeat(count, 1) * (1 + torch.arange(count))[:, None]
+        )
+    if isinstance(network, UNetConfig) and network.image_channels:
+        _, height, width = manifest.latent_shape
+        condition["image"] = normal(count, network.image_channels, height, width, seed=4).float()
+    return condition
+
+
+def null_of(manifest: Manifest) -> Condition | None:
+    """The embedding of the empty prompt, for a network that reads prompts."""
+    if not manifest.network.reads_text:
+        return None
+    null = {"text": normal(1, TOKENS, _channels(manifest.network, "text"), seed=5).float()}
+    if pooled := _channels(manifest.network, "pooled"):
+        null["pooled"] = normal(1, pooled, seed=6).float()
+    return null
+
+
+def _channels(network: Network, kind: Literal["text", "pooled"]) -> int:
+    if not isinstance(network, UNetConfig | MMDiTConfig):
+        return 0
+    return (network.text_channels if kind == "text" else network.pooled_channels) or 0
 
 
 _METHOD_FIELDS: dict[str, Any] = {

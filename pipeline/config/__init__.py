@@ -4,6 +4,10 @@ What belongs to the machine is the profile's.
 """
 
 from pipeline.config.data import (
+    CaptionedData,
+    CaptionedDigitsData,
+    CaptionedFolderData,
+    CaptionedTarsData,
     Data,
     DigitCanvasesData,
     DigitsData,
@@ -17,8 +21,12 @@ from pipeline.config.recipe import (
     TargetsConfig,
 )
 from pipeline.config.teacher import (
+    ComponentsTraining,
+    DiTConfig,
     GaussianConfig,
+    MMDiTConfig,
     Network,
+    PredictionName,
     ScheduleConfig,
     TeacherConfig,
     TeacherTraining,
@@ -33,7 +41,13 @@ from pipeline.config.training import (
 )
 
 __all__ = [
+    "CaptionedData",
+    "CaptionedDigitsData",
+    "CaptionedFolderData",
+    "CaptionedTarsData",
+    "ComponentsTraining",
     "Data",
+    "DiTConfig",
     "DigitCanvasesData",
     "DigitsData",
     "EvaluationConfig",
@@ -43,7 +57,9 @@ __all__ = [
     "GuidanceWeights",
     "Halving",
     "ImageFolderData",
+    "MMDiTConfig",
     "Network",
+    "PredictionName",
     "Recipe",
     "RoundTraining",
     "RunConfig",

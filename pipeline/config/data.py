@@ -73,6 +73,54 @@ class ImageFolderData(Document):
     shard_size: PositiveInt = 1000
 
 
+class CaptionedDigitsData(Document):
+    """One real digit scan in coloured ink on coloured paper, and a sentence that says so.
+
+    The class is the digit. Wording varies; digit, ink and paper are always said. A canvas that is
+    held out shows a scan that no training canvas shows.
+    """
+
+    source: Literal["captioned_digits"]
+    size: Literal[16, 32] = 16
+    count: PositiveInt = 6000
+    holdout_count: PositiveInt = 600
+    shard_size: PositiveInt = 1000
+
+    @property
+    def holdout(self) -> float:
+        """Share of all samples that is held out."""
+        return self.holdout_count / (self.count + self.holdout_count)
+
+
+class CaptionedTarsData(Document):
+    """Webdataset tars as img2dataset writes them: a jpg, png or webp beside a txt or json.
+
+    `path` is a folder of tars. Images are scaled so that they cover `size` x `size` and cropped to
+    it; what size they had and where they were cropped is kept.
+    """
+
+    source: Literal["captioned_tars"]
+    path: str
+    size: PositiveInt
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    shard_size: PositiveInt = 1000
+
+
+class CaptionedFolderData(Document):
+    """A folder of images and a table of captions: csv, jsonl or parquet.
+
+    The table lies in the folder and has the columns `file_name` and `text`, as Hugging Face's
+    `imagefolder` has them. Sizes as in `CaptionedTarsData`.
+    """
+
+    source: Literal["captioned_folder"]
+    path: str
+    captions: str = "metadata.jsonl"
+    size: PositiveInt
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    shard_size: PositiveInt = 1000
+
+
 class GaussianData(Document):
     """Samples of the class mixture that the Gaussian teacher knows exactly."""
 
@@ -82,6 +130,10 @@ class GaussianData(Document):
     shard_size: PositiveInt = 512
 
 
+CaptionedData = CaptionedDigitsData | CaptionedTarsData | CaptionedFolderData
+"""Sources whose samples are images with a sentence each."""
+
 Data = Annotated[
-    DigitsData | DigitCanvasesData | ImageFolderData | GaussianData, Field(discriminator="source")
+    DigitsData | DigitCanvasesData | ImageFolderData | CaptionedData | GaussianData,
+    Field(discriminator="source"),
 ]

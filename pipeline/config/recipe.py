@@ -55,7 +55,20 @@ class Recipe(Document):
     def _sections_agree(self) -> "Recipe":
         if (self.data.source == "gaussian") != (self.teacher.network.family == "gaussian"):
             raise ValueError("data source gaussian and family gaussian go together, or not at all")
+        self._captions_go_with_text()
         law = self.guidance.w
+        why_not = self.teacher.network.why_not_w
+        if why_not and law.min != law.max:
+            raise ValueError(
+                f"guidance.w: {why_not}, so its student has one w baked in; choose it with "
+                f"w: {{min: {law.max:g}, max: {law.max:g}, mass_at_min: 0}}"
+            )
+        if self.converts_prediction and not self.guidance.conversion_updates:
+            raise ValueError(
+                "guidance.conversion_updates: the teacher predicts epsilon and its student is to "
+                "predict v, which takes updates of its own; say how many, half of guidance.updates "
+                "or more, or guidance.prediction: keep"
+            )
         outside = [w for w in self.evaluation.w if not law.min <= w <= law.max]
         if outside:
             raise ValueError(
@@ -64,6 +77,15 @@ class Recipe(Document):
             )
         self._grids_fall_on_timesteps()
         return self
+
+    def _captions_go_with_text(self) -> None:
+        network, source = self.teacher.network, self.data.source
+        if source.startswith("captioned") != network.reads_text:
+            wanted = "captions" if network.reads_text else "classes"
+            raise ValueError(
+                f"data.source: {source} does not go with this teacher, a {network.family} that is "
+                f"conditioned on {wanted}"
+            )
 
     def _grids_fall_on_timesteps(self) -> None:
         total = self.teacher.schedule.num_train_timesteps
@@ -74,11 +96,16 @@ class Recipe(Document):
             "evaluation.baseline_steps": self.evaluation.baseline_steps,
         }
         for key, count in ((key, count) for key, values in counts.items() for count in values):
-            if total % count:
+            if not self.teacher.schedule.holds(count):
                 raise ValueError(
                     f"{key}: {count} steps do not divide the schedule's {total} timesteps, so "
                     "its grid falls between them; use a divisor"
                 )
+
+    @property
+    def converts_prediction(self) -> bool:
+        """Whether the stage-1 student is to learn v from a teacher that predicts epsilon."""
+        return self.teacher.prediction == "epsilon" and self.guidance.prediction == "v"
 
     def passes(self, training: TrainingConfig, num_samples: int) -> int:
         """How often pre-generation goes over the data so that no tuple is drawn too often."""

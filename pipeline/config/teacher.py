@@ -2,26 +2,125 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.training import Share, TrainingConfig
 from pipeline.documents import Document
 
 
 class UNetConfig(Document):
-    """A class-conditional diffusers `UNet2DConditionModel` without attention."""
+    """A diffusers `UNet2DConditionModel`: told a class, or a prompt by cross-attention.
+
+    Without `text_channels` it is class-conditional and has no attention. With it, the network
+    attends to embedded prompts of so many channels, at every resolution but the lowest, as Stable
+    Diffusion does; the labels are then words.
+
+    Attributes:
+        block_channels: of each resolution, from the highest.
+        w_embedding_dim: size of the sinusoids that a student is told w in.
+        text_channels: channels of an embedded token; None for classes.
+        pooled_channels: of a prompt's pooled embedding, which comes with six numbers on the size
+            and crop of the image (SDXL); None without.
+        image_channels: channels that are given beside z_t and are not denoised: mask and masked
+            latents of an inpainting network.
+        attention_heads: at every resolution that attends.
+    """
 
     family: Literal["unet"]
     block_channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
     layers_per_block: PositiveInt = 1
     norm_groups: PositiveInt = 8
     w_embedding_dim: Annotated[int, Field(ge=4, multiple_of=2)] = 64
+    text_channels: PositiveInt | None = None
+    pooled_channels: PositiveInt | None = None
+    image_channels: NonNegativeInt = 0
+    attention_heads: PositiveInt = 4
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its condition is a prompt."""
+        return self.text_channels is not None
+
+    @property
+    def why_not_w(self) -> str | None:
+        """Why its stock pipelines cannot tell a student w; None if they do."""
+        return None
 
     @model_validator(mode="after")
     def _channels_fall_into_groups(self) -> "UNetConfig":
         for count in self.block_channels:
             if count % self.norm_groups:
                 raise ValueError(f"block_channels {count}: use multiples of {self.norm_groups}")
+        if self.text_channels is not None:
+            odd = [count for count in self.block_channels if count % self.attention_heads]
+            if odd:
+                raise ValueError(
+                    f"block_channels {odd[0]}: use multiples of attention_heads, "
+                    f"{self.attention_heads}"
+                )
+        if self.text_channels is None and (self.pooled_channels or self.image_channels):
+            raise ValueError("pooled_channels and image_channels go with text_channels")
+        return self
+
+
+class DiTConfig(Document):
+    """A diffusers `DiTTransformer2DModel`: a class-conditional transformer on latents.
+
+    Source: Peebles & Xie 2022, arXiv:2212.09748.
+    """
+
+    family: Literal["dit"]
+    layers: PositiveInt = 2
+    heads: PositiveInt = 2
+    head_dim: PositiveInt = 8
+    patch: PositiveInt = 2
+
+    @property
+    def reads_text(self) -> bool:
+        """Never: its condition is a class."""
+        return False
+
+    @property
+    def why_not_w(self) -> str | None:
+        """Its network has no input for w."""
+        return "DiTPipeline has no way to tell its network w"
+
+
+class MMDiTConfig(Document):
+    """A multimodal transformer of flow matching: `sd3` or `flux`.
+
+    Only Flux's network has an input for guidance, `guidance_embeds`, which is told 1 + w.
+
+    Source: Esser et al. 2024, arXiv:2403.03206.
+    """
+
+    family: Literal["mmdit"]
+    kind: Literal["sd3", "flux"]
+    layers: PositiveInt = 1
+    heads: PositiveInt = 2
+    head_dim: PositiveInt = 8
+    text_channels: PositiveInt = 16
+    pooled_channels: PositiveInt = 16
+    guidance_embeds: bool = False
+
+    @property
+    def reads_text(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def why_not_w(self) -> str | None:
+        """SD3's network has no input for w; Flux's has."""
+        if self.kind == "flux":
+            return None
+        return "StableDiffusion3Pipeline has no way to tell its network w"
+
+    @model_validator(mode="after")
+    def _only_flux_is_told(self) -> "MMDiTConfig":
+        if self.kind == "flux" and (self.head_dim % 2 or self.head_dim < 6):
+            raise ValueError(f"head_dim {self.head_dim}: flux wants an even number from 6 up")
+        if self.guidance_embeds and self.kind != "flux":
+            raise ValueError("guidance_embeds is Flux's; an sd3 network has no such input")
         return self
 
 
@@ -39,6 +138,16 @@ class GaussianConfig(Document):
     null: Literal["mixture", "moments"] = "moments"
     w_nodes: PositiveInt = 5
 
+    @property
+    def reads_text(self) -> bool:
+        """Never: its condition is a class."""
+        return False
+
+    @property
+    def why_not_w(self) -> str | None:
+        """Nothing is in the way: it is never exported."""
+        return None
+
     @model_validator(mode="after")
     def _means_are_a_table(self) -> "GaussianConfig":
         if not self.means or not self.means[0] or len({len(mean) for mean in self.means}) != 1:
@@ -46,14 +155,46 @@ class GaussianConfig(Document):
         return self
 
 
-Network = Annotated[UNetConfig | GaussianConfig, Field(discriminator="family")]
+Network = Annotated[
+    UNetConfig | DiTConfig | MMDiTConfig | GaussianConfig, Field(discriminator="family")
+]
+
+PredictionName = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
 
 
 class ScheduleConfig(Document):
-    """The noise path. Own schedules use T = 1024, so that every halving grid falls on integers."""
+    """The noise path. Own schedules use T = 1024, so that every halving grid falls on integers.
 
-    kind: Literal["cosine", "scaled_linear", "rectified_flow"] = "cosine"
+    Attributes:
+        kind: `linear` and `scaled_linear` (linear in the square root) are the discrete paths of
+            existing teachers, `rectified_flow` is that of flow matching.
+        num_train_timesteps: T.
+        beta_start: first beta of a discrete path; the default is Stable Diffusion's.
+        beta_end: its last.
+        shift: of the times of a rectified flow; 1 for none.
+    """
+
+    kind: Literal["cosine", "linear", "scaled_linear", "rectified_flow"] = "cosine"
     num_train_timesteps: PositiveInt = 1024
+    beta_start: PositiveFloat = 0.00085
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.012
+    shift: PositiveFloat = 1.0
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether it is a table with T entries."""
+        return self.kind in ("linear", "scaled_linear")
+
+    def holds(self, steps: int) -> bool:
+        """Whether a grid of so many steps can be asked for.
+
+        A table takes any, each time being its nearest entry, because a stock scheduler does the
+        same; so does a rectified flow, whose networks are told real numbers. Elsewhere the network
+        is to see the integer timesteps that it was trained on.
+        """
+        if self.is_discrete or self.kind == "rectified_flow":
+            return 1 <= steps <= self.num_train_timesteps
+        return steps >= 1 and self.num_train_timesteps % steps == 0
 
 
 class TeacherTraining(TrainingConfig):
@@ -63,31 +204,71 @@ class TeacherTraining(TrainingConfig):
     label_dropout: Share = 0.15
 
 
+class ComponentsTraining(Document):
+    """How the demo's own autoencoder, tokenizer and text encoder are trained, on its own data.
+
+    Attributes:
+        autoencoder_updates: of an `AutoencoderKL`, on batches of `batch_size` training images.
+        autoencoder_channels: of each resolution; every one but the first halves the image.
+        latent_channels: of what the denoising network sees.
+        text_encoder_updates: of a `CLIPTextModel`, which learns to tell the classes and colours in
+            captions apart.
+        text_tokens: length that every prompt is padded to.
+        text_layers: of the text encoder; its width is the network's `text_channels`.
+    """
+
+    autoencoder_updates: PositiveInt
+    text_encoder_updates: PositiveInt
+    batch_size: PositiveInt = 64
+    autoencoder_channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
+    latent_channels: PositiveInt = 4
+    text_tokens: PositiveInt = 16
+    text_layers: PositiveInt = 2
+
+
 class TeacherConfig(Document):
     """Where the guided teacher comes from, and how it is sampled for reference.
 
-    Either `bundle` names a directory, or `train` says how to train one. A Gaussian needs neither.
+    `pipeline` names a stock diffusers pipeline directory, which says itself what network, schedule
+    and prediction are; `bundle` names one of ours; or `train` says how to train one. A Gaussian
+    needs none of them. A teacher that is trained to read captions needs `components` trained too.
     """
 
     network: Network
     schedule: ScheduleConfig = ScheduleConfig()
-    prediction: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] = "v_prediction"
+    prediction: PredictionName = "v_prediction"
+    pipeline: str | None = None
     bundle: str | None = None
     train: TeacherTraining | None = None
+    components: ComponentsTraining | None = None
     reference_steps: PositiveInt = 64
+
+    @property
+    def has_components(self) -> bool:
+        """Whether its network belongs in a stock pipeline, whose other parts draw latents."""
+        return self.pipeline is not None or self.components is not None
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> "TeacherConfig":
-        origins = (self.bundle is not None) + (self.train is not None)
+        origins = sum(origin is not None for origin in (self.pipeline, self.bundle, self.train))
         if self.network.family == "gaussian" and origins:
-            raise ValueError("a gaussian teacher is its closed form; drop `train` and `bundle`")
+            raise ValueError(
+                "a gaussian teacher is its closed form; drop `train`, `bundle` and `pipeline`"
+            )
+        if (self.components is not None) != (self.train is not None and self.network.reads_text):
+            raise ValueError(
+                "`components: {autoencoder_updates: ..., text_encoder_updates: ...}` goes with a "
+                "teacher that is trained here to read captions, and with no other"
+            )
         path = (self.schedule.kind, self.prediction)
         if self.network.family == "gaussian" and path != ("cosine", "v_prediction"):
             raise ValueError(
                 f"a gaussian teacher is cosine and v_prediction, not {path}; drop them"
             )
         if self.network.family != "gaussian" and origins != 1:
-            raise ValueError("give either `bundle: DIRECTORY` or `train: {updates: ...}`")
+            raise ValueError(
+                "give one of `pipeline: DIRECTORY`, `bundle: DIRECTORY` and `train: {updates: ...}`"
+            )
         flow = self.schedule.kind == "rectified_flow"
         if flow != (self.prediction == "flow_prediction") or path == ("cosine", "epsilon"):
             raise ValueError(

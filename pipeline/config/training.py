@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.documents import Document
 
@@ -42,10 +42,18 @@ class RoundTraining(TrainingConfig):
 
 
 class GuidanceRound(RoundTraining):
-    """Round 0, the paper's stage 1: one student for every w of the range."""
+    """Round 0, the paper's stage 1: one student for every w of the range.
+
+    An epsilon output says nothing of x where there is almost only noise, which few-step students
+    start from. So the student of an epsilon teacher predicts v (`prediction: v`) unless it is to
+    `keep` what its teacher does. It does then not start as its teacher, and `conversion_updates`
+    come on top of `updates`.
+    """
 
     w: GuidanceWeights = GuidanceWeights()
     ema_decay: Share = 0.0
+    prediction: Literal["keep", "v"] = "v"
+    conversion_updates: NonNegativeInt = 0
 
 
 class Halving(Document):

@@ -2,13 +2,28 @@
 
 from pathlib import Path
 
-from pipeline.config import DigitCanvasesData, DigitsData, GaussianData, Recipe
+from pipeline.config import (
+    CaptionedDigitsData,
+    CaptionedFolderData,
+    CaptionedTarsData,
+    DigitCanvasesData,
+    DigitsData,
+    GaussianData,
+    ImageFolderData,
+    Recipe,
+)
 
 _DIGITS = (1797, 10)
 
 
 def count_source(recipe: Recipe) -> tuple[int, int]:
-    """How many samples and classes the recipe's data has, before it is sharded."""
+    """How many samples and classes the recipe's data has, before it is sharded.
+
+    Samples that have no class are of 0 classes.
+
+    Raises:
+        DataError: captioned images are not where the recipe says.
+    """
     match recipe.data:
         case DigitsData():
             return _DIGITS
@@ -16,6 +31,18 @@ def count_source(recipe: Recipe) -> tuple[int, int]:
             return len(classes) * (trained_on + heldout), len(classes)
         case GaussianData(num_samples=total):
             return total, len(getattr(recipe.teacher.network, "means", ((),)))
-        case folder:
-            files = [file for file in Path(folder.path).glob("*/*") if file.is_file()]
+        case ImageFolderData(path=path):
+            files = [file for file in Path(path).glob("*/*") if file.is_file()]
             return len(files), len({file.parent for file in files})
+        case CaptionedDigitsData(count=trained_on, holdout_count=heldout):
+            return trained_on + heldout, _DIGITS[1]
+        case CaptionedTarsData() | CaptionedFolderData() as captioned:
+            return _count_captioned(captioned), 0
+
+
+def _count_captioned(config: CaptionedTarsData | CaptionedFolderData) -> int:
+    # here, since they load decoders, and what counts is asked by every command
+    from pipeline.data.captioned_folder import count_folder
+    from pipeline.data.captioned_tars import count_tars
+
+    return count_tars(config) if isinstance(config, CaptionedTarsData) else count_folder(config)

@@ -1,4 +1,4 @@
-"""The sources a recipe can name: real digits, numbers of them, image folders, a known law."""
+"""The sources a recipe can name: real digits, images with classes or captions, a known law."""
 
 from typing import Any
 
@@ -6,6 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import (
+    CaptionedData,
+    CaptionedDigitsData,
+    CaptionedFolderData,
+    CaptionedTarsData,
     Data,
     DigitCanvasesData,
     DigitsData,
@@ -14,6 +18,9 @@ from pipeline.config import (
     ImageFolderData,
     Network,
 )
+from pipeline.data.captioned_digits import open_captioned_digits
+from pipeline.data.captioned_folder import identify_captioned_folder, open_captioned_folder
+from pipeline.data.captioned_tars import identify_tars, open_tars
 from pipeline.data.digit_canvases import open_canvases
 from pipeline.data.image_folder import check_image_folder as check_image_folder
 from pipeline.data.image_folder import identify_folder, open_folder
@@ -25,17 +32,22 @@ from pipeline.randomness import RowRandom
 def identify(config: Data, network: Network) -> dict[str, Any]:
     """All that determines the samples of a source, its seed aside; JSON, for fingerprints.
 
-    A folder of images is known by its content, so moving it changes nothing and editing it does.
+    Files are known by their content, so moving them changes nothing and editing them does.
 
     Raises:
         DataError: the source cannot be used.
     """
     identity = config.model_dump(mode="json", exclude={"path"})
-    if isinstance(config, ImageFolderData):
-        identity["content"] = identify_folder(config)
-    if isinstance(config, GaussianData):
-        law = _gaussian(network)
-        identity["law"] = {"means": law.means, "std": law.std}
+    match config:
+        case ImageFolderData():
+            identity["content"] = identify_folder(config)
+        case CaptionedTarsData():
+            identity["content"] = identify_tars(config)
+        case CaptionedFolderData():
+            identity["content"] = identify_captioned_folder(config)
+        case GaussianData():
+            law = _gaussian(network)
+            identity["law"] = {"means": law.means, "std": law.std}
     return identity
 
 
@@ -59,6 +71,18 @@ def load_source(config: Data, seed: int, network: Network) -> LoadedSource:
             return open_folder(config, seed)
         case GaussianData():
             return _draws(config, seed, _gaussian(network))
+        case captioned:
+            return _captioned(captioned, seed)
+
+
+def _captioned(config: CaptionedData, seed: int) -> LoadedSource:
+    match config:
+        case CaptionedDigitsData():
+            return open_captioned_digits(config, seed)
+        case CaptionedTarsData():
+            return open_tars(config, seed)
+        case CaptionedFolderData():
+            return open_captioned_folder(config, seed)
 
 
 def _digits(config: DigitsData, seed: int) -> LoadedSource:

@@ -7,29 +7,19 @@ asking for more of them changes none of the others.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.config import DigitCanvasesData
-from pipeline.data.source import LoadedSource, stratified_split
+from pipeline.data.scans import Array, Box, Scans, between, lay, split_scans, with_margin
+from pipeline.data.source import LoadedSource
 from pipeline.randomness import RowRandom
 
-SCANS_HELD_OUT = 1 / 3
-"""Share of the scans of each digit that only held-out canvases show."""
-
-_SIDE = 8  # of a scan
-_MARGIN = 2  # blank pixels laid around a scan, so that interpolation never ends in ink
 _FILLED = 0.95  # of a canvas by its digits' cells, so that no edge cuts ink
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _ON_DARK = {"paper": (0.06, 0.24), "ink": (0.64, 0.9)}
 _ON_LIGHT = {"paper": (0.8, 0.96), "ink": (0.08, 0.4)}
-
-Array = NDArray[np.float64]
-Scans: TypeAlias = tuple[Array, ...]
-"""For each of ten digits its scans: coverage with ink in [0, 1], `[n, 8, 8]`."""
 
 
 @dataclass(frozen=True)
@@ -65,38 +55,17 @@ class _Painter:
         """A scan scaled smoothly and put at its place, with some play; all digits share a line."""
         size, digits = self.config.size, self.config.digits
         cell = _FILLED * size / digits
-        width = cell * _between(0.86, 1.0, draws[0])
-        height = width * _between(1.15, 1.4, draws[1])
+        width = cell * between(0.86, 1.0, draws[0])
+        height = width * between(1.15, 1.4, draws[1])
         play = (size - height) / 2
-        x = size / 2 + cell * (place - (digits - 1) / 2 + _between(-0.05, 0.05, draws[2]))
-        y = size / 2 + play * (_between(-0.5, 0.5, line) + _between(-0.35, 0.35, draws[3]))
-        across, down, middle = _SIDE / width, _SIDE / height, len(scan) / 2
-        placed = Image.fromarray(scan.astype(np.float32)).transform(
-            (size, size),
-            Image.Transform.AFFINE,
-            (across, 0, middle - across * x, 0, down, middle - down * y),
-            resample=Image.Resampling.BICUBIC,
-        )
-        coverage: Array = np.clip(np.asarray(placed, np.float64), 0, 1)
-        return coverage * coverage * (3 - 2 * coverage)  # firmer edges than interpolation leaves
+        x = size / 2 + cell * (place - (digits - 1) / 2 + between(-0.05, 0.05, draws[2]))
+        y = size / 2 + play * (between(-0.5, 0.5, line) + between(-0.35, 0.35, draws[3]))
+        return lay(scan, size, Box(x=x, y=y, width=width, height=height))
 
 
 def open_canvases(config: DigitCanvasesData, seed: int) -> LoadedSource:
     """All canvases a recipe asks for; each is painted when it is read."""
     return compose_canvases(config, seed, split_scans(seed))
-
-
-def split_scans(seed: int) -> dict[str, Scans]:
-    """scikit-learn's scans, a third of those of each digit held out."""
-    from sklearn.datasets import load_digits  # takes over a second, and few sources need it
-
-    found = load_digits()
-    digits = tuple(str(digit) for digit in range(10))
-    sides = stratified_split(found.target.astype(np.int64), digits, SCANS_HELD_OUT, seed)
-    return {
-        side: tuple(found.images[rows][found.target[rows] == digit] / 16 for digit in range(10))
-        for side, rows in sides.items()
-    }
 
 
 def compose_canvases(
@@ -130,11 +99,10 @@ def compose_canvases(
 def _painter(
     config: DigitCanvasesData, seed: int, split: str, scans: Scans, count: int
 ) -> _Painter:
-    border = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
     random = RowRandom((seed,), 0, count)
     return _Painter(
         config=config,
-        pools=tuple(np.pad(of_digit, border) for of_digit in scans),
+        pools=tuple(map(with_margin, scans)),
         chances=random.uniform(f"{split} canvases", 4 + 7 * config.digits).numpy(),
     )
 
@@ -146,12 +114,8 @@ def _written(number: int, config: DigitCanvasesData) -> str:
 def _colour(hue: float, luma: float, allowed: tuple[float, float]) -> Array:
     """The RGB of a hue, mixed with black or white until its luma is in the allowed range."""
     pure: Array = np.clip(np.abs((6 * hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    wanted, own = _between(*allowed, luma), float(_LUMA @ pure)
+    wanted, own = between(*allowed, luma), float(_LUMA @ pure)
     towards = np.zeros(3) if wanted < own else np.ones(3)
     share = (wanted - own) / (float(towards[0]) - own)
     mixed: Array = pure + share * (towards - pure)
     return mixed
-
-
-def _between(low: float, high: float, share: float) -> float:
-    return low + (high - low) * share

@@ -1,12 +1,10 @@
 """A folder of images: each sub-folder is a class, and what cannot be used is refused by name.
 
-Names and headers of all images are checked before the first is decoded. The decoders are png, jpeg
-and webp only, whatever a file calls itself, and no image larger than `MAX_PIXELS` is decoded. What
-is decoded is turned as its EXIF says and converted to grey or RGB; an alpha channel is dropped.
+Names and headers of all images are checked before the first is decoded; see `images` for what is
+accepted.
 """
 
 import hashlib
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.config import ImageFolderData
+from pipeline.data.images import SUFFIXES, Mode, check_header, decode_upright
 from pipeline.data.source import LoadedSource, stratified_split
 from pipeline.errors import DataError
 
-MAX_PIXELS = 64 * 1024**2
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-_FORMATS = ("PNG", "JPEG", "WEBP")
-_MODES = {1: "L", 3: "RGB"}
+_MODES: dict[int, Mode] = {1: "L", 3: "RGB"}
 
 
 def list_classes(root: Path) -> dict[str, list[Path]]:
@@ -109,9 +105,9 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _checked_name(path: Path) -> Path:
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise DataError(
-            f"{path} is no image file; a class folder holds {', '.join(sorted(_SUFFIXES))} files "
+            f"{path} is no image file; a class folder holds {', '.join(sorted(SUFFIXES))} files "
             "only, so convert it or move it away"
         )
     return path
@@ -125,47 +121,17 @@ def _check_class_name(name: str) -> None:
 
 
 def _check_header(path: Path, config: ImageFolderData) -> None:
-    with _opened(path) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(
-                f"{path} is {width}x{height}, more than {MAX_PIXELS} pixels; scale it down"
-            )
-        # a phone's JPEG with a depth map or thumbnail is MPO: its first frame is the photograph
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            raise DataError(f"{path} is animated; keep one frame of it")
-        if image.mode.startswith(("I", "F")):
-            raise DataError(f"{path} has more than 8 bits a channel; save it with 8")
-        if config.resize == "refuse" and image.size != (config.size, config.size):
-            raise DataError(
-                f"{path} is {width}x{height}, the recipe says {config.size}x{config.size}; say "
-                "data.resize: crop to scale and crop all images, or change data.size"
-            )
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # our own cap is lower than the one Pillow warns of
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path, formats=_FORMATS)
-    except Exception as error:  # decoders raise whatever they trip over
-        raise _unreadable(path, error) from None
+    width, height = check_header(path, str(path))
+    if config.resize == "refuse" and (width, height) != (config.size, config.size):
+        raise DataError(
+            f"{path} is {width}x{height}, the recipe says {config.size}x{config.size}; say "
+            "data.resize: crop to scale and crop all images, or change data.size"
+        )
 
 
 def _decode(path: Path, config: ImageFolderData) -> NDArray[np.uint8]:
-    with _opened(path) as image:
-        try:
-            upright = ImageOps.exif_transpose(image).convert(_MODES[config.channels])
-        except Exception as error:  # decoders raise whatever they trip over
-            raise _unreadable(path, error) from None
+    upright = decode_upright(path, str(path), _MODES[config.channels])
     side = (config.size, config.size)
     if upright.size != side:
         upright = ImageOps.fit(upright, side, method=Image.Resampling.LANCZOS)
     return np.asarray(upright).reshape(*side, config.channels).transpose(2, 0, 1)
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path} cannot be read as png, jpg or webp ({error}); replace it or move it away"
-    )

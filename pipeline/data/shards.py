@@ -1,18 +1,24 @@
 """Data shards: a data set as plain webdataset tars, written once, read in any order."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import ValidationError
 
 from pipeline.config import Data
 from pipeline.data.batch import Batch
+from pipeline.data.captions import Caption
+from pipeline.data.dataset_info import DatasetInfo as DatasetInfo
+from pipeline.data.dataset_info import ShardInfo, SplitInfo, write_info
+from pipeline.data.dataset_info import read_info as read_info
 from pipeline.data.encoding import DTYPES, decode, encode, to_unit_range
-from pipeline.data.source import Encoding, LoadedSource, Sample
+from pipeline.data.samples import Samples
+from pipeline.data.source import LoadedSource, Sample
 from pipeline.data.tar_index import (
     IndexedTarWriter,
     Member,
@@ -21,70 +27,21 @@ from pipeline.data.tar_index import (
     open_tar,
     write_index,
 )
-from pipeline.documents import Document
 from pipeline.errors import DataError
+from pipeline.tensors import Condition
 
 FORMAT_VERSION = 1
 CACHE_BYTES = 512 * 1024**2
-_INFO = "dataset.json"
+_UNREAD = -1
 
 _log = logging.getLogger(__name__)
-
-
-class ShardInfo(Document):
-    """One tar: its path below the data set, its first row in the split, its number of rows."""
-
-    name: str
-    first: NonNegativeInt
-    count: PositiveInt
-
-
-class SplitInfo(Document):
-    """One side of the held-out split, in shards."""
-
-    count: PositiveInt
-    shards: tuple[ShardInfo, ...]
-
-    @model_validator(mode="after")
-    def _shards_follow_each_other(self) -> "SplitInfo":
-        reached = 0
-        for shard in self.shards:
-            if shard.first != reached:
-                raise ValueError(f"{shard.name} starts at row {shard.first}, expected {reached}")
-            reached += shard.count
-        if reached != self.count:
-            raise ValueError(f"the shards hold {reached} samples, expected {self.count}")
-        return self
-
-
-class DatasetInfo(Document):
-    """What a sharded data set holds; `dataset.json`.
-
-    Attributes:
-        source: the recipe's name of where it comes from.
-        class_names: in the order of the labels, kept exactly.
-        latent_shape: (channels, height, width) of a sample.
-        encoding: how samples are stored.
-        splits: "train" and "heldout".
-    """
-
-    format_version: Literal[1] = 1
-    source: str
-    class_names: tuple[str, ...]
-    latent_shape: tuple[int, int, int]
-    encoding: Encoding
-    splits: dict[str, SplitInfo]
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
 
 
 def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetInfo:
     """Write every split of a source in shards of `config.shard_size`; the bytes depend on it alone.
 
-    The samples lie as `000000012.png` (or `.npy`) and `000000012.cls`, counted over the split.
+    A sample lies as `000000012.png` (or `.npy`), counted over the split; beside it `000000012.cls`
+    with its class and `000000012.json` with its caption, if it has them.
 
     Raises:
         DataError: a sample cannot be read.
@@ -101,12 +58,13 @@ def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetI
             )
             for split, rows in samples.splits.items()
         },
+        captioned=samples.caption is not None,
     )
     for split, content in info.splits.items():
         (folder / split).mkdir(parents=True, exist_ok=True)
         for shard in content.shards:
             _write_shard(folder / shard.name, shard.first, shard.count, samples, split)
-    (folder / _INFO).write_text(info.model_dump_json(indent=1), encoding="utf-8")
+    write_info(folder, info)
     return info
 
 
@@ -126,34 +84,25 @@ def _write_shard(tar: Path, first: int, count: int, samples: LoadedSource, split
     with IndexedTarWriter(tar) as writer:
         for position in range(first, first + count):
             row = int(samples.splits[split][position])
-            content = encode(samples.read(row), samples.encoding)
-            label = str(int(samples.labels[row])).encode()
-            members += writer.add(_key(position), {samples.encoding: content, "cls": label})
+            members += writer.add(_key(position), _parts(samples, row))
     write_index(tar, TarIndex(size=writer.size, count=count, members=tuple(members)))
+
+
+def _parts(samples: LoadedSource, row: int) -> dict[str, bytes]:
+    """The members of one sample by extension."""
+    parts: dict[str, bytes] = {samples.encoding: encode(samples.read(row), samples.encoding)}
+    if samples.labels is not None:
+        parts["cls"] = str(int(samples.labels[row])).encode()
+    if samples.caption is not None:
+        parts["json"] = samples.caption(row).to_json()
+    return parts
 
 
 def _key(position: int) -> str:
     return f"{position:09d}"
 
 
-def read_info(folder: Path) -> DatasetInfo:
-    """What a sharded data set holds.
-
-    Raises:
-        DataError: the folder is not one.
-    """
-    path = folder / _INFO
-    try:
-        return DatasetInfo.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"{folder} is not a sharded data set: {_INFO} cannot be read ({error.strerror})"
-        ) from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged: {first_problem(error)}; make the data anew") from None
-
-
-class SampleShards:
+class SampleShards(Samples):
     """One split of a data set by random access, with its conditions.
 
     A split that is small when decoded is kept in memory, each sample decoded when first read.
@@ -175,6 +124,7 @@ class SampleShards:
         if split not in self.info.splits:
             raise DataError(f"{folder} has no split {split!r}, only {', '.join(self.info.splits)}")
         content = self.info.splits[split]
+        self._places = {name: place for place, name in enumerate(self.info.extensions)}
         self._shards = content.shards
         self._firsts = np.array([shard.first for shard in content.shards], np.int64)
         self._tars = [folder / shard.name for shard in content.shards]
@@ -186,12 +136,17 @@ class SampleShards:
             self._views.append(view)
             self._members += index.members
         self._cache = self._make_cache(split, content.count, cache_bytes)
-        self._labels = np.empty(content.count, np.int64)
         self._is_decoded = np.zeros(content.count, bool)
+        self._labels = np.full(content.count, _UNREAD, np.int64)
 
     def __len__(self) -> int:
         """Samples in the split."""
         return len(self._labels)
+
+    @property
+    def null(self) -> Condition | None:
+        """None: the null condition is the class after the last."""
+        return None
 
     def shard_rows(self, number: int) -> tuple[int, int]:
         """First row and number of rows of a shard."""
@@ -199,7 +154,7 @@ class SampleShards:
         return shard.first, shard.count
 
     def read(self, rows: NDArray[np.int64]) -> Batch:
-        """The samples at `rows`, in that order: x float32 `[b, c, h, w]` and their labels.
+        """The samples at `rows`, in that order: x float32 `[b, c, h, w]` and their conditions.
 
         8-bit images come in [-1, 1].
 
@@ -207,27 +162,53 @@ class SampleShards:
             IndexError: a row is negative or past the end.
             DataError: a sample does not decode to what the data set says it holds.
         """
+        condition = self.conditions(rows)
+        if self._cache is None:
+            samples = self._decode(rows)
+        else:
+            new = np.unique(rows[~self._is_decoded[rows]])
+            self._cache[new] = self._decode(new)
+            self._is_decoded[new] = True
+            samples = self._cache[rows]
+        return Batch(x=torch.from_numpy(to_unit_range(samples)), condition=condition)
+
+    def conditions(self, rows: NDArray[np.int64]) -> Condition:
+        """The classes of the samples at `rows`, int64, if they have any; each is read once.
+
+        Raises:
+            IndexError: a row is negative or past the end.
+            DataError: a sample names no class of the data set.
+        """
+        self._check_rows(rows)
+        if not self.info.num_classes:
+            return {}
+        for row in np.unique(rows[self._labels[rows] == _UNREAD]).tolist():
+            self._labels[row] = self._read_label(row)
+        return {"label": torch.from_numpy(self._labels[rows])}
+
+    def captions(self, rows: NDArray[np.int64]) -> list[Caption]:
+        """The captions of the samples at `rows`, in that order.
+
+        Raises:
+            IndexError: a row is negative or past the end.
+            DataError: the data set has no captions, or one is damaged.
+        """
+        self._check_rows(rows)
+        if not self.info.captioned:
+            raise DataError(f"data from {self.info.source} has no captions; use a captioned source")
+        return [self._read_caption(row) for row in rows.tolist()]
+
+    def _check_rows(self, rows: NDArray[np.int64]) -> None:
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(
                 f"rows {rows.min()} .. {rows.max()} are not all in 0 .. {len(self) - 1}"
             )
-        if self._cache is None:
-            samples, labels = self._decode(rows)
-        else:
-            new = np.unique(rows[~self._is_decoded[rows]])
-            self._cache[new], self._labels[new] = self._decode(new)
-            self._is_decoded[new] = True
-            samples, labels = self._cache[rows], self._labels[rows]
-        return Batch(
-            x=torch.from_numpy(to_unit_range(samples)),
-            condition={"label": torch.from_numpy(labels)},
-        )
 
     def _check_shard(self, tar: Path, shard: ShardInfo, index: TarIndex) -> None:
         expected = [
             f"{_key(position)}.{extension}"
             for position in range(shard.first, shard.first + shard.count)
-            for extension in sorted(("cls", self.info.encoding))
+            for extension in self.info.extensions
         ]
         if index.count != shard.count or [member.name for member in index.members] != expected:
             raise DataError(
@@ -251,27 +232,40 @@ class SampleShards:
         )
         return np.empty(shape, dtype) if fits else None
 
-    def _decode(self, rows: NDArray[np.int64]) -> tuple[Sample, NDArray[np.int64]]:
+    def _decode(self, rows: NDArray[np.int64]) -> Sample:
         samples = np.empty((len(rows), *self.info.latent_shape), DTYPES[self.info.encoding])
-        labels = np.empty(len(rows), np.int64)
-        shard = np.searchsorted(self._firsts, rows, side="right") - 1
-        for i, (number, row) in enumerate(zip(shard.tolist(), rows.tolist(), strict=True)):
-            labels[i], samples[i] = self._decode_one(number, row)
-        return samples, labels
+        for i, row in enumerate(rows.tolist()):
+            with self._reading(row):
+                content = self._content(row, self.info.encoding)
+                samples[i] = decode(content, self.info.encoding, self.info.latent_shape)
+        return samples
 
-    def _decode_one(self, number: int, row: int) -> tuple[int, Sample]:
-        # "cls" sorts before "npy" and "png", so a sample's label comes first
-        label_member, sample_member = self._members[2 * row : 2 * row + 2]
-        try:
-            label = int(self._content(number, label_member))
+    def _read_label(self, row: int) -> int:
+        with self._reading(row):
+            label = int(self._content(row, "cls"))
             if not 0 <= label < self.info.num_classes:
                 raise ValueError(f"class {label} of {self.info.num_classes}")
-            content = self._content(number, sample_member)
-            return label, decode(content, self.info.encoding, self.info.latent_shape)
-        except ValueError as error:
-            raise DataError(
-                f"{self._tars[number]}, sample {_key(row)}: {error}; make the data anew"
-            ) from None
+            return label
 
-    def _content(self, number: int, member: Member) -> bytes:
-        return bytes(self._views[number][member.offset : member.offset + member.size])
+    def _read_caption(self, row: int) -> Caption:
+        with self._reading(row):
+            try:
+                return Caption.model_validate_json(self._content(row, "json"))
+            except ValidationError as error:
+                raise ValueError(f"no caption ({first_problem(error)})") from None
+
+    @contextmanager
+    def _reading(self, row: int) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            tar = self._tars[self._shard_of(row)]
+            raise DataError(f"{tar}, sample {_key(row)}: {error}; make the data anew") from None
+
+    def _content(self, row: int, extension: str) -> bytes:
+        member = self._members[len(self._places) * row + self._places[extension]]
+        view = self._views[self._shard_of(row)]
+        return bytes(view[member.offset : member.offset + member.size])
+
+    def _shard_of(self, row: int) -> int:
+        return int(np.searchsorted(self._firsts, row, side="right")) - 1

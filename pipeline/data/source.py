@@ -1,4 +1,4 @@
-"""What a data source is once it is open: labelled samples, and which of them are held out."""
+"""What a data source is once it is open: samples, what is known of them, which are held out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.captions import Caption
 from pipeline.errors import DataError
+
+FEWEST_HELDOUT = 4
+"""Samples that are held out at least: the report looks at third neighbours among them."""
 
 Encoding: TypeAlias = Literal["png", "npy"]
 Sample: TypeAlias = NDArray[Any]
@@ -16,25 +20,27 @@ Sample: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class LoadedSource:
-    """Labelled samples, read one at a time.
+    """Samples with a class, a caption or both, read one at a time.
 
     Attributes:
         name: of the source, as the recipe says it.
-        class_names: in the order of the labels.
+        class_names: in the order of the labels; empty if there are none.
         latent_shape: (channels, height, width) of every sample.
         encoding: how a sample is stored, which also says its type.
-        labels: int64 `[n]`, the class of each sample.
+        labels: int64 `[n]`, the class of each sample; None if they have none.
         read: the sample at an index.
         splits: for "train" and "heldout", indices in the order in which they are written.
+        caption: the caption of the sample at an index; None if they have none.
     """
 
     name: str
     class_names: tuple[str, ...]
     latent_shape: tuple[int, int, int]
     encoding: Encoding
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | None
     read: Callable[[int], Sample]
     splits: dict[str, NDArray[np.int64]]
+    caption: Callable[[int], Caption] | None = None
 
 
 def stratified_split(
@@ -64,3 +70,24 @@ def stratified_split(
         "train": generator.permutation(np.concatenate(train)),
         "heldout": generator.permutation(np.concatenate(heldout)),
     }
+
+
+def unlabelled_split(
+    total: int, holdout: float, seed: int, place: str
+) -> dict[str, NDArray[np.int64]]:
+    """Set a share of samples without classes apart; a function of number, share and seed alone.
+
+    round(holdout * total) are held out, but at least `FEWEST_HELDOUT`, and at least one is not.
+    Both sides come shuffled. Errors name `place`.
+
+    Raises:
+        DataError: there are too few samples.
+    """
+    if total <= FEWEST_HELDOUT:
+        raise DataError(
+            f"{place} holds {total} sample(s); one to train on and {FEWEST_HELDOUT} to hold out "
+            "are needed, so add some"
+        )
+    shuffled = np.random.default_rng([seed, 0]).permutation(total)
+    share = min(max(FEWEST_HELDOUT, int(holdout * total + 0.5)), total - 1)
+    return {"train": shuffled[share:], "heldout": shuffled[:share]}

@@ -1,7 +1,19 @@
 """Classifier-free guidance, in the paper's convention: w = 0 is unguided."""
 
+from typing import TypeVar
+
+from torch import Tensor
+
 from pipeline.diffusion.prediction import Prediction
 from pipeline.tensors import PerSample, per_sample
+
+Weight = TypeVar("Weight", float, Tensor)
+"""A guidance weight, or one for each sample."""
+
+
+def guidance_scale(w: Weight) -> Weight:
+    """What diffusers calls w: `guidance_scale` = 1 + w, so that 1 is unguided."""
+    return 1 + w
 
 
 def guide(conditional: Prediction, unconditional: Prediction, w: PerSample) -> Prediction:

@@ -1,7 +1,8 @@
 """The distillation loss: a weighted squared error between velocities.
 
-Weights are functions of the level, written for the velocity: SNR + 1 on x is 1 on v, and
-max(SNR, 1) on x is max(alpha^2, sigma^2) on v or on u. In this form none has a singular end.
+Weights are functions of the level, written for the velocity: SNR + 1 on x is 1 on v, max(SNR, 1)
+on x is max(alpha^2, sigma^2) on v or on u, and SNR on x is alpha^2 on v. In this form none has a
+singular end.
 """
 
 from enum import StrEnum
@@ -17,12 +18,16 @@ class LossWeight(StrEnum):
 
     `snr_plus_one` is 1 on the velocity. On a variance-preserving path that is SNR + 1 on x; on a
     straight path it is the natural weight of u = eps - x, though not SNR + 1 on x there.
+    `snr` is 1 on eps: the plain loss of a network that outputs eps. It vanishes in pure noise, so
+    it teaches a teacher, and no student that starts there.
 
-    Source: Salimans & Ho 2022, arXiv:2202.00512, section 4 ("SNR+1" and "truncated SNR").
+    Source: Salimans & Ho 2022, arXiv:2202.00512, section 4 ("SNR", "SNR+1", "truncated SNR"); Ho
+    et al. 2020, arXiv:2006.11239, eq. 14 (the plain loss).
     """
 
     SNR_PLUS_ONE = "snr_plus_one"
     TRUNCATED_SNR = "truncated_snr"
+    SNR = "snr"
 
 
 def weight(kind: LossWeight, level: NoiseLevel) -> PerSample:
@@ -32,6 +37,8 @@ def weight(kind: LossWeight, level: NoiseLevel) -> PerSample:
             return torch.ones_like(level.t)
         case LossWeight.TRUNCATED_SNR:
             return torch.maximum(level.alpha**2, level.sigma**2)
+        case LossWeight.SNR:
+            return level.alpha**2
 
 
 def velocity_loss(student: Latent, target: Latent, weights: PerSample) -> PerSample:

@@ -95,7 +95,8 @@ class DiscreteSchedule(NoiseSchedule):
     """The schedule of an existing variance-preserving teacher, given by its `alphas_cumprod`.
 
     Entry `index` of the table is time t = (index + 1) / T; t = 0 is clean data. It is defined at
-    these times only.
+    these times only, so that a time between two of them is the nearer one: what a stock scheduler
+    does with `timestep_spacing="trailing"` when N does not divide T.
     """
 
     name = "discrete"
@@ -114,41 +115,57 @@ class DiscreteSchedule(NoiseSchedule):
         betas = torch.linspace(*ends, num_train_timesteps, dtype=torch.float64) ** 2
         return cls((1 - betas).cumprod(0))
 
+    @classmethod
+    def linear(
+        cls, num_train_timesteps: int, beta_start: float = 0.0001, beta_end: float = 0.02
+    ) -> "DiscreteSchedule":
+        """The schedule of DiT and of DDPM itself: betas linear in time.
+
+        Source: Ho et al. 2020, arXiv:2006.11239, section 4.
+        """
+        betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+        return cls((1 - betas).cumprod(0))
+
     def at(self, t: PerSample) -> NoiseLevel:
-        """The level at times `t`.
+        """The level at the entries nearest to times `t` (half way, at the even one).
 
         Raises:
-            ValueError: a time lies between two entries of the table, or outside [0, 1].
+            ValueError: a time lies outside [0, 1].
         """
-        position = t.double() * self.num_train_timesteps
-        index = position.round()
-        if not torch.allclose(position, index, rtol=0, atol=1e-6):
-            raise ValueError(
-                f"a discrete schedule of {self.num_train_timesteps} entries is asked for a time "
-                "between two of them; choose step counts that divide it"
-            )
+        index = (t.double() * self.num_train_timesteps).round()
         if bool(((index < 0) | (index > self.num_train_timesteps)).any()):
             raise ValueError("a time lies outside [0, 1]")
         alpha_squared = self._table.to(t.device)[index.long()]
         return NoiseLevel(
-            t=t.double(), alpha=alpha_squared.sqrt(), sigma=(1 - alpha_squared).sqrt()
+            t=index / self.num_train_timesteps,
+            alpha=alpha_squared.sqrt(),
+            sigma=(1 - alpha_squared).sqrt(),
         )
 
 
 class RectifiedFlow(NoiseSchedule):
-    """The straight path alpha = 1 - t, sigma = t of flow matching (SD3, Flux, SiT).
+    """The straight path alpha = 1 - sigma of flow matching (SD3, Flux, SiT).
 
-    Source: Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747.
+    sigma = s t / (1 + (s - 1) t) with the shift s, so that equal steps of t are the shifted steps
+    that large images want; s = 1 is sigma = t.
+
+    Source: Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747; for the shift
+    Esser et al. 2024, arXiv:2403.03206, eq. 23.
     """
 
     name = "rectified_flow"
     velocity = PredictionType.FLOW
 
+    def __init__(self, num_train_timesteps: int, shift: float = 1.0) -> None:
+        super().__init__(num_train_timesteps)
+        self.shift = shift
+
     def at(self, t: PerSample) -> NoiseLevel:
         """The level at times `t`."""
         t = t.double()
-        return NoiseLevel(t=t, alpha=1 - t, sigma=t)
+        sigma = self.shift * t / (1 + (self.shift - 1) * t)
+        return NoiseLevel(t=t, alpha=1 - sigma, sigma=sigma)
 
     def timestep(self, level: NoiseLevel) -> Tensor:
-        """Flow-matching networks of diffusers are given t T itself."""
-        return (level.t * self.num_train_timesteps).float()
+        """Flow-matching networks of diffusers are given sigma T itself."""
+        return (level.sigma * self.num_train_timesteps).float()

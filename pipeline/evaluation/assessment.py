@@ -1,69 +1,45 @@
 """From sets of samples to a report with its pictures: the part that needs no cluster."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import Recipe
 from pipeline.data.shards import SampleShards, read_info
+from pipeline.evaluation.asking import Asked, asked_of
 from pipeline.evaluation.classifier import FEATURES_SAY, Classifier
+from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
 from pipeline.evaluation.fidelity import Judged, Verdict, examine
 from pipeline.evaluation.figures import draw_curve, draw_tradeoff
-from pipeline.evaluation.grids import Column, draw_samples, why_no_picture
+from pipeline.evaluation.grids import draw_samples, why_no_picture
+from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
 from pipeline.evaluation.protocol import (
-    SAMPLER_NAMES,
     YARDSTICK_SEED_OFFSET,
-    Cell,
     Protocol,
     Report,
     Row,
 )
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.sampling import Images, LabelArray, balanced_labels
+from pipeline.evaluation.sampling import Images, LabelArray
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.scoring import Judge, Teacher
-
-
-@dataclass(frozen=True)
-class SampleSet:
-    """The samples of a cell and what one of them cost in network evaluations."""
-
-    cell: Cell
-    evaluations: int
-    load: Callable[[], Images]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All that a report is made from.
-
-    Attributes:
-        recipe: what was asked for.
-        data: folder of the sharded data set.
-        classifier: folder of the classifier trained on it.
-        sets: samples, among them one yardstick and one teacher for each guidance weight.
-        skipped: what is not compared, with the reason.
-    """
-
-    recipe: Recipe
-    data: Path
-    classifier: Path
-    sets: tuple[SampleSet, ...]
-    skipped: tuple[str, ...]
 
 
 def compose(comparison: Comparison) -> Report:
     """Measure everything."""
     recipe, info = comparison.recipe, read_info(comparison.data)
+    if comparison.classifier is None:
+        raise TypeError("without classes there is no classifier; see pipeline.evaluation.agreement")
     classifier = Classifier(comparison.classifier)
     heldout, _ = real_images(comparison.data, "heldout")
     training, training_labels = real_images(comparison.data, "train")
-    judge = Judge(classifier, heldout, training)
-    labels = balanced_labels(recipe.evaluation.num_samples, info.num_classes)
+    reads_prompts = recipe.data.source == "captioned_digits"
+    judge = Judge(classifier, heldout, training, reads_prompts=reads_prompts)
+    asked = asked_of(comparison.data, recipe.evaluation.num_samples)
+    labels = asked.labels
     by_weight = _by_weight(judge, comparison.sets)
-    rows = _score_cells(judge, by_weight, labels)
+    rows = _score_cells(judge, by_weight, asked)
     means = class_means(training, training_labels)[labels]
     weights = list(dict.fromkeys(row.cell.w for row in rows))
     return Report(
@@ -83,22 +59,24 @@ def compose(comparison: Comparison) -> Report:
         class_names=info.class_names,
         real=_score_real(judge, labels, training_labels),
         rows=rows,
-        verdicts=_verdicts(judge, by_weight, rows, labels, means),
+        verdicts=_verdicts(judge, by_weight, rows, asked, means),
         skipped=comparison.skipped,
-        pictures=_picture_names(weights, heldout.shape[1:]),
+        pictures=_picture_names(weights, heldout.shape[1:], captioned=info.captioned),
     )
 
 
 def publish(report: Report, comparison: Comparison, folder: Path) -> None:
     """Write the report's numbers, tables and pictures into `folder`."""
     write_report(report, folder)
-    labels = balanced_labels(report.protocol.num_samples, len(report.class_names))
+    asked = asked_of(comparison.data, report.protocol.num_samples)
     for w in report.weights:
         name = f"grid-w{w:g}.png"
         if name in report.pictures:
-            columns = _columns([each for each in comparison.sets if each.cell.w == w])
+            columns = columns_of([each for each in comparison.sets if each.cell.w == w])
             title = f"{report.run}: the same noise in every column, guidance weight w = {w:g}"
-            draw_samples(title, columns, labels, report.class_names, folder / name)
+            draw_samples(title, columns, asked.labels, report.class_names, folder / name)
+            if asked.prompts is not None:
+                draw_prompts(title, columns, asked, folder / prompt_picture(w))
     draw_curve(report, folder / "curve.png")
     if "tradeoff.png" in report.pictures:
         draw_tradeoff(report, folder / "tradeoff.png")
@@ -133,12 +111,12 @@ def _by_weight(judge: Judge, sets: Sequence[SampleSet]) -> list[_AtW]:
     return found
 
 
-def _score_cells(judge: Judge, weights: Sequence[_AtW], labels: LabelArray) -> tuple[Row, ...]:
+def _score_cells(judge: Judge, weights: Sequence[_AtW], asked: Asked) -> tuple[Row, ...]:
     return tuple(
         Row(
             cell=each.cell,
             evaluations=each.evaluations,
-            scores=judge.score(each.load(), labels, at_w.teacher, each.cell.seed),
+            scores=judge.score(each.load(), asked, at_w.teacher, each.cell.seed),
         )
         for at_w in weights
         for each in at_w.sets
@@ -149,7 +127,7 @@ def _verdicts(
     judge: Judge,
     weights: Sequence[_AtW],
     rows: Sequence[Row],
-    labels: LabelArray,
+    asked: Asked,
     means: Images,
 ) -> tuple[Verdict, ...]:
     found = []
@@ -162,7 +140,7 @@ def _verdicts(
             if row.cell.role == "student"
         ]
         for name, title, images in _controls(at_w, weights, means):
-            scores = judge.score(images, labels, at_w.teacher, scored[0].cell.seed)
+            scores = judge.score(images, asked, at_w.teacher, scored[0].cell.seed)
             found.append(examine(name, title, w, scores, scored[0].scores))
     return tuple(found)
 
@@ -193,32 +171,10 @@ def class_means(images: Images, labels: LabelArray) -> Images:
     return np.stack([images[labels == label].mean(0) for label in np.unique(labels)])
 
 
-def _picture_names(weights: Sequence[float], shape: tuple[int, ...]) -> tuple[str, ...]:
+def _picture_names(
+    weights: Sequence[float], shape: tuple[int, ...], *, captioned: bool
+) -> tuple[str, ...]:
     grids = () if why_no_picture(shape) else tuple(f"grid-w{w:g}.png" for w in weights)
+    prompts = tuple(prompt_picture(w) for w in weights) if captioned and grids else ()
     tradeoff = ("tradeoff.png",) if len(weights) > 1 else ()
-    return (*grids, "curve.png", *tradeoff)
-
-
-def _columns(sets: Sequence[SampleSet]) -> list[Column]:
-    """Teacher, students from many steps to one, and the cheapest training-free sampling."""
-    shown = [each for each in sets if each.cell.role in ("teacher", "student")]
-    baselines = [each for each in sets if each.cell.role == "baseline"]
-    if baselines:
-        shown.append(min(baselines, key=lambda each: (each.cell.steps, each.cell.sampler)))
-    return [
-        Column(
-            title=_heading(each.cell),
-            evaluations=each.evaluations,
-            images=each.load(),
-            student=each.cell.role == "student",
-        )
-        for each in shown
-    ]
-
-
-def _heading(cell: Cell) -> str:
-    steps = f"{cell.steps} step" + ("" if cell.steps == 1 else "s")
-    who = f"teacher, {SAMPLER_NAMES[cell.sampler]}"
-    if cell.role == "student":
-        who = "stage-1 student" if cell.round == 0 else "student"
-    return f"{who}\n{steps}"
+    return (*prompts, *grids, "curve.png", *tradeoff)

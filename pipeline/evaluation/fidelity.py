@@ -125,6 +125,9 @@ def _checks(w: float, scores: Scores, teacher: Scores) -> tuple[Check, ...]:
             least=LEAST_NEAREST,
         ),
     ]
+    if scores.prompt_accuracy is not None and teacher.prompt_accuracy is not None:
+        ratio = _ratio(scores.prompt_accuracy["all"], teacher.prompt_accuracy["all"])
+        found.append(Check(name="prompt", value=ratio, least=LEAST_ACCURACY))
     if scores.rms_to_teacher is not None:
         found.append(Check(name="RMS", value=scores.rms_to_teacher, most=MOST_RMS))
     if scores.nearest_teacher_w is not None:

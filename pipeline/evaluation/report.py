@@ -8,10 +8,9 @@ from pipeline.evaluation.fidelity import Check, Verdict
 from pipeline.evaluation.protocol import Report, Row
 from pipeline.evaluation.scores import Scores
 
-_HEAD = (
-    "| network | evaluations | to real | 95 % interval | to teacher | accuracy | score | precision "
-    "| recall | RMS | nearest |\n"
-    "|---|--:|--:|:-:|--:|--:|--:|--:|--:|--:|--:|\n"
+_COLUMNS = (
+    *("evaluations", "to real", "95 % interval", "to teacher", "accuracy", "score", "precision"),
+    *("recall", "RMS", "nearest"),
 )
 
 _LEGEND = """\
@@ -26,12 +25,17 @@ _LEGEND = """\
 - **precision**, **recall**: k-nearest-neighbour manifolds in the same features, k = {neighbours}.
 - **RMS**: root mean square difference to the teacher's {reference_steps}-step sample from the same
   noise, pixels in [-1, 1].
-- **nearest**: mean RMS distance to the nearest of {num_training} training images.
+{prompt_legend}- **nearest**: mean RMS distance to the nearest of {num_training} training images.
 - **evaluations**: of the network, for one sample. A guided teacher needs two a step, one at w = 0.
 - w is the guidance weight of `(1 + w) conditional - w unconditional`; guidance_scale is 1 + w.
 
 Classifier: {classifier_parameters:,} parameters, sha256 `{classifier_sha256}`.
 Distances depend on it and on the number of samples: compare them within this report only.
+"""
+
+_PROMPT_LEGEND = """\
+- **digit**, **ink**, **paper**, **all**: share of samples in which that part of the prompt is seen,
+  the digit by the classifier, the colours by the pixels.
 """
 
 
@@ -55,23 +59,37 @@ def _markdown(report: Report) -> str:
     parts.append("## All numbers\n")
     for w in report.weights:
         rows = [row for row in report.at(w) if row.cell.role != "yardstick"]
-        table = _HEAD + "".join(_line(row.cell.title, row) for row in rows)
-        parts.append(f"### w = {w:g}\n\n{table}{_real_line(report.real)}")
-    parts += ["## What the columns mean\n", _LEGEND.format(**report.protocol.model_dump())]
+        prompts = _prompt_parts(rows)
+        table = _head(prompts) + "".join(_line(row.cell.title, row, prompts) for row in rows)
+        parts.append(f"### w = {w:g}\n\n{table}{_real_line(report.real, prompts)}")
+    legend = _PROMPT_LEGEND if _prompt_parts(report.rows) else ""
+    said = _LEGEND.format(**report.protocol.model_dump(), prompt_legend=legend)
+    parts += ["## What the columns mean\n", said]
     if report.skipped:
         parts.append("Left out:\n\n" + "".join(f"- {reason}\n" for reason in report.skipped))
     return "\n".join(parts)
 
 
-def _line(title: str, row: Row) -> str:
-    return f"| {title} | {row.evaluations} {_values(row.scores)}"
+def _prompt_parts(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The parts of a prompt that samples were looked through for."""
+    return tuple(rows[0].scores.prompt_accuracy or ()) if rows else ()
 
 
-def _real_line(real: Scores) -> str:
-    return f"| *training images* | - {_values(real)}"
+def _head(prompts: Sequence[str]) -> str:
+    names = (*_COLUMNS, *prompts)
+    rule = "".join(":-:|" if name.endswith("interval") else "--:|" for name in names)
+    return f"| network | {' | '.join(names)} |\n|---|{rule}\n"
 
 
-def _values(scores: Scores) -> str:
+def _line(title: str, row: Row, prompts: Sequence[str]) -> str:
+    return f"| {title} | {row.evaluations} {_values(row.scores, prompts)}"
+
+
+def _real_line(real: Scores, prompts: Sequence[str]) -> str:
+    return f"| *training images* | - {_values(real, prompts)}"
+
+
+def _values(scores: Scores, prompts: Sequence[str]) -> str:
     low, high = scores.distance_to_real_interval
     cells = [
         f"{scores.distance_to_real:.3f}",
@@ -84,6 +102,8 @@ def _values(scores: Scores) -> str:
         _optional(scores.rms_to_teacher),
         f"{scores.nearest_training:.3f}",
     ]
+    seen = scores.prompt_accuracy or {}
+    cells += [f"{seen[part]:.1%}" if part in seen else "-" for part in prompts]
     return "".join(f"| {cell} " for cell in cells) + "|\n"
 
 

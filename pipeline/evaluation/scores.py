@@ -20,6 +20,8 @@ class Scores(Document):
         recall: share of held-out real images that lie among the samples.
         rms_to_teacher: root mean square difference to the teacher's sample from the same noise.
         rms_to_teacher_interval: its 95 % bootstrap interval.
+        prompt_accuracy: share of samples in which one part of the prompt is seen as it was said, by
+            part, and "all" of them; None for data whose captions nobody can read back.
         nearest_training: mean distance to the nearest training image, RMS over its values; smaller
             than the real row's means copying.
     """
@@ -36,4 +38,5 @@ class Scores(Document):
     recall: float
     rms_to_teacher: float | None
     rms_to_teacher_interval: tuple[float, float] | None = None
+    prompt_accuracy: dict[str, float] | None = None
     nearest_training: float

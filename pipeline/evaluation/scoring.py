@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
+from pipeline.evaluation.asking import Asked
 from pipeline.evaluation.classifier import Classifier, Reading
 from pipeline.evaluation.metrics import (
     Interval,
@@ -19,6 +20,7 @@ from pipeline.evaluation.metrics import (
     paired_rms,
     precision_recall,
 )
+from pipeline.evaluation.prompts import look_for
 from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES
 from pipeline.evaluation.sampling import Images, LabelArray
 from pipeline.evaluation.scores import Scores
@@ -55,14 +57,23 @@ class Teacher:
 class Judge:
     """Holds the real images and the classifier; scores any set of samples against them."""
 
-    def __init__(self, classifier: Classifier, heldout: Images, training: Images) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        heldout: Images,
+        training: Images,
+        *,
+        reads_prompts: bool = False,
+    ) -> None:
         """Prepare the comparison.
 
         Args:
             classifier: the instrument.
             heldout: real images that neither the networks nor the classifier were trained on.
             training: real images that they were trained on.
+            reads_prompts: whether captions are those of captioned digits, whose parts can be told.
         """
+        self._reads_prompts = reads_prompts
         self._classifier = classifier
         self._training = training.reshape(len(training), -1)
         self._heldout = classifier.read(heldout).features
@@ -85,9 +96,17 @@ class Judge:
             images.reshape(-1, *shape[1:], shape[0]), labels, teacher=None, neighbour=2, seed=0
         )
 
-    def score(self, images: Images, labels: LabelArray, teacher: Teacher, seed: int) -> Scores:
+    def score(self, images: Images, asked: Asked, teacher: Teacher, seed: int) -> Scores:
         """Scores of samples; `seed` is that of the bootstrap."""
-        return self._scores(images, labels, teacher=teacher, neighbour=1, seed=seed)
+        scores = self._scores(images, asked.labels, teacher=teacher, neighbour=1, seed=seed)
+        return scores.model_copy(update={"prompt_accuracy": self._prompt_accuracy(images, asked)})
+
+    def _prompt_accuracy(self, images: Images, asked: Asked) -> dict[str, float] | None:
+        if asked.prompts is None or not self._reads_prompts:
+            return None
+        digits = self._classifier.read(images).probabilities.argmax(axis=1)
+        seen = look_for(images, digits, asked.prompts)
+        return {part: _kept(float(right.mean())) for part, right in seen.items()}
 
     def _scores(
         self,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.bundle import MANIFEST, Lineage, Manifest, read_manifest
@@ -18,6 +19,10 @@ from pipeline.diffusion.schedule import (
 from pipeline.errors import BundleError
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
 from pipeline.models.family import FAMILIES, ModelFamily
+from pipeline.tensors import Condition
+
+NULL = "null.safetensors"
+"""In a teacher's bundle: the embedding of the empty prompt, one row."""
 
 
 def schedule_of(config: ScheduleConfig) -> NoiseSchedule:
@@ -26,9 +31,15 @@ def schedule_of(config: ScheduleConfig) -> NoiseSchedule:
         case "cosine":
             return CosineSchedule(config.num_train_timesteps)
         case "scaled_linear":
-            return DiscreteSchedule.scaled_linear(config.num_train_timesteps)
+            return DiscreteSchedule.scaled_linear(
+                config.num_train_timesteps, config.beta_start, config.beta_end
+            )
+        case "linear":
+            return DiscreteSchedule.linear(
+                config.num_train_timesteps, config.beta_start, config.beta_end
+            )
         case "rectified_flow":
-            return RectifiedFlow(config.num_train_timesteps)
+            return RectifiedFlow(config.num_train_timesteps, config.shift)
 
 
 def fresh_manifest(
@@ -43,35 +54,44 @@ def fresh_manifest(
         schedule=teacher.schedule,
         prediction_type=teacher.prediction,
         folder=FAMILIES.get(teacher.network.family).folder,
+        pipeline="StableDiffusionPipeline" if teacher.components is not None else None,
         lineage=lineage,
     )
 
 
-def family_of(manifest: Manifest) -> ModelFamily:
-    """The kind of network a manifest describes."""
+def family_of(manifest: Manifest, null: Condition | None = None) -> ModelFamily:
+    """The kind of network a manifest describes; `null` is one row of "no condition", see there."""
     return FAMILIES.get(manifest.network.family)(
         network=manifest.network,
         num_classes=manifest.num_classes,
         latent_shape=manifest.latent_shape,
         num_timesteps=manifest.schedule.num_train_timesteps,
+        null=null,
     )
 
 
-def network_denoiser(manifest: Manifest, module: nn.Module) -> NetworkDenoiser:
-    """A network as it stands: asked once, told w if it is a student."""
+def network_denoiser(
+    manifest: Manifest, module: nn.Module, null: Condition | None = None
+) -> NetworkDenoiser:
+    """A network as it stands: asked once, told w if it has an input for it."""
     return NetworkDenoiser(
-        family_of(manifest),
+        family_of(manifest, null),
         module,
         schedule_of(manifest.schedule),
         PredictionType(manifest.prediction_type),
-        knows_w=manifest.role == "student",
+        knows_w=manifest.knows_w,
+        baked_w=manifest.baked_w,
     )
 
 
-def denoiser_of(manifest: Manifest, module: nn.Module) -> Denoiser:
-    """What a bundle computes when it is used: a teacher under guidance, a student told w."""
-    network = network_denoiser(manifest, module)
-    return GuidedDenoiser(network) if manifest.role == "teacher" else network
+def denoiser_of(manifest: Manifest, module: nn.Module, null: Condition | None = None) -> Denoiser:
+    """What a bundle computes when it is used: a teacher under guidance, a student told w.
+
+    `null` is the null condition of a teacher that is not conditioned on classes.
+    """
+    network = network_denoiser(manifest, module, null)
+    is_guided = manifest.role == "teacher" and not manifest.knows_w
+    return GuidedDenoiser(network) if is_guided else network
 
 
 def load_module(bundle: Path, manifest: Manifest) -> nn.Module:
@@ -82,7 +102,7 @@ def load_module(bundle: Path, manifest: Manifest) -> nn.Module:
     """
     folder = bundle / manifest.folder
     try:
-        module = family_of(manifest).load(folder, knows_w=manifest.role == "student")
+        module = family_of(manifest).load(folder, knows_w=manifest.knows_w)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise BundleError(
             f"{folder} does not hold the weights of a {manifest.role} as its manifest says "
@@ -98,11 +118,21 @@ def load_denoiser(bundle: Path, device: torch.device | None = None) -> tuple[Man
         BundleError: it is not a bundle.
     """
     manifest = read_manifest(bundle)
-    return manifest, denoiser_of(manifest, load_module(bundle, manifest).to(device or "cpu"))
+    module = load_module(bundle, manifest).to(device or "cpu")
+    return manifest, denoiser_of(manifest, module, _load_null(bundle))
 
 
-def save_bundle(bundle: Path, manifest: Manifest, module: nn.Module) -> None:
+def _load_null(bundle: Path) -> Condition | None:
+    path = bundle / NULL
+    return load_file(path) if path.is_file() else None
+
+
+def save_bundle(
+    bundle: Path, manifest: Manifest, module: nn.Module, null: Condition | None = None
+) -> None:
     """Write a bundle into the directory `bundle`, which the caller commits."""
     bundle.mkdir(parents=True, exist_ok=True)
     family_of(manifest).save(module, bundle / manifest.folder)
+    if null is not None:
+        save_file({key: value.contiguous() for key, value in null.items()}, bundle / NULL)
     (bundle / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")

@@ -47,10 +47,13 @@ class Denoiser(ABC):
 class NetworkDenoiser(Denoiser):
     """A network asked once. If it was built to be told w, it is; otherwise w has to be 0.
 
+    A student whose w is baked in answers for that one w only.
+
     Attributes:
         family: how this kind of network is called.
         module: the network, possibly wrapped by a training engine.
         knows_w: whether w enters the network.
+        baked_w: the one w that a student without that input was distilled for.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class NetworkDenoiser(Denoiser):
         prediction_type: PredictionType,
         *,
         knows_w: bool,
+        baked_w: float | None = None,
     ) -> None:
         self.family = family
         self.module = module
         self.schedule = schedule
         self.prediction_type = prediction_type
         self.knows_w = knows_w
+        self.baked_w = baked_w
 
     def __call__(
         self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
@@ -74,10 +79,13 @@ class NetworkDenoiser(Denoiser):
         """One evaluation.
 
         Raises:
-            ValueError: some w is not 0 and the network was not built to be told it.
+            ValueError: some w is neither 0 nor baked in, and the network cannot be told it.
         """
-        if not self.knows_w and bool(w.any()):
-            raise ValueError("this network knows nothing of w; guide it (GuidedDenoiser), or w = 0")
+        if not self.knows_w and bool((w != (self.baked_w or 0.0)).any()):
+            raise ValueError(
+                f"this network knows nothing of w but w = {self.baked_w or 0:g}; ask for that, or "
+                "guide it (GuidedDenoiser)"
+            )
         output = self.family.forward(
             self.module, z_t, self.schedule.timestep(level), condition, w if self.knows_w else None
         )

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from pipeline.config import Network
+from pipeline.errors import ConfigError
 from pipeline.registry import Registry
 from pipeline.tensors import Condition, Latent, PerSample
 
@@ -23,6 +26,8 @@ class ModelFamily(ABC):
         num_classes: number of real classes, without the null condition.
         latent_shape: (channels, height, width) of what is denoised.
         num_timesteps: T of the schedule.
+        null: the condition that stands for "no condition", one row; without it, the class after
+            the last.
     """
 
     folder: ClassVar[str]
@@ -31,6 +36,7 @@ class ModelFamily(ABC):
     num_classes: int
     latent_shape: tuple[int, int, int]
     num_timesteps: int
+    null: Condition | None = None
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -54,9 +60,30 @@ class ModelFamily(ABC):
         `w` is None for a network that does not know it.
         """
 
-    @abstractmethod
+    @property
+    def null_row(self) -> Condition:
+        """The condition that stands for "no condition", one row of it."""
+        return self.null or {"label": torch.tensor([self.num_classes])}
+
     def null_condition(self, condition: Condition) -> Condition:
-        """The condition that stands for "no condition", shaped like `condition`."""
+        """`null_row` shaped like `condition`; what it does not name (sizes, masks) stays."""
+        null = self.null_row
+        return {
+            key: null[key].to(value).expand_as(value) if key in null else value
+            for key, value in condition.items()
+        }
+
+    def checkpoint_gradients(self, module: nn.Module) -> None:
+        """Have `module` keep few activations and compute the others again.
+
+        Raises:
+            ConfigError: this kind of network cannot.
+        """
+        if not isinstance(module, ModelMixin):
+            raise ConfigError(
+                f"engine.gradient_checkpointing: a {type(module).__name__} cannot; set it to false"
+            )
+        module.enable_gradient_checkpointing()
 
     @abstractmethod
     def save(self, module: nn.Module, folder: Path) -> None:

@@ -163,10 +163,6 @@ class GaussianFamily(ModelFamily):
         output: Tensor = module(z_t, timestep, condition["label"], *told)
         return output
 
-    def null_condition(self, condition: Condition) -> Condition:
-        """The label one past the last class."""
-        return {"label": torch.full_like(condition["label"], self.num_classes)}
-
     def save(self, module: nn.Module, folder: Path) -> None:
         """All tensors in one safetensors file; the w nodes say the range."""
         folder.mkdir(parents=True, exist_ok=True)

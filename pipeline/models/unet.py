@@ -1,55 +1,64 @@
-"""diffusers' UNet2DConditionModel, given a class, and w where stock pipelines give it."""
+"""diffusers' UNet2DConditionModel, told a class or a prompt, and w as stock pipelines tell it."""
 
-import json
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from pipeline.config import UNetConfig
-from pipeline.models.family import ModelFamily
+from pipeline.models.stock_network import StockFamily, dtype_of
 from pipeline.tensors import Condition, Latent, PerSample
+
+SIZE_CHANNELS = 256
+"""Of each of SDXL's six numbers on size and crop, as sinusoids; SDXL's own choice."""
 
 
 def embed_w(w: PerSample, size: int) -> Tensor:
     """The sinusoids of 1000 w that a student is told, float32 `[b, size]`.
 
     Computed digit for digit as diffusers' pipelines do it, so that a student says there what it
-    says here: at frequencies this high, another order of rounding is seen in the samples.
+    says here: at frequencies this high, another order of rounding is seen in the samples. So it is
+    the CPU that computes them, as there, wherever `w` is.
 
     Source: diffusers, `StableDiffusionPipeline.get_guidance_scale_embedding`.
     """
     half = size // 2
-    spacing = torch.tensor(10000.0, device=w.device).log() / (half - 1)
-    frequencies = torch.exp(torch.arange(half, device=w.device, dtype=torch.float32) * -spacing)
-    angles = (w.float() * 1000.0)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    spacing = torch.tensor(10000.0).log() / (half - 1)
+    frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -spacing)
+    angles = (w.float().cpu() * 1000.0)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(w.device)
 
 
-class UNetFamily(ModelFamily):
-    """Class-conditional U-Nets; the class after the last real one is the null condition."""
+class UNetFamily(StockFamily):
+    """U-Nets that are told a class, the one after the last real one being null; or a prompt."""
 
     name: ClassVar[str] = "unet"
     folder: ClassVar[str] = "unet"
     network: UNetConfig
 
+    @property
+    def stock(self) -> type[Any]:
+        """The network of Stable Diffusion 1.x, 2.x and XL."""
+        return UNet2DConditionModel  # type: ignore[no-any-return]
+
+    @property
+    def told_by(self) -> str:
+        """Size of the embedding of w that stock pipelines compute."""
+        return "time_cond_proj_dim"
+
     def build(self) -> nn.Module:
-        """A fresh network without attention."""
+        """A fresh network."""
         channels, height, _ = self.latent_shape
-        levels = len(self.network.block_channels)
         module: nn.Module = UNet2DConditionModel(
             sample_size=height,
-            in_channels=channels,
+            in_channels=channels + self.network.image_channels,
             out_channels=channels,
             block_out_channels=self.network.block_channels,
             layers_per_block=self.network.layers_per_block,
             norm_num_groups=self.network.norm_groups,
-            down_block_types=("DownBlock2D",) * levels,
-            up_block_types=("UpBlock2D",) * levels,
-            mid_block_type="UNetMidBlock2D",
-            num_class_embeds=self.num_classes + 1,
+            **self._blocks(),
+            **self._size_embedding(),
         )
         return module
 
@@ -59,15 +68,9 @@ class UNetFamily(ModelFamily):
         w_range: tuple[float, float],  # noqa: ARG002 (a sinusoid takes any w)
     ) -> nn.Module:
         """The teacher's weights, plus a projection of the w embedding that starts at zero."""
-        if not isinstance(teacher, UNet2DConditionModel):
-            raise TypeError(f"expected a UNet2DConditionModel, got {type(teacher).__name__}")
-        # an override inside the config would be dropped: it is listed there as a default value
-        student: nn.Module = UNet2DConditionModel.from_config(
-            teacher.config, time_cond_proj_dim=self.network.w_embedding_dim
-        )
-        changed = student.load_state_dict(teacher.state_dict(), strict=False)
-        if changed.missing_keys != ["time_embedding.cond_proj.weight"] or changed.unexpected_keys:
-            raise TypeError(f"only the w projection should be new in the student: {changed}")
+        student, new = self.likeness(teacher, time_cond_proj_dim=self.network.w_embedding_dim)
+        if new != ["time_embedding.cond_proj.weight"]:
+            raise TypeError(f"only the w projection should be new in the student, not {new}")
         nn.init.zeros_(student.get_parameter("time_embedding.cond_proj.weight"))
         return student
 
@@ -80,39 +83,56 @@ class UNetFamily(ModelFamily):
         w: PerSample | None,
     ) -> Latent:
         """One evaluation; w enters as `timestep_cond`, embedded as stock pipelines embed it."""
-        dtype = next(module.parameters()).dtype
+        dtype = dtype_of(module)
         embedded = None
         if w is not None:
             embedded = embed_w(w, self.network.w_embedding_dim).to(dtype)
+        sample = z_t.to(dtype)
+        if "image" in condition:
+            sample = torch.cat([sample, condition["image"].to(dtype)], dim=1)
         output: Tensor = module(
-            z_t.to(dtype),
-            timestep,
-            encoder_hidden_states=None,
-            class_labels=condition["label"],
-            timestep_cond=embedded,
-            return_dict=False,
+            sample, timestep, timestep_cond=embedded, return_dict=False, **_told(condition, dtype)
         )[0]
         return output
 
-    def null_condition(self, condition: Condition) -> Condition:
-        """The label one past the last class."""
-        return {"label": torch.full_like(condition["label"], self.num_classes)}
+    def _blocks(self) -> dict[str, Any]:
+        above = len(self.network.block_channels) - 1
+        if self.network.text_channels is None:
+            return {
+                "down_block_types": ("DownBlock2D",) * (above + 1),
+                "mid_block_type": "UNetMidBlock2D",
+                "up_block_types": ("UpBlock2D",) * (above + 1),
+                "num_class_embeds": self.num_classes + 1,
+            }
+        return {
+            "down_block_types": ("CrossAttnDownBlock2D",) * above + ("DownBlock2D",),
+            "mid_block_type": "UNetMidBlock2DCrossAttn",
+            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * above,
+            "cross_attention_dim": self.network.text_channels,
+            # diffusers' name for the number of heads
+            "attention_head_dim": self.network.attention_heads,
+        }
 
-    def save(self, module: nn.Module, folder: Path) -> None:
-        """A stock diffusers model directory."""
-        if not isinstance(module, UNet2DConditionModel):
-            raise TypeError(f"expected a UNet2DConditionModel, got {type(module).__name__}")
-        module.save_pretrained(folder, safe_serialization=True)
-        # diffusers notes the path a model was loaded from; a bundle's bytes say what it is only
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config.pop("_name_or_path", None)
-        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    def _size_embedding(self) -> dict[str, Any]:
+        if self.network.pooled_channels is None:
+            return {}
+        return {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": SIZE_CHANNELS,
+            "projection_class_embeddings_input_dim": self.network.pooled_channels
+            + 6 * SIZE_CHANNELS,
+        }
 
-    def load(self, folder: Path, *, knows_w: bool) -> nn.Module:
-        """A stock diffusers model directory, safetensors only."""
-        module: nn.Module = UNet2DConditionModel.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True
-        )
-        if (module.config.time_cond_proj_dim is not None) != knows_w:  # type: ignore[union-attr]
-            raise ValueError(f"its network {'is not' if knows_w else 'is'} told w")
-        return module.eval()
+
+def _told(condition: Condition, dtype: torch.dtype) -> dict[str, Any]:
+    """The network's arguments for a class, for a prompt, or for a prompt as SDXL has it."""
+    if "text" not in condition:
+        return {"encoder_hidden_states": None, "class_labels": condition["label"]}
+    told: dict[str, Any] = {"encoder_hidden_states": condition["text"].to(dtype)}
+    if "pooled" in condition:
+        told["added_cond_kwargs"] = {
+            "text_embeds": condition["pooled"].to(dtype),
+            # sizes are numbers like timesteps: half precision would round them
+            "time_ids": condition["time_ids"].float(),
+        }
+    return told

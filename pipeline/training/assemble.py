@@ -1,7 +1,5 @@
 """From a round's plan to the method that runs it."""
 
-import torch
-
 from pipeline.diffusion.loss import LossWeight
 from pipeline.methods.denoising import Denoising
 from pipeline.methods.guidance import GuidanceDistillation
@@ -15,8 +13,11 @@ def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
     """The method of a round, with everything the plan decides filled in."""
     weight = LossWeight(plan.loss_weight)
     if plan.method == "denoising":
-        null = family.null_condition({"label": torch.zeros(1, dtype=torch.int64)})
-        return Denoising(loss_weight=weight, null_condition=null, label_dropout=plan.label_dropout)
+        return Denoising(
+            loss_weight=weight,
+            null_condition=family.null_row,
+            label_dropout=plan.label_dropout,
+        )
     if plan.w is None:
         raise TypeError(f"{plan.title} distils guidance and has no law of w")
     if plan.method == "guidance":

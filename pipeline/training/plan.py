@@ -3,7 +3,7 @@
 import itertools
 from typing import Literal
 
-from pipeline.config import GuidanceWeights, Recipe, TrainingConfig
+from pipeline.config import GuidanceWeights, PredictionName, Recipe, TrainingConfig
 from pipeline.documents import Document
 from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
 
@@ -24,6 +24,7 @@ class RoundPlan(Document):
         training: updates, batch, learning rate, clipping.
         loss_weight: weight of the velocity error over noise levels.
         ema_decay: decay of the exported weights' average, 0 for the raw weights.
+        prediction: what the student's network predicts; None for what its teacher's does.
         w: law of the guidance weight; None for a network that does not know w.
         label_dropout: share of conditions dropped (teacher training only).
         seed: the run's seed.
@@ -37,8 +38,9 @@ class RoundPlan(Document):
     substeps: int = 1
     direction: Literal["decode"] = "decode"
     training: TrainingConfig
-    loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
+    loss_weight: Literal["snr_plus_one", "truncated_snr", "snr"] = "truncated_snr"
     ema_decay: float = 0.0
+    prediction: PredictionName | None = None
     w: GuidanceWeights | None = None
     label_dropout: float = 0.0
     seed: int
@@ -94,7 +96,8 @@ def plan_teacher(recipe: Recipe) -> RoundPlan | None:
         method="denoising",
         parent=None,
         training=_training(train),
-        loss_weight="snr_plus_one",
+        # any more weight on the noise than this is unstable for a network that outputs eps
+        loss_weight="snr" if recipe.teacher.prediction == "epsilon" else "snr_plus_one",
         ema_decay=train.ema_decay,
         label_dropout=train.label_dropout,
         seed=recipe.run.seed,
@@ -103,14 +106,17 @@ def plan_teacher(recipe: Recipe) -> RoundPlan | None:
 
 def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
     """Round 0 (guidance) and one round for each arrow of `halving.steps`."""
+    prediction = _student_prediction(recipe)
+    converted = recipe.guidance.conversion_updates if prediction else 0
     rounds = [
         RoundPlan(
             index=0,
             method="guidance",
             parent=TEACHER_ROUND,
-            training=_training(recipe.guidance),
+            training=_training(recipe.guidance, extra_updates=converted),
             loss_weight=recipe.guidance.loss_weight,
             ema_decay=recipe.guidance.ema_decay,
+            prediction=prediction,
             w=recipe.guidance.w,
             seed=recipe.run.seed,
         )
@@ -135,9 +141,14 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
     return tuple(rounds)
 
 
-def _training(config: TrainingConfig) -> TrainingConfig:
-    fields = TrainingConfig.model_fields
-    return TrainingConfig(**{key: getattr(config, key) for key in fields})
+def _student_prediction(recipe: Recipe) -> PredictionName | None:
+    """v, if the teacher predicts epsilon and its student is not to keep that; None: no change."""
+    return "v_prediction" if recipe.converts_prediction else None
+
+
+def _training(config: TrainingConfig, extra_updates: int = 0) -> TrainingConfig:
+    values = {key: getattr(config, key) for key in TrainingConfig.model_fields}
+    return TrainingConfig(**values | {"updates": config.updates + extra_updates})
 
 
 def round_key(

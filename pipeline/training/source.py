@@ -13,17 +13,16 @@ from torch import Tensor
 
 from pipeline.data.order import Order
 from pipeline.data.records import RecordShards
-from pipeline.data.shards import SampleShards
+from pipeline.data.samples import Samples
 from pipeline.methods.method import DistillationMethod, Draws
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
-from pipeline.tensors import Latent
+from pipeline.tensors import Condition, Latent
 
-_CONDITION = "condition."
 _PAIR = "z_t_and_velocity"
 
-ROW_NAMES = ("tuple", "sample")
-"""Columns that say which row of the data and of the round a record is; training does not ask."""
+READ = (_PAIR, "t", "w", "sample")
+"""The columns of a target record that training reads."""
 
 
 class DrawSource(ABC):
@@ -42,7 +41,7 @@ class OnlineSource(DrawSource):
         method: DistillationMethod,
         student: Denoiser,
         teacher: Denoiser | None,
-        samples: SampleShards,
+        samples: Samples,
         stream: tuple[int, int],
         device: torch.device,
     ) -> None:
@@ -64,22 +63,38 @@ class OnlineSource(DrawSource):
 
 
 class TargetSource(DrawSource):
-    """Targets that were computed ahead of time, in a shuffled order."""
+    """Targets that were computed ahead of time, in a shuffled order.
 
-    def __init__(self, tars: list[Path], stream: tuple[int, int], device: torch.device) -> None:
+    Args:
+        tars: target shards in order.
+        samples: the split they were made from, which holds their conditions.
+        stream: of the round.
+        device: where draws and targets go.
+    """
+
+    def __init__(
+        self, tars: list[Path], samples: Samples, stream: tuple[int, int], device: torch.device
+    ) -> None:
         self._records = RecordShards(tars)
-        self._wanted = [name for name in self._records.columns if name not in ROW_NAMES]
+        self._samples = samples
         self._order = Order(seed=stream[0] * 65536 + stream[1], size=len(self._records))
         self._device = device
 
     def at(self, first: int, count: int) -> tuple[Draws, Latent]:
         """Read by position."""
-        columns = self._records.read(self._order.rows(first, count), self._wanted)
-        return from_columns({name: column.to(self._device) for name, column in columns.items()})
+        columns = self._records.read(self._order.rows(first, count), READ)
+        condition = self._samples.conditions(columns.pop("sample").numpy())
+        return from_columns(
+            {name: column.to(self._device) for name, column in columns.items()},
+            {name: value.to(self._device) for name, value in condition.items()},
+        )
 
 
 def to_columns(draws: Draws, target: Latent, dtype: torch.dtype) -> dict[str, Tensor]:
     """What a target record stores of a batch; z_t and the target in `dtype`, the rest exactly.
+
+    Conditions are not in it: a text embedding is larger than all the rest, and the data set holds
+    it once for all tuples of a sample.
 
     z_t and target, which are always read together, lie side by side in one column
     `[b, 2, *latent]`: one piece of memory to find for each row.
@@ -88,17 +103,11 @@ def to_columns(draws: Draws, target: Latent, dtype: torch.dtype) -> dict[str, Te
         _PAIR: torch.stack([draws.z_t.to(dtype), target.to(dtype)], dim=1),
         "t": draws.t,
         "w": draws.w,
-        **{_CONDITION + key: value for key, value in draws.condition.items()},
     }
 
 
-def from_columns(columns: dict[str, Tensor]) -> tuple[Draws, Latent]:
-    """The inverse of `to_columns`, in float32."""
-    condition = {
-        key.removeprefix(_CONDITION): value
-        for key, value in columns.items()
-        if key.startswith(_CONDITION)
-    }
+def from_columns(columns: dict[str, Tensor], condition: Condition) -> tuple[Draws, Latent]:
+    """The inverse of `to_columns`, in float32; `condition` is that of the records' samples."""
     z_t, velocity = columns[_PAIR].float().unbind(1)
     return Draws(z_t=z_t, t=columns["t"], w=columns["w"], condition=condition), velocity
 

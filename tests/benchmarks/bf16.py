@@ -14,9 +14,9 @@ from pipeline.methods.method import DistillationMethod, Draws
 from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.models.denoiser import Denoiser
 from pipeline.training.assemble import method_of
-from pipeline.training.source import from_columns, on_device
+from pipeline.training.source import on_device
 from tests.benchmarks.rows import Row, Settings
-from tests.benchmarks.sizes import DEMO, LARGE, Size, random_columns
+from tests.benchmarks.sizes import DEMO, LARGE, Size, random_draws
 from tests.benchmarks.timing import Timing, interleave, repeated
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -59,7 +59,7 @@ def measure(settings: Settings) -> list[Row]:
 def _case(size: Size, dtype: torch.dtype) -> _Case:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = copy.deepcopy(size.module()).to(device=device, dtype=dtype).train()
-    draws, target = from_columns(random_columns(size.latent_shape, size.batch))
+    draws, target = random_draws(size.latent_shape, size.batch)
     manifest = size.manifest()
     return _Case(
         module=module,

@@ -13,11 +13,10 @@ import torch
 from flows.run_dir import stored
 from infra.profile import Profile
 from pipeline.training.plan_row import PlanRow
-from pipeline.training.source import from_columns
 from stages.planning import describe
-from tests.benchmarks.plain import plain_loop
+from tests.benchmarks.plain import in_memory, plain_loop
 from tests.benchmarks.rows import Row, Settings, at_most
-from tests.benchmarks.sizes import DEMO, random_columns
+from tests.benchmarks.sizes import DEMO, random_draws
 from tests.benchmarks.timing import interleave
 
 MOST = 1.4
@@ -78,11 +77,10 @@ def _clock(run_dir: Path) -> dict[str, float]:
 
 def _seconds_a_sample(settings: Settings) -> dict[str, float]:
     """Of an update and of an evaluation of the demo's network, one thread, nothing else."""
-    data = random_columns(DEMO.latent_shape, 1024)
+    data = in_memory(*random_draws(DEMO.latent_shape, 1024))
     train = plain_loop(DEMO.module(), data, DEMO.batch, fused=True)
     network = DEMO.module().eval()
-    draws, _ = from_columns({name: column[:_FORWARD_BATCH] for name, column in data.items()})
-    z_t, label = draws.z_t.contiguous(), draws.condition["label"]
+    z_t, label = data["z_t"][:_FORWARD_BATCH], data["label"][:_FORWARD_BATCH]
     told = torch.zeros(_FORWARD_BATCH, 64)
 
     @torch.inference_mode()

@@ -7,16 +7,15 @@ memory; and, to see what mapping files costs, `np.copyto` from the mapped tars t
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.data.order import Order
 from pipeline.data.records import RecordShards
-from pipeline.training.source import ROW_NAMES, TargetSource
+from pipeline.training.source import READ, TargetSource
 from tests.benchmarks.rows import Row, Settings, at_least
-from tests.benchmarks.sizes import DEMO, write_targets
+from tests.benchmarks.sizes import DEMO, Targets, write_targets
 from tests.benchmarks.timing import Arm, interleave
 
 LEAST_ROWS = 160_000
@@ -48,14 +47,15 @@ class _Rows:
 def _demo(settings: Settings) -> list[Row]:
     batch = DEMO.batch
     # as the first round of the demo: 120 shards of 300 rows, in chunks of 256
-    tars = write_targets(
+    targets = write_targets(
         settings.scratch / "demo",
         DEMO.latent_shape,
         tars=settings.count(120, 3),
         members=1,
         rows=settings.count(300, 100),
     )
-    shards, source = RecordShards(tars), TargetSource(tars, (0, 1), torch.device("cpu"))
+    tars, cpu = targets.tars, torch.device("cpu")
+    shards, source = RecordShards(tars), TargetSource(tars, targets.samples(), (0, 1), cpu)
     order = _Rows(len(shards), batch)
 
     def read(count: int) -> None:
@@ -89,7 +89,7 @@ def _demo(settings: Settings) -> list[Row]:
 
 
 def _stable_diffusion(settings: Settings) -> list[Row]:
-    tars = write_targets(
+    targets = write_targets(
         settings.scratch / "latents",
         SD_LATENT,
         tars=settings.count(4, 1),
@@ -97,11 +97,11 @@ def _stable_diffusion(settings: Settings) -> list[Row]:
         rows=256,
         dtype=torch.float16,
     )
-    shards = RecordShards(tars)
+    shards = RecordShards(targets.tars)
     row_bytes = sum(column.row_bytes for column in shards.columns.values())
     batch_bytes = SD_BATCH * row_bytes
     timings = interleave(
-        _Latents(tars, shards, row_bytes).arms(),
+        _Latents(targets, shards, row_bytes).arms(),
         blocks=settings.count(15, 2),
         per_block=settings.count(32, 2),
         warm=2 * len(shards) // SD_BATCH,  # every page once, so that all of it is mapped
@@ -132,14 +132,14 @@ def _stable_diffusion(settings: Settings) -> list[Row]:
 class _Latents:
     """Everything that moves a batch; the source is as large as the records in every arm."""
 
-    def __init__(self, tars: list[Path], shards: RecordShards, row_bytes: int) -> None:
+    def __init__(self, targets: Targets, shards: RecordShards, row_bytes: int) -> None:
         self._shards = shards
-        self._source = TargetSource(tars, (0, 1), torch.device("cpu"))
+        cpu = torch.device("cpu")
+        self._source = TargetSource(targets.tars, targets.samples(), (0, 1), cpu)
         self._order = _Rows(len(shards), SD_BATCH)
-        self._wanted = [name for name in shards.columns if name not in ROW_NAMES]
         self._memory = np.ones((len(shards), row_bytes), np.uint8)
         self._batch = np.ones((SD_BATCH, row_bytes), np.uint8)
-        self._mapped = [np.memmap(tar, np.uint8, "r") for tar in tars]
+        self._mapped = [np.memmap(tar, np.uint8, "r") for tar in targets.tars]
 
     def arms(self) -> dict[str, Arm]:
         """By name."""
@@ -170,7 +170,7 @@ class _Latents:
 
     def _read(self, count: int) -> None:
         for rows in self._order.take(count):
-            self._shards.read(rows, self._wanted)
+            self._shards.read(rows, READ)
 
     def _at(self, count: int) -> None:
         for number in range(count):

@@ -21,6 +21,7 @@ from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import DataError
+from pipeline.evaluation.asking import Asked
 from pipeline.evaluation.assessment import real_images
 from pipeline.evaluation.classifier import Classifier
 from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray, balanced_labels
@@ -120,7 +121,7 @@ def _open(folder: Path) -> _Run:
 def _chain_sampler(run: _Run) -> Sampler:
     students = {steps: BundleSampler(path) for steps, path in run.students().items()}
     return lambda w, steps, labels: students[steps].sample(
-        steps=steps, w=w, labels=labels, seed=SEED, batch_size=64
+        steps=steps, w=w, asked=labels, seed=SEED, batch_size=64
     )
 
 
@@ -150,22 +151,23 @@ def _score(run: _Run, samplers: dict[str, Sampler], settings: Settings) -> list[
     classifier = Classifier(run.folder / "evaluation" / "classifier")
     judge = Judge(classifier, real_images(data, "heldout")[0], real_images(data, "train")[0])
     labels = balanced_labels(settings.count(1000, 40), run.manifest.num_classes)
+    asked = Asked(labels, None)
     weights, counts = (WEIGHTS[:2], STEPS[:2]) if settings.quick else (WEIGHTS, STEPS)
     teacher = BundleSampler(run.folder / "teacher")
     steps = run.recipe.teacher.reference_steps
 
     def reference(w: float, seed: int) -> Images:
-        return teacher.sample(steps=steps, w=w, labels=labels, seed=seed, batch_size=64)
+        return teacher.sample(steps=steps, w=w, asked=labels, seed=seed, batch_size=64)
 
     yardsticks = {w: judge.moments(reference(w, SEED + 1)) for w in weights}
     rows = []
     for w in weights:
         of_teacher = Teacher(w=w, samples=reference(w, SEED), yardsticks=yardsticks)
-        floor = judge.score(of_teacher.samples, labels, of_teacher, SEED)
+        floor = judge.score(of_teacher.samples, asked, of_teacher, SEED)
         rows.append(_score_row("teacher", w, steps, floor, floor))
         for name, sample in samplers.items():
             for few in counts:
-                scores = judge.score(sample(w, few, labels), labels, of_teacher, SEED)
+                scores = judge.score(sample(w, few, labels), asked, of_teacher, SEED)
                 rows.append(_score_row(name, w, few, scores, floor))
     return rows
 

@@ -10,11 +10,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from pipeline.methods.method import Draws
 from pipeline.models.unet import embed_w
 
 W_DIM = 64
 TIMESTEPS = 1024
 LOG_EVERY = 10
+
+
+def in_memory(draws: Draws, velocity: Tensor) -> dict[str, Tensor]:
+    """A round's draws and targets as a researcher's script would hold them."""
+    label = draws.condition["label"]
+    return {"z_t": draws.z_t, "velocity": velocity, "t": draws.t, "w": draws.w, "label": label}
 
 
 def plain_loop(
@@ -24,7 +31,7 @@ def plain_loop(
 
     Args:
         model: a student UNet, trained where it is.
-        data: the target records, all in memory, on the model's device.
+        data: what `in_memory` makes, on the model's device.
         batch: samples of an update.
         fused: Adam's fused kernel; without it torch's default on this device.
     """
@@ -53,14 +60,13 @@ def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """The truncated-SNR weighted squared error of the velocity."""
     t = batch["t"].float()
     prediction = model(
-        batch["z_t_and_velocity"][:, 0],
+        batch["z_t"],
         t * TIMESTEPS - 1,
         encoder_hidden_states=None,
-        class_labels=batch["condition.label"],
+        class_labels=batch["label"],
         timestep_cond=embed_w(batch["w"], W_DIM),
         return_dict=False,
     )[0]
     angle = t * math.pi / 2
     weight = torch.maximum(angle.cos() ** 2, angle.sin() ** 2)
-    velocity = batch["z_t_and_velocity"][:, 1]
-    return (weight * (prediction - velocity).square().flatten(1).mean(1)).mean()
+    return (weight * (prediction - batch["velocity"]).square().flatten(1).mean(1)).mean()

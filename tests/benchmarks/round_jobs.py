@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pipeline.config import TrainingConfig
 from pipeline.training.checkpoint import claim
-from tests.benchmarks.sizes import Size, write_bundle, write_samples, write_targets
+from tests.benchmarks.sizes import Size, write_bundle, write_targets
 
 ATTEMPT = "benchmark"
 
@@ -25,11 +25,9 @@ def round_job(
     training = TrainingConfig(updates=updates, batch_size=size.batch, learning_rate=1e-4)
     plan = size.plan().model_copy(update={"training": training})
     manifest = size.manifest().model_copy(update={"steps": (8,), "jump": 2})
-    tars = None
-    if targets == "pregenerated":
-        rows = max(256, size.batch)
-        found = write_targets(folder / "targets", size.latent_shape, tars=2, members=1, rows=rows)
-        tars = [str(tar) for tar in found]
+    rows = max(256, size.batch)
+    written = write_targets(folder / "targets", size.latent_shape, tars=2, members=1, rows=rows)
+    tars = [str(tar) for tar in written.tars] if targets == "pregenerated" else None
     claim(folder / "checkpoints", ATTEMPT)
     return {
         "marks": str(folder),
@@ -39,7 +37,7 @@ def round_job(
             "attempt": ATTEMPT,
             "manifest": manifest.model_dump(mode="json"),
             "teacher": str(write_bundle(folder / "teacher", size, "student")),
-            "data": str(write_samples(folder / "data", size.latent_shape, 400)),
+            "data": str(written.data),
             "targets": tars,
             "output": str(folder / "student"),
             "checkpoints": str(folder / "checkpoints"),

@@ -13,7 +13,7 @@ from pipeline.training.engine import OptimiserPlan, TrainEngine
 from pipeline.training.loop import Lesson, Rhythm, train_round
 from pipeline.training.source import TargetSource
 from pipeline.training.torch_engine import TorchEngine
-from tests.benchmarks.sizes import Size
+from tests.benchmarks.sizes import Size, Targets
 
 OPTIMISER = OptimiserPlan(learning_rate=1e-4, total_updates=1_000_000, clip_norm=1.0)
 LOG_EVERY = 10
@@ -24,7 +24,7 @@ class OpenRound:
 
     Args:
         size: network and batch.
-        tars: its target shards.
+        targets: its target shards.
         folder: where its numbers are logged.
         deepspeed: ZeRO-1 on DeepSpeed, else the reference engine in plain torch.
         precision: of the network under DeepSpeed.
@@ -33,7 +33,7 @@ class OpenRound:
     def __init__(
         self,
         size: Size,
-        tars: list[Path],
+        targets: Targets,
         folder: Path,
         *,
         deepspeed: bool = True,
@@ -52,7 +52,9 @@ class OpenRound:
         self._plan = size.plan()
         self.method: DistillationMethod = method_of(self._plan, family_of(manifest))
         self.student = network_denoiser(manifest, self.engine.module)
-        self.source = TargetSource(tars, self._plan.stream, self.engine.device)
+        self.source = TargetSource(
+            targets.tars, targets.samples(), self._plan.stream, self.engine.device
+        )
         self.batch = size.batch
 
     def updates(self, count: int) -> None:

@@ -69,8 +69,8 @@ def measure(settings: Settings) -> list[Row]:
 def _point(size: Size, folder: Path, settings: Settings) -> _Point:
     folder.mkdir()
     rows = max(64, size.batch)
-    tars = write_targets(folder / "targets", size.latent_shape, tars=1, members=1, rows=rows)
-    opened = OpenRound(size, tars, folder)
+    targets = write_targets(folder / "targets", size.latent_shape, tars=1, members=1, rows=rows)
+    opened = OpenRound(size, targets, folder)
     parameters = num_parameters(opened.engine.module)
     count = min(128, 2**27 // parameters)  # as many as keep a large network to some seconds
     data = write_samples(folder / "data", size.latent_shape, max(2 * count, 4 * CLASSES))

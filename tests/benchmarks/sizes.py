@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import DigitsData, GuidanceWeights, TeacherConfig, TrainingConfig, UNetConfig
 from pipeline.data.records import write_records
-from pipeline.data.shards import write_dataset
+from pipeline.data.shards import SampleShards, write_dataset
 from pipeline.data.source import LoadedSource, stratified_split
 from pipeline.methods.method import Draws
 from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
@@ -80,10 +80,8 @@ def num_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def random_columns(
-    shape: Sequence[int], count: int, *, seed: int = 0, dtype: torch.dtype = torch.float32
-) -> dict[str, Tensor]:
-    """Target records as a halving round stores them, their contents random."""
+def random_draws(shape: Sequence[int], count: int, *, seed: int = 0) -> tuple[Draws, Tensor]:
+    """Draws of a halving round and their targets, their contents random."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform() -> Tensor:
@@ -95,12 +93,19 @@ def random_columns(
         w=4 * uniform(),
         condition={"label": torch.randint(CLASSES, (count,), generator=random)},
     )
-    velocity = torch.randn(count, *shape, generator=random)
-    return {
-        "tuple": torch.arange(count),
-        "sample": torch.arange(count),
-        **to_columns(draws, velocity, dtype),
-    }
+    return draws, torch.randn(count, *shape, generator=random)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Target shards, and the data set they say they were made from."""
+
+    tars: list[Path]
+    data: Path
+
+    def samples(self) -> SampleShards:
+        """The split whose conditions the targets have."""
+        return SampleShards(self.data, "train")
 
 
 def write_targets(
@@ -111,17 +116,22 @@ def write_targets(
     members: int,
     rows: int,
     dtype: torch.dtype = torch.float32,
-) -> list[Path]:
+) -> Targets:
     """Target shards of random records: so many tars of so many members of so many rows."""
     folder.mkdir(parents=True, exist_ok=True)
+    channels, height, width = shape
+    data = write_samples(folder / "data", (channels, height, width), 4 * CLASSES)
+    samples = len(SampleShards(data, "train"))
     paths = [folder / f"{number:05d}.tar" for number in range(tars)]
+
+    def chunk(number: int) -> dict[str, Tensor]:
+        tuples = torch.arange(number * rows, (number + 1) * rows)
+        columns = to_columns(*random_draws(shape, rows, seed=number), dtype)
+        return {"tuple": tuples, "sample": tuples % samples, **columns}
+
     for number, path in enumerate(paths):
-        chunks = (
-            random_columns(shape, rows, seed=number * members + member, dtype=dtype)
-            for member in range(members)
-        )
-        write_records(path, chunks)
-    return paths
+        write_records(path, (chunk(number * members + member) for member in range(members)))
+    return Targets(paths, data)
 
 
 def write_samples(folder: Path, shape: tuple[int, int, int], count: int) -> Path:

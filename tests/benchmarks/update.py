@@ -11,13 +11,11 @@ import io
 import pstats
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from pipeline.data.records import RecordShards
 from pipeline.tracking import JsonlTracker
-from tests.benchmarks.plain import loss_of, plain_loop
+from tests.benchmarks.plain import in_memory, loss_of, plain_loop
 from tests.benchmarks.rounds import LOG_EVERY, OpenRound
 from tests.benchmarks.rows import Row, Settings, at_most
 from tests.benchmarks.sizes import DEMO, LARGE, Size, num_parameters, write_targets
@@ -51,13 +49,12 @@ class _Bench:
         folder.mkdir(parents=True)
         self._size = size
         rows = max(256, 2 * size.batch)
-        tars = write_targets(folder / "targets", size.latent_shape, tars=4, members=2, rows=rows)
-        self._ours = OpenRound(size, tars, folder / "deepspeed")
-        self._torch = OpenRound(size, tars, folder / "torch", deepspeed=False)
-        shards = RecordShards(tars)
-        columns = shards.read(np.arange(len(shards)))
+        targets = write_targets(folder / "targets", size.latent_shape, tars=4, members=2, rows=rows)
+        self._ours = OpenRound(size, targets, folder / "deepspeed")
+        self._torch = OpenRound(size, targets, folder / "torch", deepspeed=False)
         device = self._ours.engine.device
-        self._data = {name: column.to(device) for name, column in columns.items()}
+        data = in_memory(*self._ours.source.at(0, 8 * rows))
+        self._data = {name: column.contiguous().to(device) for name, column in data.items()}
         self._plain = size.module().to(device)
         self._folder = folder
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.benchmarks.rows import Row, Settings, at_least
-from tests.benchmarks.sizes import DEMO, random_columns, write_targets
+from tests.benchmarks.sizes import DEMO, Targets, random_draws, write_targets
 from tests.benchmarks.timing import Arm, Timing, interleave
 
 AIM = 1.7
@@ -68,10 +68,10 @@ class _Group:
 
 def measure(settings: Settings) -> list[Row]:
     """The demo's update in every arrangement."""
-    tars = write_targets(
+    targets = write_targets(
         settings.scratch / "targets", DEMO.latent_shape, tars=4, members=2, rows=256
     )
-    with _groups(tars, settings.scratch) as groups:
+    with _groups(targets, settings.scratch) as groups:
         arms: dict[str, Arm] = {name: group.updates for name, group in groups.items()}
         timings = interleave(
             arms,
@@ -98,7 +98,7 @@ def _row(name: str, timings: dict[str, Timing]) -> Row:
 
 
 @contextmanager
-def _groups(tars: list[Path], scratch: Path) -> Iterator[dict[str, _Group]]:
+def _groups(targets: Targets, scratch: Path) -> Iterator[dict[str, _Group]]:
     """Start every group, one after the other; stop them all at the end."""
     groups: dict[str, _Group] = {}
     processes: list[Any] = []
@@ -106,7 +106,7 @@ def _groups(tars: list[Path], scratch: Path) -> Iterator[dict[str, _Group]]:
         for number, (name, shape) in enumerate(_SHAPES.items()):
             folder = scratch / f"group-{number}"
             folder.mkdir()
-            groups[name] = _start(processes, folder, tars, shape)
+            groups[name] = _start(processes, folder, targets, shape)
         yield groups
         for group in groups.values():
             group.close()
@@ -117,7 +117,7 @@ def _groups(tars: list[Path], scratch: Path) -> Iterator[dict[str, _Group]]:
             process.kill()
 
 
-def _start(processes: list[Any], folder: Path, tars: list[Path], shape: _Shape) -> _Group:
+def _start(processes: list[Any], folder: Path, targets: Targets, shape: _Shape) -> _Group:
     context = multiprocessing.get_context("spawn")
     pipes = []
     for rank in range(shape.workers):
@@ -128,7 +128,8 @@ def _start(processes: list[Any], folder: Path, tars: list[Path], shape: _Shape) 
             "threads": shape.threads,
             "trainer": shape.trainer,
             "folder": str(folder),
-            "tars": [str(tar) for tar in tars],
+            "tars": [str(tar) for tar in targets.tars],
+            "data": str(targets.data),
         }
         process = context.Process(target=work, args=(theirs, job), daemon=True)
         process.start()
@@ -163,16 +164,16 @@ def work(pipe: Connection, job: dict[str, Any]) -> None:
 def _product(job: dict[str, Any]) -> Arm:
     from tests.benchmarks.rounds import OpenRound
 
-    tars = [Path(tar) for tar in job["tars"]]
-    return OpenRound(DEMO, tars, Path(job["folder"]) / str(job["rank"])).updates
+    targets = Targets([Path(tar) for tar in job["tars"]], Path(job["data"]))
+    return OpenRound(DEMO, targets, Path(job["folder"]) / str(job["rank"])).updates
 
 
 def _plain(job: dict[str, Any]) -> Arm:
     from torch.nn.parallel import DistributedDataParallel
 
-    from tests.benchmarks.plain import plain_loop
+    from tests.benchmarks.plain import in_memory, plain_loop
 
     module = DEMO.module()
     model = module if job["trainer"] == "apart" else DistributedDataParallel(module)
-    data = random_columns(DEMO.latent_shape, 1024)
+    data = in_memory(*random_draws(DEMO.latent_shape, 1024))
     return plain_loop(model, data, DEMO.batch // job["workers"], fused=True)

@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from flows.preflight import check
+from flows.request import read_request
 from infra.profile import ComputeConfig, Profile
 from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
-from pipeline.errors import ConfigError, StepfoldError
+from pipeline.errors import BundleError, ConfigError, StepfoldError
 from stages.adopt import adopt
 from stages.shard import shard
+from tests.stages.test_trial import declare, fitted
+from tests.tiny_pipelines import tiny_pipeline
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
 PROFILE = Profile(compute=ComputeConfig(workers=1))
@@ -63,3 +66,59 @@ def test_a_teacher_that_is_not_what_the_recipe_says_is_refused(tmp_path: Path) -
     other = gaussian.model_copy(update={"teacher": teacher})
     with pytest.raises(StepfoldError, match=r"teacher\.network: the recipe says .*std=0\.7"):
         check(other, PROFILE, tmp_path / "run", accept_changes=False)
+
+
+def pipeline_recipe(pipeline: Path, folder: Path, data: str, w: str) -> Recipe:
+    path = folder / "recipe.yaml"
+    path.write_text(
+        f"""
+run: {{name: adopted}}
+data: {data}
+teacher: {{pipeline: {pipeline}, reference_steps: 8}}
+guidance: {{w: {w}, updates: 2, conversion_updates: 2, batch_size: 4, learning_rate: 0.001}}
+halving: {{steps: [4, 2], updates: 2, batch_size: 4}}
+evaluation: {{num_samples: 40, w: [2], baseline_steps: [2]}}
+"""
+    )
+    return read_request(path, None, None, []).recipe
+
+
+def captioned(pipeline: Path, folder: Path, size: int = 16) -> Recipe:
+    data = f"{{source: captioned_digits, size: {size}, count: 40, holdout_count: 8}}"
+    return pipeline_recipe(pipeline, folder, data, "{min: 0, max: 4}")
+
+
+def test_a_pipeline_whose_scheduler_contradicts_its_weights_is_refused_first(
+    tmp_path: Path,
+) -> None:
+    folder, run_dir = fitted("epsilon", tmp_path / "pipeline"), tmp_path / "run"
+    check(captioned(folder, tmp_path), PROFILE, run_dir, accept_changes=False)
+    declare("v_prediction", folder)
+    with pytest.raises(BundleError, match="says prediction_type v_prediction, but its network"):
+        check(captioned(folder, tmp_path), PROFILE, run_dir, accept_changes=False)
+    assert not run_dir.exists()
+
+
+def test_a_pipeline_that_changed_since_the_recipe_was_read_is_refused(tmp_path: Path) -> None:
+    folder = tiny_pipeline("sd", tmp_path / "pipeline")
+    recipe = captioned(folder, tmp_path)
+    declare("v_prediction", folder)
+    with pytest.raises(ConfigError, match=r"teacher\.prediction: the recipe says 'epsilon', the"):
+        check(recipe, PROFILE, tmp_path / "run", accept_changes=False)
+
+
+def test_images_of_another_size_than_the_pipeline_draws_are_refused(tmp_path: Path) -> None:
+    recipe = captioned(tiny_pipeline("sd", tmp_path / "pipeline"), tmp_path, size=32)
+    with pytest.raises(ConfigError, match=r"data\.size: 32, but the pipeline .* of 16 x 16"):
+        check(recipe, PROFILE, tmp_path / "run", accept_changes=False)
+
+
+def test_classes_that_are_not_the_networks_are_refused(tmp_path: Path) -> None:
+    recipe = pipeline_recipe(
+        tiny_pipeline("dit", tmp_path / "pipeline"),
+        tmp_path,
+        "{source: digit_canvases, size: 16, numbers: [7, 18]}",
+        "{min: 2, max: 2, mass_at_min: 0}",
+    )
+    with pytest.raises(ConfigError, match=r"data: 2 classes, but the pipeline .* knows 10"):
+        check(recipe, PROFILE, tmp_path / "run", accept_changes=False)

@@ -99,7 +99,7 @@ def test_grids_between_the_schedules_timesteps_are_refused(assignment: str, key:
 
 
 def test_a_teacher_has_exactly_one_origin() -> None:
-    wanted = "give either `bundle: DIRECTORY` or `train: {updates: ...}`"
+    wanted = "give one of `pipeline: DIRECTORY`, `bundle: DIRECTORY` and `train: {updates: ...}`"
     assert wanted in refusal("teacher.train=")
     assert wanted in refusal("teacher.bundle=somewhere")
     assert "a gaussian teacher is its closed form" in refusal(

@@ -105,7 +105,8 @@ def test_a_job_draws_its_rows_into_its_part_once(tmp_path: Path) -> None:
         w=2.0,
         seed=7,
     )
-    serve = open_sampler({"run_dir": str(tmp_path), "num_samples": NUM})
+    spec = {"run_dir": str(tmp_path), "num_samples": NUM, "data": "data", "components": None}
+    serve = open_sampler(spec)
     job = {
         "key": "k",
         "cell": cell.model_dump(mode="json"),
@@ -116,7 +117,7 @@ def test_a_job_draws_its_rows_into_its_part_once(tmp_path: Path) -> None:
     assert serve(job) == {"key": "k", "part": "parts/one.npy", "evaluations": 2}
     part = tmp_path / "parts/one.npy"
     labels = balanced_labels(NUM, 3)
-    whole = sample(tmp_path / cell.bundle, steps=2, w=2.0, labels=labels, seed=7)
+    whole = sample(tmp_path / cell.bundle, steps=2, w=2.0, asked=labels, seed=7)
     np.testing.assert_allclose(np.load(part), whole[20:35], atol=1e-6)
     written = part.stat().st_mtime_ns
     assert serve(job)["evaluations"] == 2

@@ -47,7 +47,7 @@ def test_a_target_is_two_images_in_size(tmp_path: Path) -> None:
     canvases = recipe("digits32", "data.per_class=30", "targets={dtype: float16}")
     row = next(row for row in describe(canvases, Profile(), tmp_path) if row.bytes)
     assert row.tuples % 3000 == 0
-    assert row.bytes == row.tuples * (2 * 3 * 32 * 32 * 2 + 40)
+    assert row.bytes == row.tuples * (2 * 3 * 32 * 32 * 2 + 32)
 
 
 def test_what_is_committed_is_done(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_an_npz_holds_images_and_balanced_labels(bundles: dict[str, Path], tmp_path: Path) -> None:
     output = tmp_path / "out.npz"
-    count = sample_bundle(bundles["unet"], output, steps=2, w=1.0, seed=3, classes=12)
+    count = sample_bundle(bundles["unet"], output, steps=2, w=1.0, seed=3, asked=12)
     with np.load(output) as content:
         assert set(content) == {"images", "labels"}
         images, labels = content["images"], content["labels"]
@@ -40,7 +40,7 @@ def test_an_npz_holds_images_and_balanced_labels(bundles: dict[str, Path], tmp_p
     assert labels.dtype == np.int64
     assert labels.tolist() == balanced_labels(12, 10).tolist()
     assert np.abs(images).max() <= 1
-    expected = sample(bundles["unet"], steps=2, w=1.0, labels=labels, seed=3)
+    expected = sample(bundles["unet"], steps=2, w=1.0, asked=labels, seed=3)
     np.testing.assert_array_equal(images, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
 
@@ -58,12 +58,12 @@ def test_labels_are_drawn_exactly_as_given(bundles: dict[str, Path], tmp_path: P
 
 def test_the_same_command_writes_the_same_bytes(bundles: dict[str, Path], tmp_path: Path) -> None:
     for name in ("one.npz", "two.npz"):
-        sample_bundle(bundles["gaussian"], tmp_path / name, steps=4, w=2.0, seed=1, classes=30)
+        sample_bundle(bundles["gaussian"], tmp_path / name, steps=4, w=2.0, seed=1, asked=30)
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
 
 
 def test_a_png_has_a_row_for_each_class(bundles: dict[str, Path], tmp_path: Path) -> None:
-    sample_bundle(bundles["unet"], tmp_path / "out.png", steps=1, w=0.0, seed=0, classes=20)
+    sample_bundle(bundles["unet"], tmp_path / "out.png", steps=1, w=0.0, seed=0, asked=20)
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.size == (2 * 50 + 2, 10 * 50 + 2)
 
@@ -84,8 +84,8 @@ REFUSED = {
     "steps off the grid": ("gaussian", {"steps": 3}, "do not divide"),
     "w above": ("student", {"w": 9.0}, r"knows nothing of w = 9\.0"),
     "w negative": ("gaussian", {"w": -1.0}, "from 0 upwards"),
-    "no samples": ("gaussian", {"classes": 0}, "at least one"),
-    "an unknown class": ("gaussian", {"classes": (0, 3)}, "classes 0 to 2, not 3"),
+    "no samples": ("gaussian", {"asked": 0}, "at least one"),
+    "an unknown class": ("gaussian", {"asked": (0, 3)}, "classes 0 to 2, not 3"),
     "a sampler for teachers": ("student", {"sampler": "dpm++"}, "use --sampler ddim"),
 }
 
@@ -95,7 +95,7 @@ def test_a_use_the_bundle_was_not_made_for_is_refused(
     bundles: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     bundle, changes, message = REFUSED[name]
-    arguments = {"steps": 2, "w": 1.0, "seed": 0, "classes": 6, **changes}
+    arguments = {"steps": 2, "w": 1.0, "seed": 0, "asked": 6, **changes}
     with pytest.raises((BundleError, ConfigError), match=message):
         sample_bundle(bundles[bundle], tmp_path / "out.npz", **arguments)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,13 @@
 """Stage `shard`: twice is once, and bad input is refused with nothing left behind."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.config import Recipe
+from pipeline.data.captioned_digits import read_attributes
 from pipeline.data.shards import SampleShards
 from pipeline.documents import build
 from pipeline.errors import DataError
@@ -124,3 +127,70 @@ def test_an_image_that_does_not_decode_leaves_nothing_committed(tmp_path, images
         shard(folder_recipe(images), tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.*"))
     assert Ledger(tmp_path / "run").records() == []
+
+
+def captioned_recipe(**data):
+    teacher = {"network": {"family": "unet", "text_channels": 16}, "bundle": "not looked at"}
+    return gaussian_recipe(data=data, teacher=teacher, evaluation={})
+
+
+def test_captioned_digits_become_shards(tmp_path):
+    recipe = captioned_recipe(source="captioned_digits", count=20, holdout_count=10)
+    first = shard(recipe, tmp_path)
+    assert first.details == {
+        "train": 20,
+        "heldout": 10,
+        "num_classes": 10,
+        "latent_shape": [3, 16, 16],
+    }
+    shards = SampleShards(tmp_path / "data", "heldout")
+    rows = np.arange(10)
+    said = [read_attributes(caption.text).digit for caption in shards.captions(rows)]
+    assert said == shards.conditions(rows)["label"].tolist()
+    more = captioned_recipe(source="captioned_digits", count=21, holdout_count=10)
+    assert shard_key(more) != shard_key(recipe)
+
+
+def write_captions(folder, texts):
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for number, text in enumerate(texts):
+        Image.fromarray(np.full((20, 10, 3), number, np.uint8)).save(folder / f"{number}.png")
+        rows.append(json.dumps({"file_name": f"{number}.png", "text": text}))
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+def test_captions_become_shards_and_changed_captions_other_shards(tmp_path):
+    folder = write_captions(tmp_path / "images", "abcdefgh")
+    recipe = captioned_recipe(source="captioned_folder", path=str(folder), size=8)
+    first = shard(recipe, tmp_path / "run")
+    assert (first.details["train"], first.details["heldout"]) == (4, 4)
+    assert first.details["num_classes"] == 0
+    captions = SampleShards(tmp_path / "run/data", "train").captions(np.arange(4))
+    assert {caption.text for caption in captions} < set("abcdefgh")
+    assert {(caption.original_size, caption.crop) for caption in captions} == {((20, 10), (4, 0))}
+    write_captions(folder, "abcdefgx")
+    assert shard(recipe, tmp_path / "run").fingerprint != first.fingerprint
+
+
+def test_an_empty_caption_is_refused_before_anything_is_written(tmp_path):
+    folder = write_captions(tmp_path / "images", ["a", "b", "", "d", "e"])
+    recipe = captioned_recipe(source="captioned_folder", path=str(folder), size=8)
+    with pytest.raises(DataError, match="row 3: the caption is empty"):
+        shard(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_with_captions_are_tars_that_can_be_sharded_again(tmp_path):
+    recipe = captioned_recipe(source="captioned_digits", count=20, holdout_count=5)
+    shard(recipe, tmp_path / "digits")
+    place = str(tmp_path / "digits/data/train")
+    shard(captioned_recipe(source="captioned_tars", path=place, size=16), tmp_path / "tars")
+    texts = {
+        caption.text
+        for split, count in (("train", 16), ("heldout", 4))
+        for caption in SampleShards(tmp_path / "tars/data", split).captions(np.arange(count))
+    }
+    shards = SampleShards(tmp_path / "digits/data", "train")
+    assert texts == {caption.text for caption in shards.captions(np.arange(20))}

@@ -7,7 +7,8 @@ from sklearn.datasets import load_digits
 from pipeline.config import DigitCanvasesData, Recipe, UNetConfig
 from pipeline.data.counting import count_source
 from pipeline.data.datasets import identify, load_source
-from pipeline.data.digit_canvases import compose_canvases, open_canvases, split_scans
+from pipeline.data.digit_canvases import compose_canvases, open_canvases
+from pipeline.data.scans import split_scans
 from tests.pipeline.test_config import accepted
 
 UNET = UNetConfig(family="unet")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.source import stratified_split
+from pipeline.data.source import stratified_split, unlabelled_split
 from pipeline.errors import DataError
 
 
@@ -38,3 +38,23 @@ def test_another_seed_holds_out_others():
 def test_a_class_that_cannot_be_split_is_named(labels):
     with pytest.raises(DataError, match=rf"class 'wet 🐕' has {labels.count(1)} sample"):
         stratified_split(np.array(labels), ("dry", "wet 🐕"), 0.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("total", "holdout", "held"), [(5, 0.02, 4), (5, 0.99, 4), (100, 0.02, 4), (1000, 0.02, 20)]
+)
+def test_without_classes_a_share_but_at_least_four_are_held_out(total, holdout, held):
+    splits = unlabelled_split(total, holdout, 0, "here")
+    assert len(splits["heldout"]) == held
+    assert sorted(np.concatenate(list(splits.values()))) == list(range(total))
+    again, other = (unlabelled_split(total, holdout, seed, "here") for seed in (0, 1))
+    assert np.array_equal(splits["train"], again["train"])
+    assert not np.array_equal(
+        np.concatenate(list(splits.values())), np.concatenate(list(other.values()))
+    )
+
+
+@pytest.mark.parametrize("total", [0, 4])
+def test_too_few_samples_without_classes_are_refused(total):
+    with pytest.raises(DataError, match=rf"here holds {total} sample\(s\); one to train on and 4"):
+        unlabelled_split(total, 0.5, 0, "here")

@@ -40,9 +40,21 @@ def test_snr_plus_one_is_snr_plus_one_on_x(schedule: NoiseSchedule) -> None:
     torch.testing.assert_close(on_velocity, on_x, rtol=1e-9, atol=0)
 
 
+def test_snr_is_one_on_epsilon() -> None:
+    schedule = SCHEDULES["scaled_linear"]
+    level = legal_levels(schedule, PredictionType.EPSILON)
+    z_t, student, target = (normal(len(level.t), 5, seed=seed) for seed in range(3))
+    on_velocity = velocity_loss(student, target, weight(LossWeight.SNR, level))
+    a = interpret(student, schedule.velocity, z_t, level).eps
+    b = interpret(target, schedule.velocity, z_t, level).eps
+    torch.testing.assert_close(on_velocity, (a - b).square().mean(1), rtol=1e-9, atol=1e-15)
+
+
 @every_schedule
-@pytest.mark.parametrize("kind", list(LossWeight))
-def test_no_weight_vanishes_or_explodes_anywhere(schedule: NoiseSchedule, kind: LossWeight) -> None:
+@pytest.mark.parametrize("kind", [LossWeight.SNR_PLUS_ONE, LossWeight.TRUNCATED_SNR])
+def test_no_students_weight_vanishes_or_explodes_anywhere(
+    schedule: NoiseSchedule, kind: LossWeight
+) -> None:
     level = schedule.at(schedule.grid(1024))
     found = weight(kind, level)
     assert float(found.min()) >= 0.25

@@ -4,7 +4,12 @@ from fractions import Fraction
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +59,9 @@ def test_time_zero_is_clean_data_exactly(schedule: NoiseSchedule) -> None:
     assert torch.equal(diffuse(x, normal(1, 3, seed=1), level), x)
 
 
-@pytest.mark.parametrize("schedule", [CosineSchedule(1024), RectifiedFlow(1024)])
+@pytest.mark.parametrize(
+    "schedule", [CosineSchedule(1024), RectifiedFlow(1024), RectifiedFlow(1024, shift=3.0)]
+)
 def test_time_one_is_pure_noise_exactly(schedule: NoiseSchedule) -> None:
     level = schedule.at(times(1.0))
     assert level.alpha.tolist() == [0.0]
@@ -129,10 +136,52 @@ def test_a_table_is_read_at_index_plus_one_over_t() -> None:
     assert schedule.timestep(level).tolist() == [-1.0, 0.0, 1.0]
 
 
-def test_a_table_refuses_times_between_its_entries_and_outside() -> None:
+@pytest.mark.parametrize("stock", [DDIMScheduler, DPMSolverMultistepScheduler])
+@pytest.mark.parametrize("num_steps", [3, 6, 16, 32, 64])
+def test_a_table_takes_step_counts_that_do_not_divide_it_as_stock_schedulers_do(
+    stock: type[DDIMScheduler], num_steps: int
+) -> None:
     schedule = DiscreteSchedule.scaled_linear(1000)
-    with pytest.raises(ValueError, match="between two of them; choose step counts that divide it"):
-        schedule.at(schedule.grid(64))
+    scheduler = stock(num_train_timesteps=1000, timestep_spacing="trailing")
+    scheduler.set_timesteps(num_steps)
+    level = schedule.at(schedule.grid(num_steps)[:-1])
+    assert schedule.timestep(level).tolist() == scheduler.timesteps.tolist()
+    entries = schedule.at((scheduler.timesteps.double() + 1) / 1000)
+    assert torch.equal(level.alpha, entries.alpha)
+    assert torch.equal(level.t, entries.t)
+
+
+def test_a_table_has_no_times_outside_it() -> None:
+    schedule = DiscreteSchedule.scaled_linear(1000)
     for outside in (-0.001, 1.001):
         with pytest.raises(ValueError, match="outside"):
             schedule.at(times(outside))
+
+
+def test_linear_is_the_stock_schedulers() -> None:
+    stock = DDPMScheduler(num_train_timesteps=1000)  # its defaults are the paper's
+    alpha_squared = DiscreteSchedule.linear(1000).at(torch.arange(1, 1001) / 1000).alpha ** 2
+    # diffusers multiplies 1000 numbers in float32, each rounded to 6e-8
+    torch.testing.assert_close(alpha_squared, stock.alphas_cumprod.double(), rtol=6e-5, atol=0)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("num_steps", [1, 3, 4, 28])
+def test_a_shifted_flow_is_the_stock_schedulers(shift: float, num_steps: int) -> None:
+    schedule = RectifiedFlow(1000, shift)
+    grid = schedule.grid(num_steps)
+    stock = FlowMatchEulerDiscreteScheduler(shift=shift)
+    stock.set_timesteps(sigmas=grid[:-1].tolist())  # as FluxPipeline asks
+    level = schedule.at(grid)
+    # its times are float32: sigmas below 1, timesteps below 1000
+    torch.testing.assert_close(level.sigma, stock.sigmas.double(), rtol=0, atol=2.0**-22)
+    ours = schedule.timestep(level)[:-1]
+    torch.testing.assert_close(ours, stock.timesteps, rtol=0, atol=1000 * 2.0**-22)
+
+
+def test_a_shift_of_three_moves_the_middle_to_three_quarters() -> None:
+    level = RectifiedFlow(1000, shift=3.0).at(times(1.0, 0.75, 0.5, 0.25, 0.0))
+    assert level.sigma.tolist() == pytest.approx([1, 0.9, 0.75, 0.5, 0], abs=1e-15)
+    assert level.t.tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert level.sigma[0] == 1
+    assert level.alpha[0] == 0

@@ -14,8 +14,9 @@ from pipeline.config import Recipe
 from pipeline.data.datasets import load_source
 from pipeline.data.shards import read_info, write_dataset
 from pipeline.documents import apply_override, build, read_yaml
-from pipeline.evaluation.assessment import Comparison, SampleSet, compose, publish, real_images
+from pipeline.evaluation.assessment import compose, publish, real_images
 from pipeline.evaluation.classifier import train_classifier
+from pipeline.evaluation.comparing import Comparison, SampleSet
 from pipeline.evaluation.grids import sample_rows, tile, why_no_picture
 from pipeline.evaluation.protocol import Entrant, Report, plan_cells
 from pipeline.evaluation.report import best_baseline, read_report
@@ -79,7 +80,7 @@ def prepare(recipe: Recipe, folder: Path) -> Comparison:
     for cell in cells:
         opened = BundleSampler(folder / cell.bundle)
         images = opened.sample(
-            steps=cell.steps, w=cell.w, labels=labels, seed=cell.seed, sampler=cell.sampler
+            steps=cell.steps, w=cell.w, asked=labels, seed=cell.seed, sampler=cell.sampler
         )
         evaluations = opened.evaluations(steps=cell.steps, w=cell.w)
         sets.append(SampleSet(cell, evaluations, _returning(images)))

@@ -141,11 +141,11 @@ def test_the_loss_is_what_a_hand_computes(
     target = this.target(Affine(schedule), draws)
     error = normal(*target.shape, seed=5).float()
     level = schedule.at(draws.t)
-    omega = (
-        torch.ones_like(level.t)
-        if weight is LossWeight.SNR_PLUS_ONE
-        else torch.maximum(level.alpha**2, level.sigma**2)
-    )
+    omega = {
+        LossWeight.SNR_PLUS_ONE: torch.ones_like(level.t),
+        LossWeight.TRUNCATED_SNR: torch.maximum(level.alpha**2, level.sigma**2),
+        LossWeight.SNR: level.alpha**2,
+    }[weight]
     by_hand = float((omega * error.double().square().mean(dim=(1, 2, 3))).mean())
     loss = this.loss(Saying(schedule, target + error), draws, target)
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)

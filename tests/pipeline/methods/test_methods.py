@@ -154,7 +154,11 @@ def test_the_first_loss_is_the_guidance_the_student_does_not_know_yet(weight: Lo
     null = network(draws.z_t, level, kind.null_condition(draws.condition), zero).x
     gap = (conditional - null).square().mean(dim=(1, 2, 3))
     snr = (level.alpha / level.sigma) ** 2
-    omega = snr + 1 if weight is LossWeight.SNR_PLUS_ONE else snr.clamp(min=1)
+    omega = {
+        LossWeight.SNR_PLUS_ONE: snr + 1,
+        LossWeight.TRUNCATED_SNR: snr.clamp(min=1),
+        LossWeight.SNR: snr,
+    }[weight]
     # the student's tables were filled in float32, and w reaches 4
     assert loss == pytest.approx(float((draws.w**2 * omega * gap).mean()), rel=1e-5)
     independent = 16 / 3 * float((omega * gap).mean())

@@ -9,7 +9,7 @@ from torch import nn
 
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.models.unet import UNetFamily
-from tests.cases import normal, student_manifest, teacher_manifest
+from tests.cases import condition_of, normal, student_manifest, teacher_manifest
 
 MANIFEST = student_manifest(teacher_manifest("unet"))
 
@@ -78,6 +78,54 @@ def test_half_precision_answers_in_half_precision_and_is_close(student: nn.Modul
         half = kind.forward(_copy(student).bfloat16(), z_t, timestep, condition, w)
     assert half.dtype is torch.bfloat16
     assert float((half.float() - wide).abs().mean() / wide.abs().mean()) < 0.05
+
+
+def test_a_network_of_classes_has_blocks_without_attention_and_one_class_more() -> None:
+    kind = family_of(MANIFEST)
+    torch.manual_seed(0)
+    ours = kind.build()
+    torch.manual_seed(0)
+    written_out = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+        mid_block_type="UNetMidBlock2D",
+        num_class_embeds=11,
+    )
+    assert ours.config == written_out.config
+    theirs = written_out.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["unet-text", "unet-sdxl", "unet-inpaint"])
+def test_a_network_of_prompts_attends_everywhere_but_at_the_lowest_resolution(name: str) -> None:
+    module = family_of(teacher_manifest(name)).build()
+    blocks = [*module.down_blocks, module.mid_block, *module.up_blocks]
+    attends = [getattr(block, "has_cross_attention", False) for block in blocks]
+    assert attends == [True, False, True, False, True]
+    assert module.class_embedding is None
+    assert hasattr(module, "add_embedding") is (name == "unet-sdxl")
+    assert module.config.in_channels == (9 if name == "unet-inpaint" else 4)
+    assert module.config.out_channels == 4
+
+
+def test_image_sizes_are_not_rounded_in_half_precision() -> None:
+    manifest = teacher_manifest("unet-sdxl")
+    kind = family_of(manifest)
+    module = kind.build().bfloat16().eval()
+    told: list[torch.Tensor] = []
+    module.add_time_proj.register_forward_pre_hook(lambda _, given: told.append(given[0]))
+    z_t, condition = normal(1, 4, 8, 8).float(), condition_of(manifest, 1)
+    condition["time_ids"] = torch.tensor([[1023.0, 1021.0, 0.0, 3.0, 1023.0, 1021.0]])
+    with torch.no_grad():
+        answer = kind.forward(module, z_t, torch.tensor([999.0]), condition, None)
+    assert told[0].tolist() == condition["time_ids"].flatten().tolist()
+    assert answer.dtype is torch.bfloat16
 
 
 def _copy(module: nn.Module) -> nn.Module:

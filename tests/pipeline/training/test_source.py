@@ -8,6 +8,7 @@ import torch
 
 from pipeline.bundle import Lineage
 from pipeline.config import GaussianConfig, Recipe
+from pipeline.data.order import Order
 from pipeline.data.records import write_records
 from pipeline.data.shards import SampleShards
 from pipeline.documents import build, read_yaml
@@ -37,11 +38,13 @@ def teacher(recipe: Recipe) -> Denoiser:
 
 
 @pytest.fixture(scope="module")
-def online(
-    recipe: Recipe, teacher: Denoiser, tmp_path_factory: pytest.TempPathFactory
-) -> OnlineSource:
+def samples(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> SampleShards:
     run_dir = tmp_path_factory.mktemp("run")
-    data = shard(recipe, run_dir)
+    return SampleShards(run_dir / shard(recipe, run_dir).path, "train")
+
+
+@pytest.fixture(scope="module")
+def online(recipe: Recipe, teacher: Denoiser, samples: SampleShards) -> OnlineSource:
     plan = plan_rounds(recipe)[1]
     lineage = Lineage(run="test", round=None, parent=None)
     family = family_of(fresh_manifest(recipe.teacher, 3, (2, 1, 1), lineage))
@@ -49,7 +52,7 @@ def online(
         method_of(plan, family),
         teacher,
         teacher,
-        SampleShards(run_dir / data.path, "train"),
+        samples,
         plan.stream,
         torch.device("cpu"),
     )
@@ -79,11 +82,15 @@ def test_a_position_is_drawn_the_same_whenever_it_is_asked(online: OnlineSource)
     assert torch.equal(first[1], again[1])
 
 
-def test_stored_targets_are_the_targets(online: OnlineSource, tmp_path: Path) -> None:
+def test_stored_targets_are_the_targets_and_their_samples_conditions(
+    recipe: Recipe, samples: SampleShards, online: OnlineSource, tmp_path: Path
+) -> None:
     draws, target = online.at(0, 50)
+    rows = Order(seed=recipe.run.seed, size=len(samples)).rows(0, 50)
+    names = {"tuple": torch.arange(50), "sample": torch.from_numpy(rows)}
     tar = tmp_path / "targets.tar"
-    assert write_records(tar, [to_columns(draws, target, torch.float32)]) == 50
-    stored = TargetSource([tar], (0, 1), torch.device("cpu"))
+    assert write_records(tar, [{**names, **to_columns(draws, target, torch.float32)}]) == 50
+    stored = TargetSource([tar], samples, (0, 1), torch.device("cpu"))
     read, read_target = stored.at(0, 50)
     order = np.argsort(read.t.numpy() * 1e6 + read.z_t[:, 0, 0, 0].numpy(), kind="stable")
     original = np.argsort(draws.t.numpy() * 1e6 + draws.z_t[:, 0, 0, 0].numpy(), kind="stable")
@@ -94,7 +101,7 @@ def test_stored_targets_are_the_targets(online: OnlineSource, tmp_path: Path) ->
 
 def test_half_precision_columns_keep_times_and_weights_exact(online: OnlineSource) -> None:
     draws, target = online.at(0, 20)
-    back, back_target = from_columns(to_columns(draws, target, torch.float16))
+    back, back_target = from_columns(to_columns(draws, target, torch.float16), draws.condition)
     assert torch.equal(back.t, draws.t)
     assert torch.equal(back.w, draws.w)
     # float16 keeps 11 bits: relative error at most 2^-11 of numbers of order 1..10

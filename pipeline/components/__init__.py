@@ -1,0 +1,1 @@
+"""A stock pipeline's other parts, trained here: autoencoder, tokenizer and text encoder."""

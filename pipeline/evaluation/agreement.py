@@ -1,0 +1,151 @@
+"""The report on data without classes: how near each student is to its teacher, noise by noise.
+
+Without classes there is no classifier to measure with, and nothing here stands in for it: no claim
+is made about real images, only about the teacher's samples from the same noise and prompts.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pipeline.documents import Document
+from pipeline.evaluation.asking import asked_of
+from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
+from pipeline.evaluation.metrics import bootstrap_interval, paired_rms
+from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
+from pipeline.evaluation.protocol import RESAMPLES, YARDSTICK_SEED_OFFSET, Cell
+from pipeline.evaluation.sampling import Images, LabelArray
+
+
+class Agreement(Document):
+    """How far samples are from the teacher's of the same noise; pixels in [-1, 1].
+
+    Attributes:
+        rms_to_teacher: root mean square difference.
+        rms_to_teacher_interval: its 95 % bootstrap interval.
+    """
+
+    rms_to_teacher: float
+    rms_to_teacher_interval: tuple[float, float]
+
+
+class AgreementRow(Document):
+    """A cell, what one sample cost in evaluations of the network, and what was measured."""
+
+    cell: Cell
+    evaluations: int
+    scores: Agreement
+
+
+class AgreementProtocol(Document):
+    """How the numbers were made."""
+
+    num_samples: int
+    seed: int
+    yardstick_seed: int
+    reference_steps: int
+    w_convention: str = "guidance_scale = 1 + w; w = 0 is unguided"
+
+
+class AgreementReport(Document):
+    """The result: content only, no times, dates or absolute paths.
+
+    Attributes:
+        run: the recipe's name.
+        protocol: how it was measured.
+        rows: by w: the yardstick, which is the teacher from other noise and so says how far
+            unrelated samples are from each other, then students and training-free samplers.
+        pictures: file names beside the report.
+    """
+
+    format_version: Literal[1] = 1
+    kind: Literal["agreement"] = "agreement"
+    run: str
+    protocol: AgreementProtocol
+    rows: tuple[AgreementRow, ...]
+    pictures: tuple[str, ...]
+
+
+def read_agreement(folder: Path) -> AgreementReport:
+    """Read the `report.json` of a folder."""
+    text = (folder / "report.json").read_text(encoding="utf-8")
+    return AgreementReport.model_validate_json(text)
+
+
+def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
+    """Measure, and write `report.json`, `report.md` and a picture for each guidance weight."""
+    asked = asked_of(comparison.data, comparison.recipe.evaluation.num_samples)
+    seed = comparison.recipe.evaluation.seed
+    weights = list(dict.fromkeys(each.cell.w for each in comparison.sets))
+    rows: list[AgreementRow] = []
+    for w in weights:
+        sets = [each for each in comparison.sets if each.cell.w == w]
+        reference = next(each for each in sets if each.cell.role == "teacher").load()
+        others = [each for each in sets if each.cell.role != "teacher"]
+        rows += [_row(each, reference, asked.labels, seed) for each in others]
+        title = f"{comparison.recipe.run.name}: the same noise in every column, w = {w:g}"
+        draw_prompts(title, columns_of(sets), asked, folder / prompt_picture(w))
+    report = AgreementReport(
+        run=comparison.recipe.run.name,
+        protocol=AgreementProtocol(
+            num_samples=len(asked.labels),
+            seed=seed,
+            yardstick_seed=seed + YARDSTICK_SEED_OFFSET,
+            reference_steps=comparison.recipe.teacher.reference_steps,
+        ),
+        rows=tuple(rows),
+        pictures=tuple(prompt_picture(w) for w in weights),
+    )
+    text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(_markdown(report, weights), encoding="utf-8")
+    return report
+
+
+def _row(each: SampleSet, reference: Images, labels: LabelArray, seed: int) -> AgreementRow:
+    images = each.load()
+    interval = bootstrap_interval(
+        lambda rows: paired_rms(images[rows], reference[rows]),
+        labels,
+        resamples=RESAMPLES,
+        seed=seed,
+    )
+    return AgreementRow(
+        cell=each.cell,
+        evaluations=each.evaluations,
+        scores=Agreement(
+            rms_to_teacher=_kept(paired_rms(images, reference)),
+            rms_to_teacher_interval=(_kept(interval.low), _kept(interval.high)),
+        ),
+    )
+
+
+def _kept(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _markdown(report: AgreementReport, weights: Sequence[float]) -> str:
+    parts = [f"# {report.run}: students against their teacher\n"]
+    parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
+    protocol = report.protocol
+    parts.append(
+        f"RMS to the teacher's {protocol.reference_steps}-step sample of the same prompt and "
+        f"noise, pixels in [-1, 1], {protocol.num_samples} samples a row, with its 95 % bootstrap "
+        "interval. The teacher from other noise says how far unrelated samples are. The data have "
+        "no classes, so nothing is said of real images. guidance_scale is 1 + w.\n"
+    )
+    for w in weights:
+        lines = [_line(row) for row in report.rows if row.cell.w == w]
+        head = "| network | evaluations | RMS | 95 % interval |\n|---|--:|--:|:-:|\n"
+        parts.append(f"## w = {w:g}\n\n{head}{''.join(lines)}")
+    return "\n".join(parts)
+
+
+def _line(row: AgreementRow) -> str:
+    name = row.cell.title
+    if row.cell.role == "yardstick":
+        name = f"*{name}, other noise*"
+    low, high = row.scores.rms_to_teacher_interval
+    rms = row.scores.rms_to_teacher
+    return f"| {name} | {row.evaluations} | {rms:.3f} | {low:.3f} .. {high:.3f} |\n"

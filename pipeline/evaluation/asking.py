@@ -1,0 +1,49 @@
+"""What an evaluation asks every network for: classes, or the captions of held-out images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.shards import SampleShards, read_info
+from pipeline.evaluation.sampling import LabelArray, balanced_labels
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions of an evaluation, the same for all that are compared.
+
+    Attributes:
+        labels: the class of each sample, int64 `[n]`, all 0 where images have none.
+        prompts: the caption of each sample; None where a class is all there is to say.
+    """
+
+    labels: LabelArray
+    prompts: tuple[str, ...] | None
+
+    @property
+    def by_network(self) -> LabelArray | tuple[str, ...]:
+        """What a network is told."""
+        return self.labels if self.prompts is None else self.prompts
+
+
+def asked_of(data: Path, num: int) -> Asked:
+    """`num` questions on a sharded data set, classes balanced and in order.
+
+    The k-th question of a class is the caption of its k-th held-out image, from the first again
+    when they are used up; nothing held out was trained on.
+    """
+    info = read_info(data)
+    labels = balanced_labels(num, max(1, info.num_classes))
+    if not info.captioned:
+        return Asked(labels, None)
+    heldout = SampleShards(data, "heldout")
+    rows = np.arange(len(heldout))
+    found = heldout.conditions(rows).get("label")
+    classes = np.zeros_like(rows) if found is None else found.numpy()
+    chosen = np.empty(num, np.int64)
+    for label in np.unique(labels):
+        (members,) = np.nonzero(classes == label)
+        (places,) = np.nonzero(labels == label)
+        chosen[places] = members[np.arange(len(places)) % len(members)]
+    return Asked(labels, tuple(caption.text for caption in heldout.captions(chosen)))

@@ -1,0 +1,63 @@
+"""The sets of samples that a report compares, and how they stand side by side in a picture."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Recipe
+from pipeline.evaluation.grids import Column
+from pipeline.evaluation.protocol import SAMPLER_NAMES, Cell
+from pipeline.evaluation.sampling import Images
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The samples of a cell and what one of them cost in network evaluations."""
+
+    cell: Cell
+    evaluations: int
+    load: Callable[[], Images]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a report is made from.
+
+    Attributes:
+        recipe: what was asked for.
+        data: folder of the sharded data set.
+        classifier: folder of the classifier trained on it; None for data without classes.
+        sets: samples, among them one yardstick and one teacher for each guidance weight.
+        skipped: what is not compared, with the reason.
+    """
+
+    recipe: Recipe
+    data: Path
+    classifier: Path | None
+    sets: tuple[SampleSet, ...]
+    skipped: tuple[str, ...]
+
+
+def columns_of(sets: Sequence[SampleSet]) -> list[Column]:
+    """Teacher, students from many steps to one, and the cheapest training-free sampling."""
+    shown = [each for each in sets if each.cell.role in ("teacher", "student")]
+    baselines = [each for each in sets if each.cell.role == "baseline"]
+    if baselines:
+        shown.append(min(baselines, key=lambda each: (each.cell.steps, each.cell.sampler)))
+    return [
+        Column(
+            title=_heading(each.cell),
+            evaluations=each.evaluations,
+            images=each.load(),
+            student=each.cell.role == "student",
+        )
+        for each in shown
+    ]
+
+
+def _heading(cell: Cell) -> str:
+    steps = f"{cell.steps} step" + ("" if cell.steps == 1 else "s")
+    who = f"teacher, {SAMPLER_NAMES[cell.sampler]}"
+    if cell.role == "student":
+        who = "stage-1 student" if cell.round == 0 else "student"
+    return f"{who}\n{steps}"

@@ -1,0 +1,210 @@
+"""The files of a stock pipeline directory: which are there, which are read, and which are refused.
+
+Only JSON is read here and nothing is imported for it, so that a recipe that names a pipeline is
+checked at once. A directory that would run code or load pickles is refused.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BundleError
+
+INDEX = "model_index.json"
+
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+_DATA = {".json", ".txt", ".model", ".safetensors"}
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
+_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
+_STOCK_LIBRARIES = {"diffusers", "transformers"}
+_SAFETY_CHECKER = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+
+
+def read_index(directory: Path) -> dict[str, Any]:
+    """The `model_index.json` of a pipeline directory.
+
+    Raises:
+        BundleError: the directory is none, or is the name of a pipeline on a hub.
+    """
+    if not directory.is_dir():
+        raise BundleError(_why_absent(directory))
+    if not (directory / INDEX).is_file():
+        raise BundleError(
+            f"{directory} is not a pipeline: it has no {INDEX}; give a directory that "
+            "`save_pretrained` wrote"
+        )
+    return read_json(directory / INDEX)
+
+
+def _why_absent(directory: Path) -> str:
+    hub = _HUB_ID.fullmatch(str(directory))
+    if hub is None:
+        return f"{directory} is not a directory; give one that `save_pretrained` wrote"
+    return (
+        f"{directory} is not a directory; if it is a pipeline on a hub, pin it to a commit, "
+        f"{hub['id']}@ and its 40 digits, or fetch it once by `hf download {hub['id']} --revision "
+        f"{hub['revision'] or 'SHA'} --local-dir DIR` and give teacher.pipeline: DIR"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds keys and values.
+
+    Raises:
+        BundleError: it is missing or damaged.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror}), so the pipeline is not complete; copy it "
+            "again"
+        ) from None
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON ({error}); copy the pipeline again") from None
+    if not isinstance(tree, dict):
+        raise BundleError(f"{path} holds no keys and values; copy the pipeline again")
+    return tree
+
+
+def check_parts(
+    directory: Path, index: dict[str, Any], expected: dict[str, tuple[str, ...]]
+) -> None:
+    """See that the pipeline has all its parts, and no part that is not a stock one.
+
+    Args:
+        directory: of the pipeline.
+        index: its `model_index.json`.
+        expected: for each part that it needs, the classes that are known here.
+
+    Raises:
+        BundleError: naming the part.
+    """
+    for part, classes in expected.items():
+        library, name = _library_and_class(index.get(part))
+        if name is None:
+            raise BundleError(f"{directory} has no {part}; give a complete pipeline")
+        if library not in _STOCK_LIBRARIES or name not in classes:
+            raise BundleError(
+                f"{directory}: its {part} is {library}.{name}, expected a stock "
+                f"{' or '.join(classes)}; nothing else is loaded, a pipeline's own code least"
+            )
+    for part in _parts(index):
+        library, name = _library_and_class(index[part])
+        if library not in _STOCK_LIBRARIES and [library, name] != _SAFETY_CHECKER:
+            raise BundleError(
+                f"{directory}: its {part} is {library}.{name}, not a class of diffusers or "
+                f"transformers; a pipeline's own code is not run"
+            )
+        if not re.fullmatch(r"\w+", part) or not (directory / part).is_dir():
+            raise BundleError(f"{directory} has no folder {part}; give a complete pipeline")
+
+
+def _library_and_class(entry: Any) -> tuple[Any, Any]:
+    named = isinstance(entry, list) and len(entry) == 2
+    return (entry[0], entry[1]) if named else (None, None)
+
+
+def _parts(index: dict[str, Any]) -> Iterator[str]:
+    """Names of the parts that `model_index.json` says are there."""
+    for key, entry in index.items():
+        if not key.startswith("_") and _library_and_class(entry)[1] is not None:
+            yield key
+
+
+def check_data_only(directory: Path, index: dict[str, Any]) -> None:
+    """Refuse code anywhere, and weights that are not safetensors.
+
+    Raises:
+        BundleError: naming the file.
+    """
+    for file in sorted(directory.rglob("*.py")):
+        raise BundleError(
+            f"{directory} holds code ({file.relative_to(directory)}), which is not run; remove it"
+        )
+    for part in _parts(index):
+        for path in sorted((directory / part).glob("*config.json")):
+            if "auto_map" in read_json(path):
+                raise BundleError(f"{path} names code of its own (auto_map), which is not run")
+        weight_files(directory / part)
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the safetensors that stock loaders read, with their index if they are sharded.
+
+    Nothing for a part without weights, such as a tokenizer.
+
+    Raises:
+        BundleError: there are only pickles or variants, a shard is missing, or the index points
+            out of the folder.
+    """
+    if not (folder / "config.json").is_file():
+        return []
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return [name]
+        if (folder / f"{name}.index.json").is_file():
+            return [f"{name}.index.json", *_shards(folder, f"{name}.index.json")]
+    raise BundleError(_why_no_weights(folder))
+
+
+def _shards(folder: Path, index: str) -> list[str]:
+    places = read_json(folder / index).get("weight_map")
+    names = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
+    if not names:
+        raise BundleError(f"{folder / index} has no weight_map; copy the pipeline again")
+    for name in names:
+        if Path(name).name != name or Path(name).suffix != ".safetensors":
+            raise BundleError(
+                f"{folder / index} names {name!r}, which is not a safetensors file beside it; do "
+                "not use this pipeline, an honest one has plain names"
+            )
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder} lacks {name}, one of its shards; copy the pipeline again")
+    return names
+
+
+def _why_no_weights(folder: Path) -> str:
+    names = sorted(file.name for file in folder.iterdir())
+    others = [name for name in names if name.endswith(".safetensors")]
+    pickles = [name for name in names if Path(name).suffix in _PICKLES]
+    if others:
+        return (
+            f"{folder} has {others[0]}, but neither {' nor '.join(_WEIGHTS)}; load it once with "
+            "its variant and save it with save_pretrained(DIR, safe_serialization=True)"
+        )
+    if pickles:
+        return (
+            f"{folder} has no safetensors, and {pickles[0]} is a pickle, which can run code; load "
+            "it once where you trust it and save it with "
+            "save_pretrained(DIR, safe_serialization=True)"
+        )
+    return f"{folder} has no weights; copy the pipeline again"
+
+
+def network_files(directory: Path, folder: str) -> list[Path]:
+    """What a stock loader reads of one network: `config.json` and its safetensors."""
+    names = ["config.json", *weight_files(directory / folder)]
+    return [directory / folder / name for name in names]
+
+
+def component_files(directory: Path, network_folder: str) -> list[Path]:
+    """What a pipeline is made of but its denoising network: JSON, text tables and safetensors.
+
+    Of several variants of the weights, only the one that is loaded.
+    """
+    index = read_index(directory)
+    files = [directory / INDEX]
+    for part in _parts(index):
+        if part == network_folder:
+            continue
+        weights = weight_files(directory / part)
+        found = [file for file in sorted((directory / part).iterdir()) if file.suffix in _DATA]
+        files += [file for file in found if not _is_weight(file.name) or file.name in weights]
+    return files
+
+
+def _is_weight(name: str) -> bool:
+    return name.endswith((".safetensors", ".index.json"))

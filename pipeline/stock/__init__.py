@@ -1,0 +1,1 @@
+"""Stock diffusers pipelines around the network: one file for each kind of them."""

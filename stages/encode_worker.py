@@ -1,0 +1,118 @@
+"""Inside a Ray worker of stage `encode`: the pipeline's own parts encode shard after shard."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.data.latents import NULL, read_null, write_null
+from pipeline.data.records import RecordShards, write_records
+from pipeline.data.shards import SampleShards
+from pipeline.errors import DataError, DivergenceError
+from pipeline.randomness import RowRandom
+from pipeline.stock.stock import STOCK, StockPipeline
+from pipeline.tensors import Condition
+
+_MASKS = 0  # stream of what is hidden of each sample
+_PROMPTS = 64  # in one question
+_MOST_IMAGES = 256
+_PIXELS = 2**22  # of the images in one question: 16 of 512 x 512
+
+
+def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that encodes one shard of images or of captions a call."""
+    return EncodeWorker(spec).serve
+
+
+class EncodeWorker:
+    """The data, and the parts that encode it, which are loaded when they are first needed."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec = spec
+        self._data = Path(spec["data"])
+        self._scratch = Path(spec["scratch"])
+        self._split = lru_cache(maxsize=1)(lambda split: SampleShards(self._data, split))
+
+    def serve(self, job: dict[str, Any]) -> dict[str, Any]:
+        """See that a part is there and whole; gives the shape of its latents, if it has any."""
+        tar = self._scratch / job["part"]
+        if not self._is_made(tar, job):
+            tar.parent.mkdir(exist_ok=True)
+            if _holds_null(job):
+                write_null(self._scratch / NULL, self.stock.null())
+            chunks = self._conditions(job) if job["kind"] == "captions" else self._latents(job)
+            write_records(tar, chunks)
+        x = RecordShards([tar]).columns.get("x")
+        return {"latent_shape": list(x.shape) if x else None}
+
+    @cached_property
+    def stock(self) -> StockPipeline:
+        """The pipeline without its network."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return STOCK.get(self._spec["pipeline"])(Path(self._spec["components"]), device)
+
+    def _is_made(self, tar: Path, job: dict[str, Any]) -> bool:
+        try:
+            if _holds_null(job):
+                read_null(self._scratch / NULL)
+            RecordShards([tar]).verify()
+        except DataError:  # there is none yet, or only a beginning
+            return False
+        return True
+
+    def _conditions(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
+        if _holds_null(job):
+            yield _halved(self.stock.null(), "nothing")
+        captions = [caption for caption in job["captions"] if caption is not None]
+        for first in range(0, len(captions), _PROMPTS):
+            part = captions[first : first + _PROMPTS]
+            yield _halved(self.stock.encode(part), f"{part[0]!r} and what follows it")
+
+    def _latents(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
+        samples = self._split(job["split"])
+        _, height, width = samples.info.latent_shape
+        most = min(_MOST_IMAGES, max(1, _PIXELS // (height * width)))
+        rows = np.arange(job["first"], job["first"] + job["count"])
+        for chunk in np.array_split(rows, -(-len(rows) // most)):
+            batch = samples.read(chunk)
+            x = self.stock.to_latents(batch.x)
+            _check_finite(x, f"the latents of samples {chunk[0]} to {chunk[-1]} of {job['part']}")
+            beside = self.stock.beside(batch.x, RowRandom((_MASKS,), int(chunk[0]), len(chunk)))
+            said = self._said(job, chunk) if job["rows"] else {"label": batch.condition["label"]}
+            columns = {"x": x, **beside, **said}
+            yield {name: column.cpu() for name, column in columns.items()}
+
+    def _said(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> Condition:
+        """Which caption each sample has, and its sizes where the network is told."""
+        samples = self._split(job["split"])
+        told = samples.captions(chunk)
+        sizes = self.stock.sizes(
+            [caption.original_size for caption in told],
+            [caption.crop for caption in told],
+            samples.info.latent_shape[1],
+        )
+        caption = torch.tensor(job["rows"])[torch.from_numpy(chunk - job["first"])]
+        return {"caption": caption, **sizes}
+
+
+def _holds_null(job: dict[str, Any]) -> bool:
+    return None in job.get("captions", ())
+
+
+def _halved(condition: Condition, whose: str) -> dict[str, Tensor]:
+    halves = {name: tensor.half().cpu() for name, tensor in condition.items()}
+    for name, tensor in halves.items():
+        _check_finite(tensor, f"{name} of {whose}, in half precision,")
+    return halves
+
+
+def _check_finite(values: Tensor, whose: str) -> None:
+    if not bool(values.isfinite().all()):
+        raise DivergenceError(
+            f"{whose} are not finite; check the pipeline's parts, or take out the sample"
+        )

@@ -1,0 +1,158 @@
+"""How large the networks of a run are, and what a training worker needs for them."""
+
+from pathlib import Path
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from infra.profile import Profile
+from infra.zero_memory import Precision, ZeroStage, frozen_bytes, state_bytes
+from pipeline.bundle import Lineage, read_manifest
+from pipeline.config import (
+    CaptionedFolderData,
+    CaptionedTarsData,
+    DigitCanvasesData,
+    DigitsData,
+    GaussianConfig,
+    ImageFolderData,
+    Recipe,
+)
+from pipeline.data.counting import count_source
+from pipeline.documents import Document
+from pipeline.models.assemble import fresh_manifest
+from pipeline.models.parameter_count import count_networks, count_stored
+from pipeline.models.pipeline_directory import read_pipeline
+from pipeline.models.pipeline_files import component_files
+from pipeline.training.plan import plan_rounds, plan_teacher
+
+ZERO_STAGES: tuple[ZeroStage, ...] = (0, 1, 2, 3)
+
+
+class Footprint(Document):
+    """Parameters of a run's networks, and bytes of a training worker by ZeRO stage.
+
+    Attributes:
+        teacher: parameters of the teacher's network.
+        student: of the students', which may have an input more.
+        components: numbers in text encoders and autoencoder, which no training worker holds; None
+            where there are none yet.
+        workers: that train together.
+        precision: of their weights.
+        zero_stage: what the profile asks for.
+        online: whether every worker also holds the teacher, in float32.
+        checkpointing: whether activations are computed twice.
+        stages: bytes of one worker at its peak, without activations; None where the engine refuses.
+    """
+
+    teacher: NonNegativeInt
+    student: NonNegativeInt
+    components: NonNegativeInt | None
+    workers: PositiveInt
+    precision: Precision
+    zero_stage: ZeroStage
+    online: bool
+    checkpointing: bool
+    stages: dict[ZeroStage, NonNegativeInt | None]
+
+
+def measure_footprint(recipe: Recipe, profile: Profile) -> Footprint:
+    """The footprint of a recipe under a profile; no weights are read.
+
+    Raises:
+        BundleError: the teacher that the recipe names is none.
+    """
+    teacher, student = _count_networks(recipe)
+    return Footprint(
+        teacher=teacher,
+        student=student,
+        components=_count_components(recipe),
+        workers=profile.compute.workers,
+        precision=profile.engine.precision,
+        zero_stage=profile.engine.zero_stage,
+        online=recipe.targets.mode == "online",
+        checkpointing=profile.engine.gradient_checkpointing,
+        stages={
+            stage: worker_bytes(recipe, profile, stage, teacher=teacher, student=student)
+            for stage in ZERO_STAGES
+        },
+    )
+
+
+def worker_bytes(
+    recipe: Recipe, profile: Profile, stage: ZeroStage, *, teacher: int, student: int
+) -> int | None:
+    """Bytes of one worker in the largest round; None for a stage that the engine refuses.
+
+    Args:
+        recipe: says which rounds there are and whether they hold their teacher.
+        profile: says how many workers, and in what precision.
+        stage: of ZeRO.
+        teacher: parameters of the teacher.
+        student: parameters of a student.
+    """
+    if stage == 0 and profile.engine.precision == "bfloat16":
+        return None
+
+    def state(parameters: int, ema_decay: float) -> int:
+        return state_bytes(
+            parameters,
+            zero_stage=stage,
+            workers=profile.compute.workers,
+            precision=profile.engine.precision,
+            ema=ema_decay > 0,
+        )
+
+    online = recipe.targets.mode == "online"
+    # a halving's teacher is a student, and a student is never the smaller one
+    beside = frozen_bytes(max(teacher, student)) if online else 0
+    rounds = [state(student, plan.ema_decay) + beside for plan in plan_rounds(recipe)]
+    training = plan_teacher(recipe)
+    return max(rounds + ([state(teacher, training.ema_decay)] if training else []))
+
+
+def _count_networks(recipe: Recipe) -> tuple[int, int]:
+    """Parameters of the teacher and of a student."""
+    teacher, law = recipe.teacher, recipe.guidance.w
+    lineage = Lineage(run=recipe.run.name, round=None, parent=None)
+    if teacher.bundle is not None:
+        bundle = Path(teacher.bundle)
+        manifest = read_manifest(bundle)
+        return count_networks(manifest, bundle / manifest.folder, (law.min, law.max))
+    if teacher.pipeline is not None:
+        directory = Path(teacher.pipeline)
+        info = read_pipeline(directory)
+        manifest = fresh_manifest(teacher, info.num_classes, info.latent_shape, lineage)
+        return count_networks(manifest, directory / info.network_folder, (law.min, law.max))
+    manifest = fresh_manifest(teacher, count_source(recipe)[1], _latent_shape(recipe), lineage)
+    return count_networks(manifest, None, (law.min, law.max))
+
+
+def _count_components(recipe: Recipe) -> int | None:
+    if recipe.teacher.pipeline is None:
+        return None
+    directory = Path(recipe.teacher.pipeline)
+    files = component_files(directory, read_pipeline(directory).network_folder)
+    return count_stored([file for file in files if file.suffix == ".safetensors"])
+
+
+def _latent_shape(recipe: Recipe) -> tuple[int, int, int]:
+    """(channels, height, width) of what a network that is trained here denoises."""
+    channels, side = 3, 8
+    match recipe.data:
+        case DigitsData():
+            channels = 1
+        case ImageFolderData(channels=given, size=size):
+            channels, side = given, size
+        case DigitCanvasesData(size=size) | CaptionedTarsData(size=size):
+            side = size
+        case CaptionedFolderData(size=size):
+            side = size
+        case _:
+            network = recipe.teacher.network
+            if isinstance(network, GaussianConfig):
+                return (len(network.means[0]), 1, 1)
+            side = getattr(recipe.data, "size", side)
+    parts = recipe.teacher.components
+    if parts is None:
+        return (channels, side, side)
+    side //= 2 ** (len(parts.autoencoder_channels) - 1)
+    return (parts.latent_channels, side, side)

@@ -1,0 +1,136 @@
+"""What a plan says of memory is what processes were measured to hold."""
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra import deepspeed_engine
+from infra.zero_memory import LARGEST_BUCKET, frozen_bytes, state_bytes
+from tests.infra.zero_worker import CASES, LAYERS, PARAMETERS, name_of
+
+ROOT = Path(__file__).resolve().parents[2]
+LEGAL = [(0, "float32"), *itertools.product((1, 2, 3), ("float32", "bfloat16"))]
+SDXL = 2_567_463_684
+
+every_layout = pytest.mark.parametrize(("stage", "precision"), LEGAL)
+
+
+def per_parameter(parameters=10**6, *, stage=1, workers=1, precision="float32", ema=False):
+    size = state_bytes(parameters, zero_stage=stage, workers=workers, precision=precision, ema=ema)
+    return size / parameters
+
+
+@every_layout
+def test_an_average_costs_four_bytes_over_the_workers_that_share_it(stage, precision):
+    for workers in (1, 2, 8):
+        sharing = 1 if stage == 0 else workers
+        layout = {"stage": stage, "precision": precision, "workers": workers}
+        extra = per_parameter(**layout, ema=True) - per_parameter(**layout)
+        assert extra == pytest.approx(4 / sharing)
+
+
+@every_layout
+def test_more_workers_never_need_more_each(stage, precision):
+    sizes = [
+        per_parameter(SDXL, stage=stage, precision=precision, workers=workers)
+        for workers in (1, 2, 4, 8, 64)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0] > sizes[-1]) == (stage > 0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("workers", [4, 8, 64])
+def test_a_higher_stage_needs_less_of_a_network_larger_than_its_buckets(precision, workers):
+    stages = (0, 1, 2, 3) if precision == "float32" else (1, 2, 3)
+    sizes = [
+        per_parameter(SDXL, stage=stage, precision=precision, workers=workers) for stage in stages
+    ]
+    assert sizes == sorted(set(sizes), reverse=True)
+
+
+def test_with_countless_workers_stage_one_keeps_weights_gradients_and_a_bucket():
+    workers = 10**9
+    assert per_parameter(stage=1, workers=workers) == pytest.approx(4 + 4 + 4, rel=1e-4)
+    bucket = LARGEST_BUCKET / SDXL
+    found = per_parameter(SDXL, stage=1, workers=workers, precision="bfloat16")
+    assert found == pytest.approx(2 + 2 + 2 * bucket, rel=1e-6)
+
+
+def test_a_share_is_rounded_up():
+    one = state_bytes(3, zero_stage=3, workers=2, precision="float32", ema=False)
+    two = state_bytes(4, zero_stage=3, workers=2, precision="float32", ema=False)
+    assert one == two - 4 * 3  # a gathered weight less, and twice a gradient
+
+
+def test_bfloat16_in_stage_zero_is_refused_as_by_the_engine():
+    with pytest.raises(ValueError, match="no bfloat16"):
+        state_bytes(10, zero_stage=0, workers=1, precision="bfloat16", ema=False)
+
+
+def test_a_frozen_teacher_is_float32():
+    assert frozen_bytes(10) == 40
+
+
+def test_the_engine_is_configured_as_the_formula_says():
+    def bucket(count):
+        return deepspeed_engine._config(1.0, 2, "float32", count)["zero_optimization"]
+
+    assert bucket(1000)["reduce_bucket_size"] == 1000
+    assert bucket(SDXL)["reduce_bucket_size"] == LARGEST_BUCKET
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_hold_what_the_formula_says(workers, tmp_path):
+    measured = measure(workers, tmp_path)
+    for stage, precision, ema in CASES:
+        expected = per_parameter(
+            PARAMETERS, stage=stage, workers=workers, precision=precision, ema=ema
+        )
+        # in flight beside it: one layer's gradient in the sum over workers and one layer gathered
+        # ahead, float32 at most; and 8 MiB of what libraries make at their leisure
+        above = 2 * 4 / LAYERS + 8 * 2**20 / PARAMETERS
+        # pages are counted in batches of 64 by each of a process's threads, of which there are ten
+        below = 10 * 64 * 4096 / PARAMETERS
+        found = measured[name_of(stage, precision, ema)]
+        assert -below <= found - expected <= above, (stage, precision, ema, found, expected)
+
+
+def measure(workers: int, folder: Path) -> dict[str, float]:
+    """Bytes per parameter of the worker that holds most, by case."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "WORLD_SIZE": str(workers),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, ROOT / "tests/infra/zero_worker.py", folder / str(rank)],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / f"{rank}.log").open("w"),
+        )
+        for rank in range(workers)
+    ]
+    try:
+        ends = [rank.wait(timeout=240) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert ends == [0] * workers, (folder / "0.log").read_text()[-2000:]
+    each = [json.loads((folder / str(rank)).read_text()) for rank in range(workers)]
+    return {case: max(found[case] for found in each) for case in each[0]}

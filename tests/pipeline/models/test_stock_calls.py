@@ -1,0 +1,238 @@
+"""Stock pipelines draw; every question they put to a student has the answer that we give it.
+
+The pipelines are whole and their own: what they pass to the network is overheard, and the family
+is asked the same.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    DiTPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from torch import Tensor, nn
+
+from pipeline.models.assemble import family_of
+from pipeline.models.mmdit import unpack
+from pipeline.tensors import Condition
+from tests.cases import NETWORKS, condition_of, teacher_manifest
+
+COUNT, STEPS, W = 2, 4, 2.5
+"""Four steps shifted by 3 are at t = 1, .9, .75, .5: 1000 t is exact, and Flux is asked at t."""
+
+PIXELS = 16
+"""The autoencoder halves once, to latents of 8 x 8."""
+
+
+def autoencoder() -> AutoencoderKL:
+    torch.manual_seed(1)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+        shift_factor=0.0,
+    ).eval()
+
+
+def trailing() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        steps_offset=1,
+    )
+
+
+def stable_diffusion(network: nn.Module, condition: Condition) -> None:
+    pipe = StableDiffusionPipeline(
+        vae=autoencoder(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=network,
+        scheduler=trailing(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    run(pipe, prompt_embeds=condition["text"], guidance_scale=1 + W)
+
+
+def inpaint(network: nn.Module, condition: Condition) -> None:
+    pipe = StableDiffusionInpaintPipeline(
+        vae=autoencoder(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=network,
+        scheduler=trailing(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    picture = torch.rand(COUNT, 3, PIXELS, PIXELS, generator=torch.Generator().manual_seed(3))
+    mask = (picture[:, :1] > 0.5).float()
+    run(
+        pipe,
+        prompt_embeds=condition["text"],
+        image=picture,
+        mask_image=mask,
+        guidance_scale=1 + W,
+    )
+
+
+def stable_diffusion_xl(network: nn.Module, condition: Condition) -> None:
+    pipe = StableDiffusionXLPipeline(
+        vae=autoencoder(),
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=network,
+        scheduler=trailing(),
+        add_watermarker=False,
+    )
+    run(
+        pipe,
+        prompt_embeds=condition["text"],
+        pooled_prompt_embeds=condition["pooled"],
+        original_size=(20, 24),
+        crops_coords_top_left=(1, 2),
+        guidance_scale=1 + W,
+    )
+
+
+def stable_diffusion_3(network: nn.Module, condition: Condition) -> None:
+    pipe = StableDiffusion3Pipeline(
+        transformer=network,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=autoencoder(),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    embeds = {"prompt_embeds": condition["text"], "pooled_prompt_embeds": condition["pooled"]}
+    run(pipe, **embeds, guidance_scale=1.0)
+
+
+def flux(network: nn.Module, condition: Condition) -> None:
+    pipe = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=autoencoder(),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        transformer=network,
+    )
+    embeds = {"prompt_embeds": condition["text"], "pooled_prompt_embeds": condition["pooled"]}
+    run(pipe, **embeds, guidance_scale=1 + W)
+
+
+def dit(network: nn.Module, condition: Condition) -> None:
+    pipe = DiTPipeline(transformer=network, vae=autoencoder(), scheduler=trailing())
+    pipe.set_progress_bar_config(disable=True)
+    pipe(class_labels=condition["label"].tolist(), num_inference_steps=STEPS, guidance_scale=1.0)
+
+
+def run(pipe: DiffusionPipeline, **arguments: Any) -> None:
+    pipe.set_progress_bar_config(disable=True)
+    size = {"height": PIXELS, "width": PIXELS}
+    pipe(num_inference_steps=STEPS, output_type="latent", **size, **arguments)
+
+
+PIPELINES: dict[str, Callable[[nn.Module, Condition], None]] = {
+    "dit": dit,
+    "mmdit-flux": flux,
+    "mmdit-sd3": stable_diffusion_3,
+    "unet-inpaint": inpaint,
+    "unet-sdxl": stable_diffusion_xl,
+    "unet-text": stable_diffusion,
+}
+
+
+def a_student(name: str) -> nn.Module:
+    """A student in which everything counts, also what starts at zero."""
+    torch.manual_seed(0)
+    kind = family_of(teacher_manifest(name))
+    student = kind.student_of(kind.build(), (0.0, 4.0)).eval()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return student
+
+
+def overheard(name: str, student: nn.Module) -> list[tuple[dict[str, Any], Tensor]]:
+    """What the stock pipeline of that network asks it, and what it hears."""
+    heard: list[tuple[dict[str, Any], Tensor]] = []
+
+    def listen(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        names = ("sample", "timestep") if "unet" in name else ("hidden_states",)
+        heard.append((dict(zip(names, given, strict=False)) | named, output[0]))
+
+    handle = student.register_forward_hook(listen, with_kwargs=True)
+    PIPELINES[name](student, condition_of(teacher_manifest(name), COUNT))
+    handle.remove()
+    return heard
+
+
+def as_ours(name: str, asked: dict[str, Any]) -> tuple[Tensor, Tensor, Condition]:
+    """The pipeline's question in our words: z_t, timestep, condition."""
+    condition = condition_of(teacher_manifest(name), COUNT)
+    timestep = asked["timestep"].float().expand(COUNT)
+    match name:
+        case "unet-inpaint":
+            return asked["sample"][:, :4], timestep, condition | {"image": asked["sample"][:, 4:]}
+        case "unet-sdxl":
+            sizes = torch.tensor([[20.0, 24, 1, 2, PIXELS, PIXELS]]).expand(COUNT, 6)
+            return asked["sample"], timestep, condition | {"time_ids": sizes}
+        case "unet-text":
+            return asked["sample"], timestep, condition
+        case "mmdit-flux":
+            return unpack(asked["hidden_states"], 8, 8), timestep * 1000, condition
+        case _:
+            return asked["hidden_states"], timestep, condition
+
+
+def test_every_network_with_a_stock_pipeline_is_here() -> None:
+    assert PIPELINES.keys() == set(NETWORKS) - {"gaussian", "unet"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_stock_pipeline_hears_what_we_hear(name: str) -> None:
+    student, kind = a_student(name), family_of(teacher_manifest(name))
+    heard = overheard(name, student)
+    assert len(heard) == STEPS  # one evaluation a step: the pipeline does not guide
+    w = torch.full((COUNT,), W, dtype=torch.float64)
+    for asked, said in heard:
+        z_t, timestep, condition = as_ours(name, asked)
+        told = w if kind.network.why_not_w is None else None
+        ours = kind.forward(student, z_t, timestep, condition, told)
+        assert torch.equal(ours, unpack(said, 8, 8) if name == "mmdit-flux" else said)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [name for name in PIPELINES if name not in ("dit", "mmdit-sd3")])
+def test_the_w_that_a_pipeline_tells_matters_more_than_rounding(name: str) -> None:
+    student, kind = a_student(name), family_of(teacher_manifest(name))
+    z_t, timestep, condition = as_ours(name, overheard(name, student)[0][0])
+    told, other = (torch.full((COUNT,), w, dtype=torch.float64) for w in (W, W - 1))
+    ours, wrong = (kind.forward(student, z_t, timestep, condition, w) for w in (told, other))
+    assert float((ours - wrong).abs().max()) > 1e-3

@@ -1,0 +1,154 @@
+"""Every kind of stock pipeline goes in, is distilled, and comes out as a stock pipeline."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.bundle import read_manifest
+from pipeline.data.latents import LatentShards, read_null
+from pipeline.data.records import RecordShards
+from pipeline.data.shards import SampleShards
+from pipeline.errors import ConfigError
+from pipeline.models.assemble import load_denoiser, load_module
+from pipeline.models.pipeline_directory import read_pipeline
+from pipeline.stock.stock import STOCK
+from pipeline.tracking import read_metrics
+from stages.export import export_student
+from stages.gate import TOLERANCE
+from tests.family_chain import BAKED, CAPTIONS, COUNT, UPDATES, Chain, resolve, run_chain
+from tests.tiny_pipelines import KINDS
+
+TOLD = [kind for kind in KINDS if kind not in ("sd3", "dit")]
+BAKING = ["sd3", "dit"]
+READING = [kind for kind in KINDS if kind != "dit"]
+HALF = 2.0**-11  # rounding of a half-precision number, relative
+
+Make = Callable[[str], Chain]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    found: dict[str, Chain] = {}
+
+    def make(kind: str) -> Chain:
+        if kind not in found:
+            found[kind] = run_chain(kind, tmp_path_factory.mktemp(kind))
+        return found[kind]
+
+    return make
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_module(folder, read_manifest(folder)).state_dict()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_rounds_train_with_finite_losses_and_move_the_student(made: Make, kind: str) -> None:
+    chain = made(kind)
+    info = read_pipeline(Path(str(chain.recipe.teacher.pipeline)))
+    converted = 1 if info.prediction == "epsilon" else 0
+    for name, updates in (("00-guidance", UPDATES + converted), ("01-4-to-2", UPDATES)):
+        (last,) = read_metrics(chain.run_dir / "rounds" / name / "metrics.jsonl")
+        assert last["update"] == updates
+        assert math.isfinite(last["train/loss"])
+        assert last["train/grad_norm"] > 0
+    teacher, first, second = (weights(chain.at(bundle)) for bundle in chain.bundles)
+    for before, after in ((teacher, first), (first, second)):
+        assert before.keys() <= after.keys()
+        moved = {name for name, tensor in before.items() if not tensor.equal(after[name])}
+        # positions are tables that are not trained; keys' biases have no gradient but rounding
+        assert len(moved) > 0.9 * len(before)
+        assert all(tensor.isfinite().all() for tensor in after.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_manifests_say_what_the_students_are(made: Make, kind: str) -> None:
+    chain = made(kind)
+    info = read_pipeline(Path(str(chain.recipe.teacher.pipeline)))
+    teacher, first, second = (read_manifest(chain.at(bundle)) for bundle in chain.bundles)
+    assert teacher.prediction_type == info.prediction
+    assert (teacher.role, teacher.w, teacher.baked_w) == ("teacher", None, None)
+    velocity = {"sd3": "flow_prediction", "flux": "flow_prediction"}.get(kind, "v_prediction")
+    for manifest, steps in ((first, None), (second, (2,))):
+        assert manifest.role == "student"
+        assert manifest.prediction_type == velocity
+        assert manifest.pipeline == info.pipeline
+        assert manifest.folder == info.network_folder
+        assert manifest.latent_shape == info.latent_shape
+        assert manifest.steps == steps
+        assert manifest.w == chain.recipe.guidance.w
+        assert manifest.baked_w == (BAKED if kind in BAKING else None)
+    assert second.lineage.parent == chain.bundles[1].digest
+    assert (second.jump, second.lineage.round) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_a_few_updates_are_enough_to_hear_w(made: Make, kind: str) -> None:
+    chain = made(kind)
+    batch = LatentShards(chain.at(chain.samples), "train").read(np.arange(2))
+    _, student = load_denoiser(chain.at(chain.bundles[2]))
+    level = student.schedule.at(torch.full((2,), 0.5, dtype=torch.float64))
+    law = chain.recipe.guidance.w
+    with torch.no_grad():
+        least, most = (
+            student.velocity(
+                batch.x, level, batch.condition, torch.full((2,), w, dtype=torch.float64)
+            )
+            for w in (law.min, law.max)
+        )
+    assert (least - most).abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", READING)
+def test_every_caption_is_kept_once_after_the_null(made: Make, kind: str) -> None:
+    chain = made(kind)
+    folder = chain.at(chain.samples)
+    samples, images = LatentShards(folder, "train"), SampleShards(chain.at(chain.images), "train")
+    rows = np.arange(len(samples))
+    assert len(samples) + len(LatentShards(folder, "heldout")) == COUNT
+    assert samples.info.num_conditions == 1 + len(CAPTIONS)
+    table = RecordShards([folder / name for name in samples.info.conditions])
+    stored = table.read(np.arange(len(table)))
+    assert len(table) == samples.info.num_conditions
+    assert len(stored["text"].flatten(1).unique(dim=0)) == len(table)
+    stock = STOCK.get(samples.info.pipeline)(chain.at(chain.components))
+    said = stock.encode([caption.text for caption in images.captions(rows)])
+    found = samples.conditions(rows)
+    for name, null in read_null(folder / "null.safetensors").items():
+        assert torch.equal(stored[name][0], null[0].half())
+        torch.testing.assert_close(found[name], said[name], rtol=1.1 * HALF, atol=1e-5)
+    teacher_null = read_null(chain.at(chain.bundles[0]) / "null.safetensors")
+    assert teacher_null.keys() == said.keys()
+
+
+def test_samples_of_classes_keep_them(made: Make) -> None:
+    chain = made("dit")
+    samples = LatentShards(chain.at(chain.samples), "train")
+    images = SampleShards(chain.at(chain.images), "train")
+    rows = np.arange(len(samples))
+    assert samples.null is None
+    told = images.read(rows).condition["label"]
+    assert torch.equal(samples.conditions(rows)["label"], told)
+    assert sorted(told.tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stock_diffusers_draws_what_the_student_of_two_steps_draws(made: Make, kind: str) -> None:
+    chain = made(kind)
+    done = export_student(chain.run_dir, chain.bundles[2], chain.components)
+    assert (done.path, done.details["steps"]) == ("pipelines/2-steps", 2)
+    assert done.details["largest_difference"] <= TOLERANCE
+    index = json.loads((chain.at(done) / "model_index.json").read_text())
+    assert index["_class_name"] == read_manifest(chain.at(chain.bundles[0])).pipeline
+
+
+@pytest.mark.parametrize("kind", BAKING)
+def test_a_range_of_w_is_refused_where_w_cannot_go(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"guidance\.w: .*no way to tell its network w"):
+        resolve(kind, tmp_path, w={"min": 1, "max": 7})
