@@ -27,6 +27,7 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",  # it tells of each package that it could also use
     "GIT_PYTHON_REFRESH": "quiet",
 }
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import diffusers
 import torch
+from diffusers.utils.logging import disable_progress_bar
 from jaxtyping import Float
 from torch import Tensor
 
@@ -63,6 +64,7 @@ class StockPipeline(ABC):
     @cached_property
     def encoders(self) -> Any:
         """The pipeline itself with tokenizers and text encoders only: it encodes prompts."""
+        disable_progress_bar()  # of three small files
         unused = {"vae", "safety_checker", "image_encoder"} & self.index.keys()
         opened = getattr(diffusers, self.name).from_pretrained(
             self.components,
