@@ -90,7 +90,9 @@ class _Worker:
     def __init__(self, run_dir: Path, plan: RoundPlan, data: Path, teacher: Path) -> None:
         self._worker = TargetWorker(target_spec(run_dir, plan, data, teacher))
         (digits,) = (path for path in RECIPES if path.stem == "digits")
-        self._job = _jobs(read_recipe(digits), plan, read_info(data), "benchmark")[0]
+        self._job = _jobs(read_recipe(digits), plan, read_info(data).splits["train"], "benchmark")[
+            0
+        ]
         self._names = (f"{teacher.name}-{number:05d}" for number in itertools.count())
         self.count: int = self._job["count"]
 

@@ -66,6 +66,7 @@ def train(job: dict[str, Any]) -> None:
 
 def _train(job: "RoundJob", marks: Marks) -> int:
     from infra import train_worker as worker
+    from pipeline.data.open import open_samples
     from pipeline.models.assemble import family_of, network_denoiser
     from pipeline.tracking import JsonlTracker
     from pipeline.training.assemble import method_of
@@ -91,10 +92,12 @@ def _train(job: "RoundJob", marks: Marks) -> int:
     )
     marks.add("engine")
     student = network_denoiser(job.manifest, engine.module)
-    source = _marked(worker._source(job, student, engine.device), marks)
+    samples = open_samples(Path(job.data), "train")
+    method = method_of(plan, family)
+    source = _marked(worker._source(job, method, student, samples, engine.device), marks)
     marks.add("source of targets")
     train_round(
-        Lesson(plan, method_of(plan, family), student, source),
+        Lesson(plan, method, student, source),
         engine,
         Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
         Rhythm(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
@@ -103,7 +106,7 @@ def _train(job: "RoundJob", marks: Marks) -> int:
     marks.add(TRAINED)
     weights = engine.full_weights()
     if engine.rank == 0:
-        worker._hand_in(job, weights)
+        worker._hand_in(job, weights, None)
     marks.add("student handed in")
     return engine.rank
 
