@@ -15,7 +15,7 @@ from pipeline.data.counting import count_source
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.training.plan import plan_rounds, plan_teacher
-from stages.sizing import pixels_per_sample, values_per_sample
+from stages.sizing import sample_shape, trained_shape
 
 _ALLOWANCE = 64 * 2**20  # logs, the report and the MLflow database
 _CHECKPOINTS = 3  # two that are kept and one being written
@@ -41,7 +41,7 @@ class DiskEstimate(Document):
 def estimate(recipe: Recipe) -> DiskEstimate:
     """The disk a recipe needs."""
     num_samples = count_source(recipe)[0]
-    pixels, values = pixels_per_sample(recipe), values_per_sample(recipe)
+    pixels, values = math.prod(sample_shape(recipe)), math.prod(trained_shape(recipe))
     width = 1 if recipe.data.source != "gaussian" else 4
     latents = 4 * values if recipe.teacher.network.reads_text else 0
     parameters = _num_parameters(recipe)

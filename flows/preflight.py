@@ -66,6 +66,11 @@ def _check_teacher(recipe: Recipe) -> None:
         raise BundleError(
             f"{recipe.teacher.bundle} holds a student; a run starts from a teacher's bundle"
         )
+    if manifest.pipeline is not None:
+        raise BundleError(
+            f"{recipe.teacher.bundle} draws latents of a {manifest.pipeline} and lacks its other "
+            "parts; export it (stepfold export) and give teacher.pipeline: DIRECTORY"
+        )
     if manifest.network.family != recipe.teacher.network.family:
         raise BundleError(
             f"{recipe.teacher.bundle} holds a {manifest.network.family}, the recipe says "

@@ -16,7 +16,6 @@ import numpy as np
 from infra.launch import run_jobs
 from infra.profile import Profile
 from infra.ray_cluster import cluster
-from pipeline.config import Recipe
 from pipeline.data.latents import FORMAT_VERSION, NULL, LatentsInfo, write_latents_info
 from pipeline.data.shards import SampleShards, read_info
 from pipeline.data.tar_index import index_path
@@ -31,11 +30,7 @@ Jobs = Sequence[dict[str, Any]]
 Serve = Callable[[dict[str, Any], Jobs], Iterator[dict[str, Any]]]
 
 
-def encode_key(
-    recipe: Recipe,  # noqa: ARG001 (what it says of data and components is in their bytes)
-    data: Artifact,
-    components: Artifact,
-) -> str:
+def encode_key(data: Artifact, components: Artifact) -> str:
     """Fingerprint of encoded data: the bytes of the data, and of the parts that encode it."""
     return fingerprint(
         {
@@ -50,7 +45,6 @@ def encode_key(
 
 def encode(
     run_dir: Path,
-    recipe: Recipe,
     profile: Profile,
     *,
     data: Artifact,
@@ -64,7 +58,6 @@ def encode(
 
     Args:
         run_dir: the run directory, seen by every worker.
-        recipe: what to run.
         profile: where to run it.
         data: the sharded images, with captions or classes.
         components: the stock pipeline without its network.
@@ -75,7 +68,7 @@ def encode(
         DivergenceError: a latent or an embedding is not finite.
         InfraError: a worker failed too often.
     """
-    key = encode_key(recipe, data, components)
+    key = encode_key(data, components)
     found = Ledger(run_dir).find(key)
     if found is not None:
         return found

@@ -7,15 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from infra.profile import Profile
 from infra.zero_memory import Precision, ZeroStage, frozen_bytes, state_bytes
 from pipeline.bundle import Lineage, read_manifest
-from pipeline.config import (
-    CaptionedFolderData,
-    CaptionedTarsData,
-    DigitCanvasesData,
-    DigitsData,
-    GaussianConfig,
-    ImageFolderData,
-    Recipe,
-)
+from pipeline.config import Recipe
 from pipeline.data.counting import count_source
 from pipeline.documents import Document
 from pipeline.models.assemble import fresh_manifest
@@ -23,6 +15,7 @@ from pipeline.models.parameter_count import count_networks, count_stored
 from pipeline.models.pipeline_directory import read_pipeline
 from pipeline.models.pipeline_files import component_files
 from pipeline.training.plan import plan_rounds, plan_teacher
+from stages.sizing import trained_shape
 
 ZERO_STAGES: tuple[ZeroStage, ...] = (0, 1, 2, 3)
 
@@ -122,7 +115,7 @@ def _count_networks(recipe: Recipe) -> tuple[int, int]:
         info = read_pipeline(directory)
         manifest = fresh_manifest(teacher, info.num_classes, info.latent_shape, lineage)
         return count_networks(manifest, directory / info.network_folder, (law.min, law.max))
-    manifest = fresh_manifest(teacher, count_source(recipe)[1], _latent_shape(recipe), lineage)
+    manifest = fresh_manifest(teacher, count_source(recipe)[1], trained_shape(recipe), lineage)
     return count_networks(manifest, None, (law.min, law.max))
 
 
@@ -132,27 +125,3 @@ def _count_components(recipe: Recipe) -> int | None:
     directory = Path(recipe.teacher.pipeline)
     files = component_files(directory, read_pipeline(directory).network_folder)
     return count_stored([file for file in files if file.suffix == ".safetensors"])
-
-
-def _latent_shape(recipe: Recipe) -> tuple[int, int, int]:
-    """(channels, height, width) of what a network that is trained here denoises."""
-    channels, side = 3, 8
-    match recipe.data:
-        case DigitsData():
-            channels = 1
-        case ImageFolderData(channels=given, size=size):
-            channels, side = given, size
-        case DigitCanvasesData(size=size) | CaptionedTarsData(size=size):
-            side = size
-        case CaptionedFolderData(size=size):
-            side = size
-        case _:
-            network = recipe.teacher.network
-            if isinstance(network, GaussianConfig):
-                return (len(network.means[0]), 1, 1)
-            side = getattr(recipe.data, "size", side)
-    parts = recipe.teacher.components
-    if parts is None:
-        return (channels, side, side)
-    side //= 2 ** (len(parts.autoencoder_channels) - 1)
-    return (parts.latent_channels, side, side)

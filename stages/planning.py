@@ -1,6 +1,7 @@
 """What a run would do: each stage, done or not and why, and what it costs in counts and bytes."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from infra.profile import Profile
@@ -18,7 +19,7 @@ from stages.evaluate import report_key
 from stages.export import export_key, export_label
 from stages.facts import report_facts
 from stages.shard import shard_key
-from stages.sizing import values_per_sample
+from stages.sizing import trained_shape
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
 _RECORD_OVERHEAD = 32  # t and w in float64, tuple and sample in int64
@@ -66,7 +67,7 @@ def _find_origin(recipe: Recipe, profile: Profile, ledger: Ledger) -> _Origin:
     parts, samples = None, data
     if recipe.teacher.has_components:
         parts = _find_components(recipe, ledger, data)
-        samples = ledger.find(encode_key(recipe, data, parts)) if data and parts else None
+        samples = ledger.find(encode_key(data, parts)) if data and parts else None
     return _Origin(data, parts, samples, _teacher(recipe, profile, ledger.run_dir, samples))
 
 
@@ -184,7 +185,7 @@ def _expected_train_count(recipe: Recipe) -> int:
 
 
 def _record_bytes(recipe: Recipe) -> int:
-    return 2 * values_per_sample(recipe) * _FLOAT_BYTES[recipe.targets.dtype] + _RECORD_OVERHEAD
+    return 2 * prod(trained_shape(recipe)) * _FLOAT_BYTES[recipe.targets.dtype] + _RECORD_OVERHEAD
 
 
 def _row(

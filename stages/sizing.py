@@ -1,7 +1,7 @@
-"""How large one sample is where a run trains on it, known before anything is written."""
+"""What shape one sample has, as it is given and as a run trains on it, known beforehand."""
 
-from math import prod
 from pathlib import Path
+from typing import TypeAlias
 
 from pipeline.config import (
     CaptionedDigitsData,
@@ -15,32 +15,36 @@ from pipeline.config import (
 )
 from pipeline.models.pipeline_directory import read_pipeline
 
+Shape: TypeAlias = tuple[int, int, int]
+"""(channels, height, width)."""
 
-def pixels_per_sample(recipe: Recipe) -> int:
-    """Numbers in one sample of the data set as it is given."""
+
+def sample_shape(recipe: Recipe) -> Shape:
+    """Of one sample of the data set as it is given."""
     match recipe.data:
         case DigitsData():
-            return 64
+            return (1, 8, 8)
         case ImageFolderData(channels=channels, size=size):
-            return channels * size**2
+            return (channels, size, size)
         case (
             DigitCanvasesData(size=size)
             | CaptionedDigitsData(size=size)
             | CaptionedTarsData(size=size)
             | CaptionedFolderData(size=size)
         ):
-            return 3 * size**2
+            return (3, size, size)
         case _:
             network = recipe.teacher.network
-            return len(network.means[0]) if isinstance(network, GaussianConfig) else 1
+            return (len(network.means[0]) if isinstance(network, GaussianConfig) else 1, 1, 1)
 
 
-def values_per_sample(recipe: Recipe) -> int:
-    """Numbers in one sample as the network sees it: its latents, where there is an autoencoder."""
+def trained_shape(recipe: Recipe) -> Shape:
+    """Of one sample as the network sees it: its latents, where there is an autoencoder."""
     teacher = recipe.teacher
     if teacher.pipeline is not None:
-        return prod(read_pipeline(Path(teacher.pipeline)).latent_shape)
-    if teacher.components is not None:
-        area = 4 ** (len(teacher.components.autoencoder_channels) - 1)
-        return pixels_per_sample(recipe) // 3 * teacher.components.latent_channels // int(area)
-    return pixels_per_sample(recipe)
+        return read_pipeline(Path(teacher.pipeline)).latent_shape
+    channels, height, width = sample_shape(recipe)
+    if teacher.components is None:
+        return (channels, height, width)
+    smaller = 2 ** (len(teacher.components.autoencoder_channels) - 1)
+    return (teacher.components.latent_channels, height // smaller, width // smaller)

@@ -106,7 +106,7 @@ def encode_here(run_dir: Path, recipe: Recipe, images: Artifact, components: Art
 
     return encode_with(
         run_dir,
-        encode_key(recipe, images, components),
+        encode_key(images, components),
         serve,
         data=images,
         components=components,

@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 from pipeline.config import CaptionedDigitsData
 from pipeline.data.captions import Caption
 from pipeline.data.colours import INKS, PAPERS, VARIATION
-from pipeline.data.colours import look as look
 from pipeline.data.digit_wording import WORDINGS, Attributes, say
-from pipeline.data.digit_wording import prompt_for as prompt_for
-from pipeline.data.digit_wording import read_attributes as read_attributes
 from pipeline.data.scans import Array, Box, Scans, between, lay, split_scans, with_margin
 from pipeline.data.source import LoadedSource
 from pipeline.randomness import RowRandom

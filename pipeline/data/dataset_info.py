@@ -1,7 +1,7 @@
 """What a sharded data set says of itself: its splits, their shards, and what a sample has."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validator
 
@@ -11,6 +11,8 @@ from pipeline.documents import Document
 from pipeline.errors import DataError
 
 _INFO = "dataset.json"
+
+D = TypeVar("D", bound=Document)
 
 
 class ShardInfo(Document):
@@ -87,12 +89,26 @@ def read_info(folder: Path) -> DatasetInfo:
     Raises:
         DataError: the folder is not one.
     """
-    path = folder / _INFO
+    return read_contents(folder / _INFO, DatasetInfo, "a sharded data set", "make the data anew")
+
+
+def read_contents(path: Path, kind: type[D], what: str, remedy: str) -> D:
+    """A table of contents: the document in `path`, which says what its folder holds.
+
+    Args:
+        path: of the file.
+        kind: of the document.
+        what: the folder should be.
+        remedy: what helps if the file is damaged.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
     try:
-        return DatasetInfo.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
-            f"{folder} is not a sharded data set: {_INFO} cannot be read ({error.strerror})"
+            f"{path.parent} is not {what}: {path.name} cannot be read ({error.strerror})"
         ) from None
     except (ValidationError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged: {first_problem(error)}; make the data anew") from None
+        raise DataError(f"{path} is damaged: {first_problem(error)}; {remedy}") from None

@@ -38,17 +38,6 @@ def say(attributes: Attributes, wording: int) -> str:
     return _TEMPLATES[template].format(digit=digit, ink=attributes.ink, paper=attributes.paper)
 
 
-def prompt_for(label: int, index: int) -> str:
-    """A prompt for a digit: ink, paper and wording vary with the index, and nothing is random.
-
-    Any 30 consecutive indices have every ink on every paper, any 480 in every wording.
-    """
-    step = index + 7 * label  # so that digits of the same index do not share their colours
-    inks, papers = tuple(INKS), tuple(PAPERS)  # 6 and 5 have no common factor
-    attributes = Attributes(label, inks[step % len(inks)], papers[step % len(papers)])
-    return say(attributes, (step + step // (len(inks) * len(papers))) % WORDINGS)
-
-
 def read_attributes(text: str) -> Attributes:
     """What a sentence of `say` says.
 
@@ -61,7 +50,8 @@ def read_attributes(text: str) -> Attributes:
             digit = int(said) if said.isdecimal() else _WORDS.index(said)
             return Attributes(digit, found["ink"], found["paper"])
     raise DataError(
-        f"{text!r} is no sentence of captioned_digits; say for example {prompt_for(7, 0)!r}"
+        f"{text!r} is no sentence of captioned_digits; say for example "
+        f"{say(Attributes(7, 'red', 'white'), 0)!r}"
     )
 
 

@@ -9,15 +9,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, ValidationError, model_validator
+from pydantic import NonNegativeInt, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline.data.batch import Batch
-from pipeline.data.dataset_info import SplitInfo
+from pipeline.data.dataset_info import SplitInfo, read_contents
 from pipeline.data.records import Column, RecordShards
 from pipeline.data.samples import Samples
-from pipeline.data.tar_index import first_problem
 from pipeline.documents import Document
 from pipeline.errors import DataError
 from pipeline.tensors import Condition
@@ -86,15 +85,7 @@ def read_latents_info(folder: Path) -> LatentsInfo:
     Raises:
         DataError: the folder does not hold any.
     """
-    path = folder / LATENTS
-    try:
-        return LatentsInfo.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"{folder} is not encoded data: {LATENTS} cannot be read ({error.strerror})"
-        ) from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged: {first_problem(error)}; {_REMAKE}") from None
+    return read_contents(folder / LATENTS, LatentsInfo, "encoded data", _REMAKE)
 
 
 class LatentShards(Samples):

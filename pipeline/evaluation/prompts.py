@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from pipeline.data.captioned_digits import look, read_attributes
+from pipeline.data.colours import look
+from pipeline.data.digit_wording import read_attributes
 from pipeline.evaluation.sampling import Images
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from pipeline.bundle import Manifest
+from pipeline.diffusion.guidance import guidance_scale
 from pipeline.stock.stock import StockPipeline
 
 
@@ -96,19 +97,19 @@ def _guidance(manifest: Manifest, stock: StockPipeline) -> str:
     if manifest.baked_w is not None:
         return (
             f"Guidance is baked in at w = {manifest.baked_w:g}, the teacher's `guidance_scale="
-            f"{1 + manifest.baked_w:g}`, because {manifest.network.why_not_w}. Keep it off in the "
-            "call: `guidance_scale=1.0`."
+            f"{guidance_scale(manifest.baked_w):g}`, because {manifest.network.why_not_w}. Keep it "
+            "off in the call: `guidance_scale=1.0`."
         )
     law = manifest.w
     if law is None and not (manifest.knows_w or stock.guides(manifest)):
         return "Its class cannot guide this network; it draws unguided."
     if law is None:
         return "`guidance_scale = 1 + w`; `guidance_scale=1.0` is unguided."
-    middle = (law.min + law.max) / 2
+    low, middle, high = map(guidance_scale, (law.min, (law.min + law.max) / 2, law.max))
     return (
         f"It is told the guidance weight w, from {law.min:g} to {law.max:g}, as "
-        f"`guidance_scale = 1 + w`: from {1 + law.min:g} to {1 + law.max:g}, "
-        f"{1 + middle:g} in the middle. w = 0 is unguided."
+        f"`guidance_scale = 1 + w`: from {low:g} to {high:g}, {middle:g} in the middle. w = 0 is "
+        "unguided."
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.errors import BundleError, ConfigError, StepfoldError
 from stages.adopt import adopt
 from stages.shard import shard
 from tests.stages.test_trial import declare, fitted
-from tests.tiny_pipelines import tiny_pipeline
+from tests.tiny_pipelines import edit, tiny_pipeline
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
 PROFILE = Profile(compute=ComputeConfig(workers=1))
@@ -66,6 +66,21 @@ def test_a_teacher_that_is_not_what_the_recipe_says_is_refused(tmp_path: Path) -
     other = gaussian.model_copy(update={"teacher": teacher})
     with pytest.raises(StepfoldError, match=r"teacher\.network: the recipe says .*std=0\.7"):
         check(other, PROFILE, tmp_path / "run", accept_changes=False)
+
+
+def test_a_bundle_whose_pipeline_is_missing_is_refused(tmp_path: Path) -> None:
+    gaussian = recipe("gaussian")
+    adopt(tmp_path, gaussian, shard(gaussian, tmp_path))
+    edit(tmp_path / "teacher" / "manifest.json", pipeline="StableDiffusionPipeline")
+    teacher = gaussian.teacher.model_copy(update={"bundle": str(tmp_path / "teacher")})
+    with pytest.raises(BundleError, match=r"lacks its other parts; export it .* teacher\.pipeline"):
+        check(
+            gaussian.model_copy(update={"teacher": teacher}),
+            PROFILE,
+            tmp_path / "run",
+            accept_changes=False,
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def pipeline_recipe(pipeline: Path, folder: Path, data: str, w: str) -> Recipe:

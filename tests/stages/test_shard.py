@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config import Recipe
-from pipeline.data.captioned_digits import read_attributes
+from pipeline.data.digit_wording import read_attributes
 from pipeline.data.shards import SampleShards
 from pipeline.documents import build
 from pipeline.errors import DataError

@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 
 from pipeline.config import CaptionedDigitsData
-from pipeline.data.captioned_digits import (
-    compose_captioned,
-    look,
-    open_captioned_digits,
-    prompt_for,
-    read_attributes,
-)
-from pipeline.data.colours import INKS, PAPERS
+from pipeline.data.captioned_digits import compose_captioned, open_captioned_digits
+from pipeline.data.colours import INKS, PAPERS, look
+from pipeline.data.digit_wording import read_attributes
 from pipeline.data.scans import split_scans
 
 BLANK = tuple(np.zeros((2, 8, 8)) for _ in range(10))
@@ -106,11 +101,3 @@ def test_captions_keep_the_size_of_the_canvas():
     caption = open_captioned_digits(config(size=32), 0).caption(0)
     assert caption.original_size == (32, 32)
     assert caption.crop == (0, 0)
-
-
-def test_prompts_are_of_the_language_of_the_captions():
-    source = open_captioned_digits(config(count=4000), 0)
-    words = {word for row in range(4000) for word in source.caption(row).text.split()}
-    for label in range(10):
-        for index in range(60):
-            assert set(prompt_for(label, index).split()) <= words

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import tarfile
 
 import numpy as np
@@ -75,9 +76,10 @@ def write_tar(path, members):
     return path
 
 
-def refused(folder, complaint):
-    with pytest.raises(DataError, match=complaint):
+def refusal(folder):
+    with pytest.raises(DataError) as caught:
         open_tars(config_of(folder), 0)
+    return str(caught.value)
 
 
 def test_what_img2dataset_wrote_comes_back(folder):
@@ -174,19 +176,19 @@ PNG = file_of(picture(0))
 )
 def test_a_sample_that_cannot_be_used_is_named(tmp_path, members, complaint):
     write_tar(tmp_path / "x.tar", members)
-    refused(tmp_path, complaint)
+    assert re.search(complaint, refusal(tmp_path))
 
 
 def test_links_are_not_followed(tmp_path):
     link = tarfile.TarInfo("a.txt")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
     write_tar(tmp_path / "x.tar", [("a.png", PNG), link])
-    refused(tmp_path, "'a.txt' is no plain file")
+    assert re.search("'a.txt' is no plain file", refusal(tmp_path))
 
 
 def test_a_key_in_two_tars_is_named(folder):
     os.link(folder / "00000.tar", folder / "00002.tar")
-    refused(folder, "00002.tar: key '000000000' stands in .*00000.tar as well")
+    assert re.search("00002.tar: key '000000000' stands in .*00000.tar as well", refusal(folder))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 600, 1536, 4000, -10240])
@@ -195,7 +197,7 @@ def test_a_cut_tar_is_refused(folder, cut):
     content = tar.read_bytes()
     end = len(content.rstrip(b"\0")) // 512 * 512 + 512  # of the last member
     tar.write_bytes(content[: cut if cut >= 0 else end])
-    refused(folder, "00001.tar is (cut or damaged|no readable tar)")
+    assert re.search("00001.tar is (cut or damaged|no readable tar)", refusal(folder))
 
 
 def test_a_damaged_header_is_no_end(folder):
@@ -205,7 +207,7 @@ def test_a_damaged_header_is_no_end(folder):
     content = bytearray(tar.read_bytes())
     content[third + 150] ^= 1  # of the checksum
     tar.write_bytes(content)
-    refused(folder, f"00001.tar is cut or damaged at byte {third}")
+    assert re.search(f"00001.tar is cut or damaged at byte {third}", refusal(folder))
 
 
 def test_an_image_that_does_not_decode_is_named_when_it_is_read(tmp_path):

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from pipeline.data.colours import INKS, PAPERS
-from pipeline.data.digit_wording import WORDINGS, Attributes, prompt_for, read_attributes, say
+from pipeline.data.digit_wording import WORDINGS, Attributes, read_attributes, say
 from pipeline.errors import DataError
 
 ALL = [Attributes(*parts) for parts in itertools.product(range(10), INKS, PAPERS)]
@@ -33,17 +33,3 @@ def test_the_vocabulary_is_small():
 def test_other_sentences_are_refused(text):
     with pytest.raises(DataError, match="no sentence of captioned_digits; say for example"):
         read_attributes(text)
-
-
-@pytest.mark.parametrize("label", range(10))
-@pytest.mark.parametrize("first", [0, 100, 12345])
-def test_consecutive_prompts_of_a_digit_have_all_colours_then_all_words(label, first):
-    said = [read_attributes(prompt_for(label, first + index)) for index in range(30)]
-    assert {a.digit for a in said} == {label}
-    assert len({(a.ink, a.paper) for a in said}) == len(INKS) * len(PAPERS)
-    assert len({prompt_for(label, first + index) for index in range(480)}) == 30 * WORDINGS
-
-
-def test_digits_of_one_index_differ_in_colour():
-    said = [read_attributes(prompt_for(label, 0)) for label in range(10)]
-    assert len({(a.ink, a.paper) for a in said}) == 10

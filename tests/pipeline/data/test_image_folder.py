@@ -1,5 +1,6 @@
 """A folder of images: what is accepted, what is refused by name, what the pixels become."""
 
+import re
 import struct
 import zlib
 
@@ -33,13 +34,15 @@ def folder(tmp_path):
     return tmp_path
 
 
-def refused(folder, complaint, **changes):
-    with pytest.raises(DataError, match=complaint):
-        open_folder(config_of(folder, **changes), 0)
-    with pytest.raises(DataError, match=complaint):
-        identify_folder(config_of(folder, **changes))
-    with pytest.raises(DataError, match=complaint):
-        check_image_folder(config_of(folder, **changes))
+def refusal(folder, **changes):
+    """What is said on opening, which every other way to ask for the folder says too."""
+    said = set()
+    for ask in (lambda config: open_folder(config, 0), identify_folder, check_image_folder):
+        with pytest.raises(DataError) as caught:
+            ask(config_of(folder, **changes))
+        said.add(str(caught.value))
+    (once,) = said
+    return once
 
 
 def test_classes_and_images_are_sorted_and_pixels_kept(folder):
@@ -95,7 +98,9 @@ def test_crop_scales_the_short_side_and_keeps_the_centre(folder):
 def test_refuse_names_the_first_image_of_another_size(folder):
     save(folder / "a" / "2.png", np.zeros((9, 8), np.uint8))
     save(folder / "b" / "0.png", np.zeros((3, 3), np.uint8))
-    refused(folder, r"a/2\.png is 8x9, the recipe says 8x8; say data\.resize: crop")
+    assert re.search(
+        r"a/2\.png is 8x9, the recipe says 8x8; say data\.resize: crop", refusal(folder)
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,13 +112,13 @@ def test_a_header_bomb_is_refused_before_it_is_decoded(folder, side, complaint):
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     empty = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
     (folder / "a" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + empty)
-    refused(folder, rf"a/0\.png .*{complaint}", resize="crop")
+    assert re.search(rf"a/0\.png .*{complaint}", refusal(folder, resize="crop"))
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"GIF89a" + bytes(20)])
 def test_a_file_that_is_no_image_is_named(folder, content):
     (folder / "a" / "1.png").write_bytes(content)
-    refused(folder, r"a/1\.png cannot be read")
+    assert re.search(r"a/1\.png cannot be read", refusal(folder))
 
 
 def test_a_cut_image_is_named_when_it_is_decoded(folder):
@@ -126,20 +131,20 @@ def test_a_cut_image_is_named_when_it_is_decoded(folder):
 
 def test_sixteen_bits_are_refused_and_not_clipped(folder):
     save(folder / "a" / "0.png", np.full((8, 8), 40000, np.uint16))
-    refused(folder, r"0\.png has more than 8 bits")
+    assert re.search(r"0\.png has more than 8 bits", refusal(folder))
 
 
 def test_animations_are_refused(folder):
     frames = [Image.fromarray(GRADIENT), Image.fromarray(GRADIENT.T.copy())]
     frames[0].save(folder / "a" / "0.png", save_all=True, append_images=frames[1:])
-    refused(folder, r"0\.png is animated")
+    assert re.search(r"0\.png is animated", refusal(folder))
 
 
 def test_what_is_missing_is_named(tmp_path):
-    refused(tmp_path / "nowhere", "nowhere is not a folder")
-    refused(tmp_path, "has no sub-folders")
+    assert re.search("nowhere is not a folder", refusal(tmp_path / "nowhere"))
+    assert re.search("has no sub-folders", refusal(tmp_path))
     (tmp_path / "empty").mkdir()
-    refused(tmp_path, "empty holds no images")
+    assert re.search("empty holds no images", refusal(tmp_path))
 
 
 @pytest.mark.parametrize("stranger", ["notes.txt", "data.pickle", "deeper/1.png"])
@@ -147,7 +152,7 @@ def test_other_files_among_the_images_are_refused(folder, stranger):
     path = folder / "a" / stranger
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
-    refused(folder, rf"a/{stranger.split('/')[0]} is no image file")
+    assert re.search(rf"a/{stranger.split('/')[0]} is no image file", refusal(folder))
 
 
 def test_hidden_files_are_not_seen(folder):

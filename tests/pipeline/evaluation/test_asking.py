@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import CaptionedDigitsData, DigitsData, GaussianConfig
-from pipeline.data.captioned_digits import read_attributes
 from pipeline.data.datasets import load_source
+from pipeline.data.digit_wording import read_attributes
 from pipeline.data.shards import SampleShards, write_dataset
 from pipeline.data.source import unlabelled_split
 from pipeline.evaluation.asking import asked_of
