@@ -6,7 +6,7 @@ from flows import run_dir as home
 from infra.profile import Profile
 from infra.ray_cluster import check_local_resources
 from pipeline.bundle import read_manifest
-from pipeline.config import CaptionedFolderData, CaptionedTarsData, ImageFolderData, Recipe
+from pipeline.config import FilesData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.source import FEWEST_HELDOUT
 from pipeline.errors import BundleError, ConfigError
@@ -51,7 +51,7 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
-    if isinstance(recipe.data, ImageFolderData | CaptionedTarsData | CaptionedFolderData):
+    if isinstance(recipe.data, FilesData):
         from pipeline.data.datasets import load_source
 
         # names, headers and captions; nothing is decoded
