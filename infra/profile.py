@@ -24,12 +24,14 @@ class EngineConfig(Document):
 
     Masters, optimiser state, targets and the schedule are float32 or wider whatever `precision`.
     `gradient_checkpointing` computes activations twice and keeps few of them: a third more time for
-    a fraction of the memory, with the same gradients.
+    a fraction of the memory, with the same gradients. `split_teacher` divides the frozen teacher of
+    online targets over the workers, too, as `zero_stage: 3` does with the student.
     """
 
     zero_stage: Literal[0, 1, 2, 3] = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
+    split_teacher: bool = False
     checkpoint_every: PositiveInt = 200
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10

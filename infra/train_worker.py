@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from infra.deepspeed_engine import DeepSpeedEngine
 from infra.profile import EngineConfig
+from infra.split_teacher import split_over_workers
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.data.open import open_samples
 from pipeline.data.samples import Samples
@@ -141,7 +142,8 @@ def _source(
         return TargetSource(tars, samples, job.plan.stream, device)
     teacher = None
     if job.teacher is not None:
-        _, teacher = load_denoiser(Path(job.teacher), device)
+        wrap = split_over_workers if job.engine.split_teacher else None
+        _, teacher = load_denoiser(Path(job.teacher), device, wrap)
     return OnlineSource(method, student, teacher, samples, job.plan.stream, device)
 
 

@@ -115,7 +115,9 @@ def test_prompts_need_a_teacher_that_is_there_already() -> None:
     assert "prompts does not go with this teacher, a unet that is conditioned on classes" in (
         refusal(data)
     )
-    assert "data.w: Input should be greater" in refusal("data={source: prompts, path: p.txt, size: 16, w: -1}")
+    assert "data.w: Input should be greater" in refusal(
+        "data={source: prompts, path: p.txt, size: 16, w: -1}"
+    )
 
 
 def test_a_prediction_has_to_fit_its_schedule() -> None:
