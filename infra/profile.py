@@ -10,13 +10,18 @@ from pipeline.documents import Document
 
 
 class ComputeConfig(Document):
-    """The Ray cluster and its workers. `ray_address: local` starts one here, on loopback."""
+    """The Ray cluster and its workers. `ray_address: local` starts one here, on loopback.
+
+    A worker that dies, or does not answer for `hang_timeout_s`, is replaced; `max_restarts` times,
+    since what happens again and again has a cause that goes on.
+    """
 
     ray_address: str = "local"
     workers: PositiveInt = 2
     cpus_per_worker: PositiveInt = 1
     gpus_per_worker: NonNegativeInt = 0
     max_restarts: NonNegativeInt = 2
+    hang_timeout_s: PositiveInt = 45
 
 
 class EngineConfig(Document):
