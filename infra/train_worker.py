@@ -17,6 +17,7 @@ from pipeline.bundle import Manifest, read_manifest
 from pipeline.data.open import open_samples
 from pipeline.data.samples import Samples
 from pipeline.documents import Document
+from pipeline.failpoints import failpoint
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import (
     family_of,
@@ -152,3 +153,4 @@ def _hand_in(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) 
     module = _student_at_start(job)
     module.load_state_dict(weights, strict=True)
     save_bundle(Path(job.output), job.manifest, module.eval(), null)
+    failpoint("train.handed_in")

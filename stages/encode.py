@@ -21,6 +21,7 @@ from pipeline.config import Recipe
 from pipeline.data.latents import FORMAT_VERSION, NULL, LatentsInfo, write_latents_info
 from pipeline.data.shards import SampleShards, read_info
 from pipeline.data.tar_index import index_path
+from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from stages.drawing import drawing, drawing_identity
 
@@ -134,6 +135,7 @@ def encode_with(
 
     parents = (data.fingerprint, components.fingerprint)
     artifact = ledger.publish("latents", key, "latents", write, parents)
+    failpoint("encode.committed")
     shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)
     return artifact
 
@@ -224,6 +226,7 @@ def _collect(folder: Path, scratch: Path, info: LatentsInfo) -> dict[str, Any]:
     for name in (*nulls, *tars, *map(index_path, tars)):
         (folder / name).parent.mkdir(exist_ok=True)
         (scratch / name).rename(folder / name)
+        failpoint("encode.moved")
     write_latents_info(folder, info)
     counts = {split: content.count for split, content in info.splits.items()}
     return {

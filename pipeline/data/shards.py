@@ -28,6 +28,7 @@ from pipeline.data.tar_index import (
     write_index,
 )
 from pipeline.errors import DataError
+from pipeline.failpoints import failpoint
 from pipeline.tensors import Condition
 
 FORMAT_VERSION = 1
@@ -64,6 +65,7 @@ def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetI
         (folder / split).mkdir(parents=True, exist_ok=True)
         for shard in content.shards:
             _write_shard(folder / shard.name, shard.first, shard.count, samples, split)
+    failpoint("shards.written")
     write_info(folder, info)
     return info
 
