@@ -4,7 +4,7 @@ import csv
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline.config import CaptionedFolderData
 from pipeline.data.captioned_images import CaptionedImage, open_captioned
@@ -15,6 +15,8 @@ from pipeline.data.source import LoadedSource
 from pipeline.errors import DataError
 
 _COLUMNS = ("file_name", "text")
+_LONGEST_LINE = 16 * 1024**2
+_ROWS_AT_ONCE = 64
 
 
 def open_captioned_folder(config: CaptionedFolderData, seed: int) -> LoadedSource:
@@ -119,7 +121,7 @@ def _rows(table: Path) -> Iterator[tuple[str, dict[str, object]]]:
 
 def _read_csv(table: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a mark first
-        for number, row in enumerate(csv.DictReader(file, strict=True), 1):
+        for number, row in enumerate(csv.DictReader(_lines(file), strict=True), 1):
             if None in row or None in row.values():
                 raise DataError(
                     f"{table}, row {number} has not as many fields as the header; quote its commas"
@@ -129,9 +131,17 @@ def _read_csv(table: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 def _read_jsonl(table: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with table.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(_lines(file), 1):
             if line.strip():
                 yield number, parse_json(line, f"{table}, row {number}")
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a table, none of which may fill the memory."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(f"a line has {_LONGEST_LINE} characters or more")
+        yield line
 
 
 def _read_parquet(table: Path) -> Iterator[tuple[int, dict[str, object]]]:
@@ -140,7 +150,8 @@ def _read_parquet(table: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with parquet.ParquetFile(table) as file:
         wanted = [column for column in _COLUMNS if column in file.schema_arrow.names]
         number = 0
-        for batch in file.iter_batches(columns=wanted):
+        # few at a time: a dictionary on disk may repeat one long text in every row
+        for batch in file.iter_batches(columns=wanted, batch_size=_ROWS_AT_ONCE):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
