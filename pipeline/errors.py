@@ -3,6 +3,7 @@
     StepfoldError
     ├── ConfigError       the recipe, the profile or the command is wrong: fix it, nothing was done
     ├── DataError         a data set or shard is missing, damaged or not what was declared
+    │   └── SampleError   one sample of a source cannot be used: it may be set aside
     ├── BundleError       a teacher or student bundle is missing, damaged or used outside its range
     ├── DivergenceError   the numbers went bad: a loss that is not finite, weights that are not
     ├── BusyError         another run holds the run directory
@@ -23,6 +24,20 @@ class ConfigError(StepfoldError):
 
 class DataError(StepfoldError):
     """A data set or shard is missing, damaged or not what its index says."""
+
+
+class SampleError(DataError):
+    """One sample of a source cannot be used.
+
+    Args:
+        sample: what it is called; the message begins with it.
+        reason: the rest of the message.
+    """
+
+    def __init__(self, sample: str, reason: str = "") -> None:
+        super().__init__(f"{sample}{reason}")
+        self.sample = sample
+        self.reason = reason.lstrip(":, ")
 
 
 class BundleError(StepfoldError):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.data.datasets import identify, load_source
+from pipeline.data.quarantine import REPORT
 from pipeline.data.shards import FORMAT_VERSION, write_dataset
 from pipeline.ledger import Artifact, Ledger, fingerprint
 
@@ -31,8 +32,8 @@ def shard_key(recipe: Recipe) -> str:
 def shard(recipe: Recipe, run_dir: Path) -> Artifact:
     """Write the recipe's data as shards into `data/` of the run, or find it there.
 
-    The details of the artifact are the number of samples of each split, of classes (0 if samples
-    have none), and the shape of a sample.
+    The details of the artifact are the number of samples of each split, of those set aside, of
+    classes (0 if samples have none), and the shape of a sample.
 
     Raises:
         DataError: the source is missing, or not what the recipe says; nothing was committed.
@@ -47,7 +48,12 @@ def shard(recipe: Recipe, run_dir: Path) -> Artifact:
     def write(folder: Path) -> dict[str, Any]:
         info = write_dataset(folder, samples, recipe.data)
         counts = {split: content.count for split, content in info.splits.items()}
-        return {**counts, "num_classes": info.num_classes, "latent_shape": list(info.latent_shape)}
+        return {
+            **counts,
+            "set_aside": samples.total - sum(counts.values()),
+            "num_classes": info.num_classes,
+            "latent_shape": list(info.latent_shape),
+        }
 
     artifact = ledger.publish("data", key, "data", write)
     _log.info(
@@ -57,4 +63,10 @@ def shard(recipe: Recipe, run_dir: Path) -> Artifact:
         f"{classes} classes" if (classes := artifact.details["num_classes"]) else "no classes",
         ledger.locate(artifact),
     )
+    if artifact.details["set_aside"]:
+        _log.warning(
+            "data: %d samples could not be used and were set aside; %s says why",
+            artifact.details["set_aside"],
+            ledger.locate(artifact) / REPORT,
+        )
     return artifact

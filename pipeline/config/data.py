@@ -6,6 +6,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 
 from pipeline.documents import Document
 
+MaxBad = Annotated[float, Field(ge=0, lt=1)]
+"""Share of a source's samples that may be set aside because they cannot be used."""
+
 
 class DigitsData(Document):
     """scikit-learn's 1,797 scans of handwritten digits, 8x8, one channel, ten classes."""
@@ -70,6 +73,7 @@ class ImageFolderData(Document):
     channels: Literal[1, 3] = 3
     resize: Literal["refuse", "crop"] = "refuse"
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    max_bad: MaxBad = 0.001
     shard_size: PositiveInt = 1000
 
 
@@ -103,6 +107,7 @@ class CaptionedTarsData(Document):
     path: str
     size: PositiveInt
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    max_bad: MaxBad = 0.001
     shard_size: PositiveInt = 1000
 
 
@@ -118,6 +123,7 @@ class CaptionedFolderData(Document):
     captions: str = "metadata.jsonl"
     size: PositiveInt
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    max_bad: MaxBad = 0.001
     shard_size: PositiveInt = 1000
 
 
@@ -135,6 +141,7 @@ class PromptsData(Document):
     steps: PositiveInt = 50
     w: NonNegativeFloat = 0
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    max_bad: MaxBad = 0.001
     shard_size: PositiveInt = 1000
 
 

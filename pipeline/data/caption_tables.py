@@ -3,12 +3,16 @@
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from pipeline.data.captions import parse_json
 from pipeline.errors import DataError
 
 TABLES = (".csv", ".jsonl", ".parquet")
 """The suffixes of tables."""
+
+_LONGEST_LINE = 16 * 1024**2
+_ROWS_AT_ONCE = 64
 
 Row = dict[str, object]
 
@@ -42,7 +46,7 @@ def _numbered(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
 
 def _read_csv(table: Path) -> Iterator[tuple[int, Row]]:
     with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a mark first
-        for number, row in enumerate(csv.DictReader(file, strict=True), 1):
+        for number, row in enumerate(csv.DictReader(bounded_lines(file), strict=True), 1):
             if None in row or None in row.values():
                 raise DataError(
                     f"{table}, row {number} has not as many fields as the header; quote its commas"
@@ -52,9 +56,21 @@ def _read_csv(table: Path) -> Iterator[tuple[int, Row]]:
 
 def _read_jsonl(table: Path) -> Iterator[tuple[int, Row]]:
     with table.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(bounded_lines(file), 1):
             if line.strip():
                 yield number, parse_json(line, f"{table}, row {number}")
+
+
+def bounded_lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file, none of which may fill the memory.
+
+    Raises:
+        ValueError: one is too long.
+    """
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(f"a line has {_LONGEST_LINE} characters or more")
+        yield line
 
 
 def _read_parquet(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
@@ -63,7 +79,8 @@ def _read_parquet(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, Ro
     with parquet.ParquetFile(table) as file:
         wanted = [column for column in columns if column in file.schema_arrow.names]
         number = 0
-        for batch in file.iter_batches(columns=wanted):
+        # few at a time: a dictionary on disk may repeat one long text in every row
+        for batch in file.iter_batches(columns=wanted, batch_size=_ROWS_AT_ONCE):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row

@@ -10,6 +10,7 @@ from pipeline.data.caption_tables import TABLES, read_rows
 from pipeline.data.captioned_images import CaptionedImage, open_captioned
 from pipeline.data.captions import clean_text
 from pipeline.data.images import SUFFIXES, check_header
+from pipeline.data.quarantine import Quarantine
 from pipeline.data.source import LoadedSource
 from pipeline.errors import DataError
 
@@ -19,36 +20,44 @@ _COLUMNS = ("file_name", "text")
 def open_captioned_folder(config: CaptionedFolderData, seed: int) -> LoadedSource:
     """Open a folder of captioned images.
 
+    Images and captions that cannot be used are set aside.
+
     Raises:
         DataError: the folder or its table is missing; the table has no column `file_name` or
-            `text`, an empty caption, or a file that is missing, named twice or not in the folder;
-            an image has no caption or cannot be used; names the first.
+            `text`, or a file that is missing, named twice or not in the folder; an image has no
+            caption; or more is to be set aside than the recipe lets.
     """
-    return open_captioned(config, list_folder(config), seed)
+    return open_captioned(config, *list_folder(config), seed)
 
 
-def list_folder(config: CaptionedFolderData) -> list[CaptionedImage]:
-    """All captioned images of a folder, in the order of the table.
+def list_folder(config: CaptionedFolderData) -> tuple[list[CaptionedImage], Quarantine]:
+    """The captioned images of a folder, in the order of the table; and those to set aside.
 
     Raises:
         DataError: as `open_captioned_folder`.
     """
     table = _table(config)
     root = Path(config.path)
-    images: dict[PurePosixPath, CaptionedImage] = {}
+    quarantine = Quarantine(config.max_bad, config.path)
+    images: list[CaptionedImage] = []
+    named: set[PurePosixPath] = set()
     for place, row in read_rows(table, _COLUMNS):
-        file, text = _file(row["file_name"], place), clean_text(row["text"], place)
-        if file in images:
+        file = _file(row["file_name"], place)
+        if file in named:
             raise DataError(f"{place}: {str(file)!r} has a caption already; keep one of them")
+        named.add(file)
         path = root / file
-        if not path.is_file():
-            raise DataError(f"{place}: {path} is missing; restore it or remove the row")
-        check_header(path, str(path))
-        images[file] = CaptionedImage(str(path), text, path)
+        with quarantine.catching():
+            text = clean_text(row["text"], place)
+            if not path.is_file():
+                raise DataError(f"{place}: {path} is missing; restore it or remove the row")
+            check_header(path, str(path))
+            images.append(CaptionedImage(str(path), text, path))
     for found in _images(root):
-        if found not in images:
+        if found not in named:
             raise DataError(f"{root / found} has no caption in {table}; add one or move it away")
-    return list(images.values())
+    quarantine.check(len(named))
+    return images, quarantine
 
 
 def count_folder(config: CaptionedFolderData) -> int:
@@ -68,11 +77,14 @@ def identify_captioned_folder(config: CaptionedFolderData) -> dict[str, Any]:
     """
     listing = hashlib.sha256()
     root = Path(config.path)
-    for image in list_folder(config):
+    images, quarantine = list_folder(config)
+    for image in images:
         with image.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         name = image.path.relative_to(root).as_posix()
         listing.update(repr((name, image.text, digest)).encode())
+    for error in quarantine.found:  # what it says is in the report
+        listing.update(repr(("set aside", quarantine.place(error), error.reason)).encode())
     return {"sha256": listing.hexdigest()}
 
 

@@ -10,6 +10,7 @@ from pipeline.config import CaptionedFolderData, CaptionedTarsData
 from pipeline.data.captions import Caption
 from pipeline.data.cropping import Cropped, crop_centre
 from pipeline.data.images import File, decode_upright
+from pipeline.data.quarantine import Quarantine
 from pipeline.data.source import LoadedSource, unlabelled_split
 from pipeline.errors import DataError
 
@@ -49,7 +50,10 @@ class CaptionedImage:
 
 
 def open_captioned(
-    config: CaptionedTarsData | CaptionedFolderData, images: Sequence[CaptionedImage], seed: int
+    config: CaptionedTarsData | CaptionedFolderData,
+    images: Sequence[CaptionedImage],
+    quarantine: Quarantine,
+    seed: int,
 ) -> LoadedSource:
     """Captioned images as a source; each is scaled to cover the recipe's square and cropped.
 
@@ -75,4 +79,5 @@ def open_captioned(
         read=lambda index: cropped(index).pixels,
         splits=unlabelled_split(len(images), config.holdout, seed, config.path),
         caption=caption,
+        quarantine=quarantine,
     )

@@ -1,15 +1,12 @@
 """Webdataset tars of captioned images, as img2dataset writes them.
 
-The tars are local files and their members data: nothing is extracted, names are keys only, and no
-name is opened as a path or an address. Each tar is gone through once, which checks the header of
-every image and reads every caption; images are decoded when they are read.
+The tars are local files and their members data; see `plain_tar` for what is refused. Each tar is
+gone through once, which checks the header of every image and reads every caption; images are
+decoded when they are read.
 """
 
 import hashlib
 import tarfile
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -17,45 +14,52 @@ from typing import Any, cast
 from pipeline.config import CaptionedTarsData
 from pipeline.data.captioned_images import CaptionedImage, open_captioned
 from pipeline.data.captions import MAX_TEXT_BYTES, clean_text, parse_json
-from pipeline.data.images import SUFFIXES, check_header
+from pipeline.data.images import MAX_IMAGE_BYTES, SUFFIXES, check_header
+from pipeline.data.plain_tar import Parts, list_tar, open_tar_file
+from pipeline.data.quarantine import Quarantine
 from pipeline.data.source import LoadedSource
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SampleError
 
-MAX_IMAGE_BYTES = 256 * 1024**2
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
 _CAPTIONS = ("txt", "json")  # of both the first counts: json holds it among other things
-_KNOWN = _IMAGES.union(_CAPTIONS)
-_BLOCK = 512
 
 
 def open_tars(config: CaptionedTarsData, seed: int) -> LoadedSource:
     """Open a folder of tars.
 
+    An image without a caption, a caption without an image, and what cannot be used of either are
+    set aside.
+
     Raises:
-        DataError: the folder is missing or holds no tars; a tar is damaged, or holds an image
-            without a caption, a caption without an image, an empty caption, an image that cannot
-            be used, or a key that another sample has; names the first.
+        DataError: the folder is missing or holds no tars; a tar is damaged, holds what no tar of
+            images should, or a key that another sample has; or more is to be set aside than
+            the recipe lets.
     """
-    return open_captioned(config, list_tars(config), seed)
+    return open_captioned(config, *list_tars(config), seed)
 
 
-def list_tars(config: CaptionedTarsData) -> list[CaptionedImage]:
-    """All captioned images of a folder of tars, in the order of the tars' names.
+def list_tars(config: CaptionedTarsData) -> tuple[list[CaptionedImage], Quarantine]:
+    """The captioned images of a folder of tars, in the order of the tars' names; and the others.
 
     Raises:
         DataError: as `open_tars`.
     """
+    quarantine = Quarantine(config.max_bad, config.path)
     seen: dict[str, Path] = {}
     images = []
     for tar in _tars(config):
-        for key, image in _index(tar):
-            if key in seen:
-                raise DataError(
-                    f"{tar}: key {key!r} stands in {seen[key]} as well; is it the same tar twice?"
-                )
-            seen[key] = tar
-            images.append(image)
-    return images
+        with open_tar_file(tar) as archive:
+            for key, members in list_tar(tar).items():
+                if key in seen:
+                    raise DataError(
+                        f"{tar}: key {key!r} stands in {seen[key]} as well; is it the same tar "
+                        "twice?"
+                    )
+                seen[key] = tar
+                with quarantine.catching():
+                    images.append(_open_sample(archive, members, f"{tar}, sample {key!r}", tar))
+    quarantine.check(len(images) + len(quarantine))
+    return images, quarantine
 
 
 def count_tars(config: CaptionedTarsData) -> int:
@@ -66,7 +70,7 @@ def count_tars(config: CaptionedTarsData) -> int:
     """
     return sum(
         sum(bool(_IMAGES & sample.keys()) for sample in samples.values())
-        for samples in (_group(tar) for tar in _tars(config))
+        for samples in (list_tar(tar) for tar in _tars(config))
     )
 
 
@@ -94,53 +98,19 @@ def _tars(config: CaptionedTarsData) -> list[Path]:
     return tars
 
 
-def _index(tar: Path) -> Iterator[tuple[str, CaptionedImage]]:
-    samples = _group(tar)
-    with _opened(tar) as archive:
-        for key, members in samples.items():
-            name = f"{tar}, sample {key!r}"
-            kinds = sorted(_IMAGES & members.keys())
-            if not kinds:
-                raise DataError(f"{name} has a caption and no image; add it or remove the caption")
-            if len(kinds) > 1:
-                raise DataError(f"{name} has {len(kinds)} images ({', '.join(kinds)}); keep one")
-            image = members[kinds[0]]
-            check_header(_content(archive, image, MAX_IMAGE_BYTES, name), name)
-            part = (image.offset_data, image.size)
-            yield key, CaptionedImage(name, _caption(archive, members, name), tar, part)
+def _open_sample(archive: tarfile.TarFile, members: Parts, name: str, tar: Path) -> CaptionedImage:
+    kinds = sorted(_IMAGES & members.keys())
+    if not kinds:
+        raise SampleError(name, " has a caption and no image; add it or remove the caption")
+    if len(kinds) > 1:
+        raise SampleError(name, f" has {len(kinds)} images ({', '.join(kinds)}); keep one")
+    image = members[kinds[0]]
+    check_header(_content(archive, image, MAX_IMAGE_BYTES, name), name)
+    part = (image.offset_data, image.size)
+    return CaptionedImage(name, _caption(archive, members, name), tar, part)
 
 
-def _group(tar: Path) -> dict[str, dict[str, tarfile.TarInfo]]:
-    """The images and captions of a tar, by key and extension."""
-    samples: dict[str, dict[str, tarfile.TarInfo]] = defaultdict(dict)
-    end = 0
-    with _opened(tar) as archive:
-        for member in archive:
-            end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
-            key, extension = _split(member.name)
-            if member.isdir() or extension not in _KNOWN:
-                continue
-            if not member.isreg() or member.issparse():
-                raise DataError(f"{tar}: {member.name!r} is no plain file; write the tar anew")
-            if extension in samples[key]:
-                raise DataError(f"{tar}: {member.name!r} stands there twice; keep one of them")
-            samples[key][extension] = member
-    with tar.open("rb") as file:
-        file.seek(end)
-        # tarfile takes a cut or damaged header for the end of the archive
-        if file.read(_BLOCK) != bytes(_BLOCK):
-            raise DataError(f"{tar} is cut or damaged at byte {end}; fetch it again")
-    return samples
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Key and extension as webdataset takes them: the extension starts at the first dot."""
-    folder, slash, file = name.rpartition("/")
-    stem, _, extension = file.partition(".")
-    return f"{folder}{slash}{stem}", extension.lower()
-
-
-def _caption(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> str:
+def _caption(archive: tarfile.TarFile, members: Parts, name: str) -> str:
     for extension in _CAPTIONS:
         if extension not in members:
             continue
@@ -152,9 +122,9 @@ def _caption(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name
                 continue
             return clean_text(tree["caption"], name)
         return clean_text(_text(content, name), name)
-    raise DataError(
-        f"{name} has no caption, neither a txt nor a json with the key caption; add it or remove "
-        "the image"
+    raise SampleError(
+        name,
+        " has no caption, neither a txt nor a json with the key caption; add one or remove it",
     )
 
 
@@ -162,23 +132,14 @@ def _text(content: bytes, name: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: the caption is not UTF-8 ({error}); rewrite it") from None
+        raise SampleError(name, f": the caption is not UTF-8 ({error}); rewrite it") from None
 
 
 def _content(
     archive: tarfile.TarFile, member: tarfile.TarInfo, most: int, name: str
 ) -> BufferedReader:
     if member.size > most:
-        raise DataError(
-            f"{name}: {member.name!r} has {member.size} bytes, more than {most}; make it smaller"
+        raise SampleError(
+            name, f": {member.name!r} has {member.size} bytes, more than {most}; make it smaller"
         )
     return cast(BufferedReader, archive.extractfile(member))  # None only for what is no file
-
-
-@contextmanager
-def _opened(tar: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(tar, "r:") as archive:
-            yield archive
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise DataError(f"{tar} is no readable tar ({error}); fetch it again") from None

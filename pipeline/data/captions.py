@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt
 
 from pipeline.documents import Document
-from pipeline.errors import DataError
+from pipeline.errors import SampleError
 
 MAX_TEXT_BYTES = 2**20
 """No caption and no table row is longer; what is longer is no caption but another file."""
@@ -47,18 +47,20 @@ def clean_text(text: object, name: str) -> str:
         name: what errors call it.
 
     Raises:
-        DataError: it is no text, empty, too long, or not valid Unicode.
+        SampleError: it is no text, empty, too long, or not valid Unicode.
     """
     if not isinstance(text, str):
-        raise DataError(f"{name}: the caption is {type(text).__name__}, not text; write a sentence")
+        raise SampleError(
+            name, f": the caption is {type(text).__name__}, not text; write a sentence"
+        )
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
-        raise DataError(f"{name}: the caption is not valid Unicode; rewrite it") from None
+        raise SampleError(name, ": the caption is not valid Unicode; rewrite it") from None
     if length > MAX_TEXT_BYTES:
-        raise DataError(f"{name}: the caption has {length} bytes; write at most {MAX_TEXT_BYTES}")
+        raise SampleError(name, f": the caption has {length} bytes; write at most {MAX_TEXT_BYTES}")
     if not text.strip():
-        raise DataError(f"{name}: the caption is empty; write one, or remove the image")
+        raise SampleError(name, ": the caption is empty; write one, or remove the image")
     return text.strip()
 
 
@@ -66,12 +68,12 @@ def parse_json(content: str | bytes, name: str) -> dict[str, object]:
     """A JSON object of keys and values.
 
     Raises:
-        DataError: the content is not one.
+        SampleError: the content is not one.
     """
     try:
         tree = json.loads(content)
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested without end
-        raise DataError(f"{name} is not JSON ({error}); mend it or remove it") from None
+        raise SampleError(name, f" is not JSON ({error}); mend it or remove it") from None
     if not isinstance(tree, dict):
-        raise DataError(f"{name} holds {type(tree).__name__}, not keys and values; mend it")
+        raise SampleError(name, f" holds {type(tree).__name__}, not keys and values; mend it")
     return tree

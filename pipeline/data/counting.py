@@ -53,4 +53,4 @@ def _count_captioned(config: CaptionedTarsData | CaptionedFolderData | PromptsDa
         case CaptionedFolderData():
             return count_folder(config)
         case PromptsData():
-            return len(list_prompts(config))
+            return len(list_prompts(config)[0])

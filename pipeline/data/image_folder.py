@@ -1,4 +1,4 @@
-"""A folder of images: each sub-folder is a class, and what cannot be used is refused by name.
+"""A folder of images: each sub-folder is a class; what cannot be used is set aside or refused.
 
 Names and headers of all images are checked before the first is decoded; see `images` for what is
 accepted.
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from pipeline.config import ImageFolderData
 from pipeline.data.images import SUFFIXES, Mode, check_header, decode_upright
+from pipeline.data.quarantine import Quarantine
 from pipeline.data.source import LoadedSource, stratified_split
 from pipeline.errors import DataError
 
@@ -63,9 +64,7 @@ def identify_folder(config: ImageFolderData) -> dict[str, Any]:
         DataError: the folder cannot be used; see `list_classes` and `open_folder`.
     """
     classes = list_classes(Path(config.path))
-    for images in classes.values():
-        for image in images:
-            _check_header(image, config)
+    _usable(classes, config)
     listing = hashlib.sha256()
     for name, images in classes.items():
         for image in images:
@@ -79,15 +78,11 @@ def open_folder(config: ImageFolderData, seed: int) -> LoadedSource:
     """Open a folder of images; they are decoded when they are read.
 
     Raises:
-        DataError: the folder cannot be used, a class has one image only, or an image has a size or
-            kind that the recipe does not accept; names the first.
+        DataError: the folder cannot be used, a class has one image only, an image has a size that
+            the recipe does not accept, or more cannot be used than the recipe lets be set aside.
     """
     classes = list_classes(Path(config.path))
-    images = [image for members in classes.values() for image in members]
-    for image in images:
-        _check_header(image, config)
-    counts = [len(members) for members in classes.values()]
-    labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
+    images, labels, quarantine = _usable(classes, config)
     names = tuple(classes)
     return LoadedSource(
         name=config.source,
@@ -97,7 +92,24 @@ def open_folder(config: ImageFolderData, seed: int) -> LoadedSource:
         labels=labels,
         read=lambda index: _decode(images[index], config),
         splits=stratified_split(labels, names, config.holdout, seed),
+        quarantine=quarantine,
     )
+
+
+def _usable(
+    classes: dict[str, list[Path]], config: ImageFolderData
+) -> tuple[list[Path], NDArray[np.int64], Quarantine]:
+    """The images whose headers are in order, their classes, and the others."""
+    quarantine = Quarantine(config.max_bad, config.path)
+    images, labels = [], []
+    for label, members in enumerate(classes.values()):
+        for image in members:
+            with quarantine.catching():
+                _check_header(image, config)
+                images.append(image)
+                labels.append(label)
+    quarantine.check(len(images) + len(quarantine))
+    return images, np.array(labels, np.int64), quarantine
 
 
 def _visible(folder: Path) -> list[Path]:

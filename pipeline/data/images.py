@@ -10,11 +10,12 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SampleError
 
 MAX_PIXELS = 64 * 1024**2
+MAX_IMAGE_BYTES = 256 * 1024**2
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 _FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -33,32 +34,45 @@ def check_header(file: File, name: str) -> tuple[int, int]:
         Its width and height as they are stored, before any turn.
 
     Raises:
-        DataError: it is no png, jpeg or webp, larger than `MAX_PIXELS`, animated, or deeper than
-            8 bits a channel.
+        SampleError: it is no png, jpeg or webp, larger than `MAX_PIXELS` or `MAX_IMAGE_BYTES`,
+            animated, or deeper than 8 bits a channel.
+        DataError: the file cannot be read at all.
     """
+    if isinstance(file, Path) and file.is_file() and file.stat().st_size > MAX_IMAGE_BYTES:
+        size = file.stat().st_size
+        raise SampleError(name, f" has {size} bytes, more than {MAX_IMAGE_BYTES}; make it smaller")
     with _opened(file, name) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise DataError(
-                f"{name} is {width}x{height}, more than {MAX_PIXELS} pixels; scale it down"
+            raise SampleError(
+                name, f" is {width}x{height}, more than {MAX_PIXELS} pixels; scale it down"
             )
         # a phone's JPEG with a depth map or thumbnail is MPO: its first frame is the photograph
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            raise DataError(f"{name} is animated; keep one frame of it")
-        if image.mode.startswith(("I", "F")):
-            raise DataError(f"{name} has more than 8 bits a channel; save it with 8")
+            raise SampleError(name, " is animated; keep one frame of it")
+        if _is_deep(image):
+            raise SampleError(name, " has more than 8 bits a channel; save it with 8")
         return width, height
+
+
+def _is_deep(image: Image.Image) -> bool:
+    # of 16 bits in colour Pillow keeps the upper 8 and says RGB; its decoder's arguments say 16
+    decoders = getattr(image, "tile", ())
+    return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in decoders)
 
 
 def decode_upright(file: File, name: str, mode: Mode) -> Image.Image:
     """The pixels of an image, turned as its EXIF says.
 
     Raises:
-        DataError: it does not decode.
+        SampleError: it does not decode.
+        DataError: the file cannot be read at all.
     """
     with _opened(file, name) as image:
         try:
-            return ImageOps.exif_transpose(image).convert(mode)
+            # in place, and without a copy where none is needed: the largest has 256 MB of pixels
+            ImageOps.exif_transpose(image, in_place=True)
+            return image if image.mode == mode else image.convert(mode)
         except Exception as error:  # decoders raise whatever they trip over
             raise _unreadable(name, error) from None
 
@@ -74,6 +88,11 @@ def _opened(file: File, name: str) -> Image.Image:
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
-    return DataError(
-        f"{name} cannot be read as png, jpg or webp ({error}); replace it or move it away"
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+        # the machine's fault, not the image's: nothing to set aside
+        return DataError(f"{name} cannot be read ({error or 'out of memory'}); run again")
+    # Pillow names the object that it was given, which is another at every run
+    what = "no such image" if isinstance(error, UnidentifiedImageError) else str(error)
+    return SampleError(
+        name, f" cannot be read as png, jpg or webp ({what}); replace it or move it away"
     )

@@ -1,4 +1,4 @@
-"""Data shards: a data set as plain webdataset tars, written once, read in any order."""
+"""Data shards read: one split of a data set, its samples in any order, with their conditions."""
 
 import logging
 from collections.abc import Iterator
@@ -10,25 +10,18 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline.config import Data
 from pipeline.data.batch import Batch
 from pipeline.data.captions import Caption
 from pipeline.data.dataset_info import DatasetInfo as DatasetInfo
-from pipeline.data.dataset_info import ShardInfo, SplitInfo, write_info
+from pipeline.data.dataset_info import ShardInfo
 from pipeline.data.dataset_info import read_info as read_info
-from pipeline.data.encoding import DTYPES, decode, encode, to_unit_range
+from pipeline.data.encoding import DTYPES, decode, to_unit_range
 from pipeline.data.samples import Samples
-from pipeline.data.source import LoadedSource, Sample
-from pipeline.data.tar_index import (
-    IndexedTarWriter,
-    Member,
-    TarIndex,
-    first_problem,
-    open_tar,
-    write_index,
-)
+from pipeline.data.shard_writer import sample_key
+from pipeline.data.shard_writer import write_dataset as write_dataset
+from pipeline.data.source import Sample
+from pipeline.data.tar_index import Member, TarIndex, first_problem, open_tar
 from pipeline.errors import DataError
-from pipeline.failpoints import failpoint
 from pipeline.tensors import Condition
 
 FORMAT_VERSION = 1
@@ -36,74 +29,6 @@ CACHE_BYTES = 512 * 1024**2
 _UNREAD = -1
 
 _log = logging.getLogger(__name__)
-
-
-def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetInfo:
-    """Write every split of a source in shards of `config.shard_size`; the bytes depend on it alone.
-
-    A sample lies as `000000012.png` (or `.npy`), counted over the split; beside it `000000012.cls`
-    with its class and `000000012.json` with its caption, if it has them.
-
-    Raises:
-        DataError: a sample cannot be read.
-        InfraError: a tar came out short.
-    """
-    info = DatasetInfo(
-        source=samples.name,
-        class_names=samples.class_names,
-        latent_shape=samples.latent_shape,
-        encoding=samples.encoding,
-        splits={
-            split: SplitInfo(
-                count=len(rows), shards=_plan_shards(split, len(rows), config.shard_size)
-            )
-            for split, rows in samples.splits.items()
-        },
-        captioned=samples.caption is not None,
-    )
-    for split, content in info.splits.items():
-        (folder / split).mkdir(parents=True, exist_ok=True)
-        for shard in content.shards:
-            _write_shard(folder / shard.name, shard.first, shard.count, samples, split)
-    failpoint("shards.written")
-    write_info(folder, info)
-    return info
-
-
-def _plan_shards(split: str, total: int, size: int) -> tuple[ShardInfo, ...]:
-    return tuple(
-        ShardInfo(
-            name=f"{split}/shard-{first // size:05d}.tar",
-            first=first,
-            count=min(size, total - first),
-        )
-        for first in range(0, total, size)
-    )
-
-
-def _write_shard(tar: Path, first: int, count: int, samples: LoadedSource, split: str) -> None:
-    members: list[Member] = []
-    with IndexedTarWriter(tar) as writer:
-        for position in range(first, first + count):
-            row = int(samples.splits[split][position])
-            members += writer.add(_key(position), _parts(samples, row))
-    write_index(tar, TarIndex(size=writer.size, count=count, members=tuple(members)))
-
-
-def _parts(samples: LoadedSource, row: int) -> dict[str, bytes]:
-    """The members of one sample by extension."""
-    parts: dict[str, bytes] = {}
-    if samples.encoding is not None and samples.read is not None:
-        parts[samples.encoding] = encode(samples.read(row), samples.encoding)
-    if samples.labels is not None:
-        parts["cls"] = str(int(samples.labels[row])).encode()
-    if samples.caption is not None:
-        parts["json"] = samples.caption(row).to_json()
-    return parts
-
-
-def _key(position: int) -> str:
-    return f"{position:09d}"
 
 
 class SampleShards(Samples):
@@ -211,14 +136,14 @@ class SampleShards(Samples):
 
     def _check_shard(self, tar: Path, shard: ShardInfo, index: TarIndex) -> None:
         expected = [
-            f"{_key(position)}.{extension}"
+            f"{sample_key(position)}.{extension}"
             for position in range(shard.first, shard.first + shard.count)
             for extension in self.info.extensions
         ]
         if index.count != shard.count or [member.name for member in index.members] != expected:
             raise DataError(
                 f"{tar}: expected {shard.count} samples ({len(expected)} members) from "
-                f"{_key(shard.first)} on, its index has {index.count} ({len(index.members)} "
+                f"{sample_key(shard.first)} on, its index has {index.count} ({len(index.members)} "
                 "members); make the data anew"
             )
 
@@ -270,7 +195,9 @@ class SampleShards(Samples):
             yield
         except ValueError as error:
             tar = self._tars[self._shard_of(row)]
-            raise DataError(f"{tar}, sample {_key(row)}: {error}; make the data anew") from None
+            raise DataError(
+                f"{tar}, sample {sample_key(row)}: {error}; make the data anew"
+            ) from None
 
     def _content(self, row: int, extension: str) -> bytes:
         member = self._members[len(self._places) * row + self._places[extension]]

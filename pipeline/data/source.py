@@ -1,13 +1,14 @@
 """What a data source is once it is open: samples, what is known of them, which are held out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.captions import Caption
+from pipeline.data.quarantine import Quarantine
 from pipeline.errors import DataError
 
 FEWEST_HELDOUT = 4
@@ -31,6 +32,8 @@ class LoadedSource:
         read: the sample at an index; None if there are only captions.
         splits: for "train" and "heldout", indices in the order in which they are written.
         caption: the caption of the sample at an index; None if they have none.
+        quarantine: samples that were set aside at a look, and are in no split. `read` and `caption`
+            raise SampleError for what only decoding shows to be of no use.
     """
 
     name: str
@@ -41,6 +44,12 @@ class LoadedSource:
     read: Callable[[int], Sample] | None
     splits: dict[str, NDArray[np.int64]]
     caption: Callable[[int], Caption] | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
+
+    @property
+    def total(self) -> int:
+        """Samples of the source, those set aside included."""
+        return sum(map(len, self.splits.values())) + len(self.quarantine)
 
 
 def stratified_split(

@@ -66,6 +66,7 @@ def test_the_second_run_does_no_work_and_gives_the_same(tmp_path):
     assert first.details == {
         "train": 30,
         "heldout": 10,
+        "set_aside": 0,
         "num_classes": 2,
         "latent_shape": [2, 1, 1],
     }
@@ -140,6 +141,7 @@ def test_captioned_digits_become_shards(tmp_path):
     assert first.details == {
         "train": 20,
         "heldout": 10,
+        "set_aside": 0,
         "num_classes": 10,
         "latent_shape": [3, 16, 16],
     }

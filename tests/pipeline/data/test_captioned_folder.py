@@ -141,6 +141,8 @@ def test_a_file_that_is_no_image_is_named(folder):
         ("x.csv", b"file_name,text\na.png\n"),
         ("x.jsonl", b"\xff\n"),
         ("x.jsonl", b"{not json}\n"),
+        ("x.jsonl", b" " * (16 * 2**20 + 1)),
+        ("x.csv", b"file_name,text\n" + b"x" * (16 * 2**20)),
         ("x.parquet", b"PAR1 not a table PAR1"),
         ("x.parquet", b""),
     ],

@@ -39,7 +39,7 @@ def write(path: Path, prompts: list[str]) -> Path:
 @pytest.mark.parametrize("name", ["p.txt", "p.jsonl", "p.csv", "p.parquet"])
 def test_every_kind_of_file_gives_its_sentences_in_order(name: str, tmp_path: Path) -> None:
     config = config_of(write(tmp_path / name, SAID))
-    assert list_prompts(config) == SAID
+    assert list_prompts(config)[0] == SAID
     as_text = config_of(write(tmp_path / "same.txt", SAID))
     assert identify_prompts(config) == identify_prompts(as_text)
 
@@ -85,6 +85,16 @@ def test_what_is_wrong_is_named(name: str, content: bytes, complaint: str, tmp_p
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=complaint):
         open_prompts(config_of(tmp_path / name), seed=0)
+
+
+def test_a_sentence_that_cannot_be_used_is_set_aside_within_the_budget(tmp_path: Path) -> None:
+    config = config_of(write(tmp_path / "p.jsonl", [*SAID, " "]))
+    generous = config.model_copy(update={"max_bad": 0.2})
+    prompts, quarantine = list_prompts(generous)
+    assert prompts == SAID
+    assert [quarantine.place(error) for error in quarantine.found] == ["p.jsonl, row 7"]
+    with pytest.raises(DataError, match=r"row 7: the caption is empty.*\n1 of 7 samples"):
+        list_prompts(config)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
