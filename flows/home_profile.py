@@ -9,8 +9,8 @@ from pathlib import Path
 
 from infra.profile import Profile
 from pipeline.documents import build, read_yaml, to_yaml
+from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
-from pipeline.ledger import write_durably
 
 PROFILE = "profile.yaml"
 

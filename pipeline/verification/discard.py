@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.ledger import Artifact, Ledger, sync
+from pipeline.durable import sync
+from pipeline.ledger import Artifact, Ledger
 from pipeline.verification.findings import Damage
 from pipeline.verification.inventory import KEY_LENGTH, Inventory, record_of, take_inventory
 from pipeline.verification.lineage import dependents
