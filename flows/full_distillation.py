@@ -65,7 +65,7 @@ def full_distillation(
             teacher = distill_round(run, plan, plan.title, samples, teacher)
             students.append(teacher)
         report = evaluate_task(run, "evaluate", data, first, tuple(students), components)
-        publish_task(run, "publish the report", report)
+        publish_task(run, "publish the report", report, tuple(students))
         if components is not None:
             for plan, student in zip(plan_rounds(recipe), students, strict=True):
                 if plan.student_steps is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows.events import Events
 from flows.home_profile import record_profile
+from flows.owed import Owed
 from flows.run_dir import check, prepare
 from flows.timing import Timing
 from infra.mlflow_store import MlflowStore, Status
@@ -46,6 +47,11 @@ class Run(Document):
     def timing(self) -> Timing:
         """Seconds per stage."""
         return Timing(self.run_dir)
+
+    @cached_property
+    def owed(self) -> Owed:
+        """What MLflow is still to be told."""
+        return Owed(self.run_dir)
 
     @cached_property
     def store(self) -> MlflowStore:
@@ -90,7 +96,8 @@ def open_run(
             status = "KILLED"
             raise
         finally:
-            run.store.finish(run.chain_id, status)
+            with run.owed.telling("how the run ended"):
+                run.store.finish(run.chain_id, status)
 
 
 def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:

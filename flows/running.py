@@ -11,6 +11,7 @@ from flows import environment, preflight
 from flows.console import failure, interruption, near, own_terminal
 from flows.events import Events
 from flows.history import history_page
+from flows.owed import Owed
 from flows.progress import shown
 from flows.request import Request
 from flows.run_dir import prepare
@@ -44,6 +45,7 @@ def execute(request: Request, *, accept_changes: bool, teacher_only: bool) -> in
         # its farewell at exit would be the last line on the terminal
         logging.getLogger("prefect").setLevel(logging.WARNING)
         if code == DONE:
+            _say_what_is_owed(console, request)
             show_summary(console, request.run_dir, _links(request))
     return code
 
@@ -100,6 +102,14 @@ def _greet(console: Console, request: Request) -> None:
     text.append(f"  {steps} steps, {workers} worker{'s' if workers > 1 else ''}", style="default")
     text.append(f"  in {near(request.run_dir)}\n", style="quiet")
     console.print(text, soft_wrap=True)
+
+
+def _say_what_is_owed(console: Console, request: Request) -> None:
+    owed = Owed(request.run_dir).all()
+    if owed:
+        text = Text("MLflow did not answer and was not told: ", style="careful")
+        text.append(f"{', '.join(owed)}. The work is done; run again when it answers:\n")
+        console.print(text.append(request.command, style="default"), soft_wrap=True)
 
 
 def _log_of(run_dir: Path) -> Path:

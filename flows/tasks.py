@@ -1,13 +1,10 @@
 """The tasks of every chain, one for each stage."""
 
-from typing import Any
-
 from flows.run import Run
 from flows.stage_task import perform, skipped, stage_task, telling
-from infra.mlflow_store import Status
-from infra.mlflow_tracker import MetricForwarder
+from flows.tracking import round_run, tell_numbers, tracked_round
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds, plan_teacher
+from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
 from stages import adopt, distill, evaluate, pregenerate, promote, publish, shard
 
 
@@ -80,71 +77,51 @@ def _train(
     found = distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
     if found:
         return skipped(run, label, found)
-    round_id = round_run(run, plan)
-    metrics = run.run_dir / plan.folder / "metrics.jsonl"
-    status: Status = "FAILED"
-    try:
-        with MetricForwarder(run.store, round_id, metrics):
-            student = perform(
-                run,
-                label,
-                lambda: distill.distill(
-                    run.run_dir,
-                    run.recipe,
-                    run.profile,
-                    plan,
-                    data=data,
-                    teacher=teacher,
-                    targets=targets,
-                ),
-            )
-        status = "FINISHED"
-    finally:
-        run.store.finish(round_id, status)
-    return student
-
-
-def round_run(run: Run, plan: RoundPlan) -> str:
-    """The MLflow run of a round, continued if it is there."""
-    params: dict[str, Any] = {
-        "round": plan.index,
-        "method": plan.method,
-        "updates": plan.training.updates,
-        "batch_size": plan.training.batch_size,
-        "learning_rate": plan.training.learning_rate,
-    }
-    if plan.teacher_steps:
-        params |= {"teacher_steps": plan.teacher_steps, "student_steps": plan.student_steps}
-    if plan.w:
-        params |= {"w_min": plan.w.min, "w_max": plan.w.max}
-    return run.store.round(
-        run.chain_id,
-        key=f"{run.path}/{plan.folder}",
-        name=plan.title,
-        params=params,
-        tags={"kind": "teacher"} if plan.index == TEACHER_ROUND else {},
-    )
+    with tracked_round(run, plan):
+        return perform(
+            run,
+            label,
+            lambda: distill.distill(
+                run.run_dir,
+                run.recipe,
+                run.profile,
+                plan,
+                data=data,
+                teacher=teacher,
+                targets=targets,
+            ),
+        )
 
 
 @stage_task
 def promote_task(
     run: Run, label: str, plan: RoundPlan, student: Artifact, teacher: Artifact
 ) -> Artifact:
-    """The student becomes the next round's teacher, if it deserves it."""
+    """The student becomes the next round's teacher, if it deserves it.
+
+    Without MLflow it is checked and goes on all the same; its registration is owed.
+    """
     if Ledger(run.run_dir).find(promote.promotion_key(student)):
         return skipped(run, label, student)
-    return perform(
-        run,
-        label,
-        lambda: promote.promote(
+
+    def work() -> Artifact:
+        promote.accept(
             run.run_dir,
             plan,
             student=student,
             teacher=teacher,
-            registry=promote.Registry(run.store, run.recipe.run.name, round_run(run, plan)),
             keep_targets=run.recipe.targets.keep,
-        ),
-    )
+        )
+        _register(run, plan, student)
+        return student
+
+    return perform(run, label, work)
+
+
+def _register(run: Run, plan: RoundPlan, student: Artifact) -> None:
+    with run.owed.telling(f"{plan.title}: promotion"):
+        registry = promote.Registry(run.store, run.recipe.run.name, round_run(run, plan))
+        promote.register(run.run_dir, plan, student, registry)
 
 
 @stage_task
@@ -178,15 +155,22 @@ def evaluate_task(
 
 
 @stage_task
-def publish_task(run: Run, label: str, report: Artifact) -> None:
-    """The report, in MLflow."""
-    rounds = {plan.index: round_run(run, plan) for plan in plan_rounds(run.recipe)}
-    perform(
-        run,
-        label,
-        lambda: publish.publish(
-            run.run_dir, report, store=run.store, chain_id=run.chain_id, round_ids=rounds
-        ),
-    )
-    for round_id in rounds.values():
-        run.store.finish(round_id, "FINISHED")
+def publish_task(run: Run, label: str, report: Artifact, students: tuple[Artifact, ...]) -> None:
+    """The report, in MLflow, and what MLflow has missed before."""
+
+    def work() -> None:
+        plans = plan_rounds(run.recipe)
+        teacher = plan_teacher(run.recipe)
+        tell_numbers(run, [*([teacher] if teacher else []), *plans])
+        for plan, student in zip(plans, students, strict=True):
+            if not Ledger(run.run_dir).find(promote.promotion_key(student)):
+                _register(run, plan, student)
+        with run.owed.telling(label):
+            rounds = {plan.index: round_run(run, plan) for plan in plans}
+            publish.publish(
+                run.run_dir, report, store=run.store, chain_id=run.chain_id, round_ids=rounds
+            )
+            for round_id in rounds.values():
+                run.store.finish(round_id, "FINISHED")
+
+    perform(run, label, work)

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _KEY = "stepfold.key"
 _DIGEST = "stepfold.digest"
+_SLOW_S = 2.0
+_PAUSE_S = 5.0  # without a call, after one that took long and was not answered
 _MAX_PARAM = 6000  # MLflow cuts there without a word
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -55,6 +57,7 @@ class MlflowStore:
         self.artifacts = None if uri else root / "mlflow-artifacts"
         if self.artifacts:
             _make_private(root / "mlflow.db", self.artifacts)
+        self._silent_until = 0.0
         with self._translated():
             self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             self.experiment_id = self._experiment(experiment)
@@ -213,9 +216,14 @@ class MlflowStore:
     def _translated(self) -> Iterator[None]:
         from mlflow.exceptions import MlflowException
 
+        if time.monotonic() < self._silent_until:
+            raise InfraError(f"MLflow at {_without_passwords(self.uri)} did not answer just now")
+        asked = time.monotonic()
         try:
             yield
         except (MlflowException, OSError) as error:
+            if time.monotonic() - asked > _SLOW_S:
+                self._silent_until = time.monotonic() + _PAUSE_S
             first = str(error).strip().splitlines()[0]
             message = (
                 f"MLflow at {self.uri} did not answer ({first}); run again when it does. "

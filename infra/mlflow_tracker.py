@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,7 +43,7 @@ class MetricForwarder:
 
     Args:
         store: where to.
-        run_id: which run.
+        open_run: gives the run; called until the store has answered once.
         path: the metrics file; it need not exist yet.
         interval: seconds between looks.
         patience: seconds that closing may take.
@@ -51,14 +52,15 @@ class MetricForwarder:
     def __init__(
         self,
         store: MlflowStore,
-        run_id: str,
+        open_run: Callable[[], str],
         path: Path,
         *,
         interval: float = 2.0,
-        patience: float = 30.0,
+        patience: float = 10.0,
     ) -> None:
         self._store = store
-        self._run_id = run_id
+        self._open_run = open_run
+        self._run_id: str | None = None
         self._path = path
         self._interval = interval
         self._patience = patience
@@ -67,6 +69,7 @@ class MetricForwarder:
         self._seen: float | None = None
         self._stamp: tuple[int, int, int] | None = None
         self._warned = False
+        self._is_behind = True
 
     def __enter__(self) -> "MetricForwarder":
         self._thread.start()
@@ -87,6 +90,15 @@ class MetricForwarder:
         if self._thread.is_alive():
             _log.warning("MLflow was too slow; %s holds the rest", self._path)
 
+    def check(self) -> None:
+        """See that the run holds all of the file, after closing.
+
+        Raises:
+            InfraError: it does not; forward the file again, which tells nothing twice.
+        """
+        if self._thread.is_alive() or self._is_behind:
+            raise InfraError(f"MLflow does not hold all of {self._path} yet")
+
     def _follow(self) -> None:
         deadline = None
         while True:
@@ -95,6 +107,7 @@ class MetricForwarder:
                 deadline = time.monotonic() + self._patience
             started = time.monotonic()
             done = self._forward()
+            self._is_behind = not done
             if closing and (done or (deadline and time.monotonic() > deadline)):
                 return
             # reading a long file must not become the driver's main occupation
@@ -120,6 +133,7 @@ class MetricForwarder:
         return True
 
     def _send_new_lines(self) -> None:
+        run_id = self._run_id = self._run_id or self._open_run()
         stamp = self._file_stamp()
         if stamp is None or stamp == self._stamp:
             return
@@ -130,24 +144,24 @@ class MetricForwarder:
             if not values:
                 continue
             if last is None:
-                last = self._last_step(next(iter(values)))
+                last = self._last_step(run_id, next(iter(values)))
             if line["samples_seen"] <= last:
                 continue
             if len(batch) + len(values) > _POINTS_PER_CALL:
-                self._send(batch, last)
+                self._send(run_id, batch, last)
                 batch = []
             last = line["samples_seen"]
             batch += points(values, int(last))
         if batch and last is not None:
-            self._send(batch, last)
+            self._send(run_id, batch, last)
         self._stamp = stamp
 
-    def _send(self, batch: list[Any], last: float) -> None:
-        self._store.log_points(self._run_id, batch)
+    def _send(self, run_id: str, batch: list[Any], last: float) -> None:
+        self._store.log_points(run_id, batch)
         self._seen = last
 
-    def _last_step(self, name: str) -> float:
-        history = self._store.history(self._run_id, name)
+    def _last_step(self, run_id: str, name: str) -> float:
+        history = self._store.history(run_id, name)
         self._seen = float(max((step for step, _ in history), default=-1))
         return self._seen
 

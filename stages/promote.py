@@ -62,29 +62,42 @@ def promotion_key(student: Artifact) -> str:
     return fingerprint({"stage": "promote", "student": student.digest})
 
 
-def promote(
+def accept(
     run_dir: Path,
     plan: RoundPlan,
     *,
     student: Artifact,
     teacher: Artifact,
-    registry: Registry,
     keep_targets: Literal["none", "last", "all"],
-) -> Artifact:
-    """Check the student, register it (once per content), point the aliases at it, tidy up.
-
-    The alias `teacher` names the newest promoted student, the teacher of the next round; a halving
-    round's student is also `student-N-steps`, the guidance round's `student-any-steps`.
+) -> None:
+    """Check that the student deserves to be the next teacher, and tidy up behind its round.
 
     Args:
         run_dir: the run directory.
         plan: the round.
         student: its student.
         teacher: the bundle it was distilled from.
-        registry: where students are registered.
         keep_targets: which rounds' target shards stay on disk from here on.
+
+    Raises:
+        BundleError: see `check`.
+        DivergenceError: see `check`.
     """
     check(run_dir, plan, student, teacher)
+    _drop_targets(Ledger(run_dir), plan, keep_targets)
+    failpoint("promote.dropped")
+
+
+def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Registry) -> None:
+    """Register an accepted student, once per content, and point the aliases at it.
+
+    The alias `teacher` names the student of the latest round that was promoted; a halving round's
+    student is also `student-N-steps`, the guidance round's `student-any-steps`. What is not yet
+    recorded as promoted is registered again, to the same end.
+
+    Raises:
+        InfraError: MLflow does not answer.
+    """
     store, model = registry.store, registry.model
     version = store.register(
         model,
@@ -96,11 +109,10 @@ def promote(
     failpoint("promote.registered")
     store.alias(model, f"student-{plan.student_steps or 'any'}-steps", version)
     failpoint("promote.named")
-    store.alias(model, "teacher", version)
-    failpoint("promote.aliased")
     ledger = Ledger(run_dir)
-    _drop_targets(ledger, plan, keep_targets)
-    failpoint("promote.dropped")
+    if not any(_round_of(promoted) > plan.index for promoted in _promotions(ledger)):
+        store.alias(model, "teacher", version)
+    failpoint("promote.aliased")
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"model": model, "version": version}), encoding="utf-8")
@@ -108,7 +120,12 @@ def promote(
 
     record = f"{plan.folder}/promotion.json"
     ledger.publish("promotion", promotion_key(student), record, write, (student.fingerprint,))
-    return student
+
+
+def _promotions(ledger: Ledger) -> list[Path]:
+    """The folders of rounds whose student was promoted before another had to wait for MLflow."""
+    promoted = [artifact for artifact in ledger.records() if artifact.kind == "promotion"]
+    return [Path(artifact.path).parent for artifact in promoted]
 
 
 def _drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:

@@ -31,10 +31,10 @@ from pipeline.training.plan import plan_rounds
 from pipeline.training.torch_engine import TorchEngine
 from stages.adopt import adopt
 from stages.distill import round_job
-from stages.encode import Jobs, encode_key, encode_with
+from stages.encode import Jobs, encode_with
 from stages.encode_worker import open_worker as open_encoder
 from stages.export import export
-from stages.promote import Registry, promote
+from stages.promote import Registry, accept, register
 from stages.sample_sets import open_sampler
 from stages.shard import shard
 from stages.target_worker import open_worker as open_asker
@@ -170,14 +170,9 @@ def _make_targets(ledger: Ledger, path: str) -> None:
 def _promote(run_dir: Path) -> None:
     _, teacher = _data_and_teacher(run_dir)
     store = MlflowStore(None, run_dir, "test")
-    promote(
-        run_dir,
-        plan_rounds(_recipe())[0],
-        student=Ledger(run_dir).require("s" * 40),
-        teacher=teacher,
-        registry=Registry(store, "model", str(store.find("round"))),
-        keep_targets="none",
-    )
+    plan, student = plan_rounds(_recipe())[0], Ledger(run_dir).require("s" * 40)
+    accept(run_dir, plan, student=student, teacher=teacher, keep_targets="none")
+    register(run_dir, plan, student, Registry(store, "model", str(store.find("round"))))
 
 
 def _registry(run_dir: Path) -> dict[str, Any]:
@@ -229,20 +224,18 @@ def _captioned() -> Recipe:
 
 
 def _encode(run_dir: Path) -> None:
-    ledger, data = Ledger(run_dir), shard(_captioned(), run_dir)
-    components = ledger.require("c" * 40)
-    key = encode_key(data, components)
+    recipe = _captioned()
+    data, components = shard(recipe, run_dir), Ledger(run_dir).require("c" * 40)
 
     def serve(spec: dict[str, Any], jobs: Jobs) -> Iterator[dict[str, Any]]:
         yield from map(open_encoder(spec), jobs)
 
-    if not ledger.find(key):
-        encode_with(
-            *(run_dir, key, serve),
-            data=data,
-            components=components,
-            progress=lambda done, total: None,
-        )
+    encode_with(
+        *(run_dir, recipe, serve),
+        data=data,
+        components=components,
+        progress=lambda done, total: None,
+    )
 
 
 def _export(run_dir: Path) -> None:

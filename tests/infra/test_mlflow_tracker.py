@@ -180,7 +180,7 @@ def test_the_pages_are_served_on_loopback_only(root):
 class TestForwarding:
     def test_lines_arrive_while_the_file_grows(self, store, client, chain, tmp_path):
         path = tmp_path / "metrics.jsonl"
-        with MetricForwarder(store, chain, path, interval=0.05):
+        with MetricForwarder(store, lambda: chain, path, interval=0.05):
             lines(path, 10, 20)
             deadline = time.monotonic() + 30
             while steps(client, chain) != [10, 20]:
@@ -196,30 +196,32 @@ class TestForwarding:
         lines(path, 10)
         with path.open("a") as file:
             file.write('{"samples_seen": 20, "train/lo')
-        with MetricForwarder(store, chain, path, interval=0.05):
+        with MetricForwarder(store, lambda: chain, path, interval=0.05):
             pass
         with path.open("a") as file:
             file.write('ss": 2.0}\n')
-        with MetricForwarder(store, chain, path, interval=0.05):
+        with MetricForwarder(store, lambda: chain, path, interval=0.05):
             pass
         assert steps(client, chain) == [10, 20]
 
     def test_a_resumed_round_repeats_no_point(self, store, client, chain, tmp_path):
         path = tmp_path / "metrics.jsonl"
         lines(path, 10, 20, 30)
-        with MetricForwarder(store, chain, path, interval=0.05):
+        with MetricForwarder(store, lambda: chain, path, interval=0.05):
             time.sleep(0.2)
             JsonlTracker(path, samples_seen=20)  # as a worker does that resumes from 20
             lines(path, 30, 40)
         lines(path, 50)
-        with MetricForwarder(store, chain, path, interval=0.05):  # a driver that starts again
+        with MetricForwarder(
+            store, lambda: chain, path, interval=0.05
+        ):  # a driver that starts again
             pass
         assert steps(client, chain) == [10, 20, 30, 40, 50]
 
     def test_long_files_are_sent_in_parts(self, store, client, chain, tmp_path):
         path = tmp_path / "metrics.jsonl"
         lines(path, *range(1, 1201))
-        with MetricForwarder(store, chain, path, interval=0.05):
+        with MetricForwarder(store, lambda: chain, path, interval=0.05):
             pass
         assert steps(client, chain) == list(range(1, 1201))
 
@@ -233,7 +235,7 @@ class TestForwarding:
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         store._client = MlflowClient(tracking_uri="http://127.0.0.1:9")
         try:
-            with MetricForwarder(store, chain, path, interval=0.05):
+            with MetricForwarder(store, lambda: chain, path, interval=0.05):
                 time.sleep(0.5)
                 store._client = working
         finally:
@@ -249,14 +251,14 @@ class TestForwarding:
         store._client = MlflowClient(tracking_uri="http://127.0.0.1:9")
         started = time.monotonic()
         try:
-            with MetricForwarder(store, chain, path, interval=0.05, patience=1.0):
+            with MetricForwarder(store, lambda: chain, path, interval=0.05, patience=1.0):
                 pass
         finally:
             store._client = working
         assert time.monotonic() - started < 5
 
     def test_a_file_that_never_comes_is_no_error(self, store, chain, tmp_path, caplog):
-        with MetricForwarder(store, chain, tmp_path / "none.jsonl", interval=0.05):
+        with MetricForwarder(store, lambda: chain, tmp_path / "none.jsonl", interval=0.05):
             pass
         assert not caplog.records
 
@@ -266,7 +268,7 @@ def test_a_locked_database_delays_and_loses_nothing(root, store, client, chain, 
     lines(path, 10, 20)
     other = sqlite3.connect(root / "mlflow.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    with MetricForwarder(store, chain, path, interval=0.05):
+    with MetricForwarder(store, lambda: chain, path, interval=0.05):
         time.sleep(3)
         other.execute("COMMIT")
     other.close()

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
 from infra.mlflow_tracker import MlflowStore
@@ -16,7 +17,7 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.plan import plan_rounds
 from stages.adopt import adopt
-from stages.promote import Registry, _drop_targets, check, promote, promotion_key
+from stages.promote import Registry, _drop_targets, accept, check, promotion_key, register
 from stages.shard import shard
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
@@ -60,15 +61,35 @@ def test_a_sound_student_is_promoted_once(recipe: Recipe, tmp_path: Path) -> Non
     chain = store.chain("run", "run", {}, {})
     registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
     for _ in range(2):
-        promoted = promote(
-            run_dir,
-            PLAN,
-            student=student,
-            teacher=teacher,
-            registry=registry,
-            keep_targets="all",
-        )
-        assert promoted == student
+        accept(run_dir, PLAN, student=student, teacher=teacher, keep_targets="all")
+        register(run_dir, PLAN, student, registry)
+    assert Ledger(run_dir).find(promotion_key(student)) is not None
+    client = MlflowClient(store.uri)
+    assert [each.version for each in client.search_model_versions("name = 'model'")] == [1]
+    aliases = client.get_registered_model("model").aliases
+    assert aliases == {"teacher": 1, "student-any-steps": 1}
+
+
+def test_a_student_that_had_to_wait_does_not_take_the_alias_of_a_later_one(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    student, _ = commit_student(run_dir, recipe)
+    store = MlflowStore(None, tmp_path, "test")
+    chain = store.chain("run", "run", {}, {})
+    registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
+    later = plan_rounds(recipe)[1]
+
+    def write(folder: Path) -> dict[str, int]:
+        (folder / "weights").write_text("others")
+        return {}
+
+    other = Ledger(run_dir).publish("student", "o" * 40, f"{later.folder}/student", write)
+    register(run_dir, later, other, registry)
+    register(run_dir, PLAN, student, registry)
+    aliases = MlflowClient(store.uri).get_registered_model("model").aliases
+    assert aliases["teacher"] == 1
+    assert aliases["student-any-steps"] == 2
 
 
 def test_another_teachers_student_is_refused(recipe: Recipe, tmp_path: Path) -> None:
@@ -113,7 +134,8 @@ def test_promoting_a_round_again_leaves_later_rounds_their_targets(
     chain = store.chain("run", "run", {}, {})
     _drop_targets(ledger, rounds[1], keep)
     registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
-    promote(run_dir, PLAN, student=student, teacher=teacher, registry=registry, keep_targets="last")
+    accept(run_dir, PLAN, student=student, teacher=teacher, keep_targets="last")
+    register(run_dir, PLAN, student, registry)
     kept = {int(a.fingerprint[0]) for a in ledger.records() if a.kind == "targets"}
     assert kept == left
     assert ledger.find(promotion_key(student)) is not None
