@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text smoke check test bench clean
+.PHONY: help demo demo-text smoke check test faults bench clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: .venv/installed-tests ## everything in `check`, and the tests that start a
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m 'not faults' --durations=12
+
+faults: .venv/installed-tests ## kill, starve and corrupt it at every place (hours; resumes; SHARD=1/4 for a quarter)
+	$(BIN)/python -m tests.faults $(if $(SHARD),--shard $(SHARD))
 
 bench: .venv/installed-tests ## measure speed, memory and cost on this machine (half an hour, needs `make demo`)
 	$(BIN)/python -m tests.benchmarks

@@ -34,7 +34,8 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # also if it is there: another process may have made it this moment and not come to sync it
     for made in (folder, *missing):
-        sync(made.parent)
+        if os.access(made.parent, os.R_OK):  # what we may not open is not ours to sync
+            sync(made.parent)
 
 
 def replace_durably(path: Path, write: Callable[[Path], object]) -> None:

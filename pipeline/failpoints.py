@@ -67,6 +67,7 @@ class _Charge:
         # the next of a counter is one operation of the interpreter: threads cannot share one
         if next(self.reached) != self.at:
             return
+        os.write(2, f"failpoint {name}: {self.action} in process {os.getpid()}\n".encode())
         if self.action == "kill9":
             os.kill(os.getpid(), signal.SIGKILL)
         raise OSError(errno.EIO, f"failpoint {name}")

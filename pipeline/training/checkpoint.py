@@ -70,6 +70,7 @@ class Checkpoints:
         engine.mean(torch.zeros((), device=engine.device))  # everybody has written
         if engine.rank == 0:
             failpoint("checkpoint.staged")
+            self._check_claim()  # writing takes long enough to be superseded
             self._commit(staging, update, engine.layout)
 
     def clear(self) -> None:

@@ -1,5 +1,8 @@
 """Which work is killed at which failpoint. `test_failpoints.py` holds it to the source."""
 
+from dataclasses import dataclass
+from typing import Any, Literal
+
 ANYWHERE = ("durable.synced", "durable.replaced")
 PUBLISHED = (
     "publish.written",
@@ -43,7 +46,63 @@ KILLED_IN_PROCESS = {
 QUICK = ("write", "publish", "take over")
 """Workloads that take no time: these are killed in every way in every run of the tests."""
 
-KILLED_IN_A_CHAIN: dict[str, tuple[str, ...]] = {
-    "evaluate": ("samples.committed",),
-    "round 0: learn guidance, distil": ("distill.committed",),
+
+@dataclass(frozen=True)
+class ChainKill:
+    """A process of a whole chain, killed in a stage.
+
+    Attributes:
+        stage: see `STAGES`.
+        point: where.
+        time: the how many-th time that the process comes past it. Workers are killed late, so that
+            the ones that take their place do not come so far again.
+        who: the driver, which ends the run, or a worker, which the driver replaces.
+        extra: options of the chain.
+    """
+
+    stage: str
+    point: str
+    time: int = 1
+    who: Literal["driver", "worker"] = "driver"
+    extra: tuple[str, ...] = ()
+
+
+STAGES = {
+    "shard": "shard the data",
+    "teacher": "teacher",
+    "pregenerate": "round 1: 2 -> 1 steps, pre-generate targets",
+    "distil": "round 1: 2 -> 1 steps, distil",
+    "promote": "round 0: guidance, any w in one evaluation, promote",
+    "evaluate": "evaluate",
 }
+"""What a chain calls the stages that are killed in."""
+
+NO_CHECKPOINTS = ("--set", "engine.checkpoint_every=100")
+NO_RESTARTS = ("--set", "compute.max_restarts=0")
+
+
+def _kills(stage: str, points: tuple[str, ...], *how: Any, **more: Any) -> list[ChainKill]:
+    return [ChainKill(stage, point, *how, **more) for point in points]
+
+
+KILLED_IN_A_CHAIN = [
+    *_kills("shard", (*ANYWHERE, *PUBLISHED, "tar.closed", "shards.written")),
+    ChainKill("shard", "tar.member", 20),
+    *_kills("teacher", (*ANYWHERE, *PUBLISHED)),
+    *_kills("pregenerate", (*ANYWHERE, *PUBLISHED, "tar.member", "tar.closed"), 4, "worker"),
+    *_kills("distil", (*ANYWHERE, "checkpoint.claimed", "distill.committed")),
+    *_kills("distil", PUBLISHED, extra=NO_CHECKPOINTS),
+    *_kills("distil", ANYWHERE, 3, "worker"),
+    *_kills("distil", (*PUBLISHED, "checkpoint.staged", "checkpoint.committed"), 2, "worker"),
+    ChainKill("distil", "metrics.logged", 2, "worker"),
+    *_kills("distil", ("forget.unrecorded", "checkpoint.forgotten"), 1, "worker"),
+    ChainKill("distil", "train.handed_in", 1, "worker", NO_RESTARTS),
+    *_kills("promote", (*ANYWHERE, *PUBLISHED, "model.created", "promote.registered")),
+    *_kills("promote", ("promote.named", "promote.aliased", "promote.dropped")),
+    ChainKill("evaluate", "samples.part", 4, "worker"),
+    *_kills("evaluate", PUBLISHED, 3),  # a set of samples
+    *_kills("evaluate", PUBLISHED, 8),  # the report
+    *_kills("evaluate", ANYWHERE, 7),
+    ChainKill("evaluate", "samples.committed"),
+]
+"""Each takes a minute or so: a part of `make faults`."""

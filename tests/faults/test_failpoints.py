@@ -42,7 +42,7 @@ def test_every_failpoint_is_described_and_every_description_is_of_one() -> None:
 
 def test_every_failpoint_is_killed_and_nothing_else_is_in_the_tables() -> None:
     in_process = {point for points in KILLED_IN_PROCESS.values() for point in points}
-    in_a_chain = {point for points in KILLED_IN_A_CHAIN.values() for point in points}
+    in_a_chain = {kill.point for kill in KILLED_IN_A_CHAIN}
     assert in_process | in_a_chain == set(POINTS)
 
 
@@ -90,6 +90,7 @@ def test_the_environment_arms_a_process_for_the_time_it_says(tmp_path: Path) -> 
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
     failed = run(" durable.synced=eio@3 ,", "-c", script, str(tmp_path))
     assert failed.returncode == 1
+    assert failed.stderr.startswith("failpoint durable.synced: eio in process ")
     assert failed.stderr.splitlines()[-1] == "OSError: [Errno 5] failpoint durable.synced"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
     assert run("", "-c", script, str(tmp_path)).returncode == 0

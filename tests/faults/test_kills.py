@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 
 from pipeline.errors import StepfoldError
 from pipeline.failpoints import arm
+from tests.faults.conftest import MakeRow
 from tests.faults.kill_table import KILLED_IN_PROCESS, QUICK
 from tests.faults.workloads import WORKLOADS
 
 FAILED = 3
+KILLED = "kill -9 at every failpoint"
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +107,14 @@ def later_times() -> Iterator[int]:
 
 @pytest.mark.parametrize(("point", "name"), list(cases()))
 def test_killed_and_run_again_is_never_killed(
-    point: str, name: str, run: Run, templates: Templates, tmp_path: Path
+    point: str, name: str, run: Run, templates: Templates, tmp_path: Path, fault_row: MakeRow
 ) -> None:
+    row = fault_row("1", KILLED, name)
     folder = templates.start(name, tmp_path / "folder")
     assert run(name, folder, f"{point}=kill9") == -signal.SIGKILL
+    begun = time.monotonic()
     assert run(name, folder, "") == 0
+    row.outcome, row.recovered_s = "resumed", time.monotonic() - begun
     assert WORKLOADS[name].evidence(folder) == templates.expected(name)
 
 
@@ -120,14 +126,16 @@ def every_case() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("point", "name"), list(every_case()))
 def test_killed_at_a_later_time_and_run_again_is_never_killed(
-    point: str, name: str, run: Run, templates: Templates, tmp_path: Path
+    point: str, name: str, run: Run, templates: Templates, tmp_path: Path, fault_row: MakeRow
 ) -> None:
-    for time in later_times():
-        folder = templates.start(name, tmp_path / str(time))
-        ended = run(name, folder, f"{point}=kill9@{time}")
+    row = fault_row("1", KILLED, name)
+    row.outcome = "resumed"
+    for reached in later_times():
+        folder = templates.start(name, tmp_path / str(reached))
+        ended = run(name, folder, f"{point}=kill9@{reached}")
         if ended == -signal.SIGKILL:
             assert run(name, folder, "") == 0
-        assert WORKLOADS[name].evidence(folder) == templates.expected(name), f"the {time}. time"
+        assert WORKLOADS[name].evidence(folder) == templates.expected(name), f"the {reached}. time"
         if ended == 0:
             return  # it is not reached so often
         assert ended == -signal.SIGKILL
@@ -135,9 +143,11 @@ def test_killed_at_a_later_time_and_run_again_is_never_killed(
 
 @pytest.mark.parametrize(("point", "name"), list(every_case()))
 def test_a_disk_that_fails_there_stops_the_work_and_costs_nothing_else(
-    point: str, name: str, run: Run, templates: Templates, tmp_path: Path
+    point: str, name: str, run: Run, templates: Templates, tmp_path: Path, fault_row: MakeRow
 ) -> None:
+    row = fault_row("11", "the disk fails at any failpoint", name)
     folder = templates.start(name, tmp_path / "folder")
     assert run(name, folder, f"{point}=eio") == FAILED
     assert run(name, folder, "") == 0
+    row.outcome = "resumed"
     assert WORKLOADS[name].evidence(folder) == templates.expected(name)

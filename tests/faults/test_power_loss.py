@@ -23,6 +23,7 @@ from pipeline.tracking import JsonlTracker, read_metrics
 from pipeline.training.checkpoint import Checkpoints, claim, claimed_by
 from pipeline.training.engine import TrainEngine
 from stages.export import _in_one_move
+from tests.faults.conftest import MakeRow
 from tests.faults.crash_states import Moment, record, restore
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
@@ -33,6 +34,11 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     root.mkdir()
     return root
+
+
+@pytest.fixture(autouse=True)
+def row(fault_row: MakeRow) -> None:
+    fault_row("21c", "power lost at any moment of a commit", "all writers").outcome = "resumed"
 
 
 class Outcomes:

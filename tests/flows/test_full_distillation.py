@@ -1,82 +1,32 @@
 """The chain survives kill -9 of its driver wherever it falls, and ends with the same bytes."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from pipeline.ledger import Ledger
+from tests.chain import (
+    KILLED,
+    ROOT,
+    committed,
+    finish,
+    has_checkpoint,
+    kill_when,
+    log_of,
+    report_of,
+    started,
+    student_digests,
+)
 from tests.flows.terminal import invoke
 from tests.small_run import flip
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-TINY = [
-    *("--set", "data.num_samples=512", "--set", "data.shard_size=96"),
-    *("--set", "guidance.updates=240", "--set", "halving.updates=240"),
-    *("--set", "guidance.batch_size=64", "--set", "halving.batch_size=64"),
-    *("--set", "evaluation.num_samples=96", "--set", "engine.checkpoint_every=40"),
-    *("--set", "engine.log_every=1", "--set", "targets.keep=all"),
-]
-
-KILLED: list[int] = []
-
-
-def start(run_dir: Path, *extra: str) -> subprocess.Popen[str]:
-    command = [
-        *(sys.executable, "-m", "flows.cli", "run", "flows/recipes/gaussian.yaml"),
-        *("--run-dir", str(run_dir), *TINY, *extra),
-    ]
-    with (run_dir.parent / f"{run_dir.name}.log").open("a") as log:
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=log, stderr=log, text=True, start_new_session=True
-        )
-
-
-def finish(run_dir: Path, *extra: str) -> int:
-    return start(run_dir, *extra).wait(timeout=600)
-
-
-def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
-    process = start(run_dir)
-    deadline = time.monotonic() + 300
-    while not condition(run_dir):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "the run never came to the point of the kill"
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    KILLED.append(process.pid)
-
-
-def committed(run_dir: Path, kind: str, folder: str = "") -> int:
-    records = Ledger(run_dir).records() if (run_dir / "ledger").is_dir() else []
-    return sum(a.kind == kind and a.path.startswith(folder) for a in records)
-
-
-def has_checkpoint(folder: str) -> Callable[[Path], bool]:
-    return lambda run_dir: any((run_dir / "rounds" / folder / "checkpoints/ledger").glob("*.json"))
-
-
-def started(label: str) -> Callable[[Path], bool]:
-    def condition(run_dir: Path) -> bool:
-        events = run_dir / "events.jsonl"
-        lines = events.read_text().splitlines() if events.is_file() else []
-        return any("stage_started" in line and label in line for line in lines)
-
-    return condition
-
-
-def student_digests(run_dir: Path) -> dict[str, str]:
-    return {a.path: a.digest for a in Ledger(run_dir).records() if a.kind == "student"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -91,7 +41,7 @@ def orphans_end() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("whole") / "chain"
-    assert finish(run_dir) == 0, (run_dir.parent / "chain.log").read_text()[-3000:]
+    assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
     return run_dir
 
 
@@ -105,12 +55,9 @@ def test_killed_in_four_places_ends_with_the_same_students(
     kill_when(run_dir, has_checkpoint("00-guidance"))
     kill_when(run_dir, has_checkpoint("02-2-to-1"))
     kill_when(run_dir, started("round 2: 2 -> 1 steps, promote"))
-    assert finish(run_dir) == 0, (tmp_path / "chain.log").read_text()[-3000:]
+    assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
     assert student_digests(run_dir) == student_digests(undisturbed)
-    first, second = (
-        json.loads((d / "report/report.json").read_text()) for d in (run_dir, undisturbed)
-    )
-    assert first == second
+    assert report_of(run_dir) == report_of(undisturbed)
     assert_no_duplicate_points(run_dir)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.durable import sync_tree, write_durably
 from pipeline.errors import BusyError, DataError
 from pipeline.ledger import (
     Artifact,
@@ -224,14 +223,6 @@ def test_a_fingerprint_is_of_the_content_and_not_of_its_order() -> None:
     assert fingerprint({"a": 1}) != fingerprint({"a": "1"})
     known = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert fingerprint({}) == known  # sha256 of "{}"
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    write_durably(tmp_path / "deep" / "state.json", "one")
-    write_durably(tmp_path / "deep" / "state.json", "two")
-    assert (tmp_path / "deep" / "state.json").read_text() == "two"
-    assert everything(tmp_path / "deep") == ["state.json"]
-    sync_tree(tmp_path)
 
 
 def test_a_run_directory_has_one_holder(tmp_path: Path) -> None:

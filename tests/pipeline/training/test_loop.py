@@ -175,3 +175,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(train: Train, tmp_pat
 def test_an_attempt_that_was_superseded_cannot_write(train: Train) -> None:
     with pytest.raises(InfraError, match=r"lost .* to attempt two"):
         train(attempt="one", claimed="two")
+
+
+class OvertakenEngine(TorchEngine):
+    """An engine that is superseded while it writes."""
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        super().save(folder, state)
+        claim(folder.parent, "two")
+
+
+def test_an_attempt_superseded_while_it_writes_commits_nothing(
+    train: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(InfraError, match=r"lost .* to attempt two"):
+        train(engine_class=OvertakenEngine)
+    assert list((tmp_path / "checkpoints").glob("update-*")) == []

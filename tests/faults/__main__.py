@@ -1,0 +1,91 @@
+"""`python -m tests.faults [--shard 1/4]`: every fault, in parts that resume, and their table.
+
+What passed is kept in `.faults/state.json` after every test, and is not run again until a source
+file changes. A part takes every n-th of the tests that are there.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.durable import write_durably
+from tests.faults.fault_rows import PROPERTY
+from tests.faults.fault_table import show
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE = ROOT / ".faults" / "state.json"
+SOURCES = ("pipeline", "infra", "stages", "flows", "tests/faults", "tests/chain.py")
+NOTHING_TO_DO = 5  # pytest's code where no test was left
+
+
+class Shard:
+    """A pytest plugin that runs one part of the tests, without those that passed before."""
+
+    def __init__(self, part: int, parts: int, state: Path, source: str) -> None:
+        self._part, self._parts, self._path = part, parts, state
+        known = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {}
+        self._state = known if known.get("source") == source else {"source": source, "tests": {}}
+
+    @property
+    def tests(self) -> dict[str, Any]:
+        """Of every test that was run: whether it passed, its seconds and its rows."""
+        found: dict[str, Any] = self._state["tests"]
+        return found
+
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Leave out what belongs to other parts, and what passed."""
+        mine = items[self._part - 1 :: self._parts]
+        left = [item for item in mine if not self.tests.get(item.nodeid, {}).get("passed")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in left])
+        items[:] = left
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the outcome of every test as it ends."""
+        entry = self.tests.setdefault(report.nodeid, {})
+        if report.when == "setup":
+            entry.clear()
+            entry.update(passed=True, seconds=0.0, rows=[])
+        entry["passed"] &= report.passed
+        entry["seconds"] += report.duration
+        if report.when == "teardown":
+            rows = [row for name, row in report.user_properties if name == PROPERTY]
+            entry["rows"] = [row.as_dict() for row in rows]
+            write_durably(self._path, json.dumps(self._state, indent=1))
+
+
+def source_hash() -> str:
+    """A hash of all that decides how a fault ends."""
+    files = [
+        file
+        for name in SOURCES
+        for file in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"))
+        if file.suffix in {".py", ".yaml"}
+    ]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def main() -> int:
+    """Run, print the table of all parts so far, and say by the exit code whether all passed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults")
+    parser.add_argument("--shard", default="1/1", metavar="K/N", help="the K-th of N parts")
+    part, _, parts = parser.parse_args().shard.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        parser.error(f"--shard {part}/{parts}: expected K/N with K from 1 to N")
+    shard = Shard(int(part), int(parts), STATE, source_hash())
+    code = int(pytest.main([str(ROOT / "tests" / "faults"), "-m", ""], plugins=[shard]))
+    show(shard.tests)
+    return 0 if code == NOTHING_TO_DO else code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What every test of a fault has at hand."""
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flows.prefect_server import server
+from tests.chain import KILLED
+from tests.faults.fault_rows import PROPERTY, FaultRow
+
+MakeRow = Callable[[str, str, str], FaultRow]
+
+
+@pytest.fixture
+def fault_row(request: pytest.FixtureRequest) -> MakeRow:
+    """Begin a line of the table that `make faults` prints.
+
+    Call it as `row = fault_row("4", "a Ray node dies", "distil")` when the fault is about to be
+    injected, then set what was measured: `row.outcome = "resumed"`, `row.noticed_s`,
+    `row.recovered_s`, `row.lost`; see `FaultRow`. A test may make several. One that fails shows
+    its lines as failed, whatever they say, so set the outcome before the assertions.
+
+    Tests that take long or start a cluster bear `@pytest.mark.faults`, which keeps them out of
+    `make test`; those without run in both.
+    """
+
+    def make(number: str, fault: str, stage: str) -> FaultRow:
+        row = FaultRow(number, fault, stage)
+        request.node.user_properties.append((PROPERTY, row))
+        return row
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Prefect server for all chains: each would start one of its own, and leave it if killed."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.MonkeyPatch.context() as settings:
+        settings.setenv("PREFECT_HOME", str(home))
+        with server(port, home / "server.log"):
+            yield
+
+
+@pytest.fixture(autouse=True)
+def orphans_end() -> Iterator[None]:
+    """What killed drivers started ends with the test."""
+    yield
+    while KILLED:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(KILLED.pop(), signal.SIGKILL)

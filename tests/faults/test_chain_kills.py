@@ -1,0 +1,133 @@
+"""The smallest chain, a process of it killed at every failpoint of every stage, and run again.
+
+A chain is not run from its beginning for each: what a stage made is taken out of a finished run,
+so that the run continues there. Everything is found by the digests of what it was made from, so if
+the stage makes the same bytes again all that follows is found, and if not it is made anew and seen.
+"""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from infra.mlflow_store import default_uri
+from pipeline.ledger import Ledger
+from tests.chain import digests, events, finish, log_of, report_of
+from tests.faults.conftest import MakeRow
+from tests.faults.kill_table import KILLED_IN_A_CHAIN, STAGES, ChainKill
+
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+
+SMALLEST = [
+    *("--set", "data.num_samples=96", "--set", "data.shard_size=48"),
+    *("--set", "halving.steps=[2,1]", "--set", "targets.keep=all"),
+    *("--set", "guidance.updates=12", "--set", "halving.updates=12"),
+    *("--set", "guidance.batch_size=32", "--set", "halving.batch_size=32"),
+    *("--set", "evaluation.num_samples=24", "--set", "evaluation.w=[1]"),
+    *("--set", "evaluation.baseline_steps=[1]", "--set", "compute.workers=1"),
+    *("--set", "engine.checkpoint_every=4", "--set", "engine.keep_checkpoints=1"),
+    *("--set", "engine.log_every=4"),
+]
+
+MADE_BY = {
+    "shard": {"data": ""},
+    "teacher": {"teacher": ""},
+    "pregenerate": {"targets": "rounds/01", "student": "rounds/01"},
+    "distil": {"student": "rounds/01"},
+    "promote": {"promotion": "rounds/00"},
+    "evaluate": {"reference": "", "samples": "", "classifier": "", "report": ""},
+}
+"""Kinds and places of the artifacts without which a run goes back to a stage."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "chain"
+    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
+    return run_dir
+
+
+def back_to(stage: str, undisturbed: Path, workspace: Path) -> Path:
+    """A copy of the finished run, as it was before a stage."""
+    shutil.copytree(undisturbed.parent, workspace)
+    run_dir = workspace / undisturbed.name
+    (run_dir / "events.jsonl").unlink()
+    shutil.rmtree(run_dir / "logs")
+    if stage == "promote":  # no model is registered yet
+        (workspace / "mlflow.db").unlink()
+    ledger = Ledger(run_dir)
+    for artifact in ledger.records():
+        where = MADE_BY[stage].get(artifact.kind)
+        if where is not None and artifact.path.startswith(where):
+            ledger.forget(artifact)
+    return run_dir
+
+
+def when(run_dir: Path, kind: str, stage: str) -> list[float]:
+    """The times of an event of a stage."""
+    label = STAGES[stage]
+    return [e["time"] for e in events(run_dir) if (e["kind"], e.get("label")) == (kind, label)]
+
+
+def last_commit(run_dir: Path) -> float:
+    return max(record.stat().st_mtime for record in run_dir.rglob("ledger/*.json"))
+
+
+def name_of(kill: ChainKill) -> str:
+    return f"{kill.stage}-{kill.who}-{kill.point}-{kill.time}"
+
+
+@pytest.mark.parametrize("kill", KILLED_IN_A_CHAIN, ids=name_of)
+def test_killed_and_run_again_the_chain_ends_with_the_same_bytes(
+    kill: ChainKill, undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+) -> None:
+    run_dir = back_to(kill.stage, undisturbed, tmp_path / "workspace")
+    row = fault_row("1", f"kill -9 of the {kill.who} at every failpoint", kill.stage)
+    armed = f"{kill.point}=kill9@{kill.time}"
+    code = finish(run_dir, *kill.extra, sets=SMALLEST, armed=armed)
+    if kill.who == "driver":
+        assert code == -signal.SIGKILL
+        begun = when(run_dir, "stage_started", kill.stage)
+        assert begun, "it was killed before the stage"
+        assert not when(run_dir, "stage_done", kill.stage), "it was killed after the stage"
+        row.lost = max(0.0, time.time() - max(begun[-1], last_commit(run_dir)))
+    else:
+        assert said_in_logs(run_dir, f"failpoint {kill.point}: kill9"), "no worker was killed"
+    again = time.time()
+    if code:
+        assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
+    row.recovered_s = recovered(run_dir, undisturbed, kill.stage, again if code else None)
+    row.outcome = "resumed"
+    assert digests(run_dir) == digests(undisturbed)
+    assert report_of(run_dir) == report_of(undisturbed)
+    if kill.stage == "promote":
+        assert_registered_once(run_dir)
+
+
+def said_in_logs(run_dir: Path, text: str) -> bool:
+    """Whether a process of the run, or of its Ray, left a text in its log."""
+    files = [file for file in (run_dir / "logs").rglob("*") if file.is_file()]
+    return any(text in file.read_text(errors="replace") for file in files)
+
+
+def recovered(run_dir: Path, undisturbed: Path, stage: str, again: float | None) -> float:
+    """Seconds from the second start to the end of the stage, or that the stage took longer."""
+    done = when(run_dir, "stage_done", stage)[-1]
+    if again is not None:
+        return done - again
+    took: list[Any] = []
+    for place in (run_dir, undisturbed):
+        begun = when(place, "stage_started", stage)[0]
+        took.append(when(place, "stage_done", stage)[-1] - begun)
+    return max(0.0, took[0] - took[1])
+
+
+def assert_registered_once(run_dir: Path) -> None:
+    client = MlflowClient(default_uri(run_dir.parent))
+    (version,) = client.search_model_versions("name = 'gaussian'")
+    aliases = client.get_registered_model("gaussian").aliases
+    assert aliases == {"student-any-steps": version.version, "teacher": version.version}

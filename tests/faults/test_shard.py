@@ -1,0 +1,93 @@
+"""A part of the suite runs its share, keeps what passed, and shows it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.fault_table import show
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SUITE = """
+import pathlib, pytest
+from tests.faults.fault_rows import PROPERTY, FaultRow
+
+@pytest.mark.parametrize("number", range(5))
+def test_fault(number, request):
+    row = FaultRow("4", "a node dies", "distil", "resumed", noticed_s=float(number))
+    request.node.user_properties.append((PROPERTY, row))
+    with pathlib.Path("ran").open("a") as file:
+        file.write(f"{number} ")
+    assert number != 3 or pathlib.Path("mended").exists()
+"""
+RUNNER = """
+import json, pathlib, sys
+import pytest
+from tests.faults.__main__ import Shard
+from tests.faults.fault_table import show
+
+shard = Shard(int(sys.argv[1]), int(sys.argv[2]), pathlib.Path("state.json"), sys.argv[3])
+code = pytest.main(["-p", "no:cacheprovider", "-c", "/dev/null", "suite.py"], plugins=[shard])
+show(shard.tests)
+sys.exit(code)
+"""
+
+
+def run(folder: Path, part: int, parts: int, source: str = "source") -> tuple[int, str, str]:
+    """Exit code, what ran, and what was said."""
+    (folder / "ran").unlink(missing_ok=True)
+    command = [sys.executable, "-c", RUNNER, str(part), str(parts), source]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ran = (folder / "ran").read_text() if (folder / "ran").exists() else ""
+    return done.returncode, ran.strip(), done.stdout + done.stderr
+
+
+def test_parts_share_the_tests_and_go_on_where_they_stopped(tmp_path: Path) -> None:
+    (tmp_path / "suite.py").write_text(SUITE)
+    assert run(tmp_path, 1, 2)[:2] == (0, "0 2 4")
+    code, ran, said = run(tmp_path, 2, 2)
+    assert (code, ran) == (1, "1 3")
+    assert "4 of 5 passed" in said
+    assert "failed: suite.py::test_fault[3]" in said
+    (tmp_path / "mended").touch()
+    assert run(tmp_path, 1, 1)[:2] == (0, "3")
+    code, ran, said = run(tmp_path, 1, 1)
+    assert (code, ran) == (5, "")  # nothing is left
+    assert "5 of 5 passed" in said
+    assert run(tmp_path, 1, 1, "changed")[:2] == (0, "0 1 2 3 4")
+
+
+def row(outcome: str | None, lost: float | str | None, noticed: float | None) -> dict[str, object]:
+    return {
+        "number": "5",
+        "fault": "a worker hangs",
+        "stage": "distil",
+        "outcome": outcome,
+        "noticed_s": noticed,
+        "recovered_s": None,
+        "lost": lost,
+    }
+
+
+def test_lines_that_agree_become_one_with_their_worst_numbers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(
+        {
+            "a": {"passed": True, "seconds": 60.0, "rows": [row("resumed", 2.0, 30.0)]},
+            "b": {"passed": True, "seconds": 60.0, "rows": [row("resumed", "an update", 41.26)]},
+            "c": {"passed": False, "seconds": 0.0, "rows": [row("resumed", None, None)]},
+        }
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "5 a worker hangs distil 3 FAILED, resumed 41.3 s 2.0 s, an update" in said
+    assert said.endswith("2 of 3 passed, 2 minutes failed: c")
