@@ -37,7 +37,7 @@ test: .venv/installed-tests ## everything in `check`, and the tests that start a
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m '' --durations=12
+	$(BIN)/python -m pytest -m 'not faults' --durations=12
 
 bench: .venv/installed-tests ## measure speed, memory and cost on this machine (half an hour, needs `make demo`)
 	$(BIN)/python -m tests.benchmarks

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from infra.environment import settle_environment
+from infra.environment import keep_private, settle_environment
 from infra.memory import keep_freed_memory
 from pipeline import errors
 from pipeline.errors import InfraError, StepfoldError
@@ -58,6 +58,7 @@ class JobServer:
 def prepare_process(threads: int) -> None:
     """Settle environment, memory, threads, logging and known noise before any real work."""
     settle_environment()
+    keep_private()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
