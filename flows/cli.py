@@ -1,11 +1,12 @@
 """The command line. Thin on purpose: every command imports what it needs when it is called."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from flows.keeping import keep
+from flows.refusals import refusals
 
 app = typer.Typer(
     name="stepfold",
@@ -56,7 +57,7 @@ def run(
 
     Exit codes: 0 done, 1 failed, 2 refused, 130 interrupted.
     """
-    with _refusals(creates=True):
+    with refusals(creates=True):
         from flows.request import read_request
         from flows.running import execute
 
@@ -73,7 +74,7 @@ def plan(
     overrides: Overrides = None,
 ) -> None:
     """Show what a run would do, what is done already, what it costs and what memory it needs."""
-    with _refusals():
+    with refusals():
         from flows.planning import show_plan
         from flows.request import read_request
 
@@ -83,7 +84,7 @@ def plan(
 @app.command(rich_help_panel=_LOOK)
 def status(run_dir: SomeRun = None) -> None:
     """Show where a run stands."""
-    with _refusals():
+    with refusals():
         from flows.console import open_console
         from flows.standing import require_run, stand
         from flows.tables import status_table
@@ -99,7 +100,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
 ) -> None:
     """Show the end of a run's log."""
-    with _refusals():
+    with refusals():
         from flows.standing import require_run
         from flows.tail import tail
 
@@ -132,7 +133,7 @@ def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
     ] = "ddim",
 ) -> None:
     """Draw samples of a bundle into a file."""
-    with _refusals():
+    with refusals():
         from flows import environment
         from flows.asking import read_asked
         from flows.console import near, open_console
@@ -162,7 +163,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a stock diffusers pipeline, checked to draw what our sampler draws."""
-    with _refusals():
+    with refusals():
         from flows import environment
         from flows.console import near, open_console
 
@@ -189,7 +190,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure and draw the report of a run again."""
-    with _refusals():
+    with refusals():
         from flows.evaluating import evaluate_again
 
         evaluate_again(run_dir, profile, num_samples)
@@ -208,7 +209,7 @@ def schedule(
     port: Annotated[int, typer.Option(help="For a Prefect server started here.")] = 4200,
 ) -> None:
     """Run a recipe by the clock until stopped: resume what is unfinished, else begin anew."""
-    with _refusals():
+    with refusals():
         from flows.request import read_request
         from flows.scheduling import keep_schedule
 
@@ -227,7 +228,7 @@ def ui(
     port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000,
 ) -> None:
     """Open the history of all runs: MLflow, on this machine only."""
-    with _refusals():
+    with refusals():
         from flows.interface import serve_ui
 
         serve_ui(run_dir, profile, port)
@@ -240,7 +241,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove debris, and targets and checkpoints of rounds that are done."""
-    with _refusals():
+    with refusals():
         from flows import clean as cleaning
         from flows.console import open_console
         from flows.standing import require_run
@@ -267,23 +268,7 @@ def doctor() -> None:
     raise typer.Exit(1 if any(finding.verdict == "bad" for finding in findings) else 0)
 
 
-@contextmanager
-def _refusals(*, creates: bool = False) -> Iterator[None]:
-    """Turn deliberate errors into one clear message and an exit code."""
-    from pipeline.errors import StepfoldError
-
-    try:
-        yield
-    except StepfoldError as error:
-        from flows.console import open_console, refusal
-        from flows.running import FAILED, REFUSALS, REFUSED
-
-        is_refused = isinstance(error, REFUSALS)
-        text = refusal(str(error), created_nothing=creates and is_refused)
-        open_console(stderr=True).print(text, soft_wrap=True)
-        raise typer.Exit(REFUSED if is_refused else FAILED) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+app.add_typer(keep)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ _ALLOWANCE = 64 * 2**20  # logs, the report and the MLflow database
 _CHECKPOINTS = 3  # two that are kept and one being written
 _BYTES_PER_PARAMETER = 20  # weights, float32 masters, two Adam moments, an average
 _TUPLE_OVERHEAD = 64  # ids, t, w
+_PIXEL_BYTES = {"gaussian": 4, "prompts": 0}  # of all other sources one
 _MOST_TOKENS = 512  # of a T5 prompt; CLIP has 77
 
 
@@ -42,7 +43,7 @@ def estimate(recipe: Recipe) -> DiskEstimate:
     """The disk a recipe needs."""
     num_samples = count_source(recipe)[0]
     pixels, values = math.prod(sample_shape(recipe)), math.prod(trained_shape(recipe))
-    width = 1 if recipe.data.source != "gaussian" else 4
+    width = _PIXEL_BYTES.get(recipe.data.source, 1)
     latents = 4 * values if recipe.teacher.network.reads_text else 0
     parameters = _num_parameters(recipe)
     plans = plan_rounds(recipe)

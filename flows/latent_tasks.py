@@ -27,7 +27,7 @@ def components_task(run: Run, label: str, data: Artifact) -> Artifact:
 @stage_task
 def encode_task(run: Run, label: str, data: Artifact, parts: Artifact) -> Artifact:
     """The data as the network sees it: latents and embedded captions."""
-    found = Ledger(run.run_dir).find(encode.encode_key(data, parts))
+    found = Ledger(run.run_dir).find(encode.encode_key(run.recipe, data, parts))
     if found:
         return skipped(run, label, found)
     return perform(
@@ -35,6 +35,7 @@ def encode_task(run: Run, label: str, data: Artifact, parts: Artifact) -> Artifa
         label,
         lambda: encode.encode(
             run.run_dir,
+            run.recipe,
             run.profile,
             data=data,
             components=parts,

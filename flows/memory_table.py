@@ -28,7 +28,8 @@ def _networks(footprint: Footprint) -> list[Text]:
         text = f"  text encoders and autoencoder {grouped(footprint.components)}, in no such worker"
         lines.append(Text(text, style="quiet"))
     if footprint.online:
-        text = "  targets.mode online: each worker holds its teacher too, in float32"
+        held = "a share of its" if footprint.split_teacher else "its"
+        text = f"  targets.mode online: each worker holds {held} teacher too, in float32"
         lines.append(Text(text, style="quiet"))
     return lines
 

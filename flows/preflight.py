@@ -6,7 +6,7 @@ from flows import run_dir as home
 from infra.profile import Profile
 from infra.ray_cluster import check_local_resources
 from pipeline.bundle import read_manifest
-from pipeline.config import CaptionedFolderData, CaptionedTarsData, ImageFolderData, Recipe
+from pipeline.config import FilesData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.source import FEWEST_HELDOUT
 from pipeline.errors import BundleError, ConfigError
@@ -17,13 +17,19 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
     """Refuse what cannot work, leaving no trace.
 
     Raises:
-        ConfigError: batches do not divide among the workers, the machine has fewer CPUs or GPUs
+        ConfigError: batches do not divide among the workers, a teacher is to be split where no
+            worker holds one, the machine has fewer CPUs or GPUs
             than asked for, the run directory cannot be used (see `flows.run_dir.check`).
         DataError: the data set is missing, empty or not of one size.
         BundleError: the teacher bundle is not one, or not a teacher; or the teacher's pipeline
             cannot be used, or its weights contradict its scheduler.
     """
     _check_batches(recipe, profile)
+    if profile.engine.split_teacher and recipe.targets.mode != "online":
+        raise ConfigError(
+            "engine.split_teacher: targets are pre-generated, so no training worker holds a "
+            "teacher; drop it, or set targets.mode: online"
+        )
     if profile.compute.ray_address == "local":
         check_local_resources(profile.compute)
     _check_data(recipe)
@@ -51,7 +57,7 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
-    if isinstance(recipe.data, ImageFolderData | CaptionedTarsData | CaptionedFolderData):
+    if isinstance(recipe.data, FilesData):
         from pipeline.data.datasets import load_source
 
         # names, headers and captions; nothing is decoded

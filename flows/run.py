@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.events import Events
+from flows.home_profile import record_profile
 from flows.run_dir import check, prepare
 from flows.timing import Timing
 from infra.environment import keep_private
@@ -75,6 +76,7 @@ def open_run(
     check(recipe, path, accept_changes=accept_changes)  # leaves nothing behind if it refuses
     with hold(path):
         prepare(recipe, path, accept_changes=accept_changes)
+        record_profile(profile, path)
         run = Run(
             recipe=recipe,
             profile=profile,

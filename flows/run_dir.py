@@ -11,13 +11,14 @@ from pathlib import Path
 from flows.disk import check_disk, existing_ancestor
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml, to_yaml
+from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
-from pipeline.ledger import write_durably
+from pipeline.failpoints import failpoint
 
 RECIPE = "recipe.yaml"
 
-# what may lie in a directory whose run was stopped before its recipe was written
-_HARMLESS = {".lock", ".lock-holder.json", "logs", "events.jsonl"}
+# what may lie in a directory whose run was stopped before its recipe was written, or while it was
+_HARMLESS = (".lock", ".lock-holder.json", "logs", "events.jsonl", f".{RECIPE}.*.tmp")
 
 
 def prepare(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
@@ -37,9 +38,18 @@ def prepare(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
     if kept.is_file():
         if stored(run_dir) == recipe:
             return
-        number = 1 + sum(1 for _ in run_dir.glob("recipe.*.yaml"))
-        write_durably(run_dir / f"recipe.{number}.yaml", kept.read_text(encoding="utf-8"))
+        _keep_aside(kept)
+        failpoint("recipe.kept")
     write_durably(kept, to_yaml(recipe))
+
+
+def _keep_aside(kept: Path) -> None:
+    text = kept.read_text(encoding="utf-8")
+    number = sum(1 for _ in kept.parent.glob("recipe.*.yaml"))
+    last = kept.with_name(f"recipe.{number}.yaml")
+    if last.is_file() and last.read_text(encoding="utf-8") == text:
+        return  # by an attempt that was killed before it wrote the new one
+    write_durably(kept.with_name(f"recipe.{number + 1}.yaml"), text)
 
 
 def check(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
@@ -121,7 +131,11 @@ def _check_recipe(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> Non
 
 
 def _check_empty(run_dir: Path) -> None:
-    foreign = sorted(entry.name for entry in run_dir.iterdir() if entry.name not in _HARMLESS)
+    foreign = sorted(
+        entry.name
+        for entry in run_dir.iterdir()
+        if not any(entry.match(pattern) for pattern in _HARMLESS)
+    )
     if foreign:
         raise ConfigError(
             f"{run_dir} holds other things ({', '.join(foreign[:3])}) and no run; choose an empty "

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from flows.diary import Diary, Entry
 from flows.firing import check_name
 from infra.profile import Profile
-from pipeline.config import CaptionedFolderData, CaptionedTarsData, ImageFolderData, Recipe
+from pipeline.config import FilesData, Recipe
 from pipeline.errors import BusyError, ConfigError
 
 
@@ -114,7 +114,7 @@ def _parameters(recipe: Recipe, profile: Profile, root: Path) -> dict[str, Any]:
 def _settled(recipe: Recipe) -> Recipe:
     """The recipe with absolute paths: a firing may start anywhere."""
     update: dict[str, Any] = {}
-    if isinstance(recipe.data, ImageFolderData | CaptionedTarsData | CaptionedFolderData):
+    if isinstance(recipe.data, FilesData):
         place = str(Path(recipe.data.path).absolute())
         update["data"] = recipe.data.model_copy(update={"path": place})
     for origin in ("bundle", "pipeline"):

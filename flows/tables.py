@@ -43,10 +43,14 @@ def plan_table(rows: Sequence[PlanRow]) -> RenderableType:
     return Group(*lines)
 
 
+_PARTS = {"encode the data": "draw samples", "evaluate": "draw samples"}
+"""What costs something in a stage that is no round, where it is not training."""
+
+
 def _split(label: str) -> tuple[str, str]:
     """A round's title and the part of it: `round 1: 4 -> 2 steps`, `distil`."""
     head, separator, part = label.rpartition(", ")
-    return (head, part) if separator else (label, "train")
+    return (head, part) if separator else (label, _PARTS.get(label, "train"))
 
 
 def _heading(title: str, row: PlanRow) -> Text:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.ledger import write_durably
+from pipeline.durable import write_durably
 
 
 class Timing:

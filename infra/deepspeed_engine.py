@@ -43,7 +43,7 @@ class DeepSpeedEngine(TrainEngine):
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         _join_group()
-        deepspeed = _import_deepspeed()
+        deepspeed = import_deepspeed()
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
         _check(global_batch, self.world_size, zero_stage, precision)
@@ -178,7 +178,8 @@ def _join_group() -> None:
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
 
 
-def _import_deepspeed() -> Any:
+def import_deepspeed() -> Any:
+    """DeepSpeed, without what it would compile or warn of at its first import."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it is found anyway, with a warning
     import deepspeed

@@ -4,19 +4,17 @@ Work is named ("module:function") and described in JSON and paths; no object of 
 Both need Ray up: call them inside `infra.ray_cluster.cluster`.
 """
 
-import logging
+import os
 import shutil
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.profile import ComputeConfig, Profile
+from infra.actor_pool import ActorPool
+from infra.profile import Profile
 from infra.ray_cluster import interruptible
-from infra.ray_worker import JobServer, tail, train_loop, unpack
+from infra.ray_worker import tail, train_loop
 from pipeline.errors import InfraError
-
-_log = logging.getLogger(__name__)
 
 
 def run_jobs(
@@ -29,8 +27,9 @@ def run_jobs(
 ) -> Iterator[dict[str, Any]]:
     """Do independent jobs on `profile.compute.workers` actors; yields results as they finish.
 
-    Every actor calls `factory(spec)` once and the function it returns once a job. Jobs of a dead
-    actor are done again by a new one, so they must be idempotent.
+    Every actor calls `factory(spec)` once and the function it returns once a job. Jobs of an actor
+    that died, or has not answered for `compute.hang_timeout_s`, are done again, so they must be
+    idempotent.
 
     Args:
         factory: "module:function", importable in the workers.
@@ -42,10 +41,10 @@ def run_jobs(
 
     Raises:
         StepfoldError: what a job raised on purpose, as itself.
-        InfraError: a job failed otherwise (with its traceback's end), or was there when its worker
-            died more than `compute.max_restarts` times.
+        InfraError: a job failed otherwise (with its traceback's end), or lost its worker more than
+            `compute.max_restarts` times, or no worker starts.
     """
-    pool = _Pool(factory, spec, profile.compute, at_once)
+    pool = ActorPool(factory, spec, profile.compute, at_once)
     try:
         with interruptible():
             yield from pool.run(jobs)
@@ -53,89 +52,12 @@ def run_jobs(
         pool.close()
 
 
-class _Pool:
-    """Actors, each with at most `at_once` jobs."""
-
-    def __init__(
-        self, factory: str, spec: dict[str, Any], compute: ComputeConfig, at_once: int
-    ) -> None:
-        import ray
-
-        self._ray = ray
-        self._compute = compute
-        self._spec = ray.put(spec)
-        self._factory = factory
-        self._at_once = at_once
-        self._actor_class = ray.remote(
-            num_cpus=compute.cpus_per_worker,
-            num_gpus=compute.gpus_per_worker,
-            max_concurrency=at_once,
-        )(JobServer)
-        self._running: dict[Any, tuple[Any, int]] = {}
-
-    def run(self, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        waiting = deque(range(len(jobs)))
-        deaths = [0] * len(jobs)
-        actors = [self._start() for _ in range(min(self._compute.workers, len(jobs)))]
-        for actor in actors * self._at_once:
-            if waiting:
-                self._assign(actor, waiting.popleft(), jobs)
-        while self._running:
-            (ready,), _ = self._ray.wait(list(self._running), num_returns=1)
-            actor = self._running[ready][0]
-            try:
-                answer = self._ray.get(ready)
-            except self._ray.exceptions.RayError as error:
-                self._replace(actor, jobs, deaths, error)
-                continue
-            del self._running[ready]
-            if "failure" in answer:
-                self._ray.kill(actor)
-                raise unpack(answer["failure"])
-            if waiting:
-                self._assign(actor, waiting.popleft(), jobs)
-            elif not self._jobs_of(actor):
-                self._ray.kill(actor)
-            yield answer["result"]
-
-    def close(self) -> None:
-        """Stop what still runs."""
-        for actor, _ in self._running.values():
-            self._ray.kill(actor)
-
-    def _start(self) -> Any:
-        return self._actor_class.remote(self._factory, self._spec, self._compute.cpus_per_worker)
-
-    def _assign(self, actor: Any, index: int, jobs: Sequence[dict[str, Any]]) -> None:
-        self._running[actor.serve.remote(jobs[index])] = (actor, index)
-
-    def _jobs_of(self, actor: Any) -> list[Any]:
-        return [answer for answer, (whose, _) in self._running.items() if whose is actor]
-
-    def _replace(
-        self, actor: Any, jobs: Sequence[dict[str, Any]], deaths: list[int], error: Exception
-    ) -> None:
-        self._ray.kill(actor)
-        lost = [self._running.pop(answer)[1] for answer in self._jobs_of(actor)]
-        for index in lost:
-            deaths[index] += 1
-        worst = max(deaths[index] for index in lost)
-        if worst > self._compute.max_restarts:
-            raise InfraError(
-                f"a job killed its worker {worst} times, last: {tail(str(error))}\n"
-                "Look into the worker's log, or lower what a worker needs, and run again"
-            ) from error
-        _log.warning("a worker died (%s); its jobs are done again", tail(str(error)))
-        fresh = self._start()
-        for index in lost:
-            self._assign(fresh, index, jobs)
-
-
 def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: Path) -> None:
     """Call `entry` on every worker of one `ray.train` fit, in fresh processes with a process group.
 
-    A worker that dies, or fails by accident, has the whole group started again, up to
-    `compute.max_restarts` times; `entry` then continues from its own checkpoint.
+    A worker that dies, does not answer for `compute.hang_timeout_s`, or fails by accident, has the
+    whole group started again, up to `compute.max_restarts` times; `entry` then continues from its
+    own checkpoint.
 
     Args:
         entry: "module:function", importable in the workers; called with `job`.
@@ -155,6 +77,7 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     from infra.ray_trainer import RoundTrainer, deliberate
 
     compute = profile.compute
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(compute.hang_timeout_s)
     resources = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
     trainer = RoundTrainer(
         train_loop,

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from infra.environment import settle_environment
 from pipeline.errors import InfraError
+from pipeline.failpoints import failpoint
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class MlflowStore:
         with self._translated():
             if not self._client.search_registered_models(f"name = {_quoted(model_name)}"):
                 self._client.create_registered_model(model_name)
+                failpoint("model.created")
             matching = f"name = {_quoted(model_name)} and tags.`{_DIGEST}` = {_quoted(digest)}"
             found = self._client.search_model_versions(matching)
             if found:

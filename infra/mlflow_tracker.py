@@ -29,6 +29,9 @@ class MlflowTracker(Tracker):
         """Record metrics at a point of the training clock."""
         self._store.metrics(self._run_id, values, samples_seen)
 
+    def settle(self) -> None:
+        """Nothing to do: the store has them."""
+
 
 class MetricForwarder:
     """Copy a growing metrics file to a run until closed; use it in a `with` statement.

@@ -15,13 +15,18 @@ _FROM_ENVIRONMENT = "env:"
 
 
 class ComputeConfig(Document):
-    """The Ray cluster and its workers. `ray_address: local` starts one here, on loopback."""
+    """The Ray cluster and its workers. `ray_address: local` starts one here, on loopback.
+
+    A worker that dies, or does not answer for `hang_timeout_s`, is replaced; `max_restarts` times,
+    since what happens again and again has a cause that goes on.
+    """
 
     ray_address: str = "local"
     workers: PositiveInt = 2
     cpus_per_worker: PositiveInt = 1
     gpus_per_worker: NonNegativeInt = 0
     max_restarts: NonNegativeInt = 2
+    hang_timeout_s: PositiveInt = 45
 
 
 class EngineConfig(Document):
@@ -29,12 +34,14 @@ class EngineConfig(Document):
 
     Masters, optimiser state, targets and the schedule are float32 or wider whatever `precision`.
     `gradient_checkpointing` computes activations twice and keeps few of them: a third more time for
-    a fraction of the memory, with the same gradients.
+    a fraction of the memory, with the same gradients. `split_teacher` divides the frozen teacher of
+    online targets over the workers, too, as `zero_stage: 3` does with the student.
     """
 
     zero_stage: Literal[0, 1, 2, 3] = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
+    split_teacher: bool = False
     checkpoint_every: PositiveInt = 200
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10

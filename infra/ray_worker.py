@@ -3,9 +3,11 @@
 Only names, JSON and paths come in. Torch is imported after its number of threads is known.
 """
 
+import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -43,6 +45,12 @@ class JobServer:
         self._opening = threading.Lock()
         self._serve: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
+    def beat(self) -> tuple[str, int]:
+        """Answer, which a process that is stuck cannot: its node, as Ray calls it, and its pid."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
     def serve(self, job: dict[str, Any]) -> dict[str, Any]:
         """Do one job; gives {"result": ...} or {"failure": ...}, never an exception."""
         try:
@@ -53,6 +61,12 @@ class JobServer:
             return {"result": self._serve(job)}
         except Exception as error:
             return {"failure": pack(error)}
+
+
+def end_process(pid: int) -> None:
+    """Kill a process of this node; one that is gone already is no error."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def prepare_process(threads: int) -> None:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from infra.deepspeed_engine import DeepSpeedEngine
 from infra.profile import EngineConfig
+from infra.split_teacher import split_over_workers
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.data.open import open_samples
 from pipeline.data.samples import Samples
 from pipeline.documents import Document
+from pipeline.failpoints import failpoint
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import (
     family_of,
@@ -141,7 +143,8 @@ def _source(
         return TargetSource(tars, samples, job.plan.stream, device)
     teacher = None
     if job.teacher is not None:
-        _, teacher = load_denoiser(Path(job.teacher), device)
+        wrap = split_over_workers if job.engine.split_teacher else None
+        _, teacher = load_denoiser(Path(job.teacher), device, wrap)
     return OnlineSource(method, student, teacher, samples, job.plan.stream, device)
 
 
@@ -150,3 +153,4 @@ def _hand_in(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) 
     module = _student_at_start(job)
     module.load_state_dict(weights, strict=True)
     save_bundle(Path(job.output), job.manifest, module.eval(), null)
+    failpoint("train.handed_in")

@@ -17,6 +17,9 @@ LARGEST_BUCKET = 500_000_000
 MOST_GATHERED = 1_000_000_000
 """Numbers that stage 3 keeps gathered at a time; DeepSpeed's `stage3_max_live_parameters`."""
 
+MOST_TEACHER_GATHERED = 100_000_000
+"""Numbers of a split teacher that are gathered at a time, 400 MB."""
+
 _MASTER = 4  # float32
 _MOMENTS = 8  # two of Adam's, float32
 _AVERAGE = 4  # float32
@@ -72,6 +75,14 @@ def state_bytes(
     return kept + max(width * (alive + bucket), (width + handed) * share)
 
 
-def frozen_bytes(parameters: int) -> int:
-    """Bytes of a teacher that computes targets: float32, whole on every worker."""
-    return 4 * parameters
+def frozen_bytes(parameters: int, *, workers: int = 1, split: bool = False) -> int:
+    """Bytes on one worker of a teacher that computes targets, float32.
+
+    Args:
+        parameters: of its network.
+        workers: processes that train together.
+        split: whether they share its weights, which are then gathered piece by piece.
+    """
+    if not split:
+        return _MASTER * parameters
+    return _MASTER * (-(-parameters // workers) + min(parameters, MOST_TEACHER_GATHERED))

@@ -19,7 +19,9 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from pipeline.documents import Document
+from pipeline.durable import make_folder, sync, sync_tree, write_durably
 from pipeline.errors import BusyError, DataError
+from pipeline.failpoints import failpoint
 
 FORMAT_VERSION = 3
 
@@ -68,31 +70,6 @@ def hash_file(path: Path) -> FileRecord:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileRecord(size=path.stat().st_size, sha256=digest)
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Replace a small text file: temporary name, fsync, rename, fsync of the directory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    sync(temporary)
-    temporary.replace(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """fsync one file or directory."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_tree(path: Path) -> None:
-    """fsync every file and directory at and below `path`."""
-    for found in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        sync(found)
 
 
 class Ledger:
@@ -168,7 +145,7 @@ class Ledger:
             parents: fingerprints of what it was made from.
         """
         final = self.run_dir / path
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         for debris in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
             _remove(debris)  # of an attempt that was killed
         temporary = final.with_name(f".{final.name}.{uuid4().hex[:8]}.tmp")
@@ -176,6 +153,7 @@ class Ledger:
             if not final.suffix:
                 temporary.mkdir()
             details = write(temporary)
+            failpoint("publish.written")
             artifact = Artifact(
                 kind=kind,
                 fingerprint=key,
@@ -185,16 +163,22 @@ class Ledger:
                 details=details,
             )
             sync_tree(temporary)
+            failpoint("publish.synced")
             _replace(temporary, final)
+            failpoint("publish.renamed")
         finally:
             _remove(temporary)
         sync(final.parent)
+        failpoint("publish.unrecorded")
         write_durably(self._record(key), artifact.model_dump_json(indent=1))
         return artifact
 
     def forget(self, artifact: Artifact) -> None:
         """Remove an artifact: its record first, then its files."""
-        self._record(artifact.fingerprint).unlink(missing_ok=True)
+        record = self._record(artifact.fingerprint)
+        record.unlink(missing_ok=True)
+        sync(record.parent)  # or it might come back without its files
+        failpoint("forget.unrecorded")
         _remove(self.locate(artifact))
 
     def _record(self, key: str) -> Path:
@@ -217,11 +201,12 @@ def _hash_tree(path: Path) -> dict[str, FileRecord]:
 
 def _replace(temporary: Path, final: Path) -> None:
     _remove(final)  # its record no longer verifies from here on, so it does not exist
+    failpoint("publish.removed")
     temporary.rename(final)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -234,7 +219,7 @@ def hold(run_dir: Path) -> Iterator[None]:
     Raises:
         BusyError: another process is; names it.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     holder = run_dir / ".lock-holder.json"
     lock = FileLock(run_dir / ".lock")
     try:

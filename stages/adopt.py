@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle import MANIFEST, Lineage, read_manifest
+from pipeline.bundle import MANIFEST, Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.data.latents import read_latents_info
 from pipeline.data.shards import read_info
@@ -41,11 +41,7 @@ def adopt_key(recipe: Recipe, data: Artifact) -> str:
     teacher = recipe.teacher
     content: dict[str, Any] = {"stage": "adopt", "format": FORMAT_VERSION, "data": data.digest}
     if teacher.pipeline is not None:
-        directory = Path(teacher.pipeline)
-        info = read_pipeline(directory)
-        content["pipeline"] = info.model_dump(mode="json")
-        content["network"] = teacher.network.model_dump(mode="json")
-        content["files"] = _hashes(network_files(directory, info.network_folder), directory)
+        content |= network_identity(recipe)
     elif teacher.bundle is not None:
         given = Path(teacher.bundle)
         read_manifest(given)
@@ -54,6 +50,34 @@ def adopt_key(recipe: Recipe, data: Artifact) -> str:
     else:
         content["teacher"] = teacher.model_dump(mode="json")
     return fingerprint(content)
+
+
+def network_identity(recipe: Recipe) -> dict[str, Any]:
+    """What determines the network of `teacher.pipeline`: what its pipeline says, and its bytes.
+
+    Raises:
+        BundleError: `teacher.pipeline` names no pipeline that can be used.
+    """
+    directory = _pipeline_of(recipe)
+    info = read_pipeline(directory)
+    return {
+        "pipeline": info.model_dump(mode="json"),
+        "network": recipe.teacher.network.model_dump(mode="json"),
+        "files": _hashes(network_files(directory, info.network_folder), directory),
+    }
+
+
+def pipeline_manifest(recipe: Recipe) -> Manifest:
+    """The manifest of the network in `teacher.pipeline`, whose folder may stay its bundle.
+
+    Raises:
+        BundleError: `teacher.pipeline` names no pipeline that can be used.
+    """
+    from pipeline.models.assemble import fresh_manifest
+
+    info = read_pipeline(_pipeline_of(recipe))
+    manifest = fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, _lineage(recipe))
+    return manifest.model_copy(update={"pipeline": info.pipeline, "folder": info.network_folder})
 
 
 def adopt_components(run_dir: Path, recipe: Recipe) -> Artifact:
@@ -133,8 +157,6 @@ def _write(folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact) -> dict
 
 def _write_pipeline(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
     """The network's own files under their stock name, and what the data has of the null."""
-    from pipeline.models.assemble import fresh_manifest
-
     directory = _pipeline_of(recipe)
     info = read_pipeline(directory)
     shape = _shape_of(data)
@@ -143,10 +165,7 @@ def _write_pipeline(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
             f"{directory} denoises samples of shape {info.latent_shape}, the data in {data} have "
             f"{shape}; set data.size so that its autoencoder gives the former"
         )
-    manifest = fresh_manifest(recipe.teacher, info.num_classes, shape, _lineage(recipe))
-    manifest = manifest.model_copy(
-        update={"pipeline": info.pipeline, "folder": info.network_folder}
-    )
+    manifest = pipeline_manifest(recipe)
     _copy(network_files(directory, info.network_folder), directory, folder)
     if (data / _NULL).is_file():
         shutil.copyfile(data / _NULL, folder / _NULL)

@@ -12,6 +12,7 @@ from pipeline.bundle import Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.data.open import read_content
 from pipeline.errors import ConfigError
+from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
 from pipeline.training.checkpoint import claim
@@ -80,6 +81,7 @@ def distill(
         train,
         parents,
     )
+    failpoint("distill.committed")
     shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
 

@@ -1,6 +1,7 @@
 """Stage `encode`: what the network sees of the data, computed once by Ray workers.
 
-Images become latents and captions embeddings, by the parts of the teacher's own stock pipeline.
+Images become latents and captions embeddings, by the parts of the teacher's own stock pipeline;
+where there are captions only, the teacher draws their latents itself.
 Every shard is a part by itself, so an interrupted stage redoes only what is missing. Batches are
 cut per shard, never per worker, so a redone shard has the same bytes.
 """
@@ -16,10 +17,13 @@ import numpy as np
 from infra.launch import run_jobs
 from infra.profile import Profile
 from infra.ray_cluster import cluster
+from pipeline.config import Recipe
 from pipeline.data.latents import FORMAT_VERSION, NULL, LatentsInfo, write_latents_info
 from pipeline.data.shards import SampleShards, read_info
 from pipeline.data.tar_index import index_path
+from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from stages.drawing import drawing, drawing_identity
 
 CAPTIONS_A_SHARD = 1024
 
@@ -30,21 +34,28 @@ Jobs = Sequence[dict[str, Any]]
 Serve = Callable[[dict[str, Any], Jobs], Iterator[dict[str, Any]]]
 
 
-def encode_key(data: Artifact, components: Artifact) -> str:
-    """Fingerprint of encoded data: the bytes of the data, and of the parts that encode it."""
-    return fingerprint(
-        {
-            "stage": "encode",
-            "format": FORMAT_VERSION,
-            "captions_a_shard": CAPTIONS_A_SHARD,
-            "data": data.digest,
-            "components": components.digest,
-        }
-    )
+def encode_key(recipe: Recipe, data: Artifact, components: Artifact) -> str:
+    """Fingerprint of encoded data: the bytes of the data, and of the parts that encode it.
+
+    Of captions without images, also the teacher that draws for them, and how.
+
+    Raises:
+        BundleError: a teacher is to draw, and its pipeline cannot be used.
+    """
+    content = {
+        "stage": "encode",
+        "format": FORMAT_VERSION,
+        "captions_a_shard": CAPTIONS_A_SHARD,
+        "data": data.digest,
+        "components": components.digest,
+    }
+    drawn = drawing_identity(recipe)
+    return fingerprint(content if drawn is None else content | {"drawn": drawn})
 
 
 def encode(
     run_dir: Path,
+    recipe: Recipe,
     profile: Profile,
     *,
     data: Artifact,
@@ -58,42 +69,40 @@ def encode(
 
     Args:
         run_dir: the run directory, seen by every worker.
+        recipe: says what the teacher is to draw, if the data have no images.
         profile: where to run it.
         data: the sharded images, with captions or classes.
         components: the stock pipeline without its network.
         progress: told (parts done, parts in all).
 
     Raises:
+        BundleError: a teacher is to draw, and its pipeline cannot be used.
         DataError: the data are damaged.
         DivergenceError: a latent or an embedding is not finite.
         InfraError: a worker failed too often.
     """
-    key = encode_key(data, components)
-    found = Ledger(run_dir).find(key)
-    if found is not None:
-        return found
 
     def serve(spec: dict[str, Any], jobs: Jobs) -> Iterator[dict[str, Any]]:
         with cluster(profile, run_dir / "logs"):
             yield from run_jobs("stages.encode_worker:open_worker", spec, jobs, profile)
 
-    return encode_with(run_dir, key, serve, data=data, components=components, progress=progress)
+    return encode_with(run_dir, recipe, serve, data=data, components=components, progress=progress)
 
 
 def encode_with(
     run_dir: Path,
-    key: str,
+    recipe: Recipe,
     serve: Serve,
     *,
     data: Artifact,
     components: Artifact,
     progress: Progress,
 ) -> Artifact:
-    """`encode` where nothing is found, with workers of the caller's.
+    """`encode`, with workers of the caller's.
 
     Args:
         run_dir: the run directory.
-        key: see `encode_key`.
+        recipe: says what the teacher is to draw, if the data have no images.
         serve: given what `stages.encode_worker.open_worker` is to be opened with, and jobs for it;
             yields its answers in any order.
         data: the sharded images, with captions or classes.
@@ -101,6 +110,10 @@ def encode_with(
         progress: told (parts done, parts in all).
     """
     ledger = Ledger(run_dir)
+    key = encode_key(recipe, data, components)
+    found = ledger.find(key)
+    if found is not None:
+        return found
     work = _plan(ledger.locate(data))
     scratch = _open_scratch(run_dir, key)
     spec = {
@@ -108,6 +121,7 @@ def encode_with(
         "components": str(ledger.locate(components).resolve()),
         "pipeline": components.details["pipeline"],
         "scratch": str(scratch.resolve()),
+        "drawing": drawing(recipe),
     }
     progress(0, len(work.jobs))
     shape: list[int] = []
@@ -121,6 +135,7 @@ def encode_with(
 
     parents = (data.fingerprint, components.fingerprint)
     artifact = ledger.publish("latents", key, "latents", write, parents)
+    failpoint("encode.committed")
     shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)
     return artifact
 
@@ -130,10 +145,10 @@ class _Work:
     """What is to be computed.
 
     Attributes:
-        data: where the images are.
+        data: where the samples are.
         num_classes: of data without captions, else 0.
         num_conditions: distinct captions and the null, or 0.
-        jobs: one for each shard of conditions, then one for each shard of images.
+        jobs: one for each shard of conditions, then one for each shard of samples.
     """
 
     data: Path
@@ -165,7 +180,7 @@ def _plan(data: Path) -> _Work:
         return _Work(data, info.num_classes, 0, jobs)
     # in a table of captions, None is the null condition
     rows: dict[str, int] = {}  # of the conditions, by caption; row 0 is the null
-    images = list(_image_jobs(data, rows))
+    images = list(_sample_jobs(data, rows))
     table = [None, *rows]
     said = [
         {
@@ -178,14 +193,15 @@ def _plan(data: Path) -> _Work:
     return _Work(data, 0, len(table), [*said, *images])
 
 
-def _image_jobs(data: Path, rows: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """A job for every shard of images; new captions take the next row."""
-    for split, content in read_info(data).splits.items():
+def _sample_jobs(data: Path, rows: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """A job for every shard of samples; new captions take the next row."""
+    info = read_info(data)
+    for split, content in info.splits.items():
         samples = SampleShards(data, split)
         for shard in content.shards:
             captions = samples.captions(np.arange(shard.first, shard.first + shard.count))
             yield {
-                "kind": "images",
+                "kind": "images" if info.encoding else "prompts",
                 "part": shard.name,
                 "split": split,
                 "first": shard.first,
@@ -210,6 +226,7 @@ def _collect(folder: Path, scratch: Path, info: LatentsInfo) -> dict[str, Any]:
     for name in (*nulls, *tars, *map(index_path, tars)):
         (folder / name).parent.mkdir(exist_ok=True)
         (scratch / name).rename(folder / name)
+        failpoint("encode.moved")
     write_latents_info(folder, info)
     counts = {split: content.count for split, content in info.splits.items()}
     return {

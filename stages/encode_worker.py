@@ -1,4 +1,7 @@
-"""Inside a Ray worker of stage `encode`: the pipeline's own parts encode shard after shard."""
+"""Inside a Ray worker of stage `encode`: the pipeline's own parts encode shard after shard.
+
+Of prompts without images, its network draws the latents.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
@@ -14,9 +17,11 @@ from pipeline.data.latents import NULL, read_null, write_null
 from pipeline.data.records import RecordShards, write_records
 from pipeline.data.shards import SampleShards
 from pipeline.errors import DataError, DivergenceError
+from pipeline.failpoints import failpoint
 from pipeline.randomness import RowRandom
 from pipeline.stock.stock import STOCK, StockPipeline
 from pipeline.tensors import Condition
+from stages.teacher_samples import TeacherSamples
 
 _MASKS = 0  # stream of what is hidden of each sample
 _PROMPTS = 64  # in one question
@@ -25,7 +30,7 @@ _PIXELS = 2**22  # of the images in one question: 16 of 512 x 512
 
 
 def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A function that encodes one shard of images or of captions a call."""
+    """A function that encodes one shard of samples or of captions a call."""
     return EncodeWorker(spec).serve
 
 
@@ -45,6 +50,7 @@ class EncodeWorker:
             tar.parent.mkdir(exist_ok=True)
             if _holds_null(job):
                 write_null(self._scratch / NULL, self.stock.null())
+                failpoint("encode.null")
             chunks = self._conditions(job) if job["kind"] == "captions" else self._latents(job)
             write_records(tar, chunks)
         x = RecordShards([tar]).columns.get("x")
@@ -55,6 +61,11 @@ class EncodeWorker:
         """The pipeline without its network."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return STOCK.get(self._spec["pipeline"])(Path(self._spec["components"]), device)
+
+    @cached_property
+    def teacher(self) -> TeacherSamples:
+        """Its network, to draw where there are no images."""
+        return TeacherSamples(self._spec["drawing"], self.stock.null(), self.stock.device)
 
     def _is_made(self, tar: Path, job: dict[str, Any]) -> bool:
         try:
@@ -74,18 +85,28 @@ class EncodeWorker:
             yield _halved(self.stock.encode(part), f"{part[0]!r} and what follows it")
 
     def _latents(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-        samples = self._split(job["split"])
-        _, height, width = samples.info.latent_shape
+        is_drawn = job["kind"] == "prompts"
+        _, height, width = self._split(job["split"]).info.latent_shape
         most = min(_MOST_IMAGES, max(1, _PIXELS // (height * width)))
         rows = np.arange(job["first"], job["first"] + job["count"])
         for chunk in np.array_split(rows, -(-len(rows) // most)):
-            batch = samples.read(chunk)
-            x = self.stock.to_latents(batch.x)
-            _check_finite(x, f"the latents of samples {chunk[0]} to {chunk[-1]} of {job['part']}")
-            beside = self.stock.beside(batch.x, RowRandom((_MASKS,), int(chunk[0]), len(chunk)))
-            said = self._said(job, chunk) if job["rows"] else {"label": batch.condition["label"]}
-            columns = {"x": x, **beside, **said}
+            columns = self._drawn(job, chunk) if is_drawn else self._encoded(job, chunk)
+            where = f"samples {chunk[0]} to {chunk[-1]} of {job['part']}"
+            _check_finite(columns["x"], f"the latents of {where}")
             yield {name: column.cpu() for name, column in columns.items()}
+
+    def _encoded(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> dict[str, Tensor]:
+        batch = self._split(job["split"]).read(chunk)
+        beside = self.stock.beside(batch.x, RowRandom((_MASKS,), int(chunk[0]), len(chunk)))
+        said = self._said(job, chunk) if job["rows"] else {"label": batch.condition["label"]}
+        return {"x": self.stock.to_latents(batch.x), **beside, **said}
+
+    def _drawn(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> dict[str, Tensor]:
+        told = self._split(job["split"]).captions(chunk)
+        said = self._said(job, chunk)
+        sizes = {name: column for name, column in said.items() if name != "caption"}
+        condition = {**self.stock.encode([caption.text for caption in told]), **sizes}
+        return {"x": self.teacher.draw(job["split"], int(chunk[0]), condition), **said}
 
     def _said(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> Condition:
         """Which caption each sample has, and its sizes where the network is told."""

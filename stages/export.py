@@ -1,5 +1,6 @@
 """Put a network back into its stock diffusers pipeline: a directory anyone loads without us."""
 
+import glob
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pipeline.bundle import Manifest, read_manifest
+from pipeline.durable import make_folder, sync, sync_tree
 from pipeline.errors import BundleError, ConfigError
-from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint, sync, sync_tree
+from pipeline.failpoints import failpoint
+from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint
 from pipeline.models.pipeline_files import component_files, read_index
 
 if TYPE_CHECKING:
@@ -76,12 +79,16 @@ def _in_one_move(output: Path) -> Iterator[Path]:
     """A temporary directory that becomes `output` if nothing is raised."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"{output} is there already and not empty; export to a new directory")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
+    for debris in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
+        shutil.rmtree(debris)  # of an attempt that was killed
     temporary = output.with_name(f".{output.name}.{uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         sync_tree(temporary)
+        failpoint("export.synced")
         temporary.rename(output)
+        failpoint("export.renamed")
         sync(output.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -185,6 +192,7 @@ def _fill(
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     _write_json(folder / "model_index.json", index)
     (folder / "README.md").write_text(model_card(manifest, stock, facts), encoding="utf-8")
+    failpoint("export.filled")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

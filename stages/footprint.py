@@ -32,6 +32,7 @@ class Footprint(Document):
         precision: of their weights.
         zero_stage: what the profile asks for.
         online: whether every worker also holds the teacher, in float32.
+        split_teacher: whether the workers share its weights.
         checkpointing: whether activations are computed twice.
         stages: bytes of one worker at its peak, without activations; None where the engine refuses.
     """
@@ -43,6 +44,7 @@ class Footprint(Document):
     precision: Precision
     zero_stage: ZeroStage
     online: bool
+    split_teacher: bool
     checkpointing: bool
     stages: dict[ZeroStage, NonNegativeInt | None]
 
@@ -62,6 +64,7 @@ def measure_footprint(recipe: Recipe, profile: Profile) -> Footprint:
         precision=profile.engine.precision,
         zero_stage=profile.engine.zero_stage,
         online=recipe.targets.mode == "online",
+        split_teacher=profile.engine.split_teacher,
         checkpointing=profile.engine.gradient_checkpointing,
         stages={
             stage: worker_bytes(recipe, profile, stage, teacher=teacher, student=student)
@@ -96,7 +99,13 @@ def worker_bytes(
 
     online = recipe.targets.mode == "online"
     # a halving's teacher is a student, and a student is never the smaller one
-    beside = frozen_bytes(max(teacher, student)) if online else 0
+    beside = 0
+    if online:
+        beside = frozen_bytes(
+            max(teacher, student),
+            workers=profile.compute.workers,
+            split=profile.engine.split_teacher,
+        )
     rounds = [state(student, plan.ema_decay) + beside for plan in plan_rounds(recipe)]
     training = plan_teacher(recipe)
     return max(rounds + ([state(teacher, training.ema_decay)] if training else []))

@@ -5,7 +5,7 @@ from math import prod
 from pathlib import Path
 
 from infra.profile import Profile
-from pipeline.config import Recipe
+from pipeline.config import PromptsData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger
@@ -37,7 +37,8 @@ def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
     rows = [_row("shard the data", done.data, "not in this run directory yet")]
     if recipe.teacher.has_components:
         rows.append(_row("components", done.components, "not in this run directory yet"))
-        rows.append(_row("encode the data", done.samples, "these components did not encode it yet"))
+        reason = "these components did not encode it yet"
+        rows.append(_row("encode the data", done.samples, reason, **_drawing_cost(recipe)))
     training = plan_teacher(recipe)
     rows.append(
         _row(
@@ -67,7 +68,7 @@ def _find_origin(recipe: Recipe, profile: Profile, ledger: Ledger) -> _Origin:
     parts, samples = None, data
     if recipe.teacher.has_components:
         parts = _find_components(recipe, ledger, data)
-        samples = ledger.find(encode_key(data, parts)) if data and parts else None
+        samples = ledger.find(encode_key(recipe, data, parts)) if data and parts else None
     return _Origin(data, parts, samples, _teacher(recipe, profile, ledger.run_dir, samples))
 
 
@@ -166,6 +167,14 @@ def _round_rows(
         )
     )
     return rows
+
+
+def _drawing_cost(recipe: Recipe) -> dict[str, int]:
+    """Network evaluations of a teacher that draws the data itself; nothing if there are images."""
+    if not isinstance(recipe.data, PromptsData):
+        return {}
+    calls = recipe.data.steps * (1 if recipe.data.w == 0 else 2)
+    return {"teacher_evaluations": count_source(recipe)[0] * calls}
 
 
 def _evaluation_cost(recipe: Recipe) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Let a student become the next teacher, or say why not."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from typing import Any, Literal
 from infra.mlflow_tracker import MlflowStore
 from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError, DivergenceError
+from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.plan import RoundPlan
 
@@ -91,10 +93,14 @@ def promote(
         registry.run_id,
         {"round": str(plan.index), "title": plan.title},
     )
+    failpoint("promote.registered")
     store.alias(model, f"student-{plan.student_steps or 'any'}-steps", version)
+    failpoint("promote.named")
     store.alias(model, "teacher", version)
+    failpoint("promote.aliased")
     ledger = Ledger(run_dir)
     _drop_targets(ledger, plan, keep_targets)
+    failpoint("promote.dropped")
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"model": model, "version": version}), encoding="utf-8")
@@ -114,9 +120,12 @@ def _drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
         return
     last = plan.index if keep == "none" else plan.index - 1
     for artifact in ledger.records():
-        if artifact.kind == "targets" and _round_of(artifact) <= last:
+        if artifact.kind == "targets" and _round_of(Path(artifact.path).parents[1]) <= last:
             ledger.forget(artifact)
+    for folder in (ledger.run_dir / "rounds").glob("*/targets"):
+        if _round_of(folder.parent) <= last:
+            shutil.rmtree(folder)  # what an attempt forgot that was killed before it removed it
 
 
-def _round_of(targets: Artifact) -> int:
-    return int(Path(targets.path).parts[1].partition("-")[0])
+def _round_of(folder: Path) -> int:
+    return int(folder.name.partition("-")[0])

@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image
 
 from pipeline.bundle import Manifest, read_manifest
+from pipeline.durable import replace_durably
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray, Sampler, balanced_labels
 from stages.export import components_near
@@ -130,14 +130,11 @@ def _columns(asked: LabelArray | tuple[str, ...], num_classes: int) -> int:
 
 
 def _write(output: Path, fill: Callable[[IO[bytes]], None]) -> None:
-    temporary = output.with_name(f".{uuid4().hex[:8]}.tmp")
-    try:
+    def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
             fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(output)
+
+    try:
+        replace_durably(output, write)
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

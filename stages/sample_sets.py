@@ -18,7 +18,9 @@ from infra.launch import run_jobs
 from infra.profile import Profile
 from infra.ray_cluster import cluster
 from pipeline.config import Recipe
+from pipeline.durable import replace_durably
 from pipeline.evaluation.protocol import Cell
+from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 
 FORMAT = 1
@@ -73,6 +75,7 @@ def draw_sets(
             for key, drawn in _drawn(spec, profile, missing, progress):
                 cell = missing[key]
                 done[key] = _commit(ledger, key, cell, drawn, parents[cell.digest])
+        failpoint("samples.committed")
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
     return [(cell, done[key]) for key, cell in keys.items()]
 
@@ -134,7 +137,9 @@ def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, A
                 batch_size=CHUNK if sampler.device.type == "cuda" else _CPU_BATCH,
                 first=first,
             )
-            _write_array(part, images)
+            # kept by its name alone, so its bytes must be on the disk before it
+            replace_durably(part, lambda temporary: _write_array(temporary, images))
+            failpoint("samples.part")
         evaluations = sampler.evaluations(steps=cell.steps, w=cell.w)
         return {"key": job["key"], "part": job["part"], "evaluations": evaluations}
 
@@ -182,8 +187,5 @@ def _commit(ledger: Ledger, key: str, cell: Cell, drawn: _Drawn, parent: str) ->
 
 
 def _write_array(path: Path, images: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.writing")
-    with temporary.open("wb") as file:
+    with path.open("wb") as file:
         np.save(file, images, allow_pickle=False)
-    temporary.replace(path)

@@ -11,6 +11,7 @@ from pipeline.config import (
     DigitsData,
     GaussianConfig,
     ImageFolderData,
+    PromptsData,
     Recipe,
 )
 from pipeline.models.pipeline_directory import read_pipeline
@@ -31,6 +32,7 @@ def sample_shape(recipe: Recipe) -> Shape:
             | CaptionedDigitsData(size=size)
             | CaptionedTarsData(size=size)
             | CaptionedFolderData(size=size)
+            | PromptsData(size=size)
         ):
             return (3, size, size)
         case _:

@@ -21,7 +21,7 @@ from pipeline.training.torch_engine import TorchEngine
 from stages import target_worker
 from stages.adopt import adopt, adopt_components
 from stages.distill import round_job
-from stages.encode import Jobs, encode_key, encode_with
+from stages.encode import Jobs, encode_with
 from stages.encode_worker import open_worker
 from stages.shard import shard
 from tests.tiny_pipelines import CLASSES, PIXELS, tiny_pipeline
@@ -59,9 +59,10 @@ class Chain:
         return self.run_dir / artifact.path
 
 
-def run_chain(kind: str, root: Path, **guidance: Any) -> Chain:
+def run_chain(kind: str, root: Path, *, of_prompts: bool = False, **guidance: Any) -> Chain:
     """Every stage up to the students, of that kind of `tests.tiny_pipelines`."""
-    recipe, run_dir = resolve(kind, root, **guidance), root / "run"
+    recipe = resolve(kind, root, of_prompts=of_prompts, **guidance)
+    run_dir = root / "run"
     images, components = shard(recipe, run_dir), adopt_components(run_dir, recipe)
     samples = encode_here(run_dir, recipe, images, components)
     guided, halving = plan_rounds(recipe)
@@ -72,8 +73,12 @@ def run_chain(kind: str, root: Path, **guidance: Any) -> Chain:
     return Chain(run_dir, recipe, images, components, samples, (teacher, first, second))
 
 
-def resolve(kind: str, root: Path, **guidance: Any) -> Recipe:
-    """The recipe of such a chain as a command reads it, with its pipeline and its data made."""
+def resolve(kind: str, root: Path, *, of_prompts: bool = False, **guidance: Any) -> Recipe:
+    """The recipe of such a chain as a command reads it, with its pipeline and its data made.
+
+    `of_prompts` has the data be sentences, of which the teacher draws the latents.
+    """
+    make = _prompts if of_prompts else _classes if kind == "dit" else _captions
     pipeline = root / "pipeline"
     if not pipeline.exists():
         tiny_pipeline(kind, pipeline)
@@ -81,7 +86,7 @@ def resolve(kind: str, root: Path, **guidance: Any) -> Recipe:
     law = {"min": BAKED, "max": BAKED, "mass_at_min": 0} if bakes else {"min": 1, "max": 7}
     tree = {
         "run": {"name": f"tiny-{kind}"},
-        "data": _classes(root / "data") if kind == "dit" else _captions(root / "data"),
+        "data": make(root / "data"),
         "teacher": {"pipeline": str(pipeline), "reference_steps": 4},
         "guidance": {
             "w": law,
@@ -106,7 +111,7 @@ def encode_here(run_dir: Path, recipe: Recipe, images: Artifact, components: Art
 
     return encode_with(
         run_dir,
-        encode_key(images, components),
+        recipe,
         serve,
         data=images,
         components=components,
@@ -159,6 +164,13 @@ def _captions(folder: Path) -> dict[str, Any]:
         lines.append(json.dumps({"file_name": name, "text": CAPTIONS[number % len(CAPTIONS)]}))
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     return {"source": "captioned_folder", "path": str(folder), "size": PIXELS}
+
+
+def _prompts(folder: Path) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    path = folder / "prompts.txt"
+    path.write_text("\n".join(CAPTIONS[number % len(CAPTIONS)] for number in range(COUNT)))
+    return {"source": "prompts", "path": str(path), "size": PIXELS, "steps": 3, "w": BAKED}
 
 
 def _classes(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,22 @@ from pipeline.bundle import read_manifest
 from pipeline.data.latents import LatentShards, read_null
 from pipeline.data.records import RecordShards
 from pipeline.data.shards import SampleShards
+from pipeline.diffusion.prediction import Prediction
+from pipeline.diffusion.schedule import NoiseLevel
+from pipeline.diffusion.solver import sample
 from pipeline.errors import ConfigError
 from pipeline.models.assemble import load_denoiser, load_module
+from pipeline.models.denoiser import Denoiser
 from pipeline.models.pipeline_directory import read_pipeline
+from pipeline.randomness import RowRandom
 from pipeline.stock.stock import STOCK
+from pipeline.tensors import Condition
 from pipeline.tracking import read_metrics
+from stages.adopt import adopt_components
+from stages.encode import encode_key
 from stages.export import export_student
 from stages.gate import TOLERANCE
+from stages.shard import shard
 from tests.family_chain import BAKED, CAPTIONS, COUNT, UPDATES, Chain, resolve, run_chain
 from tests.tiny_pipelines import KINDS
 
@@ -146,6 +156,57 @@ def test_stock_diffusers_draws_what_the_student_of_two_steps_draws(made: Make, k
     assert done.details["largest_difference"] <= TOLERANCE
     index = json.loads((chain.at(done) / "model_index.json").read_text())
     assert index["_class_name"] == read_manifest(chain.at(chain.bundles[0])).pipeline
+
+
+@pytest.mark.parametrize("kind", ["sdxl", "flux"])
+def test_a_teacher_is_distilled_on_what_it_draws_for_prompts(kind: str, tmp_path: Path) -> None:
+    chain = run_chain(kind, tmp_path, of_prompts=True)
+    assert SampleShards(chain.at(chain.images), "train").info.encoding is None
+    pipeline = Path(str(chain.recipe.teacher.pipeline))
+    _, teacher = load_denoiser(chain.at(chain.bundles[0]))
+    stock = STOCK.get(read_pipeline(pipeline).pipeline)(pipeline)
+    for number, split in enumerate(("train", "heldout")):
+        drawn = LatentShards(chain.at(chain.samples), split)
+        said = SampleShards(chain.at(chain.images), split)
+        rows = np.arange(len(said))
+        batch = drawn.read(rows)
+        texts = [caption.text for caption in said.captions(rows)]
+        condition = stock.condition(read_manifest(chain.at(chain.bundles[0])), texts)
+        assert condition.keys() == batch.condition.keys()
+        noise = RowRandom((0, 1, number), 0, len(rows)).normal("z_1", *batch.x.shape[1:])
+        w = torch.full((len(rows),), BAKED, dtype=torch.float64)
+        with torch.no_grad():
+            expected = sample(
+                noise, teacher.schedule, 3, partial(_asked, teacher, condition=condition, w=w)
+            )
+        torch.testing.assert_close(batch.x, expected, rtol=1e-4, atol=1e-4)
+    done = export_student(chain.run_dir, chain.bundles[2], chain.components)
+    assert done.details["largest_difference"] <= TOLERANCE
+
+
+def _asked(
+    teacher: Denoiser, z_t: Tensor, level: NoiseLevel, condition: Condition, w: Tensor
+) -> Prediction:
+    return teacher(z_t, level, condition, w)
+
+
+def test_other_ways_to_draw_are_other_data(tmp_path: Path) -> None:
+    recipe = resolve("sd", tmp_path, of_prompts=True)
+    images, parts = shard(recipe, tmp_path / "run"), adopt_components(tmp_path / "run", recipe)
+    keys = {encode_key(recipe, images, parts)}
+    for change in ({"steps": 4}, {"w": 0}):
+        data = recipe.data.model_copy(update=change)
+        keys.add(encode_key(recipe.model_copy(update={"data": data}), images, parts))
+    other = recipe.run.model_copy(update={"seed": 1})
+    keys.add(encode_key(recipe.model_copy(update={"run": other}), images, parts))
+    assert len(keys) == 4
+
+
+def test_prompts_are_not_enough_for_a_teacher_that_draws_into_images(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"data\.source: prompts are not enough for an inpainting"
+    ):
+        resolve("sd-inpaint", tmp_path, of_prompts=True)
 
 
 @pytest.mark.parametrize("kind", BAKING)

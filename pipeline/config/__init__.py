@@ -11,8 +11,10 @@ from pipeline.config.data import (
     Data,
     DigitCanvasesData,
     DigitsData,
+    FilesData,
     GaussianData,
     ImageFolderData,
+    PromptsData,
 )
 from pipeline.config.recipe import (
     EvaluationConfig,
@@ -51,6 +53,7 @@ __all__ = [
     "DigitCanvasesData",
     "DigitsData",
     "EvaluationConfig",
+    "FilesData",
     "GaussianConfig",
     "GaussianData",
     "GuidanceRound",
@@ -60,6 +63,7 @@ __all__ = [
     "MMDiTConfig",
     "Network",
     "PredictionName",
+    "PromptsData",
     "Recipe",
     "RoundTraining",
     "RunConfig",

@@ -1,8 +1,8 @@
-"""The recipe's `data` section: which labelled samples a run is about."""
+"""The recipe's `data` section: which samples a run is about, with classes or sentences."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from pipeline.documents import Document
 
@@ -127,6 +127,24 @@ class CaptionedFolderData(Document):
     shard_size: PositiveInt = 1000
 
 
+class PromptsData(Document):
+    """Sentences without images: what the teacher itself draws for them is what is learnt from.
+
+    `path` is a text file with a sentence a line, or a csv, jsonl or parquet table with the column
+    `text`. Each is drawn once, at the side `size`, in so many DDIM `steps` at guidance weight `w`;
+    without guidance, w = 0, the samples are spread as the teacher's training data were.
+    """
+
+    source: Literal["prompts"]
+    path: str
+    size: PositiveInt
+    steps: PositiveInt = 50
+    w: NonNegativeFloat = 0
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    max_bad: MaxBad = 0.001
+    shard_size: PositiveInt = 1000
+
+
 class GaussianData(Document):
     """Samples of the class mixture that the Gaussian teacher knows exactly."""
 
@@ -136,8 +154,11 @@ class GaussianData(Document):
     shard_size: PositiveInt = 512
 
 
-CaptionedData = CaptionedDigitsData | CaptionedTarsData | CaptionedFolderData
-"""Sources whose samples are images with a sentence each."""
+CaptionedData = CaptionedDigitsData | CaptionedTarsData | CaptionedFolderData | PromptsData
+"""Sources whose samples have a sentence each."""
+
+FilesData = ImageFolderData | CaptionedTarsData | CaptionedFolderData | PromptsData
+"""Sources that lie at a `path` of the user's."""
 
 Data = Annotated[
     DigitsData | DigitCanvasesData | ImageFolderData | CaptionedData | GaussianData,

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.config.data import Data
-from pipeline.config.teacher import TeacherConfig
+from pipeline.config.data import CaptionedData, Data, PromptsData
+from pipeline.config.teacher import TeacherConfig, UNetConfig
 from pipeline.config.training import GuidanceRound, Halving, TrainingConfig
 from pipeline.documents import Document
 
@@ -80,11 +80,24 @@ class Recipe(Document):
 
     def _captions_go_with_text(self) -> None:
         network, source = self.teacher.network, self.data.source
-        if source.startswith("captioned") != network.reads_text:
+        if isinstance(self.data, CaptionedData) != network.reads_text:
             wanted = "captions" if network.reads_text else "classes"
             raise ValueError(
                 f"data.source: {source} does not go with this teacher, a {network.family} that is "
                 f"conditioned on {wanted}"
+            )
+
+        if not isinstance(self.data, PromptsData):
+            return
+        if self.teacher.pipeline is None:
+            raise ValueError(
+                "data.source: prompts are drawn by the teacher, which has to be there already; "
+                "give teacher.pipeline, or data with images"
+            )
+        if isinstance(network, UNetConfig) and network.image_channels:
+            raise ValueError(
+                "data.source: prompts are not enough for an inpainting teacher, which draws into "
+                "images; give data with images"
             )
 
     def _grids_fall_on_timesteps(self) -> None:
@@ -95,6 +108,8 @@ class Recipe(Document):
             "teacher.reference_steps": (self.teacher.reference_steps,),
             "evaluation.baseline_steps": self.evaluation.baseline_steps,
         }
+        if isinstance(self.data, PromptsData):
+            counts["data.steps"] = (self.data.steps,)
         for key, count in ((key, count) for key, values in counts.items() for count in values):
             if not self.teacher.schedule.holds(count):
                 raise ValueError(

@@ -10,6 +10,7 @@ from pipeline.config import (
     DigitsData,
     GaussianData,
     ImageFolderData,
+    PromptsData,
     Recipe,
 )
 
@@ -22,7 +23,7 @@ def count_source(recipe: Recipe) -> tuple[int, int]:
     Samples that have no class are of 0 classes.
 
     Raises:
-        DataError: captioned images are not where the recipe says.
+        DataError: captions are not where the recipe says.
     """
     match recipe.data:
         case DigitsData():
@@ -36,13 +37,20 @@ def count_source(recipe: Recipe) -> tuple[int, int]:
             return len(files), len({file.parent for file in files})
         case CaptionedDigitsData(count=trained_on, holdout_count=heldout):
             return trained_on + heldout, _DIGITS[1]
-        case CaptionedTarsData() | CaptionedFolderData() as captioned:
+        case CaptionedTarsData() | CaptionedFolderData() | PromptsData() as captioned:
             return _count_captioned(captioned), 0
 
 
-def _count_captioned(config: CaptionedTarsData | CaptionedFolderData) -> int:
+def _count_captioned(config: CaptionedTarsData | CaptionedFolderData | PromptsData) -> int:
     # here, since they load decoders, and what counts is asked by every command
     from pipeline.data.captioned_folder import count_folder
     from pipeline.data.captioned_tars import count_tars
+    from pipeline.data.prompts import list_prompts
 
-    return count_tars(config) if isinstance(config, CaptionedTarsData) else count_folder(config)
+    match config:
+        case CaptionedTarsData():
+            return count_tars(config)
+        case CaptionedFolderData():
+            return count_folder(config)
+        case PromptsData():
+            return len(list_prompts(config)[0])

@@ -48,7 +48,7 @@ class DatasetInfo(Document):
         source: the recipe's name of where it comes from.
         class_names: in the order of the labels, kept exactly; empty if samples have no class.
         latent_shape: (channels, height, width) of a sample.
-        encoding: how samples are stored.
+        encoding: how samples are stored; None if there are only their captions.
         splits: "train" and "heldout".
         captioned: whether samples have captions.
     """
@@ -57,7 +57,7 @@ class DatasetInfo(Document):
     source: str
     class_names: tuple[str, ...]
     latent_shape: tuple[int, int, int]
-    encoding: Encoding
+    encoding: Encoding | None
     splits: dict[str, SplitInfo]
     captioned: bool = False
 
@@ -70,7 +70,8 @@ class DatasetInfo(Document):
     def extensions(self) -> tuple[str, ...]:
         """The members of every sample, in the order they lie in a tar."""
         told = {"cls": self.num_classes > 0, "json": self.captioned}
-        return tuple(sorted([self.encoding, *(name for name, has in told.items() if has)]))
+        has_content = [self.encoding] if self.encoding else []
+        return tuple(sorted([*has_content, *(name for name, has in told.items() if has)]))
 
 
 def write_info(folder: Path, info: DatasetInfo) -> None:

@@ -17,6 +17,7 @@ from pipeline.config import (
     GaussianData,
     ImageFolderData,
     Network,
+    PromptsData,
 )
 from pipeline.data.captioned_digits import open_captioned_digits
 from pipeline.data.captioned_folder import identify_captioned_folder, open_captioned_folder
@@ -24,6 +25,7 @@ from pipeline.data.captioned_tars import identify_tars, open_tars
 from pipeline.data.digit_canvases import open_canvases
 from pipeline.data.image_folder import check_image_folder as check_image_folder
 from pipeline.data.image_folder import identify_folder, open_folder
+from pipeline.data.prompts import identify_prompts, open_prompts
 from pipeline.data.source import LoadedSource, stratified_split
 from pipeline.errors import ConfigError
 from pipeline.randomness import RowRandom
@@ -45,6 +47,8 @@ def identify(config: Data, network: Network) -> dict[str, Any]:
             identity["content"] = identify_tars(config)
         case CaptionedFolderData():
             identity["content"] = identify_captioned_folder(config)
+        case PromptsData():
+            identity["content"] = identify_prompts(config)
         case GaussianData():
             law = _gaussian(network)
             identity["law"] = {"means": law.means, "std": law.std}
@@ -83,6 +87,8 @@ def _captioned(config: CaptionedData, seed: int) -> LoadedSource:
             return open_tars(config, seed)
         case CaptionedFolderData():
             return open_captioned_folder(config, seed)
+        case PromptsData():
+            return open_prompts(config, seed)
 
 
 def _digits(config: DigitsData, seed: int) -> LoadedSource:

@@ -18,6 +18,7 @@ from pipeline.data.dataset_info import SplitInfo, read_contents
 from pipeline.data.records import Column, RecordShards
 from pipeline.data.samples import Samples
 from pipeline.documents import Document
+from pipeline.durable import replace_durably
 from pipeline.errors import DataError
 from pipeline.tensors import Condition
 
@@ -64,7 +65,8 @@ def write_latents_info(folder: Path, info: LatentsInfo) -> None:
 
 def write_null(path: Path, null: Condition) -> None:
     """Write the null condition, one row per key, in float32."""
-    save_file({name: tensor.float().cpu().contiguous() for name, tensor in null.items()}, path)
+    rows = {name: tensor.float().cpu().contiguous() for name, tensor in null.items()}
+    replace_durably(path, lambda temporary: save_file(rows, temporary))
 
 
 def read_null(path: Path) -> Condition:

@@ -11,6 +11,7 @@ from pipeline.data.quarantine import Quarantine
 from pipeline.data.source import FEWEST_HELDOUT, LoadedSource
 from pipeline.data.tar_index import IndexedTarWriter, Member, TarIndex, write_index
 from pipeline.errors import DataError
+from pipeline.failpoints import failpoint
 
 
 def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetInfo:
@@ -38,6 +39,7 @@ def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetI
         splits=written,
         captioned=samples.caption is not None,
     )
+    failpoint("shards.written")
     write_info(folder, info)
     quarantine.write(folder)
     return info
@@ -107,7 +109,9 @@ def _write_shard(tar: Path, first: int, samples: Iterable[dict[str, bytes]]) -> 
 
 def _parts(samples: LoadedSource, row: int) -> dict[str, bytes]:
     """The members of one sample by extension."""
-    parts: dict[str, bytes] = {samples.encoding: encode(samples.read(row), samples.encoding)}
+    parts: dict[str, bytes] = {}
+    if samples.encoding is not None and samples.read is not None:
+        parts[samples.encoding] = encode(samples.read(row), samples.encoding)
     if samples.labels is not None:
         parts["cls"] = str(int(samples.labels[row])).encode()
     if samples.caption is not None:

@@ -89,7 +89,8 @@ class SampleShards(Samples):
 
         Raises:
             IndexError: a row is negative or past the end.
-            DataError: a sample does not decode to what the data set says it holds.
+            DataError: a sample does not decode to what the data set says it holds, or the data
+                set holds captions only.
         """
         condition = self.conditions(rows)
         if self._cache is None:
@@ -147,6 +148,8 @@ class SampleShards(Samples):
             )
 
     def _make_cache(self, split: str, count: int, cache_bytes: int) -> Sample | None:
+        if self.info.encoding is None:
+            return None
         shape = (count, *self.info.latent_shape)
         dtype = DTYPES[self.info.encoding]
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -162,11 +165,14 @@ class SampleShards(Samples):
         return np.empty(shape, dtype) if fits else None
 
     def _decode(self, rows: NDArray[np.int64]) -> Sample:
-        samples = np.empty((len(rows), *self.info.latent_shape), DTYPES[self.info.encoding])
+        encoding = self.info.encoding
+        if encoding is None:
+            raise DataError(f"data from {self.info.source} are captions without images; draw them")
+        samples = np.empty((len(rows), *self.info.latent_shape), DTYPES[encoding])
         for i, row in enumerate(rows.tolist()):
             with self._reading(row):
-                content = self._content(row, self.info.encoding)
-                samples[i] = decode(content, self.info.encoding, self.info.latent_shape)
+                content = self._content(row, encoding)
+                samples[i] = decode(content, encoding, self.info.latent_shape)
         return samples
 
     def _read_label(self, row: int) -> int:

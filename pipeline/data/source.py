@@ -27,9 +27,9 @@ class LoadedSource:
         name: of the source, as the recipe says it.
         class_names: in the order of the labels; empty if there are none.
         latent_shape: (channels, height, width) of every sample.
-        encoding: how a sample is stored, which also says its type.
+        encoding: how a sample is stored, which also says its type; None if there are only captions.
         labels: int64 `[n]`, the class of each sample; None if they have none.
-        read: the sample at an index.
+        read: the sample at an index; None if there are only captions.
         splits: for "train" and "heldout", indices in the order in which they are written.
         caption: the caption of the sample at an index; None if they have none.
         quarantine: samples that were set aside at a look, and are in no split. `read` and `caption`
@@ -39,9 +39,9 @@ class LoadedSource:
     name: str
     class_names: tuple[str, ...]
     latent_shape: tuple[int, int, int]
-    encoding: Encoding
+    encoding: Encoding | None
     labels: NDArray[np.int64] | None
-    read: Callable[[int], Sample]
+    read: Callable[[int], Sample] | None
     splits: dict[str, NDArray[np.int64]]
     caption: Callable[[int], Caption] | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)

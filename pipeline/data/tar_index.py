@@ -17,6 +17,7 @@ from pydantic import NonNegativeInt, ValidationError, model_validator
 
 from pipeline.documents import Document
 from pipeline.errors import DataError, InfraError
+from pipeline.failpoints import failpoint
 
 os.environ["WDS_SECURE"] = "1"  # read when webdataset is imported: no pickles, no shell pipes
 
@@ -111,6 +112,7 @@ class IndexedTarWriter:
             )
             self._end = member.offset + _round_up(member.size, _BLOCK)
             added.append(member)
+        failpoint("tar.member")
         return added
 
     @contextmanager
@@ -134,6 +136,7 @@ def index_path(tar: Path) -> Path:
 
 def write_index(tar: Path, index: TarIndex) -> None:
     """Write the table of contents of a tar."""
+    failpoint("tar.closed")
     index_path(tar).write_text(index.model_dump_json(), encoding="utf-8")
 
 

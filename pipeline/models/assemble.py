@@ -1,5 +1,6 @@
 """From a description (recipe or manifest) to a denoiser, and back to a bundle on disk."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -111,14 +112,25 @@ def load_module(bundle: Path, manifest: Manifest) -> nn.Module:
     return module.requires_grad_(requires_grad=False)
 
 
-def load_denoiser(bundle: Path, device: torch.device | None = None) -> tuple[Manifest, Denoiser]:
-    """Open a bundle for use on a device, the CPU unless told otherwise.
+def load_denoiser(
+    bundle: Path,
+    device: torch.device | None = None,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
+) -> tuple[Manifest, Denoiser]:
+    """Open a bundle for use.
+
+    Args:
+        bundle: its directory.
+        device: where to, the CPU unless told otherwise.
+        wrap: gives what is called in place of its network.
 
     Raises:
         BundleError: it is not a bundle.
     """
     manifest = read_manifest(bundle)
     module = load_module(bundle, manifest).to(device or "cpu")
+    if wrap is not None:
+        module = wrap(module)
     return manifest, denoiser_of(manifest, module, _load_null(bundle))
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from pipeline.durable import write_durably
 from pipeline.errors import InfraError
+from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.engine import TrainEngine
 
@@ -67,6 +69,7 @@ class Checkpoints:
         engine.save(staging, {"update": update})
         engine.mean(torch.zeros((), device=engine.device))  # everybody has written
         if engine.rank == 0:
+            failpoint("checkpoint.staged")
             self._commit(staging, update, engine.layout)
 
     def clear(self) -> None:
@@ -81,8 +84,10 @@ class Checkpoints:
 
         key = fingerprint({"round": self._key, "update": update})
         self._ledger.publish("checkpoint", key, f"update-{update:07d}", move)
+        failpoint("checkpoint.committed")
         for old in self._own()[: -self._keep]:
             self._ledger.forget(old)
+            failpoint("checkpoint.forgotten")
 
     def _own(self) -> list[Artifact]:
         found = [a for a in self._ledger.records() if a.details.get("round") == self._key]
@@ -101,8 +106,8 @@ def claim(folder: Path, attempt: str) -> None:
 
     Workers outlive a killed driver by seconds; without this they could write into its successor.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "attempt").write_text(attempt, encoding="utf-8")
+    write_durably(folder / "attempt", attempt)
+    failpoint("checkpoint.claimed")
 
 
 def claimed_by(folder: Path) -> str:

@@ -100,6 +100,8 @@ def train_round(
             )
             clock, logged = time.monotonic(), done
         if done % rhythm.checkpoint_every == 0 and not is_last:
+            if tracker:
+                tracker.settle()
             checkpoints.save(engine, done)
     _log.info("%s: %d updates done", plan.title, plan.training.updates)
 

@@ -56,9 +56,9 @@ def train(job: dict[str, Any]) -> None:
     from infra.train_worker import RoundJob
 
     marks.add("imports of ours")
-    from infra.deepspeed_engine import _import_deepspeed
+    from infra.deepspeed_engine import import_deepspeed
 
-    _import_deepspeed()
+    import_deepspeed()
     marks.add("import deepspeed")
     rank = _train(RoundJob.model_validate(job["round"]), marks)
     marks.write(Path(job["marks"]) / f"marks-{rank}.json")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.ledger import Ledger
+from tests.flows.terminal import invoke
+from tests.small_run import flip
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = [
@@ -135,6 +138,32 @@ def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None
         file: file.stat().st_mtime_ns for file in (undisturbed / "rounds").rglob("*.safetensors")
     }
     assert before == after
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_repaired_chain_has_the_bytes_it_had(undisturbed: Path, tmp_path: Path) -> None:
+    """Three damages at once: what is damaged is redone, and what was made from it stays."""
+    run_dir = tmp_path / "chain"
+    shutil.copytree(undisturbed, run_dir)
+    before = {a.path: a for a in Ledger(run_dir).records()}
+    made = {path: (run_dir / path).stat().st_mtime_ns for path in before if "rounds/" in path}
+    flip(run_dir / "data/train/shard-00000.tar", 600)
+    flip(run_dir / "rounds/00-guidance/student/gaussian/tables.safetensors")
+    record = run_dir / "ledger" / f"{before['report'].fingerprint[:32]}.json"
+    record.write_text("{")
+    assert invoke("verify", str(run_dir))[0] == 1
+    assert step("repair", run_dir) == 0
+    assert invoke("verify", str(run_dir))[0] == 0
+    after = {a.path: a for a in Ledger(run_dir).records()}
+    assert after == before
+    redone = [path for path in made if (run_dir / path).stat().st_mtime_ns != made[path]]
+    assert redone == ["rounds/00-guidance/student"]
+
+
+def step(asked: str, run_dir: Path) -> int:
+    command = [sys.executable, "-m", "flows.cli", asked, str(run_dir)]
+    return subprocess.run(command, cwd=ROOT, timeout=600, check=False).returncode
 
 
 @pytest.mark.cluster

@@ -17,6 +17,7 @@ SDXL = Footprint(
     precision="bfloat16",
     zero_stage=2,
     online=False,
+    split_teacher=False,
     checkpointing=False,
     stages={0: None, 1: 15_121_000_000, 2: 11_628_000_000, 3: 9_135_000_000},
 )
@@ -48,6 +49,10 @@ def test_the_block_says_how_large_networks_are_and_what_each_stage_needs() -> No
         ({"workers": 1}, "Memory of 1 worker in training, bfloat16"),
         ({"teacher": SDXL.student}, "  network 2 567 545 604 parameters, teacher the same"),
         ({"online": True}, "  targets.mode online: each worker holds its teacher too, in float32"),
+        (
+            {"online": True, "split_teacher": True},
+            "  targets.mode online: each worker holds a share of its teacher too, in float32",
+        ),
         (
             {"checkpointing": True},
             "  Activations come on top, few of them with engine.gradient_checkpointing.",

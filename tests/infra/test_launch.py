@@ -1,5 +1,6 @@
 """Work on a real local Ray cluster: results, failures of every kind, and the same numbers."""
 
+import contextlib
 import json
 import os
 import signal
@@ -80,9 +81,18 @@ class TestJobs:
         assert sorted(r["double"] for r in results) == [0, 2, 4, 6, 8]
         assert (tmp_path / "killed-1").exists()
 
+    def test_the_job_of_a_stopped_worker_is_done_again(self, tmp_path):
+        watchful = Profile(compute=ComputeConfig(workers=2, max_restarts=1, hang_timeout_s=5))
+        spec = {"folder": str(tmp_path), "stop": [1]}
+        results = list(run_jobs(DOUBLE, spec, JOBS, watchful))
+        assert sorted(r["double"] for r in results) == [0, 2, 4, 6, 8]
+        stopped = int((tmp_path / "stopped-1").read_text())
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(stopped).wait(timeout=20)  # it does not lie about for ever
+
     def test_a_job_that_kills_every_worker_ends_the_work(self, tmp_path):
         spec = {"folder": str(tmp_path), "kill": [2], "once": False}
-        with pytest.raises(InfraError, match="killed its worker 2 times"):
+        with pytest.raises(InfraError, match=r"lost its worker 2 times; the last one died"):
             list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
 
     def test_a_deliberate_error_arrives_as_itself(self, tmp_path):
@@ -117,6 +127,17 @@ def test_a_killed_worker_changes_nothing_in_the_result(trained, engine):
     assert (killed / "starts-0").read_text().split() == ["0", "4"]
     weights = "weights.safetensors"
     assert (killed / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
+def test_a_stopped_worker_is_noticed_and_changes_nothing(trained, tmp_path):
+    watchful = Profile(compute=ComputeConfig(workers=2, max_restarts=1, hang_timeout_s=5))
+    job = {"engine": "zero2", "output": str(tmp_path), "save_at": 4, "fail": "stopped"}
+    started = time.monotonic()
+    fit(WORKER, job, watchful, "stopped", tmp_path / "ray")
+    assert time.monotonic() - started < 60 + 2 * 20  # two starts of a group beside it
+    assert (tmp_path / "starts-0").read_text().split() == ["0", "4"]
+    weights = "weights.safetensors"
+    assert (tmp_path / weights).read_bytes() == (trained("zero2") / weights).read_bytes()
 
 
 def test_an_accident_is_tried_again(trained):

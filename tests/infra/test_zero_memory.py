@@ -1,20 +1,14 @@
 """What a plan says of memory is what processes were measured to hold."""
 
 import itertools
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from infra import deepspeed_engine
-from infra.zero_memory import LARGEST_BUCKET, frozen_bytes, state_bytes
+from infra.zero_memory import LARGEST_BUCKET, MOST_TEACHER_GATHERED, frozen_bytes, state_bytes
+from tests.infra.ranks import run_ranks
 from tests.infra.zero_worker import CASES, LAYERS, PARAMETERS, name_of
 
-ROOT = Path(__file__).resolve().parents[2]
 LEGAL = [(0, "float32"), *itertools.product((1, 2, 3), ("float32", "bfloat16"))]
 SDXL = 2_567_463_684
 
@@ -78,6 +72,12 @@ def test_a_frozen_teacher_is_float32():
     assert frozen_bytes(10) == 40
 
 
+def test_workers_that_split_a_teacher_hold_a_share_and_what_is_gathered():
+    gathered = 4 * MOST_TEACHER_GATHERED
+    assert frozen_bytes(SDXL, workers=8, split=True) == 4 * -(-SDXL // 8) + gathered
+    assert frozen_bytes(SDXL, workers=8, split=True) < frozen_bytes(SDXL) / 4
+
+
 def test_the_engine_is_configured_as_the_formula_says():
     def bucket(count):
         return deepspeed_engine._config(1.0, 2, "float32", count)["zero_optimization"]
@@ -89,7 +89,8 @@ def test_the_engine_is_configured_as_the_formula_says():
 @pytest.mark.cluster
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_hold_what_the_formula_says(workers, tmp_path):
-    measured = measure(workers, tmp_path)
+    answers = run_ranks("tests/infra/zero_worker.py", workers, tmp_path)
+    measured = {case: max(answer[case] for answer in answers) for case in answers[0]}
     for stage, precision, ema in CASES:
         expected = per_parameter(
             PARAMETERS, stage=stage, workers=workers, precision=precision, ema=ema
@@ -101,36 +102,3 @@ def test_processes_hold_what_the_formula_says(workers, tmp_path):
         below = 10 * 64 * 4096 / PARAMETERS
         found = measured[name_of(stage, precision, ema)]
         assert -below <= found - expected <= above, (stage, precision, ema, found, expected)
-
-
-def measure(workers: int, folder: Path) -> dict[str, float]:
-    """Bytes per parameter of the worker that holds most, by case."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "WORLD_SIZE": str(workers),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "MALLOC_MMAP_THRESHOLD_": "65536",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, ROOT / "tests/infra/zero_worker.py", folder / str(rank)],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / f"{rank}.log").open("w"),
-        )
-        for rank in range(workers)
-    ]
-    try:
-        ends = [rank.wait(timeout=240) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert ends == [0] * workers, (folder / "0.log").read_text()[-2000:]
-    each = [json.loads((folder / str(rank)).read_text()) for rank in range(workers)]
-    return {case: max(found[case] for found in each) for case in each[0]}

@@ -106,6 +106,8 @@ def fail(how: str | None, engine: TrainEngine, once: Path) -> None:
     once.touch()
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if how == "accident":
         raise KeyError("an accident")
     raise DataError("a target is missing; look for it")
@@ -126,6 +128,10 @@ def double(spec: dict[str, Any]) -> Any:
         if number in spec.get("kill", []) and not (once.exists() and spec.get("once", True)):
             once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        stopped = Path(spec["folder"]) / f"stopped-{number}"
+        if number in spec.get("stop", []) and not stopped.exists():
+            stopped.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
         if number in spec.get("refuse", []):
             raise DataError(f"{number} is refused; leave it out")
         if number in spec.get("accident", []):

@@ -36,19 +36,19 @@ def name_of(stage: int, precision: str, ema: bool) -> str:
     return f"ZeRO {stage} {precision}{' average' if ema else ''}"
 
 
-def _resident(key: str) -> int:
+def resident(key: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak(width: int, layers: int, stage: ZeroStage, precision: Precision, ema: bool) -> int:
     """Bytes above what was held before, at the worst moment of the second update."""
     gc.collect()
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     module = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
     engine = DeepSpeedEngine(
         module,
@@ -58,11 +58,11 @@ def peak(width: int, layers: int, stage: ZeroStage, precision: Precision, ema: b
         precision=precision,
     )
     for _ in range(2):  # the moments are made in the first
-        _forget_peak()
+        forget_peak()
         x = torch.ones(1, width, dtype=getattr(torch, precision))
         engine.backward(engine.module(x).float().square().mean())
         engine.step()
-    found = _resident("VmHWM") - before
+    found = resident("VmHWM") - before
     engine.full_weights()  # ends its watchdog
     return found
 

@@ -107,6 +107,19 @@ def test_a_teacher_has_exactly_one_origin() -> None:
     )
 
 
+def test_prompts_need_a_teacher_that_is_there_already() -> None:
+    data = "data={source: prompts, path: p.txt, size: 16, steps: 50}"
+    assert "prompts are drawn by the teacher, which has to be there already" in refusal(
+        data, recipe="captions"
+    )
+    assert "prompts does not go with this teacher, a unet that is conditioned on classes" in (
+        refusal(data)
+    )
+    assert "data.w: Input should be greater" in refusal(
+        "data={source: prompts, path: p.txt, size: 16, w: -1}"
+    )
+
+
 def test_a_prediction_has_to_fit_its_schedule() -> None:
     message = refusal("teacher.prediction=flow_prediction")
     assert "prediction flow_prediction does not fit schedule cosine" in message

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.durable import sync_tree, write_durably
 from pipeline.errors import BusyError, DataError
 from pipeline.ledger import (
     Artifact,
@@ -16,8 +17,6 @@ from pipeline.ledger import (
     fingerprint,
     hash_file,
     hold,
-    sync_tree,
-    write_durably,
 )
 
 KEY = fingerprint({"what": "data"})

@@ -188,7 +188,7 @@ def test_an_interrupted_stage_keeps_its_parts_and_ends_with_the_same_bytes(
         run_dir = tmp_path / name
         images, parts = shard(recipe, run_dir), publish_pipeline(run_dir, "sdxl")
         if name == "resumed":  # as a stage leaves it that was killed after one shard
-            key = encode_key(images, parts)
+            key = encode_key(recipe, images, parts)
             scratch = run_dir / ".latents.tmp" / key[:32]
             scratch.mkdir(parents=True)
             (run_dir / ".latents.tmp" / "of another key").mkdir()
@@ -199,6 +199,7 @@ def test_an_interrupted_stage_keeps_its_parts_and_ends_with_the_same_bytes(
         made.append(
             encode(
                 run_dir,
+                recipe,
                 Profile(),
                 data=images,
                 components=parts,
@@ -226,6 +227,7 @@ def test_an_interrupted_stage_keeps_its_parts_and_ends_with_the_same_bytes(
     assert made[0].details["num_conditions"] == encoded.info.num_conditions <= 41
     again = encode(
         tmp_path / "whole",
+        recipe,
         Profile(),
         data=shard(recipe, tmp_path / "whole"),
         components=publish_pipeline(tmp_path / "whole", "sdxl"),

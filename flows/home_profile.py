@@ -1,0 +1,46 @@
+"""Which profile a run directory was last worked on with, and the ones before it.
+
+Where a run goes on is free to change from one start to the next; it changes no fingerprint but by
+its precision. It is kept so that one can tell how an artifact came about, and how to go on.
+"""
+
+import re
+from pathlib import Path
+
+from infra.profile import Profile
+from pipeline.documents import build, read_yaml, to_yaml
+from pipeline.durable import write_durably
+from pipeline.errors import ConfigError
+
+PROFILE = "profile.yaml"
+
+_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+
+
+def record_profile(profile: Profile, run_dir: Path) -> None:
+    """Keep the profile of a start, and the one before as `profile.<n>.yaml` if it was another.
+
+    A user name and password in an address are left out: the environment is the place for them.
+    """
+    kept = run_dir / PROFILE
+    text = _CREDENTIALS.sub("//", to_yaml(profile))
+    before = kept.read_text(encoding="utf-8") if kept.is_file() else text
+    if before != text:
+        number = 1 + sum(1 for _ in run_dir.glob("profile.*.yaml"))
+        write_durably(run_dir / f"profile.{number}.yaml", before)
+    if before != text or not kept.is_file():
+        write_durably(kept, text)
+
+
+def recorded_profile(run_dir: Path) -> Profile:
+    """The profile of the newest start.
+
+    Raises:
+        ConfigError: none was recorded, or this version cannot read it.
+    """
+    path = run_dir / PROFILE
+    if not path.is_file():
+        raise ConfigError(
+            f"{run_dir} has no {PROFILE}, it was made by an older version; give --profile"
+        )
+    return build(Profile, read_yaml(path), str(path))

@@ -1,0 +1,54 @@
+"""The commands that look after a run directory: verify, repair, reap."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.refusals import refusals
+
+keep = typer.Typer()
+
+_PANEL = "Maintain"
+
+SomeRun = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]
+
+
+@keep.command(rich_help_panel=_PANEL)
+def verify(
+    run_dir: SomeRun,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,  # noqa: FBT002 (typer)
+) -> None:
+    """Check every file, count, number and parent of a run; name what is damaged.
+
+    Exit codes: 0 sound, 1 damaged, 2 no run there, or one that is at work.
+    """
+    with refusals():
+        from flows.verifying import show_verdict, verify_run
+
+        verdict = verify_run(run_dir, quiet=as_json)
+        if as_json:
+            typer.echo(verdict.model_dump_json(indent=1))
+        else:
+            show_verdict(run_dir, verdict)
+    raise typer.Exit(0 if verdict.is_sound else 1)
+
+
+@keep.command(rich_help_panel=_PANEL)
+def repair(
+    run_dir: SomeRun,
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", "-p", metavar="FILE", help="Where; as it was last run."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what.")] = False,  # noqa: FBT002 (typer)
+) -> None:
+    """Throw away exactly what is damaged, run to the end, and check again.
+
+    Exit codes: those of `run`; 1 also for what --dry-run would do, or what is damaged still.
+    """
+    with refusals():
+        from flows.repairing import repair as repair_run
+
+        code = repair_run(run_dir, profile, dry_run=dry_run)
+    raise typer.Exit(code)

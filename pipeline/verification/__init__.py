@@ -1,0 +1,1 @@
+"""Whether what a run directory holds can be trusted: read-only, and from its files alone."""

@@ -1,0 +1,154 @@
+"""Whether an artifact's content is what its kind must hold: counts, formats, finite numbers.
+
+Hashes say that files are as they were written. This says that what was written makes sense, so
+that a damage done before the hash was taken is found as well.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import StepfoldError
+from pipeline.ledger import Artifact
+
+Check = Callable[[Path, Artifact], None]
+
+
+class ContentError(Exception):
+    """An artifact does not hold what it must; `str(error)` says what is wrong."""
+
+
+def content_problem(place: Path, artifact: Artifact) -> str | None:
+    """What is wrong with an artifact whose hashes are right; None if nothing is.
+
+    Args:
+        place: where it lies.
+        artifact: its record.
+    """
+    check = _CHECKS.get(artifact.kind)
+    if check is None:
+        return f"is of an unknown kind, {artifact.kind!r}"
+    try:
+        check(place, artifact)
+    except (ContentError, StepfoldError) as error:
+        return str(error)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return f"cannot be read: {error}"
+    return None
+
+
+def _data(place: Path, artifact: Artifact) -> None:
+    from pipeline.data.shards import SampleShards, read_info
+
+    for split in read_info(place).splits:
+        # opening compares the samples of each shard with its index and the table of contents
+        samples = SampleShards(place, split, cache_bytes=0)
+        _same_count(f"split {split}", len(samples), artifact.details.get(split))
+
+
+def _latents(place: Path, artifact: Artifact) -> None:
+    from pipeline.data.latents import LatentShards, read_latents_info
+    from pipeline.data.records import RecordShards
+
+    info = read_latents_info(place)
+    for split, content in info.splits.items():
+        _same_count(f"split {split}", len(LatentShards(place, split)), artifact.details.get(split))
+        RecordShards([place / shard.name for shard in content.shards]).verify()
+    if info.conditions:
+        RecordShards([place / name for name in info.conditions]).verify()
+    _finite_weights(place)
+
+
+def _targets(place: Path, artifact: Artifact) -> None:
+    from pipeline.data.records import RecordShards
+
+    records = RecordShards([place / "targets.tar"])
+    _same_count("targets.tar", len(records), artifact.details.get("tuples"))
+    records.verify()
+
+
+def _bundle(place: Path, artifact: Artifact) -> None:
+    from pipeline.bundle import read_manifest
+
+    manifest = read_manifest(place)
+    if manifest.role != artifact.kind:
+        raise ContentError(f"its manifest says it is a {manifest.role}")
+    steps = artifact.details.get("student_steps")
+    if artifact.kind == "student" and steps and manifest.steps != (steps,):
+        raise ContentError(
+            f"its manifest says it was made for {manifest.steps}, its record for {steps} step(s)"
+        )
+    _finite_weights(place)
+
+
+def _pipeline(place: Path, _artifact: Artifact) -> None:
+    _json(place / "model_index.json")
+    _finite_weights(place)
+
+
+def _classifier(place: Path, _artifact: Artifact) -> None:
+    _finite_weights(place)
+
+
+def _samples(place: Path, artifact: Artifact) -> None:
+    images = np.load(place, mmap_mode="r", allow_pickle=False)
+    _same_count("the array", len(images), artifact.details.get("count"))
+    if not np.isfinite(images).all():
+        raise ContentError("it holds NaN or infinity")
+
+
+def _report(place: Path, _artifact: Artifact) -> None:
+    _json(place / "report.json")
+
+
+def _promotion(place: Path, artifact: Artifact) -> None:
+    told, recorded = _json(place).get("version"), artifact.details.get("version")
+    if told != recorded:
+        raise ContentError(f"it says version {told}, its record {recorded}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ContentError(f"{path.name} holds no keys and values")
+    return content
+
+
+def _same_count(what: str, found: int, recorded: Any) -> None:
+    if recorded != found:
+        raise ContentError(f"{what} holds {found} rows, its record says {recorded}")
+
+
+def _finite_weights(folder: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.rglob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
+                    tensor = tensors.get_tensor(name)
+                    if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
+                        where = file.relative_to(folder).as_posix()
+                        raise ContentError(f"{name} in {where} holds NaN or infinity")
+        except SafetensorError as error:
+            raise ContentError(f"{file.name} is no safetensors file: {error}") from None
+
+
+_CHECKS: dict[str, Check] = {
+    "data": _data,
+    "latents": _latents,
+    "components": _pipeline,
+    "teacher": _bundle,
+    "student": _bundle,
+    "targets": _targets,
+    "reference": _samples,
+    "samples": _samples,
+    "classifier": _classifier,
+    "report": _report,
+    "side report": _report,
+    "promotion": _promotion,
+    "pipeline": _pipeline,
+}

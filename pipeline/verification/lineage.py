@@ -1,0 +1,83 @@
+"""Who was made from whom: parents exist, and students name their teachers by content."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pipeline.bundle import Lineage, read_manifest
+from pipeline.errors import BundleError
+from pipeline.ledger import Artifact
+from pipeline.verification.inventory import KEY_LENGTH, Inventory
+
+_BUNDLES = ("teacher", "student")
+
+
+def missing_parents(artifact: Artifact, inventory: Inventory) -> list[str]:
+    """Fingerprints of parents that no record speaks of."""
+    known = inventory.by_key
+    return [parent for parent in artifact.parents if parent[:KEY_LENGTH] not in known]
+
+
+def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> str | None:
+    """Why a student is not its teacher's child; None if it is, or is no student.
+
+    Round k's student names round k-1's by the digest of its files; round 0's names the teacher.
+
+    Args:
+        run_dir: the run directory.
+        artifact: of any kind; its own files verify.
+        inventory: all records.
+    """
+    if artifact.kind != "student":
+        return None
+    known = inventory.by_key
+    parents = [known[key] for parent in artifact.parents if (key := parent[:KEY_LENGTH]) in known]
+    bundles = [parent for parent in parents if parent.kind in _BUNDLES]
+    try:
+        own = read_manifest(run_dir / artifact.path).lineage
+    except BundleError as error:
+        return str(error)
+    if own.round is None or f"rounds/{own.round:02d}-" not in artifact.path:
+        return f"its manifest says round {own.round}, which does not lie here"
+    if len(artifact.parents) == len(parents) and len(bundles) != 1:
+        return f"its record names {len(bundles)} teachers, there is one for each student"
+    return next((p for parent in bundles if (p := _contradiction(run_dir, own, parent))), None)
+
+
+def _contradiction(run_dir: Path, own: Lineage, teacher: Artifact) -> str | None:
+    if own.parent != teacher.digest:
+        return (
+            f"its manifest names teacher {str(own.parent)[:12]}, the one in its record "
+            f"({teacher.path}) is {teacher.digest[:12]}"
+        )
+    expected = "teacher" if own.round == 0 else "student"
+    if teacher.kind != expected:
+        return f"it is of round {own.round}, whose teacher is a {expected}; {teacher.path} is not"
+    if teacher.kind == "teacher":
+        return None
+    try:
+        above = read_manifest(run_dir / teacher.path).lineage.round
+    except BundleError:
+        return None  # reported where it lies
+    if above is None or own.round != above + 1:
+        return f"it is of round {own.round}, its teacher {teacher.path} of round {above}"
+    return None
+
+
+def dependents(keys: Collection[str], artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """What was made from artifacts with these fingerprints, directly or not, in their order.
+
+    Args:
+        keys: fingerprints, or their first characters as records are named.
+        artifacts: what to look among.
+    """
+    children: dict[str, list[Artifact]] = {}
+    for artifact in artifacts:
+        for parent in artifact.parents:
+            children.setdefault(parent[:KEY_LENGTH], []).append(artifact)
+    found: set[str] = set()
+    waiting = [key[:KEY_LENGTH] for key in keys]
+    while waiting:
+        for made in children.pop(waiting.pop(), []):
+            found.add(made.fingerprint)
+            waiting.append(made.fingerprint[:KEY_LENGTH])
+    return [artifact for artifact in artifacts if artifact.fingerprint in found]
