@@ -57,7 +57,7 @@ def own_terminal(log: Path) -> Iterator[Console]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     os.close(sink)

@@ -19,6 +19,11 @@ _DEFAULTS = {
     # the least Prefect allows; a killed run is then seen to be dead within minutes, not hours
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_CLI_PROMPT": "false",
+    # nothing of ours is persisted; should a deployment turn it on, it is no pickle
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    # of servers started here: no other page of a browser may order something
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
 }
 
 

@@ -10,6 +10,7 @@ from flows.run_dir import stored
 from flows.standing import require_run
 from flows.summary import show_summary
 from flows.timing import Timing
+from infra.environment import keep_private
 from infra.profile import Profile, default_profile
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
@@ -32,6 +33,7 @@ def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | 
     profile = build(Profile, read_yaml(profile_path or default_profile()), str(profile_path))
     recipe, folder = asked_for(stored(place), num_samples)
     environment.settle()
+    keep_private()
     with hold(place), own_terminal(place / "logs" / "run.log") as console:
         ledger = Ledger(place)
         data, teacher, *students = _ingredients(ledger)

@@ -5,6 +5,7 @@ from pathlib import Path
 from infra.mlflow_tracker import MlflowStore
 from infra.profile import Profile
 from pipeline.errors import InfraError
+from pipeline.redaction import redact
 
 UI_PORT = 5000
 
@@ -14,8 +15,8 @@ def history_page(profile: Profile, run_dir: Path, port: int = UI_PORT) -> str:
 
     It answers while `stepfold ui` runs, or always where the profile names a server.
     """
-    uri = profile.tracking.uri
-    host = uri.rstrip("/") if uri and uri.startswith("http") else f"http://127.0.0.1:{port}"
+    uri = profile.tracking.address
+    host = redact(uri).rstrip("/") if uri and uri.startswith("http") else f"http://127.0.0.1:{port}"
     try:
         store = MlflowStore(uri, run_dir.parent, profile.tracking.experiment)
         chain_id = store.find(str(run_dir))

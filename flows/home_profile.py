@@ -4,7 +4,6 @@ Where a run goes on is free to change from one start to the next; it changes no 
 its precision. It is kept so that one can tell how an artifact came about, and how to go on.
 """
 
-import re
 from pathlib import Path
 
 from infra.profile import Profile
@@ -14,16 +13,11 @@ from pipeline.errors import ConfigError
 
 PROFILE = "profile.yaml"
 
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
-
 
 def record_profile(profile: Profile, run_dir: Path) -> None:
-    """Keep the profile of a start, and the one before as `profile.<n>.yaml` if it was another.
-
-    A user name and password in an address are left out: the environment is the place for them.
-    """
+    """Keep the profile of a start, and the one before as `profile.<n>.yaml` if it was another."""
     kept = run_dir / PROFILE
-    text = _CREDENTIALS.sub("//", to_yaml(profile))
+    text = to_yaml(profile)  # which holds no password, see `TrackingConfig`
     before = kept.read_text(encoding="utf-8") if kept.is_file() else text
     if before != text:
         number = 1 + sum(1 for _ in run_dir.glob("profile.*.yaml"))

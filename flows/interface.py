@@ -8,6 +8,7 @@ from flows.child import check_port, child, wait_for
 from flows.console import open_console
 from flows.history import history_page
 from flows.standing import require_run
+from infra.environment import keep_private
 from infra.mlflow_tracker import default_uri, ui_command
 from infra.profile import Profile, default_profile
 from pipeline.documents import build, read_yaml
@@ -27,15 +28,18 @@ def serve_ui(run_dir: Path | None, profile_path: Path | None, port: int) -> None
     profile = build(Profile, read_yaml(path), str(path))
     root = require_run(run_dir, Path(profile.storage.root)).parent if run_dir else None
     place = (root or Path(profile.storage.root)).absolute()
-    uri = profile.tracking.uri or default_uri(place)
-    artifacts = None if profile.tracking.uri else place / "mlflow-artifacts"
+    given = profile.tracking.address
+    artifacts = None if given else place / "mlflow-artifacts"
     if artifacts and not (place / "mlflow.db").is_file():
         raise ConfigError(f"no history in {place} yet; start a run, or name one with --run-dir")
     check_port(port)
+    keep_private()
     console = open_console()
     log = place / "mlflow-ui.log"
     url = f"http://127.0.0.1:{port}"
-    with child(ui_command(uri, artifacts, port), log) as process:
+    # an address may hold a password, and everybody sees the arguments of a process
+    store = {"MLFLOW_BACKEND_STORE_URI": given or default_uri(place)}
+    with child(ui_command(artifacts, port), log, store) as process:
         with console.status(Text(f"Starting MLflow at {url} ...")):
             wait_for(process, f"{url}/health", _PATIENCE, log)
         page = history_page(profile, run_dir.absolute(), port) if run_dir else url

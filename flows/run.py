@@ -10,6 +10,7 @@ from flows.home_profile import record_profile
 from flows.owed import Owed
 from flows.run_dir import check, prepare
 from flows.timing import Timing
+from infra.environment import keep_private
 from infra.mlflow_store import MlflowStore, Status
 from infra.profile import Profile
 from infra.ray_cluster import cluster
@@ -61,7 +62,7 @@ class Run(Document):
 
 def open_store(profile: Profile, run_dir: Path) -> MlflowStore:
     """The MLflow store of a profile; by default one SQLite file beside the run directories."""
-    return MlflowStore(profile.tracking.uri, run_dir.parent, profile.tracking.experiment)
+    return MlflowStore(profile.tracking.address, run_dir.parent, profile.tracking.experiment)
 
 
 def run_path(recipe: Recipe, profile: Profile, run_dir: str) -> Path:
@@ -77,6 +78,7 @@ def open_run(
 
     The MLflow run ends FINISHED, FAILED or KILLED as the block does.
     """
+    keep_private()
     check(recipe, path, accept_changes=accept_changes)  # leaves nothing behind if it refuses
     with hold(path):
         prepare(recipe, path, accept_changes=accept_changes)

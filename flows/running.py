@@ -16,8 +16,10 @@ from flows.progress import shown
 from flows.request import Request
 from flows.run_dir import prepare
 from flows.summary import show_summary
+from infra.environment import keep_private
 from pipeline.errors import BundleError, BusyError, ConfigError, DataError, StepfoldError
 from pipeline.ledger import hold
+from pipeline.redaction import redact
 from pipeline.training.plan import plan_rounds
 
 REFUSALS = (ConfigError, DataError, BundleError, BusyError)
@@ -34,6 +36,7 @@ def execute(request: Request, *, accept_changes: bool, teacher_only: bool) -> in
         StepfoldError: one of `REFUSALS`, before anything was created.
     """
     preflight.check(request.recipe, request.profile, request.run_dir, accept_changes=accept_changes)
+    keep_private()
     with hold(request.run_dir):
         prepare(request.recipe, request.run_dir, accept_changes=accept_changes)
     environment.settle()
@@ -92,7 +95,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, StepfoldError):
         return str(error)
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return redact(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
 
 
 def _greet(console: Console, request: Request) -> None:

@@ -12,6 +12,7 @@ from flows.console import near, own_terminal
 from flows.diary import Entry
 from flows.prefect_server import Server, server
 from flows.request import Request
+from infra.environment import keep_private
 
 _ORIGINS = {
     "yours": "named by PREFECT_API_URL, left as it is",
@@ -28,6 +29,7 @@ def keep_schedule(request: Request, root: Path, *, cron: str, timezone: str, por
         StepfoldError: it cannot be scheduled; nothing was created.
     """
     environment.settle()
+    keep_private()
     name = request.recipe.run.name
     preflight.check(request.recipe, request.profile, root / f"{name}-next", accept_changes=False)
     with server(port, root / "schedule-server.log") as found:

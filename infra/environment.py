@@ -1,9 +1,11 @@
-"""Environment variables we set before anything heavy is imported: no telemetry, no noise.
+"""What every process settles before anything heavy is imported: no telemetry, noise or secrets.
 
-Every one is a default: what the user has set stays. Imports nothing that reads them.
+Every variable is a default: what the user has set stays. Imports nothing that reads them.
 """
 
 import os
+
+from pipeline.redaction import redact_logs
 
 _PRIVACY = {
     "DO_NOT_TRACK": "true",  # MLflow wants the word, Prefect takes it too
@@ -33,6 +35,12 @@ _QUIET = {
 
 
 def settle_environment() -> None:
-    """Set every default that the environment does not set already."""
+    """Set every default that the environment does not set already, and redact what is logged."""
+    redact_logs()
     for name, value in {**_PRIVACY, **_SAFETY, **_QUIET}.items():
         os.environ.setdefault(name, value)
+
+
+def keep_private() -> None:
+    """From now on, files that this process and its children make are their user's alone."""
+    os.umask(0o077)

@@ -73,6 +73,7 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 
+    from infra.ray_loopback import LoopbackConfig
     from infra.ray_trainer import RoundTrainer, deliberate
 
     compute = profile.compute
@@ -80,6 +81,7 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     resources = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
     trainer = RoundTrainer(
         train_loop,
+        torch_config=LoopbackConfig() if compute.ray_address == "local" else None,
         train_loop_config={"entry": entry, "job": job, "threads": compute.cpus_per_worker},
         scaling_config=ScalingConfig(
             num_workers=compute.workers,

@@ -230,7 +230,7 @@ class MlflowStore:
                 "Metrics are kept in the rounds' metrics.jsonl"
             )
             # not chained: the cause may name the password as well
-            raise InfraError(_without_passwords(message)) from None
+            raise InfraError(message) from None
 
 
 def default_uri(run_root: Path) -> str:
@@ -238,10 +238,10 @@ def default_uri(run_root: Path) -> str:
     return f"sqlite:///{run_root.resolve()}/mlflow.db"
 
 
-def ui_command(uri: str, artifacts: Path | None, port: int) -> list[str]:
-    """The command that serves MLflow's pages on this machine only."""
+def ui_command(artifacts: Path | None, port: int) -> list[str]:
+    """The command that serves the pages of MLFLOW_BACKEND_STORE_URI on this machine only."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", uri]
+    command += ["--port", str(port), "--workers", "1"]
     return [*command, "--default-artifact-root", str(artifacts)] if artifacts else command
 
 
@@ -269,7 +269,3 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "") + "'"
-
-
-def _without_passwords(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//***@", text)

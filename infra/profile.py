@@ -1,12 +1,17 @@
 """The profile: where to run a recipe. Types only, no torch and no ray."""
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from pipeline.documents import Document
+from pipeline.errors import ConfigError
+from pipeline.redaction import has_password
+
+_FROM_ENVIRONMENT = "env:"
 
 
 class ComputeConfig(Document):
@@ -43,10 +48,39 @@ class EngineConfig(Document):
 
 
 class TrackingConfig(Document):
-    """The MLflow store; without `uri`, SQLite in a file beside the run directory."""
+    """The MLflow store; without `uri`, SQLite in a file beside the run directory.
+
+    An address with a password is given as `env:NAME`, the variable that holds it: a profile is
+    copied to Prefect and into reports, and nobody keeps a secret that is copied.
+    """
 
     uri: str | None = None
     experiment: str = "stepfold"
+
+    @field_validator("uri")
+    @classmethod
+    def _holds_no_password(cls, uri: str | None) -> str | None:
+        if uri is not None and has_password(uri):
+            raise ValueError(
+                "an address with a password does not belong in a profile; put it into a variable "
+                "of the environment and write env:NAME"
+            )
+        return uri
+
+    @property
+    def address(self) -> str | None:
+        """The address itself, looked up in the environment where `uri` says so.
+
+        Raises:
+            ConfigError: the variable is not set.
+        """
+        if self.uri is None or not self.uri.startswith(_FROM_ENVIRONMENT):
+            return self.uri
+        name = self.uri.removeprefix(_FROM_ENVIRONMENT)
+        found = os.environ.get(name)
+        if not found:
+            raise ConfigError(f"tracking.uri: {self.uri}, but {name} is not set; export it")
+        return found
 
 
 class StorageConfig(Document):

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from infra.environment import settle_environment
+from infra.environment import keep_private, settle_environment
 from infra.memory import keep_freed_memory
 from pipeline import errors
 from pipeline.errors import InfraError, StepfoldError
@@ -72,6 +72,7 @@ def end_process(pid: int) -> None:
 def prepare_process(threads: int) -> None:
     """Settle environment, memory, threads, logging and known noise before any real work."""
     settle_environment()
+    keep_private()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 

@@ -50,6 +50,12 @@ _LOOKS_LIKE_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
 class _StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader, minus what it forgives."""
 
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse aliases: a few lines of them stand for more values than there is memory."""
+        if self.check_event(yaml.AliasEvent):
+            raise ConfigError("a value is repeated by an alias (*); write it out")
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
         seen: set[Any] = set()
         for key_node, _ in node.value:
@@ -104,7 +110,8 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (derives from SafeLoader)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # what looks like a date or a number and is none, or is nested without end
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: expected keys and values, got {type(tree).__name__}")

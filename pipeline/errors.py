@@ -10,12 +10,18 @@
     └── InfraError        a worker, service or disk failed; trying again may help
 
 A class exists per *reaction*: the command line exits 2 for ConfigError, DataError, BundleError and
-BusyError, 1 for the rest, and flows retry InfraError only. A message says what, got, and do.
+BusyError, 1 for the rest, and flows retry InfraError only. A message says what, got, and do, and no
+secrets, wherever it comes to stand.
 """
+
+from pipeline.redaction import redact
 
 
 class StepfoldError(Exception):
     """Base of all errors raised on purpose; `str(error)` is one paragraph meant for the user."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class ConfigError(StepfoldError):

@@ -12,18 +12,21 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+from pydantic import model_validator
 
 from pipeline.documents import Document
 from pipeline.durable import make_folder, sync, sync_tree, write_durably
 from pipeline.errors import BusyError, DataError
 from pipeline.failpoints import failpoint
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4  # 4 has seals
+
+_NAME = 32  # characters of a fingerprint that name its record
 
 
 class FileRecord(Document):
@@ -43,6 +46,8 @@ class Artifact(Document):
         files: its files, by path relative to `path` (one entry "." if it is a single file).
         parents: fingerprints of the artifacts it was made from.
         details: small facts about it (counts, steps).
+        seal: hash of all of this, which tells a damaged record from a sound one; "" in records
+            that older versions wrote.
     """
 
     format_version: int = FORMAT_VERSION
@@ -52,11 +57,33 @@ class Artifact(Document):
     files: dict[str, FileRecord]
     parents: tuple[str, ...] = ()
     details: dict[str, Any] = {}
+    seal: str = ""
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> "Artifact":
+        for name in (self.path, *(name for name in self.files if name != ".")):
+            if not lies_inside(name):
+                raise ValueError(f"names {name!r}, which is no place of an artifact")
+        if self.seal and self.seal != self.sealed().seal:
+            raise ValueError("its seal does not fit, so the record was changed or damaged")
+        return self
+
+    def sealed(self) -> "Artifact":
+        """The same with the seal of its content."""
+        content = json.loads(self.model_dump_json(exclude={"seal"}))
+        return self.model_copy(update={"seal": fingerprint(content)})
 
     @property
     def digest(self) -> str:
         """Hash of the content: equal digests are equal bytes."""
         return fingerprint({name: record.sha256 for name, record in self.files.items()})
+
+
+def lies_inside(path: str) -> bool:
+    """Whether a relative path stays below its root, and is the only way to write that place."""
+    parts = PurePosixPath(path).parts
+    plain = path == "/".join(parts) and bool(parts) and ".." not in parts
+    return plain and "\0" not in path and not path.startswith("/")
 
 
 def fingerprint(content: Any) -> str:
@@ -80,13 +107,9 @@ class Ledger:
 
     def find(self, key: str) -> Artifact | None:
         """The committed artifact with this fingerprint, files verified; None if there is none."""
-        record = self._record(key)
-        if not record.is_file():
-            return None
-        try:
-            artifact = Artifact.model_validate_json(record.read_text(encoding="utf-8"))
-        except ValueError:
-            return None
+        artifact = _parse(self._record(key))
+        if artifact is None or artifact.fingerprint != key:
+            return None  # what is under the name of another is no record
         return artifact if self.damage(artifact) is None else None
 
     def records(self) -> list[Artifact]:
@@ -161,7 +184,7 @@ class Ledger:
                 files=_hash_tree(temporary),
                 parents=parents,
                 details=details,
-            )
+            ).sealed()
             sync_tree(temporary)
             failpoint("publish.synced")
             _replace(temporary, final)
@@ -182,14 +205,15 @@ class Ledger:
         _remove(self.locate(artifact))
 
     def _record(self, key: str) -> Path:
-        return self.run_dir / "ledger" / f"{key[:32]}.json"
+        return self.run_dir / "ledger" / f"{key[:_NAME]}.json"
 
 
 def _parse(record: Path) -> Artifact | None:
     try:
-        return Artifact.model_validate_json(record.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+        artifact = Artifact.model_validate_json(record.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
         return None  # a record that cannot be read commits nothing
+    return artifact if artifact.fingerprint[:_NAME] == record.stem else None
 
 
 def _hash_tree(path: Path) -> dict[str, FileRecord]:

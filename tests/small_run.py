@@ -30,9 +30,9 @@ def small_recipe(*overrides: str) -> Recipe:
     return build(Recipe, tree, "gaussian.yaml")
 
 
-def make_run(run_dir: Path) -> Path:
+def make_run(run_dir: Path, *overrides: str) -> Path:
     """Data, teacher, three rounds with targets, students and promotions, samples, a report."""
-    recipe = small_recipe()
+    recipe = small_recipe(*overrides)
     prepare(recipe, run_dir, accept_changes=False)
     record_profile(Profile(), run_dir)
     data = shard(recipe, run_dir)

@@ -23,6 +23,7 @@ _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _BLOCK = tarfile.BLOCKSIZE
+_CHUNK = 1024**2
 
 Parts = dict[str, tarfile.TarInfo]
 """The members of one sample, by extension."""
@@ -87,12 +88,23 @@ def list_tar(tar: Path) -> dict[str, Parts]:
             if extension in samples[key]:
                 raise DataError(f"{tar}: {member.name!r} stands there twice; keep one of them")
             samples[key][extension] = member
+    _check_end(tar, end)
+    return samples
+
+
+def _check_end(tar: Path, end: int) -> None:
+    """See that nothing follows: tarfile takes a cut, damaged or blank header for the end."""
     with tar.open("rb") as file:
         file.seek(end)
-        # tarfile takes a cut or damaged header for the end of the archive
-        if file.read(_BLOCK) != bytes(_BLOCK):
+        rest = file.read(_BLOCK)
+        if len(rest) < _BLOCK or any(rest):
             raise DataError(f"{tar} is cut or damaged at byte {end}; fetch it again")
-    return samples
+        while rest := file.read(_CHUNK):
+            if rest.count(0) != len(rest):
+                raise DataError(
+                    f"{tar} is damaged at byte {end}: it ends there, and goes on after it; fetch "
+                    "it again, or unpack and write it anew if it is two tars in one file"
+                )
 
 
 @contextmanager

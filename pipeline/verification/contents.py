@@ -94,7 +94,10 @@ def _classifier(place: Path, _artifact: Artifact) -> None:
 
 
 def _samples(place: Path, artifact: Artifact) -> None:
-    images = np.load(place, mmap_mode="r", allow_pickle=False)
+    try:
+        images = np.load(place, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy parses the header, and raises whatever it trips over
+        raise ContentError(f"it is no npy file ({error})") from None
     _same_count("the array", len(images), artifact.details.get("count"))
     if not np.isfinite(images).all():
         raise ContentError("it holds NaN or infinity")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from pipeline.ledger import FORMAT_VERSION, Artifact
+from pipeline.ledger import FORMAT_VERSION, Artifact, lies_inside
 from pipeline.verification.findings import Damage
 from pipeline.verification.strays import is_reserved
 
@@ -102,14 +102,8 @@ def _checked(artifact: Artifact, stem: str) -> tuple[Artifact | None, str]:
         return None, f"says that {artifact.path} has no files"
     names = (name for name in artifact.files if name != ".")
     for path in (artifact.path, *names):
-        if not _lies_inside(path):
+        if not lies_inside(path):
             return None, f"names {path!r}, which is no place of an artifact"
     if is_reserved(artifact.path):
         return None, f"names {artifact.path!r}, which is the run's own"
     return artifact, ""
-
-
-def _lies_inside(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    # normal form: a name that means the same place by another path would be two places
-    return path == "/".join(parts) and bool(parts) and ".." not in parts and "\0" not in path

@@ -22,6 +22,7 @@ from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError, InfraError
+from tests.doors import Watch
 from tests.flows.terminal import DIGITS, GAUSSIAN, ROOT, command, environment
 
 PREFECT = ROOT / "infra" / "prefect" / "prefect.yaml"
@@ -44,6 +45,28 @@ def free_port() -> int:
         return port
 
 
+CANARY = "canary-7f3a9c51"
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": CANARY,
+    "PGPASSWORD": CANARY,
+    "MLFLOW_TRACKING_PASSWORD": CANARY,
+    "STEPFOLD_DATABASE": f"postgresql://stepfold:{CANARY}@db.invalid/mlflow",
+}
+SERVERS = {"prefect server", "gcs_server", "raylet", "RayTrainWorker", "RuntimeEnvAgent"}
+
+
+def holders_of(secret: str, folder: Path) -> list[str]:
+    """Files below a folder that hold a secret: logs, databases, reports, anything."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [str(path) for path in files if secret.encode() in path.read_bytes()]
+
+
+def readable_by_others(folder: Path) -> list[str]:
+    """Files and directories that another user could read or enter."""
+    found = [path for path in folder.rglob("*") if not path.is_symlink()]
+    return [f"{path} {path.stat().st_mode:o}" for path in found if path.stat().st_mode & 0o077]
+
+
 @contextmanager
 def scheduled(root: Path, port: int, said: Path) -> Iterator[subprocess.Popen[bytes]]:
     words = ["schedule", str(GAUSSIAN), "--cron", "* * * * *", "--root", str(root)]
@@ -51,7 +74,7 @@ def scheduled(root: Path, port: int, said: Path) -> Iterator[subprocess.Popen[by
         process = subprocess.Popen(
             command(*words, "--port", str(port), *TINY),
             cwd=root.parent,
-            env=environment(PREFECT_HOME=str(root.parent / "prefect")),
+            env=environment(PREFECT_HOME=str(root.parent / "prefect"), **SECRETS),
             stdout=sink,
             stderr=sink,
         )
@@ -99,7 +122,7 @@ def test_the_clock_starts_a_chain_and_after_a_kill_it_finishes_it(tmp_path: Path
             assert process.poll() is None, said.read_text()
             time.sleep(0.2)
     assert not is_finished(run_dir)
-    with scheduled(root, port, said) as process:
+    with scheduled(root, port, said) as process, Watch(process.pid) as watch:
         wait_for_deed(diary, lambda entry: entry.deed == "done", process, said)
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(timeout=120) == 0
@@ -108,6 +131,11 @@ def test_the_clock_starts_a_chain_and_after_a_kill_it_finishes_it(tmp_path: Path
     assert is_finished(run_dir)
     assert not answers(f"http://127.0.0.1:{port}/api/health")
     assert "started here, stops with this command" in said.read_text()
+    # the same run, looked at from outside: who could have come in, what would have leaked
+    assert watch.doors == set()
+    assert {kind for kind in SERVERS if any(kind in name for name in watch.names)} == SERVERS
+    assert holders_of(CANARY, tmp_path) == []
+    assert readable_by_others(tmp_path / "runs") == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from infra.environment import settle_environment
+from infra.environment import keep_private, settle_environment
 
 
 def test_telemetry_is_off_by_default(monkeypatch):
@@ -32,3 +32,15 @@ def test_settling_and_naming_work_imports_nothing_heavy():
         [sys.executable, "-c", script], check=False, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_files_made_from_now_on_are_their_users_alone(tmp_path):
+    before = os.umask(0o022)
+    try:
+        keep_private()
+        (tmp_path / "file").touch()
+        (tmp_path / "folder").mkdir()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700

@@ -17,6 +17,7 @@ from infra.launch import fit, run_jobs
 from infra.profile import ComputeConfig, Profile
 from infra.ray_cluster import check_local_resources, cluster
 from pipeline.errors import ConfigError, DataError, InfraError
+from tests.doors import open_doors
 from tests.infra.training_cases import UPDATES, ZERO, difference, make_engine, train
 
 pytestmark = pytest.mark.cluster
@@ -196,6 +197,7 @@ except KeyboardInterrupt:
         assert driver.poll() is None, driver.communicate()[0].decode()
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    assert open_doors(driver.pid) == set()
     family = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(number)
     said, _ = driver.communicate(timeout=60)

@@ -172,7 +172,7 @@ def test_the_link_selects_the_rounds_of_one_chain_in_order(store, client, chain)
 
 
 def test_the_pages_are_served_on_loopback_only(root):
-    command = ui_command(default_uri(root), root / "mlflow-artifacts", 5001)
+    command = ui_command(root / "mlflow-artifacts", 5001)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5001"
 

@@ -226,3 +226,27 @@ def test_awkward_numbers_survive_being_written_and_read(rate: float) -> None:
 
 def test_keys_are_written_in_the_order_of_declaration() -> None:
     assert list(parse_yaml(to_yaml(House(rooms=1)), "h")) == list(House.model_fields)
+
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (BOMB, "is repeated by an alias"),
+        ("a: &a [*a]", "is repeated by an alias"),
+        ("a: " + "[" * 20_000, "not valid YAML"),
+        ("a: 2026-13-45", "not valid YAML"),
+        ("a: " + "1" * 5000, "not valid YAML"),
+        ("a: !!python/object/apply:os.system ['touch hacked']", "not valid YAML"),
+        ("a: !!python/name:os.system", "not valid YAML"),
+        ("a: !!binary x", "not valid YAML"),
+    ],
+)
+def test_yaml_neither_runs_nor_grows_nor_crashes(text, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        parse_yaml(text, "x.yaml")

@@ -160,6 +160,15 @@ def test_honest_long_names_are_read(tmp_path):
         assert list(list_tar(tar)) == [f"./deep/{'k' * 300}"]
 
 
+def test_samples_after_the_end_are_not_lost_silently(tmp_path):
+    tar = tmp_path / "x.tar"
+    whole = raw(*plain("a.txt"), *plain("b.txt"), *plain("c.txt"))
+    tar.write_bytes(whole[:1024] + bytes(512) + whole[1536:])  # the header of b is blank
+    assert "is damaged at byte 1024: it ends there, and goes on" in refusal(tar)
+    tar.write_bytes(whole + raw(*plain("d.txt")))
+    assert "two tars in one file" in refusal(tar)
+
+
 _CHILD = """
 import resource, sys
 from pathlib import Path

@@ -47,7 +47,7 @@ def test_a_forged_record_cannot_have_anything_outside_removed(
     precious.mkdir()
     (precious / "thesis.tex").touch()
     record = next(artifact for artifact in artifacts(run_dir).values() if artifact.path == TARGETS)
-    forged = record.model_copy(update={"path": "../precious", "fingerprint": "f" * 64})
+    forged = record.model_copy(update={"path": "../precious", "fingerprint": "f" * 64}).sealed()
     (run_dir / "ledger" / ("f" * 32 + ".json")).write_text(forged.model_dump_json())
     throw_away(run_dir, examine(run_dir).damaged)
     assert (precious / "thesis.tex").exists()

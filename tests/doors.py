@@ -1,0 +1,74 @@
+"""Who listens where: sockets of a tree of processes that other machines can reach."""
+
+import threading
+import time
+from ipaddress import IPv6Address, ip_address
+from types import TracebackType
+
+import psutil
+
+
+def open_doors(pid: int) -> set[str]:
+    """What a process and its descendants listen on beyond loopback, each with whose it is."""
+    return {door for door, address in listeners(pid) if not is_loopback(address)}
+
+
+def listeners(pid: int) -> list[tuple[str, str]]:
+    """Every listening socket of a process and its descendants, and its address."""
+    found = []
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+    for member in family:
+        try:
+            name = " ".join(member.cmdline())[:80]
+            sockets = member.net_connections(kind="inet")
+        except psutil.Error:  # it has just ended
+            continue
+        found += [
+            (f"{name} on {socket.laddr.ip}:{socket.laddr.port}", socket.laddr.ip)
+            for socket in sockets
+            if socket.status == psutil.CONN_LISTEN
+        ]
+    return found
+
+
+def is_loopback(text: str) -> bool:
+    address = ip_address(text)
+    inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (inner or address).is_loopback
+
+
+class Watch:
+    """Look again and again who listens, until the block ends."""
+
+    def __init__(self, pid: int, pause: float = 1.0) -> None:
+        self._pid = pid
+        self._pause = pause
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.doors: set[str] = set()
+        self.names: set[str] = set()
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.is_set():
+            for door, address in listeners(self._pid):
+                self.names.add(door)
+                if not is_loopback(address):
+                    self.doors.add(door)
+            time.sleep(self._pause)

@@ -1,0 +1,219 @@
+"""Damage to files of a run, and what must become of it: noticed, and nothing else done."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.data.records import RecordShards
+from pipeline.data.shards import SampleShards
+from pipeline.ledger import Artifact, Ledger
+from pipeline.models.assemble import load_denoiser
+from pipeline.training.checkpoint import Checkpoints, claim
+from pipeline.training.engine import OptimiserPlan
+from pipeline.training.torch_engine import TorchEngine
+from pipeline.verification.contents import content_problem
+from tests.watching import nothing_but_reading, refusal_of
+
+ROUND = "ab" * 32
+CHECKPOINTS = Path("rounds/02-2-to-1/checkpoints")
+
+
+def engine_of(value: float) -> TorchEngine:
+    """A tiny engine whose weights all have one value."""
+    module = nn.Linear(3, 2)
+    nn.init.constant_(module.weight, value)
+    nn.init.constant_(module.bias, value)
+    plan = OptimiserPlan(learning_rate=0.1, total_updates=9, clip_norm=1.0)
+    return TorchEngine(module, plan)
+
+
+def make_checkpoints(run_dir: Path, offset: float) -> None:
+    """Two checkpoints; the weights of each are its number of updates and the offset."""
+    folder = run_dir / CHECKPOINTS
+    claim(folder, "attempt")
+    for update in (1, 2):
+        Checkpoints(folder, ROUND, 2, "attempt").save(engine_of(update + offset), update)
+
+
+@dataclass(frozen=True)
+class Victim:
+    """An artifact, the ledger that commits it, and its files with its record."""
+
+    ledger: Ledger
+    artifact: Artifact
+    files: tuple[Path, ...]
+
+
+def victims_of(run_dir: Path) -> list[Victim]:
+    """Every artifact of a run, checkpoints too."""
+    found = []
+    for ledger in (Ledger(run_dir), Ledger(run_dir / CHECKPOINTS)):
+        for artifact in sorted(ledger.records(), key=lambda each: each.path):
+            place = ledger.locate(artifact)
+            files = [place if name == "." else place / name for name in sorted(artifact.files)]
+            record = ledger.run_dir / "ledger" / f"{artifact.fingerprint[:32]}.json"
+            found.append(Victim(ledger, artifact, (*files, record)))
+    return found
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done to one file; numbers are shares, so that they fit every file.
+
+    Attributes:
+        kind: one of `KINDS`.
+        victim: which artifact.
+        file: which of its files.
+        place: where in the file.
+        mask: which bits, never 0.
+    """
+
+    kind: str
+    victim: float
+    file: float
+    place: float
+    mask: int
+
+
+def _flip(content: bytes, damage: Damage, _older: bytes) -> bytes:
+    changed = bytearray(content)
+    if changed:
+        changed[int(damage.place * len(changed))] ^= damage.mask
+    return bytes(changed)
+
+
+def _cut(content: bytes, damage: Damage, _older: bytes) -> bytes:
+    return content[: int(damage.place * len(content))]
+
+
+def _cut_a_block(content: bytes, damage: Damage, _older: bytes) -> bytes:
+    return content[: int(damage.place * len(content)) // 512 * 512]
+
+
+def _lose(content: bytes, damage: Damage, _older: bytes) -> bytes:
+    at = int(damage.place * len(content))
+    return content[:at] + content[at + damage.mask :]
+
+
+def _blank(content: bytes, damage: Damage, _older: bytes) -> bytes:
+    at = int(damage.place * len(content))
+    blank = bytes(min(512, len(content) - at))
+    return content[:at] + blank + content[at + len(blank) :]
+
+
+def _append(content: bytes, damage: Damage, _older: bytes) -> bytes:
+    return content + bytes([damage.mask]) * 512
+
+
+def _older(_content: bytes, _damage: Damage, older: bytes) -> bytes:
+    return older
+
+
+def _mix(content: bytes, damage: Damage, older: bytes) -> bytes:
+    at = int(damage.place * len(content))
+    return older[:at] + content[at:]
+
+
+KINDS: dict[str, Callable[[bytes, Damage, bytes], bytes]] = {
+    "flip": _flip,
+    "cut": _cut,
+    "cut a block": _cut_a_block,
+    "lose bytes": _lose,
+    "blank": _blank,
+    "append": _append,
+    "older": _older,
+    "mix": _mix,
+}
+
+
+@dataclass
+class Runs:
+    """A sound run, and an older one of the same shape and other content.
+
+    Attributes:
+        sound: directory of the run that is damaged, and whole again afterwards.
+        older: directory of the other.
+        counts: cases by kind of damage.
+    """
+
+    sound: Path
+    older: Path
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.victims = victims_of(self.sound)
+        self.others = victims_of(self.older)
+
+    def suffer(self, damage: Damage) -> None:
+        """Do one damage, see what becomes of it, and undo it."""
+        number = int(damage.victim * len(self.victims))
+        victim, other = self.victims[number], self.others[number]
+        chosen = int(damage.file * len(victim.files))
+        path, older = victim.files[chosen], other.files[chosen]
+        content = path.read_bytes()
+        changed = KINDS[damage.kind](content, damage, older.read_bytes())
+        is_record = path == victim.files[-1]
+        # keys that the small run made up are equal in both; a real one covers what it is made from
+        is_namesake = victim.artifact.fingerprint == other.artifact.fingerprint
+        if changed == content or (is_record and is_namesake and changed == older.read_bytes()):
+            return
+        self.counts[damage.kind] = self.counts.get(damage.kind, 0) + 1
+        path.write_bytes(changed)
+        try:
+            self._check(victim, is_record=is_record)
+        finally:
+            path.write_bytes(content)
+
+    def swap_artifact(self, number: int) -> None:
+        """Put an older artifact with its older record in the place of a newer one."""
+        victim, other = self.victims[number], self.others[number]
+        kept = [path.read_bytes() for path in victim.files]
+        try:
+            for path, older in zip(victim.files, other.files, strict=True):
+                shutil.copyfile(older, path)
+            if victim.artifact.fingerprint != other.artifact.fingerprint:
+                assert victim.ledger.find(victim.artifact.fingerprint) is None
+        finally:
+            for path, content in zip(victim.files, kept, strict=True):
+                path.write_bytes(content)
+
+    def _check(self, victim: Victim, *, is_record: bool) -> None:
+        with nothing_but_reading():
+            found = victim.ledger.find(victim.artifact.fingerprint)
+        # a record may be written in other words, such as one blank more; files may not
+        assert found is None or (is_record and found == victim.artifact)
+        assert all(
+            record == victim.artifact
+            for record in victim.ledger.records()
+            if record.path == victim.artifact.path
+        )
+        assert refusal_of(lambda: use(victim)) != ""
+
+
+def use(victim: Victim) -> None:
+    """Read an artifact as if its hashes had been right: counts hold, or it is an error."""
+    place, artifact = victim.ledger.locate(victim.artifact), victim.artifact
+    content_problem(place, artifact)  # an answer, never an exception
+    match artifact.kind:
+        case "data":
+            for split in ("train", "heldout"):
+                samples = SampleShards(place, split, cache_bytes=0)
+                assert len(samples) == artifact.details[split]
+                assert len(samples.read(np.arange(len(samples))).x) == len(samples)
+        case "targets":
+            records = RecordShards([place / "targets.tar"])
+            assert len(records) == artifact.details["tuples"]
+            records.verify()
+        case "teacher" | "student":
+            load_denoiser(place)
+        case "checkpoint":
+            restored = engine_of(0.0)
+            state = Checkpoints(victim.ledger.run_dir, ROUND, 2, "other").restore(restored)
+            weights = restored.full_weights()["weight"]
+            # the other checkpoint is whole, so there always is one, and it is what was saved
+            assert torch.equal(weights, torch.full((2, 3), float(state["update"])))
