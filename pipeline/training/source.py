@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.data.order import Order
 from pipeline.data.records import RecordShards
 from pipeline.data.samples import Samples
+from pipeline.errors import DataError
 from pipeline.methods.method import DistillationMethod, Draws
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
@@ -70,12 +71,21 @@ class TargetSource(DrawSource):
         samples: the split they were made from, which holds their conditions.
         stream: of the round.
         device: where draws and targets go.
+
+    Raises:
+        DataError: a tar is missing or damaged, or has not what training reads.
     """
 
     def __init__(
         self, tars: list[Path], samples: Samples, stream: tuple[int, int], device: torch.device
     ) -> None:
         self._records = RecordShards(tars)
+        missing = [name for name in READ if name not in self._records.columns]
+        if missing:
+            raise DataError(
+                f"{tars[0]} has no column {missing[0]}; remove the shard and generate the targets "
+                "again"
+            )
         self._samples = samples
         self._order = Order(seed=stream[0] * 65536 + stream[1], size=len(self._records))
         self._device = device
