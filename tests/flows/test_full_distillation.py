@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from flows.identity import Identity
+from flows.orphans import SERVER
 from pipeline.ledger import Ledger
 from tests.flows.terminal import invoke
 from tests.small_run import flip
@@ -28,6 +30,7 @@ TINY = [
 ]
 
 KILLED: list[int] = []
+SERVERS: list[Identity] = []
 
 
 def start(run_dir: Path, *extra: str) -> subprocess.Popen[str]:
@@ -55,6 +58,8 @@ def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     KILLED.append(process.pid)
+    server = json.loads((run_dir / SERVER).read_text())["server"]
+    SERVERS.append(Identity.model_validate(server))
 
 
 def committed(run_dir: Path, kind: str, folder: str = "") -> int:
@@ -106,6 +111,9 @@ def test_killed_in_four_places_ends_with_the_same_students(
     kill_when(run_dir, has_checkpoint("02-2-to-1"))
     kill_when(run_dir, started("round 2: 2 -> 1 steps, promote"))
     assert finish(run_dir) == 0, (tmp_path / "chain.log").read_text()[-3000:]
+    # each run ended the Prefect server that the killed one before it had left
+    assert [server.is_alive for server in SERVERS] == [False] * 4
+    assert len({server.pid for server in SERVERS}) == 4
     assert student_digests(run_dir) == student_digests(undisturbed)
     first, second = (
         json.loads((d / "report/report.json").read_text()) for d in (run_dir, undisturbed)
