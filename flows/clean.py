@@ -9,6 +9,7 @@ from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, Ledger, hold
 from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
+from pipeline.verification.strays import find_strays
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def clean(run_dir: Path) -> list[Removed]:
     with hold(run_dir):
         done = _rounds_done(recipe, run_dir)
         return [
-            _remove("debris of interrupted work", _debris(run_dir)),
+            debris(run_dir),
             _forget_targets(run_dir, done),
             _remove(
                 "checkpoints of rounds that are done",
@@ -65,11 +66,10 @@ def _rounds_done(recipe: Recipe, run_dir: Path) -> list[RoundPlan]:
     return [*plans, *([teacher] if teacher and "teacher" in places else [])]
 
 
-def _debris(run_dir: Path) -> list[Path]:
-    patterns = (".*.tmp", ".staging-*", "failure-*.json")
-    found = [path for pattern in patterns for path in run_dir.rglob(pattern)]
-    # what lies inside another piece of debris goes with it
-    return [path for path in found if not any(other in path.parents for other in found)]
+def debris(run_dir: Path) -> Removed:
+    """Remove what interrupted work left; nobody else is at work in the run directory."""
+    found = find_strays(run_dir, Ledger(run_dir).records()).debris
+    return _remove("debris of interrupted work", [run_dir / place for place in found])
 
 
 def _forget_targets(run_dir: Path, done: list[RoundPlan]) -> Removed:

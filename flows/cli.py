@@ -52,6 +52,10 @@ def run(
     teacher_only: Annotated[
         bool, typer.Option("--teacher-only", help="Stop when the teacher is there.")
     ] = False,
+    discard_checkpoints: Annotated[
+        bool,
+        typer.Option("--discard-checkpoints", help="Drop those of other workers or ZeRO stages."),
+    ] = False,
 ) -> None:
     """Run a recipe to its end, from wherever it stopped.
 
@@ -62,7 +66,12 @@ def run(
         from flows.running import execute
 
         request = read_request(recipe, profile, run_dir, overrides or [])
-        code = execute(request, accept_changes=accept_changes, teacher_only=teacher_only)
+        code = execute(
+            request,
+            accept_changes=accept_changes,
+            teacher_only=teacher_only,
+            discard_checkpoints=discard_checkpoints,
+        )
     raise typer.Exit(code)
 
 

@@ -52,3 +52,23 @@ def repair(
 
         code = repair_run(run_dir, profile, dry_run=dry_run)
     raise typer.Exit(code)
+
+
+@keep.command(rich_help_panel=_PANEL)
+def reap(
+    run_dir: Annotated[
+        Path | None, typer.Argument(metavar="[RUN_DIR]", help="One run; else all in runs/.")
+    ] = None,
+) -> None:
+    """Clear up after killed drivers: flow runs, MLflow runs, servers, debris.
+
+    Exit codes: 0 done, 1 a service did not answer, 2 no run there, or one that is at work.
+    """
+    with refusals():
+        from flows.console import open_console
+        from flows.reaping import reap as reap_runs
+        from flows.tables import reap_table
+
+        found = reap_runs(run_dir)
+        open_console().print(reap_table(found), soft_wrap=True)
+    raise typer.Exit(1 if run_dir and any(each.left for each in found) else 0)

@@ -16,9 +16,11 @@ from flows.running import DONE, FAILED, execute
 from flows.standing import require_run
 from flows.verifying import damage_table, show_verdict, verify_run
 from infra.profile import Profile
+from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
-from pipeline.ledger import Artifact, hold
-from pipeline.verification.discard import forget_stale, throw_away
+from pipeline.ledger import Artifact, Ledger, hold
+from pipeline.training.plan import plan_rounds
+from pipeline.verification.discard import Thrown, forget_stale, throw_away
 from pipeline.verification.examine import examine
 from pipeline.verification.findings import Verdict
 
@@ -55,6 +57,7 @@ def repair(run_dir: Path, profile_path: Path | None, *, dry_run: bool) -> int:
         return code
     with hold(place):
         _tell_of(console, thrown.artifacts, forget_stale(place, thrown))
+        _drop_remade_targets(place, request.recipe, thrown)
     after = verify_run(place)
     show_verdict(place, after)
     return DONE if after.is_sound else FAILED
@@ -75,6 +78,22 @@ def _announce(console: Console, place: Path, verdict: Verdict) -> None:
     console.print(damage_table(verdict.damaged, with_remedy=True))
     text = "What was made from it is kept if it comes out with the same bytes, else made anew.\n"
     console.print(Text(text, style="quiet"), soft_wrap=True)
+
+
+def _drop_remade_targets(place: Path, recipe: Recipe, thrown: Thrown) -> None:
+    """Targets that were gone, and were made again only to train a student again.
+
+    Promotion drops them, and a student that comes out as it was is not promoted a second time.
+    """
+    if recipe.targets.keep == "all":
+        return
+    last = f"{plan_rounds(recipe)[-1].folder}/" if recipe.targets.keep == "last" else ""
+    known = {artifact.fingerprint for artifact in thrown.before}
+    ledger = Ledger(place)
+    for artifact in ledger.records():
+        is_new = artifact.kind == "targets" and artifact.fingerprint not in known
+        if is_new and not (last and artifact.path.startswith(last)):
+            ledger.forget(artifact)
 
 
 def _tell_of(console: Console, thrown: Sequence[Artifact], stale: Sequence[Artifact]) -> None:

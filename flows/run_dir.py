@@ -60,7 +60,7 @@ def check(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
             belongs to another recipe, was started with other values and `accept_changes` is off,
             or its disk is too small.
     """
-    _check_place(run_dir)
+    check_place(run_dir)
     if (run_dir / RECIPE).is_file():
         _check_recipe(recipe, run_dir, accept_changes=accept_changes)
     elif run_dir.is_dir():
@@ -96,7 +96,12 @@ def changes(old: Recipe, new: Recipe) -> str:
     return "\n".join(lines)
 
 
-def _check_place(run_dir: Path) -> None:
+def check_place(run_dir: Path) -> None:
+    """Refuse a directory that cannot be worked in, whatever is in it.
+
+    Raises:
+        ConfigError: it is a link, a file, somebody else's, or read-only.
+    """
     if run_dir.is_symlink():
         raise ConfigError(
             f"{run_dir} is a symbolic link to {run_dir.readlink()}; give the directory itself, so "

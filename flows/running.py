@@ -11,6 +11,7 @@ from flows import environment, preflight
 from flows.console import failure, interruption, near, own_terminal
 from flows.events import Events
 from flows.history import history_page
+from flows.identity import identify
 from flows.owed import Owed
 from flows.progress import shown
 from flows.request import Request
@@ -21,6 +22,7 @@ from pipeline.errors import BundleError, BusyError, ConfigError, DataError, Step
 from pipeline.ledger import hold
 from pipeline.redaction import redact
 from pipeline.training.plan import plan_rounds
+from stages.layout import discard_other_layouts
 
 REFUSALS = (ConfigError, DataError, BundleError, BusyError)
 
@@ -29,8 +31,20 @@ DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 _log = logging.getLogger(__name__)
 
 
-def execute(request: Request, *, accept_changes: bool, teacher_only: bool) -> int:
+def execute(
+    request: Request,
+    *,
+    accept_changes: bool,
+    teacher_only: bool,
+    discard_checkpoints: bool = False,
+) -> int:
     """Run a chain to its end, from wherever its directory stands; returns the exit code.
+
+    Args:
+        request: what was asked for.
+        accept_changes: go on with a recipe that differs from the one the directory holds.
+        teacher_only: stop when the teacher is there.
+        discard_checkpoints: first drop those that the profile cannot continue.
 
     Raises:
         StepfoldError: one of `REFUSALS`, before anything was created.
@@ -39,6 +53,8 @@ def execute(request: Request, *, accept_changes: bool, teacher_only: bool) -> in
     keep_private()
     with hold(request.run_dir):
         prepare(request.recipe, request.run_dir, accept_changes=accept_changes)
+        if discard_checkpoints:
+            discard_other_layouts(request.run_dir, request.profile)
     environment.settle()
     if teacher_only:
         request = replace(request, command=f"{request.command} --teacher-only")
@@ -75,11 +91,14 @@ def _watched(console: Console, request: Request, *, teacher_only: bool) -> int:
 def _outcome(request: Request, *, teacher_only: bool) -> BaseException | None:
     """Run the flow; what ended it early, or None."""
     try:
+        from prefect import tags
+
         if teacher_only:
             from flows.train_teacher import train_teacher as flow
         else:
             from flows.full_distillation import full_distillation as flow
-        flow(request.recipe, request.profile, run_dir=str(request.run_dir))
+        with tags(identify().tag):  # by it a later `stepfold reap` knows whether we live
+            flow(request.recipe, request.profile, run_dir=str(request.run_dir))
     except (KeyboardInterrupt, SystemExit) as end:
         return end
     except Exception as error:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
@@ -12,6 +12,7 @@ from flows.diary import Diary
 from flows.events import Events
 from flows.firing import decide
 from flows.full_distillation import full_distillation
+from flows.identity import identify
 from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.errors import BusyError
@@ -43,7 +44,8 @@ def scheduled_distillation(
     firing = decide(recipe, place, due)
     diary.write("resumed" if firing.is_resumed else "started", firing.run_dir)
     try:
-        full_distillation(firing.recipe, profile, run_dir=str(firing.run_dir))
+        with tags(identify().tag):
+            full_distillation(firing.recipe, profile, run_dir=str(firing.run_dir))
     except BusyError as error:
         return _skipped(diary, due, str(error))
     except Exception as error:

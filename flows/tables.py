@@ -1,4 +1,4 @@
-"""What `plan`, `status`, `doctor` and `clean` show."""
+"""What `plan`, `status`, `doctor`, `clean` and `reap` show."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from flows.console import grouped, near
 from flows.disk import readable
 from flows.doctor import Finding
 from flows.follow import newest_training
+from flows.reaping import Reaped
 from flows.standing import Standing
 from pipeline.ledger import Artifact
 from pipeline.training.plan_row import PlanRow
@@ -100,6 +101,19 @@ def clean_table(removed: Sequence[Removed]) -> RenderableType:
     if not parts:
         return Text("Nothing to clean.")
     return Text(f"Removed {', '.join(parts)}; {readable(total)} in all.")
+
+
+def reap_table(reaped: Sequence[Reaped]) -> RenderableType:
+    """What was done about each run."""
+    if not reaped:
+        return Text("No runs below runs/; name one.")
+    table = Table.grid(padding=(0, 2))
+    for each in reaped:
+        done = ", ".join(each.done) or ("" if each.left else "nothing to clear up")
+        table.add_row(Text(near(each.run_dir), style="name"), Text(done))
+        for reason in each.left:
+            table.add_row("", Text(f"left: {reason}", style="careful"))
+    return table
 
 
 def _counts(row: PlanRow) -> list[str]:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from infra.profile import layout_of
 from infra.watchdog import Watchdog
 from infra.zero_memory import LARGEST_BUCKET
 from pipeline.errors import ConfigError, InfraError
@@ -65,7 +66,7 @@ class DeepSpeedEngine(TrainEngine):
     @property
     def layout(self) -> str:
         """ZeRO stage and number of ranks."""
-        return f"ZeRO {self._engine.zero_optimization_stage()} on {self.world_size} worker(s)"
+        return layout_of(self._engine.zero_optimization_stage(), self.world_size)
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of this rank's mean loss; ranks are averaged."""

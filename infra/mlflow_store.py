@@ -26,6 +26,7 @@ _KEY = "stepfold.key"
 _DIGEST = "stepfold.digest"
 _SLOW_S = 2.0
 _PAUSE_S = 5.0  # without a call, after one that took long and was not answered
+_MOST_RUNS = 1000
 _MAX_PARAM = 6000  # MLflow cuts there without a word
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -159,6 +160,20 @@ class MlflowStore:
             found = self._client.search_runs([self.experiment_id], chosen, max_results=1)
         return str(found[0].info.run_id) if found else None
 
+    def end_abandoned(self, key: str) -> int:
+        """End the chain with this key and its rounds as KILLED where they still say RUNNING.
+
+        Call when nobody is at work on it; returns how many there were.
+        """
+        with self._translated():
+            found = self._client.search_runs(
+                [self.experiment_id], "attributes.status = 'RUNNING'", max_results=_MOST_RUNS
+            )
+            ours = [run for run in found if _is_of(run.data.tags.get(_KEY, ""), key)]
+            for run in ours:
+                self._client.set_terminated(run.info.run_id, "KILLED")
+        return len(ours)
+
     def link(self, parent_id: str) -> str:
         """The part of the UI's address after the host: a chain's rounds, in order.
 
@@ -217,7 +232,7 @@ class MlflowStore:
         from mlflow.exceptions import MlflowException
 
         if time.monotonic() < self._silent_until:
-            raise InfraError(f"MLflow at {_without_passwords(self.uri)} did not answer just now")
+            raise InfraError(f"MLflow at {self.uri} did not answer just now")
         asked = time.monotonic()
         try:
             yield
@@ -261,6 +276,10 @@ def ascii_name(name: str) -> str:
 def _make_private(database: Path, artifacts: Path) -> None:
     artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _is_of(found: str, key: str) -> bool:
+    return found == key or found.startswith(f"{key}/")
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -107,6 +107,11 @@ class Profile(Document):
         return self
 
 
+def layout_of(zero_stage: int, workers: int) -> str:
+    """How training state is divided; a checkpoint loads only into the layout it was saved from."""
+    return f"ZeRO {zero_stage} on {workers} worker(s)"
+
+
 def default_profile() -> Path:
     """The laptop profile that ships with the package."""
     return Path(str(resources.files("infra"))) / "profiles" / "laptop.yaml"

@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from infra.environment import settle_environment
 from infra.profile import ComputeConfig, Profile
 from pipeline.errors import ConfigError, InfraError
 
 _log = logging.getLogger(__name__)
+
+_PREFIX = "sf-"
+_DYING_S = 10.0  # they notice within about 4 s that their driver is gone
 
 _LOCAL_DEFAULTS = {
     # Ray's memory monitor kills bystanders when other programs fill the machine
@@ -173,7 +178,7 @@ def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 (signal's)
 
 @contextlib.contextmanager
 def _own_folder(log_dir: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="sf-", dir=_short_temporary_root()))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_temporary_root()))
     try:
         yield folder
     finally:
@@ -192,6 +197,41 @@ def _link(link: Path, target: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(target.resolve())
+
+
+def clear_dead_session(log_dir: Path) -> bool:
+    """Remove the temporary folder of a local Ray whose driver was killed; whether there was one.
+
+    Call when no driver is at work with this `log_dir`: Ray's processes end with theirs.
+    """
+    link = log_dir / "ray"
+    if not link.is_symlink():
+        return False
+    folder = next((p for p in link.readlink().parents if p.name.startswith(_PREFIX)), None)
+    link.unlink()
+    # the link is a text that anyone may have written: only what `_own_folder` makes is removed
+    if folder is None or str(folder.parent) != _short_temporary_root() or not folder.is_dir():
+        return False
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        return False
+    _wait_for_the_end(folder)
+    _keep_logs(folder, log_dir)
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _wait_for_the_end(folder: Path) -> None:
+    """Until no process of a dead Ray is left that would write into its folder again."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in word for word in process.cmdline()):
+                found.append(process)
+    _, alive = psutil.wait_procs(found, timeout=_DYING_S)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_DYING_S)
 
 
 def _keep_logs(folder: Path, log_dir: Path) -> None:

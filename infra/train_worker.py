@@ -31,8 +31,9 @@ from pipeline.tensors import Condition
 from pipeline.tracking import JsonlTracker
 from pipeline.training.assemble import method_of
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.divergence import check_finite
 from pipeline.training.engine import OptimiserPlan, TrainEngine
-from pipeline.training.loop import Lesson, Rhythm, check_finite, train_round
+from pipeline.training.loop import Lesson, Rhythm, train_round
 from pipeline.training.plan import RoundPlan
 from pipeline.training.source import DrawSource, OnlineSource, TargetSource
 
@@ -149,7 +150,7 @@ def _source(
 
 
 def _hand_in(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) -> None:
-    check_finite(weights, job.plan)
+    check_finite(weights, job.plan.title)
     module = _student_at_start(job)
     module.load_state_dict(weights, strict=True)
     save_bundle(Path(job.output), job.manifest, module.eval(), null)

@@ -17,6 +17,8 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
 from pipeline.training.checkpoint import claim
 from pipeline.training.plan import TEACHER_ROUND, RoundPlan, round_key
+from stages.layout import check_layout
+from stages.lineage import check_teacher
 from stages.pregenerate import target_tar
 
 
@@ -52,14 +54,22 @@ def distill(
         data: the sharded data set.
         teacher: the bundle to learn from; None when the teacher is trained from data.
         targets: pre-generated target shards; None to compute targets online.
+
+    Raises:
+        ConfigError: the batch does not divide, or the newest checkpoint is of another layout.
+        BundleError: the teacher is not of the round before.
+        DivergenceError: training went bad.
     """
     found = find_student(run_dir, recipe, profile, plan, data, teacher)
     if found:
         return found
     _check_batch(plan, profile)
+    if teacher is not None:
+        check_teacher(run_dir, plan, teacher)
     ledger = Ledger(run_dir)
     job = round_job(run_dir, recipe, profile, plan, data=data, teacher=teacher, targets=targets)
     key, attempt, checkpoints = job["key"], job["attempt"], Path(job["checkpoints"])
+    check_layout(checkpoints, key, profile, plan.title)
     claim(checkpoints, attempt)
 
     def train(output: Path) -> dict[str, Any]:

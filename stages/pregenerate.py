@@ -17,6 +17,7 @@ from pipeline.data.open import read_content
 from pipeline.errors import DataError
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.plan import RoundPlan, round_key
+from stages.lineage import check_teacher
 
 JOBS_AT_ONCE = 2
 """Shards a worker has in hand: while the disk takes one, the teacher answers the next."""
@@ -44,7 +45,13 @@ def pregenerate(
         data: the sharded data set.
         teacher: the bundle whose answers are the targets.
         progress: told (shards done, shards in all).
+
+    Raises:
+        BundleError: the teacher is not of the round before.
+        DataError: there is nothing to compute targets for.
+        DivergenceError: the teacher's answers are not finite.
     """
+    check_teacher(run_dir, plan, teacher)
     ledger = Ledger(run_dir)
     splits = read_content(ledger.locate(data)).splits
     round_fingerprint = round_key(plan, recipe, profile.engine.precision, data, teacher)

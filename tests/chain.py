@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.identity import Identity
+from flows.orphans import SERVER
 from pipeline.failpoints import VARIABLE
 from pipeline.ledger import Ledger
 
@@ -25,6 +27,9 @@ TINY = [
 
 KILLED: list[int] = []
 """Process groups of killed drivers. What they started may live on; end it with the tests."""
+
+SERVERS: list[Identity] = []
+"""Their Prefect servers, which the next run in the same directory ends."""
 
 
 def start(run_dir: Path, *extra: str, sets: list[str] = TINY, armed: str = "") -> Any:
@@ -65,6 +70,9 @@ def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     KILLED.append(process.pid)
+    if (run_dir / SERVER).is_file():  # it has one of its own
+        server = json.loads((run_dir / SERVER).read_text())["server"]
+        SERVERS.append(Identity.model_validate(server))
 
 
 def committed(run_dir: Path, kind: str, folder: str = "") -> int:

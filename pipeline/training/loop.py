@@ -1,19 +1,16 @@
 """One round of training: draw, predict, compare, update; checkpoints and numbers on the way."""
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 from pipeline.errors import DivergenceError
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.denoiser import Denoiser
 from pipeline.tracking import Tracker
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.divergence import LossWatch
 from pipeline.training.engine import TrainEngine
 from pipeline.training.plan import RoundPlan
 from pipeline.training.source import DrawSource
@@ -66,22 +63,24 @@ def train_round(
         open_tracker: called once with the samples seen so far; numbers go there (rank 0 only).
 
     Raises:
-        DivergenceError: a loss is not finite; the update is not made and the last checkpoint stays.
+        DivergenceError: a loss or gradient is not finite, or the loss is hopeless; the update is
+            not made and the last checkpoint stays.
     """
     plan = lesson.plan
     batch = plan.training.batch_size
     share = batch // engine.world_size
     start = int(checkpoints.restore(engine).get("update", 0))
     tracker = open_tracker(start * batch) if engine.rank == 0 else None
+    watch = LossWatch(plan.title)
     clock = time.monotonic()
     logged = start
     for update in range(start, plan.training.updates):
         draws, target = lesson.source.at(update * batch + engine.rank * share, share)
         loss = lesson.method.loss(lesson.student, draws, target)
-        mean_loss = _finite(engine.mean(loss.detach()), plan, update)
+        mean_loss = watch.check(engine.mean(loss.detach()), update)
         engine.backward(loss)
         rate = engine.learning_rate
-        norm = engine.step()
+        norm = _step(engine, plan, update)
         done = update + 1
         is_last = done == plan.training.updates
         if tracker and (done % rhythm.log_every == 0 or is_last):
@@ -106,23 +105,8 @@ def train_round(
     _log.info("%s: %d updates done", plan.title, plan.training.updates)
 
 
-def _finite(loss: Tensor, plan: RoundPlan, update: int) -> float:
-    # the mean over ranks is the same number everywhere, so all ranks stop together
-    value = float(loss)
-    if not math.isfinite(value):
-        raise DivergenceError(
-            f"{plan.title}: the loss is {value} at update {update}; nothing was updated and the "
-            "last checkpoint is kept. Lower learning_rate and continue with --accept-changes"
-        )
-    return value
-
-
-def check_finite(weights: dict[str, Tensor], plan: RoundPlan) -> None:
-    """Refuse weights that hold NaN or infinity.
-
-    Raises:
-        DivergenceError: naming the first such tensor.
-    """
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise DivergenceError(f"{plan.title}: weight {name} is not finite; nothing was saved")
+def _step(engine: TrainEngine, plan: RoundPlan, update: int) -> float:
+    try:
+        return engine.step()
+    except DivergenceError as error:
+        raise DivergenceError(f"{plan.title}, update {update}: {error}") from None

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.bundle import Lineage
 from pipeline.config import GuidanceWeights, Recipe
@@ -85,12 +85,13 @@ def train(recipe: Recipe, data: Path, tmp_path: Path) -> Train:
         attempt: str = "one",
         claimed: str | None = None,
         engine_class: type[TorchEngine] = TorchEngine,
+        rate: float = 1.0,
     ) -> dict[str, Tensor]:
         teacher = family.build()
         engine = engine_class(
             family.student_of(teacher, (0.0, 4.0)),
             OptimiserPlan(
-                learning_rate=plan.training.learning_rate,
+                learning_rate=rate * plan.training.learning_rate,
                 total_updates=plan.training.updates,
                 clip_norm=plan.training.clip_norm,
                 ema_decay=plan.ema_decay,
@@ -170,6 +171,62 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(train: Train, tmp_pat
     assert len(losses) == 17
     assert all(math.isfinite(loss) for loss in losses)
     assert max(p.name for p in (tmp_path / "checkpoints").glob("update-*")) == "update-0000016"
+
+
+class PoisonedEngine(TorchEngine):
+    """An engine one of whose gradients goes bad on the way back, while the loss is sound."""
+
+    bad: ClassVar[float] = math.nan
+
+    def __init__(self, module: nn.Module, plan: OptimiserPlan) -> None:
+        super().__init__(module, plan)
+        self.updates = 0
+        next(module.parameters()).register_hook(self._poison)
+
+    def _poison(self, gradient: Tensor) -> Tensor:
+        return gradient * self.bad if self.updates == 17 else gradient
+
+    def step(self) -> float:
+        before = [p.detach().clone() for p in self.module.parameters()]
+        try:
+            norm = super().step()
+        except DivergenceError:
+            # no step was made
+            assert all(map(torch.equal, before, self.module.parameters()))
+            raise
+        self.updates += 1
+        return norm
+
+
+class InfiniteEngine(PoisonedEngine):
+    """The same with infinity."""
+
+    bad = math.inf
+
+
+@pytest.mark.parametrize("engine_class", [PoisonedEngine, InfiniteEngine])
+def test_a_gradient_that_is_not_finite_stops_before_the_update(
+    train: Train, tmp_path: Path, engine_class: type[TorchEngine]
+) -> None:
+    said = r"round 0.*, update 17: the gradient norm is (nan|inf); nothing was updated.*Lower"
+    with pytest.raises(DivergenceError, match=said):
+        train(engine_class=engine_class)
+    assert len(list(read_metrics(tmp_path / "metrics.jsonl"))) == 17
+    assert max(p.name for p in (tmp_path / "checkpoints").glob("update-*")) == "update-0000016"
+    resumed = train()  # the last good checkpoint is sound
+    for leftover in (tmp_path / "checkpoints/ledger").glob("*.json"):
+        leftover.unlink()
+    assert same(resumed, train())
+
+
+def test_a_rate_a_thousand_times_too_large_is_stopped_with_advice(
+    train: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(DivergenceError, match=r"training diverged and was stopped.*learning_rate"):
+        train(rate=1000)
+    losses = [line["train/loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert len(losses) < 30
+    assert all(math.isfinite(loss) for loss in losses)
 
 
 def test_an_attempt_that_was_superseded_cannot_write(train: Train) -> None:

@@ -1,0 +1,226 @@
+"""After a kill -9 of the driver: what it left is recognised surely, ended, marked and removed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.dead_flow_runs import _is_dead
+from flows.identity import Identity, from_tag, identify
+from flows.orphans import SERVER, bury
+from flows.reaping import reap
+from infra.mlflow_store import MlflowStore
+from infra.ray_cluster import clear_dead_session
+from pipeline.errors import BusyError
+from pipeline.ledger import hold
+from tests.flows.terminal import GAUSSIAN, command, environment, invoke
+from tests.small_run import make_run
+
+# its command line has the word that an embedded Prefect server's has
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(300)"]
+WORD = "prefect.server.api.server:create_app"
+
+
+@contextmanager
+def process(*words: str) -> Iterator[psutil.Process]:
+    with subprocess.Popen([*SLEEPER, *words]) as started:
+        try:
+            yield psutil.Process(started.pid)
+        finally:
+            started.kill()
+
+
+def dead() -> Identity:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        return identify(psutil.Process(ended.pid))
+
+
+def write_server(run_dir: Path, driver: Identity, server: Identity) -> None:
+    who = {"driver": driver.model_dump(), "server": server.model_dump()}
+    (run_dir / SERVER).write_text(json.dumps(who))
+
+
+class Flow:
+    """What Prefect tells of a flow run, as far as it matters here."""
+
+    def __init__(self, parameters: dict[str, object], *tags: str) -> None:
+        self.parameters = parameters
+        self.tags = list(tags)
+
+
+def test_a_process_is_known_by_number_and_start() -> None:
+    me = identify()
+    assert me.is_alive
+    assert from_tag(me.tag) is not None
+    assert from_tag(me.tag).is_alive  # type: ignore[union-attr]
+    assert me.model_copy(update={"started": me.started - 60}).is_alive is False
+    assert me.model_copy(update={"host": "elsewhere"}).is_alive is None
+    assert dead().is_alive is False
+    for word in ("", "nightly", "driver:", "driver:host:x:y", "driver:host:1"):
+        assert from_tag(word) is None
+
+
+def test_the_server_of_a_dead_driver_is_ended(tmp_path: Path) -> None:
+    with process(WORD) as server:
+        write_server(tmp_path, dead(), identify(server))
+        assert bury(tmp_path) == ["1 Prefect server ended"]
+        assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+        assert not (tmp_path / SERVER).exists()
+        assert bury(tmp_path) == []
+
+
+def test_the_server_of_a_driver_that_lives_is_left_alone(tmp_path: Path) -> None:
+    with process(WORD) as server:
+        write_server(tmp_path, identify(), identify(server))
+        assert bury(tmp_path) == []
+        assert server.is_running()
+
+
+def test_another_process_of_the_same_number_is_left_alone(tmp_path: Path) -> None:
+    with process(WORD) as later, process() as other:
+        earlier = identify(later).model_copy(update={"started": later.create_time() - 100})
+        for stranger in (earlier, identify(other)):
+            write_server(tmp_path, dead(), stranger)
+            assert bury(tmp_path) == []
+        assert later.is_running()
+        assert other.is_running()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"driver": 1}', '{"driver": {}, "server": {}}'])
+def test_a_damaged_note_of_a_server_ends_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / SERVER).write_text(text)
+    assert bury(tmp_path) == []
+
+
+def test_rays_folder_of_a_dead_driver_goes_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    folder = Path("/tmp") / f"sf-test{os.getpid()}"
+    logs = folder / "session_1" / "logs"
+    logs.mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
+    link = tmp_path / "logs" / "ray"
+    link.symlink_to(logs)
+    assert clear_dead_session(tmp_path / "logs")
+    assert not folder.exists()
+    assert not link.is_symlink()
+    precious = tmp_path / "sf-precious" / "session" / "logs"
+    precious.mkdir(parents=True)
+    link.symlink_to(precious)  # not where we make such folders
+    assert not clear_dead_session(tmp_path / "logs")
+    assert precious.exists()
+
+
+def test_a_flow_run_is_dead_if_it_is_of_this_run_and_its_driver_is_gone() -> None:
+    here = Path("/runs/a")
+    by_dir: dict[str, object] = {"run_dir": "/runs/a"}
+    recipe = {"run": {"name": "a"}}
+    for parameters in (
+        by_dir,
+        {"run": {"path": "/runs/a"}},
+        {"run_dir": "", "recipe": recipe, "profile": {"storage": {"root": "/runs"}}},
+    ):
+        assert _is_dead(Flow(parameters), here)
+    assert _is_dead(Flow(by_dir, "nightly", dead().tag), here)
+    assert not _is_dead(Flow(by_dir, identify().tag), here)
+    elsewhere = identify().model_copy(update={"host": "elsewhere"})
+    assert not _is_dead(Flow(by_dir, elsewhere.tag), here)
+    for parameters in ({"run_dir": "/runs/b"}, {"run": {"path": "/runs/a/b"}}, {}, {"recipe": 1}):
+        assert not _is_dead(Flow(parameters), here)
+
+
+def test_runs_of_mlflow_left_running_are_ended_and_others_are_not(tmp_path: Path) -> None:
+    store = MlflowStore(None, tmp_path, "stepfold")
+    chain = store.chain(str(tmp_path / "run"), "run", {}, {})
+    store.round(chain, f"{tmp_path}/run/rounds/00-guidance", "round 0", {}, {})
+    done = store.round(chain, f"{tmp_path}/run/rounds/01-4-to-2", "round 1", {}, {})
+    store.finish(done, "FINISHED")
+    other = store.chain(str(tmp_path / "run2"), "run2", {}, {})
+    assert store.end_abandoned(str(tmp_path / "run")) == 2
+    assert store.end_abandoned(str(tmp_path / "run")) == 0
+    states = {run: store._client.get_run(run).info.status for run in (chain, done, other)}
+    assert states == {chain: "KILLED", done: "FINISHED", other: "RUNNING"}
+
+
+def test_every_run_below_runs_is_looked_after_but_those_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    free, busy = make_run(tmp_path / "runs" / "free"), make_run(tmp_path / "runs" / "busy")
+    for run_dir in (free, busy):
+        (run_dir / "rounds" / ".student.0.tmp").mkdir()
+        (run_dir / "ledger" / ".0123.json.ab.tmp").write_text('{"kind": "stu')
+        (run_dir / "rounds" / "02-2-to-1" / "checkpoints" / ".staging-a").mkdir(parents=True)
+    with hold(busy):
+        by_name = {each.run_dir.name: each for each in reap(None)}
+        with pytest.raises(BusyError):
+            reap(busy)
+    assert by_name["free"].done == ("3 pieces of debris removed (13 B)",)
+    assert "is in use by process" in by_name["busy"].left[0]
+    left = {run: [*run.rglob(".s*"), *run.rglob(".*.tmp")] for run in (free, busy)}
+    assert left[free] == []
+    assert len(left[busy]) == 4
+    code, output = invoke("reap", "runs/free")
+    assert (code, "nothing to clear up" in output) == (0, True)
+    assert invoke("reap", "prefect")[0] == 2
+
+
+def test_a_link_to_a_run_is_looked_after_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_dir = make_run(tmp_path / "elsewhere" / "run")
+    debris = run_dir / "rounds" / ".student.0.tmp"
+    debris.mkdir()
+    Path("runs").mkdir()
+    Path("runs/link").symlink_to(run_dir)
+    (left,) = reap(None)
+    assert "symbolic link" in left.left[0]
+    assert invoke("reap", "runs/link")[0] == 2
+    assert debris.exists()
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_what_a_killed_driver_left_is_cleared_up(tmp_path: Path) -> None:
+    home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    run_dir = tmp_path / "chain"
+    words = command("run", str(GAUSSIAN), "--run-dir", str(run_dir))
+    with subprocess.Popen(words, cwd=tmp_path, env=home, stdout=subprocess.DEVNULL) as driver:
+        while "pre-generate" not in _events(run_dir):
+            assert driver.poll() is None
+            time.sleep(0.2)
+        driver.send_signal(signal.SIGKILL)
+    server = Identity.model_validate(json.loads((run_dir / SERVER).read_text())["server"])
+    folder = (run_dir / "logs" / "ray").readlink().parents[1]
+    assert server.is_alive
+    assert folder.is_dir()
+    done = subprocess.run(
+        command("reap", str(run_dir)),
+        cwd=tmp_path,
+        env=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 Prefect server ended, 1 folder of Ray removed" in said
+    assert "1 MLflow runs marked as killed, 2 flow runs marked as crashed" in said
+    assert server.is_alive is False
+    assert not folder.exists()
+
+
+def _events(run_dir: Path) -> str:
+    path = run_dir / "events.jsonl"
+    return path.read_text() if path.is_file() else ""

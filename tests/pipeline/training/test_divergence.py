@@ -1,0 +1,37 @@
+"""Losses and weights that say that training has gone wrong."""
+
+import pytest
+import torch
+
+from pipeline.errors import DivergenceError
+from pipeline.training.divergence import HOPELESS, PATIENCE, LossWatch, check_finite
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_is_refused_at_once(value: float) -> None:
+    with pytest.raises(
+        DivergenceError, match=r"round 7: the loss is .* at update 3.*learning_rate"
+    ):
+        LossWatch("round 7").check(torch.tensor(value), 3)
+
+
+def test_a_hopeless_loss_is_refused_if_it_lasts() -> None:
+    watch = LossWatch("round 7")
+    for update in range(PATIENCE - 1):
+        assert watch.check(torch.tensor(2 * HOPELESS), update) == 2 * HOPELESS
+    with pytest.raises(DivergenceError, match=r"the loss is 2e\+03 at update 9.*diverged"):
+        watch.check(torch.tensor(2 * HOPELESS), PATIENCE - 1)
+
+
+def test_outliers_and_losses_of_any_reason_are_let_pass() -> None:
+    watch = LossWatch("round 7")
+    losses = [0.0, 1e-12, 1.0, HOPELESS, *([1e30] * (PATIENCE - 1)), 1.0] * 3
+    assert [watch.check(torch.tensor(loss), 0) for loss in losses] == pytest.approx(losses)
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    weights = {"grid": torch.arange(3), "a": torch.ones(2), "b": torch.tensor([1.0, float("inf")])}
+    with pytest.raises(DivergenceError, match="round 7: weight b is not finite"):
+        check_finite(weights, "round 7")
+    del weights["b"]
+    check_finite(weights, "round 7")
