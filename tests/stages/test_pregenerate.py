@@ -12,6 +12,7 @@ from infra.ray_cluster import cluster
 from pipeline.config import Recipe
 from pipeline.data.shards import read_info
 from pipeline.documents import apply_override, build, read_yaml
+from pipeline.errors import DivergenceError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import RoundPlan, plan_rounds
 from stages.adopt import adopt
@@ -30,7 +31,9 @@ def recipe() -> Recipe:
     return build(Recipe, tree, "gaussian.yaml")
 
 
-def serve_first_shard(run_dir: Path, recipe: Recipe, plan: RoundPlan, key: str) -> Artifact:
+def serve_first_shard(
+    run_dir: Path, recipe: Recipe, plan: RoundPlan, key: str, dtype: str = "float32"
+) -> Artifact:
     data = shard(recipe, run_dir)
     teacher = adopt(run_dir, recipe, data)
     spec: dict[str, Any] = {
@@ -39,7 +42,7 @@ def serve_first_shard(run_dir: Path, recipe: Recipe, plan: RoundPlan, key: str) 
         "data": str(run_dir / data.path),
         "teacher": str(run_dir / teacher.path),
         "parents": [],
-        "dtype": "float32",
+        "dtype": dtype,
     }
     job = {"key": key, "path": "shard-0", "first": 0, "count": 80, "first_tuple": 192}
     return Artifact.model_validate(open_worker(spec)(job))
@@ -51,6 +54,19 @@ def test_a_shard_made_again_has_the_same_bytes(recipe: Recipe, tmp_path: Path) -
     second = serve_first_shard(tmp_path / "b", recipe, plan, "k1")
     assert first.files == second.files
     assert first.details == {"tuples": 80}
+
+
+def test_targets_too_large_for_16_bits_are_refused_and_not_stored(tmp_path: Path) -> None:
+    tree = read_yaml(RECIPES / "gaussian.yaml")
+    for override in ("data.num_samples=256", "data.shard_size=80", "guidance.updates=3"):
+        apply_override(tree, override)
+    apply_override(tree, "teacher.network.means=[[-1.0e+6, 0.5], [1.0, 0.25], [0.0, -1.0]]")
+    recipe = build(Recipe, tree, "gaussian.yaml")
+    plan = plan_rounds(recipe)[0]
+    with pytest.raises(DivergenceError, match=r"not finite as torch\.float16"):
+        serve_first_shard(tmp_path, recipe, plan, "k", "float16")
+    assert Ledger(tmp_path).find("k") is None
+    assert serve_first_shard(tmp_path, recipe, plan, "k").details == {"tuples": 80}
 
 
 def test_any_webdataset_tool_reads_a_target_shard(recipe: Recipe, tmp_path: Path) -> None:

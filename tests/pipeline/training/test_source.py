@@ -12,6 +12,7 @@ from pipeline.data.order import Order
 from pipeline.data.records import write_records
 from pipeline.data.shards import SampleShards
 from pipeline.documents import build, read_yaml
+from pipeline.errors import DataError
 from pipeline.methods.method import Draws
 from pipeline.models.assemble import denoiser_of, family_of, fresh_manifest
 from pipeline.models.denoiser import Denoiser
@@ -106,3 +107,12 @@ def test_half_precision_columns_keep_times_and_weights_exact(online: OnlineSourc
     assert torch.equal(back.w, draws.w)
     # float16 keeps 11 bits: relative error at most 2^-11 of numbers of order 1..10
     assert torch.allclose(back_target, target.float(), rtol=2**-11, atol=1e-6)
+
+
+def test_records_that_lack_what_training_reads_are_refused_at_once(
+    samples: SampleShards, tmp_path: Path
+) -> None:
+    tar = tmp_path / "targets.tar"
+    write_records(tar, [{"t": torch.zeros(4), "w": torch.zeros(4), "sample": torch.arange(4)}])
+    with pytest.raises(DataError, match=r"targets\.tar has no column z_t_and_velocity"):
+        TargetSource([tar], samples, (0, 1), torch.device("cpu"))
