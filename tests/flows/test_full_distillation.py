@@ -50,7 +50,7 @@ def finish(run_dir: Path, *extra: str) -> int:
 
 def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
     process = start(run_dir)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not condition(run_dir):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "the run never came to the point of the kill"
