@@ -115,6 +115,11 @@ def _listed(names: Sequence[str], separator: str) -> str:
 
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Hold the run, unless it lies where nobody can write, as a backup may."""
-    with hold(place) if os.access(place, os.W_OK, effective_ids=True) else nullcontext():
+    """Hold the run, unless it lies where we cannot write, or is somebody else's.
+
+    The lock is a file: ours in another's directory would keep its owner out.
+    """
+    is_ours = place.stat().st_uid == os.geteuid()
+    can_hold = is_ours and os.access(place, os.W_OK, effective_ids=True)
+    with hold(place) if can_hold else nullcontext():
         yield

@@ -225,7 +225,9 @@ def _wait_for_the_end(folder: Path) -> None:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if any(str(folder) in word for word in process.cmdline()):
+            words = process.cmdline()
+            # of Ray's package and told this folder; a person reading its logs is neither
+            if any("/ray/" in word for word in words) and any(str(folder) in w for w in words):
                 found.append(process)
     _, alive = psutil.wait_procs(found, timeout=_DYING_S)
     for process in alive:

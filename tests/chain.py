@@ -62,7 +62,7 @@ def finish(run_dir: Path, *extra: str, sets: list[str] = TINY, armed: str = "") 
 def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
     """Start the chain and kill its driver when something is true of the run directory."""
     process = start(run_dir)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not condition(run_dir):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "the run never came to the point of the kill"

@@ -106,9 +106,12 @@ def claim(folder: Path, attempt: str) -> None:
     """Make `attempt` the only one that may commit checkpoints in `folder`.
 
     Workers outlive a killed driver by seconds; without this they could write into its successor.
+    What they staged can never be committed from here on, so it goes.
     """
     write_durably(folder / "attempt", attempt)
     failpoint("checkpoint.claimed")
+    for staging in folder.glob(".staging-*"):
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def claimed_by(folder: Path) -> str:

@@ -54,7 +54,7 @@ def _examine(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> Iterat
         told = content_problem(ledger.locate(artifact), artifact) or lineage_problem(
             ledger.run_dir, artifact, inventory
         )
-        wrong = [told] if told else []
+        wrong = [_from_here(ledger, told)] if told else []
     if wrong:
         yield _damage(artifact, tuple(wrong), "redo")
         return
@@ -73,8 +73,12 @@ def _wrong_files(ledger: Ledger, artifact: Artifact) -> list[str]:
             problem = ledger.damage(one)
         except OSError as error:
             problem = f"{error.filename} cannot be read ({error.strerror})"
-        found += [problem.replace(f"{ledger.run_dir}/", "")] if problem else []
+        found += [_from_here(ledger, problem)] if problem else []
     return found
+
+
+def _from_here(ledger: Ledger, problem: str) -> str:
+    return problem.replace(f"{ledger.run_dir}/", "")
 
 
 def _is_gone_on_purpose(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> bool:

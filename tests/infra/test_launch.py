@@ -62,6 +62,10 @@ class TestJobs:
     def test_no_jobs_give_no_results(self, tmp_path):
         assert list(run_jobs(DOUBLE, {"folder": str(tmp_path)}, [], PROFILE)) == []
 
+    def test_fewer_jobs_than_workers_starve_nobody(self, tmp_path):
+        results = list(run_jobs(DOUBLE, {"folder": str(tmp_path)}, JOBS[1:2], PROFILE))
+        assert [r["double"] for r in results] == [2]
+
     def test_the_job_of_a_dead_worker_is_done_again(self, tmp_path):
         spec = {"folder": str(tmp_path), "kill": [1, 3]}
         results = list(run_jobs(DOUBLE, spec, JOBS, PROFILE))

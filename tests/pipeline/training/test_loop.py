@@ -1,6 +1,7 @@
 """A round is a function of its plan: interrupted or not, it ends with the same bytes."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -147,6 +148,20 @@ def test_a_damaged_checkpoint_is_left_aside(train: Train, tmp_path: Path) -> Non
     for leftover in (tmp_path / "checkpoints/ledger").glob("*.json"):
         leftover.unlink()
     assert same(resumed, train())
+
+
+def test_what_dead_attempts_staged_is_cleared_and_never_read(train: Train, tmp_path: Path) -> None:
+    undisturbed = train()
+    folder = tmp_path / "checkpoints"
+    shutil.rmtree(folder)
+    (folder / ".staging-dead").mkdir(parents=True)
+    (folder / ".staging-dead" / "state.pt").write_bytes(b"half")
+    (folder / "ledger").mkdir()
+    (folder / "ledger" / ("a" * 32 + ".json")).write_text('{"kind": "checkpoi')  # half-written
+    (folder / "ledger" / ".b.json.0123.tmp").write_text("{")
+    (folder / "update-0000008").mkdir()  # without a record
+    assert same(train(), undisturbed)
+    assert not (folder / ".staging-dead").exists()
 
 
 class OtherEngine(TorchEngine):

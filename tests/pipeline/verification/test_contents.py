@@ -107,6 +107,7 @@ def test_what_was_wrong_before_it_was_hashed_is_found(
     found = {damage.place: damage for damage in examine(run_dir).damaged}
     assert found[place].remedy == "redo"
     assert said in found[place].problems[0]
+    assert str(run_dir) not in found[place].problems[0]
 
 
 def test_samples_that_are_not_finite_are_found(run_dir: Path) -> None:
