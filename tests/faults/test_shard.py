@@ -79,8 +79,9 @@ def row(outcome: str | None, lost: float | str | None, noticed: float | None) ->
 
 
 def test_lines_that_agree_become_one_with_their_worst_numbers(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     show(
         {
             "a": {"passed": True, "seconds": 60.0, "rows": [row("resumed", 2.0, 30.0)]},
