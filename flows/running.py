@@ -13,6 +13,7 @@ from flows.events import Events
 from flows.history import history_page
 from flows.identity import identify
 from flows.owed import Owed
+from flows.prefect_lost import is_lost, start_again
 from flows.progress import shown
 from flows.request import Request
 from flows.run_dir import prepare
@@ -27,6 +28,7 @@ from stages.layout import discard_other_layouts
 REFUSALS = (ConfigError, DataError, BundleError, BusyError)
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+_PREFECT_LOST = -1
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ def execute(
         if code == DONE:
             _say_what_is_owed(console, request)
             show_summary(console, request.run_dir, _links(request))
+    if code == _PREFECT_LOST:
+        start_again(request.command)
     return code
 
 
@@ -78,6 +82,10 @@ def _watched(console: Console, request: Request, *, teacher_only: bool) -> int:
     if outcome is None:
         events.emit("run_done")
         return DONE
+    if is_lost(outcome):
+        text = "Prefect no longer answers; going on with a server of this run's own\n"
+        console.print(Text(text, style="careful"))
+        return _PREFECT_LOST
     if not isinstance(outcome, Exception):
         events.emit("run_interrupted", label=where)
         console.print(interruption(where, log, request.command), soft_wrap=True)

@@ -14,6 +14,7 @@ DEBRIS = (".*.tmp", ".staging-*", "failure-*.json", "*.writing")
 _OWN = (
     *("recipe.yaml", "recipe.*.yaml", "profile.yaml", "profile.*.yaml"),
     *(".lock", ".lock-holder.json", ".server.json", "events.jsonl", "timing.json", "logs"),
+    "owed.json",
     *("ledger/*.json", "report/timing.json", "report-*/timing.json"),
     *("rounds/*/metrics.jsonl", "rounds/*/metrics.tmp"),
     *("rounds/*/checkpoints/attempt", "rounds/*/checkpoints/ledger/*.json"),
