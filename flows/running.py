@@ -82,14 +82,14 @@ def _watched(console: Console, request: Request, *, teacher_only: bool) -> int:
     if outcome is None:
         events.emit("run_done")
         return DONE
-    if is_lost(outcome):
-        text = "Prefect no longer answers; going on with a server of this run's own\n"
-        console.print(Text(text, style="careful"))
-        return _PREFECT_LOST
     if not isinstance(outcome, Exception):
         events.emit("run_interrupted", label=where)
         console.print(interruption(where, log, request.command), soft_wrap=True)
         return INTERRUPTED
+    if not isinstance(outcome, StepfoldError) and is_lost(outcome):
+        text = "Prefect no longer answers; going on with a server of this run's own\n"
+        console.print(Text(text, style="careful"))
+        return _PREFECT_LOST
     what = _in_words(outcome)
     events.emit("run_failed", label=where, message=what)
     console.print(failure(where, what, log, request.command), soft_wrap=True)

@@ -25,6 +25,20 @@ TINY = [
 ]
 """Three rounds of the Gaussian recipe in about a minute, with time to be killed in."""
 
+SMALLEST = [
+    *("--set", "data.num_samples=96", "--set", "data.shard_size=48"),
+    *("--set", "halving.steps=[2,1]", "--set", "targets.keep=all"),
+    *("--set", "guidance.updates=12", "--set", "halving.updates=12"),
+    *("--set", "guidance.batch_size=32", "--set", "halving.batch_size=32"),
+    *("--set", "evaluation.num_samples=24", "--set", "evaluation.w=[1]"),
+    *("--set", "evaluation.baseline_steps=[1]", "--set", "compute.workers=1"),
+    *("--set", "engine.checkpoint_every=4", "--set", "engine.keep_checkpoints=1"),
+    *("--set", "engine.log_every=4"),
+]
+"""Two rounds in half a minute."""
+
+Process = subprocess.Popen[bytes]
+
 KILLED: list[int] = []
 """Process groups of killed drivers. What they started may live on; end it with the tests."""
 
@@ -32,7 +46,7 @@ SERVERS: list[Identity] = []
 """Their Prefect servers, which the next run in the same directory ends."""
 
 
-def start(run_dir: Path, *extra: str, sets: list[str] = TINY, armed: str = "") -> Any:
+def start(run_dir: Path, *extra: str, sets: list[str] = TINY, armed: str = "") -> Process:
     """Start the chain in a group of its own; `armed` is for its failpoints."""
     command = [
         *(sys.executable, "-m", "flows.cli", "run", "flows/recipes/gaussian.yaml"),

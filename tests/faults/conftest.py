@@ -5,11 +5,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from flows.prefect_server import server
-from tests.chain import KILLED
+from tests.chain import KILLED, SMALLEST, finish, log_of
 from tests.faults.fault_rows import PROPERTY, FaultRow
 
 MakeRow = Callable[[str, str, str], FaultRow]
@@ -47,6 +48,14 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         settings.setenv("PREFECT_HOME", str(home))
         with server(port, home / "server.log"):
             yield
+
+
+@pytest.fixture(scope="session")
+def undisturbed(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest chain as it ends by itself, in a directory of its own."""
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "chain"
+    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
+    return run_dir
 
 
 @pytest.fixture(autouse=True)

@@ -16,22 +16,11 @@ from mlflow import MlflowClient
 
 from infra.mlflow_store import default_uri
 from pipeline.ledger import Ledger
-from tests.chain import digests, events, finish, log_of, report_of
+from tests.chain import SMALLEST, digests, events, finish, log_of, report_of
 from tests.faults.conftest import MakeRow
 from tests.faults.kill_table import KILLED_IN_A_CHAIN, STAGES, ChainKill
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
-
-SMALLEST = [
-    *("--set", "data.num_samples=96", "--set", "data.shard_size=48"),
-    *("--set", "halving.steps=[2,1]", "--set", "targets.keep=all"),
-    *("--set", "guidance.updates=12", "--set", "halving.updates=12"),
-    *("--set", "guidance.batch_size=32", "--set", "halving.batch_size=32"),
-    *("--set", "evaluation.num_samples=24", "--set", "evaluation.w=[1]"),
-    *("--set", "evaluation.baseline_steps=[1]", "--set", "compute.workers=1"),
-    *("--set", "engine.checkpoint_every=4", "--set", "engine.keep_checkpoints=1"),
-    *("--set", "engine.log_every=4"),
-]
 
 MADE_BY = {
     "shard": {"data": ""},
@@ -42,13 +31,6 @@ MADE_BY = {
     "evaluate": {"reference": "", "samples": "", "classifier": "", "report": ""},
 }
 """Kinds and places of the artifacts without which a run goes back to a stage."""
-
-
-@pytest.fixture(scope="module")
-def undisturbed(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("undisturbed") / "chain"
-    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
-    return run_dir
 
 
 def back_to(stage: str, undisturbed: Path, workspace: Path) -> Path:

@@ -1,0 +1,145 @@
+"""MLflow, Prefect or a database goes away in the middle of a round: the work does not notice."""
+
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from flows.child import child, wait_for
+from flows.owed import Owed
+from flows.prefect_server import server
+from infra.mlflow_store import ui_command
+from tests.chain import (
+    SMALLEST,
+    Process,
+    digests,
+    events,
+    finish,
+    log_of,
+    report_of,
+    start,
+    started,
+)
+from tests.faults.conftest import MakeRow
+
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+
+DISTIL = "round 0: guidance, any w in one evaluation, distil"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def kill_listener(port: int) -> None:
+    """kill -9 whoever listens on a port."""
+    listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    (pid,) = {c.pid for c in listening if c.laddr.port == port}
+    psutil.Process(pid).send_signal(signal.SIGKILL)
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[str]:
+    uri, log = f"sqlite:///{folder}/mlflow-server.db", folder / "mlflow.log"
+    with child(ui_command(uri, folder / "artifacts", port), log) as process:
+        wait_for(process, f"http://127.0.0.1:{port}/health", 180, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+def until(process: Process, run_dir: Path, label: str) -> None:
+    """Wait until a stage has begun."""
+    deadline = time.monotonic() + 300
+    while not started(label)(run_dir):
+        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def assert_same(run_dir: Path, undisturbed: Path) -> None:
+    kinds = ("data", "teacher", "targets", "student", "reference", "samples", "report")
+    assert digests(run_dir, *kinds) == digests(undisturbed, *kinds)
+    assert report_of(run_dir) == report_of(undisturbed)
+
+
+def test_mlflow_dies_in_a_round_and_is_told_later(
+    undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+) -> None:
+    run_dir, port = tmp_path / "chain", free_port()
+    row = fault_row("7", "MLflow server killed, from a round on", "distil, promote")
+    with mlflow_server(tmp_path, port) as uri:
+        tracked = [*SMALLEST, "--set", f"tracking.uri={uri}"]
+        process = start(run_dir, sets=tracked)
+        until(process, run_dir, DISTIL)
+        kill_listener(port)
+        assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
+    assert_same(run_dir, undisturbed)
+    assert digests(run_dir, "promotion") == {}
+    assert "publish the report" in Owed(run_dir).all()
+    assert "The work is done; run again when it answers" in log_of(run_dir).read_text()
+    began = time.monotonic()
+    with mlflow_server(tmp_path, port) as uri:
+        assert finish(run_dir, sets=tracked) == 0, log_of(run_dir).read_text()[-3000:]
+        row.recovered_s = time.monotonic() - began
+        row.outcome, row.lost = "resumed", "nothing"
+        assert Owed(run_dir).all() == []
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("stepfold")
+        assert experiment is not None
+        rounds = client.search_runs([experiment.experiment_id], "tags.kind = 'round'")
+        assert [each.info.status for each in rounds] == ["FINISHED"] * 2
+        for each in rounds:
+            points = client.get_metric_history(each.info.run_id, "train/loss")
+            assert [point.step for point in points] == [32 * update for update in (4, 8, 12)]
+        aliases = client.get_registered_model("gaussian").aliases
+        assert aliases == {"student-any-steps": 1, "student-1-steps": 2, "teacher": 2}
+
+
+def test_prefect_dies_in_a_round_and_the_run_goes_on(
+    undisturbed: Path, tmp_path: Path, fault_row: MakeRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, port = tmp_path / "chain", free_port()
+    row = fault_row("8", "Prefect server killed", "distil")
+    monkeypatch.delenv("PREFECT_API_URL")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    with server(port, tmp_path / "prefect.log"):
+        process = start(run_dir, sets=SMALLEST)
+        until(process, run_dir, DISTIL)
+        kill_listener(port)
+        killed = time.time()
+        assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
+    done = {e["label"]: e["time"] for e in events(run_dir) if e["kind"] == "stage_done"}
+    begun = [e["time"] for e in events(run_dir) if e["kind"] == "stage_started"]
+    after = min(time for time in begun if time > done[DISTIL])
+    row.noticed_s = after - max(killed, done[DISTIL])
+    row.outcome, row.lost = "resumed", "nothing"
+    assert "Prefect no longer answers; going on" in log_of(run_dir).read_text()
+    assert_same(run_dir, undisturbed)
+
+
+def test_a_database_locked_for_ten_seconds_costs_nothing(
+    undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+) -> None:
+    run_dir = tmp_path / "chain"
+    row = fault_row("9", "MLflow's SQLite locked for 10 s", "distil, promote")
+    process = start(run_dir, sets=SMALLEST)
+    until(process, run_dir, DISTIL)
+    database = sqlite3.connect(tmp_path / "mlflow.db", timeout=60, isolation_level=None)
+    database.execute("BEGIN EXCLUSIVE")
+    time.sleep(10)
+    database.execute("ROLLBACK")
+    database.close()
+    assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
+    row.outcome, row.lost = "resumed", "nothing"
+    assert Owed(run_dir).all() == []
+    assert_same(run_dir, undisturbed)
+    assert sorted(digests(run_dir, "promotion")) == sorted(digests(undisturbed, "promotion"))
