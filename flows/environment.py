@@ -19,6 +19,8 @@ _DEFAULTS = {
     # the least Prefect allows; a killed run is then seen to be dead within minutes, not hours
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_CLI_PROMPT": "false",
+    # a server that went away is asked for 15 s a call, not for a minute: the run goes on without it
+    "PREFECT_CLIENT_MAX_RETRIES": "3",
     # nothing of ours is persisted; should a deployment turn it on, it is no pickle
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",

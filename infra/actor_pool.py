@@ -19,7 +19,6 @@ from pipeline.errors import InfraError
 _PULSE = "pulse"  # a concurrency group: it is answered while jobs are served
 _PULSE_EVERY_S = 5.0
 _LOOK_EVERY_S = 1.0
-_START_S = 600.0  # a cluster may have to start a machine first
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +66,7 @@ class ActorPool:
             max_concurrency=at_once,
             concurrency_groups={_PULSE: 1},
         )(JobServer)
+        self._start_s = compute.start_timeout_s * (1 + compute.max_restarts)
         self._workers: list[_Worker] = []
         self._waiting: deque[int] = deque()
         self._deaths: dict[int | None, int] = {}  # by job; None stands for no job at all
@@ -139,9 +139,9 @@ class ActorPool:
                 if silent > self._compute.hang_timeout_s:
                     self._end(worker)
                     self._replace(worker, f"has not answered for {silent:.0f} s")
-            elif silent > _START_S and not any(each.is_ready for each in self._workers):
+            elif not any(each.is_ready for each in self._workers) and silent > self._start_s:
                 raise InfraError(
-                    f"no worker started within {_START_S:.0f} s; has the cluster room for one with "
+                    f"no worker started within {silent:.0f} s; has the cluster room for one with "
                     f"{self._compute.cpus_per_worker} CPU(s) and {self._compute.gpus_per_worker} "
                     "GPU(s)? Look at `ray status`, or lower what a worker needs, and run again"
                 )

@@ -56,8 +56,9 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     """Call `entry` on every worker of one `ray.train` fit, in fresh processes with a process group.
 
     A worker that dies, does not answer for `compute.hang_timeout_s`, or fails by accident, has the
-    whole group started again, up to `compute.max_restarts` times; `entry` then continues from its
-    own checkpoint.
+    whole group started again; `entry` then continues from its own checkpoint. That ends after
+    `compute.max_restarts` times between which no new checkpoint came into the ledger of
+    `job["checkpoints"]`, if there is such a folder.
 
     Args:
         entry: "module:function", importable in the workers; called with `job`.
@@ -78,6 +79,7 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
 
     compute = profile.compute
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(compute.hang_timeout_s)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(compute.start_timeout_s)
     resources = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
     trainer = RoundTrainer(
         train_loop,
@@ -91,7 +93,10 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
         run_config=RunConfig(
             name=name,
             storage_path=str(storage.resolve()),
-            failure_config=FailureConfig(max_failures=compute.max_restarts),
+            failure_config=FailureConfig(
+                max_failures=compute.max_restarts,
+                controller_failure_limit=compute.max_restarts,  # or it waits for ever for a worker
+            ),
         ),
     )
     try:

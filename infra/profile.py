@@ -17,8 +17,9 @@ _FROM_ENVIRONMENT = "env:"
 class ComputeConfig(Document):
     """The Ray cluster and its workers. `ray_address: local` starts one here, on loopback.
 
-    A worker that dies, or does not answer for `hang_timeout_s`, is replaced; `max_restarts` times,
-    since what happens again and again has a cause that goes on.
+    A worker that dies, or does not answer for `hang_timeout_s`, is replaced; `max_restarts` times
+    without progress, since what happens again and again has a cause that goes on. Workers are
+    waited for `start_timeout_s` each time; a cluster that starts machines first may need more.
     """
 
     ray_address: str = "local"
@@ -27,6 +28,7 @@ class ComputeConfig(Document):
     gpus_per_worker: NonNegativeInt = 0
     max_restarts: NonNegativeInt = 2
     hang_timeout_s: PositiveInt = 45
+    start_timeout_s: PositiveInt = 120
 
 
 class EngineConfig(Document):

@@ -6,6 +6,7 @@ ray 2.60.0; `tests/infra/test_launch.py` notices when one of them is gone.
 """
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -45,7 +46,8 @@ class RoundTrainer(TorchTrainer):  # type: ignore[misc] # ray has no types
         return [each for each in callbacks if type(each).__name__ not in _LEFT_OUT]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Result:
-        parts["failure_policy"] = _FinalErrors(self.run_config.failure_config)
+        checkpoints = self.train_loop_config["job"].get("checkpoints")
+        parts["failure_policy"] = _FinalErrors(self.run_config.failure_config, checkpoints)
         return super()._initialize_and_run_controller(**parts)
 
     def _register_sigint_handler(self, controller: Any) -> None:
@@ -54,13 +56,30 @@ class RoundTrainer(TorchTrainer):  # type: ignore[misc] # ray has no types
 
 
 class _FinalErrors(DefaultFailurePolicy):  # type: ignore[misc] # ray has no types
-    """Retry what may go away; what was raised on purpose would be raised again."""
+    """Retry what may go away; what was raised on purpose would be raised again.
+
+    Failures are counted from the last progress on: one at the same place again and again ends the
+    work, one now and then in a long round does not.
+    """
+
+    def __init__(self, failure_config: Any, checkpoints: str | None) -> None:
+        super().__init__(failure_config)
+        self._checkpoints = checkpoints
+        self._reached = self._progress()
 
     def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
         """Raise deliberate errors at once."""
         if deliberate(training_failed_error):
             return FailureDecision.RAISE
+        reached = self._progress()
+        if reached != self._reached:
+            self._reached, self._worker_group_failures = reached, 0
         return super().make_decision(training_failed_error)
+
+    def _progress(self) -> set[str]:
+        if self._checkpoints is None:
+            return set()
+        return {record.name for record in Path(self._checkpoints).glob("ledger/*.json")}
 
 
 def deliberate(error: TrainingFailedError) -> StepfoldError | None:

@@ -18,7 +18,7 @@ from typing import Any
 from infra.environment import keep_private, settle_environment
 from infra.memory import keep_freed_memory
 from pipeline import errors
-from pipeline.errors import InfraError, StepfoldError
+from pipeline.errors import CapacityError, InfraError, StepfoldError
 
 _TAIL = 12
 
@@ -28,7 +28,10 @@ def train_loop(config: dict[str, Any]) -> None:
     # deepspeed imports mlflow if it finds it (1 s), and a worker does not track
     sys.modules["mlflow"] = None  # type: ignore[assignment]
     prepare_process(config["threads"])
-    find(config["entry"])(config["job"])
+    try:
+        find(config["entry"])(config["job"])
+    except Exception as error:
+        raise _short_of_memory(error) or error from error
 
 
 class JobServer:
@@ -96,9 +99,26 @@ def find(name: str) -> Callable[..., Any]:
 
 def pack(error: Exception) -> dict[str, str]:
     """An error as JSON: its class if it was deliberate, else the end of its traceback."""
+    error = _short_of_memory(error) or error
     if isinstance(error, StepfoldError):
         return {"class": type(error).__name__, "text": str(error)}
     return {"class": InfraError.__name__, "text": tail(traceback.format_exc())}
+
+
+def _short_of_memory(error: Exception) -> CapacityError | None:
+    """What to do about an allocation that failed; None for any other error.
+
+    torch has a class for it on a GPU only; on a CPU its text is all there is, with the size asked.
+    """
+    text = str(error)
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text
+    if not is_torchs and not isinstance(error, MemoryError):
+        return None
+    return CapacityError(
+        f"a worker ran out of memory ({' '.join(text.split()) or 'MemoryError'}); lower "
+        "batch_size, set engine.gradient_checkpointing: true or a higher engine.zero_stage, or use "
+        "fewer workers on a machine. `stepfold plan` says what each needs"
+    )
 
 
 def unpack(failure: dict[str, str]) -> StepfoldError:

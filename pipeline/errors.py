@@ -7,6 +7,7 @@
     ├── BundleError       a teacher or student bundle is missing, damaged or used outside its range
     ├── DivergenceError   the numbers went bad: a loss that is not finite, weights that are not
     ├── BusyError         another run holds the run directory
+    ├── CapacityError     a worker's memory is too small for what the recipe asks
     └── InfraError        a worker, service or disk failed; trying again may help
 
 A class exists per *reaction*: the command line exits 2 for ConfigError, DataError, BundleError and
@@ -56,6 +57,10 @@ class DivergenceError(StepfoldError):
 
 class BusyError(StepfoldError):
     """Another process is at work in the same run directory."""
+
+
+class CapacityError(StepfoldError):
+    """A worker ran out of memory; it would again, so less has to be asked of it."""
 
 
 class InfraError(StepfoldError):

@@ -6,7 +6,8 @@ is imported. No recipe, profile or option can say it:
     STEPFOLD_FAILPOINTS=publish.renamed=kill9@3,promote.registered=eio
 
 Here the process is killed with SIGKILL the third time that it comes past the one, and the first
-time that it comes past the other it gets the disk's own error. Each process counts for itself.
+time that it comes past the other it gets the disk's own error; `stop` halts it with SIGSTOP, as if
+it hung. Each process counts for itself.
 """
 
 import errno
@@ -44,11 +45,11 @@ POINTS = {
     "samples.committed": "every set of samples counts; the parts are still there",
     "train.handed_in": "the student is written; the driver does not know",
     "distill.committed": "the student counts; its checkpoints are still there",
+    "promote.dropped": "the student is accepted and old targets are gone; it is no version yet",
     "model.created": "the registered model exists and has no version",
     "promote.registered": "the student is a version without a name",
     "promote.named": "it has its own alias; `teacher` is still another",
-    "promote.aliased": "it has all its aliases; targets are still there",
-    "promote.dropped": "old targets are gone; nothing records the promotion",
+    "promote.aliased": "it has all its aliases; nothing records the promotion",
     "export.filled": "a pipeline directory is whole under its temporary name, not checked",
     "export.synced": "it is checked and synced",
     "export.renamed": "it is in its place; the folder is not synced",
@@ -70,10 +71,13 @@ class _Charge:
         os.write(2, f"failpoint {name}: {self.action} in process {os.getpid()}\n".encode())
         if self.action == "kill9":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.action == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
         raise OSError(errno.EIO, f"failpoint {name}")
 
 
-_ACTIONS = ("kill9", "eio")
+_ACTIONS = ("kill9", "eio", "stop")
 
 
 def failpoint(name: str) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from infra.launch import fit, run_jobs
 from infra.profile import ComputeConfig, Profile
 from infra.ray_cluster import check_local_resources, cluster
-from pipeline.errors import ConfigError, DataError, InfraError
+from pipeline.errors import CapacityError, ConfigError, DataError, InfraError
 from tests.doors import open_doors
 from tests.infra.training_cases import UPDATES, ZERO, difference, make_engine, train
 
@@ -104,6 +104,11 @@ class TestJobs:
         with pytest.raises(DataError, match=r"^2 is refused; leave it out$"):
             list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
 
+    def test_memory_that_is_not_there_is_said_with_its_size_and_what_to_lower(self, tmp_path):
+        spec = {"folder": str(tmp_path), "hungry": [2]}
+        with pytest.raises(CapacityError, match=rf"allocate {2**50} bytes.*lower batch_size"):
+            list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
+
     def test_an_accident_arrives_with_its_traceback(self, tmp_path):
         spec = {"folder": str(tmp_path), "accident": [2]}
         with pytest.raises(InfraError, match=r"(?s)training_cases.py.*KeyError: 2") as caught:
@@ -166,6 +171,18 @@ def test_too_many_accidents_are_shown(tmp_path):
     with pytest.raises(InfraError, match="KeyError: 'an accident'") as caught:
         fit(WORKER, job, IMPATIENT, "accident", tmp_path / "ray")
     assert caught.type is InfraError
+
+
+@pytest.mark.usefixtures("ray_up")
+@pytest.mark.parametrize(("progresses", "starts"), [(True, 4), (False, 2)])
+def test_deaths_are_counted_from_the_last_progress_on(tmp_path, progresses, starts):
+    alone = Profile(compute=ComputeConfig(workers=1, max_restarts=1))
+    job = {"output": str(tmp_path), "checkpoints": str(tmp_path / "checkpoints")}
+    job |= {"enough": 3, "progresses": progresses}
+    ends = contextlib.nullcontext() if progresses else pytest.raises(InfraError, match="stumbling")
+    with ends:
+        fit("tests.infra.training_cases:stumble", job, alone, "stumbling", tmp_path / "ray")
+    assert len((tmp_path / "starts").read_text()) == starts
 
 
 def test_more_cpus_than_there_are_is_refused():

@@ -113,6 +113,20 @@ def fail(how: str | None, engine: TrainEngine, once: Path) -> None:
     raise DataError("a target is missing; look for it")
 
 
+def stumble(job: dict[str, Any]) -> None:
+    """Body of a Ray Train worker that is killed after each new checkpoint, or before any."""
+    output, ledger = Path(job["output"]), Path(job["checkpoints"]) / "ledger"
+    ledger.mkdir(parents=True, exist_ok=True)
+    with (output / "starts").open("a") as file:
+        file.write(".")
+    reached = len(list(ledger.glob("*.json")))
+    if reached == job["enough"]:
+        return
+    if job["progresses"]:
+        (ledger / f"{reached}.json").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def sleep(job: dict[str, Any]) -> None:
     """Body of a Ray Train worker that never ends."""
     (Path(job["output"]) / f"asleep-{os.environ['RANK']}").touch()
@@ -132,6 +146,8 @@ def double(spec: dict[str, Any]) -> Any:
         if number in spec.get("stop", []) and not stopped.exists():
             stopped.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGSTOP)
+        if number in spec.get("hungry", []):
+            torch.empty(2**50, dtype=torch.uint8)
         if number in spec.get("refuse", []):
             raise DataError(f"{number} is refused; leave it out")
         if number in spec.get("accident", []):

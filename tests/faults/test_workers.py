@@ -1,0 +1,146 @@
+"""Workers and nodes that die or hang in the middle of a chain."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from pipeline.ledger import Ledger
+from tests.chain import (
+    SMALLEST,
+    Process,
+    committed,
+    digests,
+    finish,
+    log_of,
+    report_of,
+    start,
+    started,
+)
+from tests.faults.conftest import MakeRow
+
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+
+PREGENERATE = "round 0: guidance, any w in one evaluation, pre-generate targets"
+DISTIL = "round 0: guidance, any w in one evaluation, distil"
+KINDS = ("data", "teacher", "targets", "student", "reference", "samples", "report")
+
+HANGS = {
+    "pregenerate": (PREGENERATE, "tar.closed=stop@2", "has not answered for"),
+    "distil": (DISTIL, "checkpoint.committed=stop@2", "RayTrainWorker"),
+}
+
+
+def until(process: Process, run_dir: Path, label: str) -> None:
+    """Wait until a stage has begun."""
+    deadline = time.monotonic() + 300
+    while not started(label)(run_dir):
+        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def stopped_children(process: Process) -> list[psutil.Process]:
+    """Processes of a chain that SIGSTOP halts."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    return [each for each in family if each.status() == psutil.STATUS_STOPPED]
+
+
+def assert_same(run_dir: Path, undisturbed: Path) -> None:
+    assert digests(run_dir, *KINDS) == digests(undisturbed, *KINDS)
+    assert report_of(run_dir) == report_of(undisturbed)
+
+
+@pytest.mark.parametrize("stage", HANGS)
+def test_a_worker_that_hangs_is_noticed_within_a_minute(
+    stage: str, undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+) -> None:
+    run_dir, armed = tmp_path / "chain", HANGS[stage][1]
+    row = fault_row("5", "worker stopped (SIGSTOP)", stage)
+    process = start(run_dir, sets=SMALLEST, armed=armed)
+    halted: list[psutil.Process] = []
+    while not halted:
+        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
+        halted = stopped_children(process)
+        time.sleep(0.1)
+    began = time.monotonic()
+    (worker,) = halted
+    while worker.is_running() and worker.status() == psutil.STATUS_STOPPED:
+        assert time.monotonic() - began < 120
+        time.sleep(0.1)
+    row.noticed_s = time.monotonic() - began
+    assert row.noticed_s <= 60
+    assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
+    row.outcome = "resumed"
+    row.lost = "one shard" if stage == "pregenerate" else "from the last checkpoint"
+    assert_same(run_dir, undisturbed)
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Any]:
+    """A Ray of two nodes with one CPU each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+ELSEWHERE = [*SMALLEST, "--set", "compute.workers=2", "--set", "compute.start_timeout_s=20"]
+
+
+def test_a_node_dies_and_targets_are_made_on_the_other(
+    undisturbed: Path, tmp_path: Path, fault_row: MakeRow, two_nodes: Any
+) -> None:
+    run_dir = tmp_path / "chain"
+    row = fault_row("4", "a Ray node dies", "pregenerate")
+    address = ("--set", f"compute.ray_address={two_nodes.address}")
+    process = start(run_dir, *address, sets=ELSEWHERE)
+    until(process, run_dir, PREGENERATE)
+    two_nodes.remove_node(two_nodes.worker_nodes.copy().pop(), allow_graceful=False)
+    began = time.monotonic()
+    while committed(run_dir, "targets", "rounds/00") < 1 or process.poll() is None:
+        if started(DISTIL)(run_dir) or process.poll() is not None:
+            break
+        assert time.monotonic() - began < 300
+        time.sleep(0.2)
+    row.recovered_s = time.monotonic() - began
+    targets = digests(run_dir, "targets")
+    assert targets
+    assert targets.items() <= digests(undisturbed, "targets").items()
+    # two workers do not fit on one node: the round is refused by name, and one worker goes on
+    assert process.wait(timeout=600) == 1, log_of(run_dir).read_text()[-3000:]
+    refused = fault_row("4", "a Ray node dies", "distil")
+    refused.noticed_s = time.monotonic() - began
+    refused.outcome, row.outcome, row.lost = "refused", "resumed", "one shard"
+    assert "distil failed" in log_of(run_dir).read_text()
+    alone = ("--set", "compute.workers=1")
+    assert finish(run_dir, *address, *alone, sets=ELSEWHERE) == 0, log_of(run_dir).read_text()
+    assert_same(run_dir, undisturbed)
+
+
+def test_a_driver_run_again_within_a_second_shuts_the_old_workers_out(
+    undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+) -> None:
+    run_dir = tmp_path / "chain"
+    row = fault_row("2", "kill -9 of the driver, run again at once", "distil")
+    process = start(run_dir, sets=SMALLEST)
+    until(process, run_dir, DISTIL)
+    ledger = run_dir / "rounds/00-guidance/checkpoints/ledger"
+    while not list(ledger.glob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    began = time.monotonic()
+    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
+    row.recovered_s = time.monotonic() - began
+    row.outcome, row.lost = "resumed", "from the last checkpoint"
+    assert_same(run_dir, undisturbed)
+    assert [path.name for path in (run_dir / "rounds/00-guidance").glob("*/")] != []
+    assert all(Ledger(run_dir).damage(each) is None for each in Ledger(run_dir).records())
