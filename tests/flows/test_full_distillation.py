@@ -17,7 +17,6 @@ from tests.chain import (
     KILLED,
     ROOT,
     SERVERS,
-    committed,
     finish,
     has_checkpoint,
     kill_when,
@@ -48,18 +47,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_killed_in_four_places_ends_with_the_same_students(
+def test_killed_in_two_places_ends_with_the_same_students(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "chain"
-    kill_when(run_dir, lambda path: committed(path, "targets", "rounds/00-guidance") >= 2)
     kill_when(run_dir, has_checkpoint("00-guidance"))
-    kill_when(run_dir, has_checkpoint("02-2-to-1"))
     kill_when(run_dir, started("round 2: 2 -> 1 steps, promote"))
     assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
     # each run ended the Prefect server that the killed one before it had left
-    assert [server.is_alive for server in SERVERS] == [False] * 4
-    assert len({server.pid for server in SERVERS}) == 4
+    assert [server.is_alive for server in SERVERS] == [False] * 2
+    assert len({server.pid for server in SERVERS}) == 2
     assert student_digests(run_dir) == student_digests(undisturbed)
     assert report_of(run_dir) == report_of(undisturbed)
     assert_no_duplicate_points(run_dir)
