@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.actor_pool import ActorPool
-from infra.profile import Profile
+from infra.profile import ComputeConfig, Profile
 from infra.ray_cluster import interruptible
 from infra.ray_worker import tail, train_loop
 from pipeline.errors import InfraError
@@ -72,33 +72,13 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
         InfraError: anything else that failed too often, with the end of its traceback.
     """
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train import TrainingFailedError
 
-    from infra.ray_loopback import LoopbackConfig
     from infra.ray_trainer import RoundTrainer, deliberate
 
-    compute = profile.compute
-    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(compute.hang_timeout_s)
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(compute.start_timeout_s)
-    resources = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
-    trainer = RoundTrainer(
-        train_loop,
-        torch_config=LoopbackConfig() if compute.ray_address == "local" else None,
-        train_loop_config={"entry": entry, "job": job, "threads": compute.cpus_per_worker},
-        scaling_config=ScalingConfig(
-            num_workers=compute.workers,
-            use_gpu=compute.gpus_per_worker > 0,
-            resources_per_worker={kind: each for kind, each in resources.items() if each},
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=str(storage.resolve()),
-            failure_config=FailureConfig(
-                max_failures=compute.max_restarts,
-                controller_failure_limit=compute.max_restarts,  # or it waits for ever for a worker
-            ),
-        ),
-    )
+    loop = {"entry": entry, "job": job, "threads": profile.compute.cpus_per_worker}
+    how = _how_to_run(profile.compute, name, storage)
+    trainer = RoundTrainer(train_loop, train_loop_config=loop, **how)
     try:
         with interruptible():
             trainer.fit()
@@ -112,3 +92,29 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
         raise
     finally:
         shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _how_to_run(compute: ComputeConfig, name: str, storage: Path) -> dict[str, Any]:
+    """Where the workers are, how many, and what follows when one fails, as Ray is told it."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    from infra.ray_loopback import LoopbackConfig
+
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(compute.hang_timeout_s)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(compute.start_timeout_s)
+    resources = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
+    failures = FailureConfig(
+        max_failures=compute.max_restarts,
+        controller_failure_limit=compute.max_restarts,  # or it waits for ever for a worker
+    )
+    return {
+        "torch_config": LoopbackConfig() if compute.ray_address == "local" else None,
+        "scaling_config": ScalingConfig(
+            num_workers=compute.workers,
+            use_gpu=compute.gpus_per_worker > 0,
+            resources_per_worker={kind: each for kind, each in resources.items() if each},
+        ),
+        "run_config": RunConfig(
+            name=name, storage_path=str(storage.resolve()), failure_config=failures
+        ),
+    }
