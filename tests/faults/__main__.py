@@ -18,8 +18,9 @@ from tests.faults.fault_rows import PROPERTY
 from tests.faults.fault_table import show
 
 ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests" / "faults"
 STATE = ROOT / ".faults" / "state.json"
-SOURCES = ("pipeline", "infra", "stages", "flows", "tests/faults", "tests/chain.py")
+SOURCES = ("pipeline", "infra", "stages", "flows", "tests")
 NOTHING_TO_DO = 5  # pytest's code where no test was left
 
 
@@ -40,8 +41,9 @@ class Shard:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave out what belongs to other parts, and what passed."""
-        mine = items[self._part - 1 :: self._parts]
+        """Leave out what is no fault, what belongs to other parts, and what passed."""
+        faults = [item for item in items if item.path.is_relative_to(HERE) or _is_fault(item)]
+        mine = faults[self._part - 1 :: self._parts]
         left = [item for item in mine if not self.tests.get(item.nodeid, {}).get("passed")]
         config.hook.pytest_deselected(items=[item for item in items if item not in left])
         items[:] = left
@@ -58,6 +60,10 @@ class Shard:
             rows = [row for name, row in report.user_properties if name == PROPERTY]
             entry["rows"] = [row.as_dict() for row in rows]
             write_durably(self._path, json.dumps(self._state, indent=1))
+
+
+def _is_fault(item: pytest.Item) -> bool:
+    return item.get_closest_marker("faults") is not None
 
 
 def source_hash() -> str:
@@ -82,7 +88,7 @@ def main() -> int:
     if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
         parser.error(f"--shard {part}/{parts}: expected K/N with K from 1 to N")
     shard = Shard(int(part), int(parts), STATE, source_hash())
-    code = int(pytest.main([str(ROOT / "tests" / "faults"), "-m", ""], plugins=[shard]))
+    code = int(pytest.main([str(ROOT / "tests"), "-m", ""], plugins=[shard]))
     show(shard.tests)
     return 0 if code == NOTHING_TO_DO else code
 

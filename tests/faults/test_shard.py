@@ -14,6 +14,10 @@ SUITE = """
 import pathlib, pytest
 from tests.faults.fault_rows import PROPERTY, FaultRow
 
+def test_that_is_no_fault():
+    raise AssertionError
+
+@pytest.mark.faults
 @pytest.mark.parametrize("number", range(5))
 def test_fault(number, request):
     row = FaultRow("4", "a node dies", "distil", "resumed", noticed_s=float(number))

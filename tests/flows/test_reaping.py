@@ -192,6 +192,7 @@ def test_a_link_to_a_run_is_looked_after_by_nobody(
 
 @pytest.mark.cluster
 @pytest.mark.slow
+@pytest.mark.faults
 def test_what_a_killed_driver_left_is_cleared_up(tmp_path: Path) -> None:
     home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
     run_dir = tmp_path / "chain"

@@ -138,6 +138,7 @@ def test_a_killed_worker_changes_nothing_in_the_result(trained, engine):
     assert (killed / weights).read_bytes() == (undisturbed / weights).read_bytes()
 
 
+@pytest.mark.faults
 def test_a_stopped_worker_is_noticed_and_changes_nothing(trained, tmp_path):
     watchful = Profile(compute=ComputeConfig(workers=2, max_restarts=1, hang_timeout_s=5))
     job = {"engine": "zero2", "output": str(tmp_path), "save_at": 4, "fail": "stopped"}

@@ -137,6 +137,7 @@ def run_ranks(job: dict[str, Any], workers: int) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.slow
+@pytest.mark.faults
 def test_one_two_one_workers_see_the_same_samples_and_learn_the_same(
     recipe: Recipe, tmp_path: Path
 ) -> None:
