@@ -17,11 +17,13 @@ from tests.chain import (
     KILLED,
     ROOT,
     SERVERS,
+    committed,
     finish,
     has_checkpoint,
     kill_when,
     log_of,
     report_of,
+    started,
     student_digests,
 )
 from tests.flows.terminal import invoke
@@ -46,14 +48,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_killed_in_a_round_it_ends_with_the_same_students(
+@pytest.mark.faults
+def test_killed_in_three_places_it_ends_with_the_same_students(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "chain"
+    kill_when(run_dir, lambda path: committed(path, "targets", "rounds/00-guidance") >= 2)
     kill_when(run_dir, has_checkpoint("00-guidance"))
+    kill_when(run_dir, started("round 2: 2 -> 1 steps, promote"))
     assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
-    # it ended the Prefect server that the killed one had left
-    assert [server.is_alive for server in SERVERS] == [False]
+    # each run ended the Prefect server that the killed one before it had left
+    assert [server.is_alive for server in SERVERS] == [False] * 3
     assert student_digests(run_dir) == student_digests(undisturbed)
     assert report_of(run_dir) == report_of(undisturbed)
     assert_no_duplicate_points(run_dir)
