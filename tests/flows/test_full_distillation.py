@@ -118,6 +118,7 @@ def step(asked: str, run_dir: Path) -> int:
 
 @pytest.mark.cluster
 @pytest.mark.slow
+@pytest.mark.faults
 def test_a_changed_recipe_keeps_the_rounds_before_the_change(undisturbed: Path) -> None:
     before = student_digests(undisturbed)
     longer = ("--set", "halving.updates=[240, 280]")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.dead_flow_runs import _is_dead
 from flows.identity import Identity, from_tag, identify
@@ -151,11 +152,18 @@ def test_runs_of_mlflow_left_running_are_ended_and_others_are_not(tmp_path: Path
     assert states == {chain: "KILLED", done: "FINISHED", other: "RUNNING"}
 
 
+@pytest.fixture
+def no_prefect(tmp_path: Path) -> Iterator[None]:
+    """A Prefect without a database, whatever it has read of its settings before."""
+    with temporary_settings(updates={PREFECT_HOME: tmp_path / "prefect"}):
+        yield
+
+
+@pytest.mark.usefixtures("no_prefect")
 def test_every_run_below_runs_is_looked_after_but_those_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     free, busy = make_run(tmp_path / "runs" / "free"), make_run(tmp_path / "runs" / "busy")
     for run_dir in (free, busy):
         (run_dir / "rounds" / ".student.0.tmp").mkdir()
@@ -175,6 +183,7 @@ def test_every_run_below_runs_is_looked_after_but_those_at_work(
     assert invoke("reap", "prefect")[0] == 2
 
 
+@pytest.mark.usefixtures("no_prefect")
 def test_a_link_to_a_run_is_looked_after_by_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

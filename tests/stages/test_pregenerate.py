@@ -82,7 +82,7 @@ def test_any_webdataset_tool_reads_a_target_shard(recipe: Recipe, tmp_path: Path
 @pytest.mark.cluster
 def test_only_missing_shards_are_computed(recipe: Recipe, tmp_path: Path) -> None:
     profile = Profile()
-    plan = plan_rounds(recipe)[1]
+    plan = plan_rounds(recipe)[0]
     data = shard(recipe, tmp_path)
     teacher = adopt(tmp_path, recipe, data)
     seen: list[tuple[int, int]] = []
