@@ -50,8 +50,9 @@ def kill_listener(port: int) -> None:
 
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[str]:
-    uri, log = f"sqlite:///{folder}/mlflow-server.db", folder / "mlflow.log"
-    with child(ui_command(uri, folder / "artifacts", port), log) as process:
+    store = {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow-server.db"}
+    log = folder / "mlflow.log"
+    with child(ui_command(folder / "artifacts", port), log, store) as process:
         wait_for(process, f"http://127.0.0.1:{port}/health", 180, log)
         yield f"http://127.0.0.1:{port}"
 
