@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import environment
-from flows.identity import from_tag
+from pipeline.identity import from_tag
 
 FLOWS = ("full-distillation", "train-teacher", "round")
 

@@ -6,6 +6,7 @@ its precision. It is kept so that one can tell how an artifact came about, and h
 
 from pathlib import Path
 
+from flows.run_dir import keep_aside
 from infra.profile import Profile
 from pipeline.documents import build, read_yaml, to_yaml
 from pipeline.durable import write_durably
@@ -18,12 +19,11 @@ def record_profile(profile: Profile, run_dir: Path) -> None:
     """Keep the profile of a start, and the one before as `profile.<n>.yaml` if it was another."""
     kept = run_dir / PROFILE
     text = to_yaml(profile)  # which holds no password, see `TrackingConfig`
-    before = kept.read_text(encoding="utf-8") if kept.is_file() else text
-    if before != text:
-        number = 1 + sum(1 for _ in run_dir.glob("profile.*.yaml"))
-        write_durably(run_dir / f"profile.{number}.yaml", before)
-    if before != text or not kept.is_file():
-        write_durably(kept, text)
+    if kept.is_file():
+        if kept.read_text(encoding="utf-8") == text:
+            return
+        keep_aside(kept)
+    write_durably(kept, text)
 
 
 def recorded_profile(run_dir: Path) -> Profile:

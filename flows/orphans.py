@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from flows.identity import Identity, identify
 from infra.ray_cluster import clear_dead_session
 from pipeline.durable import write_durably
+from pipeline.identity import Identity, identify
 
 SERVER = ".server.json"
 

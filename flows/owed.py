@@ -27,7 +27,7 @@ class Owed:
         """What is owed, in order."""
         try:
             found: list[str] = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none, or a note that cannot be read: then all is told again
+        except (OSError, ValueError):  # there are none
             return []
         return found
 

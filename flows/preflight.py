@@ -131,8 +131,7 @@ def _try_pipeline(recipe: Recipe, run_dir: Path) -> None:
         return
     from stages.trial import check_prediction  # torch, which nothing before needs
 
-    directory = Path(recipe.teacher.pipeline)
-    check_prediction(directory, read_pipeline(directory), recipe.teacher)
+    check_prediction(recipe)
 
 
 def _check_evaluation(recipe: Recipe) -> None:

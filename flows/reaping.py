@@ -9,9 +9,10 @@ from flows.dead_flow_runs import crash_dead_flow_runs
 from flows.disk import readable
 from flows.home_profile import PROFILE, recorded_profile
 from flows.orphans import bury
+from flows.run import open_store
 from flows.run_dir import RECIPE, check_place
 from flows.standing import require_run
-from infra.mlflow_store import MlflowStore, default_uri
+from infra.mlflow_store import default_uri
 from infra.profile import Profile
 from pipeline.errors import BusyError, ConfigError, InfraError
 from pipeline.ledger import hold
@@ -76,12 +77,10 @@ def _try(mark: Callable[[Path], str], place: Path, done: list[str], left: list[s
 
 def _end_tracked(place: Path) -> str:
     profile = recorded_profile(place) if (place / PROFILE).is_file() else Profile()
-    uri = profile.tracking.uri
     local = Path(default_uri(place.parent).removeprefix("sqlite:///"))
-    if uri is None and not local.is_file():
+    if profile.tracking.uri is None and not local.is_file():
         return ""
-    store = MlflowStore(uri, place.parent, profile.tracking.experiment)
-    count = store.end_abandoned(str(place))
+    count = open_store(profile, place).end_abandoned(str(place))
     return f"{count} MLflow runs marked as killed" if count else ""
 
 

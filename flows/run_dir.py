@@ -38,18 +38,19 @@ def prepare(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
     if kept.is_file():
         if stored(run_dir) == recipe:
             return
-        _keep_aside(kept)
+        keep_aside(kept)
         failpoint("recipe.kept")
     write_durably(kept, to_yaml(recipe))
 
 
-def _keep_aside(kept: Path) -> None:
+def keep_aside(kept: Path) -> None:
+    """Keep a file that is about to be replaced as `<name>.<n>.yaml`, once."""
     text = kept.read_text(encoding="utf-8")
-    number = sum(1 for _ in kept.parent.glob("recipe.*.yaml"))
-    last = kept.with_name(f"recipe.{number}.yaml")
+    number = sum(1 for _ in kept.parent.glob(f"{kept.stem}.*.yaml"))
+    last = kept.with_name(f"{kept.stem}.{number}.yaml")
     if last.is_file() and last.read_text(encoding="utf-8") == text:
         return  # by an attempt that was killed before it wrote the new one
-    write_durably(kept.with_name(f"recipe.{number + 1}.yaml"), text)
+    write_durably(kept.with_name(f"{kept.stem}.{number + 1}.yaml"), text)
 
 
 def check(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:

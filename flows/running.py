@@ -11,7 +11,6 @@ from flows import environment, preflight
 from flows.console import failure, interruption, near, own_terminal
 from flows.events import Events
 from flows.history import history_page
-from flows.identity import identify
 from flows.owed import Owed
 from flows.prefect_lost import is_lost, start_again
 from flows.progress import shown
@@ -20,6 +19,7 @@ from flows.run_dir import prepare
 from flows.summary import show_summary
 from infra.environment import keep_private
 from pipeline.errors import BundleError, BusyError, ConfigError, DataError, StepfoldError
+from pipeline.identity import identify
 from pipeline.ledger import hold
 from pipeline.redaction import redact
 from pipeline.training.plan import plan_rounds

@@ -12,10 +12,10 @@ from flows.diary import Diary
 from flows.events import Events
 from flows.firing import decide
 from flows.full_distillation import full_distillation
-from flows.identity import identify
 from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.errors import BusyError
+from pipeline.identity import identify
 
 
 @flow(name="scheduled-distillation", flow_run_name="{recipe.run.name}", persist_result=False)

@@ -1,7 +1,5 @@
 """Where a run directory stands: finished, running, failed or stopped; and its stages."""
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,31 +8,11 @@ from flows.events import Event, Events
 from flows.run_dir import RECIPE, stored
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
-from pipeline.ledger import Artifact, Ledger
+from pipeline.identity import Identity
+from pipeline.ledger import Artifact, Ledger, holder_of
 from pipeline.training.plan import plan_rounds
 
 State = Literal["finished", "running", "failed", "stopped"]
-
-
-@dataclass(frozen=True)
-class Holder:
-    """The process that holds, or held, a run directory."""
-
-    pid: int
-    host: str
-
-    @property
-    def is_alive(self) -> bool | None:
-        """Whether it still runs; None if it is on another machine."""
-        if self.host != os.uname().nodename:
-            return None
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
 
 
 @dataclass(frozen=True)
@@ -52,7 +30,7 @@ class Standing:
 
     recipe: Recipe
     state: State
-    holder: Holder | None
+    holder: Identity | None
     stages: tuple[tuple[str, Artifact | None], ...]
     message: str
     last: Event | None
@@ -67,7 +45,7 @@ def stand(run_dir: Path) -> Standing:
     recipe = stored(run_dir)
     events, _ = Events(run_dir).read()
     ends = [e for e in events if e.kind.startswith("run_")]
-    holder = lock_holder(run_dir)
+    holder = holder_of(run_dir)
     state: State = "stopped"
     if holder and holder.is_alive is not False:
         state = "running"
@@ -93,20 +71,10 @@ def is_finished(run_dir: Path) -> bool:
         return False
     # a recipe changed after the report was made has not been run to its end
     since = (run_dir / RECIPE).stat().st_mtime
-    written = [_record(run_dir, report).stat().st_mtime for report in reports]
+    written = [ledger.record_path(each.fingerprint).stat().st_mtime for each in reports]
     events, _ = Events(run_dir).read()
     done = [event.time for event in events if event.kind == "run_done"]
     return max([*written, *done]) >= since
-
-
-def lock_holder(run_dir: Path) -> Holder | None:
-    """Who wrote the lock; None if nobody did, or let go of it."""
-    path = run_dir / ".lock-holder.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(pid=int(content["pid"]), host=str(content["host"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
 
 
 def newest_run(root: Path) -> Path:
@@ -124,10 +92,6 @@ def newest_run(root: Path) -> Path:
 def _last_sign(run_dir: Path) -> float:
     signs = [run_dir / RECIPE, run_dir / "events.jsonl"]
     return max(path.stat().st_mtime for path in signs if path.exists())
-
-
-def _record(run_dir: Path, artifact: Artifact) -> Path:
-    return run_dir / "ledger" / f"{artifact.fingerprint[:32]}.json"
 
 
 def _stages(recipe: Recipe, run_dir: Path) -> list[tuple[str, Artifact | None]]:

@@ -29,6 +29,12 @@ _LOCAL_DEFAULTS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody reclaims this machine
 }
 
+_EVERYWHERE = {
+    # half a minute for workers to take leave of each other, which one that hangs never does; Ray
+    # Train does not hand it on from the driver as it does its other settings
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",
+}
+
 
 @contextlib.contextmanager
 def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
@@ -58,7 +64,8 @@ def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
             _link(log_dir / "ray", folder / "session_latest" / "logs")
             yield
         return
-    with _session({"address": profile.compute.ray_address}):
+    runtime = {"env_vars": _EVERYWHERE}
+    with _session({"address": profile.compute.ray_address, "runtime_env": runtime}):
         _check(profile.compute, ray.cluster_resources(), "the Ray cluster has")
         yield
 
@@ -101,7 +108,10 @@ def _local_arguments(compute: ComputeConfig, folder: Path) -> dict[str, Any]:
         "include_dashboard": False,
         "_temp_dir": str(folder),
         "runtime_env": {
-            "env_vars": {"PYTHONPATH": f"{packages}:{inherited}" if inherited else packages}
+            "env_vars": {
+                "PYTHONPATH": f"{packages}:{inherited}" if inherited else packages,
+                **_EVERYWHERE,
+            }
         },
     }
 

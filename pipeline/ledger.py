@@ -8,8 +8,8 @@ verifies or none; whatever has no record is debris and is cleared away by the ne
 import glob
 import hashlib
 import json
-import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -23,10 +23,15 @@ from pipeline.documents import Document
 from pipeline.durable import make_folder, sync, sync_tree, write_durably
 from pipeline.errors import BusyError, DataError
 from pipeline.failpoints import failpoint
+from pipeline.identity import Identity, identify
 
 FORMAT_VERSION = 4  # 4 has seals
 
-_NAME = 32  # characters of a fingerprint that name its record
+KEY_LENGTH = 32
+"""Characters of a fingerprint that name its record."""
+
+LOCK_HOLDER = ".lock-holder.json"
+"""Says who is at work in a run directory."""
 
 
 class FileRecord(Document):
@@ -107,7 +112,7 @@ class Ledger:
 
     def find(self, key: str) -> Artifact | None:
         """The committed artifact with this fingerprint, files verified; None if there is none."""
-        artifact = _parse(self._record(key))
+        artifact = _parse(self.record_path(key))
         if artifact is None or artifact.fingerprint != key:
             return None  # what is under the name of another is no record
         return artifact if self.damage(artifact) is None else None
@@ -193,19 +198,20 @@ class Ledger:
             _remove(temporary)
         sync(final.parent)
         failpoint("publish.unrecorded")
-        write_durably(self._record(key), artifact.model_dump_json(indent=1))
+        write_durably(self.record_path(key), artifact.model_dump_json(indent=1))
         return artifact
 
     def forget(self, artifact: Artifact) -> None:
         """Remove an artifact: its record first, then its files."""
-        record = self._record(artifact.fingerprint)
+        record = self.record_path(artifact.fingerprint)
         record.unlink(missing_ok=True)
         sync(record.parent)  # or it might come back without its files
         failpoint("forget.unrecorded")
         _remove(self.locate(artifact))
 
-    def _record(self, key: str) -> Path:
-        return self.run_dir / "ledger" / f"{key[:_NAME]}.json"
+    def record_path(self, key: str) -> Path:
+        """The file that commits the artifact with this fingerprint, or would."""
+        return self.run_dir / "ledger" / f"{key[:KEY_LENGTH]}.json"
 
 
 def _parse(record: Path) -> Artifact | None:
@@ -213,7 +219,7 @@ def _parse(record: Path) -> Artifact | None:
         artifact = Artifact.model_validate_json(record.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError):
         return None  # a record that cannot be read commits nothing
-    return artifact if artifact.fingerprint[:_NAME] == record.stem else None
+    return artifact if artifact.fingerprint[:KEY_LENGTH] == record.stem else None
 
 
 def _hash_tree(path: Path) -> dict[str, FileRecord]:
@@ -244,25 +250,33 @@ def hold(run_dir: Path) -> Iterator[None]:
         BusyError: another process is; names it.
     """
     make_folder(run_dir)
-    holder = run_dir / ".lock-holder.json"
+    holder = run_dir / LOCK_HOLDER
     lock = FileLock(run_dir / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise BusyError(
-            f"{run_dir} is in use by {_who(holder)}; wait for it, or stop it first"
+            f"{run_dir} is in use by {_who(run_dir)}; wait for it, or stop it first"
         ) from None
     try:
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+        holder.write_text(identify().model_dump_json(), encoding="utf-8")
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _who(holder: Path) -> str:
+def holder_of(run_dir: Path) -> Identity | None:
+    """Who wrote that it holds a run directory; None if nobody did, or let go of it."""
     try:
-        who = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {who['pid']} on {who['host']}"
-    except (OSError, ValueError, KeyError):  # it is just starting or just ending
+        return Identity.model_validate_json((run_dir / LOCK_HOLDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _who(run_dir: Path) -> str:
+    holder = holder_of(run_dir)
+    if holder is None:  # it is just starting or just ending
         return "another process"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder.started))
+    return f"process {holder.pid} on {holder.host}, which started at {since} UTC"

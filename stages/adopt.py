@@ -58,7 +58,7 @@ def network_identity(recipe: Recipe) -> dict[str, Any]:
     Raises:
         BundleError: `teacher.pipeline` names no pipeline that can be used.
     """
-    directory = _pipeline_of(recipe)
+    directory = pipeline_of(recipe)
     info = read_pipeline(directory)
     return {
         "pipeline": info.model_dump(mode="json"),
@@ -75,7 +75,7 @@ def pipeline_manifest(recipe: Recipe) -> Manifest:
     """
     from pipeline.models.assemble import fresh_manifest
 
-    info = read_pipeline(_pipeline_of(recipe))
+    info = read_pipeline(pipeline_of(recipe))
     manifest = fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, _lineage(recipe))
     return manifest.model_copy(update={"pipeline": info.pipeline, "folder": info.network_folder})
 
@@ -88,7 +88,7 @@ def adopt_components(run_dir: Path, recipe: Recipe) -> Artifact:
     """
     ledger = Ledger(run_dir)
     key = adopted_components_key(recipe)
-    directory = _pipeline_of(recipe)
+    directory = pipeline_of(recipe)
 
     def write(folder: Path) -> dict[str, Any]:
         info = read_pipeline(directory)
@@ -104,7 +104,7 @@ def adopted_components_key(recipe: Recipe) -> str:
     Raises:
         BundleError: `teacher.pipeline` names no pipeline that can be used.
     """
-    directory = _pipeline_of(recipe)
+    directory = pipeline_of(recipe)
     files = component_files(directory, read_pipeline(directory).network_folder)
     return fingerprint(
         {
@@ -115,7 +115,8 @@ def adopted_components_key(recipe: Recipe) -> str:
     )
 
 
-def _pipeline_of(recipe: Recipe) -> Path:
+def pipeline_of(recipe: Recipe) -> Path:
+    """The directory of `teacher.pipeline`."""
     if recipe.teacher.pipeline is None:
         raise ValueError("only the components of a `teacher.pipeline` are adopted")
     return Path(recipe.teacher.pipeline)
@@ -157,7 +158,7 @@ def _write(folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact) -> dict
 
 def _write_pipeline(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
     """The network's own files under their stock name, and what the data has of the null."""
-    directory = _pipeline_of(recipe)
+    directory = pipeline_of(recipe)
     info = read_pipeline(directory)
     shape = _shape_of(data)
     if shape != info.latent_shape:

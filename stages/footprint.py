@@ -15,6 +15,7 @@ from pipeline.models.parameter_count import count_networks, count_stored
 from pipeline.models.pipeline_directory import read_pipeline
 from pipeline.models.pipeline_files import component_files
 from pipeline.training.plan import plan_rounds, plan_teacher
+from stages.adopt import pipeline_manifest, pipeline_of
 from stages.sizing import trained_shape
 
 ZERO_STAGES: tuple[ZeroStage, ...] = (0, 1, 2, 3)
@@ -114,16 +115,14 @@ def worker_bytes(
 def _count_networks(recipe: Recipe) -> tuple[int, int]:
     """Parameters of the teacher and of a student."""
     teacher, law = recipe.teacher, recipe.guidance.w
-    lineage = Lineage(run=recipe.run.name, round=None, parent=None)
     if teacher.bundle is not None:
         bundle = Path(teacher.bundle)
         manifest = read_manifest(bundle)
         return count_networks(manifest, bundle / manifest.folder, (law.min, law.max))
     if teacher.pipeline is not None:
-        directory = Path(teacher.pipeline)
-        info = read_pipeline(directory)
-        manifest = fresh_manifest(teacher, info.num_classes, info.latent_shape, lineage)
-        return count_networks(manifest, directory / info.network_folder, (law.min, law.max))
+        manifest = pipeline_manifest(recipe)
+        return count_networks(manifest, pipeline_of(recipe) / manifest.folder, (law.min, law.max))
+    lineage = Lineage(run=recipe.run.name, round=None, parent=None)
     manifest = fresh_manifest(teacher, count_source(recipe)[1], trained_shape(recipe), lineage)
     return count_networks(manifest, None, (law.min, law.max))
 
@@ -131,6 +130,6 @@ def _count_networks(recipe: Recipe) -> tuple[int, int]:
 def _count_components(recipe: Recipe) -> int | None:
     if recipe.teacher.pipeline is None:
         return None
-    directory = Path(recipe.teacher.pipeline)
+    directory = pipeline_of(recipe)
     files = component_files(directory, read_pipeline(directory).network_folder)
     return count_stored([file for file in files if file.suffix == ".safetensors"])

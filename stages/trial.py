@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from pipeline.bundle import Lineage, Manifest
-from pipeline.config import TeacherConfig, UNetConfig
+from pipeline.bundle import Manifest
+from pipeline.config import Recipe, UNetConfig
 from pipeline.diffusion.prediction import Prediction, PredictionType, express
 from pipeline.diffusion.schedule import NoiseSchedule, diffuse
 from pipeline.errors import BundleError
-from pipeline.models.assemble import family_of, fresh_manifest, load_module, schedule_of
+from pipeline.models.assemble import family_of, load_module, schedule_of
 from pipeline.models.family import ModelFamily
-from pipeline.models.pipeline_directory import PipelineInfo
 from pipeline.tensors import Condition, Latent, PerSample
+from stages.adopt import pipeline_manifest, pipeline_of
 
 _SIGNAL_SHARES = (0.3, 0.2)
 """alpha^2 of the levels: an eps and a v are far apart there, and both can be told from z_t."""
@@ -45,32 +45,26 @@ class Trial:
     v_prediction: float
 
 
-def check_prediction(directory: Path, info: PipelineInfo, teacher: TeacherConfig) -> None:
-    """Refuse a pipeline whose weights contradict its scheduler.
+def check_prediction(recipe: Recipe) -> None:
+    """Refuse a `teacher.pipeline` whose weights contradict its scheduler.
 
     Only a contradiction is refused: the other reading explains more than half of what it should,
     and its error is less than half of that of the declared one. Untrained weights pass.
 
-    Args:
-        directory: of the pipeline.
-        info: what it says.
-        teacher: the recipe's.
-
     Raises:
         BundleError: naming both readings; or the weights cannot be loaded.
     """
-    lineage = Lineage(run="trial", round=None, parent=None)
-    manifest = fresh_manifest(teacher, info.num_classes, info.latent_shape, lineage)
-    manifest = manifest.model_copy(update={"folder": info.network_folder})
+    directory, manifest = pipeline_of(recipe), pipeline_manifest(recipe)
+    declared_type = manifest.prediction_type
     trial = try_network(directory, manifest)
     if trial is None:
         return
     errors = {"epsilon": trial.epsilon, "v_prediction": trial.v_prediction}
-    declared = errors.pop(info.prediction)
+    declared = errors.pop(declared_type)
     other, error = errors.popitem()
     if error < _KNOWS and declared >= _CLEARLY * error:
         raise BundleError(
-            f"{directory}: its scheduler says prediction_type {info.prediction}, but its network "
+            f"{directory}: its scheduler says prediction_type {declared_type}, but its network "
             f"predicts {other} (relative error {error:.2f} read as that, {declared:.2f} as "
             f"declared); set prediction_type: {other} in scheduler/scheduler_config.json"
         )

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.identity import Identity
 from flows.orphans import SERVER
 from pipeline.failpoints import VARIABLE
+from pipeline.identity import Identity
 from pipeline.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +36,12 @@ SMALLEST = [
     *("--set", "engine.log_every=4"),
 ]
 """Two rounds in half a minute."""
+
+PREGENERATE = "round 0: guidance, any w in one evaluation, pre-generate targets"
+DISTIL = "round 0: guidance, any w in one evaluation, distil"
+
+MADE = ("data", "teacher", "targets", "student", "reference", "samples", "report")
+"""Kinds of artifacts that are bytes to be compared: all but what is told to MLflow."""
 
 Process = subprocess.Popen[bytes]
 
@@ -71,6 +77,15 @@ def finish(run_dir: Path, *extra: str, sets: list[str] = TINY, armed: str = "") 
     if code < 0:
         KILLED.append(process.pid)
     return code
+
+
+def wait_until_started(process: Process, run_dir: Path, label: str) -> None:
+    """Wait until a chain has begun a stage."""
+    deadline = time.monotonic() + 300
+    while not started(label)(run_dir):
+        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
+        assert time.monotonic() < deadline, f"{label} never began"
+        time.sleep(0.05)
 
 
 def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
@@ -128,6 +143,11 @@ def digests(run_dir: Path, *kinds: str) -> dict[str, str]:
     ledger = Ledger(run_dir)
     found = [each for each in ledger.records() if not kinds or each.kind in kinds]
     return {each.path: each.digest for each in found if ledger.damage(each) is None}
+
+
+def result_of(run_dir: Path) -> tuple[dict[str, str], Any]:
+    """What two runs of one recipe have in common: digests of what was made, and the report."""
+    return digests(run_dir, *MADE), report_of(run_dir)
 
 
 def report_of(run_dir: Path) -> Any:

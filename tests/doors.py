@@ -1,11 +1,20 @@
 """Who listens where: sockets of a tree of processes that other machines can reach."""
 
+import socket
 import threading
 import time
 from ipaddress import IPv6Address, ip_address
 from types import TracebackType
 
 import psutil
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def open_doors(pid: int) -> set[str]:
@@ -23,14 +32,14 @@ def listeners(pid: int) -> list[tuple[str, str]]:
         return []
     for member in family:
         try:
-            name = " ".join(member.cmdline())[:80]
+            name = " ".join(member.cmdline())
             sockets = member.net_connections(kind="inet")
         except psutil.Error:  # it has just ended
             continue
         found += [
-            (f"{name} on {socket.laddr.ip}:{socket.laddr.port}", socket.laddr.ip)
-            for socket in sockets
-            if socket.status == psutil.CONN_LISTEN
+            (f"{name} on {each.laddr.ip}:{each.laddr.port}", each.laddr.ip)
+            for each in sockets
+            if each.status == psutil.CONN_LISTEN
         ]
     return found
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from flows.home_profile import record_profile
 from flows.run_dir import prepare
@@ -14,13 +15,18 @@ from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
+from pipeline.training.checkpoint import Checkpoints, claim
+from pipeline.training.engine import OptimiserPlan
 from pipeline.training.plan import RoundPlan, plan_rounds, round_key
+from pipeline.training.torch_engine import TorchEngine
 from stages.adopt import adopt
 from stages.promote import promotion_key
 from stages.shard import shard
 from stages.target_worker import TargetWorker
 
 GAUSSIAN = Path(__file__).resolve().parent.parent / "flows" / "recipes" / "gaussian.yaml"
+ROUND = "ab" * 32
+CHECKPOINTS = Path("rounds/02-2-to-1/checkpoints")
 
 
 def small_recipe(*overrides: str) -> Recipe:
@@ -130,6 +136,24 @@ def make_report(run_dir: Path, parents: tuple[Artifact, ...]) -> None:
 
     keys = tuple(parent.fingerprint for parent in parents)
     Ledger(run_dir).publish("report", "cd" * 32, "report", write, keys)
+
+
+def engine_of(value: float) -> TorchEngine:
+    """A tiny engine whose weights all have one value."""
+    module = nn.Linear(3, 2)
+    nn.init.constant_(module.weight, value)
+    nn.init.constant_(module.bias, value)
+    plan = OptimiserPlan(learning_rate=0.1, total_updates=9, clip_norm=1.0)
+    return TorchEngine(module, plan)
+
+
+def make_checkpoints(run_dir: Path, offset: float = 0.0) -> Path:
+    """Two checkpoints of a round at work; their weights are the updates and the offset."""
+    folder = run_dir / CHECKPOINTS
+    claim(folder, "attempt")
+    for update in (1, 2):
+        Checkpoints(folder, ROUND, 2, "attempt").save(engine_of(update + offset), update)
+    return folder
 
 
 def flip(path: Path, offset: int = -1) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.durable import sync
-from pipeline.ledger import Artifact, Ledger
+from pipeline.ledger import KEY_LENGTH, Artifact, Ledger
 from pipeline.verification.findings import Damage
-from pipeline.verification.inventory import KEY_LENGTH, Inventory, record_of, take_inventory
+from pipeline.verification.inventory import Inventory, take_inventory
 from pipeline.verification.lineage import dependents
 
 
@@ -70,7 +70,7 @@ def forget_stale(run_dir: Path, thrown: Thrown) -> list[Artifact]:
         if inventory.current.get(artifact.path) == artifact:
             Ledger(run_dir).forget(artifact)
         else:  # what lies there belongs to a newer record
-            _unlink(record_of(run_dir, artifact))
+            _unlink(Ledger(run_dir).record_path(artifact.fingerprint))
     return stale
 
 

@@ -11,12 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from pipeline.ledger import FORMAT_VERSION, Artifact, lies_inside
+from pipeline.ledger import FORMAT_VERSION, KEY_LENGTH, Artifact, Ledger, lies_inside
 from pipeline.verification.findings import Damage
 from pipeline.verification.strays import is_reserved
-
-KEY_LENGTH = 32
-"""Characters of a fingerprint that name its record."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,8 @@ def _drop_nested(run_dir: Path, found: Inventory) -> None:
     for place in [place for place in found.current if place in above]:
         artifact = found.current.pop(place)
         problem = f"names {place!r}, where other artifacts lie"
-        record = record_of(run_dir, artifact).relative_to(run_dir).as_posix()
-        found.broken.append(_broken(record, artifact.fingerprint, problem))
-
-
-def record_of(run_dir: Path, artifact: Artifact) -> Path:
-    """The file of the ledger that commits an artifact."""
-    return run_dir / "ledger" / f"{artifact.fingerprint[:KEY_LENGTH]}.json"
+        record = Ledger(run_dir).record_path(artifact.fingerprint).relative_to(run_dir)
+        found.broken.append(_broken(record.as_posix(), artifact.fingerprint, problem))
 
 
 def _broken(place: str, key: str, problem: str) -> Damage:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.errors import BundleError
-from pipeline.ledger import Artifact
-from pipeline.verification.inventory import KEY_LENGTH, Inventory
+from pipeline.ledger import KEY_LENGTH, Artifact
+from pipeline.verification.inventory import Inventory
 
 _BUNDLES = ("teacher", "student")
 

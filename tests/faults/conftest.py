@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from flows.prefect_server import server
 from tests.chain import KILLED, SMALLEST, finish, log_of
+from tests.doors import free_port
 from tests.faults.fault_rows import PROPERTY, FaultRow
 
 MakeRow = Callable[[str, str, str], FaultRow]
@@ -41,12 +41,9 @@ def fault_row(request: pytest.FixtureRequest) -> MakeRow:
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Prefect server for all chains: each would start one of its own, and leave it if killed."""
     home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with pytest.MonkeyPatch.context() as settings:
         settings.setenv("PREFECT_HOME", str(home))
-        with server(port, home / "server.log"):
+        with server(free_port(), home / "server.log"):
             yield
 
 

@@ -7,37 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from pipeline.data.records import RecordShards
 from pipeline.data.shards import SampleShards
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import load_denoiser
-from pipeline.training.checkpoint import Checkpoints, claim
-from pipeline.training.engine import OptimiserPlan
-from pipeline.training.torch_engine import TorchEngine
+from pipeline.training.checkpoint import Checkpoints
 from pipeline.verification.contents import content_problem
+from tests.small_run import CHECKPOINTS, ROUND, engine_of
 from tests.watching import nothing_but_reading, refusal_of
-
-ROUND = "ab" * 32
-CHECKPOINTS = Path("rounds/02-2-to-1/checkpoints")
-
-
-def engine_of(value: float) -> TorchEngine:
-    """A tiny engine whose weights all have one value."""
-    module = nn.Linear(3, 2)
-    nn.init.constant_(module.weight, value)
-    nn.init.constant_(module.bias, value)
-    plan = OptimiserPlan(learning_rate=0.1, total_updates=9, clip_norm=1.0)
-    return TorchEngine(module, plan)
-
-
-def make_checkpoints(run_dir: Path, offset: float) -> None:
-    """Two checkpoints; the weights of each are its number of updates and the offset."""
-    folder = run_dir / CHECKPOINTS
-    claim(folder, "attempt")
-    for update in (1, 2):
-        Checkpoints(folder, ROUND, 2, "attempt").save(engine_of(update + offset), update)
 
 
 @dataclass(frozen=True)
@@ -56,7 +34,7 @@ def victims_of(run_dir: Path) -> list[Victim]:
         for artifact in sorted(ledger.records(), key=lambda each: each.path):
             place = ledger.locate(artifact)
             files = [place if name == "." else place / name for name in sorted(artifact.files)]
-            record = ledger.run_dir / "ledger" / f"{artifact.fingerprint[:32]}.json"
+            record = ledger.record_path(artifact.fingerprint)
             found.append(Victim(ledger, artifact, (*files, record)))
     return found
 
@@ -149,8 +127,8 @@ class Runs:
         self.victims = victims_of(self.sound)
         self.others = victims_of(self.older)
 
-    def suffer(self, damage: Damage) -> None:
-        """Do one damage, see what becomes of it, and undo it."""
+    def notices(self, damage: Damage) -> bool:
+        """Do one damage and undo it: whether it was noticed, if it changed anything at all."""
         number = int(damage.victim * len(self.victims))
         victim, other = self.victims[number], self.others[number]
         chosen = int(damage.file * len(victim.files))
@@ -161,38 +139,34 @@ class Runs:
         # keys that the small run made up are equal in both; a real one covers what it is made from
         is_namesake = victim.artifact.fingerprint == other.artifact.fingerprint
         if changed == content or (is_record and is_namesake and changed == older.read_bytes()):
-            return
+            return True
         self.counts[damage.kind] = self.counts.get(damage.kind, 0) + 1
         path.write_bytes(changed)
         try:
-            self._check(victim, is_record=is_record)
+            return self._is_noticed(victim, is_record=is_record)
         finally:
             path.write_bytes(content)
 
-    def swap_artifact(self, number: int) -> None:
-        """Put an older artifact with its older record in the place of a newer one."""
+    def notices_swap(self, number: int) -> bool:
+        """Put an older artifact with its record in the place of a newer one, and undo it."""
         victim, other = self.victims[number], self.others[number]
         kept = [path.read_bytes() for path in victim.files]
         try:
             for path, older in zip(victim.files, other.files, strict=True):
                 shutil.copyfile(older, path)
-            if victim.artifact.fingerprint != other.artifact.fingerprint:
-                assert victim.ledger.find(victim.artifact.fingerprint) is None
+            return victim.ledger.find(victim.artifact.fingerprint) is None
         finally:
             for path, content in zip(victim.files, kept, strict=True):
                 path.write_bytes(content)
 
-    def _check(self, victim: Victim, *, is_record: bool) -> None:
+    def _is_noticed(self, victim: Victim, *, is_record: bool) -> bool:
         with nothing_but_reading():
             found = victim.ledger.find(victim.artifact.fingerprint)
         # a record may be written in other words, such as one blank more; files may not
-        assert found is None or (is_record and found == victim.artifact)
-        assert all(
-            record == victim.artifact
-            for record in victim.ledger.records()
-            if record.path == victim.artifact.path
-        )
-        assert refusal_of(lambda: use(victim)) != ""
+        is_kept_out = found is None or (is_record and found == victim.artifact)
+        here = [each for each in victim.ledger.records() if each.path == victim.artifact.path]
+        is_said = refusal_of(lambda: use(victim)) != ""  # even if its hashes had been right
+        return is_kept_out and all(record == victim.artifact for record in here) and is_said
 
 
 def use(victim: Victim) -> None:

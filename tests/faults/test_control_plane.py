@@ -1,7 +1,6 @@
 """MLflow, Prefect or a database goes away in the middle of a round: the work does not notice."""
 
 import signal
-import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -17,28 +16,20 @@ from flows.owed import Owed
 from flows.prefect_server import server
 from infra.mlflow_store import ui_command
 from tests.chain import (
+    DISTIL,
     SMALLEST,
-    Process,
     digests,
     events,
     finish,
     log_of,
-    report_of,
+    result_of,
     start,
-    started,
+    wait_until_started,
 )
+from tests.doors import free_port
 from tests.faults.conftest import MakeRow
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
-
-DISTIL = "round 0: guidance, any w in one evaluation, distil"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def kill_listener(port: int) -> None:
@@ -57,21 +48,6 @@ def mlflow_server(folder: Path, port: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def until(process: Process, run_dir: Path, label: str) -> None:
-    """Wait until a stage has begun."""
-    deadline = time.monotonic() + 300
-    while not started(label)(run_dir):
-        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def assert_same(run_dir: Path, undisturbed: Path) -> None:
-    kinds = ("data", "teacher", "targets", "student", "reference", "samples", "report")
-    assert digests(run_dir, *kinds) == digests(undisturbed, *kinds)
-    assert report_of(run_dir) == report_of(undisturbed)
-
-
 def test_mlflow_dies_in_a_round_and_is_told_later(
     undisturbed: Path, tmp_path: Path, fault_row: MakeRow
 ) -> None:
@@ -80,10 +56,10 @@ def test_mlflow_dies_in_a_round_and_is_told_later(
     with mlflow_server(tmp_path, port) as uri:
         tracked = [*SMALLEST, "--set", f"tracking.uri={uri}"]
         process = start(run_dir, sets=tracked)
-        until(process, run_dir, DISTIL)
+        wait_until_started(process, run_dir, DISTIL)
         kill_listener(port)
         assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
-    assert_same(run_dir, undisturbed)
+    assert result_of(run_dir) == result_of(undisturbed)
     assert digests(run_dir, "promotion") == {}
     assert "publish the report" in Owed(run_dir).all()
     assert "The work is done; run again when it answers" in log_of(run_dir).read_text()
@@ -114,7 +90,7 @@ def test_prefect_dies_in_a_round_and_the_run_goes_on(
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     with server(port, tmp_path / "prefect.log"):
         process = start(run_dir, sets=SMALLEST)
-        until(process, run_dir, DISTIL)
+        wait_until_started(process, run_dir, DISTIL)
         kill_listener(port)
         killed = time.time()
         assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
@@ -124,7 +100,7 @@ def test_prefect_dies_in_a_round_and_the_run_goes_on(
     row.noticed_s = after - max(killed, done[DISTIL])
     row.outcome, row.lost = "resumed", "nothing"
     assert "Prefect no longer answers; going on" in log_of(run_dir).read_text()
-    assert_same(run_dir, undisturbed)
+    assert result_of(run_dir) == result_of(undisturbed)
 
 
 def test_a_database_locked_for_ten_seconds_costs_nothing(
@@ -133,7 +109,7 @@ def test_a_database_locked_for_ten_seconds_costs_nothing(
     run_dir = tmp_path / "chain"
     row = fault_row("9", "MLflow's SQLite locked for 10 s", "distil, promote")
     process = start(run_dir, sets=SMALLEST)
-    until(process, run_dir, DISTIL)
+    wait_until_started(process, run_dir, DISTIL)
     database = sqlite3.connect(tmp_path / "mlflow.db", timeout=60, isolation_level=None)
     database.execute("BEGIN EXCLUSIVE")
     time.sleep(10)
@@ -142,5 +118,5 @@ def test_a_database_locked_for_ten_seconds_costs_nothing(
     assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
     row.outcome, row.lost = "resumed", "nothing"
     assert Owed(run_dir).all() == []
-    assert_same(run_dir, undisturbed)
+    assert result_of(run_dir) == result_of(undisturbed)
     assert sorted(digests(run_dir, "promotion")) == sorted(digests(undisturbed, "promotion"))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faults.corruption import KINDS, Damage, Runs, make_checkpoints
-from tests.small_run import make_run
+from tests.faults.corruption import KINDS, Damage, Runs
+from tests.small_run import make_checkpoints, make_run
 
 MANY = 10_000
 shares = st.floats(0, 1, exclude_max=True)
@@ -38,7 +38,7 @@ def kilobytes() -> int:
 
 @given(damage=damages)
 def test_damage_is_noticed(runs: Runs, damage: Damage) -> None:
-    runs.suffer(damage)
+    assert runs.notices(damage)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -48,16 +48,19 @@ def test_every_kind_of_damage_is_noticed_in_every_artifact(
 ) -> None:
     for number in range(len(runs.victims)):
         victim = (number + 0.5) / len(runs.victims)
-        runs.suffer(Damage(kind, victim, 0.0 if file == "first" else 0.999, 0.4, 4))
+        assert runs.notices(Damage(kind, victim, 0.0 if file == "first" else 0.999, 0.4, 4))
     assert runs.counts[kind] > 0
 
 
 def test_an_older_artifact_with_its_own_record_is_not_taken_for_a_newer_one(runs: Runs) -> None:
-    others = [each.artifact.fingerprint for each in runs.others]
-    differing = [each for each in runs.victims if each.artifact.fingerprint not in others]
+    pairs = zip(runs.victims, runs.others, strict=True)
+    differing = [
+        number
+        for number, (one, other) in enumerate(pairs)
+        if one.artifact.fingerprint != other.artifact.fingerprint
+    ]
     assert len(differing) >= 5
-    for number in range(len(runs.victims)):
-        runs.swap_artifact(number)
+    assert all(runs.notices_swap(number) for number in differing)
 
 
 @pytest.mark.faults
@@ -66,15 +69,14 @@ def test_of_ten_thousand_damages_none_is_accepted(runs: Runs) -> None:
     before = kilobytes()
     chance = Random(0)
     while sum(runs.counts.values()) < MANY:  # of those that changed a file
-        runs.suffer(
-            Damage(
-                kind=chance.choice(sorted(KINDS)),
-                victim=chance.random(),
-                file=chance.random(),
-                place=chance.random(),
-                mask=1 << chance.randrange(8),
-            )
+        damage = Damage(
+            kind=chance.choice(sorted(KINDS)),
+            victim=chance.random(),
+            file=chance.random(),
+            place=chance.random(),
+            mask=1 << chance.randrange(8),
         )
+        assert runs.notices(damage), damage
     assert all(runs.counts[kind] > 100 for kind in KINDS)
     assert kilobytes() - before < 200_000
     assert Path(runs.sound, "recipe.yaml").is_file()

@@ -14,26 +14,36 @@ import pytest
 
 from pipeline.ledger import Ledger
 from tests.chain import (
+    DISTIL,
+    PREGENERATE,
     ROOT,
     SMALLEST,
     digests,
     finish,
     log_of,
-    report_of,
+    result_of,
     start,
-    started,
+    wait_until_started,
 )
 from tests.faults.conftest import MakeRow
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 
-PREGENERATE = "round 0: guidance, any w in one evaluation, pre-generate targets"
-DISTIL = "round 0: guidance, any w in one evaluation, distil"
-KINDS = ("data", "teacher", "targets", "student", "reference", "samples", "report")
 
-# A disk of its own for the run, in a mount namespace that needs no privileges. Something else fills
-# it when the stage begins; then it is given room, and the same command goes on. The last line of
-# the terminal's log is an exit code each time.
+def with_own_mounts(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script in a mount namespace, which needs no privileges."""
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=ROOT,
+        timeout=900,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+# A disk of its own for the run. Something else fills it when the stage begins; then it is given
+# room, and the same command goes on. Exit codes are kept in files.
 FULL_DISK = """
 set -u
 mount -t tmpfs -o size=200m none {disk}
@@ -71,14 +81,7 @@ def test_a_disk_that_fills_in_a_stage_loses_nothing(
         kept=tmp_path / "kept",
         final=tmp_path / "final",
     )
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script],
-        cwd=ROOT,
-        timeout=900,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = with_own_mounts(script)
     assert done.returncode == 0, done.stderr
     said = log.read_text()
     assert (tmp_path / "log.code").read_text() == "1\n", said[-3000:]
@@ -88,7 +91,7 @@ def test_a_disk_that_fills_in_a_stage_loses_nothing(
     assert all(kept.damage(artifact) is None for artifact in kept.records())
     assert (tmp_path / "log.again.code").read_text() == "0\n"
     row.outcome = "resumed"
-    assert digests(tmp_path / "final", *KINDS) == digests(undisturbed, *KINDS)
+    assert result_of(tmp_path / "final") == result_of(undisturbed)
 
 
 def test_a_disk_too_small_is_refused_at_the_start(tmp_path: Path, fault_row: MakeRow) -> None:
@@ -99,14 +102,7 @@ def test_a_disk_too_small_is_refused_at_the_start(tmp_path: Path, fault_row: Mak
         f"mount -t tmpfs -o size=2m none {disk} && {sys.executable} -m flows.cli run "
         f"flows/recipes/gaussian.yaml --run-dir {disk}/chain; code=$?; ls -A {disk}; exit $code"
     )
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script],
-        cwd=ROOT,
-        timeout=120,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = with_own_mounts(script)
     row.outcome = "refused"
     assert done.returncode == 2, done.stdout + done.stderr
     said = " ".join((done.stdout + done.stderr).split())
@@ -121,9 +117,7 @@ def test_rays_head_dies_and_the_same_command_goes_on(
     run_dir = tmp_path / "chain"
     row = fault_row("21b", "Ray's head (GCS) killed", "distil")
     process = start(run_dir, sets=SMALLEST)
-    while not started(DISTIL)(run_dir):
-        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
-        time.sleep(0.05)
+    wait_until_started(process, run_dir, DISTIL)
     family = psutil.Process(process.pid).children(recursive=True)
     (head,) = [each for each in family if "gcs_server" in each.name()]
     head.send_signal(signal.SIGKILL)
@@ -134,7 +128,7 @@ def test_rays_head_dies_and_the_same_command_goes_on(
     assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
     row.recovered_s = time.monotonic() - began
     row.outcome, row.lost = "resumed", "from the last checkpoint"
-    assert digests(run_dir, *KINDS) == digests(undisturbed, *KINDS)
+    assert result_of(run_dir) == result_of(undisturbed)
     assert row.noticed_s <= 90
 
 
@@ -152,8 +146,7 @@ def test_other_clocks_and_languages_change_nothing(
         monkeypatch.setenv(name, value)
     assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text(errors="replace")[-3000:]
     row.outcome, row.lost = "resumed", "nothing"
-    assert digests(run_dir, *KINDS) == digests(undisturbed, *KINDS)
-    assert report_of(run_dir) == report_of(undisturbed)
+    assert result_of(run_dir) == result_of(undisturbed)
 
 
 def test_a_clock_that_is_set_back_between_two_starts_changes_nothing(

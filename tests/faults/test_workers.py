@@ -13,35 +13,26 @@ from ray.cluster_utils import Cluster
 
 from pipeline.ledger import Ledger
 from tests.chain import (
+    DISTIL,
+    PREGENERATE,
     SMALLEST,
     Process,
     committed,
     digests,
     finish,
     log_of,
-    report_of,
+    result_of,
     start,
     started,
+    wait_until_started,
 )
 from tests.faults.conftest import MakeRow
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 
-PREGENERATE = "round 0: guidance, any w in one evaluation, pre-generate targets"
-DISTIL = "round 0: guidance, any w in one evaluation, distil"
-KINDS = ("data", "teacher", "targets", "student", "reference", "samples", "report")
 
 # late in a worker, so that the one in its place does not come so far; the driver closes three tars
 HANGS = {"pregenerate": "tar.closed=stop@4", "distil": "checkpoint.committed=stop@2"}
-
-
-def until(process: Process, run_dir: Path, label: str) -> None:
-    """Wait until a stage has begun."""
-    deadline = time.monotonic() + 300
-    while not started(label)(run_dir):
-        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def workers_of(process: Process) -> dict[psutil.Process, str]:
@@ -52,11 +43,6 @@ def workers_of(process: Process) -> dict[psutil.Process, str]:
             if each.cmdline()[0].startswith(("ray::JobServer", "ray::RayTrainWorker")):
                 found[each] = each.status()
     return found
-
-
-def assert_same(run_dir: Path, undisturbed: Path) -> None:
-    assert digests(run_dir, *KINDS) == digests(undisturbed, *KINDS)
-    assert report_of(run_dir) == report_of(undisturbed)
 
 
 @pytest.mark.parametrize("stage", HANGS)
@@ -79,7 +65,7 @@ def test_a_worker_that_hangs_is_noticed_within_a_minute(
     assert not any(worker.is_running() for worker in workers)
     row.outcome = "resumed"
     row.lost = "one shard" if stage == "pregenerate" else "from the last checkpoint"
-    assert_same(run_dir, undisturbed)
+    assert result_of(run_dir) == result_of(undisturbed)
 
 
 @pytest.fixture
@@ -102,7 +88,7 @@ def test_a_node_dies_and_targets_are_made_on_the_other(
     row = fault_row("4", "a Ray node dies", "pregenerate")
     address = ("--set", f"compute.ray_address={two_nodes.address}")
     process = start(run_dir, *address, sets=ELSEWHERE)
-    until(process, run_dir, PREGENERATE)
+    wait_until_started(process, run_dir, PREGENERATE)
     two_nodes.remove_node(two_nodes.worker_nodes.copy().pop(), allow_graceful=False)
     began = time.monotonic()
     while committed(run_dir, "targets", "rounds/00") < 1 or process.poll() is None:
@@ -122,7 +108,7 @@ def test_a_node_dies_and_targets_are_made_on_the_other(
     assert f"Failed   {DISTIL}: " in log_of(run_dir).read_text()
     alone = ("--set", "compute.workers=1")
     assert finish(run_dir, *address, *alone, sets=ELSEWHERE) == 0, log_of(run_dir).read_text()
-    assert_same(run_dir, undisturbed)
+    assert result_of(run_dir) == result_of(undisturbed)
 
 
 def test_a_driver_run_again_within_a_second_shuts_the_old_workers_out(
@@ -131,7 +117,7 @@ def test_a_driver_run_again_within_a_second_shuts_the_old_workers_out(
     run_dir = tmp_path / "chain"
     row = fault_row("2", "kill -9 of the driver, run again at once", "distil")
     process = start(run_dir, sets=SMALLEST)
-    until(process, run_dir, DISTIL)
+    wait_until_started(process, run_dir, DISTIL)
     ledger = run_dir / "rounds/00-guidance/checkpoints/ledger"
     while not list(ledger.glob("*.json")):
         assert process.poll() is None
@@ -142,6 +128,6 @@ def test_a_driver_run_again_within_a_second_shuts_the_old_workers_out(
     assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
     row.recovered_s = time.monotonic() - began
     row.outcome, row.lost = "resumed", "from the last checkpoint"
-    assert_same(run_dir, undisturbed)
+    assert result_of(run_dir) == result_of(undisturbed)
     assert [path.name for path in (run_dir / "rounds/00-guidance").glob("*/")] != []
     assert all(Ledger(run_dir).damage(each) is None for each in Ledger(run_dir).records())

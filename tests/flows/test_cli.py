@@ -1,7 +1,6 @@
 """The command line: exit codes, help, and the commands that look."""
 
 import json
-import os
 import resource
 import subprocess
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import app
+from pipeline.identity import identify
 from tests.flows.terminal import (
     GAUSSIAN,
     RUN,
@@ -143,7 +143,7 @@ def test_the_holder_of_a_lock_is_told_apart_from_a_dead_one(workplace: Path) -> 
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(GAUSSIAN.read_text())
     assert "stopped" in invoke("status")[1]
-    me = {"pid": os.getpid(), "host": os.uname().nodename}
+    me = identify().model_dump()
     (folder / ".lock-holder.json").write_text(json.dumps(me))
     assert "running" in invoke("status")[1]
     with subprocess.Popen(["true"]) as gone:

@@ -15,12 +15,12 @@ import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.dead_flow_runs import _is_dead
-from flows.identity import Identity, from_tag, identify
 from flows.orphans import SERVER, bury
 from flows.reaping import reap
 from infra.mlflow_store import MlflowStore
 from infra.ray_cluster import clear_dead_session
 from pipeline.errors import BusyError
+from pipeline.identity import Identity, from_tag, identify
 from pipeline.ledger import hold
 from tests.flows.terminal import GAUSSIAN, command, environment, invoke
 from tests.small_run import make_run

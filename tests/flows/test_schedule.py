@@ -22,7 +22,7 @@ from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError, InfraError
-from tests.doors import Watch
+from tests.doors import Watch, free_port
 from tests.flows.terminal import DIGITS, GAUSSIAN, ROOT, command, environment
 
 PREFECT = ROOT / "infra" / "prefect" / "prefect.yaml"
@@ -36,13 +36,6 @@ TINY = [
 
 def gaussian() -> Recipe:
     return build(Recipe, read_yaml(GAUSSIAN), "gaussian.yaml")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 CANARY = "canary-7f3a9c51"

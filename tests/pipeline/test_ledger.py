@@ -1,21 +1,24 @@
 """An artifact exists if its record exists and verifies; a crash leaves it whole or not at all."""
 
-import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.errors import BusyError, DataError
+from pipeline.identity import identify
 from pipeline.ledger import (
     Artifact,
     Ledger,
     fingerprint,
     hash_file,
     hold,
+    holder_of,
 )
 
 KEY = fingerprint({"what": "data"})
@@ -239,15 +242,15 @@ def test_a_run_directory_has_one_holder(tmp_path: Path) -> None:
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(BusyError) as caught, hold(tmp_path):
             pytest.fail("two processes hold one run directory")
+        started = datetime.fromtimestamp(psutil.Process(other.pid).create_time(), UTC)
         assert str(caught.value) == (
-            f"{tmp_path} is in use by process {other.pid} on {os.uname().nodename}; "
-            "wait for it, or stop it first"
+            f"{tmp_path} is in use by process {other.pid} on {os.uname().nodename}, which started "
+            f"at {started:%Y-%m-%d %H:%M:%S} UTC; wait for it, or stop it first"
         )
         other.kill()  # as kill -9 does: nothing is tidied up
     with hold(tmp_path):
-        holder = json.loads((tmp_path / ".lock-holder.json").read_text())
-        assert holder["pid"] == os.getpid()
-    assert not (tmp_path / ".lock-holder.json").exists()
+        assert holder_of(tmp_path) == identify()
+    assert holder_of(tmp_path) is None
 
 
 def test_a_failure_lets_go_of_the_run_directory(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.diffusion.schedule import DiscreteSchedule, diffuse
 from pipeline.errors import BundleError
 from pipeline.models.pipeline_directory import read_pipeline
 from stages.trial import check_prediction
+from tests.small_run import small_recipe
 from tests.tiny_pipelines import LATENT, TOKENS, WIDTH, tiny_pipeline
 
 COUNT = 256
@@ -76,7 +77,7 @@ def check(folder: Path) -> None:
         prediction=info.prediction,
         pipeline=str(folder),
     )
-    check_prediction(folder, info, teacher)
+    check_prediction(small_recipe().model_copy(update={"teacher": teacher}))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.ledger import Artifact, Ledger
 from pipeline.verification.discard import Thrown, forget_stale, throw_away
 from pipeline.verification.examine import examine
-from tests.small_run import flip, recommit
+from tests.small_run import flip, make_checkpoints, recommit
 
 GUIDANCE = "rounds/00-guidance/student"
 TARGETS = "rounds/01-4-to-2/targets/pass-000-shard-00000"
@@ -55,18 +55,11 @@ def test_a_forged_record_cannot_have_anything_outside_removed(
 
 
 def test_a_damaged_checkpoint_goes_and_the_others_stay(run_dir: Path) -> None:
-    folder = run_dir / "rounds/02-2-to-1/checkpoints"
-
-    def write(path: Path) -> dict[str, int]:
-        (path / "state.pt").write_bytes(b"state")
-        return {"update": 8}
-
-    for update in (8, 16):
-        Ledger(folder).publish("checkpoint", f"{update:064d}"[::-1], f"update-{update:07d}", write)
-    flip(folder / "update-0000016/state.pt")
+    folder = make_checkpoints(run_dir)
+    flip(next((folder / "update-0000002").iterdir()))
     throw_away(run_dir, examine(run_dir).damaged)
-    assert [artifact.path for artifact in Ledger(folder).records()] == ["update-0000008"]
-    assert not (folder / "update-0000016").exists()
+    assert [artifact.path for artifact in Ledger(folder).records()] == ["update-0000001"]
+    assert not (folder / "update-0000002").exists()
     assert examine(run_dir).is_sound
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.ledger import Ledger
 from pipeline.verification.examine import examine
 from pipeline.verification.findings import Damage, Verdict
-from tests.small_run import flip, recommit
+from tests.small_run import flip, make_checkpoints, recommit
 
 GUIDANCE = "rounds/00-guidance/student"
 HALVING = "rounds/01-4-to-2/student"
@@ -182,22 +182,11 @@ def test_a_file_put_into_an_artifact_is_damage(run_dir: Path) -> None:
 
 
 def test_damaged_checkpoints_of_a_round_at_work_are_found(run_dir: Path) -> None:
-    folder = run_dir / "rounds/02-2-to-1/checkpoints"
-
-    def write(path: Path) -> dict[str, int]:
-        (path / "state.pt").write_bytes(b"state")
-        return {"update": 8}
-
-    for update in (8, 16):
-        Ledger(folder).publish("checkpoint", f"{update:064d}"[::-1], f"update-{update:07d}", write)
-    (folder / "attempt").write_text("one")
+    folder = make_checkpoints(run_dir)
     assert examine(run_dir).is_sound
-    flip(folder / "update-0000008/state.pt")
+    flip(next((folder / "update-0000001").iterdir()))
     damage = only(examine(run_dir))
-    assert (damage.place, damage.kind) == (
-        "rounds/02-2-to-1/checkpoints/update-0000008",
-        "checkpoint",
-    )
+    assert (run_dir / damage.place, damage.kind) == (folder / "update-0000001", "checkpoint")
 
 
 def test_targets_removed_on_purpose_are_no_damage(run_dir: Path) -> None:
