@@ -23,12 +23,16 @@ class Training:
         total: updates of the round.
         loss: the training loss.
         rate: updates a second.
+        slowest: the worker that took longest by itself.
+        slowest_ratio: its time over the median of the others'; 1 where there is one worker.
     """
 
     update: int
     total: int
     loss: float
     rate: float
+    slowest: int = 0
+    slowest_ratio: float = 1.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -135,6 +139,8 @@ def newest_training(run_dir: Path, since: float = 0.0) -> Training | None:
         total=int(last.get("total_updates", 0)),
         loss=float(last.get("train/loss", float("nan"))),
         rate=float(last.get("time/updates_per_s", 0.0)),
+        slowest=int(last.get("time/slowest_worker", 0)),
+        slowest_ratio=float(last.get("time/slowest_ratio", 1.0)),
     )
 
 

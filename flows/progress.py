@@ -15,10 +15,11 @@ from rich.text import Text
 
 from flows.console import duration, grouped
 from flows.events import Event
-from flows.follow import Follower, Stage
+from flows.follow import Follower, Stage, Training
 from pipeline.config import Recipe
 
 _LOOK_EVERY = 0.25  # seconds
+_STRAGGLES_FROM = 1.5  # times as long as the others
 _PLAIN_EVERY = 15.0  # seconds between lines about one stage when nobody watches live
 
 
@@ -131,6 +132,7 @@ def numbers(stage: Stage) -> str:
             f"{grouped(training.update)} of {grouped(training.total)} updates, "
             f"loss {training.loss:.4g}, {training.rate:.3g}/s"
             + (f", {duration(left)} left" if left is not None else "")
+            + _straggler(training)
         )
     elapsed = time.time() - stage.since
     if not stage.total:
@@ -139,6 +141,13 @@ def numbers(stage: Stage) -> str:
     return f"{grouped(stage.done)} of {grouped(stage.total)}" + (
         f", {duration(left)} left" if left is not None else ""
     )
+
+
+def _straggler(training: Training) -> str:
+    if training.slowest_ratio < _STRAGGLES_FROM:
+        return ""
+    times = f"{training.slowest_ratio:.1f} times as long as the others"
+    return f"; worker {training.slowest} takes {times}"
 
 
 def _share(stage: Stage) -> tuple[int, int]:

@@ -97,7 +97,7 @@ class DeepSpeedEngine(TrainEngine):
         return float(self._schedule.get_last_lr()[0])
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over ranks of a scalar; collective."""
+        """The mean over ranks of a tensor, element by element; collective."""
         total = value.detach().clone()
         dist.all_reduce(total)
         return total / self.world_size

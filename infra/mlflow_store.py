@@ -17,7 +17,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from infra.environment import settle_environment
-from pipeline.errors import InfraError
+from pipeline.errors import ConfigError, InfraError
 from pipeline.failpoints import failpoint
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class MlflowStore:
         experiment: name of the experiment; made if it is not there.
 
     Raises:
+        ConfigError: the driver of such a database is not installed.
         InfraError: MLflow cannot be reached. Every method may raise it; nothing waits longer than
             about 20 s.
     """
@@ -246,6 +247,11 @@ class MlflowStore:
             )
             # not chained: the cause may name the password as well
             raise InfraError(message) from None
+        except ImportError as error:  # of a database's driver
+            raise ConfigError(
+                f"tracking.uri: a database of this kind needs a package that is missing ({error}); "
+                "install it"
+            ) from None
 
 
 def default_uri(run_root: Path) -> str:

@@ -62,7 +62,7 @@ class TrainEngine(ABC):
 
     @abstractmethod
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over ranks of a scalar; collective."""
+        """The mean over ranks of a tensor, element by element; collective."""
 
     @abstractmethod
     def save(self, folder: Path, state: dict[str, Any]) -> None:

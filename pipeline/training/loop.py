@@ -12,6 +12,7 @@ from pipeline.tracking import Tracker
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.divergence import LossWatch
 from pipeline.training.engine import TrainEngine
+from pipeline.training.own_time import OwnTime
 from pipeline.training.plan import RoundPlan
 from pipeline.training.source import DrawSource
 
@@ -72,37 +73,48 @@ def train_round(
     start = int(checkpoints.restore(engine).get("update", 0))
     tracker = open_tracker(start * batch) if engine.rank == 0 else None
     watch = LossWatch(plan.title)
-    clock = time.monotonic()
-    logged = start
+    own_time = OwnTime(engine)
+    pace = _Pace(start, batch)
     for update in range(start, plan.training.updates):
-        draws, target = lesson.source.at(update * batch + engine.rank * share, share)
-        loss = lesson.method.loss(lesson.student, draws, target)
+        with own_time.measured():
+            draws, target = lesson.source.at(update * batch + engine.rank * share, share)
+            loss = lesson.method.loss(lesson.student, draws, target)
         mean_loss = watch.check(engine.mean(loss.detach()), update)
         engine.backward(loss)
         rate = engine.learning_rate
         norm = _step(engine, plan, update)
         done = update + 1
         is_last = done == plan.training.updates
-        if tracker and (done % rhythm.log_every == 0 or is_last):
-            seconds = time.monotonic() - clock
-            tracker.log(
-                {
+        if done % rhythm.log_every == 0 or is_last:
+            slowest = own_time.slowest()
+            if tracker:
+                values = {
                     "update": float(done),
                     "total_updates": float(plan.training.updates),
                     "train/loss": mean_loss,
                     "train/grad_norm": norm,
                     "train/learning_rate": rate,
-                    "time/updates_per_s": (done - logged) / seconds,
-                    "time/samples_per_s": (done - logged) * batch / seconds,
-                },
-                samples_seen=done * batch,
-            )
-            clock, logged = time.monotonic(), done
+                }
+                tracker.log(values | pace.of(done) | slowest, samples_seen=done * batch)
         if done % rhythm.checkpoint_every == 0 and not is_last:
             if tracker:
                 tracker.settle()
             checkpoints.save(engine, done)
     _log.info("%s: %d updates done", plan.title, plan.training.updates)
+
+
+class _Pace:
+    """Updates and samples a second since the last time it was asked."""
+
+    def __init__(self, start: int, batch: int) -> None:
+        self._batch = batch
+        self._last = (start, time.monotonic())
+
+    def of(self, done: int) -> dict[str, float]:
+        before, since = self._last
+        self._last = (done, time.monotonic())
+        rate = (done - before) / (self._last[1] - since)
+        return {"time/updates_per_s": rate, "time/samples_per_s": rate * self._batch}
 
 
 def _step(engine: TrainEngine, plan: RoundPlan, update: int) -> float:

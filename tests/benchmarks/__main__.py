@@ -28,6 +28,7 @@ BENCHMARKS = {
     "scaling": 1,
     "peers": 2,
     "chain": 1,
+    "commits": 1,
 }
 """Names in the order they run, with torch's threads in each."""
 

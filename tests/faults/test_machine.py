@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from pipeline.ledger import Ledger
+from pipeline.tracking import read_metrics
 from tests.chain import (
     DISTIL,
     PREGENERATE,
@@ -130,6 +131,13 @@ def test_rays_head_dies_and_the_same_command_goes_on(
     row.outcome, row.lost = "resumed", "from the last checkpoint"
     assert result_of(run_dir) == result_of(undisturbed)
     assert row.noticed_s <= 90
+
+
+def test_a_batch_larger_than_the_data_takes_samples_again(prefect: None, tmp_path: Path) -> None:
+    run_dir = tmp_path / "chain"
+    assert finish(run_dir, "--set", "guidance.batch_size=160", sets=SMALLEST) == 0
+    metrics = read_metrics(run_dir / "rounds/00-guidance/metrics.jsonl")
+    assert max(line["samples_seen"] for line in metrics) == 12 * 160
 
 
 def test_other_clocks_and_languages_change_nothing(

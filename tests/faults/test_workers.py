@@ -12,6 +12,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from pipeline.ledger import Ledger
+from pipeline.tracking import read_metrics
 from tests.chain import (
     DISTIL,
     PREGENERATE,
@@ -66,6 +67,55 @@ def test_a_worker_that_hangs_is_noticed_within_a_minute(
     row.outcome = "resumed"
     row.lost = "one shard" if stage == "pregenerate" else "from the last checkpoint"
     assert result_of(run_dir) == result_of(undisturbed)
+
+
+STRAGGLING = [
+    *SMALLEST,
+    *("--set", "compute.workers=2", "--set", "guidance.updates=6000"),
+    *("--set", "engine.checkpoint_every=2000", "--set", "engine.log_every=50"),
+]
+
+
+def named_straggler(process: Process, metrics: Path, slow: psutil.Process) -> dict[str, float]:
+    """Stop a process two thirds of the time until three logs in a row name one worker."""
+    deadline = time.monotonic() + 60
+    seen = len(list(read_metrics(metrics)))
+    while process.poll() is None and time.monotonic() < deadline:
+        slow.suspend()
+        time.sleep(0.06)
+        slow.resume()
+        time.sleep(0.03)
+        last = list(read_metrics(metrics))[seen:][-3:]
+        names = {line["time/slowest_worker"] for line in last}
+        if len(last) == 3 and len(names) == 1 and all(ratio_of(line) >= 1.5 for line in last):
+            return last[-1]
+    raise AssertionError(f"nobody was named: {list(read_metrics(metrics))[-3:]}")
+
+
+def ratio_of(line: dict[str, float]) -> float:
+    return line["time/slowest_ratio"]
+
+
+def test_a_straggler_is_named_with_its_ratio(
+    prefect: None, tmp_path: Path, fault_row: MakeRow
+) -> None:
+    run_dir = tmp_path / "chain"
+    row = fault_row("21b", "a worker stopped two thirds of the time", "distil")
+    process = start(run_dir, sets=STRAGGLING)
+    wait_until_started(process, run_dir, DISTIL)
+    metrics = run_dir / "rounds/00-guidance/metrics.jsonl"
+    while not list(read_metrics(metrics)):
+        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
+        time.sleep(0.1)
+    one, other = workers_of(process)
+    began = time.monotonic()
+    first = named_straggler(process, metrics, one)
+    row.noticed_s = time.monotonic() - began
+    second = named_straggler(process, metrics, other)
+    named = {first["time/slowest_worker"], second["time/slowest_worker"]}
+    assert named == {0, 1}
+    assert process.wait(timeout=600) == 0, log_of(run_dir).read_text()[-3000:]
+    row.outcome, row.lost = "resumed", f"named, {ratio_of(first):.1f} times as slow"
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.cli import app
+from flows.home_profile import record_profile
+from infra.profile import Profile, TrackingConfig
 from pipeline.identity import identify
 from tests.flows.terminal import (
     GAUSSIAN,
@@ -18,6 +20,7 @@ from tests.flows.terminal import (
     snapshot,
     stepfold,
 )
+from tests.small_run import make_run
 
 
 @pytest.fixture
@@ -150,3 +153,37 @@ def test_the_holder_of_a_lock_is_told_apart_from_a_dead_one(workplace: Path) -> 
         pass
     (folder / ".lock-holder.json").write_text(json.dumps({**me, "pid": gone.pid}))
     assert f"left by process {gone.pid}, which is gone" in invoke("status")[1]
+
+
+CANARY = "canary-7f3a9c51"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", str(GAUSSIAN), "--set", "tracking.uri=env:STEPFOLD_DATABASE"),
+        ("status",),
+        ("logs",),
+        ("verify", "runs/one"),
+        ("clean", "runs/one"),
+        ("reap", "runs/one"),
+        ("doctor",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_command_says_a_secret(
+    words: tuple[str, ...], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = f"postgresql://stepfold:{CANARY}@db.invalid/mlflow"
+    monkeypatch.setenv("STEPFOLD_DATABASE", secret)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+    run_dir = make_run(workplace / "runs" / "one")
+    record_profile(Profile(tracking=TrackingConfig(uri="env:STEPFOLD_DATABASE")), run_dir)
+    (run_dir / "logs").mkdir()
+    (run_dir / "logs" / "run.log").write_text("a line\n")
+    code, said = invoke(*words)
+    assert code in (0, 1)
+    assert said != ""
+    assert CANARY not in said
+    files = [path for path in workplace.rglob("*") if path.is_file()]
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]

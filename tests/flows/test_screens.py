@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def test_a_stage_that_trains_shows_loss_rate_and_time_left() -> None:
     training = Training(update=1200, total=2400, loss=0.01234, rate=20.0)
     stage = Stage(label="distil", since=0.0, training=training)
     assert numbers(stage) == "1 200 of 2 400 updates, loss 0.01234, 20/s, 1:00 left"
+
+
+def test_a_worker_that_the_others_wait_for_is_named() -> None:
+    training = Training(1200, 2400, loss=0.01234, rate=20.0, slowest=3, slowest_ratio=2.41)
+    said = numbers(Stage(label="distil", since=0.0, training=training))
+    assert said.endswith("1:00 left; worker 3 takes 2.4 times as long as the others")
+    usual = replace(training, slowest_ratio=1.2)
+    assert "worker" not in numbers(Stage(label="distil", since=0.0, training=usual))
 
 
 @pytest.mark.parametrize(
