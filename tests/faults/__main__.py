@@ -1,4 +1,4 @@
-"""`python -m tests.faults [--shard 1/4]`: every fault, in parts that resume, and their table.
+"""`python -m tests.faults [--shard 1/4] [-k WORDS]`: every fault, in parts that resume, and their table.
 
 What passed is kept in `.faults/state.json` after every test, and is not run again until a source
 file changes. A part takes every n-th of the tests that are there.
@@ -86,11 +86,13 @@ def main() -> int:
     """Run, print the table of all parts so far, and say by the exit code whether all passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--shard", default="1/1", metavar="K/N", help="the K-th of N parts")
-    part, _, parts = parser.parse_args().shard.partition("/")
+    parser.add_argument("-k", default="", metavar="WORDS", help="only tests so named, as in pytest")
+    asked = parser.parse_args()
+    part, _, parts = asked.shard.partition("/")
     if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
         parser.error(f"--shard {part}/{parts}: expected K/N with K from 1 to N")
     shard = Shard(int(part), int(parts), STATE, source_hash())
-    code = int(pytest.main([str(ROOT / "tests"), *OPTIONS], plugins=[shard]))
+    code = int(pytest.main([str(ROOT / "tests"), *OPTIONS, "-k", asked.k], plugins=[shard]))
     show(shard.tests)
     return 0 if code == NOTHING_TO_DO else code
 
