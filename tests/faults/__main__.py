@@ -1,4 +1,4 @@
-"""`python -m tests.faults [--shard 1/4] [-k WORDS]`: every fault, in parts that resume, and their table.
+"""`python -m tests.faults [--shard K/N] [-k WORDS]`: all faults, in parts that resume; their table.
 
 What passed is kept in `.faults/state.json` after every test, and is not run again until a source
 file changes. A part takes every n-th of the tests that are there.
