@@ -22,7 +22,7 @@ from tests.faults.conftest import MakeRow
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 
 SOAK_S = float(os.environ.get("STEPFOLD_SOAK_S", "1800"))
-PAUSES_S = (5.0, 90.0)  # an undisturbed chain takes about 40 on an idle machine, its start a third of it
+PAUSES_S = (5.0, 90.0)  # an undisturbed chain takes about 40, its start a third of that
 MOST_STARTS = 60
 
 VICTIMS = {
