@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.keeping import keep
+from flows.looking import look
 from flows.refusals import refusals
 
 app = typer.Typer(
@@ -34,10 +35,6 @@ Overrides = Annotated[
     typer.Option("--set", "-s", metavar="A.B=C", help="Change a value; may be repeated."),
 ]
 OldRun = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]
-SomeRun = Annotated[
-    Path | None,
-    typer.Option("--run-dir", "-d", metavar="DIR", help="A run; the newest by default."),
-]
 
 
 @app.command(rich_help_panel=_RUN)
@@ -88,34 +85,6 @@ def plan(
         from flows.request import read_request
 
         show_plan(read_request(recipe, profile, run_dir, overrides or []))
-
-
-@app.command(rich_help_panel=_LOOK)
-def status(run_dir: SomeRun = None) -> None:
-    """Show where a run stands."""
-    with refusals():
-        from flows.console import open_console
-        from flows.standing import require_run, stand
-        from flows.tables import status_table
-
-        place = require_run(run_dir, Path("runs"))
-        open_console().print(status_table(place, stand(place)), soft_wrap=True)
-
-
-@app.command(rich_help_panel=_LOOK)
-def logs(
-    run_dir: SomeRun = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
-) -> None:
-    """Show the end of a run's log."""
-    with refusals():
-        from flows.standing import require_run
-        from flows.tail import tail
-
-        place = require_run(run_dir, Path("runs"))
-        for line in tail(place / "logs" / "run.log", lines, follow=follow):
-            typer.echo(line)
 
 
 @app.command(rich_help_panel=_LOOK)
@@ -277,6 +246,7 @@ def doctor() -> None:
     raise typer.Exit(1 if any(finding.verdict == "bad" for finding in findings) else 0)
 
 
+app.add_typer(look)
 app.add_typer(keep)
 
 

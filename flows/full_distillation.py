@@ -16,6 +16,7 @@ from flows.run import Run, open_run, run_path
 from flows.tasks import (
     distill_task,
     evaluate_task,
+    page_task,
     pregenerate_task,
     promote_task,
     publish_task,
@@ -71,6 +72,7 @@ def full_distillation(
                 if plan.student_steps is not None:
                     label = export_label(plan.student_steps)
                     export_task(run, label, plan, student, components, report)
+        page_task(run, "write the page")
     return str(path)
 
 

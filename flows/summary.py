@@ -114,6 +114,7 @@ def _times(run_dir: Path) -> Iterator[RenderableType]:
 def _places(run_dir: Path, report: str, links: dict[str, str]) -> Text:
     """One line each, never cut: they are there to be copied."""
     files = {
+        "Page": run_dir / report / "index.html",
         "Report": run_dir / report / "report.md",
         "Numbers": run_dir / report / "report.json",
         "Students": run_dir / "rounds",

@@ -5,7 +5,7 @@ from flows.stage_task import perform, skipped, stage_task, telling
 from flows.tracking import round_run, tell_numbers, tracked_round
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
-from stages import adopt, distill, evaluate, pregenerate, promote, publish, shard
+from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard
 
 
 @stage_task
@@ -174,3 +174,17 @@ def publish_task(run: Run, label: str, report: Artifact, students: tuple[Artifac
                 run.store.finish(round_id, "FINISHED")
 
     perform(run, label, work)
+
+
+@stage_task
+def page_task(run: Run, label: str) -> None:
+    """The page of the run, beside its report and in MLflow; a new report takes the old one away."""
+    if page.page_of(run.run_dir).is_file():
+        return skipped(run, label, None)
+
+    def work() -> None:
+        path = page.write_page(run.run_dir, run.recipe)
+        with run.owed.telling(label):
+            run.store.files(run.chain_id, [path], "report")
+
+    return perform(run, label, work)

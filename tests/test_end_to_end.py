@@ -14,7 +14,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from pipeline.bundle import read_manifest
+from pipeline.ledger import Ledger
 from pipeline.tracking import read_metrics
+from tests.page_reader import read_page
 
 ROOT = Path(__file__).resolve().parent.parent
 MINIATURE = [
@@ -73,6 +75,41 @@ def test_the_report_compares_everything_asked_for(run_dir: Path) -> None:
     assert str(run_dir) not in json.dumps(report)
     for picture in report["pictures"]:
         assert (run_dir / "report" / picture).stat().st_size > 10_000
+
+
+def test_the_page_says_it_all_by_itself(run_dir: Path) -> None:
+    page = read_page(run_dir / "report/index.html")
+    assert page.fetched == []
+    assert page.weights == ["0", "2"]
+    report = json.loads((run_dir / "report/report.json").read_text())
+    students = {a.path: a.digest for a in Ledger(run_dir).records() if a.kind == "student"}
+    assert len(students) == 2
+    for digest in students.values():
+        assert digest[:12] in page.text
+    # at each w the teacher, and two students and a sampler, each above the teacher
+    assert len(page.pictures) == 2 * (1 + 3 * 2)
+    assert set(page.charts) == {
+        *("curve-0", "curve-2", "training"),
+        *("trade-distance_to_real", "trade-inception_score", "trade-recall"),
+    }
+    drawn = next(t for t in page.charts["curve-2"]["data"] if t["name"] == "students")
+    measured = {
+        row["evaluations"]: row["scores"]["distance_to_real"]
+        for row in report["rows"]
+        if row["cell"]["role"] == "student" and row["cell"]["w"] == 2
+    }
+    assert dict(zip(drawn["x"], drawn["y"], strict=True)) == measured
+    assert "stepfold sample rounds/01-4-to-1/student --steps 1" in page.text
+    assert str(run_dir) not in (run_dir / "report/index.html").read_text()
+
+
+def test_a_page_is_made_again_with_a_price(run_dir: Path) -> None:
+    done = stepfold("page", "--run-dir", str(run_dir), "--price", "36")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "At 36 an hour for all machines together" in read_page(run_dir / "report/index.html").text
+    )
+    assert stepfold("verify", str(run_dir)).returncode == 0
 
 
 def test_a_student_is_sampled_and_refuses_what_it_was_not_made_for(

@@ -18,6 +18,7 @@ from flows.events import Events
 from pipeline.bundle import read_manifest
 from pipeline.ledger import Ledger
 from tests.flows.terminal import command, environment
+from tests.page_reader import read_page
 from tests.tiny_pipelines import PIXELS, tiny_pipeline
 
 CAPTIONS = ("a red square", "a blue circle", "nothing of the kind")
@@ -97,6 +98,15 @@ def test_the_report_is_one_of_agreement(root: Path) -> None:
     assert {row["cell"]["w"] for row in report["rows"]} == {W}
     distances = [row["scores"]["rms_to_teacher"] for row in report["rows"]]
     assert all(np.isfinite(distances))
+
+
+def test_its_page_claims_agreement_and_says_how_to_draw(root: Path) -> None:
+    page = read_page(root / "run/report/index.html")
+    assert page.fetched == []
+    assert "nothing is said of real images" in page.text
+    assert 'DiffusionPipeline.from_pretrained("1-steps")' in page.text
+    assert list(page.charts) == [f"curve-{W:g}", "training"]
+    assert page.pictures
 
 
 def test_ten_lines_of_stock_diffusers_draw_from_it(root: Path) -> None:

@@ -85,7 +85,13 @@ def test_every_student_draws_what_the_exact_teacher_draws(
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_the_run_leaves_what_it_promises(run_dir: Path) -> None:
-    for name in ("recipe.yaml", "report/report.json", "report/report.md", "report/timing.json"):
+    for name in (
+        "recipe.yaml",
+        "report/report.json",
+        "report/report.md",
+        "report/index.html",
+        "report/timing.json",
+    ):
         assert (run_dir / name).is_file(), name
     assert read_manifest(run_dir / "teacher").role == "teacher"
     report = json.loads((run_dir / "report" / "report.json").read_text())

@@ -15,7 +15,7 @@ _OWN = (
     *("recipe.yaml", "recipe.*.yaml", "profile.yaml", "profile.*.yaml"),
     *(".lock", ".lock-holder.json", ".server.json", "events.jsonl", "timing.json", "logs"),
     "owed.json",
-    *("ledger/*.json", "report/timing.json", "report-*/timing.json"),
+    *("ledger/*.json", "report/timing.json", "report-*/timing.json", "report/index.html"),
     *("rounds/*/metrics.jsonl", "rounds/*/metrics.tmp"),
     *("rounds/*/checkpoints/attempt", "rounds/*/checkpoints/ledger/*.json"),
     "rounds/*/checkpoints/update-*",

@@ -83,7 +83,9 @@ def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None
     before = {
         file: file.stat().st_mtime_ns for file in (undisturbed / "rounds").rglob("*.safetensors")
     }
+    page = (undisturbed / "report/index.html").read_bytes()
     assert finish(undisturbed) == 0
+    assert (undisturbed / "report/index.html").read_bytes() == page
     after = {
         file: file.stat().st_mtime_ns for file in (undisturbed / "rounds").rglob("*.safetensors")
     }

@@ -1,0 +1,60 @@
+"""The commands that look at a run: where it stands, its page, its log."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.refusals import refusals
+
+look = typer.Typer()
+
+_PANEL = "Look"
+
+SomeRun = Annotated[
+    Path | None,
+    typer.Option("--run-dir", "-d", metavar="DIR", help="A run; the newest by default."),
+]
+
+
+@look.command(rich_help_panel=_PANEL)
+def status(run_dir: SomeRun = None) -> None:
+    """Show where a run stands."""
+    with refusals():
+        from flows.console import open_console
+        from flows.standing import require_run, stand
+        from flows.tables import status_table
+
+        place = require_run(run_dir, Path("runs"))
+        open_console().print(status_table(place, stand(place)), soft_wrap=True)
+
+
+@look.command(rich_help_panel=_PANEL)
+def page(
+    run_dir: SomeRun = None,
+    price: Annotated[
+        float | None,
+        typer.Option("--price", min=0, help="Of an hour of all machines, in any currency."),
+    ] = None,
+) -> None:
+    """Write a finished run's page again: verdict, pictures, charts, cost, lineage, in one file."""
+    with refusals():
+        from flows.paging import write_again
+
+        write_again(run_dir, price)
+
+
+@look.command(rich_help_panel=_PANEL)
+def logs(
+    run_dir: SomeRun = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,  # noqa: FBT002 (typer)
+) -> None:
+    """Show the end of a run's log."""
+    with refusals():
+        from flows.standing import require_run
+        from flows.tail import tail
+
+        place = require_run(run_dir, Path("runs"))
+        for line in tail(place / "logs" / "run.log", lines, follow=follow):
+            typer.echo(line)

@@ -1,0 +1,49 @@
+"use strict";
+(() => {
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const settings = { responsive: true, displayModeBar: false };
+  const plots = [...document.querySelectorAll("script[data-for]")];
+
+  // Plotly draws with colours of its own: it is told those of the page, light or dark
+  const colours = () => {
+    const axis = { gridcolor: css("--line"), linecolor: css("--soft"), zerolinecolor: css("--line"), tickcolor: css("--soft") };
+    return { font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 }, xaxis: axis, yaxis: axis };
+  };
+  const merged = (layout, extra) => ({
+    ...layout, ...extra, xaxis: { ...layout.xaxis, ...extra.xaxis }, yaxis: { ...layout.yaxis, ...extra.yaxis },
+  });
+  const inked = (data) => data.map((trace) => {
+    const dark = (colour) => (colour === "#22262e" ? css("--ink") : colour);
+    return { ...trace, line: { ...trace.line, color: dark(trace.line?.color) }, marker: { ...trace.marker, color: dark(trace.marker?.color) } };
+  });
+  const draw = () => plots.forEach((script) => {
+    const place = document.getElementById(script.dataset.for);
+    if (place.offsetParent === null) return;
+    const { data, layout } = JSON.parse(script.textContent);
+    Plotly.react(place, inked(data), merged(layout, colours()), settings);
+  });
+
+  const choose = (w) => {
+    document.querySelectorAll(".at").forEach((part) => { part.hidden = part.dataset.w !== w; });
+    draw();
+  };
+  document.querySelectorAll("input[name=w]").forEach((input) => {
+    input.addEventListener("change", () => choose(input.value));
+  });
+  document.querySelectorAll(".tabs").forEach((tabs) => {
+    const show = () => {
+      const chosen = tabs.querySelector("input:checked");
+      tabs.parentElement.querySelectorAll(".other").forEach((part) => { part.hidden = part.dataset.net !== chosen?.value; });
+    };
+    tabs.addEventListener("change", show);
+    show();
+  });
+  document.querySelectorAll(".other").forEach((part) => {
+    part.addEventListener("touchstart", () => part.classList.add("held"), { passive: true });
+    part.addEventListener("touchend", () => part.classList.remove("held"));
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener("beforeprint", () => { document.querySelectorAll(".at").forEach((part) => { part.hidden = false; }); draw(); });
+  addEventListener("afterprint", () => choose(document.querySelector("input[name=w]:checked")?.value));
+  choose(document.querySelector("input[name=w]:checked")?.value);
+})();
