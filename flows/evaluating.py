@@ -59,6 +59,10 @@ def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | 
                     progress=tell,
                     folder=folder,
                 )
+            if folder == REPORT_FOLDER:
+                from stages.page import write_page
+
+                write_page(place, recipe)
         show_summary(console, place, {}, folder)
 
 
