@@ -92,6 +92,7 @@ def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None
     assert before == after
 
 
+@pytest.mark.faults
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_a_repaired_chain_has_the_bytes_it_had(undisturbed: Path, tmp_path: Path) -> None:
