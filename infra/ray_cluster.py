@@ -33,6 +33,7 @@ _EVERYWHERE = {
     # half a minute for workers to take leave of each other, which one that hangs never does; Ray
     # Train does not hand it on from the driver as it does its other settings
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",
+    "PYTHONUTF8": "1",  # torch reads sources of its own in whatever encoding the locale has
 }
 
 
