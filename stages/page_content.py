@@ -14,7 +14,6 @@ import numpy as np
 from infra.profile import Profile
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
-from pipeline.diffusion.guidance import guidance_scale
 from pipeline.errors import DataError
 from pipeline.evaluation.agreement import AgreementReport, read_agreement
 from pipeline.evaluation.asking import asked_of
@@ -26,6 +25,7 @@ from pipeline.page.charts import curve_charts, trade_charts, training_chart
 from pipeline.page.content import Chart, Look, Page, RoundCost, Usage
 from pipeline.page.looks import look_at, picture_of
 from pipeline.page.verdict import judge, listed
+from pipeline.stock.card import THIS_DIRECTORY
 from pipeline.tracking import read_metrics
 from pipeline.training.plan import plan_rounds, plan_teacher
 from pipeline.training.plan_row import PlanRow
@@ -44,12 +44,13 @@ def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
     folder = ledger.locate(by_place["report"])
     report = _read(folder)
     bundles = _bundles(recipe, by_place)
+    manifests = [read_manifest(ledger.locate(artifact)) for _, artifact in bundles]
     seconds = _seconds(run_dir)
     total = sum(seconds.values())
     looks = _looks(run_dir, by_place["data"], report)
     return Page(
         run=recipe.run.name,
-        what=_what(recipe, read_manifest(ledger.locate(bundles[0][1]))),
+        what=_what(recipe, manifests[0], manifests[-1]),
         facts=_facts(report, bundles, total),
         judgement=judge(report),
         weights=tuple(dict.fromkeys(row.cell.w for row in report.rows)),
@@ -77,14 +78,16 @@ def _bundles(recipe: Recipe, by_place: dict[str, Artifact]) -> list[tuple[str, A
     return [(title, by_place[place]) for title, place in places if place in by_place]
 
 
-def _what(recipe: Recipe, teacher: Manifest) -> str:
+def _what(recipe: Recipe, teacher: Manifest, student: Manifest) -> str:
     """One sentence: which teacher, into what."""
     steps = [plan.student_steps for plan in plan_rounds(recipe) if plan.student_steps]
     law = recipe.guidance.w
+    guidance = f"take the guidance weight w, from {law.min:g} to {law.max:g}, as an input"
+    if student.baked_w is not None:
+        guidance = f"have guidance baked in, at w = {student.baked_w:g}"
     return (
         f"A guided {teacher.network.family} teacher, distilled into students that draw in "
-        f"{listed(steps)} {'step' if steps[-1] == 1 else 'steps'} and take the guidance weight w, "
-        f"from {law.min:g} to {law.max:g}, as an input."
+        f"{listed(steps)} {'step' if steps[-1] == 1 else 'steps'} and {guidance}."
     )
 
 
@@ -204,27 +207,25 @@ def _environment() -> tuple[tuple[str, str], ...]:
 def _usage(
     run_dir: Path, recipe: Recipe, bundles: Sequence[tuple[str, Artifact]]
 ) -> tuple[Usage, ...]:
-    """Stock pipelines where there are some; else our own sampler."""
-    w = (recipe.guidance.w.min + recipe.guidance.w.max) / 2
+    """A stock pipeline where there is one, as its own card says; else our own sampler."""
     pipelines = sorted((run_dir / "pipelines").glob("*-steps"), key=_steps_of)
     if pipelines:
-        scale = guidance_scale(w)
-        return tuple(
-            Usage(
-                f"In {_said(_steps_of(path))}, with diffusers alone",
-                (
-                    "from diffusers import DiffusionPipeline",
-                    f'pipeline = DiffusionPipeline.from_pretrained("{path.name}")',
-                    f'pipeline("...", num_inference_steps={_steps_of(path)}, '
-                    f"guidance_scale={scale:g}).images[0]",
-                ),
-            )
-            for path in pipelines[:1]
+        title = f"In {_said(_steps_of(pipelines[0]))}, with diffusers alone"
+        return (
+            Usage(title, _code_of(pipelines[0] / "README.md", f"pipelines/{pipelines[0].name}")),
         )
     place = bundles[-1][1].path
     steps = plan_rounds(recipe)[-1].student_steps
+    w = (recipe.guidance.w.min + recipe.guidance.w.max) / 2
     command = f"stepfold sample {place} --steps {steps} --guidance-weight {w:g}"
     return (Usage("The shortest student", (f"{command} --output samples.png",)),)
+
+
+def _code_of(card: Path, place: str) -> tuple[str, ...]:
+    """The Python of a model card, with the place it speaks of."""
+    _, _, rest = card.read_text(encoding="utf-8").partition("```python\n")
+    code = rest.partition("```")[0].replace(THIS_DIRECTORY, place)
+    return tuple(line for line in code.splitlines() if line)
 
 
 def _said(count: int) -> str:

@@ -104,7 +104,7 @@ def test_its_page_claims_agreement_and_says_how_to_draw(root: Path) -> None:
     page = read_page(root / "run/report/index.html")
     assert page.fetched == []
     assert "nothing is said of real images" in page.text
-    assert 'DiffusionPipeline.from_pretrained("1-steps")' in page.text
+    assert 'DiffusionPipeline.from_pretrained("pipelines/1-steps")' in page.text
     assert list(page.charts) == [f"curve-{W:g}", "training"]
     assert page.pictures
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.evaluation.agreement import AgreementReport
-from pipeline.evaluation.grids import sample_rows, tile
+from pipeline.evaluation.grids import sample_rows, tile, why_no_picture
 from pipeline.evaluation.protocol import Cell, Report
 from pipeline.evaluation.sampling import Images, LabelArray
 from pipeline.page.content import Look, Picture
@@ -34,7 +34,7 @@ def look_at(
     rows = [row for row in report.rows if row.cell.w == w]
     reference = _reference(report, w)
     teacher = load(reference)
-    if teacher is None or teacher.shape[1:3] == (1, 1):
+    if teacher is None or teacher.shape[1:3] == (1, 1) or why_no_picture(teacher.shape[1:]):
         return None
     chosen, names = _chosen(report, labels)
     students = [row for row in rows if row.cell.role == "student"]

@@ -35,6 +35,9 @@ def model_card(manifest: Manifest, stock: StockPipeline, facts: Mapping[str, Any
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+THIS_DIRECTORY = "THIS DIRECTORY"
+"""What a card calls the directory that it lies in."""
+
 _LIMITS = (
     "It was trained to imitate its teacher and inherits what that got wrong, its biases included; "
     "its licence is the teacher's. Fewer steps mean less variety at high guidance. Judge it by "
@@ -127,7 +130,7 @@ def _use(manifest: Manifest, stock: StockPipeline) -> str:
     return (
         "```python\n"
         "from diffusers import DiffusionPipeline\n\n"
-        'pipeline = DiffusionPipeline.from_pretrained("THIS DIRECTORY")\n'
+        f'pipeline = DiffusionPipeline.from_pretrained("{THIS_DIRECTORY}")\n'
         f"image = pipeline({', '.join(given)}).images[0]\n"
         f"```{others}"
     )
