@@ -115,17 +115,3 @@ def near(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 4.2 s, 1:07, 2:03:10."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def grouped(number: int) -> str:
-    """An integer in groups of three, with thin gaps: 12 345."""
-    return f"{number:,}".replace(",", " ")

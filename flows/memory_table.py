@@ -3,9 +3,9 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from flows.console import grouped
 from flows.disk import readable
 from infra.zero_memory import ZeroStage
+from pipeline.wording import grouped
 from stages.footprint import Footprint
 
 

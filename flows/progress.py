@@ -13,10 +13,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from flows.console import duration, grouped
 from flows.events import Event
 from flows.follow import Follower, Stage, Training
 from pipeline.config import Recipe
+from pipeline.wording import duration, grouped
 
 _LOOK_EVERY = 0.25  # seconds
 _STRAGGLES_FROM = 1.5  # times as long as the others

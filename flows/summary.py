@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.console import duration, near
+from flows.console import near
+from pipeline.wording import duration
 
 _WORTH_A_LINE = 1.0  # seconds
 

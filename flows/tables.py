@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.clean import Removed
-from flows.console import grouped, near
+from flows.console import near
 from flows.disk import readable
 from flows.doctor import Finding
 from flows.follow import newest_training
@@ -16,6 +16,7 @@ from flows.reaping import Reaped
 from flows.standing import Standing
 from pipeline.ledger import Artifact
 from pipeline.training.plan_row import PlanRow
+from pipeline.wording import grouped
 
 _LINE = "{:<29}{:>8}{:>11}{:>9}{:>11}{:>11}"
 _MARKS = {"good": "✓", "careful": "!", "bad": "✗"}

@@ -10,12 +10,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.console import grouped, near, open_console
+from flows.console import near, open_console
 from flows.disk import readable
 from flows.standing import require_run
 from pipeline.ledger import hold
 from pipeline.verification.examine import examine
 from pipeline.verification.findings import Damage, Note, Verdict
+from pipeline.wording import grouped
 
 _SHOWN = 5  # names of a list; the rest is counted
 

@@ -15,10 +15,9 @@ from infra.profile import Profile
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.errors import DataError
-from pipeline.evaluation.agreement import AgreementReport, read_agreement
+from pipeline.evaluation.agreement import AgreementReport, read_either
 from pipeline.evaluation.asking import asked_of
 from pipeline.evaluation.protocol import Cell, Report
-from pipeline.evaluation.report import read_report
 from pipeline.evaluation.sampling import Images
 from pipeline.ledger import Artifact, Ledger
 from pipeline.page.charts import curve_charts, trade_charts, training_chart
@@ -30,6 +29,7 @@ from pipeline.tracking import read_metrics
 from pipeline.training.plan import plan_rounds, plan_teacher
 from pipeline.training.plan_row import PlanRow
 from stages.planning import describe
+from stages.sample_sets import samples_place
 
 _TARGETS, _DISTIL = ", pre-generate targets", ", distil"
 _PACKAGES = ("stepfold", "torch", "diffusers", "deepspeed", "ray", "mlflow", "prefect")
@@ -42,7 +42,7 @@ def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
     if "report" not in by_place:
         raise DataError(f"{run_dir} has no report yet; finish the run first")
     folder = ledger.locate(by_place["report"])
-    report = _read(folder)
+    report = read_either(folder)
     bundles = _bundles(recipe, by_place)
     manifests = [read_manifest(ledger.locate(artifact)) for _, artifact in bundles]
     seconds = _seconds(run_dir)
@@ -65,11 +65,6 @@ def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
         usage=_usage(run_dir, recipe, bundles),
         protocol=_protocol(report),
     )
-
-
-def _read(folder: Path) -> Report | AgreementReport:
-    tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return read_agreement(folder) if tree.get("kind") == "agreement" else read_report(folder)
 
 
 def _bundles(recipe: Recipe, by_place: dict[str, Artifact]) -> list[tuple[str, Artifact]]:
@@ -127,7 +122,7 @@ def _looks(run_dir: Path, data: Artifact, report: Report | AgreementReport) -> l
     labels = asked_of(run_dir / data.path, number).labels
 
     def load(cell: Cell) -> Images | None:
-        path = run_dir / "evaluation" / f"{number}-samples" / cell.file
+        path = run_dir / samples_place(number, cell)
         found: Images | None = np.load(path, allow_pickle=False) if path.is_file() else None
         return found
 

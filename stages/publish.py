@@ -1,12 +1,10 @@
 """Put a report where the run is watched: curves over sampling steps, pictures, tables."""
 
-import json
 from pathlib import Path
 
 from infra.mlflow_tracker import MlflowStore
-from pipeline.evaluation.agreement import AgreementReport, AgreementRow, read_agreement
+from pipeline.evaluation.agreement import AgreementReport, AgreementRow, read_either
 from pipeline.evaluation.protocol import Report, Row
-from pipeline.evaluation.report import read_report
 from pipeline.ledger import Artifact, Ledger
 
 _SHOWN = ("distance_to_real", "distance_to_teacher", "recall", "rms_to_teacher")
@@ -28,7 +26,7 @@ def publish(
         round_ids: run of each round, by round index.
     """
     folder = Ledger(run_dir).locate(report)
-    content = read_report(folder) if _has_classes(folder) else read_agreement(folder)
+    content = read_either(folder)
     for row in content.rows:
         if row.cell.role == "student" and row.cell.round is not None:
             store.metrics(chain_id, _named("students", row), step=row.cell.steps)
@@ -38,10 +36,6 @@ def publish(
     store.files(chain_id, [folder / name for name in sorted(report.files)], "report")
     store.files(chain_id, [run_dir / "recipe.yaml"], "recipe")
     store.describe(chain_id, _summary(content) if isinstance(content, Report) else _said(content))
-
-
-def _has_classes(folder: Path) -> bool:
-    return "kind" not in json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def _said(report: AgreementReport) -> str:

@@ -169,6 +169,11 @@ def _jobs(cells: dict[str, Cell], num: int) -> list[dict[str, Any]]:
     ]
 
 
+def samples_place(num: int, cell: Cell) -> str:
+    """Where a cell's samples lie in a run directory."""
+    return f"evaluation/{num}-samples/{cell.file}"
+
+
 def _ranges(num: int) -> list[tuple[int, int]]:
     size = -(-num // -(-num // CHUNK))
     return [(first, min(size, num - first)) for first in range(0, num, size)]
@@ -181,9 +186,7 @@ def _commit(ledger: Ledger, key: str, cell: Cell, drawn: _Drawn, parent: str) ->
         return {"evaluations": drawn.evaluations, "count": len(images)}
 
     kind = "reference" if cell.role in ("yardstick", "teacher") else "samples"
-    return ledger.publish(
-        kind, key, f"evaluation/{drawn.count}-samples/{cell.file}", write, (parent,)
-    )
+    return ledger.publish(kind, key, samples_place(drawn.count, cell), write, (parent,))
 
 
 def _write_array(path: Path, images: np.ndarray) -> None:

@@ -14,7 +14,8 @@ from pipeline.evaluation.asking import asked_of
 from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
 from pipeline.evaluation.metrics import bootstrap_interval, paired_rms
 from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
-from pipeline.evaluation.protocol import RESAMPLES, YARDSTICK_SEED_OFFSET, Cell
+from pipeline.evaluation.protocol import RESAMPLES, YARDSTICK_SEED_OFFSET, Cell, Report
+from pipeline.evaluation.report import read_report
 from pipeline.evaluation.sampling import Images, LabelArray
 
 
@@ -71,6 +72,12 @@ def read_agreement(folder: Path) -> AgreementReport:
     """Read the `report.json` of a folder."""
     text = (folder / "report.json").read_text(encoding="utf-8")
     return AgreementReport.model_validate_json(text)
+
+
+def read_either(folder: Path) -> Report | AgreementReport:
+    """Read the `report.json` of a folder, of whichever kind it is."""
+    tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return read_agreement(folder) if tree.get("kind") == "agreement" else read_report(folder)
 
 
 def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:

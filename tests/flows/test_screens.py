@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.console import duration, failure, grouped, near, open_console, own_terminal
+from flows.console import failure, near, open_console, own_terminal
 from flows.doctor import examine
 from flows.events import Events
 from flows.follow import Stage, Training
@@ -20,6 +20,7 @@ from flows.progress import numbers, shown
 from flows.summary import show_summary
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
+from pipeline.wording import duration, grouped
 from tests.flows.terminal import GAUSSIAN, command, environment
 
 

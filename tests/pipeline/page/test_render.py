@@ -8,7 +8,7 @@ import pytest
 from pipeline.page.charts import training_chart
 from pipeline.page.content import Finding, Judgement, Look, Page, Picture, RoundCost, Usage
 from pipeline.page.looks import _png
-from pipeline.page.render import duration, render
+from pipeline.page.render import render
 from tests.page_reader import read_page
 
 HOSTILE = "</script><script src='https://evil.invalid/x.js'></script><b>&"
@@ -59,13 +59,5 @@ def test_everything_is_there(path: Path) -> None:
     assert found.weights == ["1", "2.5"]
     # the teacher beside the student, and under it; and the picture of prompts
     assert [picture.size for picture in found.pictures] == [found.pictures[0].size] * 4
-    for said in ("1 200", "4 000 000", "137.0 MB", "1:01 min", "1:01:40 h", "no"):
+    for said in ("1 200", "4 000 000", "137.0 MB", "1:01", "1:01:40", "no"):
         assert said in found.text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(None, ""), (0.04, "0.0 s"), (59.0, "59 s"), (67.0, "1:07 min"), (7390.0, "2:03:10 h")],
-)
-def test_durations(seconds: float | None, said: str) -> None:
-    assert duration(seconds) == said
