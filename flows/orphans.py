@@ -1,70 +1,65 @@
 """What a killed driver leaves behind on its machine: its Prefect server, and Ray's folder.
 
 A driver that ends takes both with it. One that is killed (-9) cannot, and its server goes on until
-somebody ends it. It is recorded while it runs, so that it is recognised surely.
+somebody ends it. What a driver starts carries its name from the first moment, so that it is
+recognised surely, however early the driver was killed.
 """
 
-import json
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
 from infra.ray_cluster import clear_dead_session
-from pipeline.durable import write_durably
-from pipeline.identity import Identity, identify
+from pipeline.identity import from_tag, identify
 
-SERVER = ".server.json"
+VARIABLE = "STEPFOLD_DRIVER"
 
 _WORD = "prefect.server.api.server:create_app"  # of its command line
 _PATIENCE_S = 10.0
 
 
-def note_server(run_dir: Path) -> None:
-    """Record the Prefect server that this process has started, if it has."""
-    servers = [child for child in psutil.Process().children() if _is_server(child)]
-    if servers:
-        who = {"driver": identify(), "server": identify(servers[0])}
-        text = json.dumps({name: each.model_dump() for name, each in who.items()})
-        write_durably(run_dir / SERVER, text)
+def sign_children() -> None:
+    """Let whatever this process starts from here on say whose it is."""
+    os.environ[VARIABLE] = identify().tag
 
 
 def bury(run_dir: Path) -> list[str]:
-    """End and remove what the run's last driver left, if it was killed; what that was.
+    """End and remove what killed drivers left; what that was.
 
     Args:
-        run_dir: the run directory; nobody else is at work in it.
+        run_dir: the run directory whose last driver left a folder of Ray; nobody else is at work in
+            it. Servers are ended if their driver is dead, of whatever run it was.
     """
     done = []
-    if _end_server(run_dir):
-        done.append("1 Prefect server ended")
+    ended = _end_servers()
+    if ended:
+        done.append(f"{ended} Prefect server{'s' if ended > 1 else ''} ended")
     if clear_dead_session(run_dir / "logs"):
         done.append("1 folder of Ray removed")
     return done
 
 
-def _end_server(run_dir: Path) -> bool:
-    path = run_dir / SERVER
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        driver, server = (Identity.model_validate(tree[name]) for name in ("driver", "server"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    if driver.is_alive is not False:
-        return False  # it may serve another of its runs, or is on another machine
-    path.unlink()
-    process = server.process()
-    if process is None or not _is_server(process):
-        return False
-    process.terminate()
-    try:
-        process.wait(_PATIENCE_S)
-    except psutil.TimeoutExpired:
-        process.kill()
-    return True
+def _end_servers() -> int:
+    orphans = list(servers_of_the_dead())
+    for process in orphans:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(orphans, timeout=_PATIENCE_S)
+    for process in stubborn:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return len(orphans)
 
 
-def _is_server(process: psutil.Process) -> bool:
-    try:
-        return _WORD in process.cmdline()
-    except psutil.Error:
-        return False
+def servers_of_the_dead() -> Iterator[psutil.Process]:
+    """Prefect servers on this machine whose drivers are gone."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile, or is another user's
+            if _WORD not in process.cmdline():
+                continue
+            driver = from_tag(process.environ().get(VARIABLE, ""))
+            if driver is not None and driver.is_alive is False:
+                yield process

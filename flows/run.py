@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.events import Events
 from flows.home_profile import record_profile
-from flows.orphans import bury, note_server
+from flows.orphans import bury
 from flows.owed import Owed
 from flows.run_dir import check, prepare
 from flows.timing import Timing
@@ -85,7 +85,6 @@ def open_run(
         prepare(recipe, path, accept_changes=accept_changes)
         record_profile(profile, path)
         bury(path)
-        note_server(path)
         run = Run(
             recipe=recipe,
             profile=profile,

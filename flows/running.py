@@ -11,6 +11,7 @@ from flows import environment, preflight
 from flows.console import failure, interruption, near, own_terminal
 from flows.events import Events
 from flows.history import history_page
+from flows.orphans import sign_children
 from flows.owed import Owed
 from flows.prefect_lost import is_lost, start_again
 from flows.progress import shown
@@ -98,6 +99,7 @@ def _watched(console: Console, request: Request, *, teacher_only: bool) -> int:
 
 def _outcome(request: Request, *, teacher_only: bool) -> BaseException | None:
     """Run the flow; what ended it early, or None."""
+    sign_children()
     try:
         from prefect import tags
 

@@ -27,6 +27,9 @@ _LOCAL_DEFAULTS = {
     # Ray's memory monitor kills bystanders when other programs fill the machine
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody reclaims this machine
+    # Ray's processes wait that long for a head that died, one minute by default. It does not come
+    # back by itself here, and whoever waits for the run is to know within that minute
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
 }
 
 _EVERYWHERE = {

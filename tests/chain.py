@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.orphans import SERVER
+from flows.orphans import servers_of_the_dead
 from pipeline.failpoints import VARIABLE
-from pipeline.identity import Identity
+from pipeline.identity import Identity, identify
 from pipeline.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,9 +99,7 @@ def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     KILLED.append(process.pid)
-    if (run_dir / SERVER).is_file():  # it has one of its own
-        server = json.loads((run_dir / SERVER).read_text())["server"]
-        SERVERS.append(Identity.model_validate(server))
+    SERVERS.extend(identify(server) for server in servers_of_the_dead())
 
 
 def committed(run_dir: Path, kind: str, folder: str = "") -> int:

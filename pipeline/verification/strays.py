@@ -13,7 +13,7 @@ DEBRIS = (".*.tmp", ".staging-*", "failure-*.json", "*.writing")
 # what a run keeps beside its artifacts, by patterns of whole paths; directories are not looked into
 _OWN = (
     *("recipe.yaml", "recipe.*.yaml", "profile.yaml", "profile.*.yaml"),
-    *(".lock", ".lock-holder.json", ".server.json", "events.jsonl", "timing.json", "logs"),
+    *(".lock", ".lock-holder.json", "events.jsonl", "timing.json", "logs"),
     "owed.json",
     *("ledger/*.json", "report/timing.json", "report-*/timing.json", "report/index.html"),
     *("rounds/*/metrics.jsonl", "rounds/*/metrics.tmp"),

@@ -58,7 +58,8 @@ def test_killed_in_three_places_it_ends_with_the_same_students(
     kill_when(run_dir, started("round 2: 2 -> 1 steps, promote"))
     assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
     # each run ended the Prefect server that the killed one before it had left
-    assert [server.is_alive for server in SERVERS] == [False] * 3
+    assert len(SERVERS) >= 3
+    assert not any(server.is_alive for server in SERVERS)
     assert student_digests(run_dir) == student_digests(undisturbed)
     assert report_of(run_dir) == report_of(undisturbed)
     assert_no_duplicate_points(run_dir)

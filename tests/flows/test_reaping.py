@@ -1,6 +1,6 @@
 """After a kill -9 of the driver: what it left is recognised surely, ended, marked and removed."""
 
-import json
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +15,7 @@ import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.dead_flow_runs import _is_dead
-from flows.orphans import SERVER, bury
+from flows.orphans import VARIABLE, bury, servers_of_the_dead
 from flows.reaping import reap
 from infra.mlflow_store import MlflowStore
 from infra.ray_cluster import clear_dead_session
@@ -31,8 +31,9 @@ WORD = "prefect.server.api.server:create_app"
 
 
 @contextmanager
-def process(*words: str) -> Iterator[psutil.Process]:
-    with subprocess.Popen([*SLEEPER, *words]) as started:
+def process(*words: str, driver: Identity | None = None) -> Iterator[psutil.Process]:
+    signed = {VARIABLE: driver.tag} if driver else {}
+    with subprocess.Popen([*SLEEPER, *words], env={**os.environ, **signed}) as started:
         try:
             yield psutil.Process(started.pid)
         finally:
@@ -42,11 +43,6 @@ def process(*words: str) -> Iterator[psutil.Process]:
 def dead() -> Identity:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         return identify(psutil.Process(ended.pid))
-
-
-def write_server(run_dir: Path, driver: Identity, server: Identity) -> None:
-    who = {"driver": driver.model_dump(), "server": server.model_dump()}
-    (run_dir / SERVER).write_text(json.dumps(who))
 
 
 class Flow:
@@ -70,35 +66,35 @@ def test_a_process_is_known_by_number_and_start() -> None:
 
 
 def test_the_server_of_a_dead_driver_is_ended(tmp_path: Path) -> None:
-    with process(WORD) as server:
-        write_server(tmp_path, dead(), identify(server))
-        assert bury(tmp_path) == ["1 Prefect server ended"]
+    with process(WORD, driver=dead()) as server:
+        assert "Prefect server" in bury(tmp_path)[0]
         assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
-        assert not (tmp_path / SERVER).exists()
-        assert bury(tmp_path) == []
+        assert server.pid not in [each.pid for each in servers_of_the_dead()]
 
 
-def test_the_server_of_a_driver_that_lives_is_left_alone(tmp_path: Path) -> None:
-    with process(WORD) as server:
-        write_server(tmp_path, identify(), identify(server))
-        assert bury(tmp_path) == []
+@pytest.mark.parametrize("whose", ["of one that lives", "of another machine", "of nobody"])
+def test_the_server_of_anybody_else_is_left_alone(tmp_path: Path, whose: str) -> None:
+    drivers = {
+        "of one that lives": identify(),
+        "of another machine": dead().model_copy(update={"host": "elsewhere"}),
+        "of nobody": None,
+    }
+    with process(WORD, driver=drivers[whose]) as server:
+        bury(tmp_path)
         assert server.is_running()
 
 
-def test_another_process_of_the_same_number_is_left_alone(tmp_path: Path) -> None:
-    with process(WORD) as later, process() as other:
-        earlier = identify(later).model_copy(update={"started": later.create_time() - 100})
-        for stranger in (earlier, identify(other)):
-            write_server(tmp_path, dead(), stranger)
-            assert bury(tmp_path) == []
-        assert later.is_running()
+def test_another_process_of_a_dead_driver_is_left_alone(tmp_path: Path) -> None:
+    with process(driver=dead()) as other:
+        bury(tmp_path)
         assert other.is_running()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"driver": 1}', '{"driver": {}, "server": {}}'])
-def test_a_damaged_note_of_a_server_ends_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / SERVER).write_text(text)
-    assert bury(tmp_path) == []
+def test_a_tag_that_is_none_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "driver:here:one:two")
+    with process(WORD) as server:
+        bury(tmp_path)
+        assert server.is_running()
 
 
 def test_rays_folder_of_a_dead_driver_goes_and_nothing_else(
@@ -199,6 +195,35 @@ def test_a_link_to_a_run_is_looked_after_by_nobody(
     assert debris.exists()
 
 
+def has_server(driver: int) -> bool:
+    """Whether a driver has begun to start its Prefect server."""
+    with contextlib.suppress(psutil.Error):
+        return any(WORD in child.cmdline() for child in psutil.Process(driver).children())
+    return False
+
+
+def server_of(driver: int) -> Identity | None:
+    """The Prefect server of a driver that is gone."""
+    for each in servers_of_the_dead():
+        if f":{driver}:" in each.environ()[VARIABLE]:
+            return identify(each)
+    return None
+
+
+def reaped(run_dir: Path, home: dict[str, str]) -> str:
+    """What `stepfold reap` says about a run."""
+    done = subprocess.run(
+        command("reap", str(run_dir)),
+        cwd=run_dir.parent,
+        env=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join(done.stdout.split())
+
+
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.faults
@@ -211,24 +236,32 @@ def test_what_a_killed_driver_left_is_cleared_up(tmp_path: Path) -> None:
             assert driver.poll() is None
             time.sleep(0.2)
         driver.send_signal(signal.SIGKILL)
-    server = Identity.model_validate(json.loads((run_dir / SERVER).read_text())["server"])
+    server = server_of(driver.pid)
     folder = (run_dir / "logs" / "ray").readlink().parents[1]
-    assert server.is_alive
+    assert server is not None
     assert folder.is_dir()
-    done = subprocess.run(
-        command("reap", str(run_dir)),
-        cwd=tmp_path,
-        env=home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = " ".join(done.stdout.split())
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 Prefect server ended, 1 folder of Ray removed" in said
+    said = reaped(run_dir, home)
+    assert "Prefect server ended, 1 folder of Ray removed" in said
     assert "1 MLflow runs marked as killed, 2 flow runs marked as crashed" in said
     assert server.is_alive is False
     assert not folder.exists()
+
+
+@pytest.mark.cluster
+@pytest.mark.faults
+def test_a_driver_killed_while_its_server_starts_leaves_none_for_long(tmp_path: Path) -> None:
+    home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    run_dir = tmp_path / "chain"
+    words = command("run", str(GAUSSIAN), "--run-dir", str(run_dir))
+    with subprocess.Popen(words, cwd=tmp_path, env=home, stdout=subprocess.DEVNULL) as driver:
+        while not has_server(driver.pid):
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+    server = server_of(driver.pid)
+    assert server is not None
+    assert "Prefect server" in reaped(run_dir, home)
+    assert server.is_alive is False
 
 
 def _events(run_dir: Path) -> str:
