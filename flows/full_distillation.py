@@ -26,7 +26,7 @@ from flows.tasks import (
 from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.ledger import Artifact
-from pipeline.training.plan import RoundPlan, plan_rounds
+from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds
 from stages.export import export_label
 
 
@@ -60,11 +60,12 @@ def full_distillation(
         if recipe.teacher.has_components:
             components = components_task(run, "components", data)
             samples = encode_task(run, "encode the data", data, components)
-        teacher = first = teacher_task(run, "teacher", samples)
-        students: list[Artifact] = []
+        first = teacher_task(run, "teacher", samples)
+        made: dict[int | None, Artifact] = {TEACHER_ROUND: first}
         for plan in plan_rounds(recipe):
-            teacher = distill_round(run, plan, plan.title, samples, teacher)
-            students.append(teacher)
+            teacher = made[plan.parent]
+            made[plan.index] = distill_round(run, plan, plan.title, samples, teacher)
+        students = [made[plan.index] for plan in plan_rounds(recipe)]
         report = evaluate_task(run, "evaluate", data, first, tuple(students), components)
         publish_task(run, "publish the report", report, tuple(students))
         if components is not None:

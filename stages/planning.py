@@ -9,7 +9,7 @@ from pipeline.config import PromptsData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
+from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds, plan_teacher
 from pipeline.training.plan_row import PlanRow
 from stages.adopt import adopt_key, adopted_components_key
 from stages.components import components_key
@@ -82,18 +82,19 @@ def _rounds(
     recipe: Recipe, profile: Profile, ledger: Ledger, done: _Origin, count: int
 ) -> list[PlanRow]:
     """The rounds and the report, given what they start from as far as it is done."""
-    data, teacher = done.samples, done.teacher
-    rows, students = [], []
+    data, rows = done.samples, []
+    made: dict[int | None, Artifact | None] = {TEACHER_ROUND: done.teacher}
     for plan in plan_rounds(recipe):
+        teacher = made[plan.parent]
         student, reason = None, "its teacher is to do"
         if data and teacher:
             student = find_student(ledger.run_dir, recipe, profile, plan, data, teacher)
             reason = "no student of this plan and teacher is committed"
         rows += _round_rows(recipe, plan, student, reason, count)
-        students += [student] if student else []
-        teacher = student
+        made[plan.index] = student
+    students = [student for index, student in made.items() if student and index != TEACHER_ROUND]
     report, reason = None, "the students are not all done"
-    if done.data and done.teacher and teacher:
+    if done.data and done.teacher and all(made.values()):
         report = ledger.find(report_key(recipe, done.data, done.teacher, students))
         reason = "no report on these students is committed"
     rows.append(_row("evaluate", report, reason, **_evaluation_cost(recipe)))

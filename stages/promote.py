@@ -107,7 +107,7 @@ def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Regist
         {"round": str(plan.index), "title": plan.title},
     )
     failpoint("promote.registered")
-    store.alias(model, f"student-{plan.student_steps or 'any'}-steps", version)
+    store.alias(model, f"student-{plan.made_for}", version)
     failpoint("promote.named")
     ledger = Ledger(run_dir)
     if not any(_round_of(promoted) > plan.index for promoted in _promotions(ledger)):

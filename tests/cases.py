@@ -19,6 +19,7 @@ from pipeline.config import (
     TeacherConfig,
     UNetConfig,
 )
+from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
@@ -178,7 +179,8 @@ def _channels(network: Network, kind: Literal["text", "pooled"]) -> int:
 _METHOD_FIELDS: dict[str, Any] = {
     "loss_weight": LossWeight.TRUNCATED_SNR,
     "w": GuidanceWeights(min=0, max=4, mass_at_min=0.25),
-    "student_steps": 4,
+    "grid": Grid(4),
+    "teacher_grid": Grid(8),
     "null_condition": {"label": torch.tensor([3])},
     "label_dropout": 0.25,
 }

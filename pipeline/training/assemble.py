@@ -22,8 +22,8 @@ def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
         raise TypeError(f"{plan.title} distils guidance and has no law of w")
     if plan.method == "guidance":
         return GuidanceDistillation(loss_weight=weight, w=plan.w)
-    if plan.student_steps is None or plan.folded is None:
+    if plan.grid is None or plan.teacher_grid is None:
         raise TypeError(f"{plan.title} halves steps and has no step counts")
     return ProgressiveDistillation(
-        loss_weight=weight, w=plan.w, student_steps=plan.student_steps, jump=plan.folded
+        loss_weight=weight, w=plan.w, grid=plan.grid, teacher_grid=plan.teacher_grid
     )

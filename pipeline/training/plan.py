@@ -1,13 +1,23 @@
 """From a recipe to its rounds: which teacher, how many steps, how long."""
 
 import itertools
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field
 
 from pipeline.config import GuidanceWeights, PredictionName, Recipe, TrainingConfig
+from pipeline.diffusion.grid import Direction, Grid, Sampling, steps_folded
 from pipeline.documents import Document
 from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
 
 TEACHER_ROUND = -1
+GUIDANCE_ROUND = 0
+_ORDINARY = ("deterministic", "decode")
+
+
+def _later(default: Any) -> Any:
+    """A field that joined later: at its default it is not dumped, so old fingerprints stay."""
+    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 class RoundPlan(Document):
@@ -20,7 +30,9 @@ class RoundPlan(Document):
         teacher_steps: steps of the teacher's sampler that the round halves; None outside halvings.
         student_steps: step count the student is made for; None for any.
         substeps: DDIM steps in which the teacher takes each of its steps.
-        direction: decode goes from noise to data.
+        direction: decode goes from noise to data, encode back.
+        sampler: what the student is made for: `stochastic` steps twice as far and is noised back.
+        teacher_sampler: what the teacher was made for, whose steps are followed.
         training: updates, batch, learning rate, clipping.
         loss_weight: weight of the velocity error over noise levels.
         ema_decay: decay of the exported weights' average, 0 for the raw weights.
@@ -36,7 +48,9 @@ class RoundPlan(Document):
     teacher_steps: int | None = None
     student_steps: int | None = None
     substeps: int = 1
-    direction: Literal["decode"] = "decode"
+    direction: Direction = "decode"
+    sampler: Sampling = _later("deterministic")
+    teacher_sampler: Sampling = _later("deterministic")
     training: TrainingConfig
     loss_weight: Literal["snr_plus_one", "truncated_snr", "snr"] = "truncated_snr"
     ema_decay: float = 0.0
@@ -53,9 +67,33 @@ class RoundPlan(Document):
         return self.teacher_steps // self.student_steps
 
     @property
+    def grid(self) -> Grid | None:
+        """Where the student is asked, and how far each of its steps goes; None for any time."""
+        if self.student_steps is None:
+            return None
+        return Grid(self.student_steps, self.direction, self.sampler)
+
+    @property
+    def teacher_grid(self) -> Grid | None:
+        """The steps the teacher takes; None outside halvings."""
+        if self.teacher_steps is None:
+            return None
+        return Grid(self.teacher_steps * self.substeps, self.direction, self.teacher_sampler)
+
+    @property
     def folded(self) -> int | None:
-        """How many evaluations of the teacher one target of a halving folds into one."""
-        return None if self.jump is None else self.jump * self.substeps
+        """How many evaluations of the teacher one target folds into one; None outside halvings.
+
+        Where steps differ in length, as many as the longest need: a batch holds all of them.
+        """
+        if self.grid is None or self.teacher_grid is None:
+            return None
+        return max(steps_folded(self.grid, self.teacher_grid))
+
+    @property
+    def made_for(self) -> str:
+        """The use of the student, for names: `any-steps`, `4-steps`, `4-steps-stochastic`."""
+        return f"{self.student_steps or 'any'}-steps{''.join(f'-{kind}' for kind in self._kinds)}"
 
     @property
     def folder(self) -> str:
@@ -64,7 +102,8 @@ class RoundPlan(Document):
             return "rounds/teacher"
         if self.method == "guidance":
             return f"rounds/{self.index:02d}-guidance"
-        return f"rounds/{self.index:02d}-{self.teacher_steps}-to-{self.student_steps}"
+        steps = f"{self.teacher_steps}-to-{self.student_steps}"
+        return f"rounds/{'-'.join((f'{self.index:02d}', steps, *self._kinds))}"
 
     @property
     def title(self) -> str:
@@ -73,7 +112,13 @@ class RoundPlan(Document):
             return "teacher"
         if self.method == "guidance":
             return f"round {self.index}: guidance, any w in one evaluation"
-        return f"round {self.index}: {self.teacher_steps} -> {self.student_steps} steps"
+        steps = f"{self.teacher_steps} -> {self.student_steps} steps"
+        return f"round {self.index}: {', '.join((steps, *self._kinds))}"
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        """What sets the round apart from a deterministic decoder's."""
+        return tuple(kind for kind in (self.sampler, self.direction) if kind not in _ORDINARY)
 
     @property
     def samples_seen(self) -> int:
@@ -105,12 +150,12 @@ def plan_teacher(recipe: Recipe) -> RoundPlan | None:
 
 
 def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
-    """Round 0 (guidance) and one round for each arrow of `halving.steps`."""
+    """Round 0 (guidance) and one round for each arrow of `halving.steps`; a parent comes first."""
     prediction = _student_prediction(recipe)
     converted = recipe.guidance.conversion_updates if prediction else 0
     rounds = [
         RoundPlan(
-            index=0,
+            index=GUIDANCE_ROUND,
             method="guidance",
             parent=TEACHER_ROUND,
             training=_training(recipe.guidance, extra_updates=converted),
@@ -121,14 +166,23 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
             seed=recipe.run.seed,
         )
     ]
-    steps = recipe.halving.steps
-    for arrow, (teacher, student) in enumerate(itertools.pairwise(steps)):
+    return (*rounds, *_ladder(recipe, len(rounds)))
+
+
+def _ladder(recipe: Recipe, first: int) -> list[RoundPlan]:
+    """The halvings from round `first` on: the stage-1 student's first, then each the next one's.
+
+    The stage-1 student is asked as a deterministic teacher whatever it teaches: it is good at any
+    time, so its grid holds every jump.
+    """
+    rounds: list[RoundPlan] = []
+    for arrow, (teacher, student) in enumerate(itertools.pairwise(recipe.halving.steps)):
         training = recipe.halving.training(arrow)
         rounds.append(
             RoundPlan(
-                index=arrow + 1,
+                index=first + arrow,
                 method="progressive",
-                parent=arrow,
+                parent=first + arrow - 1 if arrow else GUIDANCE_ROUND,
                 teacher_steps=teacher,
                 student_steps=student,
                 substeps=recipe.halving.first_substeps if arrow == 0 else 1,
@@ -138,7 +192,7 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
                 seed=recipe.run.seed,
             )
         )
-    return tuple(rounds)
+    return rounds
 
 
 def _student_prediction(recipe: Recipe) -> PredictionName | None:

@@ -7,6 +7,7 @@ import torch
 
 from pipeline.config import GaussianConfig, GuidanceWeights
 from pipeline.data.batch import Batch
+from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseSchedule, diffuse
@@ -40,7 +41,10 @@ def guidance(law: GuidanceWeights = LAW) -> GuidanceDistillation:
 
 def progressive(steps: int, jump: int = 2) -> ProgressiveDistillation:
     return ProgressiveDistillation(
-        loss_weight=LossWeight.TRUNCATED_SNR, w=LAW, student_steps=steps, jump=jump
+        loss_weight=LossWeight.TRUNCATED_SNR,
+        w=LAW,
+        grid=Grid(steps),
+        teacher_grid=Grid(steps * jump),
     )
 
 

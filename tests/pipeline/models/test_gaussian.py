@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import GaussianConfig, GuidanceWeights
+from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule
@@ -113,7 +114,10 @@ class ExactStudent(Denoiser):
         self.schedule = parent.schedule
         self.parent = parent
         self.method = ProgressiveDistillation(
-            loss_weight=LOSS, w=LAW, student_steps=student_steps, jump=jump
+            loss_weight=LOSS,
+            w=LAW,
+            grid=Grid(student_steps),
+            teacher_grid=Grid(student_steps * jump),
         )
 
     def velocity(self, z_t, level, condition, w):
@@ -189,7 +193,9 @@ def chain_of_tables(w_nodes: int) -> tuple[GaussianFamily, list[tuple[int, Netwo
         method: DistillationMethod = (
             GuidanceDistillation(loss_weight=LOSS, w=LAW)
             if steps == 4
-            else ProgressiveDistillation(loss_weight=LOSS, w=LAW, student_steps=steps)
+            else ProgressiveDistillation(
+                loss_weight=LOSS, w=LAW, grid=Grid(steps), teacher_grid=Grid(2 * steps)
+            )
         )
         fill(module, method, teacher, steps)
         teacher = told(kind, module, knows_w=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Recipe
+from pipeline.diffusion.grid import Grid
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.ledger import Artifact, FileRecord
 from pipeline.training.plan import plan_rounds, plan_teacher, round_key
@@ -40,6 +41,28 @@ def test_each_arrow_of_the_steps_is_a_round_after_the_guidance_round() -> None:
     ]
     assert [plan.parent for plan in rounds] == [-1, 0, 1, 2, 3]
     assert [plan.jump for plan in rounds] == [None, 2, 2, 2, 2]
+
+
+# what the rounds of shipped recipes were known by before rounds had directions and samplers
+KNOWN = {
+    "digits.yaml": "8c1d1e22 a456a4e8 c6a17bcb 99d82823 f0c9f449",
+    "captions.yaml": "511fbbda d91819d8 f260f345 7bb67c4b",
+    "gaussian.yaml": "1e1baf2d 4719e162 e0503bee",
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_old_recipes_keep_the_keys_of_their_rounds(name: str) -> None:
+    recipe = build(Recipe, read_yaml(RECIPES / name), name)
+    keys = [key(recipe, plan.index)[:8] for plan in plan_rounds(recipe)]
+    assert keys == KNOWN[name].split()
+
+
+def test_a_round_names_its_grid_and_its_teachers() -> None:
+    rounds = plan_rounds(digits("halving.first_substeps=4"))
+    assert [plan.grid for plan in rounds] == [None, Grid(8), Grid(4), Grid(2), Grid(1)]
+    assert [plan.teacher_grid for plan in rounds] == [None, Grid(64), Grid(8), Grid(4), Grid(2)]
+    assert [plan.made_for for plan in rounds[:2]] == ["any-steps", "8-steps"]
 
 
 def test_only_the_first_teacher_takes_its_steps_in_substeps() -> None:
