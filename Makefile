@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text smoke check test faults bench clean
+.PHONY: help demo demo-text smoke check test faults bench schema clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ faults: .venv/installed-tests ## kill, starve and corrupt it at every place (hou
 
 bench: .venv/installed-tests ## measure speed, memory and cost on this machine (half an hour, needs `make demo`)
 	$(BIN)/python -m tests.benchmarks
+
+schema: .venv/installed ## write the JSON schemas of recipe and profile again, after a key was added
+	$(BIN)/stepfold schema recipe > flows/recipes/recipe.schema.json
+	$(BIN)/stepfold schema profile > infra/profiles/profile.schema.json
 
 clean: ## remove the installation and the caches of tools; runs/ is kept
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from flows.beginning import begin
 from flows.keeping import keep
 from flows.looking import look
 from flows.refusals import refusals
@@ -246,6 +247,7 @@ def doctor() -> None:
     raise typer.Exit(1 if any(finding.verdict == "bad" for finding in findings) else 0)
 
 
+app.add_typer(begin)
 app.add_typer(look)
 app.add_typer(keep)
 

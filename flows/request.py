@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.starting import check_filled_in
 from infra.profile import Profile, default_profile
 from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
@@ -56,6 +57,7 @@ def read_request(
     profile_tree = read_yaml(profile_path or default_profile())
     for assignment in overrides:
         apply_override(_owner(assignment, recipe_tree, profile_tree), assignment)
+    check_filled_in(recipe_tree, str(recipe_path))
     _describe_teacher(recipe_tree, str(recipe_path))
     recipe = build(Recipe, recipe_tree, str(recipe_path))
     profile = build(Profile, profile_tree, str(profile_path or default_profile().name))
