@@ -101,7 +101,7 @@ def test_every_command_explains_itself() -> None:
     names = list(get_command(app).commands)  # type: ignore[attr-defined]
     assert set(names) == {
         *("run", "plan", "export", "evaluate", "sample", "ui", "status", "page", "logs"),
-        *("schedule", "clean", "doctor", "verify", "repair", "reap"),
+        *("schedule", "clean", "doctor", "verify", "repair", "reap", "init", "schema"),
     }
     for name in names:
         code, output = invoke(name, "--help")
