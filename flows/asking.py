@@ -1,4 +1,4 @@
-"""What `stepfold sample` is asked to draw: a number, classes, or prompts."""
+"""What `stepfold sample` and its like are asked to draw: a number, classes, or prompts."""
 
 from collections.abc import Sequence
 
@@ -26,3 +26,20 @@ def read_asked(
         return tuple(int(part) for part in labels.split(","))
     except ValueError:
         raise ConfigError(f"--labels {labels}: give class numbers, such as 3,3,8") from None
+
+
+def read_one(label: int | None, prompt: str | None) -> int | str:
+    """The options `--label 8` or `--prompt TEXT`.
+
+    Raises:
+        ConfigError: none of them, both, or a prompt without a word.
+    """
+    if (label is None) == (prompt is None):
+        raise ConfigError(
+            "--label and --prompt: say what to draw by one of them, a class or a sentence"
+        )
+    if prompt is None:
+        return label or 0
+    if not prompt.strip():
+        raise ConfigError("--prompt: the prompt is empty; say what to draw")
+    return prompt

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.beginning import begin
+from flows.changing import change
 from flows.keeping import keep
 from flows.looking import look
 from flows.refusals import refusals
@@ -248,6 +249,7 @@ def doctor() -> None:
 
 
 app.add_typer(begin)
+app.add_typer(change)
 app.add_typer(look)
 app.add_typer(keep)
 

@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, Ledger, fingerprint
 
 FORMAT = 1
+_USUAL = "StableDiffusionPipeline"
 
 _log = logging.getLogger(__name__)
 
@@ -26,18 +27,19 @@ def components_key(recipe: Recipe, data: Artifact) -> str:
         ConfigError: the recipe asks for no components, or for some that are not trained here.
     """
     config, width = _asked(recipe)
-    return fingerprint(
-        {
-            "stage": "components",
-            "format": FORMAT,
-            "data": data.digest,
-            "components": config.model_dump(mode="json"),
-            "width": width,
-            "schedule": recipe.teacher.schedule.model_dump(mode="json"),
-            "prediction": recipe.teacher.prediction,
-            "seed": recipe.run.seed,
-        }
-    )
+    content = {
+        "stage": "components",
+        "format": FORMAT,
+        "data": data.digest,
+        "components": config.model_dump(mode="json"),
+        "width": width,
+        "schedule": recipe.teacher.schedule.model_dump(mode="json"),
+        "prediction": recipe.teacher.prediction,
+        "seed": recipe.run.seed,
+    }
+    pipeline = recipe.teacher.trained_pipeline
+    # text to image is not named: it was the only kind once
+    return fingerprint(content if pipeline == _USUAL else content | {"pipeline": pipeline})
 
 
 def components(run_dir: Path, recipe: Recipe, *, data: Artifact) -> Artifact:
@@ -79,10 +81,10 @@ def _asked(recipe: Recipe) -> tuple[ComponentsTraining, int]:
             f"teacher.network: components are trained for a unet with text_channels, not for "
             f"{network.family}; use one, or a pipeline: DIRECTORY that has its own"
         )
-    if network.pooled_channels or network.image_channels:
+    if network.pooled_channels:
         raise ConfigError(
             "teacher.network: components are trained for Stable Diffusion 1.x alone; drop "
-            "pooled_channels and image_channels, or use a pipeline: DIRECTORY that has its own"
+            "pooled_channels, or use a pipeline: DIRECTORY that has its own"
         )
     if not recipe.teacher.schedule.is_discrete:
         raise ConfigError(
@@ -97,10 +99,10 @@ def _train(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
     from pipeline.components.autoencoder import reconstruction_rms, train_autoencoder
     from pipeline.components.text_encoder import class_accuracy, explained, train_text_encoder
     from pipeline.components.tokenizer import train_tokenizer
-    from pipeline.components.write import PIPELINE, Parts, write_components
+    from pipeline.components.write import Parts, write_components
 
     config, width = _asked(recipe)
-    seed = recipe.run.seed
+    seed, pipeline = recipe.run.seed, recipe.teacher.trained_pipeline or _USUAL
     train, heldout = SampleShards(data, "train"), SampleShards(data, "heldout")
     captions = train.captions(np.arange(len(train)))
     tokenizer = train_tokenizer((caption.text for caption in captions), config.text_tokens)
@@ -111,9 +113,10 @@ def _train(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
         Parts(autoencoder, tokenizer, reader.encoder),
         recipe.teacher.schedule,
         recipe.teacher.prediction,
+        pipeline,
     )
     details: dict[str, Any] = {
-        "pipeline": PIPELINE,
+        "pipeline": pipeline,
         "reconstruction_rms": reconstruction_rms(autoencoder, heldout),
         "explained": explained(reader, tokenizer, heldout),
     }

@@ -111,12 +111,14 @@ def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, A
     Heavy imports are here, so that the driver does not pay for them. A bundle stays loaded while
     jobs ask for it.
     """
-    from pipeline.evaluation.asking import asked_of
+    from pipeline.evaluation.asking import asked_of, asked_pictures
     from pipeline.evaluation.sampling import BundleSampler
 
     run_dir = Path(spec["run_dir"])
     components = run_dir / spec["components"] if spec["components"] else None
-    asked = asked_of(run_dir / spec["data"], spec["num_samples"]).by_network
+    data = run_dir / spec["data"]
+    questions = asked_of(data, spec["num_samples"])
+    asked = questions.by_network
 
     @functools.lru_cache(maxsize=_LOADED_BUNDLES)
     def opened(bundle: Path) -> BundleSampler:
@@ -128,6 +130,8 @@ def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, A
         part = run_dir / job["part"]
         if not part.is_file():
             first, count = job["first"], job["count"]
+            hides = sampler.paints_into_pictures
+            pictures = asked_pictures(data, questions, first, count) if hides else None
             images = sampler.sample(
                 steps=cell.steps,
                 w=cell.w,
@@ -136,6 +140,7 @@ def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, A
                 sampler=cell.sampler,
                 batch_size=CHUNK if sampler.device.type == "cuda" else _CPU_BATCH,
                 first=first,
+                pictures=pictures,
             )
             # kept by its name alone, so its bytes must be on the disk before it
             replace_durably(part, lambda temporary: _write_array(temporary, images))

@@ -1,4 +1,4 @@
-"""Trained parts as a stock pipeline directory: all of `StableDiffusionPipeline` but its U-Net."""
+"""Trained parts as a stock pipeline directory: all of a Stable Diffusion but its U-Net."""
 
 import json
 from dataclasses import dataclass
@@ -11,10 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipeline.config import PredictionName, ScheduleConfig
 
-PIPELINE = "StableDiffusionPipeline"
-
 _INDEX = {
-    "_class_name": PIPELINE,
     "_diffusers_version": diffusers.__version__,
     "feature_extractor": [None, None],
     "image_encoder": [None, None],
@@ -39,7 +36,7 @@ class Parts:
 
 
 def write_components(
-    folder: Path, parts: Parts, schedule: ScheduleConfig, prediction: PredictionName
+    folder: Path, parts: Parts, schedule: ScheduleConfig, prediction: PredictionName, pipeline: str
 ) -> None:
     """Write the directory by the parts' own `save_pretrained`; the bytes depend on them alone.
 
@@ -50,6 +47,7 @@ def write_components(
         parts: what was trained.
         schedule: of the teacher; `linear` or `scaled_linear`.
         prediction: what its network predicts.
+        pipeline: the class; `StableDiffusionPipeline`, or the one for inpainting.
     """
     parts.autoencoder.save_pretrained(folder / "vae", safe_serialization=True)
     parts.text_encoder.save_pretrained(folder / "text_encoder", safe_serialization=True)
@@ -57,7 +55,7 @@ def write_components(
     # what loaders that do not know tokenizer.json look for
     parts.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
     _scheduler(schedule, prediction).save_pretrained(folder / "scheduler")
-    _write_json(folder / "model_index.json", _INDEX)
+    _write_json(folder / "model_index.json", {"_class_name": pipeline, **_INDEX})
     for path in sorted(folder.rglob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop(_OF_THIS_MACHINE, None) is not None:

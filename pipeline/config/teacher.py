@@ -248,6 +248,27 @@ class TeacherConfig(Document):
         """Whether its network belongs in a stock pipeline, whose other parts draw latents."""
         return self.pipeline is not None or self.components is not None
 
+    @property
+    def trained_pipeline(self) -> str | None:
+        """The stock pipeline that `components` are trained for; None where none are."""
+        if self.components is None or not isinstance(self.network, UNetConfig):
+            return None
+        paints = self.network.image_channels > 0
+        return "StableDiffusionInpaintPipeline" if paints else "StableDiffusionPipeline"
+
+    @model_validator(mode="after")
+    def _sees_one_mask_and_masked_latents(self) -> "TeacherConfig":
+        if self.components is None or self.trained_pipeline != "StableDiffusionInpaintPipeline":
+            return self
+        beside = getattr(self.network, "image_channels", 0)
+        if beside != self.components.latent_channels + 1:
+            raise ValueError(
+                f"network.image_channels {beside}: an inpainting network is given a mask and the "
+                f"masked latents; use {self.components.latent_channels + 1}, one more than "
+                "components.latent_channels"
+            )
+        return self
+
     @model_validator(mode="after")
     def _has_one_origin(self) -> "TeacherConfig":
         origins = sum(origin is not None for origin in (self.pipeline, self.bundle, self.train))

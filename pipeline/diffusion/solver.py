@@ -96,17 +96,26 @@ def fold(
     return folded
 
 
-def sample(z_1: Latent, schedule: NoiseSchedule, num_steps: int, denoise: Denoise) -> Latent:
+def sample(
+    z_1: Latent,
+    schedule: NoiseSchedule,
+    num_steps: int,
+    denoise: Denoise,
+    *,
+    remaining: int | None = None,
+) -> Latent:
     """The deterministic N-step DDIM sampler: t = 1, 1 - 1/N, ..., 1/N -> 0, returning the last x.
 
     Args:
-        z_1: pure noise.
+        z_1: pure noise; or with `remaining` samples at t = remaining / N.
         schedule: the path.
         num_steps: N, at least 1.
         denoise: (z_t, level) -> Prediction, its condition and w already given.
+        remaining: how many of the N steps, the last ones, are taken; all of them without it.
     """
     z_t = z_1
-    times = schedule.grid(num_steps).to(z_1.device)
+    times = schedule.grid(num_steps)[-(num_steps if remaining is None else remaining) - 1 :]
+    times = times.to(z_1.device)
     for now, following in pairwise(times):
         prediction = denoise(z_t, schedule.at(now.expand(len(z_t))))
         z_t = ddim_step(prediction, schedule.at(following.expand(len(z_t))))

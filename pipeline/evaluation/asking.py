@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.shards import SampleShards, read_info
-from pipeline.evaluation.sampling import LabelArray, balanced_labels
+from pipeline.errors import ConfigError
+from pipeline.evaluation.sampling import Images, LabelArray, balanced_labels
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,12 @@ class Asked:
     Attributes:
         labels: the class of each sample, int64 `[n]`, all 0 where images have none.
         prompts: the caption of each sample; None where a class is all there is to say.
+        rows: the held-out images that have these captions, of which inpainting hides a part.
     """
 
     labels: LabelArray
     prompts: tuple[str, ...] | None
+    rows: NDArray[np.int64] | None = None
 
     @property
     def by_network(self) -> LabelArray | tuple[str, ...]:
@@ -46,4 +50,16 @@ def asked_of(data: Path, num: int) -> Asked:
         (members,) = np.nonzero(classes == label)
         (places,) = np.nonzero(labels == label)
         chosen[places] = members[np.arange(len(places)) % len(members)]
-    return Asked(labels, tuple(caption.text for caption in heldout.captions(chosen)))
+    return Asked(labels, tuple(caption.text for caption in heldout.captions(chosen)), chosen)
+
+
+def asked_pictures(data: Path, asked: Asked, first: int, count: int) -> Images:
+    """The images whose captions questions `first` to `first + count` are, `[count, h, w, c]`.
+
+    Raises:
+        ConfigError: the data have no captions, so that no question is about an image.
+    """
+    if asked.rows is None:
+        raise ConfigError("an inpainting network is judged on captioned images; give it such data")
+    x = SampleShards(data, "heldout").read(asked.rows[first : first + count]).x
+    return x.permute(0, 2, 3, 1).contiguous().numpy()

@@ -12,8 +12,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
+from torch import Tensor
 
 from pipeline.bundle import Manifest
+from pipeline.config import UNetConfig
 from pipeline.diffusion.schedule import NoiseLevel
 from pipeline.diffusion.solver import sample as ddim_sample
 from pipeline.errors import BundleError, ConfigError
@@ -31,6 +33,11 @@ Images = Float32[np.ndarray, "_ h w c"]
 LabelArray = Int64[np.ndarray, "_"]
 
 
+def channels_first(images: Images) -> Float32[Tensor, "_ c h w"]:
+    """Images as networks take them."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
 def balanced_labels(num: int, num_classes: int) -> LabelArray:
     """`num` labels in order of class, the counts of any two classes differing by one at most."""
     return np.sort(np.arange(num, dtype=np.int64) % num_classes)
@@ -45,6 +52,7 @@ class BundleSampler:
         manifest: what the bundle is and may be used for.
         denoiser: its network.
         device: where it runs.
+        stock: what surrounds its network, if it belongs in a stock pipeline.
     """
 
     def __init__(
@@ -65,14 +73,14 @@ class BundleSampler:
         """
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.manifest, self.denoiser = load_denoiser(bundle, self.device)
-        self._stock: StockPipeline | None = None
+        self.stock: StockPipeline | None = None
         if self.manifest.pipeline is not None:
             if components is None:
                 raise BundleError(
                     f"{bundle} draws latents of a {self.manifest.pipeline}; give --components, the "
                     "directory of its other parts"
                 )
-            self._stock = STOCK.get(self.manifest.pipeline)(components, self.device)
+            self.stock = STOCK.get(self.manifest.pipeline)(components, self.device)
 
     def check(self, *, steps: int, w: float, sampler: Sampler = "ddim") -> None:
         """Refuse a use the network was not made for.
@@ -90,11 +98,17 @@ class BundleSampler:
                 "to it; use --sampler ddim"
             )
 
+    @property
+    def paints_into_pictures(self) -> bool:
+        """Whether it is an inpainting network, which is given a picture with a part hidden."""
+        network = self.manifest.network
+        return isinstance(network, UNetConfig) and network.image_channels > 0
+
     def evaluations(self, *, steps: int, w: float) -> int:
         """Network evaluations that one sample costs."""
         return steps * self.denoiser.evaluations(w)
 
-    def sample(
+    def sample(  # noqa: PLR0913 (all that determines a sample, each by name)
         self,
         *,
         steps: int,
@@ -104,25 +118,42 @@ class BundleSampler:
         sampler: Sampler = "ddim",
         batch_size: int = 256,
         first: int = 0,
+        pictures: Images | None = None,
     ) -> Images:
         """Draw one sample for each label or prompt; see `sample` of this module.
 
+        An inpainting network is given `pictures`, one for each prompt, of which a rectangle is
+        hidden; which, the seed decides.
+
         Raises:
             BundleError: wrong step count, guidance weight, sampler, label or prompt for this
-                bundle.
+                bundle, or pictures where there should be none, or none where there should be.
         """
         self.check(steps=steps, w=w, sampler=sampler)
-        self._check_asked(asked)
-        parts = [
-            self._batch(steps, w, sampler, asked[at : at + batch_size], (seed, first + at))
-            for at in range(0, len(asked), batch_size)
-        ]
+        self.check_asked(asked)
+        if self.paints_into_pictures != (pictures is not None):
+            raise BundleError(
+                "an inpainting network draws into a picture, and no other network does; use "
+                "stepfold inpaint for the one and stepfold sample for others"
+            )
+        parts = []
+        for at in range(0, len(asked), batch_size):
+            rows, origin = slice(at, at + batch_size), (seed, first + at)
+            condition = self.condition(asked[rows])
+            if pictures is not None:
+                condition |= self._beside(pictures[rows], origin)
+            parts.append(self._batch(steps, w, sampler, condition, (*origin, len(asked[rows]))))
         if not parts:
             channels, height, width = self.manifest.latent_shape
             return np.zeros((0, height, width, channels), np.float32)
         return np.concatenate(parts)
 
-    def _check_asked(self, asked: LabelArray | Sequence[str]) -> None:
+    def check_asked(self, asked: LabelArray | Sequence[str]) -> None:
+        """Refuse labels or prompts that the network was not made for.
+
+        Raises:
+            BundleError: prompts for classes, classes for prompts, or a class that is none.
+        """
         is_text = not isinstance(asked, np.ndarray)
         if is_text != self.manifest.network.reads_text:
             wanted = "classes" if is_text else "prompts"
@@ -138,12 +169,19 @@ class BundleSampler:
                 f"{num_classes - 1}"
             )
 
-    def _condition(self, asked: LabelArray | Sequence[str]) -> Condition:
+    def condition(self, asked: LabelArray | Sequence[str]) -> Condition:
+        """What the network is told for these labels or prompts."""
         if isinstance(asked, np.ndarray):
             return {"label": torch.from_numpy(asked).to(self.device)}
-        if self._stock is None:
+        if self.stock is None:
             raise TypeError("a network that reads prompts belongs in a pipeline")
-        return self._stock.condition(self.manifest, asked)
+        return self.stock.condition(self.manifest, asked)
+
+    def _beside(self, pictures: Images, origin: tuple[int, int]) -> Condition:
+        if self.stock is None:
+            raise TypeError("an inpainting network belongs in a pipeline")
+        seed, first = origin
+        return self.stock.beside(channels_first(pictures), RowRandom((seed,), first, len(pictures)))
 
     @torch.inference_mode()
     def _batch(
@@ -151,14 +189,13 @@ class BundleSampler:
         steps: int,
         w: float,
         sampler: Sampler,
-        asked: LabelArray | Sequence[str],
-        origin: tuple[int, int],
+        condition: Condition,
+        rows: tuple[int, int, int],
     ) -> Images:
-        seed, first = origin
-        noise = RowRandom((seed,), first, len(asked)).normal("z_1", *self.manifest.latent_shape)
+        seed, first, count = rows
+        noise = RowRandom((seed,), first, count).normal("z_1", *self.manifest.latent_shape)
         z_1 = noise.to(self.device)
-        condition = self._condition(asked)
-        weight = torch.full((len(asked),), w, dtype=torch.float64, device=self.device)
+        weight = torch.full((count,), w, dtype=torch.float64, device=self.device)
         denoiser = self.denoiser
 
         def velocity(z_t: Latent, level: NoiseLevel) -> Latent:
@@ -170,7 +207,12 @@ class BundleSampler:
             x = ddim_sample(
                 z_1, denoiser.schedule, steps, lambda z, at: denoiser(z, at, condition, weight)
             )
-        return _finished(x if self._stock is None else self._stock.to_pixels(x), self.manifest)
+        return self.finished(x)
+
+    def finished(self, x: Latent) -> Images:
+        """Pixels of samples or latents, clipped to [-1, 1] (Gaussian data are not)."""
+        pixels = x if self.stock is None else self.stock.to_pixels(x)
+        return _finished(pixels, self.manifest)
 
 
 def sample(  # noqa: PLR0913 (all that determines a sample, each by name)

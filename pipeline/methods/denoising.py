@@ -38,11 +38,11 @@ class Denoising(DistillationMethod):
         level = schedule.at(t)
         eps = noise_for(batch, random)
         dropped = random.uniform("label dropout") < self.label_dropout
-        condition = {
-            key: torch.where(dropped.reshape(-1, *[1] * (value.ndim - 1)), null.to(value), value)
-            for key, value in batch.condition.items()
-            for null in [self.null_condition[key]]
-        }
+        condition = dict(batch.condition)
+        for key, null in self.null_condition.items():  # what it does not name (masks) stays
+            value = condition[key]
+            mask = dropped.reshape(-1, *[1] * (value.ndim - 1))
+            condition[key] = torch.where(mask, null.to(value), value)
         return Draws(
             z_t=diffuse(batch.x, eps, level),
             t=t,

@@ -55,7 +55,7 @@ def fresh_manifest(
         schedule=teacher.schedule,
         prediction_type=teacher.prediction,
         folder=FAMILIES.get(teacher.network.family).folder,
-        pipeline="StableDiffusionPipeline" if teacher.components is not None else None,
+        pipeline=teacher.trained_pipeline,
         lineage=lineage,
     )
 

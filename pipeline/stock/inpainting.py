@@ -1,15 +1,20 @@
 """Stable Diffusion for inpainting: the U-Net is given a mask and the masked picture beside z_t."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.bundle import Manifest
 from pipeline.randomness import RowRandom
 from pipeline.stock.stable_diffusion import StableDiffusion
+from pipeline.stock.stock import Pixels
 from pipeline.tensors import Condition, PerSample
+
+Masks: TypeAlias = Float[Tensor, "b 1 height width"]
+"""1 where to paint, 0 where the picture is kept."""
 
 _LEAST, _MOST = 0.25, 0.75  # of a side of the picture, hidden
 
@@ -25,15 +30,17 @@ class Inpainting(StableDiffusion):
     drop_w: ClassVar[tuple[str, ...]] = ("StableDiffusionControlNetInpaintPipeline",)
 
     @torch.no_grad()
-    def beside(self, pixels: Tensor, random: RowRandom) -> Condition:
+    def beside(self, pixels: Pixels, random: RowRandom) -> Condition:
         """`image`: a rectangle of each picture is hidden, a quarter to three quarters a side."""
-        height, width = pixels.shape[2:]
-        draws = random.uniform("masks", 4).to(pixels.device)
-        shares = _LEAST + (_MOST - _LEAST) * draws[:, :2]
-        first = (1 - shares) * draws[:, 2:]
-        rows = _inside(first[:, 0], shares[:, 0], height)
-        columns = _inside(first[:, 1], shares[:, 1], width)
-        mask = (rows[:, None, :, None] & columns[:, None, None, :]).to(pixels)
+        return self.around(pixels, draw_masks(random, *pixels.shape[2:]).to(pixels))
+
+    @torch.no_grad()
+    def around(self, pixels: Pixels, mask: Masks) -> Condition:
+        """`image` `[b, 1 + channels, h, w]`: the mask, then the latents of what it leaves.
+
+        The mask is brought to the size of latents, and what it hides made grey, as the pipeline
+        does both.
+        """
         left = self.to_latents(pixels * (mask < 0.5))
         small = torch.nn.functional.interpolate(mask, size=left.shape[2:]).to(left)
         return {"image": torch.cat([small, left], dim=1)}
@@ -67,6 +74,16 @@ class Inpainting(StableDiffusion):
         beside = torch.cat([mask, pictures["masked_image_latents"]], dim=1).to(self.device)
         image = beside.expand(len(prompts), -1, -1, -1)
         return {**super().condition(manifest, prompts), "image": image}
+
+
+def draw_masks(random: RowRandom, height: int, width: int) -> Masks:
+    """A rectangle of each picture, a quarter to three quarters of either side, float32."""
+    draws = random.uniform("masks", 4)
+    shares = _LEAST + (_MOST - _LEAST) * draws[:, :2]
+    first = (1 - shares) * draws[:, 2:]
+    rows = _inside(first[:, 0], shares[:, 0], height)
+    columns = _inside(first[:, 1], shares[:, 1], width)
+    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
 
 
 def _inside(first: PerSample, share: PerSample, size: int) -> Tensor:

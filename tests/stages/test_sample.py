@@ -11,7 +11,8 @@ from flows.cli import app
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.sampling import balanced_labels, sample
 from pipeline.models.assemble import family_of, save_bundle
-from stages.sample import grid, sample_bundle
+from stages.drawn_file import grid
+from stages.sample import sample_bundle
 from tests.cases import student_manifest, teacher_manifest
 
 
