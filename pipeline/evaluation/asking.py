@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from pipeline.data.shards import SampleShards, read_info
 from pipeline.errors import ConfigError
 from pipeline.evaluation.sampling import Images, LabelArray, balanced_labels
+from pipeline.randomness import RowRandom
+from pipeline.stock.inpainting import draw_masks
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,14 @@ def asked_pictures(data: Path, asked: Asked, first: int, count: int) -> Images:
         raise ConfigError("an inpainting network is judged on captioned images; give it such data")
     x = SampleShards(data, "heldout").read(asked.rows[first : first + count]).x
     return x.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def hidden_pictures(data: Path, asked: Asked, seed: int) -> Images:
+    """The images of all questions with what an evaluation hides of them in grey, `[n, h, w, c]`.
+
+    Raises:
+        ConfigError: the data have no captions.
+    """
+    pictures = asked_pictures(data, asked, 0, len(asked.labels))
+    masks = draw_masks(RowRandom((seed,), 0, len(pictures)), *pictures.shape[1:3])
+    return pictures * (1 - masks.permute(0, 2, 3, 1).numpy())

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.shards import SampleShards, read_info
-from pipeline.evaluation.asking import Asked, asked_of
+from pipeline.evaluation.asking import Asked, asked_of, hidden_pictures
 from pipeline.evaluation.classifier import FEATURES_SAY, Classifier
 from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
 from pipeline.evaluation.fidelity import Judged, Verdict, examine
 from pipeline.evaluation.figures import draw_curve, draw_tradeoff
-from pipeline.evaluation.grids import draw_samples, why_no_picture
+from pipeline.evaluation.grids import Column, draw_samples, why_no_picture
 from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
 from pipeline.evaluation.protocol import (
     YARDSTICK_SEED_OFFSET,
@@ -69,6 +69,7 @@ def publish(report: Report, comparison: Comparison, folder: Path) -> None:
     """Write the report's numbers, tables and pictures into `folder`."""
     write_report(report, folder)
     asked = asked_of(comparison.data, report.protocol.num_samples)
+    given = _given(comparison, asked, report.protocol.seed)
     for w in report.weights:
         name = f"grid-w{w:g}.png"
         if name in report.pictures:
@@ -76,10 +77,19 @@ def publish(report: Report, comparison: Comparison, folder: Path) -> None:
             title = f"{report.run}: the same noise in every column, guidance weight w = {w:g}"
             draw_samples(title, columns, asked.labels, report.class_names, folder / name)
             if asked.prompts is not None:
+                columns = [*given, *columns]
                 draw_prompts(title, columns, asked, folder / prompt_picture(w))
     draw_curve(report, folder / "curve.png")
     if "tradeoff.png" in report.pictures:
         draw_tradeoff(report, folder / "tradeoff.png")
+
+
+def _given(comparison: Comparison, asked: Asked, seed: int) -> list[Column]:
+    """What an inpainting network is given, as a column of a picture."""
+    if comparison.recipe.teacher.trained_pipeline != "StableDiffusionInpaintPipeline":
+        return []
+    hidden = hidden_pictures(comparison.data, asked, seed)
+    return [Column(title="given, grey\nis hidden", evaluations=0, images=hidden, student=False)]
 
 
 def real_images(data: Path, split: str) -> tuple[Images, LabelArray]:

@@ -22,7 +22,7 @@ class Column:
 
     Attributes:
         title: what made them.
-        evaluations: network evaluations per sample.
+        evaluations: network evaluations per sample; 0 for what no network made.
         images: its samples, in the order of the labels all columns share.
         student: whether it is a student's, which colours the title.
     """

@@ -41,8 +41,9 @@ def draw_prompts(title: str, columns: Sequence[Column], asked: Asked, path: Path
         )
     for ax, column in zip(axes[0], columns, strict=True):
         unit = "evaluation" if column.evaluations == 1 else "evaluations"
+        cost = f"\n{column.evaluations} {unit}" if column.evaluations else ""
         color = STUDENT if column.student else INK
-        ax.set_title(f"{column.title}\n{column.evaluations} {unit}", fontsize=7.5, color=color)
+        ax.set_title(f"{column.title}{cost}", fontsize=7.5, color=color)
     figure.subplots_adjust(
         left=_WORDS / wide, right=1 - 0.08 / wide, top=1 - _HEADS / tall, bottom=0.06 / tall,
         wspace=0.08, hspace=0.08,
