@@ -1,0 +1,67 @@
+"""A headless Chromium that reaches this machine only, and what a page did in it."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,1000"),
+    # whatever a page asks for elsewhere is not found, and says so in its console
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+@contextmanager
+def open_browser(home: Path) -> Iterator[Chrome]:
+    """A browser with a profile of its own below `home`."""
+    options = ChromeOptions()
+    options.binary_location = _found("chromium")
+    for flag in (*FLAGS, f"--user-data-dir={home / 'chromium'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options, ChromeService(_found("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def _found(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        raise FileNotFoundError(f"{program} is missing; apt-get install chromium chromium-driver")
+    return path
+
+
+def complaints(driver: Chrome) -> list[str]:
+    """Warnings and errors that the pages had since this was last asked."""
+    return [
+        f"{entry['level']}: {entry['message']}"
+        for entry in driver.get_log("browser")
+        if entry["level"] in ("WARNING", "SEVERE")
+    ]
+
+
+def be_dark(driver: Chrome, *, dark: bool) -> None:
+    """Have pages see a person who prefers dark, or light."""
+    feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def be_wide(driver: Chrome, width: int, height: int = 900) -> None:
+    """Have a screen of so many CSS pixels; below 600 it is a phone's."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def too_wide_by(driver: Chrome) -> int:
+    """CSS pixels that a page has to be scrolled sideways for."""
+    found: int = driver.execute_script(
+        "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
+    )
+    return found

@@ -1,0 +1,59 @@
+"""What a page may hold, made up: words of a user's, charts, and pictures that can be told apart."""
+
+import numpy as np
+
+from pipeline.page.charts import training_chart
+from pipeline.page.content import (
+    Chart,
+    Finding,
+    Judgement,
+    Look,
+    Page,
+    Picture,
+    RoundCost,
+    Usage,
+)
+from pipeline.page.looks import _png
+
+WEIGHTS = (1.0, 2.5)
+
+
+def picture(title: str, evaluations: int, *, is_student: bool, shade: float) -> Picture:
+    """Three rows of four samples, all of one shade in [-1, 1] but for some noise."""
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (12, 8, 8, 3))
+    images = (noise + shade).clip(-1, 1).astype(np.float32)
+    source = _png(images, [list(range(at, at + 4)) for at in (0, 4, 8)])
+    return Picture(title, evaluations, is_student=is_student, source=source)
+
+
+def look(w: float, run: str) -> Look:
+    teacher = picture("teacher, DDIM, 8 steps", 16, is_student=False, shade=0.8)
+    four = picture(f"{run}, 4 steps", 4, is_student=True, shade=0.0)
+    one = picture(f"{run}, 1 step", 1, is_student=True, shade=-0.8)
+    cheap = picture("teacher, DDIM, 1 step", 2, is_student=False, shade=0.3)
+    return Look(w, (run, "b", "c"), teacher, (four, one, cheap))
+
+
+def page(run: str) -> Page:
+    lines = [{"update": float(at), "train/loss": 1 / at} for at in range(1, 30)]
+    chart = training_chart({run: lines})
+    assert chart is not None
+    curves = tuple(Chart(f"curve-{w:g}", w, f"At w = {w:g}", chart.figure) for w in WEIGHTS)
+    missed = Finding(False, (f"recall 0.5, asked at least 0.9 ({run})",))
+    return Page(
+        run=run,
+        what=run,
+        facts=(("1", run), ("128 x", "fewer network evaluations than the teacher")),
+        judgement=Judgement((run, run), WEIGHTS, ((run, (missed, Finding(True, ("all",)))),), run),
+        weights=WEIGHTS,
+        charts=(*curves, chart),
+        looks=tuple(look(w, run) for w in WEIGHTS),
+        pictures=(),
+        costs=(RoundCost(run, 1200, 4_000_000, 137_000_000, 61.0, None),),
+        total_s=3700.0,
+        price=run,
+        lineage=((run, "ab" * 32, run),),
+        environment=((run, run),),
+        usage=(Usage(run, (run + " --a-long-option of-a-command" * 4,)),),
+        protocol=(run,),
+    )
