@@ -179,11 +179,13 @@ def publish_task(run: Run, label: str, report: Artifact, students: tuple[Artifac
 @stage_task
 def page_task(run: Run, label: str) -> None:
     """The page of the run, beside its report and in MLflow; a new report takes the old one away."""
-    if page.page_of(run.run_dir).is_file():
+    path = page.page_of(run.run_dir)
+    if path.is_file() and label not in run.owed.all():
         return skipped(run, label, None)
 
     def work() -> None:
-        path = page.write_page(run.run_dir, run.recipe)
+        if not path.is_file():
+            page.write_page(run.run_dir, run.recipe)
         with run.owed.telling(label):
             run.store.files(run.chain_id, [path], "report")
 

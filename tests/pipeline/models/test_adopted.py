@@ -104,7 +104,12 @@ def test_its_student_is_it_but_for_a_projection_of_w(name: str, tmp_path: Path) 
     w = torch.tensor([0.0, 4.0], dtype=torch.float64)
     with torch.no_grad():
         conditional = kind.forward(teacher, z_t, timestep, condition, None)
-        assert torch.equal(kind.forward(student.eval(), z_t, timestep, condition, w), conditional)
+        answered = kind.forward(student.eval(), z_t, timestep, condition, w)
+    for key, value in teacher.state_dict().items():
+        assert torch.equal(student.state_dict()[key], value), key
+    assert not student.time_embedding.cond_proj.weight.any()
+    # the same sums of the same numbers, but some processors' kernels order them by where they lie
+    assert (answered - conditional).abs().max() <= 1e-6 * conditional.abs().max()
 
 
 @every_kind
