@@ -109,7 +109,7 @@ def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
         Path | None, typer.Option(metavar="DIR", help="Other parts; those of its run by default.")
     ] = None,
     sampler: Annotated[
-        Literal["ddim", "dpm++"], typer.Option(help="dpm++ is for teachers.")
+        Literal["ddim", "dpm++", "unipc"], typer.Option(help="All but ddim are for teachers.")
     ] = "ddim",
 ) -> None:
     """Draw samples of a bundle into a file."""

@@ -134,9 +134,10 @@ def _num_parameters(recipe: Recipe) -> int:
 
 
 def _num_sets(recipe: Recipe) -> int:
-    # for each w: the teacher from two seeds, every student, and two training-free samplers
+    # for each w: the teacher from two seeds, every student, and training-free samplers
     asked = recipe.evaluation
-    return len(asked.w) * (2 + len(recipe.halving.steps) + 2 * len(asked.baseline_steps))
+    baselines = len(asked.samplers) * len(asked.baseline_steps)
+    return len(asked.w) * (2 + len(recipe.halving.steps) + baselines)
 
 
 def _grid(recipe: Recipe) -> int:

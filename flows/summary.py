@@ -142,7 +142,8 @@ def _title(cell: dict[str, Any]) -> str:
     steps = f"{cell['steps']} step" + ("s" if cell["steps"] != 1 else "")
     if cell["role"] == "student":
         return f"{'stage-1 student' if cell['round'] == 0 else 'student'}, {steps}"
-    sampler = {"ddim": "DDIM", "dpm++": "DPM-Solver++"}.get(cell["sampler"], cell["sampler"])
+    names = {"ddim": "DDIM", "dpm++": "DPM-Solver++", "unipc": "UniPC"}
+    sampler = names.get(cell["sampler"], cell["sampler"])
     return f"teacher, {sampler}, {steps}"
 
 

@@ -16,7 +16,8 @@ from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.data.shards import DatasetInfo, read_info
 from pipeline.errors import ConfigError
-from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES, Cell, Entrant, plan_cells
+from pipeline.evaluation.neighbourhood import DENSITY_NEIGHBOURS, NEIGHBOURS
+from pipeline.evaluation.protocol import RESAMPLES, Cell, Entrant, plan_cells
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from stages.sample_sets import Progress, Subject, draw_sets
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.comparing import Comparison
 
 REPORT = "report"
-FORMAT = 3
+FORMAT = 4
 _CLASSIFIER_SEED = 0
 
 _log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def report_key(
             "evaluation": recipe.evaluation.model_dump(mode="json"),
             "reference_steps": recipe.teacher.reference_steps,
             "first_steps": recipe.halving.first_steps,
-            "measures": [NEIGHBOURS, RESAMPLES],
+            "measures": [NEIGHBOURS, DENSITY_NEIGHBOURS, RESAMPLES],
             "data": data.digest,
             "teacher": teacher.digest,
             "students": [student.digest for student in students],
@@ -128,13 +129,14 @@ def _plan(
 ) -> tuple[list[Cell], list[str]]:
     from pipeline.evaluation.grids import why_no_picture
     from pipeline.models.assemble import schedule_of
-    from pipeline.models.stock_sampler import why_not_dpm_solver
+    from pipeline.models.stock_sampler import why_not_solver
 
     manifest: Manifest = teacher.manifest
     channels, height, width = manifest.latent_shape
-    no_solver = why_not_dpm_solver(schedule_of(manifest.schedule))
+    no_solver = why_not_solver(schedule_of(manifest.schedule))
     no_picture = why_no_picture((height, width, channels))
-    cells = plan_cells(recipe, teacher, students, ["ddim"] if no_solver else ["ddim", "dpm++"])
+    samplers = [each for each in recipe.evaluation.samplers if each == "ddim" or not no_solver]
+    cells = plan_cells(recipe, teacher, students, samplers)
     return cells, [reason for reason in (no_solver, no_picture) if reason]
 
 
@@ -193,4 +195,5 @@ def _comparison(
         classifier=ledger.locate(_classifier(ledger, data)) if has_classes else None,
         sets=tuple(sets),
         skipped=tuple(skipped),
+        data_sha256=data.digest,
     )

@@ -182,7 +182,8 @@ def _evaluation_cost(recipe: Recipe) -> dict[str, int]:
     """Network evaluations of a report: teacher twice at its reference, samplers, students."""
     asked = recipe.evaluation
     students = recipe.halving.first_steps + sum(recipe.halving.steps[1:])
-    solver_steps = 2 * recipe.teacher.reference_steps + 2 * sum(asked.baseline_steps)
+    baselines = len(asked.samplers) * sum(asked.baseline_steps)
+    solver_steps = 2 * recipe.teacher.reference_steps + baselines
     calls = sum(1 if w == 0 else 2 for w in asked.w)
     return {
         "teacher_evaluations": asked.num_samples * solver_steps * calls,

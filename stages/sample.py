@@ -34,7 +34,7 @@ def sample_bundle(  # noqa: PLR0913 (all that determines samples, each by name)
         seed: of the starting noise; the same for every bundle.
         asked: how many, balanced over all classes and in their order; or the class of each, or
             the prompt of each.
-        sampler: `ddim`, or `dpm++` for a teacher.
+        sampler: `ddim`; or `dpm++` or `unipc` for a teacher.
         components: what surrounds the network in its stock pipeline; by default the `components/`
             of the run that the bundle lies in.
 

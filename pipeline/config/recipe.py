@@ -32,11 +32,15 @@ class TargetsConfig(Document):
 
 
 class EvaluationConfig(Document):
-    """What is sampled and compared when the students are done."""
+    """What is sampled and compared when the students are done.
+
+    `samplers` are the training-free ways to sample the teacher, each in `baseline_steps`.
+    """
 
     num_samples: PositiveInt = 500
     w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 4)
     baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
+    samplers: tuple[Literal["ddim", "dpm++", "unipc"], ...] = ("ddim", "dpm++", "unipc")
     seed: int = Field(default=1234, ge=0, lt=2**31)
 
 

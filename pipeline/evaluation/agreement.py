@@ -10,25 +10,40 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.documents import Document
+from pipeline.evaluation.agreement_figure import draw_agreement
 from pipeline.evaluation.asking import asked_of
+from pipeline.evaluation.bootstrap import Bootstrap
+from pipeline.evaluation.columns import against_pairs, setting_of
 from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
-from pipeline.evaluation.metrics import bootstrap_interval, paired_rms
+from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
 from pipeline.evaluation.protocol import RESAMPLES, YARDSTICK_SEED_OFFSET, Cell, Report
 from pipeline.evaluation.report import read_report
 from pipeline.evaluation.sampling import Images, LabelArray
+from pipeline.evaluation.scores import Range
+from pipeline.evaluation.scoring import agreement_with, named
+from pipeline.evaluation.tables import Line, protocol_table, table
+
+CURVE = "curve.png"
 
 
 class Agreement(Document):
     """How far samples are from the teacher's of the same noise; pixels in [-1, 1].
 
+    Whatever ends in `_interval` is the 95 % bootstrap interval of the number before it.
+
     Attributes:
         rms_to_teacher: root mean square difference.
-        rms_to_teacher_interval: its 95 % bootstrap interval.
+        psnr_to_teacher: peak signal-to-noise ratio in dB, mean over images.
+        ssim_to_teacher: structural similarity, mean over images; None for images too small for it.
     """
 
     rms_to_teacher: float
-    rms_to_teacher_interval: tuple[float, float]
+    rms_to_teacher_interval: Range
+    psnr_to_teacher: float | None = None
+    psnr_to_teacher_interval: Range | None = None
+    ssim_to_teacher: float | None = None
+    ssim_to_teacher_interval: Range | None = None
 
 
 class AgreementRow(Document):
@@ -58,14 +73,16 @@ class AgreementReport(Document):
         rows: by w: the yardstick, which is the teacher from other noise and so says how far
             unrelated samples are from each other, then students and training-free samplers.
         pictures: file names beside the report.
+        metrics: how each number of a row was made; reports of before lack it.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     kind: Literal["agreement"] = "agreement"
     run: str
     protocol: AgreementProtocol
     rows: tuple[AgreementRow, ...]
     pictures: tuple[str, ...]
+    metrics: tuple[MetricProtocol, ...] = ()
 
 
 def read_agreement(folder: Path) -> AgreementReport:
@@ -93,6 +110,7 @@ def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
         rows += [_row(each, reference, asked.labels, seed) for each in others]
         title = f"{comparison.recipe.run.name}: the same noise in every column, w = {w:g}"
         draw_prompts(title, columns_of(sets), asked, folder / prompt_picture(w))
+    shape = comparison.sets[0].load().shape[1:]
     report = AgreementReport(
         run=comparison.recipe.run.name,
         protocol=AgreementProtocol(
@@ -102,34 +120,20 @@ def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
             reference_steps=comparison.recipe.teacher.reference_steps,
         ),
         rows=tuple(rows),
-        pictures=tuple(prompt_picture(w) for w in weights),
+        pictures=(*(prompt_picture(w) for w in weights), CURVE),
+        metrics=tuple(against_pairs(setting_of(comparison, len(asked.labels), shape))),
     )
     text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     (folder / "report.md").write_text(_markdown(report, weights), encoding="utf-8")
+    draw_agreement(report.run, rows, len(asked.labels), folder / CURVE)
     return report
 
 
 def _row(each: SampleSet, reference: Images, labels: LabelArray, seed: int) -> AgreementRow:
-    images = each.load()
-    interval = bootstrap_interval(
-        lambda rows: paired_rms(images[rows], reference[rows]),
-        labels,
-        resamples=RESAMPLES,
-        seed=seed,
-    )
-    return AgreementRow(
-        cell=each.cell,
-        evaluations=each.evaluations,
-        scores=Agreement(
-            rms_to_teacher=_kept(paired_rms(images, reference)),
-            rms_to_teacher_interval=(_kept(interval.low), _kept(interval.high)),
-        ),
-    )
-
-
-def _kept(value: float) -> float:
-    return float(f"{value:.6g}")
+    found = agreement_with(each.load(), reference, Bootstrap(labels, RESAMPLES, seed))
+    scores = Agreement.model_validate(named(found))
+    return AgreementRow(cell=each.cell, evaluations=each.evaluations, scores=scores)
 
 
 def _markdown(report: AgreementReport, weights: Sequence[float]) -> str:
@@ -137,22 +141,20 @@ def _markdown(report: AgreementReport, weights: Sequence[float]) -> str:
     parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
     protocol = report.protocol
     parts.append(
-        f"RMS to the teacher's {protocol.reference_steps}-step sample of the same prompt and "
-        f"noise, pixels in [-1, 1], {protocol.num_samples} samples a row, with its 95 % bootstrap "
-        "interval. The teacher from other noise says how far unrelated samples are. The data have "
-        "no classes, so nothing is said of real images. guidance_scale is 1 + w.\n"
+        f"Agreement with the teacher's {protocol.reference_steps}-step sample of the same prompt "
+        f"and noise, {protocol.num_samples} samples a row; in brackets, 95 % bootstrap intervals. "
+        "The teacher from other noise says how far unrelated samples are. The data have no "
+        "classes, so nothing is said of real images. guidance_scale is 1 + w.\n"
     )
     for w in weights:
         lines = [_line(row) for row in report.rows if row.cell.w == w]
-        head = "| network | evaluations | RMS | 95 % interval |\n|---|--:|--:|:-:|\n"
-        parts.append(f"## w = {w:g}\n\n{head}{''.join(lines)}")
+        parts.append(f"## w = {w:g}\n\n{table(report.metrics, lines)}")
+    parts += ["## How each number was made\n", protocol_table(report.metrics)]
     return "\n".join(parts)
 
 
-def _line(row: AgreementRow) -> str:
+def _line(row: AgreementRow) -> Line:
     name = row.cell.title
     if row.cell.role == "yardstick":
         name = f"*{name}, other noise*"
-    low, high = row.scores.rms_to_teacher_interval
-    rms = row.scores.rms_to_teacher
-    return f"| {name} | {row.evaluations} | {rms:.3f} | {low:.3f} .. {high:.3f} |\n"
+    return Line(name, str(row.evaluations), row.scores.model_dump())

@@ -1,6 +1,6 @@
 """From sets of samples to a report with its pictures: the part that needs no cluster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +8,15 @@ import numpy as np
 
 from pipeline.data.shards import SampleShards, read_info
 from pipeline.evaluation.asking import Asked, asked_of, hidden_pictures
-from pipeline.evaluation.classifier import FEATURES_SAY, Classifier
+from pipeline.evaluation.classifier import FEATURES_SAY, READER, Classifier
+from pipeline.evaluation.columns import Setting, own_metrics, setting_of
 from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
 from pipeline.evaluation.fidelity import Judged, Verdict, examine
 from pipeline.evaluation.figures import draw_curve, draw_tradeoff
 from pipeline.evaluation.grids import Column, draw_samples, why_no_picture
+from pipeline.evaluation.pareto import draw_pareto
 from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
 from pipeline.evaluation.protocol import (
-    YARDSTICK_SEED_OFFSET,
     Protocol,
     Report,
     Row,
@@ -42,19 +43,13 @@ def compose(comparison: Comparison) -> Report:
     rows = _score_cells(judge, by_weight, asked)
     means = class_means(training, training_labels)[labels]
     weights = list(dict.fromkeys(row.cell.w for row in rows))
+    setting = setting_of(comparison, len(labels), heldout.shape[1:])
+    counts = {"heldout": len(heldout), "train": len(training)}
     return Report(
         run=recipe.run.name,
-        protocol=Protocol(
-            features=FEATURES_SAY,
-            classifier_sha256=classifier.identity,
-            classifier_parameters=classifier.card.num_parameters,
-            classifier_heldout_accuracy=round(classifier.card.heldout_accuracy, 6),
-            num_samples=len(labels),
-            num_heldout=len(heldout),
-            num_training=len(training),
-            seed=recipe.evaluation.seed,
-            yardstick_seed=recipe.evaluation.seed + YARDSTICK_SEED_OFFSET,
-            reference_steps=recipe.teacher.reference_steps,
+        protocol=_protocol(setting, classifier, counts),
+        metrics=own_metrics(
+            setting, (READER, classifier.identity), counts, reads_prompts=reads_prompts
         ),
         class_names=info.class_names,
         real=_score_real(judge, labels, training_labels),
@@ -62,6 +57,21 @@ def compose(comparison: Comparison) -> Report:
         verdicts=_verdicts(judge, by_weight, rows, asked, means),
         skipped=comparison.skipped,
         pictures=_picture_names(weights, heldout.shape[1:], captioned=info.captioned),
+    )
+
+
+def _protocol(setting: Setting, classifier: Classifier, counts: Mapping[str, int]) -> Protocol:
+    return Protocol(
+        features=FEATURES_SAY,
+        classifier_sha256=classifier.identity,
+        classifier_parameters=classifier.card.num_parameters,
+        classifier_heldout_accuracy=round(classifier.card.heldout_accuracy, 6),
+        num_samples=setting.num_samples,
+        num_heldout=counts["heldout"],
+        num_training=counts["train"],
+        seed=setting.seed,
+        yardstick_seed=setting.yardstick_seed,
+        reference_steps=setting.reference_steps,
     )
 
 
@@ -82,6 +92,8 @@ def publish(report: Report, comparison: Comparison, folder: Path) -> None:
     draw_curve(report, folder / "curve.png")
     if "tradeoff.png" in report.pictures:
         draw_tradeoff(report, folder / "tradeoff.png")
+    if "pareto.png" in report.pictures:
+        draw_pareto(report, folder / "pareto.png")
 
 
 def _given(comparison: Comparison, asked: Asked, seed: int) -> list[Column]:
@@ -186,5 +198,5 @@ def _picture_names(
 ) -> tuple[str, ...]:
     grids = () if why_no_picture(shape) else tuple(f"grid-w{w:g}.png" for w in weights)
     prompts = tuple(prompt_picture(w) for w in weights) if captioned and grids else ()
-    tradeoff = ("tradeoff.png",) if len(weights) > 1 else ()
+    tradeoff = ("tradeoff.png", "pareto.png") if len(weights) > 1 else ()
     return (*prompts, *grids, "curve.png", *tradeoff)

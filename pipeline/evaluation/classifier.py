@@ -23,6 +23,8 @@ from pipeline.randomness import RowRandom
 
 FEATURES_SAY = "features of a classifier trained on the real training split (not FID)"
 
+READER = "the data set's own classifier (not FID)"
+
 FORMAT = 2
 
 _WEIGHTS = "classifier.safetensors"
@@ -92,7 +94,7 @@ class Classifier:
     def read(self, images: Images) -> Reading:
         """Features and class probabilities of images `[n, h, w, c]`."""
         x = torch.from_numpy(images).permute(0, 3, 1, 2)
-        with _one_thread():
+        with one_thread():
             features = torch.cat([self._network.features(part) for part in _chunks(x)])
             probabilities = self._network.logits(features).double().softmax(1)
         scaled = features.double() / self._network.spread.double()
@@ -118,7 +120,7 @@ def train_classifier(
     _, height, width, channels = train[0].shape
     shape = (channels, height, width)
     updates = updates or _enough_updates(num_classes)
-    with _one_thread():
+    with one_thread():
         network = _initial(shape, num_classes, seed)
         _fit(network, *train, seed=seed, updates=updates)
         _set_unit(network, train[0])
@@ -241,8 +243,8 @@ def _chunks(x: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order: with several threads the last digits would depend on their number."""
+def one_thread() -> Iterator[None]:
+    """Sums of torch in one order: threads would leave the last digits to their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

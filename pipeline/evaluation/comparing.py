@@ -29,6 +29,7 @@ class Comparison:
         classifier: folder of the classifier trained on it; None for data without classes.
         sets: samples, among them one yardstick and one teacher for each guidance weight.
         skipped: what is not compared, with the reason.
+        data_sha256: of the data set, as its commit record has it.
     """
 
     recipe: Recipe
@@ -36,6 +37,7 @@ class Comparison:
     classifier: Path | None
     sets: tuple[SampleSet, ...]
     skipped: tuple[str, ...]
+    data_sha256: str | None = None
 
 
 def columns_of(sets: Sequence[SampleSet]) -> list[Column]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,14 +10,18 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pipeline.evaluation.protocol import SAMPLER_NAMES, Report, Row
+from pipeline.evaluation.protocol import SAMPLER_NAMES, Cell, Report, Row
 from pipeline.evaluation.sampling import Sampler
 from pipeline.evaluation.scores import Scores
 
 INK = "#22262e"
 FAINT = "#8a919c"
 STUDENT = "#c8373f"
-_BASELINES: dict[Sampler, tuple[str, str]] = {"ddim": ("#8a919c", "s"), "dpm++": ("#2a6fb0", "^")}
+_BASELINES: dict[Sampler, tuple[str, str]] = {
+    "ddim": ("#8a919c", "s"),
+    "dpm++": ("#2a6fb0", "^"),
+    "unipc": ("#3a8f5c", "D"),
+}
 _STUDENT_SHADES = ("#f0b27a", STUDENT, "#4a0d20")
 _CURVE_HEIGHT = 7.2  # inches
 
@@ -27,7 +31,27 @@ _TRADED: dict[str, Callable[[Scores], float]] = {
     "recall": lambda scores: scores.recall,
 }
 
-Measure = Callable[[Scores], tuple[float, tuple[float, float]] | None]
+Measure = Callable[[Any], tuple[float, tuple[float, float]] | None]
+
+
+@runtime_checkable
+class Point(Protocol):
+    """A row of a report: what was drawn, what a sample cost, and what was measured."""
+
+    @property
+    def cell(self) -> Cell:
+        """What was drawn."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """What a sample cost."""
+        ...
+
+    @property
+    def scores(self) -> Any:
+        """What was measured."""
+        ...
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -94,7 +118,7 @@ def _frame_curve(figure: Figure, ax: Axes, report: Report) -> None:
         [label for _, label in entries],
         loc="center left",
         bbox_to_anchor=(0.12 / width, 1 - 0.75 / _CURVE_HEIGHT),
-        ncols=5 if width > 11 else 3,
+        ncols=6 if width > 12 else 3,
         frameon=False,
         fontsize=9,
         columnspacing=1.4,
@@ -105,22 +129,14 @@ def draw_tradeoff(report: Report, path: Path) -> None:
     """What guidance trades: distance, score and recall against w, a line for each network."""
     figure = Figure(figsize=(11.5, 3.9), layout="constrained")
     axes = figure.subplots(1, len(_TRADED))
-    lines: dict[str, list[Row]] = {}
-    for row in report.rows:
-        if row.cell.role in ("teacher", "student"):
-            lines.setdefault(row.cell.title, []).append(row)
-    shades = LinearSegmentedColormap.from_list("students", _STUDENT_SHADES)
     for ax, (label, value) in zip(axes, _TRADED.items(), strict=True):
-        for position, (title, rows) in enumerate(lines.items()):
-            style: dict[str, Any] = {"color": INK, "ls": "--", "lw": 2, "zorder": 5}
-            if rows[0].cell.role == "student":
-                style = {"color": shades(position / (len(lines) - 1)), "lw": 1.6}
+        for title, rows, style in networks(report):
             points = ([row.cell.w for row in rows], [value(row.scores) for row in rows])
             ax.plot(*points, marker="o", ms=4, label=title, **style)
         ax.set_title(label, fontsize=10.5, color=INK)
         ax.set_xlabel("guidance weight w", color=INK)
         ax.set_xticks(report.weights)
-        _bare(ax)
+        bare(ax)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9
     )
@@ -128,6 +144,22 @@ def draw_tradeoff(report: Report, path: Path) -> None:
         f"{report.run}: what guidance trades", fontsize=13, fontweight="bold", color=INK
     )
     save_figure(figure, path)
+
+
+def networks(report: Report) -> list[tuple[str, list[Row], dict[str, Any]]]:
+    """The teacher and each student: title, its rows by w, and how its line is drawn."""
+    lines: dict[str, list[Row]] = {}
+    for row in report.rows:
+        if row.cell.role in ("teacher", "student"):
+            lines.setdefault(row.cell.title, []).append(row)
+    shades = LinearSegmentedColormap.from_list("students", _STUDENT_SHADES)
+    found = []
+    for position, (title, rows) in enumerate(lines.items()):
+        style: dict[str, Any] = {"color": INK, "ls": "--", "lw": 2, "zorder": 5}
+        if rows[0].cell.role == "student":
+            style = {"color": shades(position / (len(lines) - 1)), "lw": 1.6}
+        found.append((title, rows, style))
+    return found
 
 
 def _to_real(scores: Scores) -> tuple[float, tuple[float, float]]:
@@ -149,29 +181,39 @@ def _panel(ax: Axes, rows: Sequence[Row], measure: Measure) -> None:
             ax.axhspan(low, high, color=INK, alpha=0.08, lw=0)
             ax.axhline(value, color=INK, lw=1.2, ls="--")
             ax.plot([row.evaluations], [value], marker="*", ms=12, color=INK, zorder=5)
+    draw_lines(ax, rows, measure)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def draw_lines(ax: Axes, rows: Sequence[Point], measure: Measure) -> None:
+    """Students, and the teacher under each training-free sampler, against evaluations."""
     for sampler, (color, marker) in _BASELINES.items():
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
         _line(ax, chosen, measure, **_baseline_style(color, marker), zorder=3)
     students = [row for row in rows if row.cell.role == "student"]
     _line(ax, students, measure, color=STUDENT, marker="o", lw=2.2, ms=6, zorder=6)
     ax.set_xscale("log", base=2)
-    ax.set_yscale("log")
     ax.xaxis.set_major_locator(LogLocator(base=2, numticks=32))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    ax.yaxis.set_minor_locator(NullLocator())
-    _bare(ax)
+    bare(ax)
 
 
 def _baseline_style(color: str, marker: str) -> dict[str, Any]:
-    # hollow squares: where both solvers agree, both are seen
-    hollow = {"ms": 8, "mfc": "none", "mew": 1.3} if marker == "s" else {"ms": 5}
-    return {"color": color, "marker": marker, "lw": 1.5, **hollow}
+    # hollow squares and diamonds: where solvers agree, all are seen
+    sizes: dict[str, dict[str, Any]] = {
+        "s": {"ms": 8, "mfc": "none", "mew": 1.3},
+        "^": {"ms": 5},
+        "D": {"ms": 4.5, "mfc": "none", "mew": 1.2},
+    }
+    size = sizes[marker]
+    return {"color": color, "marker": marker, "lw": 1.5, **size}
 
 
-def _line(ax: Axes, rows: Sequence[Row], measure: Measure, **style: Any) -> None:
+def _line(ax: Axes, rows: Sequence[Point], measure: Measure, **style: Any) -> None:
     points = sorted(
         (row.evaluations, found) for row in rows for found in [measure(row.scores)] if found
     )
@@ -185,23 +227,31 @@ def _line(ax: Axes, rows: Sequence[Row], measure: Measure, **style: Any) -> None
 
 
 def _legend_entries(ax: Axes, reference_steps: int) -> list[tuple[Any, str]]:
-    def key(**style: Any) -> Any:
-        return ax.plot([], [], **style)[0]
+    return [
+        *line_entries(ax),
+        (
+            _key(ax, color=INK, marker="*", ms=10, ls="--", lw=1.2),
+            f"teacher, {reference_steps} steps",
+        ),
+        (_key(ax, color=FAINT, ls=":", lw=1.2), "real training images"),
+    ]
 
+
+def line_entries(ax: Axes) -> list[tuple[Any, str]]:
+    """What `draw_lines` draws, for a legend."""
     baselines = [
-        (key(**_baseline_style(color, marker)), f"teacher, {SAMPLER_NAMES[sampler]}")
+        (_key(ax, **_baseline_style(color, marker)), f"teacher, {SAMPLER_NAMES[sampler]}")
         for sampler, (color, marker) in _BASELINES.items()
     ]
-    star = key(color=INK, marker="*", ms=10, ls="--", lw=1.2)
-    return [
-        (key(color=STUDENT, marker="o", lw=2.2), "distilled students"),
-        *baselines,
-        (star, f"teacher, {reference_steps} steps"),
-        (key(color=FAINT, ls=":", lw=1.2), "real training images"),
-    ]
+    return [(_key(ax, color=STUDENT, marker="o", lw=2.2), "distilled students"), *baselines]
 
 
-def _bare(ax: Axes) -> None:
+def _key(ax: Axes, **style: Any) -> Any:
+    return ax.plot([], [], **style)[0]
+
+
+def bare(ax: Axes) -> None:
+    """Axes without what says nothing."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(FAINT)
     ax.tick_params(colors=FAINT, labelcolor=INK, labelsize=9)

@@ -10,18 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int64
 from sklearn.metrics.pairwise import euclidean_distances
 
+from pipeline.evaluation.bootstrap import Bootstrap, Found, Rows
+
 Features = Float[np.ndarray, "_ d"]
 Probabilities = Float[np.ndarray, "n classes"]
 
 _CHUNK = 1000  # rows of a distance matrix held at once
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % interval around a measured value."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -64,56 +58,41 @@ def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
     return root
 
 
-def frechet_interval(
-    reference: Moments,
-    features: Features,
-    labels: Int64[np.ndarray, "_"],
-    *,
-    resamples: int,
-    seed: int,
-) -> Interval:
-    """A bootstrap interval of the Frechet distance of `features` to a reference held fixed."""
-    root = _root(reference.covariance)
+def frechet_found(reference: Moments, features: Features, bootstrap: Bootstrap) -> Found:
+    """The Frechet distance of `features` to a reference held fixed, and its interval."""
     wide = features.astype(np.float64)
-    return bootstrap_interval(
+    if len(wide) < wide.shape[1]:
+        return bootstrap.of(_by_pairs(reference, wide))
+    root = _root(reference.covariance)
+    return bootstrap.of(
         lambda rows: _frechet_from_root(reference, root, Moments.of(wide[rows])),
-        labels,
-        resamples=resamples,
-        seed=seed,
     )
 
 
-def bootstrap_interval(
-    measure: Callable[[Int64[np.ndarray, "_"]], float],
-    labels: Int64[np.ndarray, "_"],
-    *,
-    resamples: int,
-    seed: int,
-) -> Interval:
-    """A bootstrap interval of anything measured on rows of a set of samples.
+def _by_pairs(reference: Moments, wide: Features) -> Callable[[Rows], float]:
+    """The same distance from products of pairs of rows, far cheaper for fewer rows than features.
 
-    Rows are resampled within their class, because the numbers of samples a class were not left to
-    chance. Resampling adds sampling noise, which raises a Frechet distance; so the spread of the
-    resampled values is put around the measured one, not around their own mean.
-
-    Args:
-        measure: the value of the rows it is given, which may repeat; none is below 0.
-        labels: the class of every row.
-        resamples: how often rows are drawn anew.
-        seed: of the draws.
+    With X the rows around their mean, X'X / (n - 1) is their covariance C2, and C1 C2 has the
+    eigenvalues of X C1 X' / (n - 1) besides zeros.
     """
-    random = np.random.default_rng(seed)
-    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    off = wide - reference.mean
+    plain, bent = off @ off.T, off @ reference.covariance @ off.T
 
-    def resampled() -> Int64[np.ndarray, "_"]:
-        rows = [members[random.integers(0, len(members), len(members))] for members in classes]
-        return np.concatenate(rows)
+    def measure(rows: Rows) -> float:
+        pairs, count = np.ix_(rows, rows), len(rows)
+        shift = float(plain[pairs].mean())
+        spread = (float(np.trace(plain[pairs])) - count * shift) / (count - 1)
+        product = np.linalg.eigvalsh(_centred(bent[pairs]) / (count - 1))
+        overlap = 2 * float(np.sqrt(np.clip(product, 0, None)).sum())
+        return max(0.0, shift + float(np.trace(reference.covariance)) + spread - overlap)
 
-    values = np.array([measure(resampled()) for _ in range(resamples)])
-    low, high = (
-        np.quantile(values, [0.025, 0.975]) - values.mean() + measure(np.arange(len(labels)))
-    )
-    return Interval(low=max(0.0, float(low)), high=float(high))
+    return measure
+
+
+def _centred(products: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """Products of rows, made those of rows around their mean."""
+    found: np.ndarray = products - products.mean(0) - products.mean(1)[:, None] + products.mean()
+    return found
 
 
 def inception_type_score(probabilities: Probabilities) -> float:
@@ -133,26 +112,6 @@ def class_accuracy(probabilities: Probabilities, labels: Int64[np.ndarray, "n"])
     return float((probabilities.argmax(1) == labels).mean())
 
 
-def precision_recall(real: Features, samples: Features, k: int) -> tuple[float, float]:
-    """Precision (samples that lie among the real) and recall (real that lie among the samples).
-
-    A set's manifold is the union of balls around its points, each reaching to the point's k-th
-    neighbour.
-
-    Source: Kynkaanniemi et al. 2019, arXiv:1904.06991, eq. 1-2.
-    """
-    return _share_inside(samples, real, k), _share_inside(real, samples, k)
-
-
-def _share_inside(points: Features, centres: Features, k: int) -> float:
-    radii = neighbour_distance(centres, centres, k + 1)  # the nearest is the point itself
-    inside = [
-        (_distances(points[at : at + _CHUNK], centres) <= radii).any(1)
-        for at in range(0, len(points), _CHUNK)
-    ]
-    return float(np.concatenate(inside).mean())
-
-
 def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[np.ndarray, "_"]:
     """Euclidean distance of each point to its k-th nearest row of `among`, `[n]`.
 
@@ -162,13 +121,14 @@ def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[n
     if len(among) < k:
         raise ValueError(f"the {k}-th neighbour among {len(among)} points does not exist")
     parts = [
-        np.partition(_distances(points[at : at + _CHUNK], among), k - 1, axis=1)[:, k - 1]
+        np.partition(distances(points[at : at + _CHUNK], among), k - 1, axis=1)[:, k - 1]
         for at in range(0, len(points), _CHUNK)
     ]
     return np.concatenate(parts)
 
 
-def _distances(points: Features, others: Features) -> Float[np.ndarray, "_ _"]:
+def distances(points: Features, others: Features) -> Float[np.ndarray, "_ _"]:
+    """Euclidean distance of every point to every other, `[points, others]`."""
     # in float32 the library's |a|^2 + |b|^2 - 2 ab would lose small distances
     found: np.ndarray = euclidean_distances(points.astype(np.float64), others.astype(np.float64))
     return found

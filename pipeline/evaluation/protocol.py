@@ -13,14 +13,19 @@ from pipeline.bundle import Manifest
 from pipeline.config import Recipe
 from pipeline.documents import Document
 from pipeline.evaluation.fidelity import Verdict
+from pipeline.evaluation.metric_protocol import MetricProtocol
+from pipeline.evaluation.neighbourhood import NEIGHBOURS
 from pipeline.evaluation.sampling import Sampler
 from pipeline.evaluation.scores import Scores
 
-NEIGHBOURS = 3
 RESAMPLES = 100
 YARDSTICK_SEED_OFFSET = 1
 
-SAMPLER_NAMES: dict[Sampler, str] = {"ddim": "DDIM", "dpm++": "DPM-Solver++"}
+SAMPLER_NAMES: dict[Sampler, str] = {
+    "ddim": "DDIM",
+    "dpm++": "DPM-Solver++",
+    "unipc": "UniPC",
+}
 
 Role = Literal["yardstick", "teacher", "student", "baseline"]
 
@@ -113,9 +118,10 @@ class Report(Document):
         verdicts: how faithful each student is, and that the controls, bad on purpose, are not.
         skipped: what was left out, with the reason.
         pictures: file names beside the report.
+        metrics: how each number of a row was made; reports of before lack it.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     run: str
     protocol: Protocol
     class_names: tuple[str, ...]
@@ -124,6 +130,7 @@ class Report(Document):
     verdicts: tuple[Verdict, ...] = ()
     skipped: tuple[str, ...]
     pictures: tuple[str, ...]
+    metrics: tuple[MetricProtocol, ...] = ()
 
     def at(self, w: float) -> list[Row]:
         """The rows of one guidance weight."""

@@ -6,36 +6,34 @@ from pathlib import Path
 
 from pipeline.evaluation.fidelity import Check, Verdict
 from pipeline.evaluation.protocol import Report, Row
-from pipeline.evaluation.scores import Scores
+from pipeline.evaluation.sweep import sweep_tables
+from pipeline.evaluation.tables import Line, protocol_table, table
 
-_COLUMNS = (
-    *("evaluations", "to real", "95 % interval", "to teacher", "accuracy", "score", "precision"),
-    *("recall", "RMS", "nearest"),
-)
+_TABLES = {
+    "Against real images": (
+        *("distance_to_real", "kid_to_real", "precision", "recall", "density", "coverage"),
+        "nearest_training",
+    ),
+    "As asked": ("class_accuracy", "inception_score", "prompt_accuracy"),
+    "Against the teacher": (
+        *("distance_to_teacher", "rms_to_teacher", "psnr_to_teacher", "ssim_to_teacher"),
+    ),
+}
 
 _LEGEND = """\
-- **to real**: Frechet distance to {num_heldout} held-out real images, in the
-  {features}; {num_samples} samples a row,
-  classes balanced, 95 % interval by bootstrap over the samples.
-- **to teacher**: the same distance to the teacher's own {reference_steps}-step samples from other
-  noise (seed {yardstick_seed} instead of {seed}). In the teacher's own row it is the floor.
-- **accuracy**: share that the classifier takes for the class asked for; it gets
-  {classifier_heldout_accuracy:.1%} of the held-out images right. **score**: inception-type score
-  (this classifier, not Inception). Both are fooled by class means: read them with the recall.
-- **precision**, **recall**: k-nearest-neighbour manifolds in the same features, k = {neighbours}.
-- **RMS**: root mean square difference to the teacher's {reference_steps}-step sample from the same
-  noise, pixels in [-1, 1].
-{prompt_legend}- **nearest**: mean RMS distance to the nearest of {num_training} training images.
+- In brackets, the 95 % interval by bootstrap over the samples, within their classes; what they are
+  compared with is held fixed. {num_samples} samples a row, seed {seed}, classes balanced.
+- Distances are taken in {features}.
+  It gets {classifier_heldout_accuracy:.1%} of the held-out images right, has
+  {classifier_parameters:,} parameters and sha256 `{classifier_sha256}`.
+- **to teacher** in the teacher's own row is the floor: its distance to itself from other noise
+  (seed {yardstick_seed} instead of {seed}).
+- **accuracy** and **score** are fooled by class means: read them with the recall.
 - **evaluations**: of the network, for one sample. A guided teacher needs two a step, one at w = 0.
 - w is the guidance weight of `(1 + w) conditional - w unconditional`; guidance_scale is 1 + w.
 
-Classifier: {classifier_parameters:,} parameters, sha256 `{classifier_sha256}`.
-Distances depend on it and on the number of samples: compare them within this report only.
-"""
-
-_PROMPT_LEGEND = """\
-- **digit**, **ink**, **paper**, **all**: share of samples in which that part of the prompt is seen,
-  the digit by the classifier, the colours by the pixels.
+Numbers of different protocols do not compare. These depend on the classifier and on the number of
+samples, so they compare within this report only.
 """
 
 
@@ -56,59 +54,25 @@ def _markdown(report: Report) -> str:
     parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
     parts += ["## At equal cost\n", _equal_cost(report)]
     parts += ["## Faithful?\n", _fidelity(report)]
+    parts += ["## The sweep\n", sweep_tables(report)]
     parts.append("## All numbers\n")
     for w in report.weights:
-        rows = [row for row in report.at(w) if row.cell.role != "yardstick"]
-        prompts = _prompt_parts(rows)
-        table = _head(prompts) + "".join(_line(row.cell.title, row, prompts) for row in rows)
-        parts.append(f"### w = {w:g}\n\n{table}{_real_line(report.real, prompts)}")
-    legend = _PROMPT_LEGEND if _prompt_parts(report.rows) else ""
-    said = _LEGEND.format(**report.protocol.model_dump(), prompt_legend=legend)
-    parts += ["## What the columns mean\n", said]
+        lines = _lines(report, w)
+        parts.append(f"### w = {w:g}\n")
+        for title, keys in _TABLES.items():
+            metrics = [metric for metric in report.metrics if metric.metric in keys]
+            parts.append(f"{title}:\n\n{table(metrics, lines)}")
+    parts += ["## How each number was made\n", protocol_table(report.metrics)]
+    parts.append(_LEGEND.format(**report.protocol.model_dump()))
     if report.skipped:
         parts.append("Left out:\n\n" + "".join(f"- {reason}\n" for reason in report.skipped))
     return "\n".join(parts)
 
 
-def _prompt_parts(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The parts of a prompt that samples were looked through for."""
-    return tuple(rows[0].scores.prompt_accuracy or ()) if rows else ()
-
-
-def _head(prompts: Sequence[str]) -> str:
-    names = (*_COLUMNS, *prompts)
-    rule = "".join(":-:|" if name.endswith("interval") else "--:|" for name in names)
-    return f"| network | {' | '.join(names)} |\n|---|{rule}\n"
-
-
-def _line(title: str, row: Row, prompts: Sequence[str]) -> str:
-    return f"| {title} | {row.evaluations} {_values(row.scores, prompts)}"
-
-
-def _real_line(real: Scores, prompts: Sequence[str]) -> str:
-    return f"| *training images* | - {_values(real, prompts)}"
-
-
-def _values(scores: Scores, prompts: Sequence[str]) -> str:
-    low, high = scores.distance_to_real_interval
-    cells = [
-        f"{scores.distance_to_real:.3f}",
-        f"{low:.3f} .. {high:.3f}",
-        _optional(scores.distance_to_teacher),
-        f"{scores.class_accuracy:.1%}",
-        f"{scores.inception_score:.2f}",
-        f"{scores.precision:.3f}",
-        f"{scores.recall:.3f}",
-        _optional(scores.rms_to_teacher),
-        f"{scores.nearest_training:.3f}",
-    ]
-    seen = scores.prompt_accuracy or {}
-    cells += [f"{seen[part]:.1%}" if part in seen else "-" for part in prompts]
-    return "".join(f"| {cell} " for cell in cells) + "|\n"
-
-
-def _optional(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _lines(report: Report, w: float) -> list[Line]:
+    rows = [row for row in report.at(w) if row.cell.role != "yardstick"]
+    found = [Line(row.cell.title, str(row.evaluations), row.scores.model_dump()) for row in rows]
+    return [*found, Line("*training images*", "-", report.real.model_dump())]
 
 
 def best_baseline(report: Report, w: float, evaluations: int) -> Row | None:

@@ -20,12 +20,12 @@ from pipeline.diffusion.schedule import NoiseLevel
 from pipeline.diffusion.solver import sample as ddim_sample
 from pipeline.errors import BundleError, ConfigError
 from pipeline.models.assemble import load_denoiser
-from pipeline.models.stock_sampler import dpm_solver_sample
+from pipeline.models.stock_sampler import solver_sample
 from pipeline.randomness import RowRandom
 from pipeline.stock.stock import STOCK, StockPipeline
 from pipeline.tensors import Condition, Latent
 
-Sampler = Literal["ddim", "dpm++"]
+Sampler = Literal["ddim", "dpm++", "unipc"]
 
 Images = Float32[np.ndarray, "_ h w c"]
 """Finished samples: float32, channels last, pixels in [-1, 1] (Gaussian data may exceed it)."""
@@ -90,7 +90,7 @@ class BundleSampler:
             ConfigError: there is no such sampler.
         """
         if sampler not in get_args(Sampler):
-            raise ConfigError(f"sampler {sampler!r} does not exist; use ddim or dpm++")
+            raise ConfigError(f"sampler {sampler!r} does not exist; use ddim, dpm++ or unipc")
         self.manifest.check_use(steps, w)
         if sampler != "ddim" and self.manifest.role == "student":
             raise BundleError(
@@ -201,12 +201,12 @@ class BundleSampler:
         def velocity(z_t: Latent, level: NoiseLevel) -> Latent:
             return denoiser.velocity(z_t, level, condition, weight)
 
-        if sampler == "dpm++":
-            x = dpm_solver_sample(z_1, denoiser.schedule, steps, velocity)
-        else:
+        if sampler == "ddim":
             x = ddim_sample(
                 z_1, denoiser.schedule, steps, lambda z, at: denoiser(z, at, condition, weight)
             )
+        else:
+            x = solver_sample(z_1, denoiser.schedule, steps, velocity, sampler)
         return self.finished(x)
 
     def finished(self, x: Latent) -> Images:
@@ -235,7 +235,7 @@ def sample(  # noqa: PLR0913 (all that determines a sample, each by name)
         w: guidance weight; 0 is unguided, diffusers' guidance_scale is 1 + w.
         asked: int64 `[n]`, the class of each sample; or the prompt of each.
         seed: of the starting noise; the same seed gives the same noise to every bundle.
-        sampler: `ddim`, or `dpm++` (a teacher only).
+        sampler: `ddim`; or `dpm++` or `unipc` (a teacher only).
         batch_size: samples computed together; it bounds memory and changes rounding only.
         first: row of the first sample in the seed's stream of noise.
         components: what surrounds its network in a stock pipeline, if it belongs in one.

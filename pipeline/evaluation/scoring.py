@@ -2,26 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
 from pipeline.evaluation.asking import Asked
+from pipeline.evaluation.bootstrap import Bootstrap, Found, Interval
 from pipeline.evaluation.classifier import Classifier, Reading
+from pipeline.evaluation.kernel import KernelReference
 from pipeline.evaluation.metrics import (
-    Interval,
+    Features,
     Moments,
-    bootstrap_interval,
     class_accuracy,
     frechet_distance,
-    frechet_interval,
+    frechet_found,
     inception_type_score,
     neighbour_distance,
-    paired_rms,
-    precision_recall,
 )
+from pipeline.evaluation.neighbourhood import RealManifold, neighbourhood
+from pipeline.evaluation.paired import psnr, squared_errors, ssim
 from pipeline.evaluation.prompts import look_for
-from pipeline.evaluation.protocol import NEIGHBOURS, RESAMPLES
+from pipeline.evaluation.protocol import RESAMPLES
 from pipeline.evaluation.sampling import Images, LabelArray
 from pipeline.evaluation.scores import Scores
 
@@ -76,9 +78,11 @@ class Judge:
         self._reads_prompts = reads_prompts
         self._classifier = classifier
         self._training = training.reshape(len(training), -1)
-        self._heldout = classifier.read(heldout).features
+        heldout_features = classifier.read(heldout).features
         with threadpool_limits(1, user_api="blas"):
-            self._heldout_moments = Moments.of(self._heldout)
+            self._heldout_moments = Moments.of(heldout_features)
+            self._manifold = RealManifold.of(heldout_features)
+            self._kernel = KernelReference(heldout_features)
 
     def moments(self, images: Images) -> Moments:
         """Moments of a set of images in classifier features."""
@@ -99,14 +103,7 @@ class Judge:
     def score(self, images: Images, asked: Asked, teacher: Teacher, seed: int) -> Scores:
         """Scores of samples; `seed` is that of the bootstrap."""
         scores = self._scores(images, asked.labels, teacher=teacher, neighbour=1, seed=seed)
-        return scores.model_copy(update={"prompt_accuracy": self._prompt_accuracy(images, asked)})
-
-    def _prompt_accuracy(self, images: Images, asked: Asked) -> dict[str, float] | None:
-        if asked.prompts is None or not self._reads_prompts:
-            return None
-        digits = self._classifier.read(images).probabilities.argmax(axis=1)
-        seen = look_for(images, digits, asked.prompts)
-        return {part: _kept(float(right.mean())) for part, right in seen.items()}
+        return scores.model_copy(update=self._prompt_accuracy(images, asked, seed))
 
     def _scores(
         self,
@@ -118,67 +115,88 @@ class Judge:
         seed: int,
     ) -> Scores:
         reading = self._classifier.read(images)
+        bootstrap = Bootstrap(labels, RESAMPLES, seed)
         # matrices are small: threads would only fight each other, and change the last digits
         with threadpool_limits(1, user_api="blas"):
-            to_real = _distance(self._heldout_moments, reading, labels, seed)
-            to_teacher = _distance(teacher.yardstick, reading, labels, seed) if teacher else None
-            reach = min(NEIGHBOURS, len(images) - 1, len(self._heldout) - 1)
-            precision, recall = precision_recall(self._heldout, reading.features, reach)
-            nearest = self._nearest_training(images, neighbour)
-            follows = teacher.nearest_w(Moments.of(reading.features)) if teacher else None
-            score = _score(reading, labels, seed)
-        rms = _rms(images, teacher.samples, labels, seed) if teacher else None
-        return Scores(
-            distance_to_real=to_real[0],
-            distance_to_real_interval=to_real[1],
-            distance_to_teacher=to_teacher[0] if to_teacher else None,
-            distance_to_teacher_interval=to_teacher[1] if to_teacher else None,
-            nearest_teacher_w=follows,
-            class_accuracy=_kept(class_accuracy(reading.probabilities, labels)),
-            inception_score=score[0],
-            inception_score_interval=score[1],
-            precision=_kept(precision),
-            recall=_kept(recall),
-            rms_to_teacher=rms[0] if rms else None,
-            rms_to_teacher_interval=rms[1] if rms else None,
-            nearest_training=nearest,
+            found = self._against_real(reading.features, bootstrap)
+            found |= _of_classes(reading, labels, bootstrap)
+            found["nearest_training"] = self._nearest_training(images, labels, neighbour, seed)
+            moments = Moments.of(reading.features)
+            if teacher:
+                found["distance_to_teacher"] = frechet_found(
+                    teacher.yardstick, reading.features, bootstrap
+                )
+        if teacher:
+            found |= agreement_with(images, teacher.samples, bootstrap)
+        nothing = dict.fromkeys(
+            ("distance_to_teacher", "distance_to_teacher_interval", "rms_to_teacher")
         )
+        follows = teacher.nearest_w(moments) if teacher else None
+        return Scores.model_validate(nothing | named(found) | {"nearest_teacher_w": follows})
 
-    def _nearest_training(self, images: Images, neighbour: int) -> float:
+    def _against_real(self, features: Features, bootstrap: Bootstrap) -> dict[str, Found]:
+        among = neighbourhood(self._manifold, features, bootstrap)
+        return {
+            "distance_to_real": frechet_found(self._heldout_moments, features, bootstrap),
+            "kid_to_real": self._kernel.distance(features, bootstrap),
+            "precision": among.precision,
+            "recall": among.recall,
+            "density": among.density,
+            "coverage": among.coverage,
+        }
+
+    def _prompt_accuracy(self, images: Images, asked: Asked, seed: int) -> dict[str, Any]:
+        if asked.prompts is None or not self._reads_prompts:
+            return {}
+        digits = self._classifier.read(images).probabilities.argmax(axis=1)
+        seen = look_for(images, digits, asked.prompts)
+        bootstrap = Bootstrap(asked.labels, RESAMPLES, seed)
+        found = {part: bootstrap.mean(right.astype(np.float64)) for part, right in seen.items()}
+        return {
+            "prompt_accuracy": {part: kept(value) for part, (value, _) in found.items()},
+            "prompt_accuracy_interval": {part: _ends(each) for part, (_, each) in found.items()},
+        }
+
+    def _nearest_training(
+        self, images: Images, labels: LabelArray, neighbour: int, seed: int
+    ) -> Found:
         flat = images.reshape(len(images), -1)
         few = np.linspace(0, len(flat) - 1, min(len(flat), _MOST_NEIGHBOURS_LOOKED_UP)).astype(int)
         distance = neighbour_distance(flat[few], self._training, neighbour)
-        return _kept(float(distance.mean()) / np.sqrt(flat.shape[1]))
+        return Bootstrap(labels[few], RESAMPLES, seed).mean(distance / np.sqrt(flat.shape[1]))
 
 
-_Measured = tuple[float, tuple[float, float]]
+def named(found: Mapping[str, Found]) -> dict[str, Any]:
+    """Each number under its name, and its interval under the same with `_interval`."""
+    numbers = {name: kept(value) for name, (value, _) in found.items()}
+    return numbers | {f"{name}_interval": _ends(interval) for name, (_, interval) in found.items()}
 
 
-def _distance(reference: Moments, reading: Reading, labels: LabelArray, seed: int) -> _Measured:
-    interval = frechet_interval(reference, reading.features, labels, resamples=RESAMPLES, seed=seed)
-    return _with_interval(frechet_distance(reference, Moments.of(reading.features)), interval)
-
-
-def _score(reading: Reading, labels: LabelArray, seed: int) -> _Measured:
-    p = reading.probabilities
-    interval = bootstrap_interval(
-        lambda rows: inception_type_score(p[rows]), labels, resamples=RESAMPLES, seed=seed
-    )
-    return _with_interval(inception_type_score(p), interval)
-
-
-def _rms(images: Images, others: Images, labels: LabelArray, seed: int) -> _Measured:
-    difference = (images.astype(np.float64) - others).reshape(len(images), -1)
-    squares = np.mean(difference**2, axis=1)
-    interval = bootstrap_interval(
-        lambda rows: float(np.sqrt(squares[rows].mean())), labels, resamples=RESAMPLES, seed=seed
-    )
-    return _with_interval(paired_rms(images, others), interval)
-
-
-def _with_interval(value: float, interval: Interval) -> _Measured:
-    return _kept(value), (_kept(interval.low), _kept(interval.high))
-
-
-def _kept(value: float) -> float:
+def kept(value: float) -> float:
+    """The digits of a number that are no rounding."""
     return float(f"{value:.{_DIGITS}g}")
+
+
+def _ends(interval: Interval) -> tuple[float, float]:
+    return kept(interval.low), kept(interval.high)
+
+
+def _of_classes(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -> dict[str, Found]:
+    p = reading.probabilities
+    return {
+        "inception_score": bootstrap.of(lambda rows: inception_type_score(p[rows])),
+        "class_accuracy": bootstrap.of(lambda rows: class_accuracy(p[rows], labels[rows])),
+    }
+
+
+def agreement_with(images: Images, others: Images, bootstrap: Bootstrap) -> dict[str, Found]:
+    """How far images are from others of the same noise, pair by pair."""
+    squares = squared_errors(images, others)
+    similar = ssim(images, others)
+    found = {
+        "rms_to_teacher": bootstrap.of(lambda rows: float(np.sqrt(squares[rows].mean()))),
+        "psnr_to_teacher": bootstrap.mean(psnr(images, others), least=None),
+    }
+    if similar is not None:
+        found["ssim_to_teacher"] = bootstrap.mean(similar, least=None)
+    return found

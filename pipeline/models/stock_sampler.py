@@ -1,7 +1,9 @@
-"""diffusers' own DPM-Solver++ on our schedules: the strongest training-free baseline."""
+"""diffusers' own DPM-Solver++ and UniPC on our schedules: the strongest training-free baselines."""
+
+from typing import Any, Literal
 
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from pipeline.diffusion.prediction import PredictionType
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
@@ -9,14 +11,17 @@ from pipeline.diffusion.solver import Velocity
 from pipeline.errors import ConfigError
 from pipeline.tensors import Latent
 
+Solver = Literal["dpm++", "unipc"]
 
-def why_not_dpm_solver(schedule: NoiseSchedule) -> str | None:
-    """Why DPM-Solver++ is not run on this path; None if it is."""
+
+def why_not_solver(schedule: NoiseSchedule) -> str | None:
+    """Why neither DPM-Solver++ nor UniPC is run on this path; None if they are."""
     if schedule.velocity is PredictionType.V:
         return None
     return (
-        f"dpm++ is run on variance-preserving paths only; on a {schedule.name} path diffusers' "
-        "scheduler has a time grid of its own, which would not be compared at equal times"
+        f"dpm++ and unipc are run on variance-preserving paths only; on a {schedule.name} path "
+        "diffusers' schedulers have a time grid of their own, which would not be compared at equal "
+        "times"
     )
 
 
@@ -34,38 +39,58 @@ def dpm_solver_scheduler(
 
     Source: Lu et al. 2022, arXiv:2211.01095, Algorithm 2 (DPM-Solver++(2M)).
     """
-    reason = why_not_dpm_solver(schedule)
+    return DPMSolverMultistepScheduler(
+        solver_order=solver_order, algorithm_type="dpmsolver++", **_our_path(schedule)
+    )
+
+
+def unipc_scheduler(schedule: NoiseSchedule) -> UniPCMultistepScheduler:
+    """The stock UniPC scheduler for our path, of second order as for guided sampling.
+
+    Raises:
+        ConfigError: the path is not variance preserving.
+
+    Source: Zhao et al. 2023, arXiv:2302.04867, Algorithm 1 and 2 (UniPC-2, B_2(h)).
+    """
+    return UniPCMultistepScheduler(solver_order=2, solver_type="bh2", **_our_path(schedule))
+
+
+def _our_path(schedule: NoiseSchedule) -> dict[str, Any]:
+    """The arguments that stock multistep schedulers have in common."""
+    reason = why_not_solver(schedule)
     if reason is not None:
         raise ConfigError(f"{reason}; use --sampler ddim")
     total = schedule.num_train_timesteps
     signal = schedule.at(torch.arange(total + 1, dtype=torch.float64) / total).alpha.square()
     betas = 1 - signal[1:] / signal[:-1]
-    return DPMSolverMultistepScheduler(
-        num_train_timesteps=total,
-        trained_betas=betas.tolist(),
-        solver_order=solver_order,
-        algorithm_type="dpmsolver++",
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        rescale_betas_zero_snr=bool(signal[-1] == 0),
-    )
+    return {
+        "num_train_timesteps": total,
+        "trained_betas": betas.tolist(),
+        "prediction_type": "v_prediction",
+        "timestep_spacing": "trailing",
+        "rescale_betas_zero_snr": bool(signal[-1] == 0),
+    }
 
 
-def dpm_solver_sample(
-    z_1: Latent, schedule: NoiseSchedule, num_steps: int, velocity: Velocity
+def solver_sample(
+    z_1: Latent, schedule: NoiseSchedule, num_steps: int, velocity: Velocity, solver: Solver
 ) -> Latent:
-    """Sample with DPM-Solver++(2M) from pure noise, `num_steps` calls of `velocity`.
+    """Sample with a stock solver from pure noise, `num_steps` calls of `velocity`.
 
     Args:
-        z_1: pure noise, float32 (the scheduler computes in float32).
+        z_1: pure noise, float32 (the schedulers compute in float32).
         schedule: the path.
         num_steps: N, dividing the schedule's T.
         velocity: the guided velocity, its condition and w already given.
+        solver: `dpm++` for DPM-Solver++(2M), or `unipc`.
 
     Raises:
         ConfigError: the path is not variance preserving.
     """
-    scheduler = dpm_solver_scheduler(schedule)
+    if solver == "unipc":
+        scheduler: Any = unipc_scheduler(schedule)
+    else:
+        scheduler = dpm_solver_scheduler(schedule)
     scheduler.set_timesteps(num_steps)
     z_t = z_1
     for timestep in scheduler.timesteps:

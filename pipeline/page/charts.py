@@ -12,6 +12,11 @@ from pipeline.evaluation.protocol import SAMPLER_NAMES, Report, Row
 from pipeline.page.content import Chart
 
 _GREY, _BLUE = "#8a919c", "#2a6fb0"
+_SAMPLERS = (
+    ("ddim", _GREY, "square"),
+    ("dpm++", _BLUE, "triangle-up"),
+    ("unipc", "#3a8f5c", "diamond"),
+)
 _SHADES = (
     "#f0a04b",
     "#e3683c",
@@ -36,7 +41,7 @@ def _curve(report: Report | AgreementReport, w: float) -> Chart:
     rows = [row for row in report.rows if row.cell.w == w and row.cell.role != "yardstick"]
     figure = go.Figure()
     _add(figure, [r for r in rows if r.cell.role == "student"], "students", STUDENT, "circle", 3)
-    for sampler, color, mark in (("ddim", _GREY, "square"), ("dpm++", _BLUE, "triangle-up")):
+    for sampler, color, mark in _SAMPLERS:
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
         name = f"teacher, {SAMPLER_NAMES[sampler]}"  # type: ignore[index]
         _add(figure, chosen, name, color, mark, 2)

@@ -140,11 +140,11 @@ def test_a_chain_is_evaluated_once_and_redone_in_part(tmp_path: Path) -> None:
     assert (first.kind, first.path) == ("report", "report")
     report = read_report(chain.run_dir / "report")
     assert report.weights == [0.0, 2.0]
-    assert [row.cell.steps for row in report.at(2.0)] == [4, 4, 2, 1, 1, 1]
+    assert [row.cell.steps for row in report.at(2.0)] == [4, 4, 2, 1, 1, 1, 1]
     assert report.at(2.0)[0].evaluations == 8
     kinds = [artifact.kind for artifact in Ledger(chain.run_dir).records()]
-    # two weights: two sets of the teacher each, three students and two baselines each
-    assert (kinds.count("reference"), kinds.count("samples")) == (4, 10)
+    # two weights: two sets of the teacher each, three students and three baselines each
+    assert (kinds.count("reference"), kinds.count("samples")) == (4, 12)
     assert not (chain.run_dir / "evaluation" / ".parts.tmp").exists()
 
     drawn = chain.times()

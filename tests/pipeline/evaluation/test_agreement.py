@@ -74,6 +74,11 @@ def test_what_is_off_by_a_constant_is_off_by_that_much(
         assert row.scores.rms_to_teacher == pytest.approx(OFF[row.cell.role], abs=1e-6)
         # all samples are off by the same, so that there is nothing to be uncertain of
         assert row.scores.rms_to_teacher_interval == pytest.approx([OFF[row.cell.role]] * 2)
+        decibels = -20 * np.log10(OFF[row.cell.role] / 2)
+        assert row.scores.psnr_to_teacher == pytest.approx(decibels, abs=1e-3)
+        assert row.scores.ssim_to_teacher is not None
+        assert row.scores.ssim_to_teacher < 1
+    assert [metric.title for metric in report.metrics] == ["RMS", "PSNR", "SSIM"]
     assert "nothing is said of real images" in (folder / "report.md").read_text()
     for name in report.pictures:
         with Image.open(folder / name) as picture:

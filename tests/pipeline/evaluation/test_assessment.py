@@ -74,7 +74,7 @@ def prepare(recipe: Recipe, folder: Path) -> Comparison:
         student = manifest.model_copy(update=changes)
         save_bundle(folder / f"s{index}", student, family.student_of(teacher, (0.0, 4.0)))
         entrants.append(Entrant(manifest=student, path=f"s{index}", digest=f"s{index}"))
-    cells = plan_cells(recipe, entrants[0], entrants[1:], ["ddim", "dpm++"])
+    cells = plan_cells(recipe, entrants[0], entrants[1:], recipe.evaluation.samplers)
     labels = balanced_labels(recipe.evaluation.num_samples, info.num_classes)
     sets = []
     for cell in cells:
@@ -123,8 +123,10 @@ def test_every_set_has_a_row_but_the_yardstick(digits: Made) -> None:
         ("teacher, DDIM, 1 step", 2),
         ("teacher, DPM-Solver++, 2 steps", 4),
         ("teacher, DPM-Solver++, 1 step", 2),
+        ("teacher, UniPC, 2 steps", 4),
+        ("teacher, UniPC, 1 step", 2),
     ]
-    assert [row.evaluations for row in report.at(0.0)] == [8, 4, 2, 2, 1, 2, 1]
+    assert [row.evaluations for row in report.at(0.0)] == [8, 4, 2, 2, 1, 2, 1, 2, 1]
 
 
 def test_the_teacher_is_no_distance_from_itself_but_for_the_floor(gaussian: Made) -> None:
@@ -216,10 +218,59 @@ def test_the_report_is_content_only_and_says_what_its_distance_is(digits: Made) 
     assert "| stage-1 student, 4 steps | 4 |" in page
 
 
+def test_every_number_has_an_interval_and_a_protocol(digits: Made) -> None:
+    _, report, folder = digits
+    known = {metric.metric for metric in report.metrics}
+    for scores in [report.real, *(row.scores for row in report.rows)]:
+        numbers = scores.model_dump(exclude={"nearest_teacher_w", "prompt_accuracy"})
+        named = [name for name in numbers if not name.endswith("_interval")]
+        for name in (name for name in named if numbers[name] is not None):
+            low, high = numbers[f"{name}_interval"]
+            assert low <= numbers[name] <= high, name
+            assert name in known
+    assert report.rows[0].scores.kid_to_real is not None
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    assert "the data set's own classifier (not FID)" in page
+    assert all(f"`{metric.identity}`" in page for metric in report.metrics)
+
+
+def test_a_report_of_before_can_still_be_read(digits: Made, tmp_path: Path) -> None:
+    _, report, folder = digits
+    tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    tree["format_version"] = 1
+    del tree["metrics"]
+    new = ("kid", "density", "coverage", "psnr", "ssim", "class_accuracy_i", "recall_i")
+    for scores in [tree["real"], *(row["scores"] for row in tree["rows"])]:
+        for name in [name for name in scores if name.startswith(new)]:
+            del scores[name]
+    (tmp_path / "report.json").write_text(json.dumps(tree), encoding="utf-8")
+    old = read_report(tmp_path)
+    assert old.metrics == ()
+    assert old.rows[0].scores.recall == report.rows[0].scores.recall
+    assert old.rows[0].scores.kid_to_real is None
+
+
+def test_the_sweep_names_the_least_of_each_cost(digits: Made) -> None:
+    _, report, folder = digits
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    heads = "| evaluations | teacher, DDIM | distilled students | teacher, DPM-Solver++ | teacher, "
+    assert f"{heads}UniPC |" in page
+    rows = report.at(2.0)
+    least = min(row.scores.distance_to_real for row in rows if row.evaluations == 2)
+    (line,) = [
+        line
+        for line in page.split("## The sweep")[1].split("w = 2:")[1].splitlines()
+        if line.startswith("| 2 |") and line.count("|") == 6
+    ][:1]
+    assert f"**{least:.2f}" in line
+    assert "| stage-1 student, 4 steps | 4 | " in page.split("one student at all w")[1]
+
+
 @pytest.mark.parametrize("made", ["digits", "gaussian"])
 def test_pictures_are_there_and_are_pictures(made: str, request: pytest.FixtureRequest) -> None:
     _, report, folder = request.getfixturevalue(made)
-    assert report.pictures == ("grid-w0.png", "grid-w2.png", "curve.png", "tradeoff.png")
+    curves = ("curve.png", "tradeoff.png", "pareto.png")
+    assert report.pictures == ("grid-w0.png", "grid-w2.png", *curves)
     for name in report.pictures:
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 300

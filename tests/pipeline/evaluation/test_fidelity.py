@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.assessment import class_means
+from pipeline.evaluation.bootstrap import Bootstrap
 from pipeline.evaluation.fidelity import Check, examine
-from pipeline.evaluation.metrics import Moments, bootstrap_interval
+from pipeline.evaluation.metrics import Moments
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.scoring import Teacher
 
@@ -94,8 +95,7 @@ def test_class_means_are_the_means_of_the_classes() -> None:
 def test_a_bootstrap_interval_covers_the_mean_of_a_known_law() -> None:
     # 200 draws of N(0, 1) around 5: the standard error of the mean is 1 / sqrt(200) = .071
     values = 5 + np.random.default_rng(0).normal(size=200)
-    found = bootstrap_interval(
-        lambda rows: float(values[rows].mean()), np.zeros(200, np.int64), resamples=400, seed=0
-    )
+    mean, found = Bootstrap(np.zeros(200, np.int64), 400, seed=0).mean(values)
+    assert mean == values.mean()
     assert found.low < values.mean() < found.high
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.0707, rel=0.2)

@@ -102,7 +102,7 @@ def test_gaussian_samples_have_the_moments_of_their_class_and_are_not_clipped(
     gaussian: tuple[Path, Path],
 ) -> None:
     labels = np.zeros(4000, np.int64)
-    for sampler, tolerance in (("ddim", 0.05), ("dpm++", 0.02)):
+    for sampler, tolerance in (("ddim", 0.05), ("dpm++", 0.02), ("unipc", 0.02)):
         points = sample(gaussian[0], steps=32, w=0.0, asked=labels, seed=0, sampler=sampler)
         # 4000 samples of std .4 know their mean to .006; DDIM with 32 steps shrinks std by ~10 %
         np.testing.assert_allclose(points.mean(0).ravel(), [-3.0, 0.5], atol=0.03)
@@ -127,7 +127,7 @@ def test_the_counted_evaluations_are_those_made(gaussian: tuple[Path, Path]) -> 
     opened.denoiser.network.module.register_forward_pre_hook(
         lambda module, inputs: rows_seen.append(len(inputs[0]))
     )
-    for sampler in ("ddim", "dpm++"):
+    for sampler in ("ddim", "dpm++", "unipc"):
         for w in (0.0, 1.0):
             rows_seen.clear()
             opened.sample(steps=4, w=w, asked=np.zeros(3, np.int64), seed=0, sampler=sampler)

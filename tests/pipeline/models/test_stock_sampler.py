@@ -15,7 +15,7 @@ from pipeline.diffusion.schedule import (
 from pipeline.diffusion.solver import Velocity, sample
 from pipeline.errors import ConfigError
 from pipeline.models.gaussian import GaussianTeacher
-from pipeline.models.stock_sampler import dpm_solver_sample, dpm_solver_scheduler
+from pipeline.models.stock_sampler import Solver, dpm_solver_scheduler, solver_sample
 from pipeline.tensors import Latent
 
 SCHEDULES = [CosineSchedule(1024), CosineSchedule(4), DiscreteSchedule.scaled_linear(1024)]
@@ -66,7 +66,10 @@ def test_its_first_order_form_is_ddim() -> None:
 @pytest.mark.parametrize(
     ("schedule", "share"), [(SCHEDULES[0], 0.5), (SCHEDULES[2], 0.75)], ids=["cosine", "discrete"]
 )
-def test_it_nears_the_exact_flow_faster_than_ddim(schedule: NoiseSchedule, share: float) -> None:
+@pytest.mark.parametrize("solver", ["dpm++", "unipc"])
+def test_it_nears_the_exact_flow_faster_than_ddim(
+    schedule: NoiseSchedule, share: float, solver: Solver
+) -> None:
     mean, std = 0.7, 0.5
     velocity = gaussian_velocity(std, mean)
     z_1 = torch.randn(256, 1, 1, 1, generator=torch.Generator().manual_seed(0))
@@ -77,11 +80,12 @@ def test_it_nears_the_exact_flow_faster_than_ddim(schedule: NoiseSchedule, share
     def error(found: Latent) -> float:
         return float((found - exact).square().mean().sqrt())
 
-    second = error(dpm_solver_sample(z_1, schedule, 16, velocity))
+    second = error(solver_sample(z_1, schedule, 16, velocity, solver))
     assert second < share * error(ddim(schedule, velocity, z_1, 16))
 
 
-def test_it_is_driven_by_the_gaussian_teacher_on_its_own_grid() -> None:
+@pytest.mark.parametrize("solver", ["dpm++", "unipc"])
+def test_it_is_driven_by_the_gaussian_teacher_on_its_own_grid(solver: Solver) -> None:
     config = GaussianConfig(family="gaussian", means=((-1.0, 0.5), (1.0, 0.0)), std=0.4)
     teacher = GaussianTeacher(config, 1024)
     asked: list[int] = []
@@ -91,14 +95,19 @@ def test_it_is_driven_by_the_gaussian_teacher_on_its_own_grid() -> None:
         asked.append(int(timestep[0]))
         return teacher(z_t, timestep, torch.zeros(len(z_t), dtype=torch.int64)).float()
 
-    found = dpm_solver_sample(torch.zeros(3, 2, 1, 1), teacher.schedule, 4, velocity)
+    found = solver_sample(torch.zeros(3, 2, 1, 1), teacher.schedule, 4, velocity, solver)
     assert asked == [1023, 767, 511, 255]
     # zero noise is the centre of the class's own flow: the mean, but for the zero-SNR remedy
     assert torch.allclose(found.flatten(1), torch.tensor([[-1.0, 0.5]]).expand(3, 2), atol=1e-3)
 
 
-def test_a_straight_path_is_refused_with_the_reason() -> None:
+@pytest.mark.parametrize("solver", ["dpm++", "unipc"])
+def test_a_straight_path_is_refused_with_the_reason(solver: Solver) -> None:
     with pytest.raises(ConfigError, match=r"variance-preserving paths only.*--sampler ddim"):
-        dpm_solver_sample(
-            torch.zeros(1, 1, 1, 1), RectifiedFlow(1024), 4, lambda z_t, level: z_t * level.t
+        solver_sample(
+            torch.zeros(1, 1, 1, 1),
+            RectifiedFlow(1024),
+            4,
+            lambda z_t, level: z_t * level.t,
+            solver,
         )

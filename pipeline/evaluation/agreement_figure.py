@@ -1,0 +1,72 @@
+"""Agreement with the teacher against cost: the curve of data without classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from pipeline.evaluation.figures import (
+    FAINT,
+    INK,
+    Measure,
+    Point,
+    draw_lines,
+    line_entries,
+    save_figure,
+)
+
+_SHOWN = {
+    "rms_to_teacher": "RMS to the teacher's sample",
+    "psnr_to_teacher": "PSNR, dB",
+    "ssim_to_teacher": "SSIM",
+}
+
+
+def draw_agreement(run: str, rows: Sequence[Point], num_samples: int, path: Path) -> None:
+    """RMS, PSNR and SSIM against network evaluations, one column a guidance weight.
+
+    The dotted line is the teacher from other noise: how far unrelated samples are.
+    """
+    weights = list(dict.fromkeys(row.cell.w for row in rows))
+    shown = [key for key in _SHOWN if getattr(rows[0].scores, key) is not None]
+    figure = Figure(figsize=(1.3 + 3.0 * max(2, len(weights)), 1.3 + 2.2 * len(shown)))
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots(len(shown), len(weights), squeeze=False, sharex=True, sharey="row")
+    for line, key in enumerate(shown):
+        for column, w in enumerate(weights):
+            at_w = [row for row in rows if row.cell.w == w]
+            ax = axes[line, column]
+            for row in at_w:
+                if row.cell.role == "yardstick":
+                    ax.axhline(getattr(row.scores, key), color=FAINT, lw=1.2, ls=":")
+            draw_lines(ax, at_w, _measure(key))
+            if line == 0:
+                ax.set_title(f"w = {w:g}", fontsize=12, color=INK)
+        axes[line, 0].set_ylabel(_SHOWN[key], color=INK)
+    for ax in axes[-1]:
+        ax.set_xlabel("network evaluations per sample", color=INK)
+    entries = line_entries(axes[0, 0])
+    figure.legend(
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )
+    figure.suptitle(
+        f"{run}: agreement with the teacher against cost, {num_samples} samples a point",
+        fontsize=12,
+        fontweight="bold",
+        color=INK,
+    )
+    save_figure(figure, path)
+
+
+def _measure(key: str) -> Measure:
+    def measure(scores: Any) -> tuple[float, tuple[float, float]] | None:
+        value, interval = getattr(scores, key), getattr(scores, f"{key}_interval")
+        return None if value is None or interval is None else (value, interval)
+
+    return measure

@@ -1,0 +1,80 @@
+"""How sure a number is: samples are drawn anew from themselves, and it is measured again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+Rows = Int64[np.ndarray, "_"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval around a measured value."""
+
+    low: float
+    high: float
+
+
+Found = tuple[float, Interval]
+"""A measured value and its interval."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How rows of a set of samples are drawn anew.
+
+    They are resampled within their class, because the numbers of samples a class were not left to
+    chance. Whatever samples are compared with is held fixed.
+
+    Attributes:
+        labels: the class of every row.
+        resamples: how often rows are drawn anew.
+        seed: of the draws.
+    """
+
+    labels: Rows
+    resamples: int
+    seed: int
+
+    @cached_property
+    def rows(self) -> Int64[np.ndarray, "r n"]:
+        """As many rows as there are labels, drawn `resamples` times; they may repeat."""
+        random = np.random.default_rng(self.seed)
+        classes = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
+        drawn = [
+            [members[random.integers(0, len(members), len(members))] for members in classes]
+            for _ in range(self.resamples)
+        ]
+        return np.stack([np.concatenate(each) for each in drawn])
+
+    def of(self, measure: Callable[[Rows], float], *, least: float | None = 0.0) -> Found:
+        """The measured value and its interval.
+
+        Args:
+            measure: the value of the rows it is given, which may repeat.
+            least: no value is below it; None where values have no bound.
+        """
+        value = measure(np.arange(len(self.labels)))
+        values = np.array([measure(rows) for rows in self.rows])
+        return value, interval_around(value, values, least)
+
+    def mean(self, values: Float[np.ndarray, "_"], *, least: float | None = 0.0) -> Found:
+        """The mean of one value a sample, and its interval."""
+        value = float(values.mean())
+        return value, interval_around(value, values[self.rows].mean(axis=1), least)
+
+
+def interval_around(
+    measured: float, values: Float[np.ndarray, "_"], least: float | None = 0.0
+) -> Interval:
+    """The spread of resampled values around the measured one, cut off below `least`.
+
+    Resampling adds sampling noise, which raises a distance; so the spread is put around the
+    measured value, not around the resampled values' own mean.
+    """
+    low, high = np.quantile(values, [0.025, 0.975]) - values.mean() + measured
+    low = low if least is None else max(least, low)
+    return Interval(low=float(low), high=float(high))

@@ -1,0 +1,89 @@
+"""Numbers of different protocols are never put in one column."""
+
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.evaluation.columns import Setting, against_pairs, against_real, own_metrics
+from pipeline.evaluation.metric_protocol import MetricProtocol, check_comparable
+from pipeline.evaluation.tables import Line, protocol_table, table
+
+SETTING = Setting(
+    num_samples=500,
+    seed=1,
+    yardstick_seed=2,
+    reference_steps=64,
+    resamples=100,
+    data_sha256="d" * 64,
+    shape=(8, 8, 1),
+)
+LINE = Line("student", "1", {"distance_to_real": 1.5, "distance_to_real_interval": (1.0, 2.0)})
+
+
+def distance(sha256: str = "a" * 64, count: int = 599, **changes: object) -> MetricProtocol:
+    real = SETTING.real("heldout", count)
+    found = against_real(SETTING, ("the classifier", sha256), real, "to real")[0]
+    return found.model_copy(update=changes)
+
+
+def test_a_column_is_of_one_protocol() -> None:
+    text = table([distance(), distance()], [LINE])
+    assert text.splitlines()[0] == "| network | evaluations | to real |"
+    assert text.splitlines()[2] == "| student | 1 | 1.500 (1.000 to 2.000) |"
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (distance(sha256="b" * 64), "extractor_sha256 a+ against b+"),
+        (distance(count=600), "'count': 599.*'count': 600"),
+        (distance(num_samples=5000), "num_samples 500 against 5000"),
+        (distance(seed=7), "seed 1 against 7"),
+        (distance(resamples=9), "resamples 100 against 9"),
+        (distance(settings={"k": 4.0}), "settings"),
+    ],
+)
+def test_two_protocols_do_not_share_one(other: MetricProtocol, named: str) -> None:
+    with pytest.raises(DataError, match=f"different protocols do not compare .*{named}"):
+        table([distance(), other], [LINE])
+    assert other.identity != distance().identity
+
+
+def test_words_are_not_part_of_a_protocol() -> None:
+    check_comparable([distance(), distance(title="FD", meaning="the same", source="elsewhere")])
+
+
+def test_every_metric_tells_its_protocol() -> None:
+    counts = {"heldout": 599, "train": 1198}
+    found = own_metrics(SETTING, ("the classifier", "a" * 64), counts, reads_prompts=True)
+    assert len({metric.identity for metric in found}) == len(found)
+    by_name = {metric.metric: metric for metric in found}
+    assert by_name["kid_to_real"].reference.split == "heldout"
+    assert by_name["kid_to_real"].reference.data_sha256 == "d" * 64
+    assert by_name["distance_to_teacher"].reference.seed == 2
+    assert by_name["ssim_to_teacher"].reference.seed == 1
+    assert by_name["ssim_to_teacher"].settings == {"window": 5.0}
+    assert by_name["rms_to_teacher"].extractor_sha256 is None
+    assert by_name["density"].settings == {"k": 5.0}
+    text = protocol_table(found)
+    assert all(f"`{metric.identity}`" in text for metric in found)
+    assert "| 599 held-out real images |" in text
+
+
+def test_images_too_small_for_similarity_have_no_column_of_it() -> None:
+    small = Setting(**{**vars(SETTING), "shape": (1, 1, 2)})
+    assert [metric.title for metric in against_pairs(small)] == ["RMS", "PSNR"]
+
+
+def test_parts_of_a_prompt_are_columns_of_their_own() -> None:
+    found = own_metrics(SETTING, ("it", "a"), {"heldout": 9, "train": 9}, reads_prompts=True)
+    prompts = [metric for metric in found if metric.metric == "prompt_accuracy"]
+    scores = {
+        "prompt_accuracy": {"ink": 0.5, "all": 0.25},
+        "prompt_accuracy_interval": {"ink": (0.4, 0.6), "all": (0.2, 0.3)},
+    }
+    lines = table(prompts, [Line("student", "1", scores), LINE]).splitlines()
+    assert lines[0] == "| network | evaluations | ink | all |"
+    assert lines[2:] == [
+        "| student | 1 | 50.0% (40.0% to 60.0%) | 25.0% (20.0% to 30.0%) |",
+        "| student | 1 | - | - |",
+    ]
