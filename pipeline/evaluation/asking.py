@@ -75,4 +75,5 @@ def hidden_pictures(data: Path, asked: Asked, seed: int) -> Images:
     """
     pictures = asked_pictures(data, asked, 0, len(asked.labels))
     masks = draw_masks(RowRandom((seed,), 0, len(pictures)), *pictures.shape[1:3])
-    return pictures * (1 - masks.permute(0, 2, 3, 1).numpy())
+    seen: Images = pictures * (1 - masks.permute(0, 2, 3, 1).numpy())
+    return seen
