@@ -17,7 +17,6 @@ from pipeline.documents import apply_override, build, read_yaml
 from pipeline.evaluation.assessment import compose, publish, real_images
 from pipeline.evaluation.classifier import train_classifier
 from pipeline.evaluation.comparing import Comparison, SampleSet
-from pipeline.evaluation.grids import sample_rows, tile, why_no_picture
 from pipeline.evaluation.protocol import Entrant, Report, plan_cells
 from pipeline.evaluation.report import best_baseline, read_report
 from pipeline.evaluation.sampling import BundleSampler, balanced_labels
@@ -276,28 +275,3 @@ def test_pictures_are_there_and_are_pictures(made: str, request: pytest.FixtureR
             assert min(picture.size) > 300
             assert picture.convert("L").getextrema()[0] < 100  # something is drawn
             assert not picture.info.get("Software")
-
-
-def test_a_tile_holds_each_image_blown_up_in_its_place() -> None:
-    images = np.linspace(-1, 1, 6, dtype=np.float32).reshape(6, 1, 1, 1) * np.ones(
-        (6, 8, 8, 1), "f4"
-    )
-    canvas = tile(images, [[0, 1, 2], [3, 4]])
-    step = (canvas.shape[0] + 1) // 2
-    assert canvas[0, 0].tolist() == [0, 0, 0]
-    np.testing.assert_allclose(canvas[step + 3, 3], 0.6, atol=1e-6)  # image 3 of values .2
-    np.testing.assert_allclose(canvas[-1, -1], 1)  # no image there
-
-
-def test_rows_of_a_grid_are_classes_evenly_chosen() -> None:
-    assert sample_rows(np.array([0, 0, 0, 1, 1]), 2) == [[0, 1], [3, 4]]
-    many = sample_rows(np.repeat(np.arange(100), 2), 1)
-    assert len(many) == 12
-    assert many[0] == [0]
-    assert many[-1] == [198]
-
-
-def test_samples_that_are_no_pictures_are_said_to_be_none() -> None:
-    assert why_no_picture((8, 8, 1)) is None
-    assert why_no_picture((1, 1, 2)) is None
-    assert "1x1 with 5 channels" in str(why_no_picture((1, 1, 5)))
