@@ -1,4 +1,4 @@
-"""The commands that change a picture: edit and inpaint."""
+"""The commands that change a picture: edit, inpaint and stylize."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,6 +90,43 @@ def inpaint(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
             *(bundle, image, output, asked, guidance_weight, steps, num, seed, components)
         )
         _tell(inpaint_picture(order, mask), output, 1.0)
+
+
+@change.command(rich_help_panel=_PANEL)
+def stylize(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A run with encoders; or an encoder.")
+    ],
+    image: Picture,
+    source: Annotated[str, typer.Option("--from", metavar="CLASS", help="What it is.")],
+    target: Annotated[str, typer.Option("--to", metavar="CLASS", help="What it shall be.")],
+    guidance_weight: Weight,
+    output: Output,
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Each way; the most by default.")
+    ] = None,
+    components: Components = None,
+) -> None:
+    """Make a picture another class by the same hand: encode it, draw it again as that.
+
+    Networks that read text are told prompts in place of classes.
+    """
+    with refusals():
+        from flows import environment
+        from flows.console import near, open_console
+
+        environment.settle()
+        from stages.edit import Order
+        from stages.stylize import stylize_picture
+
+        order = Order(*(run, image, output, target, guidance_weight, steps, 1, 0, components))
+        done = stylize_picture(order, source)
+        open_console().print(
+            f"{done.steps} + {done.steps} steps, {done.evaluations} evaluations; drawn again as it "
+            f"was it is {done.round_trip:.3f} from itself (RMS, pixels in [-1, 1]): "
+            f"{near(output.absolute())}",
+            soft_wrap=True,
+        )
 
 
 def _tell(done: "Done", output: Path, strength: float) -> None:

@@ -16,7 +16,7 @@ from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import DataError
 from pipeline.ledger import Artifact, Ledger, hold
-from pipeline.training.plan import plan_rounds
+from pipeline.training.plan import plan_decoders
 
 REPORT_FOLDER = "report"
 
@@ -78,7 +78,7 @@ def _ingredients(ledger: Ledger) -> list[Artifact]:
     """The data, the teacher, and the student of every round."""
     by_place = {artifact.path: artifact for artifact in ledger.records()}
     recipe = stored(ledger.run_dir)
-    places = ["data", "teacher", *(f"{plan.folder}/student" for plan in plan_rounds(recipe))]
+    places = ["data", "teacher", *(f"{plan.folder}/student" for plan in plan_decoders(recipe))]
     missing = [place for place in places if place not in by_place]
     if missing:
         raise DataError(

@@ -22,12 +22,14 @@ from flows.tasks import (
     publish_task,
     shard_task,
     teacher_task,
+    translate_task,
 )
 from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.ledger import Artifact
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds
+from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_decoders, plan_rounds
 from stages.export import export_label
+from stages.translate import LABEL as ENCODERS_LABEL
 
 
 @flow(name="full-distillation", flow_run_name="{recipe.run.name}", persist_result=False)
@@ -66,10 +68,14 @@ def full_distillation(
             teacher = made[plan.parent]
             made[plan.index] = distill_round(run, plan, plan.title, samples, teacher)
         students = [made[plan.index] for plan in plan_rounds(recipe)]
-        report = evaluate_task(run, "evaluate", data, first, tuple(students), components)
+        decoders = tuple(made[plan.index] for plan in plan_decoders(recipe))
+        report = evaluate_task(run, "evaluate", data, first, decoders, components)
         publish_task(run, "publish the report", report, tuple(students))
+        if recipe.encoding is not None:
+            bundles = (first, *students)
+            translate_task(run, ENCODERS_LABEL, data, bundles, components)
         if components is not None:
-            for plan, student in zip(plan_rounds(recipe), students, strict=True):
+            for plan, student in zip(plan_decoders(recipe), decoders, strict=True):
                 if plan.student_steps is not None:
                     label = export_label(plan.student_steps)
                     export_task(run, label, plan, student, components, report)

@@ -23,7 +23,7 @@ from pipeline.errors import BundleError, BusyError, ConfigError, DataError, Step
 from pipeline.identity import identify
 from pipeline.ledger import hold
 from pipeline.redaction import redact
-from pipeline.training.plan import plan_rounds
+from pipeline.training.plan import plan_decoders
 from stages.layout import discard_other_layouts
 
 REFUSALS = (ConfigError, DataError, BundleError, BusyError)
@@ -151,7 +151,7 @@ def _log_of(run_dir: Path) -> Path:
 def _links(request: Request) -> dict[str, str]:
     """Commands that show more of what was made."""
     place = near(request.run_dir)
-    last = plan_rounds(request.recipe)[-1]
+    last = plan_decoders(request.recipe)[-1]
     ending = "npz" if request.recipe.data.source == "gaussian" else "png --num 100"
     if request.recipe.teacher.network.reads_text:
         ending = 'png --prompt "..."'

@@ -5,7 +5,7 @@ from flows.stage_task import perform, skipped, stage_task, telling
 from flows.tracking import round_run, tell_numbers, tracked_round
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
-from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard
+from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard, translate
 
 
 @stage_task
@@ -152,6 +152,32 @@ def evaluate_task(
             progress=telling(run, label),
         ),
     )
+
+
+@stage_task
+def translate_task(
+    run: Run,
+    label: str,
+    data: Artifact,
+    bundles: tuple[Artifact, ...],
+    parts: Artifact | None,
+) -> Artifact:
+    """The encoders' report: there and back, by students and by the teacher."""
+    found = Ledger(run.run_dir).find(translate.translation_key(run.recipe, data, bundles))
+    if found:
+        return skipped(run, label, found)
+
+    def work() -> Artifact:
+        report = translate.translate(
+            run.run_dir, run.recipe, data=data, bundles=bundles, components=parts
+        )
+        folder = Ledger(run.run_dir).locate(report)
+        with run.owed.telling(label):
+            files = [folder / name for name in sorted(report.files)]
+            run.store.files(run.chain_id, files, translate.FOLDER)
+        return report
+
+    return perform(run, label, work)
 
 
 @stage_task

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config import GuidanceWeights, MMDiTConfig, Network, PredictionName, ScheduleConfig
+from pipeline.diffusion.grid import Direction
 from pipeline.documents import Document, build
 from pipeline.errors import BundleError, ConfigError
 
@@ -33,6 +34,7 @@ class Manifest(Document):
     Attributes:
         role: a teacher is sampled under guidance, a student is told w.
         steps: the step counts a student may be sampled with; None for any divisor of T.
+        direction: whether a student of those step counts goes from noise to data, or back.
         jump: how many steps of the round's teacher one step stands for; None outside halvings.
         pipeline: class of the stock diffusers pipeline its network belongs in; None for a network
             that stands alone. Its samples are then latents, and `components` beside it draw them.
@@ -51,6 +53,7 @@ class Manifest(Document):
     prediction_type: PredictionName
     folder: str = Field(pattern=r"^\w[\w-]*$")
     steps: tuple[int, ...] | None = None
+    direction: Direction = Field(default="decode", exclude_if=lambda way: way == "decode")
     jump: int | None = None
     pipeline: str | None = None
     baked_w: float | None = None
@@ -65,12 +68,20 @@ class Manifest(Document):
             return self.baked_w is None
         return isinstance(self.network, MMDiTConfig) and self.network.guidance_embeds
 
-    def check_use(self, steps: int, w: float) -> None:
-        """Refuse a step count or guidance weight the network was not made for.
+    def check_use(self, steps: int, w: float, direction: Direction = "decode") -> None:
+        """Refuse a step count, guidance weight or direction the network was not made for.
+
+        A network without step counts of its own, a teacher or a stage-1 student, goes both ways.
 
         Raises:
             BundleError: with the reason and what is allowed.
         """
+        if self.steps is not None and direction != self.direction:
+            way = {"decode": "draws, from noise", "encode": "encodes, from pictures to noise"}
+            raise BundleError(
+                f"this student {way[self.direction]}, and cannot be used the other way; use "
+                + ("stepfold sample" if self.direction == "decode" else "stepfold stylize")
+            )
         total = self.schedule.num_train_timesteps
         if not self.schedule.holds(steps):
             raise BundleError(f"{steps} steps do not divide the schedule's {total}; use a divisor")

@@ -161,6 +161,7 @@ def _manifest(
             "prediction_type": plan.prediction or parent.prediction_type,
             "baked_w": plan.w.min if plan.w is not None and bakes else None,
             "steps": None if plan.student_steps is None else (plan.student_steps,),
+            "direction": plan.direction,
             "jump": plan.jump,
             "w": plan.w,
             "lineage": lineage,

@@ -71,7 +71,7 @@ def edit_picture(order: Order, strength: float) -> Done:
     source = read_picture(order.picture, opened)
     wish = _wish(order, manifest)
     drawn = edit(opened, source.repeat(order.num, 0), wish, steps=steps, taken=taken)
-    _write(order, source, drawn)
+    write_pictures(order, source, drawn)
     return Done(taken, steps, is_on_a_step(strength, steps))
 
 
@@ -96,7 +96,7 @@ def inpaint_picture(order: Order, mask: Path) -> Done:
     white = _fitted(mask, "L", (width, height), Image.Resampling.NEAREST)[..., 0] > _WHITE
     masks = torch.from_numpy(np.broadcast_to(white, (order.num, 1, height, width)).copy()).float()
     drawn = inpaint(opened, source.repeat(order.num, 0), masks, _wish(order, manifest), steps=steps)
-    _write(order, source, drawn)
+    write_pictures(order, source, drawn)
     return Done(steps, steps)
 
 
@@ -170,7 +170,12 @@ def _fitted(
     return np.atleast_3d(np.asarray(image))
 
 
-def _write(order: Order, source: Images, drawn: Images) -> None:
+def write_pictures(order: Order, source: Images, drawn: Images) -> None:
+    """Put what was drawn where it is to go.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     if order.output.suffix == ".npz":
         key = "prompts" if isinstance(order.asked, str) else "labels"
         arrays: Mapping[str, Any] = {key: np.array([order.asked] * len(drawn)), "source": source}

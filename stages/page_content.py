@@ -26,7 +26,7 @@ from pipeline.page.looks import look_at, picture_of
 from pipeline.page.verdict import judge, listed
 from pipeline.stock.card import THIS_DIRECTORY
 from pipeline.tracking import read_metrics
-from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.training.plan import plan_decoders, plan_rounds, plan_teacher
 from pipeline.training.plan_row import PlanRow
 from stages.planning import describe
 from stages.sample_sets import samples_place
@@ -50,7 +50,7 @@ def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
     looks = _looks(run_dir, by_place["data"], report)
     return Page(
         run=recipe.run.name,
-        what=_what(recipe, manifests[0], manifests[-1]),
+        what=_what(recipe, manifests[0], [m for m in manifests if m.direction == "decode"][-1]),
         facts=_facts(report, bundles, total),
         judgement=judge(report),
         weights=tuple(dict.fromkeys(row.cell.w for row in report.rows)),
@@ -62,7 +62,7 @@ def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
         price=_price(total, price_per_hour),
         lineage=_lineage(ledger, by_place["data"], bundles),
         environment=_environment(),
-        usage=_usage(run_dir, recipe, bundles),
+        usage=_usage(run_dir, recipe),
         protocol=_protocol(report),
     )
 
@@ -75,7 +75,7 @@ def _bundles(recipe: Recipe, by_place: dict[str, Artifact]) -> list[tuple[str, A
 
 def _what(recipe: Recipe, teacher: Manifest, student: Manifest) -> str:
     """One sentence: which teacher, into what."""
-    steps = [plan.student_steps for plan in plan_rounds(recipe) if plan.student_steps]
+    steps = [plan.student_steps for plan in plan_decoders(recipe) if plan.student_steps]
     law = recipe.guidance.w
     guidance = f"take the guidance weight w, from {law.min:g} to {law.max:g}, as an input"
     if student.baked_w is not None:
@@ -199,9 +199,7 @@ def _environment() -> tuple[tuple[str, str], ...]:
     )
 
 
-def _usage(
-    run_dir: Path, recipe: Recipe, bundles: Sequence[tuple[str, Artifact]]
-) -> tuple[Usage, ...]:
+def _usage(run_dir: Path, recipe: Recipe) -> tuple[Usage, ...]:
     """A stock pipeline where there is one, as its own card says; else our own sampler."""
     pipelines = sorted((run_dir / "pipelines").glob("*-steps"), key=_steps_of)
     if pipelines:
@@ -209,8 +207,8 @@ def _usage(
         return (
             Usage(title, _code_of(pipelines[0] / "README.md", f"pipelines/{pipelines[0].name}")),
         )
-    place = bundles[-1][1].path
-    steps = plan_rounds(recipe)[-1].student_steps
+    last = plan_decoders(recipe)[-1]
+    place, steps = f"{last.folder}/student", last.student_steps
     w = (recipe.guidance.w.min + recipe.guidance.w.max) / 2
     command = f"stepfold sample {place} --steps {steps} --guidance-weight {w:g}"
     return (Usage("The shortest student", (f"{command} --output samples.png",)),)

@@ -9,7 +9,13 @@ from pipeline.config import PromptsData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds, plan_teacher
+from pipeline.training.plan import (
+    TEACHER_ROUND,
+    RoundPlan,
+    plan_decoders,
+    plan_rounds,
+    plan_teacher,
+)
 from pipeline.training.plan_row import PlanRow
 from stages.adopt import adopt_key, adopted_components_key
 from stages.components import components_key
@@ -20,6 +26,8 @@ from stages.export import export_key, export_label
 from stages.facts import report_facts
 from stages.shard import shard_key
 from stages.sizing import trained_shape
+from stages.translate import LABEL as ENCODERS_LABEL
+from stages.translate import translation_key
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
 _RECORD_OVERHEAD = 32  # t and w in float64, tuple and sample in int64
@@ -92,15 +100,28 @@ def _rounds(
             reason = "no student of this plan and teacher is committed"
         rows += _round_rows(recipe, plan, student, reason, count)
         made[plan.index] = student
-    students = [student for index, student in made.items() if student and index != TEACHER_ROUND]
+    decoders = [made[plan.index] for plan in plan_decoders(recipe)]
+    students = [student for student in decoders if student]
     report, reason = None, "the students are not all done"
-    if done.data and done.teacher and all(made.values()):
+    if done.data and done.teacher and all(decoders):
         report = ledger.find(report_key(recipe, done.data, done.teacher, students))
         reason = "no report on these students is committed"
     rows.append(_row("evaluate", report, reason, **_evaluation_cost(recipe)))
+    if recipe.encoding is not None:
+        rows.append(_encoders_row(recipe, ledger, done.data, made))
     if recipe.teacher.has_components:
         rows += _export_rows(recipe, ledger, done.components, students, report)
     return rows
+
+
+def _encoders_row(
+    recipe: Recipe, ledger: Ledger, data: Artifact | None, made: dict[int | None, Artifact | None]
+) -> PlanRow:
+    report = None
+    bundles = [bundle for bundle in made.values() if bundle]
+    if data and len(bundles) == len(made):
+        report = ledger.find(translation_key(recipe, data, bundles))
+    return _row(ENCODERS_LABEL, report, "no report on these encoders is committed")
 
 
 def _export_rows(
@@ -111,7 +132,7 @@ def _export_rows(
     report: Artifact | None,
 ) -> list[PlanRow]:
     rows = []
-    for plan in plan_rounds(recipe):
+    for plan in plan_decoders(recipe):
         if plan.student_steps is None:
             continue
         exported = None

@@ -16,6 +16,7 @@ from pipeline.config.data import (
     ImageFolderData,
     PromptsData,
 )
+from pipeline.config.encoding import Encoding
 from pipeline.config.recipe import (
     EvaluationConfig,
     Recipe,
@@ -52,6 +53,7 @@ __all__ = [
     "DiTConfig",
     "DigitCanvasesData",
     "DigitsData",
+    "Encoding",
     "EvaluationConfig",
     "FilesData",
     "GaussianConfig",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.data import CaptionedData, Data, PromptsData
+from pipeline.config.encoding import Encoding
 from pipeline.config.teacher import TeacherConfig, UNetConfig
 from pipeline.config.training import GuidanceRound, Halving, TrainingConfig
 from pipeline.documents import Document
@@ -52,6 +53,7 @@ class Recipe(Document):
     teacher: TeacherConfig
     guidance: GuidanceRound
     halving: Halving
+    encoding: Encoding | None = Field(default=None, exclude_if=lambda value: value is None)
     targets: TargetsConfig = TargetsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -80,6 +82,7 @@ class Recipe(Document):
                 "widen one or narrow the other"
             )
         self._grids_fall_on_timesteps()
+        self._encoders_have_a_teacher()
         return self
 
     def _captions_go_with_text(self) -> None:
@@ -104,6 +107,24 @@ class Recipe(Document):
                 "images; give data with images"
             )
 
+    def _encoders_have_a_teacher(self) -> None:
+        if self.encoding is None:
+            return
+        asked, law = self.encoding.w, self.guidance.w
+        if law.min > asked.min or asked.max > law.max:
+            raise ValueError(
+                f"encoding.w is {asked.min:g} to {asked.max:g}, and the stage-1 student, which "
+                f"teaches encoders, knows w from {law.min:g} to {law.max:g}; use guidance.w: "
+                f"{{min: 0, ...}}, or drop encoding"
+            )
+        if self.teacher.prediction == "sample":
+            raise ValueError(
+                "encoding: a teacher that predicts the sample says nothing of the noise where an "
+                "encoder starts, at the data themselves; drop encoding"
+            )
+        if isinstance(self.teacher.network, UNetConfig) and self.teacher.network.image_channels:
+            raise ValueError("encoding: an inpainting network draws into pictures; drop encoding")
+
     def _grids_fall_on_timesteps(self) -> None:
         total = self.teacher.schedule.num_train_timesteps
         counts = {
@@ -114,6 +135,9 @@ class Recipe(Document):
         }
         if isinstance(self.data, PromptsData):
             counts["data.steps"] = (self.data.steps,)
+        if self.encoding is not None:
+            counts["encoding.steps"] = self.encoding.steps
+            counts["encoding.first_substeps"] = (self.encoding.first_steps,)
         for key, count in ((key, count) for key, values in counts.items() for count in values):
             if not self.teacher.schedule.holds(count):
                 raise ValueError(

@@ -44,15 +44,21 @@ def asked_of(data: Path, num: int) -> Asked:
     if not info.captioned:
         return Asked(labels, None)
     heldout = SampleShards(data, "heldout")
+    chosen = rows_of(heldout, labels)
+    return Asked(labels, tuple(caption.text for caption in heldout.captions(chosen)), chosen)
+
+
+def rows_of(heldout: SampleShards, labels: LabelArray) -> NDArray[np.int64]:
+    """For the k-th of each label its k-th held-out image, from the first again at the end."""
     rows = np.arange(len(heldout))
     found = heldout.conditions(rows).get("label")
     classes = np.zeros_like(rows) if found is None else found.numpy()
-    chosen = np.empty(num, np.int64)
+    chosen = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         (members,) = np.nonzero(classes == label)
         (places,) = np.nonzero(labels == label)
         chosen[places] = members[np.arange(len(places)) % len(members)]
-    return Asked(labels, tuple(caption.text for caption in heldout.captions(chosen)), chosen)
+    return chosen
 
 
 def asked_pictures(data: Path, asked: Asked, first: int, count: int) -> Images:
@@ -64,7 +70,8 @@ def asked_pictures(data: Path, asked: Asked, first: int, count: int) -> Images:
     if asked.rows is None:
         raise ConfigError("an inpainting network is judged on captioned images; give it such data")
     x = SampleShards(data, "heldout").read(asked.rows[first : first + count]).x
-    return x.permute(0, 2, 3, 1).contiguous().numpy()
+    pictures: Images = x.permute(0, 2, 3, 1).contiguous().numpy()
+    return pictures
 
 
 def hidden_pictures(data: Path, asked: Asked, seed: int) -> Images:

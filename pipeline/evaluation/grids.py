@@ -149,8 +149,9 @@ def _draw_scatter(
 
 def _head(ax: Axes, column: Column) -> None:
     unit = "evaluation" if column.evaluations == 1 else "evaluations"
+    cost = f"\n{column.evaluations} {unit}" if column.evaluations else ""
     ax.set_title(
-        f"{column.title}\n{column.evaluations} {unit}",
+        f"{column.title}{cost}",
         fontsize=9.5,
         color=STUDENT if column.student else INK,
         linespacing=1.35,

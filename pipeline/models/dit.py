@@ -78,7 +78,7 @@ class DiTFamily(StockFamily):
         """One evaluation; a second half of the output, the learned variance, is dropped."""
         output: Tensor = module(
             z_t.to(dtype_of(module)),
-            timestep=timestep.round().long(),
+            timestep=timestep.round().long().clamp(min=0),  # t = 0, where encoders start
             class_labels=condition["label"],
             return_dict=False,
         )[0]

@@ -79,7 +79,7 @@ class GaussianStudent(nn.Module):
 
     def __init__(
         self,
-        num_timesteps: int,
+        num_times: int,
         num_classes: int,
         size: int,
         w_range: tuple[float, float],
@@ -95,15 +95,17 @@ class GaussianStudent(nn.Module):
             signs[0] /= 2
             signs[-1] /= 2
         self.register_buffer("barycentric", signs)
-        rows = num_timesteps * num_classes
+        rows = num_times * num_classes
+        self.num_times = num_times
         self.slope = nn.Embedding(rows, w_nodes)
         self.offset = nn.Embedding(rows, w_nodes * size)
         self.num_classes = num_classes
         self.size = size
 
     def row(self, timestep: Tensor, label: Tensor) -> Tensor:
-        """The table row of a timestep and a class."""
-        return timestep.round().long() * self.num_classes + label
+        """The table row of a timestep and a class; timestep -1, the data themselves, is last."""
+        index = timestep.round().long() % self.num_times
+        return index * self.num_classes + label
 
     def basis(self, w: PerSample) -> Tensor:
         """The Lagrange basis of the nodes at w, `[b, nodes]`; each row sums to one."""
@@ -140,8 +142,9 @@ class GaussianFamily(ModelFamily):
     def student_of(self, teacher: nn.Module, w_range: tuple[float, float]) -> nn.Module:
         """Tables filled with the conditional teacher, read off at z = 0 and z = 1."""
         student = self._tables(w_range)
-        steps = torch.arange(self.num_timesteps).repeat_interleave(self.num_classes)
-        label = torch.arange(self.num_classes).repeat(self.num_timesteps)
+        each = torch.cat([torch.arange(self.num_timesteps), torch.tensor([-1])])
+        steps = each.repeat_interleave(self.num_classes)
+        label = torch.arange(self.num_classes).repeat(len(each))
         zero = torch.zeros(len(steps), *self.latent_shape, dtype=torch.float64)
         with torch.no_grad():
             offset = teacher(zero, steps, label).flatten(1)
@@ -173,16 +176,17 @@ class GaussianFamily(ModelFamily):
     def load(self, folder: Path, *, knows_w: bool) -> nn.Module:
         """Tables of a student, or the closed form of the teacher."""
         state = load_file(folder / "tables.safetensors")
-        module: nn.Module = (
-            self._tables((float(state["nodes"].min()), float(state["nodes"].max())))
-            if knows_w
-            else self.build()
-        )
+        module: nn.Module = self.build()
+        if knows_w:
+            w_range = (float(state["nodes"].min()), float(state["nodes"].max()))
+            # tables of before there were encoders know no t = 0, and are not asked there
+            module = self._tables(w_range, len(state["slope.weight"]) // self.num_classes)
         module.load_state_dict(state)
         return module.eval()
 
-    def _tables(self, w_range: tuple[float, float]) -> GaussianStudent:
+    def _tables(
+        self, w_range: tuple[float, float], num_times: int | None = None
+    ) -> GaussianStudent:
         size = self.latent_shape[0] * self.latent_shape[1] * self.latent_shape[2]
-        return GaussianStudent(
-            self.num_timesteps, self.num_classes, size, w_range, self.network.w_nodes
-        )
+        times = num_times or self.num_timesteps + 1
+        return GaussianStudent(times, self.num_classes, size, w_range, self.network.w_nodes)

@@ -90,8 +90,10 @@ class UNetFamily(StockFamily):
         sample = z_t.to(dtype)
         if "image" in condition:
             sample = torch.cat([sample, condition["image"].to(dtype)], dim=1)
+        # t = 0, where encoders start, is told as the first of the times it was trained at
+        time = timestep.clamp(min=0)
         output: Tensor = module(
-            sample, timestep, timestep_cond=embedded, return_dict=False, **_told(condition, dtype)
+            sample, time, timestep_cond=embedded, return_dict=False, **_told(condition, dtype)
         )[0]
         return output
 

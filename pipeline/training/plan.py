@@ -166,7 +166,13 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
             seed=recipe.run.seed,
         )
     ]
-    return (*rounds, *_ladder(recipe, len(rounds)))
+    rounds += _ladder(recipe, len(rounds))
+    return (*rounds, *_encoders(recipe, len(rounds)))
+
+
+def plan_decoders(recipe: Recipe) -> tuple[RoundPlan, ...]:
+    """The rounds whose students draw."""
+    return tuple(plan for plan in plan_rounds(recipe) if plan.direction == "decode")
 
 
 def _ladder(recipe: Recipe, first: int) -> list[RoundPlan]:
@@ -193,6 +199,29 @@ def _ladder(recipe: Recipe, first: int) -> list[RoundPlan]:
             )
         )
     return rounds
+
+
+def _encoders(recipe: Recipe, first: int) -> list[RoundPlan]:
+    """The encoder rounds from round `first` on, a ladder of their own from the stage-1 student."""
+    config = recipe.encoding
+    if config is None:
+        return []
+    return [
+        RoundPlan(
+            index=first + arrow,
+            method="progressive",
+            parent=first + arrow - 1 if arrow else GUIDANCE_ROUND,
+            teacher_steps=teacher,
+            student_steps=student,
+            substeps=config.first_substeps if arrow == 0 else 1,
+            direction="encode",
+            training=_training(config.training(arrow)),
+            loss_weight=config.loss_weight,
+            w=config.w,
+            seed=recipe.run.seed,
+        )
+        for arrow, (teacher, student) in enumerate(itertools.pairwise(config.steps))
+    ]
 
 
 def _student_prediction(recipe: Recipe) -> PredictionName | None:

@@ -1,0 +1,152 @@
+"""Stage `translate`: how well the encoders of a run do, beside the teacher's own way and back."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.bundle import Manifest, read_manifest
+from pipeline.config import Recipe
+from pipeline.data.shards import read_info
+from pipeline.ledger import Artifact, Ledger, fingerprint
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.translating import Competitor
+
+FOLDER = "encoders"
+LABEL = "evaluate the encoders"
+FORMAT = 1
+
+_log = logging.getLogger(__name__)
+
+
+def translation_key(recipe: Recipe, data: Artifact, bundles: Sequence[Artifact]) -> str:
+    """The fingerprint of an encoders' report: all that determines its bytes."""
+    return fingerprint(
+        {
+            "stage": "translate",
+            "format": FORMAT,
+            "run": recipe.run.name,
+            "evaluation": recipe.evaluation.model_dump(mode="json"),
+            "reference_steps": recipe.teacher.reference_steps,
+            "data": data.digest,
+            "bundles": [bundle.digest for bundle in bundles],
+        }
+    )
+
+
+def translate(
+    run_dir: Path,
+    recipe: Recipe,
+    *,
+    data: Artifact,
+    bundles: Sequence[Artifact],
+    components: Artifact | None = None,
+) -> Artifact:
+    """Translate held-out pictures by the teacher and by every pair of students, and measure it.
+
+    The artifact lies at `encoders/`: `report.json`, `report.md` and pictures.
+
+    Args:
+        run_dir: the run directory.
+        recipe: says at which w, and how many pictures.
+        data: the sharded data set.
+        bundles: the teacher, then the students of all rounds.
+        components: what surrounds networks of latents.
+
+    Raises:
+        BundleError: a bundle is damaged, or was not made for this.
+    """
+    ledger = Ledger(run_dir)
+    key = translation_key(recipe, data, bundles)
+    found = ledger.find(key)
+    if found:
+        return found
+
+    def write(folder: Path) -> dict[str, Any]:
+        competitors = _competitors(ledger, recipe, bundles, components)
+        return _compare(folder, ledger, recipe, data, competitors)
+
+    parents = (data.fingerprint, *(bundle.fingerprint for bundle in bundles))
+    artifact = ledger.publish("side report", key, FOLDER, write, parents)
+    _log.info("encoders: compared, in %s", ledger.locate(artifact))
+    return artifact
+
+
+def _compare(
+    folder: Path,
+    ledger: Ledger,
+    recipe: Recipe,
+    data: Artifact,
+    competitors: "Sequence[Competitor]",
+) -> dict[str, Any]:
+    from pipeline.evaluation.classifier import Classifier
+    from pipeline.evaluation.grids import why_no_picture
+    from pipeline.evaluation.translating import (
+        TranslationReport,
+        compare,
+        picture_name,
+        sources_of,
+        write_translation,
+    )
+
+    place = ledger.locate(data)
+    sources = sources_of(place, recipe.evaluation.num_samples)
+    # the one that the run's report was made with; data without classes have none
+    seen = [each for each in ledger.records() if each.kind == "classifier"]
+    seer = Classifier(ledger.locate(seen[0])) if seen else None
+    rows, columns = compare(
+        competitors,
+        sources,
+        tuple(dict.fromkeys(recipe.evaluation.w)),
+        recipe.evaluation.seed,
+        None if seer is None else lambda images: seer.read(images).probabilities.argmax(1),
+    )
+    shown = columns if why_no_picture(sources.pictures.shape[1:]) is None else {}
+    report = TranslationReport(
+        run=recipe.run.name,
+        num_pictures=len(sources.pictures),
+        rows=rows,
+        pictures=tuple(picture_name(w) for w in shown),
+    )
+    write_translation(report, sources, shown, read_info(place).class_names, folder)
+    return {"pictures": len(sources.pictures)}
+
+
+def pairs(manifests: Sequence[Manifest], first_steps: int) -> list[tuple[int, int, int]]:
+    """(encoder, decoder, steps) by index in `manifests`, from many steps to few.
+
+    The stage-1 student, which goes both ways in any number of steps, takes as many as the encoders'
+    chain begins with; after it come encoders with the decoder of as many steps.
+    """
+    students = [(at, each) for at, each in enumerate(manifests) if each.role == "student"]
+    found = [(at, at, first_steps) for at, each in students if each.steps is None]
+    decoders = {
+        each.steps[0]: at
+        for at, each in reversed(students)  # of two of as many steps the deterministic is first
+        if each.steps and each.direction == "decode"
+    }
+    for at, each in students:
+        if each.steps and each.direction == "encode" and each.steps[0] in decoders:
+            found.append((at, decoders[each.steps[0]], each.steps[0]))
+    return sorted(found, key=lambda pair: -pair[2])
+
+
+def _competitors(
+    ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact], components: Artifact | None
+) -> "list[Competitor]":
+    from pipeline.evaluation.sampling import BundleSampler
+    from pipeline.evaluation.translating import Competitor
+    from pipeline.evaluation.translation import Translator
+
+    parts = None if components is None else ledger.locate(components)
+    places = [ledger.locate(bundle) for bundle in bundles]
+    manifests = [read_manifest(place) for place in places]
+    opened = [BundleSampler(place, components=parts) for place in places]
+    teacher = Translator(opened[0], opened[0], recipe.teacher.reference_steps)
+    first = recipe.encoding.steps[0] if recipe.encoding else recipe.halving.steps[0]
+    found = [Competitor("teacher", teacher)]
+    for encoder, decoder, steps in pairs(manifests, first):
+        who = "stage-1 student" if encoder == decoder else "encoder and student"
+        found.append(Competitor(who, Translator(opened[encoder], opened[decoder], steps)))
+    return found

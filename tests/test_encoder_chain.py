@@ -1,0 +1,183 @@
+"""Encoders are rounds like others: planned, distilled, refused where they do not fit, judged."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from infra.profile import Profile
+from pipeline.bundle import Lineage, read_manifest
+from pipeline.config import GuidanceWeights, Recipe
+from pipeline.documents import build, read_yaml
+from pipeline.errors import BundleError, ConfigError
+from pipeline.ledger import Ledger, fingerprint
+from pipeline.models.assemble import family_of, save_bundle
+from pipeline.training.plan import TEACHER_ROUND, plan_decoders, plan_rounds
+from stages.adopt import adopt
+from stages.planning import describe
+from stages.sample import sample_bundle
+from stages.shard import shard
+from stages.stylize import find_pair
+from stages.translate import LABEL, pairs, translate
+from tests.cases import teacher_manifest
+from tests.family_chain import ask_here, train_here
+from tests.flows.terminal import ROOT, invoke
+from tests.stock_bundles import tiny
+from tests.tiny_pipelines import PIXELS
+
+GAUSSIAN = ROOT / "flows/recipes/gaussian.yaml"
+ENCODING = {"steps": [4, 2, 1], "updates": 2, "batch_size": 8}
+
+
+def recipe(**changes: Any) -> Recipe:
+    tree = read_yaml(GAUSSIAN) | {"encoding": ENCODING} | changes
+    tree["data"] = {"source": "gaussian", "num_samples": 96, "shard_size": 96}
+    tree["guidance"] = {**tree["guidance"], "updates": 2, "batch_size": 8}
+    tree["halving"] = {**tree["halving"], "updates": 2, "batch_size": 8}
+    tree["evaluation"] = {"num_samples": 12, "w": [0, 2], "baseline_steps": [1]}
+    return build(Recipe, tree, "test")
+
+
+def test_encoders_are_a_ladder_of_their_own_and_change_no_other_round() -> None:
+    plans = plan_rounds(recipe())
+    encoders = [plan for plan in plans if plan.direction == "encode"]
+    assert [plan.folder for plan in encoders] == [
+        "rounds/03-4-to-2-encode",
+        "rounds/04-2-to-1-encode",
+    ]
+    assert [plan.parent for plan in encoders] == [0, 3]
+    assert all(plan.w == GuidanceWeights(min=0, max=0, mass_at_min=0) for plan in encoders)
+    assert plan_decoders(recipe()) == plan_rounds(recipe(encoding=None))
+    assert "encoding" not in recipe(encoding=None).model_dump()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"encoding": {**ENCODING, "steps": [6, 3]}}, "encoding.steps: 6 steps"),
+        ({"encoding": {**ENCODING, "w": {"min": 1, "max": 2}}}, "asked at w = 0"),
+        ({"encoding": {**ENCODING, "w": {"min": 0, "max": 9}}}, "knows w from 0 to 4"),
+    ],
+)
+def test_encoders_that_cannot_be_are_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        recipe(**changes)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("run")
+    data = shard(recipe(), run_dir)
+    made = {TEACHER_ROUND: adopt(run_dir, recipe(), data)}
+    for plan in plan_rounds(recipe()):
+        assert plan.parent is not None
+        teacher = made[plan.parent]
+        targets = None
+        if plan.folder == "rounds/03-4-to-2-encode":
+            targets = [ask_here(run_dir, plan, data, teacher)]
+        made[plan.index] = train_here(run_dir, recipe(), plan, data, teacher, targets)
+    return run_dir
+
+
+def test_a_manifest_says_which_way_its_student_goes(run: Path, tmp_path: Path) -> None:
+    encoder, decoder = run / "rounds/03-4-to-2-encode/student", run / "rounds/01-4-to-2/student"
+    assert read_manifest(encoder).direction == "encode"
+    assert "direction" not in json.loads((decoder / "manifest.json").read_text())
+    with pytest.raises(BundleError, match=r"encodes, from pictures to noise.*stepfold stylize"):
+        sample_bundle(encoder, tmp_path / "out.npz", steps=2, w=0.0, seed=0, asked=4)
+    with pytest.raises(BundleError, match=r"draws, from noise.*stepfold sample"):
+        find_pair(decoder, None)
+    assert find_pair(encoder, None) == (encoder, decoder, 2)
+    assert find_pair(run, None)[2] == 2
+    assert find_pair(run, 1)[2] == 1
+    with pytest.raises(ConfigError, match=r"for 2, 1"):
+        find_pair(run, 4)
+    assert find_pair(run / "teacher", 4) == (run / "teacher", run / "teacher", 4)
+
+
+def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> None:
+    ledger = Ledger(run)
+    by_path = {each.path: each for each in ledger.records()}
+    bundles = [by_path["teacher"]]
+    bundles += [by_path[f"{plan.folder}/student"] for plan in plan_rounds(recipe())]
+    told: dict[str, Any] = {"data": by_path["data"], "bundles": bundles}
+    found = translate(run, recipe(), **told)
+    assert found == translate(run, recipe(), **told)
+    report = json.loads((run / found.path / "report.json").read_text())
+    rows = [row for row in report["rows"] if row["w"] == 2]
+    assert [(row["who"], row["steps"]) for row in rows] == [
+        ("teacher", recipe().teacher.reference_steps),
+        ("stage-1 student", 4),
+        ("encoder and student", 2),
+        ("encoder and student", 1),
+    ]
+    # students of two updates are near the teacher they began as; a round trip in few steps is not
+    assert rows[0]["to_teacher"] == 0 < rows[1]["to_teacher"]
+    assert rows[0]["round_trip"] < rows[3]["round_trip"]
+    assert [row["evaluations"] for row in rows] == [3 * rows[0]["steps"], 8, 4, 2]
+    assert (run / found.path / "stylize-w2.png").is_file()
+    row = next(row for row in describe(recipe(), Profile(), run) if row.label == LABEL)
+    assert row.state == "done"
+
+
+def test_pairs_are_of_as_many_steps() -> None:
+    manifest = teacher_manifest("unet")
+
+    def student(steps: int | None, direction: Any = "decode") -> Any:
+        told = {"role": "student", "steps": steps and (steps,), "direction": direction}
+        return manifest.model_copy(update=told)
+
+    manifests = [manifest, student(None), student(8), student(4), student(1), student(2, "encode")]
+    manifests += [student(4, "encode"), student(8, "encode")]
+    assert pairs(manifests, 16) == [(1, 1, 16), (7, 2, 8), (6, 3, 4)]
+
+
+def publish(run_dir: Path, place: str, manifest: Any, module: torch.nn.Module) -> None:
+    def write(folder: Path) -> dict[str, Any]:
+        save_bundle(folder, manifest, module)
+        return {}
+
+    Ledger(run_dir).publish("student", fingerprint({"at": place}), f"{place}/student", write)
+
+
+@pytest.mark.parametrize("kind", ["digits", "text"])
+def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
+    """Untrained students, of pixels that are told classes or of latents that are told prompts."""
+    run_dir, side, mode = tmp_path / "run", 8, "L"
+    if kind == "digits":
+        manifest = teacher_manifest("unet")
+        module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
+        told = ("--from", "3", "--to", "8")
+    else:
+        parts = tiny("sd", run_dir)
+        manifest, side, mode = parts.manifest, PIXELS, "RGB"
+        module = family_of(manifest).student_of(parts.module, (0.0, 4.0))
+        told = ("--from", "a red 3", "--to", "8")
+    for number, (steps, way) in enumerate([(4, "decode"), (2, "decode"), (4, "encode")]):
+        law = GuidanceWeights(min=0, max=4 if way == "decode" else 0)
+        values = {"role": "student", "steps": (steps,), "direction": way, "w": law}
+        lineage = Lineage(run="test", round=number, parent="f" * 64)
+        student = manifest.model_copy(update={**values, "lineage": lineage})
+        publish(run_dir, f"rounds/{number:02d}-{way}", student, module)
+    image = tmp_path / "in.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(image)
+    output = tmp_path / "out.png"
+    command = ("stylize", str(run_dir), str(image), "--guidance-weight", "2")
+    code, said = invoke(*command, *told, "--output", str(output))
+    assert code == 0, said
+    assert "4 + 4 steps, 8 evaluations" in said
+    assert "from itself" in said
+    with Image.open(output) as made:
+        assert (made.size, made.mode) == ((side, side), mode)
+    code, said = invoke(*command, *told, "--output", str(output), "--steps", "2")
+    assert code == 2
+    assert "of as many steps for 4" in said
+    wrong = ("--from", "3", "--to", " ") if kind == "text" else ("--from", "3", "--to", "eight")
+    code, said = invoke(*command, *wrong, "--output", str(output))
+    assert code == 2
+    assert "--from and --to" in said
