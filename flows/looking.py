@@ -45,6 +45,24 @@ def page(
 
 
 @look.command(rich_help_panel=_PANEL)
+def play(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A student; or a run, for all its students.")
+    ],
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", metavar="DIR", help="Another; that of its run by default."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1.")] = 7860,
+) -> None:
+    """Open a small page on this machine: draw with a student beside its teacher."""
+    with refusals():
+        from flows.playing import play_with
+
+        play_with(bundle, teacher, port)
+
+
+@look.command(rich_help_panel=_PANEL)
 def logs(
     run_dir: SomeRun = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,

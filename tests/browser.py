@@ -1,5 +1,6 @@
 """A headless Chromium that reaches this machine only, and what a page did in it."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,3 +66,14 @@ def too_wide_by(driver: Chrome) -> int:
         "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
     )
     return found
+
+
+def fetched(driver: Chrome) -> set[str]:
+    """What the pages asked of any network since this was last asked."""
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = {
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+    return {url for url in urls if url.startswith(("http", "ws"))}

@@ -1,8 +1,9 @@
 """From content to one HTML file, which asks nothing of any network."""
 
 from importlib.resources import files
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.filesize import decimal
 
@@ -14,10 +15,28 @@ _HERE = "pipeline.page"
 
 def render(page: Page) -> str:
     """The whole page; scripts, styles and pictures are inside."""
-    from plotly.offline import get_plotlyjs
+    return render_template(
+        "page",
+        page=page,
+        plotly=plotly_bundle(),
+        charts=[(chart, Markup(chart.figure)) for chart in page.charts],  # noqa: S704
+    )
 
+
+def render_template(name: str, **content: Any) -> str:
+    """A page of this package: `<name>.html` with our styles and `<name>.js` inside.
+
+    Args:
+        name: of the template and its script.
+        content: what the template speaks of; text of a user's is escaped unless it is `Markup`.
+    """
+    folder = files(_HERE)
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(str(folder)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     # nothing is said of what there is none of
     environment.filters |= {
@@ -25,15 +44,16 @@ def render(page: Page) -> str:
         "grouped": lambda count: grouped(count) if count else "",
         "size": lambda count: decimal(count) if count else "",
     }
-    template = environment.from_string(_text("page.html"))
-    # what we write ourselves, and Plotly's own bundle: no text of a user's is in them
-    parts = {"style": _text("page.css"), "script": _text("page.js"), "plotly": get_plotlyjs()}
-    return template.render(
-        page=page,
-        **{name: Markup(text) for name, text in parts.items()},  # noqa: S704
-        charts=[(chart, Markup(chart.figure)) for chart in page.charts],  # noqa: S704
-    )
+    # what we write ourselves: no text of a user's is in it
+    ours = {
+        kind: Markup(folder.joinpath(file).read_text(encoding="utf-8"))  # noqa: S704
+        for kind, file in (("style", "page.css"), ("script", f"{name}.js"))
+    }
+    return environment.get_template(f"{name}.html").render(**ours, **content)
 
 
-def _text(name: str) -> str:
-    return files(_HERE).joinpath(name).read_text(encoding="utf-8")
+def plotly_bundle() -> Markup:
+    """Plotly's own script, whole."""
+    from plotly.offline import get_plotlyjs
+
+    return Markup(get_plotlyjs())  # noqa: S704

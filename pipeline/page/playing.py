@@ -1,0 +1,35 @@
+"""The page of `stepfold play`: what can be asked for, and a place for the answers."""
+
+from dataclasses import asdict, dataclass
+
+from pipeline.page.render import render_template
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What may be asked for.
+
+    Attributes:
+        run: whose students they are.
+        students: each student's name; a question names one by its place here.
+        teacher: the teacher's name; empty if there is none beside them.
+        classes: names of the classes in order of label; empty if a sentence is asked for.
+        w_min: the smallest guidance weight the students know.
+        w_max: the largest; as large as the smallest if one is baked in.
+        counts: how many samples may be asked for at once.
+        why_alone: why there is no teacher.
+    """
+
+    run: str
+    students: tuple[str, ...]
+    teacher: str
+    classes: tuple[str, ...]
+    w_min: float
+    w_max: float
+    counts: tuple[int, ...]
+    why_alone: str = ""
+
+
+def render_play(offer: Offer) -> str:
+    """The whole page; it asks its own server for pictures and nobody for anything else."""
+    return render_template("play", offer=offer, told=asdict(offer))

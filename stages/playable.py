@@ -1,0 +1,162 @@
+"""Which networks can be played with: a student or a run's students, and the teacher beside them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.bundle import MANIFEST, Manifest, read_manifest
+from pipeline.config import Recipe, UNetConfig
+from pipeline.data.dataset_info import read_info
+from pipeline.documents import build, read_yaml
+from pipeline.errors import BundleError
+from stages.export import components_near
+
+_RECIPE = "recipe.yaml"
+_STEPS = 64  # of networks that take any number, where no recipe says how many
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """A network, and the number of steps it draws in."""
+
+    title: str
+    bundle: Path
+    steps: int
+
+
+@dataclass(frozen=True)
+class Playable:
+    """What was found.
+
+    Attributes:
+        manifest: of the student with the fewest steps.
+        students: from many steps to few.
+        teacher: None if there is none.
+        classes: their names; empty if a sentence is asked for.
+        w: the range of guidance weights that all students know.
+        components: what surrounds the networks in a stock pipeline.
+        why_alone: why there is no teacher.
+    """
+
+    manifest: Manifest
+    students: tuple[Drawer, ...]
+    teacher: Drawer | None
+    classes: tuple[str, ...]
+    w: tuple[float, float]
+    components: Path | None
+    why_alone: str
+
+    def drawer(self, who: Literal["student", "teacher"], place: int) -> Drawer:
+        """The network that is asked.
+
+        Raises:
+            BundleError: there is none in that place.
+        """
+        if who == "teacher":
+            if self.teacher is None:
+                raise BundleError(self.why_alone)
+            return self.teacher
+        if place >= len(self.students):
+            raise BundleError(f"there are {len(self.students)} students, none in place {place}")
+        return self.students[place]
+
+
+def find_playable(place: Path, teacher: Path | None) -> Playable:
+    """Look at what lies in a place, by manifests alone.
+
+    Args:
+        place: a student's bundle, or the directory of a run, for all its students.
+        teacher: another teacher than that of the run it lies in.
+
+    Raises:
+        BundleError: no student, or one that does not draw pictures from noise alone; or a teacher
+            that is none, or draws other things than the student.
+    """
+    run_dir = _run_above(place)
+    recipe = build(Recipe, read_yaml(run_dir / _RECIPE), _RECIPE) if run_dir else None
+    bundles = _students_in(place)
+    manifests = [read_manifest(bundle) for bundle in bundles]
+    for bundle, manifest in zip(bundles, manifests, strict=True):
+        _check_student(bundle, manifest)
+    any_steps = recipe.halving.first_steps if recipe else _STEPS
+    students = sorted(
+        (
+            _drawer(bundle, manifest, any_steps)
+            for bundle, manifest in zip(bundles, manifests, strict=True)
+        ),
+        key=lambda each: -each.steps,
+    )
+    manifest = read_manifest(students[-1].bundle)
+    found, why_alone = _teacher(teacher, run_dir, manifest, recipe)
+    laws = [each.w for each in manifests if each.w]
+    return Playable(
+        manifest=manifest,
+        students=tuple(students),
+        teacher=found,
+        classes=_classes(run_dir, manifest),
+        w=(max(law.min for law in laws), min(law.max for law in laws)),
+        components=components_near(students[-1].bundle),
+        why_alone=why_alone,
+    )
+
+
+def _run_above(place: Path) -> Path | None:
+    here = place.absolute()
+    return next((folder for folder in (here, *here.parents) if (folder / _RECIPE).is_file()), None)
+
+
+def _students_in(place: Path) -> list[Path]:
+    if (place / MANIFEST).is_file():
+        return [place]
+    found = [path.parent for path in sorted(place.glob(f"rounds/*/student/{MANIFEST}"))]
+    if not found:
+        raise BundleError(
+            f"{place} is neither a student's bundle nor a run with students; give one such as "
+            "runs/NAME/rounds/04-2-to-1/student, or runs/NAME"
+        )
+    return found
+
+
+def _check_student(bundle: Path, manifest: Manifest) -> None:
+    if manifest.role != "student" or manifest.w is None:
+        raise BundleError(
+            f"{bundle} holds a teacher; give a student, which is shown beside its teacher"
+        )
+    channels, height, width = manifest.latent_shape
+    if manifest.pipeline is None and (channels not in {1, 3} or height * width == 1):
+        raise BundleError(f"{bundle} draws samples of shape {manifest.latent_shape}, no pictures")
+    if isinstance(manifest.network, UNetConfig) and manifest.network.image_channels:
+        raise BundleError(f"{bundle} draws into a picture of yours; use stepfold inpaint")
+
+
+def _drawer(bundle: Path, manifest: Manifest, any_steps: int) -> Drawer:
+    steps = manifest.steps[0] if manifest.steps else any_steps
+    origin = "stage 1, " if manifest.steps is None else ""
+    return Drawer(f"{origin}{steps} step{'' if steps == 1 else 's'}", bundle, steps)
+
+
+def _teacher(
+    given: Path | None, run_dir: Path | None, student: Manifest, recipe: Recipe | None
+) -> tuple[Drawer | None, str]:
+    bundle = given or (run_dir / "teacher" if run_dir else None)
+    if bundle is None or (given is None and not (bundle / MANIFEST).is_file()):
+        return None, "Its teacher does not lie beside it; name one with --teacher DIR."
+    manifest = read_manifest(bundle)
+    if manifest.role != "teacher":
+        raise BundleError(f"--teacher {bundle} holds a student; give the guided teacher's bundle")
+    draws = (student.latent_shape, student.num_classes, student.pipeline)
+    if (manifest.latent_shape, manifest.num_classes, manifest.pipeline) != draws:
+        raise BundleError(f"--teacher {bundle} draws other things than the student")
+    steps = recipe.teacher.reference_steps if recipe else _STEPS
+    return Drawer(f"teacher, {steps} steps", bundle, steps), ""
+
+
+def _classes(run_dir: Path | None, manifest: Manifest) -> tuple[str, ...]:
+    if manifest.network.reads_text:
+        return ()
+    names: tuple[str, ...] = ()
+    if run_dir and (run_dir / "data").is_dir():
+        names = read_info(run_dir / "data").class_names
+    if len(names) == manifest.num_classes:
+        return names
+    return tuple(str(label) for label in range(manifest.num_classes))

@@ -1,0 +1,32 @@
+"""A run to be played with, made in a second: its networks are untrained, and differ."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.models.assemble import family_of, save_bundle
+from tests.cases import student_manifest, teacher_manifest
+
+FOUR, ONE = "rounds/01-8-to-4/student", "rounds/02-4-to-1/student"
+
+
+def playable_run(run_dir: Path) -> Path:
+    """A teacher of digits' classes, and students of it of 4 steps and of 1."""
+    manifest = teacher_manifest("unet")
+    family = family_of(manifest)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        teacher = _moved(family.build())
+        save_bundle(run_dir / "teacher", manifest, teacher)
+        for place, steps in ((FOUR, 4), (ONE, 1)):
+            told = student_manifest(manifest).model_copy(update={"steps": (steps,)})
+            save_bundle(run_dir / place, told, _moved(family.student_of(teacher, (0.0, 4.0))))
+    return run_dir
+
+
+def _moved(module: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return module

@@ -1,0 +1,150 @@
+"""Playing with a student: what is offered, what is drawn, and what is refused."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import BundleError
+from pipeline.evaluation.sampling import sample
+from pipeline.models.assemble import family_of, save_bundle
+from stages.drawn_file import grid
+from stages.play import Answer, Playground, Question
+from stages.playable import find_playable
+from tests.cases import student_manifest, teacher_manifest
+from tests.playable import FOUR, ONE, playable_run
+from tests.stock_bundles import Tiny, tiny
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = playable_run(tmp_path_factory.mktemp("runs") / "digits")
+    text = (Path(__file__).parents[2] / "flows/recipes/digits.yaml").read_text(encoding="utf-8")
+    (run_dir / "recipe.yaml").write_text(
+        text.replace("reference_steps: 64", "reference_steps: 8"), encoding="utf-8"
+    )
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return tiny("sd", tmp_path_factory.mktemp("sd"))
+
+
+def pixels(answer: Answer) -> np.ndarray:
+    kind, _, content = answer.picture.partition("base64,")
+    assert kind == "data:image/png;"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+
+
+def test_a_run_offers_its_students_from_many_steps_to_few(run_dir: Path) -> None:
+    offer = Playground(find_playable(run_dir, None)).offer
+    assert offer.students == ("4 steps", "1 step")
+    assert offer.teacher == "teacher, 8 steps"
+    assert offer.classes == tuple("0123456789")
+    law = student_manifest(teacher_manifest("unet")).w
+    assert law is not None
+    assert (offer.w_min, offer.w_max) == (law.min, law.max)
+
+
+def test_a_bundle_offers_itself_and_finds_the_teacher_of_its_run(run_dir: Path) -> None:
+    playground = Playground(find_playable(run_dir / FOUR, None))
+    assert playground.offer.students == ("4 steps",)
+    assert playground.offer.teacher == "teacher, 8 steps"
+
+
+def test_pictures_are_those_of_the_sampler_and_costs_are_counted(run_dir: Path) -> None:
+    playground = Playground(find_playable(run_dir, None))
+    drawn = {}
+    for who, bundle, steps, evaluations in (
+        ("student", ONE, 1, 1),
+        ("teacher", "teacher", 8, 16),
+    ):
+        answer = playground.draw(
+            Question(who=who, student=1, w=2.0, seed=5, count=4, label=3)  # type: ignore[arg-type]
+        )
+        labels = np.full(4, 3)
+        expected = sample(run_dir / bundle, steps=steps, w=2.0, asked=labels, seed=5)
+        np.testing.assert_array_equal(pixels(answer), grid(expected, 4).squeeze())
+        assert answer.evaluations == evaluations
+        assert answer.milliseconds >= 1
+        drawn[answer.title] = answer.picture
+    assert list(drawn) == ["1 step", "teacher, 8 steps"]
+    assert len(set(drawn.values())) == 2
+
+
+def test_unguided_the_teacher_asks_once_a_step(run_dir: Path) -> None:
+    playground = Playground(find_playable(run_dir, None))
+    assert playground.draw(Question(who="teacher", student=0, w=0.0)).evaluations == 8
+
+
+def test_a_network_of_sentences_is_asked_for_them(words: Tiny) -> None:
+    playground = Playground(find_playable(words.student(2), words.teacher()))
+    assert playground.offer.classes == ()
+    question = Question(who="student", student=0, w=3.0, prompt="a red of red")
+    answer = playground.draw(question)
+    expected = sample(
+        words.student(2),
+        steps=2,
+        w=3.0,
+        asked=["a red of red"],
+        seed=0,
+        components=words.components,
+    )
+    np.testing.assert_array_equal(pixels(answer), grid(expected, 1))
+    other = playground.draw(question.model_copy(update={"prompt": "of"}))
+    assert other.picture != answer.picture
+
+
+def test_a_student_without_its_run_plays_alone_and_says_so(words: Tiny) -> None:
+    playground = Playground(find_playable(words.student(2), None))
+    # beside it lies a teacher, but no recipe that says that it is this student's
+    assert playground.offer.teacher == ""
+    assert "--teacher" in playground.offer.why_alone
+    with pytest.raises(BundleError, match="--teacher"):
+        playground.draw(Question(who="teacher", student=0, w=3.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"student": 2}, "there are 2 students"),
+        ({"w": 99.0}, "knows nothing of w = 99"),
+        ({"label": 10}, "this bundle knows classes 0 to 9"),
+    ],
+)
+def test_what_was_not_offered_is_refused(
+    run_dir: Path, change: dict[str, object], said: str
+) -> None:
+    playground = Playground(find_playable(run_dir, None))
+    question = {"who": "student", "student": 0, "w": 1.0, **change}
+    with pytest.raises(BundleError, match=said):
+        playground.draw(Question.model_validate(question))
+
+
+def test_what_cannot_be_played_with_is_refused(run_dir: Path, words: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="neither a student's bundle nor a run with students"):
+        find_playable(tmp_path, None)
+    with pytest.raises(BundleError, match="holds a teacher; give a student"):
+        find_playable(run_dir / "teacher", None)
+    with pytest.raises(BundleError, match="holds a student; give the guided teacher"):
+        find_playable(run_dir / ONE, run_dir / FOUR)
+    with pytest.raises(BundleError, match="draws other things than the student"):
+        find_playable(run_dir / ONE, words.teacher())
+    manifest = teacher_manifest("gaussian")
+    module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
+    save_bundle(tmp_path / "plane", student_manifest(manifest), module)
+    with pytest.raises(BundleError, match="no pictures"):
+        find_playable(tmp_path / "plane", None)
+
+
+def test_a_damaged_student_is_refused_before_there_is_a_page(tmp_path: Path) -> None:
+    run_dir = playable_run(tmp_path / "run")
+    (weights,) = (run_dir / ONE / "unet").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    playground = Playground(find_playable(run_dir, None))
+    with pytest.raises(BundleError):
+        playground.open_first()
