@@ -45,6 +45,25 @@ def page(
 
 
 @look.command(rich_help_panel=_PANEL)
+def compare(
+    one: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory with a report.")],
+    two: Annotated[Path, typer.Argument(metavar="RUN", help="Another.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="compare-RUN-RUN.html by default.")
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option("--price", min=0, help="Of an hour of all machines, in any currency."),
+    ] = None,
+) -> None:
+    """Write one page of two finished runs: verdicts, numbers, pictures and cost side by side."""
+    with refusals():
+        from flows.paging import write_both
+
+        write_both(one, two, to, price)
+
+
+@look.command(rich_help_panel=_PANEL)
 def play(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE", help="A student; or a run, for all its students.")

@@ -1,4 +1,4 @@
-"""`stepfold page`: write the page of a finished run again."""
+"""`stepfold page` and `stepfold compare`: the page of a finished run, and of two."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from flows.console import near, open_console
 from flows.run_dir import stored
 from flows.standing import require_run
 from infra.environment import keep_private
+from pipeline.errors import ConfigError
 from pipeline.ledger import hold
 
 
@@ -24,3 +25,23 @@ def write_again(run_dir: Path | None, price_per_hour: float | None) -> None:
     with hold(place):
         path = write_page(place, stored(place), price_per_hour)
     open_console().print(f"Page  {near(path)}", soft_wrap=True)
+
+
+def write_both(one: Path, two: Path, to: Path | None, price_per_hour: float | None) -> None:
+    """Make the page of two runs, and say where it is.
+
+    Raises:
+        StepfoldError: one is no run or has no report yet, or both are the same.
+    """
+    places = [require_run(run_dir, Path("runs")) for run_dir in (one, two)]
+    environment.settle()
+    keep_private()
+    from stages.compare import labels_of, write_comparison
+
+    names = "-".join(label.replace("/", "_") for label in labels_of(*places))
+    target = to or Path(f"compare-{names}.html")
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise ConfigError(f"--to {target}: not a file in an existing directory; choose another")
+    first, second = ((place, stored(place)) for place in places)
+    write_comparison(first, second, target, price_per_hour)
+    open_console().print(f"Page  {near(target.absolute())}", soft_wrap=True)

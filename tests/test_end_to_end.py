@@ -4,6 +4,7 @@ The pre-generated mode runs in the smoke test; here each training worker asks th
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_a_page_is_made_again_with_a_price(run_dir: Path) -> None:
         "At 36 an hour for all machines together" in read_page(run_dir / "report/index.html").text
     )
     assert stepfold("verify", str(run_dir)).returncode == 0
+
+
+def test_two_runs_are_compared_on_one_page(run_dir: Path, tmp_path: Path) -> None:
+    other, both = tmp_path / "other", tmp_path / "both.html"
+    shutil.copytree(run_dir, other, ignore=shutil.ignore_patterns("ray", "logs"))
+    done = stepfold("compare", str(run_dir), str(other), "--to", str(both))
+    assert done.returncode == 0, done.stderr
+    page = read_page(both)
+    assert page.fetched == []
+    assert page.weights == ["0", "2"]
+    assert "digits and other" in page.text
+    assert "In 1 step: their intervals overlap at w = 0 and 2." in page.text
+    assert "not measured in the same way" not in page.text
+    # at each w two sides of four networks, the other side's under each
+    assert len(page.pictures) == 2 * 2 * 4 * 2
+    assert stepfold("compare", str(run_dir), str(run_dir)).returncode == 2
 
 
 def test_a_student_is_sampled_and_refuses_what_it_was_not_made_for(

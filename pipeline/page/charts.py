@@ -40,33 +40,41 @@ def curve_charts(report: Report | AgreementReport) -> list[Chart]:
 def _curve(report: Report | AgreementReport, w: float) -> Chart:
     rows = [row for row in report.rows if row.cell.w == w and row.cell.role != "yardstick"]
     figure = go.Figure()
-    _add(figure, [r for r in rows if r.cell.role == "student"], "students", STUDENT, "circle", 3)
+    add_rows(
+        figure, [r for r in rows if r.cell.role == "student"], "students", STUDENT, "circle", 3
+    )
     for sampler, color, mark in _SAMPLERS:
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
         name = f"teacher, {SAMPLER_NAMES[sampler]}"  # type: ignore[index]
-        _add(figure, chosen, name, color, mark, 2)
+        add_rows(figure, chosen, name, color, mark, 2)
     for row in (row for row in rows if row.cell.role == "teacher"):
         value, interval = _main(row)
         name = f"teacher, {row.cell.steps} steps (band: its interval)"
-        _add(figure, [row], name, "#22262e", "star", 0, size=13)
+        add_rows(figure, [row], name, "#22262e", "star", 0, size=13)
         figure.add_hline(y=value, line_dash="dash", line_color=_GREY, line_width=1)
         if interval:
             figure.add_hrect(*interval, fillcolor=_GREY, opacity=0.15, line_width=0)
+    name_axes(figure, report)
+    return Chart(f"curve-{w:g}", w, f"Quality against cost, w = {w:g}", as_json(figure))
+
+
+def name_axes(figure: go.Figure, report: Report | AgreementReport) -> None:
+    """Evaluations along, the number that the report is about upwards, both by factors."""
     ticks = [2**power for power in range(11)]
     figure.update_xaxes(type="log", title="network evaluations a sample", tickvals=ticks)
     figure.update_yaxes(type="log", title=_name_of(report), dtick="D2")
-    return Chart(f"curve-{w:g}", w, f"Quality against cost, w = {w:g}", _json(figure))
 
 
-def _add(
+def add_rows(
     figure: go.Figure,
     rows: Sequence[AnyRow],
     name: str,
     color: str,
     mark: str,
-    width: float,
-    size: float = 9,
+    width: int,
+    size: int = 9,
 ) -> None:
+    """A line of what a report is about, with intervals, in order of cost; nothing for no rows."""
     if not rows:
         return
     rows = sorted(rows, key=lambda row: row.evaluations)
@@ -141,7 +149,7 @@ def _trade(lines: dict[str, list[Row]], weights: Sequence[float], label: str, ke
         )
     figure.update_xaxes(title="guidance weight w", tickvals=list(weights))
     figure.update_yaxes(title=label)
-    return Chart(f"trade-{key}", None, label.capitalize(), _json(figure))
+    return Chart(f"trade-{key}", None, label.capitalize(), as_json(figure))
 
 
 def training_chart(losses: dict[str, list[dict[str, float]]]) -> Chart | None:
@@ -161,10 +169,11 @@ def training_chart(losses: dict[str, list[dict[str, float]]]) -> Chart | None:
         return None
     figure.update_xaxes(title="updates")
     figure.update_yaxes(type="log", title="training loss")
-    return Chart("training", None, "How training went", _json(figure))
+    return Chart("training", None, "How training went", as_json(figure))
 
 
-def _json(figure: go.Figure) -> str:
+def as_json(figure: go.Figure) -> str:
+    """A figure for a script element, with what all our charts have in common."""
     layout: dict[str, Any] = {
         "template": "none",
         "margin": {"l": 62, "r": 12, "t": 12, "b": 48},

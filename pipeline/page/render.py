@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.filesize import decimal
 
+from pipeline.page.comparison import Comparison
 from pipeline.page.content import Page
 from pipeline.wording import duration, grouped
 
@@ -23,11 +24,23 @@ def render(page: Page) -> str:
     )
 
 
-def render_template(name: str, **content: Any) -> str:
-    """A page of this package: `<name>.html` with our styles and `<name>.js` inside.
+def render_comparison(comparison: Comparison) -> str:
+    """The page of two runs; like that of one, all of it is inside."""
+    return render_template(
+        "compare",
+        script_name="page",
+        both=comparison,
+        plotly=plotly_bundle(),
+        charts=[(chart, Markup(chart.figure)) for chart in comparison.charts],  # noqa: S704
+    )
+
+
+def render_template(name: str, script_name: str = "", **content: Any) -> str:
+    """A page of this package: `<name>.html` with our styles and script inside.
 
     Args:
-        name: of the template and its script.
+        name: of the template.
+        script_name: of the script; that of the template if empty.
         content: what the template speaks of; text of a user's is escaped unless it is `Markup`.
     """
     folder = files(_HERE)
@@ -47,7 +60,7 @@ def render_template(name: str, **content: Any) -> str:
     # what we write ourselves: no text of a user's is in it
     ours = {
         kind: Markup(folder.joinpath(file).read_text(encoding="utf-8"))  # noqa: S704
-        for kind, file in (("style", "page.css"), ("script", f"{name}.js"))
+        for kind, file in (("style", "page.css"), ("script", f"{script_name or name}.js"))
     }
     return environment.get_template(f"{name}.html").render(**ours, **content)
 
