@@ -18,6 +18,8 @@ Kind = Literal[
     "stage_started",
     "stage_progress",
     "stage_done",
+    "judged",
+    "asked",
     "run_done",
     "run_failed",
     "run_interrupted",
@@ -35,7 +37,7 @@ class Event(Document):
         total: units of a stage in all; 0 if unknown.
         seconds: how long a finished stage took.
         cached: the stage was found done.
-        message: what went wrong.
+        message: what went wrong, what the gate found, or what a person is asked.
     """
 
     time: float

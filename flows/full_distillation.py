@@ -11,6 +11,7 @@ import sys
 
 from prefect import flow
 
+from flows.gating import gated_student
 from flows.latent_tasks import components_task, encode_task, export_task
 from flows.run import Run, open_run, run_path
 from flows.tasks import (
@@ -29,6 +30,8 @@ from pipeline.config import Recipe
 from pipeline.ledger import Artifact
 from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_decoders, plan_rounds
 from stages.export import export_label
+from stages.judge import rules_of
+from stages.sample_sets import Subject
 from stages.translate import LABEL as ENCODERS_LABEL
 
 
@@ -66,7 +69,9 @@ def full_distillation(
         made: dict[int | None, Artifact] = {TEACHER_ROUND: first}
         for plan in plan_rounds(recipe):
             teacher = made[plan.parent]
-            made[plan.index] = distill_round(run, plan, plan.title, samples, teacher)
+            made[plan.index] = distill_round(
+                run, plan, plan.title, samples, teacher, data, components
+            )
         students = [made[plan.index] for plan in plan_rounds(recipe)]
         decoders = tuple(made[plan.index] for plan in plan_decoders(recipe))
         report = evaluate_task(run, "evaluate", data, first, decoders, components)
@@ -85,9 +90,24 @@ def full_distillation(
 
 @flow(name="round", flow_run_name="{title}", persist_result=False)
 def distill_round(
-    run: Run, plan: RoundPlan, title: str, data: Artifact, teacher: Artifact
+    run: Run,
+    plan: RoundPlan,
+    title: str,
+    data: Artifact,
+    teacher: Artifact,
+    source: Artifact,
+    components: Artifact | None,
 ) -> Artifact:
-    """One round: the teacher's targets, the student's training, its promotion."""
+    """One round: the teacher's targets, the student's training, its promotion.
+
+    Where the recipe has a gate, the student has to come through it first, or another in its place.
+    The gate draws images: it is asked what `source` asks, by way of `components`.
+    """
+    rules = rules_of(run.recipe, plan)
+    if rules is not None:
+        subject = Subject(source, components)
+        student = gated_student(run, rules, plan, data, teacher, subject)
+        return promote_task(run, f"{title}, promote", plan, student, teacher)
     targets = pregenerate_task(run, f"{title}, pre-generate targets", plan, data, teacher)
     student = distill_task(run, f"{title}, distil", plan, data, teacher, targets)
     return promote_task(run, f"{title}, promote", plan, student, teacher)

@@ -137,12 +137,14 @@ def _try_pipeline(recipe: Recipe, run_dir: Path) -> None:
 def _check_evaluation(recipe: Recipe) -> None:
     """Enough samples and enough held-out data to measure anything."""
     total, classes = count_source(recipe)
-    num = recipe.evaluation.num_samples
-    if num < 2 * max(1, classes):
-        raise ConfigError(
-            f"evaluation.num_samples: {num} is fewer than two samples for each of {classes} "
-            f"classes; use at least {2 * classes}"
-        )
+    asked = {"evaluation.num_samples": recipe.evaluation.num_samples}
+    asked |= {"gate.num_samples": recipe.gate.num_samples} if recipe.gate else {}
+    for key, num in asked.items():
+        if num < 2 * max(1, classes):
+            raise ConfigError(
+                f"{key}: {num} is fewer than two samples for each of {classes} classes; use at "
+                f"least {2 * max(1, classes)}"
+            )
     # without classes, so many are held out whatever the share
     if classes and round(total * recipe.data.holdout) < FEWEST_HELDOUT:
         raise ConfigError(

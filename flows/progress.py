@@ -101,6 +101,8 @@ class _LiveView:
         for event in self._follower.poll():
             if event.kind == "stage_done":
                 self._console.print(_done_line(event))
+            elif event.kind in ("judged", "asked"):
+                self._console.print(Text(f"  {_event_line(event)}", style="careful"))
 
     def _render(self) -> RenderableType:
         stage = self._follower.stage
@@ -181,5 +183,7 @@ def _event_line(event: Event) -> str:
             return f"{event.label}: already done"
         case "stage_done":
             return f"{event.label}: done in {duration(event.seconds)}"
+        case "judged" | "asked":
+            return f"{event.label}: {event.message}"
         case _:
             return ""

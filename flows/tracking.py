@@ -21,7 +21,7 @@ def round_run(run: Run, plan: RoundPlan) -> str:
         "method": plan.method,
         "updates": plan.training.updates,
         "batch_size": plan.training.batch_size,
-        "learning_rate": plan.training.learning_rate,
+        "learning_rate": plan.learning_rate,
     }
     if plan.teacher_steps:
         params |= {"teacher_steps": plan.teacher_steps, "student_steps": plan.student_steps}

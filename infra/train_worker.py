@@ -47,6 +47,7 @@ class RoundJob(Document):
         attempt: identity of the driver's attempt, see `pipeline.training.checkpoint.claim`.
         manifest: the student's manifest.
         teacher: teacher bundle, None when a teacher is trained from data.
+        start: bundle of a failed student that is trained on; None to begin with the teacher.
         data: data set folder.
         targets: target shards in order; None to compute targets online.
         output: directory the student bundle is written into.
@@ -60,6 +61,7 @@ class RoundJob(Document):
     attempt: str
     manifest: Manifest
     teacher: str | None
+    start: str | None = None
     data: str
     targets: tuple[str, ...] | None
     output: str
@@ -96,7 +98,7 @@ def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
     engine = open_engine(
         student_module,
         OptimiserPlan(
-            learning_rate=plan.training.learning_rate,
+            learning_rate=plan.learning_rate,
             total_updates=plan.training.updates,
             clip_norm=plan.training.clip_norm,
             ema_decay=plan.ema_decay,
@@ -125,9 +127,9 @@ def _student_at_start(job: RoundJob) -> nn.Module:
     family = family_of(job.manifest)
     if job.teacher is None:
         return family.build()
-    teacher = Path(job.teacher)
+    teacher = Path(job.start or job.teacher)
     module = load_module(teacher, read_manifest(teacher))
-    if job.plan.method == "guidance" and job.plan.w is not None:
+    if job.start is None and job.plan.method == "guidance" and job.plan.w is not None:
         module = family.student_of(module, (job.plan.w.min, job.plan.w.max))
     return module.requires_grad_(requires_grad=True).train()
 

@@ -6,6 +6,7 @@
     │   └── SampleError   one sample of a source cannot be used: it may be set aside
     ├── BundleError       a teacher or student bundle is missing, damaged or used outside its range
     ├── DivergenceError   the numbers went bad: a loss that is not finite, weights that are not
+    ├── GateError         a student is not good enough to teach: look at it, say what is to follow
     ├── BusyError         another run holds the run directory
     ├── CapacityError     a worker's memory is too small for what the recipe asks
     └── InfraError        a worker, service or disk failed; trying again may help
@@ -53,6 +54,10 @@ class BundleError(StepfoldError):
 
 class DivergenceError(StepfoldError):
     """Training or a student produced numbers that are not finite."""
+
+
+class GateError(StepfoldError):
+    """A round's student failed the recipe's gate, and nothing is left to try."""
 
 
 class BusyError(StepfoldError):

@@ -11,7 +11,7 @@ from infra.profile import Profile
 from pipeline.bundle import Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.data.open import read_content
-from pipeline.errors import ConfigError
+from pipeline.errors import BundleError, ConfigError
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
@@ -46,6 +46,8 @@ def distill(
 ) -> Artifact:
     """The student of a round: the committed one, or train from the newest checkpoint and commit.
 
+    Where the recipe has a gate, it is a candidate until `stages.attempts.accept` accepts it.
+
     Args:
         run_dir: the run directory, seen by every worker.
         recipe: what to run.
@@ -57,7 +59,7 @@ def distill(
 
     Raises:
         ConfigError: the batch does not divide, or the newest checkpoint is of another layout.
-        BundleError: the teacher is not of the round before.
+        BundleError: the teacher is not of the round before, or what is trained on is gone.
         DivergenceError: training went bad.
     """
     found = find_student(run_dir, recipe, profile, plan, data, teacher)
@@ -83,11 +85,12 @@ def distill(
         return {"title": plan.title, "student_steps": plan.student_steps}
 
     is_teacher = plan.index == TEACHER_ROUND
-    parents = (data.fingerprint, *([teacher.fingerprint] if teacher else []))
+    start = find_start(ledger, plan)
+    parents = tuple(each.fingerprint for each in (data, teacher, start) if each)
     artifact = ledger.publish(
         "teacher" if is_teacher else "student",
         key,
-        "teacher" if is_teacher else f"{plan.folder}/student",
+        "teacher" if is_teacher else f"{plan.folder}/{'candidate' if recipe.gate else 'student'}",
         train,
         parents,
     )
@@ -111,7 +114,9 @@ def round_job(
     Arguments are those of `distill`.
     """
     ledger = Ledger(run_dir)
+    start = find_start(ledger, plan)
     return {
+        "start": str(ledger.locate(start)) if start else None,
         "key": round_key(plan, recipe, profile.engine.precision, data, teacher),
         "attempt": uuid4().hex[:12],
         "checkpoints": str(run_dir / plan.folder / "checkpoints"),
@@ -119,6 +124,24 @@ def round_job(
         "targets": None if targets is None else [str(target_tar(run_dir, t)) for t in targets],
         **_inputs(ledger, profile, plan, data, teacher),
     }
+
+
+def find_start(ledger: Ledger, plan: RoundPlan) -> Artifact | None:
+    """The failed student that an extended round trains on; None where training begins anew.
+
+    Raises:
+        BundleError: it is not there any more.
+    """
+    if plan.again is None or plan.again.start is None:
+        return None
+    for artifact in ledger.records():
+        is_it = artifact.kind == "student" and artifact.digest == plan.again.start
+        if is_it and ledger.damage(artifact) is None:
+            return artifact
+    raise BundleError(
+        f"{plan.title}: student {plan.again.start[:12]}, which it trains on, is not in "
+        f"{ledger.run_dir} any more; run stepfold repair"
+    )
 
 
 def _check_batch(plan: RoundPlan, profile: Profile) -> None:

@@ -140,7 +140,8 @@ def _plan(
     return cells, [reason for reason in (no_solver, no_picture) if reason]
 
 
-def _classifier(ledger: Ledger, data: Artifact) -> Artifact:
+def classifier_of(ledger: Ledger, data: Artifact) -> Artifact:
+    """The classifier of a sharded data set with classes; trained here if nobody has yet."""
     from pipeline.evaluation.assessment import real_images
     from pipeline.evaluation.classifier import FORMAT as CLASSIFIER_FORMAT
     from pipeline.evaluation.classifier import train_classifier
@@ -192,7 +193,7 @@ def _comparison(
     return Comparison(
         recipe=recipe,
         data=ledger.locate(data),
-        classifier=ledger.locate(_classifier(ledger, data)) if has_classes else None,
+        classifier=ledger.locate(classifier_of(ledger, data)) if has_classes else None,
         sets=tuple(sets),
         skipped=tuple(skipped),
         data_sha256=data.digest,

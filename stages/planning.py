@@ -18,12 +18,14 @@ from pipeline.training.plan import (
 )
 from pipeline.training.plan_row import PlanRow
 from stages.adopt import adopt_key, adopted_components_key
+from stages.attempts import Setting, find_accepted
 from stages.components import components_key
 from stages.distill import find_student
 from stages.encode import encode_key
 from stages.evaluate import report_key
 from stages.export import export_key, export_label
 from stages.facts import report_facts
+from stages.sample_sets import Subject
 from stages.shard import shard_key
 from stages.sizing import trained_shape
 from stages.translate import LABEL as ENCODERS_LABEL
@@ -96,7 +98,9 @@ def _rounds(
         teacher = made[plan.parent]
         student, reason = None, "its teacher is to do"
         if data and teacher:
-            student = find_student(ledger.run_dir, recipe, profile, plan, data, teacher)
+            subject = Subject(done.data or data, done.components)
+            setting = Setting(ledger.run_dir, recipe, profile, data, teacher, subject)
+            student = find_accepted(setting, plan)
             reason = "no student of this plan and teacher is committed"
         rows += _round_rows(recipe, plan, student, reason, count)
         made[plan.index] = student

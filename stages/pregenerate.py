@@ -52,7 +52,7 @@ def pregenerate(
         DivergenceError: the teacher's answers are not finite.
     """
     check_teacher(run_dir, plan, teacher)
-    ledger = Ledger(run_dir)
+    plan, ledger = plan.targets_of, Ledger(run_dir)
     splits = read_content(ledger.locate(data)).splits
     round_fingerprint = round_key(plan, recipe, profile.engine.precision, data, teacher)
     jobs = _jobs(recipe, plan, splits["train"], round_fingerprint)

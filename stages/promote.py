@@ -36,8 +36,6 @@ def check(run_dir: Path, plan: RoundPlan, student: Artifact, teacher: Artifact) 
         BundleError: files changed since the commit, or the lineage is another.
         DivergenceError: weights are not finite.
     """
-    from safetensors.torch import load_file
-
     ledger = Ledger(run_dir)
     damage = ledger.damage(student)
     if damage:
@@ -51,10 +49,20 @@ def check(run_dir: Path, plan: RoundPlan, student: Artifact, teacher: Artifact) 
             f"teacher {str(lineage.parent)[:12]}, this is "
             f"round {plan.index} of {teacher.digest[:12]}"
         )
+    name = not_finite(bundle)
+    if name:
+        raise DivergenceError(f"{plan.title}: student not promoted, {name} is not finite")
+
+
+def not_finite(bundle: Path) -> str | None:
+    """The first weight of a bundle that holds NaN or infinity; None if all are finite."""
+    from safetensors.torch import load_file
+
     for file in sorted(bundle.rglob("*.safetensors")):
         for name, tensor in load_file(file).items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                raise DivergenceError(f"{plan.title}: student not promoted, {name} is not finite")
+                return name
+    return None
 
 
 def promotion_key(student: Artifact) -> str:

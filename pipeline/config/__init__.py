@@ -17,6 +17,7 @@ from pipeline.config.data import (
     PromptsData,
 )
 from pipeline.config.encoding import Encoding
+from pipeline.config.gate import GateConfig, GateRules, Remedy
 from pipeline.config.recipe import (
     EvaluationConfig,
     Recipe,
@@ -56,6 +57,8 @@ __all__ = [
     "Encoding",
     "EvaluationConfig",
     "FilesData",
+    "GateConfig",
+    "GateRules",
     "GaussianConfig",
     "GaussianData",
     "GuidanceRound",
@@ -67,6 +70,7 @@ __all__ = [
     "PredictionName",
     "PromptsData",
     "Recipe",
+    "Remedy",
     "RoundTraining",
     "RunConfig",
     "ScheduleConfig",

@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.data import CaptionedData, Data, PromptsData
 from pipeline.config.encoding import Encoding
+from pipeline.config.gate import KINDS, GateConfig
 from pipeline.config.teacher import TeacherConfig, UNetConfig
 from pipeline.config.training import GuidanceRound, Halving, TrainingConfig
 from pipeline.documents import Document
@@ -56,6 +57,7 @@ class Recipe(Document):
     encoding: Encoding | None = Field(default=None, exclude_if=lambda value: value is None)
     targets: TargetsConfig = TargetsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig | None = None
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Recipe":
@@ -81,9 +83,27 @@ class Recipe(Document):
                 f"evaluation.w asks for {outside} outside guidance.w [{law.min}, {law.max}]; "
                 "widen one or narrow the other"
             )
+        self._gate_fits()
         self._grids_fall_on_timesteps()
         self._encoders_have_a_teacher()
         return self
+
+    def _gate_fits(self) -> None:
+        if self.gate is None:
+            return
+        law, last = self.guidance.w, len(self.halving.steps) - 1
+        outside = [w for w in self.gate.w or () if not law.min <= w <= law.max]
+        if outside:
+            raise ValueError(
+                f"gate.w asks for {outside} outside guidance.w [{law.min}, {law.max}]; widen one "
+                "or narrow the other"
+            )
+        rounds = [str(index) for index in range(last + 1)]
+        for key in self.gate.rounds:
+            if key not in (*KINDS, *rounds):
+                raise ValueError(
+                    f"gate.rounds: there is no round {key!r}; use 0 to {last}, {' or '.join(KINDS)}"
+                )
 
     def _captions_go_with_text(self) -> None:
         network, source = self.teacher.network, self.data.source

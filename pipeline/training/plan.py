@@ -20,6 +20,22 @@ def _later(default: Any) -> Any:
     return Field(default=default, exclude_if=lambda value: value == default)
 
 
+class Again(Document):
+    """How a round is done over after its student failed the gate.
+
+    Attributes:
+        kind: `extended` trains the failed student on, `retried` begins anew at a lower rate.
+        number: 1 for the first time of its kind, 2, ...
+        rate: what the recipe's learning rate is multiplied by.
+        start: digest of the student that is trained on; None for the round's teacher.
+    """
+
+    kind: Literal["extended", "retried"]
+    number: int
+    rate: float = 1.0
+    start: str | None = None
+
+
 class RoundPlan(Document):
     """One round: a teacher bundle goes in, a student bundle comes out.
 
@@ -40,6 +56,7 @@ class RoundPlan(Document):
         w: law of the guidance weight; None for a network that does not know w.
         label_dropout: share of conditions dropped (teacher training only).
         seed: the run's seed.
+        again: how the round is done over; None the first time.
     """
 
     index: int
@@ -58,6 +75,7 @@ class RoundPlan(Document):
     w: GuidanceWeights | None = None
     label_dropout: float = 0.0
     seed: int
+    again: Again | None = _later(None)
 
     @property
     def jump(self) -> int | None:
@@ -97,23 +115,25 @@ class RoundPlan(Document):
 
     @property
     def folder(self) -> str:
-        """Where the round lives, relative to the run directory."""
+        """Where the round lives, relative to the run directory; done over, beside the first."""
+        over = f"-{self.again.kind}-{self.again.number}" if self.again else ""
         if self.index == TEACHER_ROUND:
             return "rounds/teacher"
         if self.method == "guidance":
-            return f"rounds/{self.index:02d}-guidance"
+            return f"rounds/{self.index:02d}-guidance{over}"
         steps = f"{self.teacher_steps}-to-{self.student_steps}"
-        return f"rounds/{'-'.join((f'{self.index:02d}', steps, *self._kinds))}"
+        return f"rounds/{'-'.join((f'{self.index:02d}', steps, *self._kinds))}{over}"
 
     @property
     def title(self) -> str:
         """What a person calls it."""
+        over = f", {self.again.kind} {self.again.number}" if self.again else ""
         if self.index == TEACHER_ROUND:
             return "teacher"
         if self.method == "guidance":
-            return f"round {self.index}: guidance, any w in one evaluation"
+            return f"round {self.index}: guidance, any w in one evaluation{over}"
         steps = f"{self.teacher_steps} -> {self.student_steps} steps"
-        return f"round {self.index}: {', '.join((steps, *self._kinds))}"
+        return f"round {self.index}: {', '.join((steps, *self._kinds))}{over}"
 
     @property
     def _kinds(self) -> tuple[str, ...]:
@@ -121,14 +141,31 @@ class RoundPlan(Document):
         return tuple(kind for kind in (self.sampler, self.direction) if kind not in _ORDINARY)
 
     @property
+    def learning_rate(self) -> float:
+        """Of the first update."""
+        return self.training.learning_rate * (self.again.rate if self.again else 1.0)
+
+    @property
+    def targets_of(self) -> "RoundPlan":
+        """The round whose targets it learns from: tried again, those of the first time."""
+        is_retried = self.again is not None and self.again.kind == "retried"
+        return self.model_copy(update={"again": None}) if is_retried else self
+
+    @property
     def samples_seen(self) -> int:
         """Length of the round on the training clock."""
         return self.training.updates * self.training.batch_size
 
     @property
-    def stream(self) -> tuple[int, int]:
-        """The randomness of the round (indices start at -1, seeds of a stream at 0)."""
-        return (self.seed, self.index + 1)
+    def stream(self) -> tuple[int, ...]:
+        """The randomness of the round (indices start at -1, seeds of a stream at 0).
+
+        Tried again it has the same draws, trained on it has new ones.
+        """
+        first = (self.seed, self.index + 1)
+        if self.again is None or self.again.kind == "retried":
+            return first
+        return (*first, self.again.number)
 
 
 def plan_teacher(recipe: Recipe) -> RoundPlan | None:

@@ -43,7 +43,7 @@ class OnlineSource(DrawSource):
         student: Denoiser,
         teacher: Denoiser | None,
         samples: Samples,
-        stream: tuple[int, int],
+        stream: tuple[int, ...],
         device: torch.device,
     ) -> None:
         self._method = method
@@ -77,7 +77,7 @@ class TargetSource(DrawSource):
     """
 
     def __init__(
-        self, tars: list[Path], samples: Samples, stream: tuple[int, int], device: torch.device
+        self, tars: list[Path], samples: Samples, stream: tuple[int, ...], device: torch.device
     ) -> None:
         self._records = RecordShards(tars)
         missing = [name for name in READ if name not in self._records.columns]

@@ -113,6 +113,21 @@ def _promotion(place: Path, artifact: Artifact) -> None:
         raise ContentError(f"it says version {told}, its record {recorded}")
 
 
+def _verdict(place: Path, artifact: Artifact) -> None:
+    from pipeline.evaluation.round_verdict import read_verdict
+
+    _same("passed", read_verdict(place).passed, artifact.details.get("passed"))
+
+
+def _answer(place: Path, artifact: Artifact) -> None:
+    _same("accepted", _json(place).get("accepted"), artifact.details.get("accepted"))
+
+
+def _same(what: str, told: Any, recorded: Any) -> None:
+    if told != recorded:
+        raise ContentError(f"it says {what}: {told}, its record {recorded}")
+
+
 def _json(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
@@ -153,5 +168,7 @@ _CHECKS: dict[str, Check] = {
     "report": _report,
     "side report": _report,
     "promotion": _promotion,
+    "verdict": _verdict,
+    "answer": _answer,
     "pipeline": _pipeline,
 }

@@ -85,7 +85,10 @@ def _is_gone_on_purpose(ledger: Ledger, artifact: Artifact, inventory: Inventory
     """Targets without a single file, of a round whose student is there: nobody needs them."""
     if artifact.kind != "targets" or ledger.locate(artifact).exists():
         return False
-    return f"{artifact.path.partition('/targets/')[0]}/student" in inventory.current
+    # done over, a round lies in another folder than its student
+    number = artifact.path.partition("-")[0]
+    students = (path for path in inventory.current if path.endswith("/student"))
+    return any(path.partition("-")[0] == number for path in students)
 
 
 def _damaged_checkpoints(run_dir: Path) -> Iterator[Damage]:

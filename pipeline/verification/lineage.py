@@ -31,13 +31,18 @@ def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> 
         return None
     known = inventory.by_key
     parents = [known[key] for parent in artifact.parents if (key := parent[:KEY_LENGTH]) in known]
-    bundles = [parent for parent in parents if parent.kind in _BUNDLES]
     try:
         own = read_manifest(run_dir / artifact.path).lineage
     except BundleError as error:
         return str(error)
     if own.round is None or f"rounds/{own.round:02d}-" not in artifact.path:
         return f"its manifest says round {own.round}, which does not lie here"
+    # of its own round is a failed student that was trained on, which is no teacher
+    bundles = [
+        parent
+        for parent in parents
+        if parent.kind in _BUNDLES and f"rounds/{own.round:02d}-" not in parent.path
+    ]
     if len(artifact.parents) == len(parents) and len(bundles) != 1:
         return f"its record names {len(bundles)} teachers, there is one for each student"
     return next((p for parent in bundles if (p := _contradiction(run_dir, own, parent))), None)

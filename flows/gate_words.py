@@ -1,0 +1,74 @@
+"""What the gate says, in words: one wording for the terminal, Prefect, MLflow and `status`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.console import near
+from pipeline.config import Remedy
+from pipeline.evaluation.round_verdict import RoundVerdict
+from pipeline.training.attempts import Judged
+from pipeline.training.plan import Again
+
+_FOLLOWS: dict[Remedy, str] = {
+    "extend": "it is trained on",
+    "retry": "the round begins anew at a lower learning rate",
+    "ask": "a person is asked",
+    "stop": "the run stops",
+}
+
+_MOST_REASONS = 3
+
+
+def found(verdict: RoundVerdict) -> str:
+    """A verdict in one line: why not, or the numbers."""
+    if not verdict.passed:
+        return f"failed: {reasons(verdict)}"
+    numbers = ", ".join(f"{name} {value:.3g}" for name, value in verdict.numbers.items())
+    return f"passed ({numbers.replace('_', ' ')})"
+
+
+def reasons(verdict: RoundVerdict) -> str:
+    """Why a student failed; the first few reasons."""
+    all_of_them = verdict.reasons
+    more = len(all_of_them) - _MOST_REASONS
+    end = f"; and {more} more" if more > 0 else ""
+    return "; ".join(all_of_them[:_MOST_REASONS]) + end
+
+
+def follows(remedy: Remedy) -> str:
+    """What follows a failure."""
+    return _FOLLOWS[remedy]
+
+
+def last_word(run_dir: Path, judged: Judged, tried: Sequence[Again], why_unasked: str) -> str:
+    """Why a run stopped at the gate, and the ways on: what, got, do.
+
+    Args:
+        run_dir: the run directory.
+        judged: the last attempt.
+        tried: how the round was done over.
+        why_unasked: why a person who was to be asked was not, or gave no answer; "" if not so.
+    """
+    so_far = f" after {_counted(tried)}" if tried else ""
+    no = " A person said no." if judged.answer is False else ""
+    asked = f" {why_unasked}." if why_unasked else ""
+    return (
+        f"{judged.plan.title}: the student failed the gate{so_far} and was not promoted: "
+        f"{reasons(judged.verdict)}.{no}{asked} Look at {_where(run_dir, judged)}. Then accept it "
+        f"with stepfold accept --run-dir {near(run_dir)}, loosen that bound in the recipe's gate, "
+        "or have it trained on (gate.then: extend, gate.extend.times); and run again, with "
+        "--accept-changes if the recipe changed"
+    )
+
+
+def _where(run_dir: Path, judged: Judged) -> str:
+    folder = run_dir / judged.record.path
+    if not judged.verdict.pictures:
+        return near(folder)
+    return near(folder / judged.verdict.pictures[len(judged.verdict.pictures) // 2])
+
+
+def _counted(tried: Sequence[Again]) -> str:
+    kinds = list(dict.fromkeys(again.kind for again in tried))
+    counts = [(kind, sum(again.kind == kind for again in tried)) for kind in kinds]
+    return " and ".join(f"being {kind} {n} time{'s' if n > 1 else ''}" for kind, n in counts)

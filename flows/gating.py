@@ -1,0 +1,119 @@
+"""A round with a gate: attempt after attempt until a student is accepted, or the run stops.
+
+What was decided is read from what is committed, so a run that was killed goes the same way again.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from flows.gate_question import ask_person
+from flows.gate_words import follows, found, last_word
+from flows.run import Run
+from flows.stage_task import perform, skipped, stage_task, telling
+from flows.tasks import distill_task, pregenerate_task
+from pipeline.config import GateRules, Remedy
+from pipeline.errors import DivergenceError, GateError
+from pipeline.ledger import Artifact, Ledger
+from pipeline.training.attempts import Judged, settle
+from pipeline.training.plan import Again, RoundPlan
+from stages import judge
+from stages.attempts import Setting, accept, answer, judged_by, look_up, set_aside
+from stages.sample_sets import Subject
+
+_log = logging.getLogger(__name__)
+
+
+def gated_student(
+    run: Run, rules: GateRules, plan: RoundPlan, data: Artifact, teacher: Artifact, subject: Subject
+) -> Artifact:
+    """The student of a round that its gate, or a person, let through; called within a flow.
+
+    Raises:
+        GateError: there is none, and nothing is left to try.
+        DivergenceError: training broke off, and nothing is left to try.
+    """
+    setting = Setting(run.run_dir, run.recipe, run.profile, data, teacher, subject)
+    course = _Course(run, rules, setting)
+    outcome = settle(plan, rules, course.attempt, course.ask, course.decide)
+    if outcome is None:
+        raise TypeError("a run makes what it does not find")
+    if outcome.is_accepted:
+        course.tell(outcome, "")
+        return accept(run.run_dir, plan, outcome)
+    if outcome.student is None:
+        # the same command is to try again, from the last checkpoint
+        Ledger(run.run_dir).forget(outcome.record)
+        raise DivergenceError(outcome.verdict.bad_numbers)
+    set_aside(run.run_dir, plan, outcome)
+    raise GateError(last_word(run.run_dir, outcome, course.tried, course.why_unasked))
+
+
+@dataclass
+class _Course:
+    """How a run takes the steps of `settle`."""
+
+    run: Run
+    rules: GateRules
+    setting: Setting
+    tried: Sequence[Again] = ()
+    why_unasked: str = ""
+    _told: list[str] = field(default_factory=list)
+
+    def attempt(self, plan: RoundPlan) -> Judged:
+        """Make and judge a student, as far as that is not done."""
+        known = look_up(self.setting, plan)
+        if known is not None and known.student is None:
+            return known
+        run, data, teacher = self.run, self.setting.data, self.setting.teacher
+        targets = pregenerate_task(run, f"{plan.title}, pre-generate targets", plan, data, teacher)
+        try:
+            student = distill_task(run, f"{plan.title}, distil", plan, data, teacher, targets)
+        except DivergenceError as error:
+            if not self.rules.finite:
+                raise
+            return self._diverged(plan, str(error))
+        return judge_task(run, f"{plan.title}, judge", self.setting, plan, student)
+
+    def _diverged(self, plan: RoundPlan, told: str) -> Judged:
+        run_dir, recipe = self.run.run_dir, self.run.recipe
+        key = judge.divergence_key(self.setting.key(plan))
+        record = judge.judge_divergence(run_dir, recipe, plan, key, told)
+        return judged_by(Ledger(run_dir), plan, None, record)
+
+    def decide(self, judged: Judged, tried: Sequence[Again], remedy: Remedy) -> None:
+        """Say what follows a failure."""
+        self.tried = tuple(tried)
+        self.tell(judged, f"; {follows(remedy)}")
+
+    def tell(self, judged: Judged, then: str) -> None:
+        """Tell whoever watches what the gate found."""
+        said = found(judged.verdict) + (", accepted by a person" if judged.answer else "") + then
+        self.run.events.emit("judged", label=judged.plan.title, message=said)
+        _log.info("%s: %s", judged.plan.title, said)
+
+    def ask(self, judged: Judged) -> bool | None:
+        """Ask a person, and commit the answer."""
+        said = ask_person(self.run, judged)
+        if isinstance(said, str):
+            self.why_unasked = said
+            return None
+        return answer(self.run.run_dir, judged, accepted=said).answer
+
+
+@stage_task
+def judge_task(
+    run: Run, label: str, setting: Setting, plan: RoundPlan, student: Artifact
+) -> Judged:
+    """The gate's verdict on a student."""
+    known = look_up(setting, plan)
+    if known:
+        return skipped(run, label, known)
+
+    def work() -> Judged:
+        draw = judge.on_workers(run.profile, telling(run, label))
+        candidate = setting.candidate(plan, student)
+        record = judge.judge(run.run_dir, run.recipe, candidate, draw)
+        return judged_by(Ledger(run.run_dir), plan, student, record)
+
+    return perform(run, label, work)

@@ -1,0 +1,143 @@
+"""The recipe's `gate` section: what a round's student must be to become a teacher, and what else.
+
+It is the students' gate. That of an exported pipeline is another (`stages/gate.py`).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StrictBool,
+)
+
+from pipeline.documents import Document
+
+Remedy = Literal["extend", "retry", "ask", "stop"]
+
+Kind = Literal["guidance", "halving"]
+
+KINDS: tuple[Kind, ...] = ("guidance", "halving")
+
+
+def _is_off_or_positive(value: float | bool) -> float | bool:  # noqa: FBT001 (a validator)
+    if value is True or (value is not False and value <= 0):
+        raise ValueError("expected a number above 0, or off for no bound")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _each_once(value: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("a remedy stands twice; say how often with extend.times or retry.times")
+    if "stop" in value[:-1]:
+        raise ValueError("nothing follows stop; put it last")
+    return value
+
+
+Bound = Annotated[float | StrictBool, AfterValidator(_is_off_or_positive)]
+"""A number, or off."""
+
+Remedies = Annotated[tuple[Remedy, ...], BeforeValidator(_as_list), AfterValidator(_each_once)]
+"""What is tried, in order; when nothing is left the run stops."""
+
+
+class Extension(Document):
+    """More updates for the failed student: `share` of the round's own, up to `times` times.
+
+    They start from its weights, with a new optimiser and the round's rate annealed to 0 once more.
+    """
+
+    share: PositiveFloat = 0.5
+    times: PositiveInt = 1
+
+
+class Retrial(Document):
+    """The round anew: each time the learning rate is multiplied by `factor`, up to `times` times.
+
+    Targets and draws are those of the first time.
+    """
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    times: PositiveInt = 1
+
+
+class GateRules(Document):
+    """What one round's student is asked, against the round's own teacher, and what follows.
+
+    Each bound may be `off`. They hold at every guidance weight the gate looks at.
+
+    Attributes:
+        distance: Frechet distance to the teacher's samples from other noise, at most so many times
+            the floor, which is the teacher's own. At the default of 2 the student's error is as
+            large as what chance makes of so few samples.
+        rms: root mean square difference to the teacher's samples of the same noise, at most; pixels
+            in [-1, 1]. The default is twice what the report asks of a faithful student.
+        recall: of held-out data, at least so much of the teacher's. Two sets of 200 samples of one
+            teacher differ by up to a fifth; the default leaves as much again for the student.
+        follows_w: whether the teacher's samples at the same w must be the nearest.
+        finite: whether a round whose numbers go bad is the gate's to deal with.
+        then: see `Remedies`.
+    """
+
+    distance: Bound = 2.0
+    rms: Bound = 0.3
+    recall: Bound = 0.6
+    follows_w: bool = True
+    finite: bool = True
+    then: Remedies = ("stop",)
+    extend: Extension = Extension()
+    retry: Retrial = Retrial()
+
+
+class GateOverride(Document):
+    """What is otherwise for some rounds; None is as for all."""
+
+    distance: Bound | None = None
+    rms: Bound | None = None
+    recall: Bound | None = None
+    follows_w: bool | None = None
+    finite: bool | None = None
+    then: Remedies | None = None
+    extend: Extension | None = None
+    retry: Retrial | None = None
+
+
+class GateConfig(GateRules):
+    """The gate of every round.
+
+    Attributes:
+        num_samples: drawn by teacher and student at each guidance weight.
+        w: guidance weights; None for the ends and the middle of `evaluation.w`.
+        ask_hours: how long `ask` waits for an answer before the run stops.
+        rounds: what is otherwise, by round (`"3"`) or kind of round (`guidance`, `halving`). What
+            is said of a round counts before what is said of its kind.
+    """
+
+    num_samples: PositiveInt = 200
+    w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    ask_hours: PositiveFloat = 24.0
+    rounds: dict[str, GateOverride] = {}
+
+    def rules(self, index: int, kind: Kind) -> GateRules:
+        """The rules of one round."""
+        values = {name: getattr(self, name) for name in GateRules.model_fields}
+        for key in (kind, str(index)):
+            override = self.rounds.get(key)
+            if override:
+                said = {name: getattr(override, name) for name in GateRules.model_fields}
+                values |= {name: value for name, value in said.items() if value is not None}
+        return GateRules(**values)
+
+    def weights(self, evaluated: tuple[float, ...]) -> tuple[float, ...]:
+        """The guidance weights it looks at, ascending, given those of the evaluation."""
+        if self.w is not None:
+            return tuple(sorted(set(self.w)))
+        known = sorted(set(evaluated))
+        return tuple(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))

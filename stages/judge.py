@@ -1,0 +1,281 @@
+"""Stage `judge`: a round's student against its teacher, by the recipe's `gate`; a verdict.
+
+This is the students' gate, after every round. That of exported pipelines is `stages/gate.py`.
+
+Samples are few, drawn from noise of their own: the report, which is drawn later from other noise,
+is not flattered by a gate that has chosen among students.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.profile import Profile
+from pipeline.bundle import read_manifest
+from pipeline.config import GateConfig, GateRules, Recipe
+from pipeline.evaluation.protocol import YARDSTICK_SEED_OFFSET, Cell, Role
+from pipeline.evaluation.round_verdict import VERDICT, RoundVerdict
+from pipeline.failpoints import failpoint
+from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.training.plan import RoundPlan
+from stages.promote import not_finite
+from stages.sample_sets import Progress, Subject, draw_sets
+
+if TYPE_CHECKING:
+    from stages.judged_samples import Seen
+
+FORMAT = 1
+SEED_OFFSET = 1000
+"""From the evaluation's seed to the gate's."""
+
+_log = logging.getLogger(__name__)
+
+Draw = Callable[[Ledger, Recipe, Sequence[Cell], Sequence[Artifact], Subject], list[Artifact]]
+"""The committed samples of every cell, in order."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Who is judged, and against whom.
+
+    Attributes:
+        plan: the attempt at the round.
+        student: its student.
+        teacher: the bundle that taught it.
+        subject: what is drawn.
+    """
+
+    plan: RoundPlan
+    student: Artifact
+    teacher: Artifact
+    subject: Subject
+
+
+class GateCell(Cell):
+    """A set of samples that the gate looks at; its name says whose content it is."""
+
+    @property
+    def file(self) -> str:
+        """A name that no other set of an evaluation of this size has."""
+        w = str(self.w).removesuffix(".0")
+        return f"gate-{self.digest[:16]}-{self.sampler}-{self.steps}-w{w}-seed{self.seed}.npy"
+
+
+def rules_of(recipe: Recipe, plan: RoundPlan) -> GateRules | None:
+    """The gate of a round; None where the recipe has none."""
+    if recipe.gate is None:
+        return None
+    return recipe.gate.rules(plan.index, "guidance" if plan.method == "guidance" else "halving")
+
+
+def on_workers(profile: Profile, progress: Progress) -> Draw:
+    """Have Ray workers draw what is not committed yet."""
+
+    def draw(
+        ledger: Ledger,
+        recipe: Recipe,
+        cells: Sequence[Cell],
+        bundles: Sequence[Artifact],
+        subject: Subject,
+    ) -> list[Artifact]:
+        found = draw_sets(ledger, recipe, profile, cells, bundles, subject, progress)
+        return [samples for _, samples in found]
+
+    return draw
+
+
+def judge(run_dir: Path, recipe: Recipe, candidate: Candidate, draw: Draw) -> Artifact:
+    """The verdict on a student, `verdict/` in the folder of its attempt: numbers and pictures.
+
+    Args:
+        run_dir: the run directory, seen by every worker.
+        recipe: has a gate.
+        candidate: who is judged.
+        draw: draws.
+    """
+    ledger, plan = Ledger(run_dir), candidate.plan
+    key = verdict_key(recipe, candidate)
+    found = ledger.find(key)
+    if found:
+        return found
+    told = not_finite(ledger.locate(candidate.student))
+    verdict = _blank(recipe, plan, f"weight {told} is not finite" if told else "")
+    sets: list[tuple[Cell, Artifact]] = []
+    if not told:
+        cells = _cells(ledger, recipe, candidate)
+        bundles = (candidate.teacher, candidate.student)
+        drawn = draw(ledger, _sized(recipe), cells, bundles, candidate.subject)
+        sets = list(zip(cells, drawn, strict=True))
+
+    def write(folder: Path) -> dict[str, Any]:
+        from stages.judged_samples import Seen
+
+        seen = Seen(ledger, candidate.subject, tuple(sets))
+        found = _found(recipe, candidate, seen, verdict, folder) if sets else verdict
+        return write_verdict(found, folder)
+
+    parents = (candidate.student.fingerprint, candidate.teacher.fingerprint)
+    artifact = ledger.publish("verdict", key, f"{plan.folder}/verdict", write, parents)
+    failpoint("gate.judged")
+    _log.info("%s: verdict in %s", plan.title, ledger.locate(artifact))
+    return artifact
+
+
+def judge_divergence(
+    run_dir: Path, recipe: Recipe, plan: RoundPlan, key: str, told: str
+) -> Artifact:
+    """The verdict on a round that has no student, because its numbers went bad.
+
+    Args:
+        run_dir: the run directory.
+        recipe: has a gate.
+        plan: the attempt at the round.
+        key: see `divergence_key`.
+        told: what training said.
+    """
+    verdict = _blank(recipe, plan, told)
+    place = f"{plan.folder}/verdict"
+    return Ledger(run_dir).publish("verdict", key, place, lambda at: write_verdict(verdict, at))
+
+
+def divergence_key(round_fingerprint: str) -> str:
+    """The fingerprint of that verdict; `round_fingerprint` is that of the student there is not."""
+    return fingerprint({"stage": "judge", "format": FORMAT, "diverged": round_fingerprint})
+
+
+def _blank(recipe: Recipe, plan: RoundPlan, bad_numbers: str) -> RoundVerdict:
+    _, gate = _required(recipe, plan)
+    return RoundVerdict(
+        title=plan.title,
+        num_samples=gate.num_samples,
+        seed=seed_of(recipe),
+        bad_numbers=bad_numbers,
+    )
+
+
+def write_verdict(verdict: RoundVerdict, folder: Path) -> dict[str, Any]:
+    """Write a verdict into its folder; returns the record's details."""
+    text = json.dumps(verdict.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / VERDICT).write_text(text + "\n", encoding="utf-8")
+    return {"passed": verdict.passed}
+
+
+def verdict_key(recipe: Recipe, candidate: Candidate) -> str:
+    """The fingerprint of a verdict: who is judged, by which bounds, on which samples.
+
+    What follows a no is not in it: it changes nothing that was found.
+    """
+    subject = candidate.subject
+    return fingerprint(
+        {
+            "stage": "judge",
+            "format": FORMAT,
+            **_bounds(recipe, candidate.plan),
+            "student": candidate.student.digest,
+            "teacher": candidate.teacher.digest,
+            "first_steps": recipe.halving.first_steps,
+            "data": subject.data.digest,
+            "components": subject.components.digest if subject.components else None,
+        }
+    )
+
+
+def _bounds(recipe: Recipe, plan: RoundPlan) -> dict[str, Any]:
+    rules, gate = _required(recipe, plan)
+    bounds = {"distance", "rms", "recall", "follows_w", "finite"}
+    return {
+        "bounds": rules.model_dump(mode="json", include=bounds),
+        "num": gate.num_samples,
+        "w": gate.weights(recipe.evaluation.w),
+        "seed": seed_of(recipe),
+    }
+
+
+def seed_of(recipe: Recipe) -> int:
+    """The seed of the noise that the gate's samples start from."""
+    return recipe.evaluation.seed + SEED_OFFSET
+
+
+def _required(recipe: Recipe, plan: RoundPlan) -> tuple[GateRules, GateConfig]:
+    rules = rules_of(recipe, plan)
+    if rules is None or recipe.gate is None:
+        raise TypeError("this recipe has no gate")
+    return rules, recipe.gate
+
+
+def _sized(recipe: Recipe) -> Recipe:
+    """The recipe with the gate's number of samples for the evaluation's."""
+    num = recipe.gate.num_samples if recipe.gate else recipe.evaluation.num_samples
+    evaluation = recipe.evaluation.model_copy(update={"num_samples": num})
+    return recipe.model_copy(update={"evaluation": evaluation})
+
+
+def _cells(ledger: Ledger, recipe: Recipe, candidate: Candidate) -> list[Cell]:
+    """At each guidance weight: the teacher from other noise, the teacher, the student."""
+    _, gate = _required(recipe, candidate.plan)
+    seed = seed_of(recipe)
+    of = functools.partial(_cell, ledger, recipe, candidate.plan)
+    return [
+        cell
+        for w in gate.weights(recipe.evaluation.w)
+        for cell in (
+            of("yardstick", candidate.teacher, w, seed + YARDSTICK_SEED_OFFSET),
+            of("teacher", candidate.teacher, w, seed),
+            of("student", candidate.student, w, seed),
+        )
+    ]
+
+
+def _cell(
+    ledger: Ledger,
+    recipe: Recipe,
+    plan: RoundPlan,
+    role: Role,
+    bundle: Artifact,
+    w: float,
+    seed: int,
+) -> Cell:
+    manifest = read_manifest(ledger.locate(bundle))
+    # the stage-1 student is good at any time: it is sampled in the steps round 1 takes of it
+    steps = recipe.halving.first_steps
+    if manifest.role == "student" and manifest.steps is not None:
+        (steps,) = manifest.steps
+    return GateCell(
+        role=role,
+        bundle=bundle.path,
+        digest=bundle.digest,
+        round=plan.index if role == "student" else manifest.lineage.round,
+        sampler="ddim",
+        steps=steps,
+        w=w,
+        seed=seed,
+    )
+
+
+def _found(
+    recipe: Recipe, candidate: Candidate, seen: "Seen", verdict: RoundVerdict, folder: Path
+) -> RoundVerdict:
+    from pipeline.evaluation.judging import measure
+    from stages.judged_samples import unmeasured
+
+    rules, _ = _required(recipe, candidate.plan)
+    drawn = seen.load()
+    bad = [w for w, sets in drawn.items() if not sets.are_finite]
+    if bad:
+        return verdict.model_copy(
+            update={"bad_numbers": f"samples at w = {bad[0]:g} are not finite"}
+        )
+    instrument = seen.instrument()
+    return verdict.model_copy(
+        update={
+            "teacher_steps": seen.sets[1][0].steps,
+            "student_steps": seen.sets[2][0].steps,
+            "found": measure(drawn, rules, instrument, seed_of(recipe)),
+            "unmeasured": unmeasured(drawn, instrument),
+            "pictures": seen.draw_pictures(candidate.plan.title, folder),
+        }
+    )
