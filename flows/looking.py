@@ -29,6 +29,15 @@ def status(run_dir: SomeRun = None) -> None:
         open_console().print(status_table(place, stand(place)), soft_wrap=True)
 
 
+@look.command(rich_help_panel="Run")
+def accept(run_dir: SomeRun = None) -> None:
+    """Let the student through at which the gate stopped a run."""
+    with refusals():
+        from flows.accepting import accept_failed
+
+        accept_failed(run_dir)
+
+
 @look.command(rich_help_panel=_PANEL)
 def page(
     run_dir: SomeRun = None,

@@ -12,8 +12,10 @@ from flows.console import near
 from flows.disk import readable
 from flows.doctor import Finding
 from flows.follow import newest_training
+from flows.gate_words import found as found_in_words
 from flows.reaping import Reaped
 from flows.standing import Standing
+from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.ledger import Artifact
 from pipeline.training.plan_row import PlanRow
 from pipeline.wording import grouped
@@ -76,9 +78,25 @@ def status_table(run_dir: Path, standing: Standing) -> RenderableType:
     if training and standing.state != "finished":
         numbers = f"update {grouped(training.update)} of {grouped(training.total)}"
         parts.append(Text(f"\nLast loss {training.loss:.4g} at {numbers}.", style="default"))
+    if standing.gate:
+        parts.append(_gate(standing.gate))
     if standing.message:
         parts.append(Text("\nFailed   ", style="bad").append(standing.message, style="default"))
     return Group(*parts)
+
+
+def _gate(found: Sequence[tuple[str, RoundVerdict, bool | None]]) -> RenderableType:
+    """What the gate said of each student, and what a person said of that."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=1)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, verdict, answer in found:
+        accepted = verdict.passed or answer is True
+        mark = Text("✓" if accepted else "✗", style="good" if accepted else "bad")
+        said = "" if answer is None else f"; a person said {'yes' if answer else 'no'}"
+        table.add_row(mark, Text(title), Text(found_in_words(verdict) + said, style="quiet"))
+    return Group(Text("\nThe gate", style="name"), table)
 
 
 def doctor_table(findings: Iterable[Finding]) -> RenderableType:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from infra.profile import Profile
@@ -74,13 +74,12 @@ def judged_by(
     ledger: Ledger, plan: RoundPlan, student: Artifact | None, record: Artifact
 ) -> Judged:
     """An attempt with its verdict, and the answer if there is one."""
-    answer = ledger.find(_answer_key(record))
     return Judged(
         plan=plan,
         student=student,
         record=record,
         verdict=read_verdict(ledger.locate(record)),
-        answer=None if answer is None else bool(answer.details["accepted"]),
+        answer=find_answer(ledger, record),
     )
 
 
@@ -93,18 +92,22 @@ def find_accepted(setting: Setting, plan: RoundPlan) -> Artifact | None:
     return found.student if found and found.is_accepted else None
 
 
-def answer(run_dir: Path, judged: Judged, *, accepted: bool) -> Judged:
-    """Commit what a person said of a failed student."""
-    ledger, record = Ledger(run_dir), judged.record
+def find_answer(ledger: Ledger, record: Artifact) -> bool | None:
+    """What a person said of a verdict; None if nobody did."""
+    said = ledger.find(_answer_key(record))
+    return None if said is None else bool(said.details["accepted"])
+
+
+def answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
+    """Commit what a person said of a failed student, whose verdict `record` is."""
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"accepted": accepted}) + "\n", encoding="utf-8")
         return {"accepted": accepted}
 
-    place = f"{judged.plan.folder}/answer.json"
-    ledger.publish("answer", _answer_key(record), place, write, (record.fingerprint,))
+    place = f"{PurePosixPath(record.path).parent}/answer.json"
+    Ledger(run_dir).publish("answer", _answer_key(record), place, write, (record.fingerprint,))
     failpoint("gate.answered")
-    return judged_by(ledger, judged.plan, judged.student, record)
 
 
 def accept(run_dir: Path, plan: RoundPlan, judged: Judged) -> Artifact:

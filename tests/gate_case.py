@@ -25,8 +25,8 @@ from stages.sample_sets import Subject, _samples_key, open_sampler, samples_plac
 from stages.shard import shard
 from tests.small_run import small_recipe
 
-ENOUGH = ("guidance.updates=300", "guidance.batch_size=64", "guidance.learning_rate=0.1")
-GATE = "gate={num_samples: 60, w: [0, 4]}"
+ENOUGH = ("guidance.updates=150", "guidance.batch_size=128", "guidance.learning_rate=0.1")
+GATE = "gate={num_samples: 60, w: [0, 2]}"
 
 
 @dataclass
@@ -45,9 +45,7 @@ class GateCase:
         self.teacher = adopt(self.run_dir, self.recipe, self.data)
         profile = Profile(engine=EngineConfig(checkpoint_every=1000))
         subject = Subject(self.data, None)
-        self.setting = Setting(
-            self.run_dir, self.recipe, profile, self.data, self.teacher, subject
-        )
+        self.setting = Setting(self.run_dir, self.recipe, profile, self.data, self.teacher, subject)
         self.plan = plan_rounds(self.recipe)[self.index]
 
     @property
@@ -85,7 +83,9 @@ class GateCase:
     def ask(self, judged: Judged) -> bool | None:
         if not self.answers:
             return None
-        return answer(self.run_dir, judged, accepted=self.answers.pop(0)).answer
+        said = self.answers.pop(0)
+        answer(self.run_dir, judged.record, accepted=said)
+        return said
 
     def train(self, plan: RoundPlan) -> Artifact:
         """As `stages.distill` does it, but for the cluster, with targets computed online."""

@@ -44,8 +44,12 @@ def _each_once(value: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
 Bound = Annotated[float | StrictBool, AfterValidator(_is_off_or_positive)]
 """A number, or off."""
 
-Remedies = Annotated[tuple[Remedy, ...], BeforeValidator(_as_list), AfterValidator(_each_once)]
-"""What is tried, in order; when nothing is left the run stops."""
+Remedies = Annotated[
+    tuple[Remedy, ...],
+    BeforeValidator(_as_list, json_schema_input_type=Remedy | list[Remedy]),
+    AfterValidator(_each_once),
+]
+"""One remedy or several."""
 
 
 class Extension(Document):
@@ -83,7 +87,8 @@ class GateRules(Document):
             teacher differ by up to a fifth; the default leaves as much again for the student.
         follows_w: whether the teacher's samples at the same w must be the nearest.
         finite: whether a round whose numbers go bad is the gate's to deal with.
-        then: see `Remedies`.
+        then: what follows a no: extend, retry, ask or stop, or several in the order in which they
+            are tried; when nothing is left the run stops.
     """
 
     distance: Bound = 2.0

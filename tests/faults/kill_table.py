@@ -37,6 +37,7 @@ KILLED_IN_PROCESS = {
         "forget.unrecorded",
         "promote.dropped",
     ),
+    "gate": (*ANYWHERE, *PUBLISHED, "gate.judged", "gate.answered", "gate.placed"),
     "sample": (*ANYWHERE, "samples.part"),
     "encode": ("encode.null", "tar.member", "tar.closed", "encode.moved", "encode.committed"),
     "export": ("export.filled", "export.synced", "export.renamed"),

@@ -38,6 +38,7 @@ from stages.promote import Registry, accept, register
 from stages.sample_sets import open_sampler
 from stages.shard import shard
 from stages.target_worker import open_worker as open_asker
+from tests.faults.gate_workload import failed_candidate, judge_and_accept
 from tests.stock_bundles import tiny
 
 torch.set_num_threads(1)
@@ -265,6 +266,7 @@ WORKLOADS = {
     "ask": Workload(_ask, _data_and_teacher),
     "train": Workload(_train, _data_and_teacher, _without_times),
     "promote": Workload(_promote, _student, _registry),
+    "gate": Workload(judge_and_accept, failed_candidate),
     "sample": Workload(_sample, _data_and_teacher),
     "encode": Workload(_encode, _pictures),
     "export": Workload(_export, _pictures),
