@@ -14,6 +14,7 @@ from pipeline.evaluation.classifier import Classifier
 from pipeline.evaluation.comparing import SampleSet, columns_of
 from pipeline.evaluation.grids import draw_samples, why_no_picture
 from pipeline.evaluation.judging import Drawn, Instrument
+from pipeline.evaluation.neighbourhood import RealManifold
 from pipeline.evaluation.prompt_grid import draw_prompts
 from pipeline.evaluation.protocol import Cell
 from pipeline.ledger import Artifact, Ledger
@@ -67,7 +68,7 @@ class Seen:
         at = self.ledger.locate(classifier_of(self.ledger, self.subject.data))
         classifier = Classifier(at)
         heldout, _ = real_images(self.data, "heldout")
-        return Instrument(classifier, classifier.read(heldout).features)
+        return Instrument(classifier, RealManifold.of(classifier.read(heldout).features))
 
     def draw_pictures(self, title: str, folder: Path) -> tuple[str, ...]:
         """Write a picture for each guidance weight, teacher beside student; their names."""

@@ -12,16 +12,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
 from pipeline.config import GateRules
+from pipeline.evaluation.bootstrap import Bootstrap
 from pipeline.evaluation.classifier import Classifier
 from pipeline.evaluation.fidelity import Check
-from pipeline.evaluation.metrics import (
-    Features,
-    Moments,
-    frechet_distance,
-    paired_rms,
-    precision_recall,
-)
-from pipeline.evaluation.protocol import NEIGHBOURS
+from pipeline.evaluation.metrics import Features, Moments, frechet_distance, paired_rms
+from pipeline.evaluation.neighbourhood import RealManifold, neighbourhood
 from pipeline.evaluation.round_verdict import DISTANCE, FOLLOWS, RECALL, RMS, AtWeight
 from pipeline.evaluation.sampling import Images
 
@@ -52,15 +47,20 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Instrument:
-    """Data with classes have it: a classifier, and its features of held-out real images."""
+    """Data with classes have it: a classifier, and held-out real images as it sees them."""
 
     classifier: Classifier
-    heldout: Features
+    heldout: RealManifold
 
     def read(self, images: Images) -> Features:
         """Features of images."""
         found: Features = self.classifier.read(images).features
         return found
+
+    def recall(self, samples: Features) -> float:
+        """Share of the held-out images that lie among samples; how sure that is, nobody asks."""
+        once = Bootstrap(labels=np.zeros(len(samples), np.int64), resamples=1, seed=0)
+        return neighbourhood(self.heldout, samples, once).recall[0]
 
 
 def measure(
@@ -102,8 +102,7 @@ def _by_features(
     moments = Moments.of(student)
     distances = {at: frechet_distance(Moments.of(found), moments) for at, found in others.items()}
     factor = min(distances[w] / max(floor(teacher, others[w], seed), 1 / _MOST), _MOST)
-    reach = min(NEIGHBOURS, len(student) - 1, len(instrument.heldout) - 1)
-    recalls = [precision_recall(instrument.heldout, each, reach)[1] for each in (student, teacher)]
+    recalls = instrument.recall(student), instrument.recall(teacher)
     checks = [
         Check(name=DISTANCE, value=_kept(factor), most=_bound(rules.distance)),
         _rms(drawn[w], rules),
