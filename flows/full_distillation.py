@@ -28,9 +28,9 @@ from flows.tasks import (
 from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.ledger import Artifact
+from pipeline.training.attempts import rules_of
 from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_decoders, plan_rounds
 from stages.export import export_label
-from stages.judge import rules_of
 from stages.sample_sets import Subject
 from stages.translate import LABEL as ENCODERS_LABEL
 

@@ -15,6 +15,7 @@ from pipeline.errors import BundleError, ConfigError
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
+from pipeline.training.attempts import rules_of
 from pipeline.training.checkpoint import claim
 from pipeline.training.plan import TEACHER_ROUND, RoundPlan, round_key
 from stages.layout import check_layout
@@ -87,10 +88,11 @@ def distill(
     is_teacher = plan.index == TEACHER_ROUND
     start = find_start(ledger, plan)
     parents = tuple(each.fingerprint for each in (data, teacher, start) if each)
+    made = "candidate" if rules_of(recipe, plan) else "student"
     artifact = ledger.publish(
         "teacher" if is_teacher else "student",
         key,
-        "teacher" if is_teacher else f"{plan.folder}/{'candidate' if recipe.gate else 'student'}",
+        "teacher" if is_teacher else f"{plan.folder}/{made}",
         train,
         parents,
     )

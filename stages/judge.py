@@ -21,6 +21,7 @@ from pipeline.evaluation.protocol import YARDSTICK_SEED_OFFSET, Cell, Role
 from pipeline.evaluation.round_verdict import VERDICT, RoundVerdict
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.training.attempts import rules_of
 from pipeline.training.plan import RoundPlan
 from stages.promote import not_finite
 from stages.sample_sets import Progress, Subject, draw_sets
@@ -63,13 +64,6 @@ class GateCell(Cell):
         """A name that no other set of an evaluation of this size has."""
         w = str(self.w).removesuffix(".0")
         return f"gate-{self.digest[:16]}-{self.sampler}-{self.steps}-w{w}-seed{self.seed}.npy"
-
-
-def rules_of(recipe: Recipe, plan: RoundPlan) -> GateRules | None:
-    """The gate of a round; None where the recipe has none."""
-    if recipe.gate is None:
-        return None
-    return recipe.gate.rules(plan.index, "guidance" if plan.method == "guidance" else "halving")
 
 
 def on_workers(profile: Profile, progress: Progress) -> Draw:

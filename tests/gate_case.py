@@ -13,14 +13,14 @@ from pipeline.config import GateRules, Recipe
 from pipeline.errors import DivergenceError
 from pipeline.evaluation.protocol import Cell
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.attempts import Judged, settle
+from pipeline.training.attempts import Judged, rules_of, settle
 from pipeline.training.checkpoint import claim
 from pipeline.training.plan import RoundPlan, plan_rounds
 from pipeline.training.torch_engine import TorchEngine
 from stages.adopt import adopt
 from stages.attempts import Setting, answer, judged_by, look_up
 from stages.distill import find_start, round_job
-from stages.judge import divergence_key, judge, judge_divergence, rules_of
+from stages.judge import divergence_key, judge, judge_divergence
 from stages.sample_sets import Subject, _samples_key, open_sampler, samples_place
 from stages.shard import shard
 from tests.small_run import small_recipe

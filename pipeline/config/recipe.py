@@ -57,7 +57,7 @@ class Recipe(Document):
     encoding: Encoding | None = Field(default=None, exclude_if=lambda value: value is None)
     targets: TargetsConfig = TargetsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    gate: GateConfig | None = None
+    gate: GateConfig | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Recipe":

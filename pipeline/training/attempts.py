@@ -6,10 +6,17 @@ Nothing is remembered but what is committed, so a run that was killed decides as
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.config import GateRules, Remedy
+from pipeline.config import GateRules, Recipe, Remedy
 from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.ledger import Artifact
 from pipeline.training.plan import Again, RoundPlan
+
+
+def rules_of(recipe: Recipe, plan: RoundPlan) -> GateRules | None:
+    """The gate of a round; None where the recipe has none, or the student draws nothing."""
+    if recipe.gate is None or plan.direction != "decode":
+        return None
+    return recipe.gate.rules(plan.index, "guidance" if plan.method == "guidance" else "halving")
 
 
 @dataclass(frozen=True)
