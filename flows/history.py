@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from infra.mlflow_tracker import MlflowStore
+from infra.mlflow_pages import chart_page
+from infra.mlflow_store import MlflowStore
 from infra.profile import Profile
 from pipeline.errors import InfraError
 from pipeline.redaction import redact
@@ -22,4 +23,4 @@ def history_page(profile: Profile, run_dir: Path, port: int = UI_PORT) -> str:
         chain_id = store.find(str(run_dir))
     except InfraError:
         return host
-    return f"{host}/{store.link(chain_id)}" if chain_id else host
+    return f"{host}/{chart_page(store.experiment_id, chain_id)}" if chain_id else host

@@ -9,7 +9,7 @@ from flows.console import open_console
 from flows.history import history_page
 from flows.standing import require_run
 from infra.environment import keep_private
-from infra.mlflow_tracker import default_uri, ui_command
+from infra.mlflow_pages import SERVER_SETTINGS, default_uri, ui_command
 from infra.profile import Profile, default_profile
 from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError
@@ -38,7 +38,7 @@ def serve_ui(run_dir: Path | None, profile_path: Path | None, port: int) -> None
     log = place / "mlflow-ui.log"
     url = f"http://127.0.0.1:{port}"
     # an address may hold a password, and everybody sees the arguments of a process
-    store = {"MLFLOW_BACKEND_STORE_URI": given or default_uri(place)}
+    store = {"MLFLOW_BACKEND_STORE_URI": given or default_uri(place), **SERVER_SETTINGS}
     with child(ui_command(artifacts, port), log, store) as process:
         with console.status(Text(f"Starting MLflow at {url} ...")):
             wait_for(process, f"{url}/health", _PATIENCE, log)

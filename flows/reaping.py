@@ -12,7 +12,7 @@ from flows.orphans import bury
 from flows.run import open_store
 from flows.run_dir import RECIPE, check_place
 from flows.standing import require_run
-from infra.mlflow_store import default_uri
+from infra.mlflow_pages import default_uri
 from infra.profile import Profile
 from pipeline.errors import BusyError, ConfigError, InfraError
 from pipeline.ledger import hold

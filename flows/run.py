@@ -1,5 +1,6 @@
 """One run as tasks and subflows see it: typed, JSON-able, and enough to find everything else."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -9,6 +10,7 @@ from flows.events import Events
 from flows.home_profile import record_profile
 from flows.orphans import bury
 from flows.owed import Owed
+from flows.prefect_pages import flow_run_marks
 from flows.run_dir import check, prepare
 from flows.timing import Timing
 from infra.environment import keep_private
@@ -18,6 +20,7 @@ from infra.ray_cluster import cluster
 from pipeline.config import Recipe
 from pipeline.documents import Document
 from pipeline.ledger import hold
+from pipeline.training.plan import plan_rounds
 
 
 class Run(Document):
@@ -115,6 +118,13 @@ def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:
             "w_min": recipe.guidance.w.min,
             "w_max": recipe.guidance.w.max,
             "seed": recipe.run.seed,
+            "data": recipe.data.source,
+            "teacher": recipe.teacher.pipeline or "trained here",
+            "rounds": len(plan_rounds(recipe)),
+            "student_steps": recipe.halving.steps[-1],
+            "updates": sum(plan.training.updates for plan in plan_rounds(recipe)),
+            "precision": profile.engine.precision,
+            "workers": profile.compute.workers,
         },
-        tags={"kind": "chain"},
+        tags={"run_dir": str(path), "host": platform.node(), **flow_run_marks()},
     )

@@ -2,7 +2,13 @@
 
 from flows.run import Run
 from flows.stage_task import perform, skipped, stage_task, telling
-from flows.tracking import round_run, tell_numbers, tracked_round
+from flows.tracking import (
+    round_run,
+    tell_missed,
+    tell_numbers,
+    tell_result,
+    tracked_round,
+)
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
 from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard, translate
@@ -78,7 +84,7 @@ def _train(
     if found:
         return skipped(run, label, found)
     with tracked_round(run, plan):
-        return perform(
+        made = perform(
             run,
             label,
             lambda: distill.distill(
@@ -91,6 +97,8 @@ def _train(
                 targets=targets,
             ),
         )
+    tell_result(run, plan, made)
+    return made
 
 
 @stage_task
@@ -120,7 +128,8 @@ def promote_task(
 
 def _register(run: Run, plan: RoundPlan, student: Artifact) -> None:
     with run.owed.telling(f"{plan.title}: promotion"):
-        registry = promote.Registry(run.store, run.recipe.run.name, round_run(run, plan))
+        round_id = round_run(run, plan, is_at_work=False)
+        registry = promote.Registry(run.store, run.recipe.run.name, round_id)
         promote.register(run.run_dir, plan, student, registry)
 
 
@@ -188,16 +197,17 @@ def publish_task(run: Run, label: str, report: Artifact, students: tuple[Artifac
         plans = plan_rounds(run.recipe)
         teacher = plan_teacher(run.recipe)
         tell_numbers(run, [*([teacher] if teacher else []), *plans])
+        tell_missed(run, plans, students)
         for plan, student in zip(plans, students, strict=True):
             if not Ledger(run.run_dir).find(promote.promotion_key(student)):
                 _register(run, plan, student)
         with run.owed.telling(label):
-            rounds = {plan.index: round_run(run, plan) for plan in plans}
+            rounds = {plan.index: round_run(run, plan, is_at_work=False) for plan in plans}
             publish.publish(
                 run.run_dir, report, store=run.store, chain_id=run.chain_id, round_ids=rounds
             )
             for round_id in rounds.values():
-                run.store.finish(round_id, "FINISHED")
+                run.store.finish(round_id, "FINISHED", unless_ended=True)
 
     perform(run, label, work)
 

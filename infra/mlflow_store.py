@@ -9,14 +9,14 @@ import contextlib
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 from infra.environment import settle_environment
+from infra.mlflow_pages import CHAIN_TAG, default_uri
+from infra.mlflow_values import ascii_name, points, quoted, texts
 from pipeline.errors import ConfigError, InfraError
 from pipeline.failpoints import failpoint
 
@@ -66,7 +66,10 @@ class MlflowStore:
 
     def chain(self, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
         """The run id of a chain: the one with this key, running again, or a new one."""
-        return self._open(key, name, params, {**tags, "kind": "chain"})
+        run_id = self._open(key, name, params, {**tags, "kind": "chain", "round": "chain"})
+        with self._translated():
+            self._client.set_tag(run_id, CHAIN_TAG, run_id)
+        return run_id
 
     def round(
         self,
@@ -75,15 +78,23 @@ class MlflowStore:
         name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
+        *,
+        is_at_work: bool = True,
     ) -> str:
-        """The run id of a round of a chain, likewise. `params["round"]`, if given, orders them."""
-        order = {"round": f"{int(params['round']):02d}"} if "round" in params else {}
-        parent = {"mlflow.parentRunId": parent_id}
-        return self._open(key, name, params, {"kind": "round", **order, **tags, **parent})
+        """The run id of a round of a chain, likewise. `params["round"]`, if given, orders them.
 
-    def finish(self, run_id: str, status: Status) -> None:
-        """End a run."""
+        If nobody is at work on it, it runs no more than before, and a new one has ended.
+        """
+        order = {"round": f"{int(params['round']):02d}"} if "round" in params else {}
+        parent = {"mlflow.parentRunId": parent_id, CHAIN_TAG: parent_id}
+        tags = {"kind": "round", **order, **tags, **parent}
+        return self._open(key, name, params, tags, "RUNNING" if is_at_work else "FINISHED")
+
+    def finish(self, run_id: str, status: Status, *, unless_ended: bool = False) -> None:
+        """End a run, now; with `unless_ended` one that has this status keeps the time it ended."""
         with self._translated():
+            if unless_ended and self._client.get_run(run_id).info.status == status:
+                return
             self._client.set_terminated(run_id, status)
 
     def metrics(self, run_id: str, values: Mapping[str, float], step: int) -> None:
@@ -101,6 +112,12 @@ class MlflowStore:
         with self._translated():
             found = self._client.get_metric_history(run_id, ascii_name(name))
         return {(point.step, point.value) for point in found}
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Any]:
+        """MLflow's own client for a block, whose errors become those of every method here."""
+        with self._translated():
+            yield self._client
 
     def log_points(self, run_id: str, batch: Sequence[Any]) -> None:
         """Record up to 1000 `points`."""
@@ -133,10 +150,10 @@ class MlflowStore:
         In the local store a version points to the bundle where it lies. A server gets a copy.
         """
         with self._translated():
-            if not self._client.search_registered_models(f"name = {_quoted(model_name)}"):
+            if not self._client.search_registered_models(f"name = {quoted(model_name)}"):
                 self._client.create_registered_model(model_name)
                 failpoint("model.created")
-            matching = f"name = {_quoted(model_name)} and tags.`{_DIGEST}` = {_quoted(digest)}"
+            matching = f"name = {quoted(model_name)} and tags.`{_DIGEST}` = {quoted(digest)}"
             found = self._client.search_model_versions(matching)
             if found:
                 return str(found[0].version)
@@ -144,7 +161,7 @@ class MlflowStore:
                 model_name,
                 source=self._source(bundle, digest, run_id),
                 run_id=run_id,
-                tags={**_texts(tags), _DIGEST: digest},
+                tags={**texts(tags), _DIGEST: digest},
                 await_creation_for=0,
             )
             return str(version.version)
@@ -157,7 +174,7 @@ class MlflowStore:
     def find(self, key: str) -> str | None:
         """The run id of the chain or round with this key, None if there is none."""
         with self._translated():
-            chosen = f"tags.`{_KEY}` = {_quoted(key)}"
+            chosen = f"tags.`{_KEY}` = {quoted(key)}"
             found = self._client.search_runs([self.experiment_id], chosen, max_results=1)
         return str(found[0].info.run_id) if found else None
 
@@ -175,17 +192,6 @@ class MlflowStore:
                 self._client.set_terminated(run.info.run_id, "KILLED")
         return len(ours)
 
-    def link(self, parent_id: str) -> str:
-        """The part of the UI's address after the host: a chain's rounds, in order.
-
-        The run list folds children away and forgets the filter without an order, so both are said.
-        """
-        chosen = f'tags.mlflow.parentRunId = "{parent_id}"'
-        return (
-            f"#/experiments/{self.experiment_id}/runs?searchFilter={quote(chosen, safe='')}"
-            f"&orderByKey={quote('tags.`round`', safe='')}&orderByAsc=true"
-        )
-
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
@@ -193,32 +199,61 @@ class MlflowStore:
         location = str(self.artifacts) if self.artifacts else None
         return str(self._client.create_experiment(name, artifact_location=location))
 
-    def _open(self, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+    def _open(
+        self,
+        key: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        status: Literal["RUNNING", "FINISHED"] = "RUNNING",
+    ) -> str:
         with self._translated():
-            chosen = f"tags.`{_KEY}` = {_quoted(key)}"
+            chosen = f"tags.`{_KEY}` = {quoted(key)}"
             found = self._client.search_runs([self.experiment_id], chosen, max_results=1)
             if found:
                 run_id = str(found[0].info.run_id)
-                self._client.update_run(run_id, status="RUNNING", name=name)
-                known = dict(found[0].data.params)
+                self._client.update_run(
+                    run_id, status=status if status == "RUNNING" else None, name=name
+                )
+                known = found[0].data
+                self._describe_run(run_id, params, texts(tags), (known.params, known.tags))
             else:
-                everything = {**_texts(tags), _KEY: key}
+                everything = {**texts(tags), _KEY: key}
                 run = self._client.create_run(self.experiment_id, tags=everything, run_name=name)
-                run_id, known = str(run.info.run_id), {}
-            self._log_params(run_id, params, known)
+                run_id = str(run.info.run_id)
+                self._describe_run(run_id, params, {}, ({}, {}))
+                if status != "RUNNING":
+                    self._client.set_terminated(run_id, status)
             return run_id
 
-    def _log_params(self, run_id: str, params: Mapping[str, Any], known: Mapping[str, str]) -> None:
+    def _describe_run(
+        self,
+        run_id: str,
+        params: Mapping[str, Any],
+        tags: dict[str, str],
+        known: tuple[Mapping[str, str], Mapping[str, str]],
+    ) -> None:
+        """Log in one call what the run does not say yet."""
+        from mlflow.entities import Param, RunTag
+
+        known_params, known_tags = known
+        new: list[Any] = []
         for name, value in params.items():
-            text = str(value)
-            if len(text) > _MAX_PARAM:
-                _log.warning("parameter %s has %d characters; kept as a file", name, len(text))
-                self._client.log_text(run_id, text, f"params/{ascii_name(name)}.txt")
-                text = f"{text[: _MAX_PARAM - 100]}... (whole in params/{ascii_name(name)}.txt)"
-            if name not in known:
-                self._client.log_param(run_id, ascii_name(name), text)
-            elif known[name] != text:  # a parameter cannot be changed, a tag can
-                self._client.set_tag(run_id, f"changed.{ascii_name(name)}", text)
+            text = self._short_enough(run_id, name, str(value))
+            if name not in known_params:
+                new.append(Param(ascii_name(name), text))
+            elif known_params[name] != text:  # a parameter cannot be changed, a tag can
+                tags[f"changed.{ascii_name(name)}"] = text
+        changed = [RunTag(n, text) for n, text in tags.items() if known_tags.get(n) != text]
+        if new or changed:
+            self._client.log_batch(run_id, params=new, tags=changed)
+
+    def _short_enough(self, run_id: str, name: str, text: str) -> str:
+        if len(text) <= _MAX_PARAM:
+            return text
+        _log.warning("parameter %s has %d characters; kept as a file", name, len(text))
+        self._client.log_text(run_id, text, f"params/{ascii_name(name)}.txt")
+        return f"{text[: _MAX_PARAM - 100]}... (whole in params/{ascii_name(name)}.txt)"
 
     def _source(self, bundle: Path, digest: str, run_id: str) -> str:
         if not self.uri.startswith("http"):
@@ -254,31 +289,6 @@ class MlflowStore:
             ) from None
 
 
-def default_uri(run_root: Path) -> str:
-    """The SQLite store beside the run directories."""
-    return f"sqlite:///{run_root.resolve()}/mlflow.db"
-
-
-def ui_command(artifacts: Path | None, port: int) -> list[str]:
-    """The command that serves the pages of MLFLOW_BACKEND_STORE_URI on this machine only."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
-    return [*command, "--default-artifact-root", str(artifacts)] if artifacts else command
-
-
-def points(values: Mapping[str, float], step: int) -> list[Any]:
-    """Metric values at a step as MLflow takes them, with the time of now."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [Metric(ascii_name(name), value, now, step) for name, value in values.items()]
-
-
-def ascii_name(name: str) -> str:
-    """A name in the characters that MLflow takes for one."""
-    return re.sub(r"[^0-9A-Za-z_\-./ :]", "_", name)
-
-
 def _make_private(database: Path, artifacts: Path) -> None:
     artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
@@ -286,11 +296,3 @@ def _make_private(database: Path, artifacts: Path) -> None:
 
 def _is_of(found: str, key: str) -> bool:
     return found == key or found.startswith(f"{key}/")
-
-
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items()}
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "") + "'"

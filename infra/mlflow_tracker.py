@@ -8,11 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from infra.mlflow_store import MlflowStore, default_uri, points, ui_command
+from infra.mlflow_store import MlflowStore
+from infra.mlflow_values import points
 from pipeline.errors import InfraError
 from pipeline.tracking import Tracker, read_metrics
-
-__all__ = ["MetricForwarder", "MlflowStore", "MlflowTracker", "default_uri", "ui_command"]
 
 _log = logging.getLogger(__name__)
 

@@ -54,10 +54,13 @@ class TrackingConfig(Document):
 
     An address with a password is given as `env:NAME`, the variable that holds it: a profile is
     copied to Prefect and into reports, and nobody keeps a secret that is copied.
+
+    After every round `pictures` samples are drawn at each of three guidance weights, 0 for none.
     """
 
     uri: str | None = None
     experiment: str = "stepfold"
+    pictures: NonNegativeInt = 10
 
     @field_validator("uri")
     @classmethod

@@ -17,6 +17,7 @@ from pipeline.bundle import Manifest, read_manifest
 from pipeline.data.open import open_samples
 from pipeline.data.samples import Samples
 from pipeline.documents import Document
+from pipeline.evaluation.preview import Preview, draw_preview
 from pipeline.failpoints import failpoint
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import (
@@ -54,6 +55,7 @@ class RoundJob(Document):
         checkpoints: folder of the round's checkpoints.
         metrics: the round's metrics file.
         engine: how to train.
+        preview: what is drawn for people to look at when the bundle is there; None for nothing.
     """
 
     plan: RoundPlan
@@ -68,6 +70,7 @@ class RoundJob(Document):
     checkpoints: str
     metrics: str
     engine: EngineConfig
+    preview: Preview | None = None
 
 
 OpenEngine = Callable[[nn.Module, OptimiserPlan], TrainEngine]
@@ -119,6 +122,8 @@ def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
     if engine.rank == 0:
         # a teacher's bundle says what guidance contrasts with; a student needs nothing of the kind
         _hand_in(job, weights, samples.null if job.teacher is None else None)
+        if job.preview is not None:
+            draw_preview(job.preview, Path(job.output), Path(job.data))
 
 
 def _student_at_start(job: RoundJob) -> nn.Module:

@@ -20,6 +20,7 @@ from pipeline.training.checkpoint import claim
 from pipeline.training.plan import TEACHER_ROUND, RoundPlan, round_key
 from stages.layout import check_layout
 from stages.lineage import check_teacher
+from stages.pictures import preview_of
 from stages.pregenerate import target_tar
 
 
@@ -117,9 +118,12 @@ def round_job(
     """
     ledger = Ledger(run_dir)
     start = find_start(ledger, plan)
+    key = round_key(plan, recipe, profile.engine.precision, data, teacher)
+    preview = preview_of(run_dir, recipe, profile, plan, key)
     return {
         "start": str(ledger.locate(start)) if start else None,
-        "key": round_key(plan, recipe, profile.engine.precision, data, teacher),
+        "key": key,
+        "preview": preview and preview.model_dump(mode="json"),
         "attempt": uuid4().hex[:12],
         "checkpoints": str(run_dir / plan.folder / "checkpoints"),
         "manifest": _manifest(run_dir, recipe, plan, data, teacher).model_dump(mode="json"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from infra.mlflow_tracker import MlflowStore
+from infra.mlflow_store import MlflowStore
 from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError, DivergenceError
 from pipeline.failpoints import failpoint

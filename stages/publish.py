@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from infra.mlflow_tracker import MlflowStore
+from infra.mlflow_content import Point, log_curves
+from infra.mlflow_store import MlflowStore
 from pipeline.evaluation.agreement import AgreementReport, AgreementRow, read_either
 from pipeline.evaluation.protocol import Report, Row
 from pipeline.ledger import Artifact, Ledger
@@ -27,12 +28,17 @@ def publish(
     """
     folder = Ledger(run_dir).locate(report)
     content = read_either(folder)
+    curves: list[Point] = []
+    by_round: dict[int, list[Point]] = {}
     for row in content.rows:
         if row.cell.role == "student" and row.cell.round is not None:
-            store.metrics(chain_id, _named("students", row), step=row.cell.steps)
-            store.metrics(round_ids[row.cell.round], _named("eval", row), step=row.cell.steps)
+            curves += _points("chain", row)
+            by_round.setdefault(row.cell.round, []).extend(_points("eval", row))
         elif row.cell.role == "baseline" and row.cell.sampler == "ddim":
-            store.metrics(chain_id, _named("teacher_ddim", row), step=row.cell.steps)
+            curves += _points("teacher_ddim", row)
+    log_curves(store, chain_id, curves)
+    for index, points in by_round.items():
+        log_curves(store, round_ids[index], points)
     store.files(chain_id, [folder / name for name in sorted(report.files)], "report")
     store.files(chain_id, [run_dir / "recipe.yaml"], "recipe")
     store.describe(chain_id, _summary(content) if isinstance(content, Report) else _said(content))
@@ -42,17 +48,17 @@ def _said(report: AgreementReport) -> str:
     return (
         f"## {report.run}: students beside their teacher\n\nThe data have no classes: RMS to the "
         f"teacher's sample of the same noise, {report.protocol.num_samples} samples a cell; the "
-        "chart `students/...` plots it against the number of sampling steps."
+        "chart `chain/...` plots it against the number of sampling steps."
     )
 
 
-def _named(section: str, row: Row | AgreementRow) -> dict[str, float]:
+def _points(section: str, row: Row | AgreementRow) -> list[Point]:
     scores = row.scores.model_dump()
-    return {
-        f"{section}/{name}_w{row.cell.w:g}": scores[name]
+    return [
+        (f"{section}/{name}_w{row.cell.w:g}", scores[name], row.cell.steps)
         for name in _SHOWN
         if scores.get(name) is not None
-    }
+    ]
 
 
 def _summary(report: Report) -> str:
@@ -71,6 +77,6 @@ def _summary(report: Report) -> str:
         f"## {report.run}: guided diffusion in {min(steps for _, steps in columns)} step(s)\n\n"
         "Frechet distance to held-out real images in the "
         f"{report.protocol.features}; {report.protocol.num_samples} samples a cell. "
-        "The chart `students/...` plots each metric against the number of sampling steps.\n\n"
+        "The chart `chain/...` plots each metric against the number of sampling steps.\n\n"
         + "\n".join(lines)
     )

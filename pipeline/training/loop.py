@@ -1,7 +1,6 @@
 """One round of training: draw, predict, compare, update; checkpoints and numbers on the way."""
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from pipeline.training.engine import TrainEngine
 from pipeline.training.own_time import OwnTime
 from pipeline.training.plan import RoundPlan
 from pipeline.training.source import DrawSource
+from pipeline.training.vitals import Vitals
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def train_round(
     tracker = open_tracker(start * batch) if engine.rank == 0 else None
     watch = LossWatch(plan.title)
     own_time = OwnTime(engine)
-    pace = _Pace(start, batch)
+    vitals = Vitals(start, plan.training.updates, batch, engine.device)
     for update in range(start, plan.training.updates):
         with own_time.measured():
             draws, target = lesson.source.at(update * batch + engine.rank * share, share)
@@ -95,26 +95,13 @@ def train_round(
                     "train/grad_norm": norm,
                     "train/learning_rate": rate,
                 }
-                tracker.log(values | pace.of(done) | slowest, samples_seen=done * batch)
+                values |= vitals.of(done) | lesson.source.state(done * batch)
+                tracker.log(values | slowest, samples_seen=done * batch)
         if done % rhythm.checkpoint_every == 0 and not is_last:
             if tracker:
                 tracker.settle()
             checkpoints.save(engine, done)
     _log.info("%s: %d updates done", plan.title, plan.training.updates)
-
-
-class _Pace:
-    """Updates and samples a second since the last time it was asked."""
-
-    def __init__(self, start: int, batch: int) -> None:
-        self._batch = batch
-        self._last = (start, time.monotonic())
-
-    def of(self, done: int) -> dict[str, float]:
-        before, since = self._last
-        self._last = (done, time.monotonic())
-        rate = (done - before) / (self._last[1] - since)
-        return {"time/updates_per_s": rate, "time/samples_per_s": rate * self._batch}
 
 
 def _step(engine: TrainEngine, plan: RoundPlan, update: int) -> float:

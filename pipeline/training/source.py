@@ -4,6 +4,7 @@ Both are functions of a position on the training clock alone, so that resuming m
 number and the number of workers changes nothing.
 """
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import fields, replace
 from pathlib import Path
@@ -32,6 +33,10 @@ class DrawSource(ABC):
     @abstractmethod
     def at(self, first: int, count: int) -> tuple[Draws, Latent]:
         """The draws and velocity targets of `count` positions from `first`, on the CPU."""
+
+    def state(self, samples_seen: int) -> dict[str, float]:  # noqa: ARG002 (what is computed on the spot has no age)
+        """Numbers to watch: how old the targets are, how often each has been used; {} if fresh."""
+        return {}
 
 
 class OnlineSource(DrawSource):
@@ -89,6 +94,14 @@ class TargetSource(DrawSource):
         self._samples = samples
         self._order = Order(seed=stream[0] * 65536 + stream[1], size=len(self._records))
         self._device = device
+        self._made = sum(tar.stat().st_mtime for tar in tars) / len(tars)
+
+    def state(self, samples_seen: int) -> dict[str, float]:
+        """Seconds since the targets were made, on average, and how often each was used."""
+        return {
+            "targets/age_s": max(0.0, time.time() - self._made),
+            "targets/times_used": samples_seen / len(self._records),
+        }
 
     def at(self, first: int, count: int) -> tuple[Draws, Latent]:
         """Read by position."""

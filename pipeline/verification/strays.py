@@ -16,7 +16,7 @@ _OWN = (
     *(".lock", ".lock-holder.json", "events.jsonl", "timing.json", "logs"),
     "owed.json",
     *("ledger/*.json", "report/timing.json", "report-*/timing.json", "report/index.html"),
-    *("rounds/*/metrics.jsonl", "rounds/*/metrics.tmp"),
+    *("rounds/*/metrics.jsonl", "rounds/*/metrics.tmp", "rounds/*/pictures"),
     *("rounds/*/checkpoints/attempt", "rounds/*/checkpoints/ledger/*.json"),
     "rounds/*/checkpoints/update-*",
 )

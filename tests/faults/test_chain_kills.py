@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from infra.mlflow_store import default_uri
+from infra.mlflow_pages import default_uri
 from pipeline.ledger import Ledger
 from tests.chain import SMALLEST, digests, events, finish, log_of, report_of
 from tests.faults.conftest import MakeRow

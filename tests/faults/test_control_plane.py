@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from flows.child import child, wait_for
 from flows.owed import Owed
 from flows.prefect_server import server
-from infra.mlflow_store import ui_command
+from infra.mlflow_pages import ui_command
 from tests.chain import (
     DISTIL,
     SMALLEST,

@@ -16,7 +16,8 @@ import torch
 from mlflow import MlflowClient
 
 from flows.run_dir import RECIPE, prepare
-from infra.mlflow_store import MlflowStore, default_uri
+from infra.mlflow_pages import default_uri
+from infra.mlflow_store import MlflowStore
 from infra.profile import EngineConfig, Profile
 from infra.train_worker import RoundJob, train_with
 from pipeline.bundle import Lineage, read_manifest

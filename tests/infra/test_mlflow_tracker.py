@@ -11,13 +11,9 @@ from urllib.parse import parse_qs, unquote
 import pytest
 from mlflow import MlflowClient
 
-from infra.mlflow_tracker import (
-    MetricForwarder,
-    MlflowStore,
-    MlflowTracker,
-    default_uri,
-    ui_command,
-)
+from infra.mlflow_pages import chart_page, default_uri, ui_command
+from infra.mlflow_store import MlflowStore
+from infra.mlflow_tracker import MetricForwarder, MlflowTracker
 from pipeline.errors import InfraError
 from pipeline.tracking import JsonlTracker
 
@@ -159,7 +155,7 @@ def test_the_link_selects_the_rounds_of_one_chain_in_order(store, client, chain)
         store.round(chain, f"link/{number}", f"round {number}", {"round": number}, {})
         for number in (10, 2, 0)
     ]
-    page, _, query = store.link(chain).partition("?")
+    page, _, query = chart_page(store.experiment_id, chain).partition("?")
     assert page == f"#/experiments/{store.experiment_id}/runs"
     asked = {name: unquote(value[0]) for name, value in parse_qs(query).items()}
     found = client.search_runs(
@@ -168,7 +164,8 @@ def test_the_link_selects_the_rounds_of_one_chain_in_order(store, client, chain)
         order_by=[f"{asked['orderByKey']} ASC"],
     )
     assert asked["orderByAsc"] == "true"
-    assert [run.info.run_id for run in found] == rounds[::-1]
+    assert [run.info.run_id for run in found] == [*rounds[::-1], chain]
+    assert asked["compareRunsMode"] == "CHART"
 
 
 def test_the_pages_are_served_on_loopback_only(root):

@@ -8,7 +8,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from infra.mlflow_tracker import MlflowStore
+from infra.mlflow_store import MlflowStore
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml

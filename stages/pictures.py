@@ -1,0 +1,148 @@
+"""Pictures of every round while the chain goes on: its student beside the first teacher.
+
+Samples are drawn by the worker that trained, when it has handed in; here they become pictures and
+go to where the run is watched. Nothing depends on them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from infra.mlflow_content import log_curves, log_picture
+from infra.mlflow_store import MlflowStore
+from infra.profile import Profile
+from pipeline.config import Recipe
+from pipeline.evaluation.preview import Drawing, Preview, read_drawing
+from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.training.plan import TEACHER_ROUND, RoundPlan
+
+_TEACHER = "rounds/teacher/pictures"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One guidance weight of a round.
+
+    Attributes:
+        w: the guidance weight.
+        num: samples.
+        path: a PNG; None where samples are no pictures.
+        rms: root mean square difference to the teacher's samples of the same noise; None for the
+            teacher itself.
+    """
+
+    w: float
+    num: int
+    path: Path | None
+    rms: float | None
+
+
+def preview_of(
+    run_dir: Path, recipe: Recipe, profile: Profile, plan: RoundPlan, key: str
+) -> Preview | None:
+    """What the round's worker is to draw; None if nobody wants pictures.
+
+    Args:
+        run_dir: the run directory.
+        recipe: what is run.
+        profile: says how many samples a picture has.
+        plan: the round.
+        key: fingerprint of what the round makes.
+    """
+    if not profile.tracking.pictures:
+        return None
+    folder = run_dir / "components"
+    return Preview(
+        drawings=tuple(_drawings(run_dir, recipe, profile, plan, key)),
+        num=profile.tracking.pictures,
+        w=_weights(recipe),
+        components=str(folder) if folder.is_dir() else None,
+    )
+
+
+def make_pictures(
+    run_dir: Path, recipe: Recipe, profile: Profile, plan: RoundPlan, made: Artifact
+) -> list[Picture]:
+    """The pictures of a finished round, from what its worker has drawn; [] if it drew nothing."""
+    if not profile.tracking.pictures:
+        return []
+    drawings = list(_drawings(run_dir, recipe, profile, plan, made.fingerprint))
+    sets = [read_drawing(Path(each.place)) for each in drawings]
+    folder = Path(drawings[-1].place).parent
+    return [
+        _picture(folder, w, plan, drawings, [each[w] for each in sets])
+        for w in _weights(recipe)
+        if all(w in each for each in sets)
+    ]
+
+
+def show_pictures(
+    pictures: list[Picture], steps: int, plan: RoundPlan, store: MlflowStore, runs: tuple[str, str]
+) -> None:
+    """Put them into the runs of chain and round; the chain's slider moves through the rounds.
+
+    The chain also gets `chain/rms_of_N_samples_w...` against the number of sampling steps.
+
+    Raises:
+        InfraError: MLflow does not answer.
+    """
+    chain_id, round_id = runs
+    rms = [
+        (f"chain/rms_of_{each.num}_samples_w{each.w:g}", each.rms, steps)
+        for each in pictures
+        if each.rms is not None
+    ]
+    log_curves(store, chain_id, rms)
+    for each in pictures:
+        if each.path is not None:
+            key = f"samples/w {each.w:g}"
+            log_picture(store, chain_id, each.path, key, plan.index - TEACHER_ROUND)
+            log_picture(store, round_id, each.path, key, steps)
+
+
+def sampling_steps(recipe: Recipe, plan: RoundPlan) -> int:
+    """In how many steps a round's student is looked at, or the teacher."""
+    if plan.index == TEACHER_ROUND:
+        return recipe.teacher.reference_steps
+    return plan.student_steps or recipe.halving.first_steps
+
+
+def _weights(recipe: Recipe) -> tuple[float, ...]:
+    """The least, the middle and the largest guidance weight of the evaluation."""
+    known = sorted(set(recipe.evaluation.w))
+    return tuple(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
+
+
+def _drawings(
+    run_dir: Path, recipe: Recipe, profile: Profile, plan: RoundPlan, key: str
+) -> list[Drawing]:
+    how = [profile.tracking.pictures, *_weights(recipe)]
+    steps = sampling_steps(recipe, plan)
+
+    def drawing(bundle: Path | None, made: str, folder: str, steps: int) -> Drawing:
+        name = f"{fingerprint({'of': made, 'how': how, 'steps': steps})[:16]}.npz"
+        place = run_dir / folder / name
+        return Drawing(bundle=str(bundle) if bundle else None, place=str(place), steps=steps)
+
+    if plan.index == TEACHER_ROUND:
+        return [drawing(None, key, _TEACHER, steps)]
+    found = [each for each in Ledger(run_dir).records() if each.path == "teacher"]
+    reference = recipe.teacher.reference_steps
+    teachers = [drawing(run_dir / "teacher", t.fingerprint, _TEACHER, reference) for t in found]
+    return [*teachers, drawing(None, key, f"{plan.folder}/pictures", steps)]
+
+
+def _picture(
+    folder: Path, w: float, plan: RoundPlan, drawings: list[Drawing], sets: list[np.ndarray]
+) -> Picture:
+    from pipeline.evaluation.strip import draw_strip
+
+    names = [f"teacher, {drawings[0].steps} steps", f"{plan.title}, in {drawings[-1].steps}"]
+    rows = list(zip(names[: len(sets)], sets, strict=True))
+    strip = draw_strip(f"w = {w:g}", rows)
+    path = folder / f"w{w:g}.png"
+    if strip is not None:
+        strip.save(path)
+    rms = float(np.sqrt(np.mean(np.square(sets[-1] - sets[0])))) if len(sets) > 1 else None
+    return Picture(w=w, num=len(sets[-1]), path=path if strip is not None else None, rms=rms)
