@@ -10,6 +10,7 @@ from flows.changing import change
 from flows.keeping import keep
 from flows.looking import look
 from flows.refusals import refusals
+from flows.serving import serving
 
 app = typer.Typer(
     name="stepfold",
@@ -252,6 +253,7 @@ app.add_typer(begin)
 app.add_typer(change)
 app.add_typer(look)
 app.add_typer(keep)
+app.add_typer(serving)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from prefect import flow
 
 from flows.gating import gated_student
 from flows.latent_tasks import components_task, encode_task, export_task
+from flows.notify import tell_failure
 from flows.run import Run, open_run, run_path
 from flows.tasks import (
     distill_task,
@@ -35,7 +36,13 @@ from stages.sample_sets import Subject
 from stages.translate import LABEL as ENCODERS_LABEL
 
 
-@flow(name="full-distillation", flow_run_name="{recipe.run.name}", persist_result=False)
+@flow(
+    name="full-distillation",
+    flow_run_name="{recipe.run.name}",
+    persist_result=False,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
 def full_distillation(
     recipe: Recipe,
     profile: Profile = Profile(),  # noqa: B008 (frozen)

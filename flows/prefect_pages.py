@@ -1,26 +1,28 @@
-"""Where in Prefect's pages a run is found, and MLflow's pages from there."""
+"""Where in Prefect's pages a flow run is found."""
 
 import os
+from typing import Any
+
+
+def flow_run_page(flow_run_id: Any) -> str | None:
+    """The address of a flow run's page; None where the server ends with the run."""
+    if not os.environ.get("PREFECT_API_URL") or not flow_run_id:
+        return None
+    from prefect.utilities.urls import url_for
+
+    return url_for("flow-run", obj_id=flow_run_id, default_base_url=pages())
+
+
+def pages() -> str:
+    """The address of Prefect's pages: beside its API, unless Prefect was told otherwise."""
+    api = os.environ.get("PREFECT_API_URL", "")
+    return os.environ.get("PREFECT_UI_URL") or api.removesuffix("/").removesuffix("/api")
 
 
 def flow_run_marks() -> dict[str, str]:
-    """Tags by which MLflow names the flow run that is going on; {} outside of one.
-
-    A server of the run's own has no page that outlives it, so there is no address then.
-    """
+    """Tags by which MLflow names the flow run that is going on; {} outside of one."""
     from prefect.runtime import flow_run
-    from prefect.utilities.urls import url_for
 
-    run_id = flow_run.id
-    if not run_id:
-        return {}
-    marks = {"prefect.flow_run": str(run_id)}
-    if os.environ.get("PREFECT_API_URL"):
-        page = url_for("flow-run", obj_id=run_id, default_base_url=_pages())
-        marks |= {"prefect.page": page} if page else {}
-    return marks
-
-
-def _pages() -> str:
-    """Prefect's pages, which lie beside its API unless they were told otherwise."""
-    return os.environ["PREFECT_API_URL"].removesuffix("/").removesuffix("/api")
+    page = flow_run_page(flow_run.id)
+    marks = {"prefect.flow_run": str(flow_run.id)} if flow_run.id else {}
+    return {**marks, "prefect.page": page} if page else marks

@@ -133,6 +133,7 @@ def _greet(console: Console, request: Request) -> None:
     text = Text(request.recipe.run.name, style="name")
     text.append(f"  {steps} steps, {workers} worker{'s' if workers > 1 else ''}", style="default")
     text.append(f"  in {near(request.run_dir)}\n", style="quiet")
+    text.append(f"watch it: stepfold ui --run-dir {near(request.run_dir)}\n", style="quiet")
     console.print(text, soft_wrap=True)
 
 

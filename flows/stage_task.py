@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import Task
 
+from flows.artifacts import Progress
 from flows.run import Run
 from pipeline.errors import InfraError
 
@@ -49,8 +50,10 @@ def perform(run: Run, label: str, work: Callable[[], T]) -> T:
 
 def telling(run: Run, label: str) -> Callable[[int, int], None]:
     """A function that tells whoever watches how far a stage is."""
+    bar = Progress(label)
 
     def tell(done: int, total: int) -> None:
+        bar.tell(done, total)
         run.events.emit("stage_progress", label=label, done=done, total=total)
 
     return tell

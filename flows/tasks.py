@@ -1,5 +1,6 @@
 """The tasks of every chain, one for each stage."""
 
+from flows.artifacts import show_links, show_round, training_shown
 from flows.run import Run
 from flows.stage_task import perform, skipped, stage_task, telling
 from flows.tracking import (
@@ -17,6 +18,7 @@ from stages import adopt, distill, evaluate, page, pregenerate, promote, publish
 @stage_task
 def shard_task(run: Run, label: str) -> Artifact:
     """The data set as shards."""
+    show_links(run)
     found = Ledger(run.run_dir).find(shard.shard_key(run.recipe))
     if found:
         return skipped(run, label, found)
@@ -83,7 +85,7 @@ def _train(
     found = distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
     if found:
         return skipped(run, label, found)
-    with tracked_round(run, plan):
+    with tracked_round(run, plan), training_shown(run, label):
         made = perform(
             run,
             label,
@@ -97,7 +99,7 @@ def _train(
                 targets=targets,
             ),
         )
-    tell_result(run, plan, made)
+    show_round(run, plan, tell_result(run, plan, made))
     return made
 
 

@@ -108,7 +108,7 @@ def tell_result(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
         log_tags(run.store, round_id, marks_of_round(run.run_dir, plan, made))
         steps = sampling_steps(run.recipe, plan)
         show_pictures(pictures, steps, plan, run.store, (run.chain_id, round_id))
-        seconds = run.timing.stages().get(_label(plan))
+        seconds = run.timing.stages().get(training_label(plan))
         if seconds is not None and plan.index != TEACHER_ROUND:
             log_curves(run.store, run.chain_id, [("chain/distil_s", seconds, steps)])
     return pictures
@@ -151,5 +151,6 @@ def _result(plan: RoundPlan) -> str:
     return f"{plan.title}: result"
 
 
-def _label(plan: RoundPlan) -> str:
+def training_label(plan: RoundPlan) -> str:
+    """What the stage is called in which a round trains."""
     return plan.title if plan.index == TEACHER_ROUND else f"{plan.title}, distil"

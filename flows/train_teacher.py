@@ -7,13 +7,20 @@ A full run of the same recipe in the same directory finds both done. Run it as
 from prefect import flow
 
 from flows.latent_tasks import components_task, encode_task
+from flows.notify import tell_failure
 from flows.run import open_run, run_path
 from flows.tasks import shard_task, teacher_task
 from infra.profile import Profile
 from pipeline.config import Recipe
 
 
-@flow(name="train-teacher", flow_run_name="{recipe.run.name} teacher", persist_result=False)
+@flow(
+    name="train-teacher",
+    flow_run_name="{recipe.run.name} teacher",
+    persist_result=False,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
 def train_teacher(
     recipe: Recipe,
     profile: Profile = Profile(),  # noqa: B008 (frozen)

@@ -3,9 +3,9 @@
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
@@ -94,6 +94,15 @@ class StorageConfig(Document):
     root: str = "runs"
 
 
+class NotifyConfig(Document):
+    """Who is told of a failure: a notification block of Prefect's, such as `custom-webhook/us`.
+
+    Its address and secrets are in Prefect's database, and nowhere else.
+    """
+
+    block: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-zA-Z0-9-]+$")] | None = None
+
+
 class Profile(Document):
     """The machine's half of the configuration."""
 
@@ -101,6 +110,7 @@ class Profile(Document):
     engine: EngineConfig = EngineConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: StorageConfig = StorageConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
     def _bfloat16_has_masters(self) -> "Profile":

@@ -71,7 +71,7 @@ def make_pictures(
     sets = [read_drawing(Path(each.place)) for each in drawings]
     folder = Path(drawings[-1].place).parent
     return [
-        _picture(folder, w, plan, drawings, [each[w] for each in sets])
+        _picture(folder, w, drawings, [each[w] for each in sets])
         for w in _weights(recipe)
         if all(w in each for each in sets)
     ]
@@ -82,16 +82,14 @@ def show_pictures(
 ) -> None:
     """Put them into the runs of chain and round; the chain's slider moves through the rounds.
 
-    The chain also gets `chain/rms_of_N_samples_w...` against the number of sampling steps.
+    The chain also gets `preview/rms_w...`, of these few samples, against sampling steps.
 
     Raises:
         InfraError: MLflow does not answer.
     """
     chain_id, round_id = runs
     rms = [
-        (f"chain/rms_of_{each.num}_samples_w{each.w:g}", each.rms, steps)
-        for each in pictures
-        if each.rms is not None
+        (f"preview/rms_w{each.w:g}", each.rms, steps) for each in pictures if each.rms is not None
     ]
     log_curves(store, chain_id, rms)
     for each in pictures:
@@ -133,16 +131,18 @@ def _drawings(
     return [*teachers, drawing(None, key, f"{plan.folder}/pictures", steps)]
 
 
-def _picture(
-    folder: Path, w: float, plan: RoundPlan, drawings: list[Drawing], sets: list[np.ndarray]
-) -> Picture:
-    from pipeline.evaluation.strip import draw_strip
+def _picture(folder: Path, w: float, drawings: list[Drawing], sets: list[np.ndarray]) -> Picture:
+    from pipeline.evaluation.pairs import draw_pairs
 
-    names = [f"teacher, {drawings[0].steps} steps", f"{plan.title}, in {drawings[-1].steps}"]
+    names = [f"teacher, {_steps(drawings[0].steps)}", f"student, {_steps(drawings[-1].steps)}"]
     rows = list(zip(names[: len(sets)], sets, strict=True))
-    strip = draw_strip(f"w = {w:g}", rows)
+    drawn = draw_pairs(f"w = {w:g}", rows)
     path = folder / f"w{w:g}.png"
-    if strip is not None:
-        strip.save(path)
+    if drawn is not None:
+        drawn.save(path)
     rms = float(np.sqrt(np.mean(np.square(sets[-1] - sets[0])))) if len(sets) > 1 else None
-    return Picture(w=w, num=len(sets[-1]), path=path if strip is not None else None, rms=rms)
+    return Picture(w=w, num=len(sets[-1]), path=path if drawn is not None else None, rms=rms)
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" + ("s" if count != 1 else "")

@@ -1,4 +1,4 @@
-"""A strip of samples: the teacher's above, the student's below, each pair from the same noise."""
+"""Samples in pairs: the teacher's above, the student's below it, from the same noise."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,16 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.evaluation.sampling import Images
 
 _TILE = 72  # pixels; larger pictures are reduced to twice that
-_GAP = 4
+_GAP = 6
 _LINE = 20
+_ACROSS = 5  # nearly square, as charts are
+_NARROWEST = 300
 _SIDE = 300
 _INK, _TEACHER, _STUDENT = (34, 38, 46), (150, 155, 165), (42, 111, 176)
 
 
-def draw_strip(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image | None:
-    """The rows with their names; None for samples that are neither images nor points of a plane.
+def draw_pairs(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image | None:
+    """One or two rows with their names; None for what is neither images nor points of a plane.
 
     Points are drawn in one square, a line from each of the first row's to its own of the last.
     """
@@ -27,15 +29,20 @@ def draw_strip(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image | 
         return None
     tiles = [[_tile(image) for image in images] for _, images in rows]
     wide, tall = tiles[0][0].size
-    across = len(tiles[0]) * (wide + _GAP) + _GAP
-    canvas = Image.new("RGB", (across, _LINE + len(rows) * (_LINE + tall + _GAP) + _GAP), "white")
+    lines = -(-len(tiles[0]) // _ACROSS)
+    block = len(rows) * (tall + 1) + _GAP  # a line of pairs
+    head = _LINE * (1 + len(rows))
+    size = (_ACROSS * (wide + _GAP) + _GAP, head + lines * block + _GAP)
+    canvas = Image.new("RGB", (max(size[0], _NARROWEST), size[1]), "white")
     write = ImageDraw.Draw(canvas)
     write.text((_GAP, 3), title, fill=_INK, font=_font(14))
     for number, ((name, _), pictures) in enumerate(zip(rows, tiles, strict=True)):
-        top = _LINE + number * (_LINE + tall + _GAP)
-        write.text((_GAP, top + 4), name, fill=_INK, font=_font(12))
-        for place, picture in enumerate(pictures):
-            canvas.paste(picture, (_GAP + place * (wide + _GAP), top + _LINE))
+        said = name if len(rows) == 1 else f"{('above', 'below')[number]}: {name}"
+        write.text((_GAP, _LINE * (1 + number)), said, fill=_INK, font=_font(12))
+        for index, picture in enumerate(pictures):
+            line, place = divmod(index, _ACROSS)
+            top = head + line * block + number * (tall + 1) + _GAP
+            canvas.paste(picture, (_GAP + place * (wide + _GAP), top))
     return canvas
 
 
