@@ -130,7 +130,7 @@ def _markdown(run: Run, plan: RoundPlan, pictures: list[Picture]) -> str:
 def _facts(run: Run, plan: RoundPlan, pictures: list[Picture]) -> dict[str, str]:
     """What a row or a table says of a round."""
     facts = {
-        "samples drawn in": f"{sampling_steps(run.recipe, plan)} steps",
+        "sampling steps": str(sampling_steps(run.recipe, plan)),
         "updates": str(plan.training.updates),
     }
     training = newest_training(run.run_dir)

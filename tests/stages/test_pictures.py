@@ -50,9 +50,8 @@ def test_a_round_is_shown_beside_the_first_teacher(run_dir: Path) -> None:
     samples = [read_drawing(Path(each.place)) for each in preview.drawings]
     sampler = BundleSampler(run_dir / student.path)
     w = preview.w[-1]
-    again = sampler.sample(
-        steps=PLAN.student_steps or 0, w=w, asked=asked_of(run_dir / "data", 6).by_network, seed=0
-    )
+    asked = asked_of(run_dir / "data", 6).by_network
+    again = sampler.sample(steps=PLAN.student_steps or 0, w=w, asked=asked, seed=0)
     np.testing.assert_array_equal(samples[-1][w], again)
     pictures = make_pictures(run_dir, RECIPE, profile, PLAN, student)
     assert [each.w for each in pictures] == list(preview.w)
