@@ -102,7 +102,7 @@ def test_every_command_explains_itself() -> None:
     assert set(names) == {
         *("run", "plan", "export", "evaluate", "sample", "ui", "status", "page", "logs"),
         *("schedule", "clean", "doctor", "verify", "repair", "reap", "init", "schema"),
-        *("edit", "inpaint", "stylize", "play", "compare", "accept"),
+        *("edit", "inpaint", "stylize", "play", "compare", "accept", "notify"),
     }
     for name in names:
         code, output = invoke(name, "--help")
