@@ -12,6 +12,7 @@ from flows.gate_words import follows, found, last_word
 from flows.run import Run
 from flows.stage_task import perform, skipped, stage_task, telling
 from flows.tasks import distill_task, pregenerate_task
+from flows.tracking import tell_verdict
 from pipeline.config import GateRules, Remedy
 from pipeline.errors import DivergenceError, GateError
 from pipeline.ledger import Artifact, Ledger
@@ -91,6 +92,7 @@ class _Course:
         said = found(judged.verdict) + (", accepted by a person" if judged.answer else "") + then
         self.run.events.emit("judged", label=judged.plan.title, message=said)
         _log.info("%s: %s", judged.plan.title, said)
+        tell_verdict(self.run, judged.plan, said)
 
     def ask(self, judged: Judged) -> bool | None:
         """Ask a person, and commit the answer."""

@@ -114,6 +114,12 @@ def tell_result(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
     return pictures
 
 
+def tell_verdict(run: Run, plan: RoundPlan, said: str) -> None:
+    """Tell MLflow what the gate found; a tag, so that it makes a column."""
+    with run.owed.telling(f"{plan.title}: what the gate found"):
+        log_tags(run.store, round_run(run, plan, is_at_work=False), {"gate": said})
+
+
 def tell_missed(run: Run, plans: Sequence[RoundPlan], made: Sequence[Artifact]) -> None:
     """Tell MLflow origins and results that it has missed, each once."""
     owed = run.owed.all()

@@ -123,7 +123,7 @@ def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
         # a teacher's bundle says what guidance contrasts with; a student needs nothing of the kind
         _hand_in(job, weights, samples.null if job.teacher is None else None)
         if job.preview is not None:
-            draw_preview(job.preview, Path(job.output), Path(job.data))
+            draw_preview(job.preview, Path(job.output))
 
 
 def _student_at_start(job: RoundJob) -> nn.Module:

@@ -50,13 +50,14 @@ def preview_of(
         plan: the round.
         key: fingerprint of what the round makes.
     """
-    if not profile.tracking.pictures:
+    if not profile.tracking.pictures or plan.direction == "encode":
         return None
     folder = run_dir / "components"
     return Preview(
         drawings=tuple(_drawings(run_dir, recipe, profile, plan, key)),
         num=profile.tracking.pictures,
         w=_weights(recipe),
+        data=str(run_dir / "data"),
         components=str(folder) if folder.is_dir() else None,
     )
 
@@ -65,7 +66,7 @@ def make_pictures(
     run_dir: Path, recipe: Recipe, profile: Profile, plan: RoundPlan, made: Artifact
 ) -> list[Picture]:
     """The pictures of a finished round, from what its worker has drawn; [] if it drew nothing."""
-    if not profile.tracking.pictures:
+    if not profile.tracking.pictures or plan.direction == "encode":
         return []
     drawings = list(_drawings(run_dir, recipe, profile, plan, made.fingerprint))
     sets = [read_drawing(Path(each.place)) for each in drawings]

@@ -43,28 +43,29 @@ class Preview(Document):
         drawings: the networks.
         num: samples at each guidance weight.
         w: the guidance weights.
+        data: the data set, whose captions are prompts.
         components: what surrounds networks of latents.
     """
 
     drawings: tuple[Drawing, ...]
     num: int
     w: tuple[float, ...]
+    data: str
     components: str | None = None
 
 
-def draw_preview(preview: Preview, made: Path, data: Path) -> None:
+def draw_preview(preview: Preview, made: Path) -> None:
     """Draw what is not there yet; whatever goes wrong is said in the log and costs nothing else.
 
     Args:
         preview: what to draw.
         made: the bundle that the round has made.
-        data: the data set, whose captions are prompts.
     """
     began = time.monotonic()
     try:
         missing = [each for each in preview.drawings if not Path(each.place).is_file()]
         for drawing in missing:
-            _draw(preview, drawing, made, data)
+            _draw(preview, drawing, made)
     except Exception as error:  # a picture is worth no round
         _log.warning("no pictures of this round: %s", error)
     else:
@@ -80,17 +81,27 @@ def read_drawing(place: Path) -> dict[float, "Images"]:
         return {}
 
 
-def _draw(preview: Preview, drawing: Drawing, made: Path, data: Path) -> None:
+def _draw(preview: Preview, drawing: Drawing, made: Path) -> None:
     # what is imported for it alone; a worker that draws nothing does not pay
-    from pipeline.evaluation.asking import asked_of
+    from pipeline.evaluation.asking import asked_of, asked_pictures
     from pipeline.evaluation.sampling import BundleSampler
 
     components = Path(preview.components) if preview.components else None
     bundle = Path(drawing.bundle) if drawing.bundle else made
     sampler = BundleSampler(bundle, components=components)
-    asked = asked_of(data, preview.num).by_network
+    data = Path(preview.data)
+    asked = asked_of(data, preview.num)
+    hides = sampler.paints_into_pictures
+    pictures = asked_pictures(data, asked, 0, preview.num) if hides else None
     images = {
-        str(w): sampler.sample(steps=drawing.steps, w=w, asked=asked, seed=_SEED, batch_size=_BATCH)
+        str(w): sampler.sample(
+            steps=drawing.steps,
+            w=w,
+            asked=asked.by_network,
+            seed=_SEED,
+            batch_size=_BATCH,
+            pictures=pictures,
+        )
         for w in preview.w
     }
     place = Path(drawing.place)

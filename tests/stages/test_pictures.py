@@ -35,7 +35,7 @@ def drawn(run_dir: Path, profile: Profile) -> Preview:
     student = by_place[f"{PLAN.folder}/student"]
     preview = preview_of(run_dir, RECIPE, profile, PLAN, student.fingerprint)
     assert preview is not None
-    draw_preview(preview, run_dir / student.path, run_dir / "data")
+    draw_preview(preview, run_dir / student.path)
     return preview
 
 
@@ -81,7 +81,7 @@ def test_a_picture_that_cannot_be_drawn_is_worth_no_round(
     profile = build(Profile, {"tracking": {"pictures": 4}}, "p.yaml")
     preview = preview_of(run_dir, RECIPE, profile, PLAN, "cd" * 32)
     assert preview is not None
-    draw_preview(preview, tmp_path / "nothing", run_dir / "data")
+    draw_preview(preview, tmp_path / "nothing")
     assert "no pictures of this round" in caplog.text
     place = Path(preview.drawings[-1].place)
     assert read_drawing(place) == {}
