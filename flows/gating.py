@@ -92,7 +92,7 @@ class _Course:
         said = found(judged.verdict) + (", accepted by a person" if judged.answer else "") + then
         self.run.events.emit("judged", label=judged.plan.title, message=said)
         _log.info("%s: %s", judged.plan.title, said)
-        tell_verdict(self.run, judged.plan, said)
+        tell_verdict(self.run, judged.plan, said, judged.verdict.numbers)
 
     def ask(self, judged: Judged) -> bool | None:
         """Ask a person, and commit the answer."""

@@ -1,7 +1,7 @@
 """A run as MLflow sees it: a round's numbers while it trains, and what MLflow missed, later."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ from flows.run import Run
 from infra.mlflow_content import log_curves, log_sources, log_tags
 from infra.mlflow_store import Status
 from infra.mlflow_tracker import MetricForwarder
+from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_teacher
 from stages.origins import marks_of_round, sources_of_chain, sources_of_round
@@ -114,10 +115,18 @@ def tell_result(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
     return pictures
 
 
-def tell_verdict(run: Run, plan: RoundPlan, said: str) -> None:
-    """Tell MLflow what the gate found; a tag, so that it makes a column."""
-    with run.owed.telling(f"{plan.title}: what the gate found"):
-        log_tags(run.store, round_run(run, plan, is_at_work=False), {"gate": said})
+def tell_verdict(run: Run, plan: RoundPlan, said: str, numbers: Mapping[str, float]) -> None:
+    """Tell MLflow what the gate found: in words, which make a column, and numbers.
+
+    If it does not answer it is not told again: the verdict is an artifact of the round's.
+    """
+    steps = sampling_steps(run.recipe, plan)
+    try:
+        round_id = round_run(run, plan, is_at_work=False)
+        log_tags(run.store, round_id, {"gate": said})
+        log_curves(run.store, round_id, [(f"gate/{n}", v, steps) for n, v in numbers.items()])
+    except InfraError as error:
+        _log.warning("%s: MLflow was not told what the gate found (%s)", plan.title, error)
 
 
 def tell_missed(run: Run, plans: Sequence[RoundPlan], made: Sequence[Artifact]) -> None:
