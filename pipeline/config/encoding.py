@@ -11,7 +11,7 @@ class Encoding(Halving):
     An encoder takes its steps from data to noise. It is asked unguided, so that is what it is
     trained for, unless `w` says more: what it encodes comes back by any decoder of the run.
 
-    Source: Meng et al. 2022, arXiv:2210.03142, section 3.4.
+    Source: Meng et al. 2022, arXiv:2210.03142, progressive distillation for encoding.
     """
 
     w: GuidanceWeights = GuidanceWeights(min=0, max=0, mass_at_min=0)

@@ -22,7 +22,7 @@ def encode(x: Latent, schedule: NoiseSchedule, num_steps: int, denoise: Denoise)
         denoise: (z_t, level) -> Prediction, its condition and w already given.
 
     Source: Song et al. 2020, arXiv:2010.02502, section 4.3; Meng et al. 2022, arXiv:2210.03142,
-    section 3.4.
+    progressive distillation for encoding.
     """
     grid = Grid(num_steps, "encode")
 

@@ -77,7 +77,8 @@ def edit(opened: BundleSampler, pictures: Images, wish: Wish, *, steps: int, tak
     Raises:
         BundleError: the bundle was not made for this.
 
-    Source: Meng et al. 2021, arXiv:2108.01073 (SDEdit); 2022, arXiv:2210.03142, section 5.3.
+    Source: Meng et al. 2021, arXiv:2108.01073 (SDEdit); 2022, arXiv:2210.03142, text-guided
+    image-to-image translation.
     """
     if opened.paints_into_pictures:
         raise BundleError("an inpainting network is given a mask; use stepfold inpaint")
@@ -108,7 +109,7 @@ def inpaint(
         BundleError: the bundle was not made for this.
         ConfigError: nothing is left of a mask at the size of latents.
 
-    Source: Meng et al. 2022, arXiv:2210.03142, section 5.3.
+    Source: Meng et al. 2022, arXiv:2210.03142, image inpainting.
     """
     if not isinstance(opened.stock, Inpainting):
         raise BundleError(
