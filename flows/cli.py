@@ -110,8 +110,9 @@ def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
         Path | None, typer.Option(metavar="DIR", help="Other parts; those of its run by default.")
     ] = None,
     sampler: Annotated[
-        Literal["ddim", "dpm++", "unipc"], typer.Option(help="All but ddim are for teachers.")
-    ] = "ddim",
+        Literal["ddim", "stochastic", "dpm++", "unipc"] | None,
+        typer.Option(help="The bundle's own by default; dpm++ and unipc are for teachers."),
+    ] = None,
 ) -> None:
     """Draw samples of a bundle into a file."""
     with refusals():

@@ -136,8 +136,9 @@ def _num_parameters(recipe: Recipe) -> int:
 def _num_sets(recipe: Recipe) -> int:
     # for each w: the teacher from two seeds, every student, and training-free samplers
     asked = recipe.evaluation
+    students = 1 + len(recipe.halving.samplers) * (len(recipe.halving.steps) - 1)
     baselines = len(asked.samplers) * len(asked.baseline_steps)
-    return len(asked.w) * (2 + len(recipe.halving.steps) + baselines)
+    return len(asked.w) * (2 + students + baselines)
 
 
 def _grid(recipe: Recipe) -> int:

@@ -88,8 +88,8 @@ def full_distillation(
             translate_task(run, ENCODERS_LABEL, data, bundles, components)
         if components is not None:
             for plan, student in zip(plan_decoders(recipe), decoders, strict=True):
-                if plan.student_steps is not None:
-                    label = export_label(plan.student_steps)
+                if plan.exported_steps is not None:
+                    label = export_label(plan.exported_steps)
                     export_task(run, label, plan, student, components, report)
         page_task(run, "write the page")
     return str(path)

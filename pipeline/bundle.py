@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config import GuidanceWeights, MMDiTConfig, Network, PredictionName, ScheduleConfig
-from pipeline.diffusion.grid import Direction
+from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.documents import Document, build
 from pipeline.errors import BundleError, ConfigError
 
@@ -35,6 +35,7 @@ class Manifest(Document):
         role: a teacher is sampled under guidance, a student is told w.
         steps: the step counts a student may be sampled with; None for any divisor of T.
         direction: whether a student of those step counts goes from noise to data, or back.
+        sampler: how a student of those step counts is to be sampled.
         jump: how many steps of the round's teacher one step stands for; None outside halvings.
         pipeline: class of the stock diffusers pipeline its network belongs in; None for a network
             that stands alone. Its samples are then latents, and `components` beside it draw them.
@@ -54,6 +55,9 @@ class Manifest(Document):
     folder: str = Field(pattern=r"^\w[\w-]*$")
     steps: tuple[int, ...] | None = None
     direction: Direction = Field(default="decode", exclude_if=lambda way: way == "decode")
+    sampler: Sampling = Field(
+        default="deterministic", exclude_if=lambda kind: kind == "deterministic"
+    )
     jump: int | None = None
     pipeline: str | None = None
     baked_w: float | None = None
@@ -95,9 +99,9 @@ class Manifest(Document):
             raise BundleError(
                 f"guidance weight {w} is not a number from 0 upwards; w = 0 is unguided"
             )
-        if self.w is not None and not self.w.min <= w <= self.w.max:
+        if self.w is not None and not self.w.allows(w):
             raise BundleError(
-                f"this student was distilled for guidance weights in [{self.w.min}, {self.w.max}] "
+                f"this student was distilled for guidance weights in {self.w.said} "
                 f"and knows nothing of w = {w} (diffusers' guidance_scale is 1 more); ask within"
             )
 

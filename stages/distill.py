@@ -191,6 +191,7 @@ def _manifest(
             "baked_w": plan.w.min if plan.w is not None and bakes else None,
             "steps": None if plan.student_steps is None else (plan.student_steps,),
             "direction": plan.direction,
+            "sampler": plan.sampler,
             "jump": plan.jump,
             "w": plan.w,
             "lineage": lineage,

@@ -148,6 +148,20 @@ def export_key(student: Artifact, components: Artifact, facts: Mapping[str, Any]
     )
 
 
+def check_exportable(manifest: Manifest, name: str) -> None:
+    """Refuse a bundle that no stock scheduler samples.
+
+    Raises:
+        ConfigError: it is a stochastic student of more than one step.
+    """
+    if manifest.sampler == "stochastic" and manifest.steps != (1,):
+        raise ConfigError(
+            f"{name} is a stochastic student, and no stock pipeline samples it: diffusers' "
+            "TCDScheduler takes its steps, but with one eta for all of them, where this one needs "
+            "1/(i - 1) at point i. Sample it with stepfold, or export a deterministic student"
+        )
+
+
 def _check(bundle: Path, components: Path) -> Manifest:
     manifest = read_manifest(bundle)
     if manifest.pipeline is None:
@@ -158,6 +172,7 @@ def _check(bundle: Path, components: Path) -> Manifest:
     reason = manifest.network.why_not_w
     if manifest.role == "student" and manifest.baked_w is None and reason:
         raise ConfigError(f"{bundle} is told w, but {reason}; distil it again with one w baked in")
+    check_exportable(manifest, str(bundle))
     found = read_index(components).get("_class_name")
     if found != manifest.pipeline:
         raise BundleError(

@@ -19,6 +19,7 @@ from pipeline.bundle import read_manifest
 from pipeline.config import GateConfig, GateRules, Recipe
 from pipeline.evaluation.protocol import YARDSTICK_SEED_OFFSET, Cell, Role
 from pipeline.evaluation.round_verdict import VERDICT, RoundVerdict
+from pipeline.evaluation.samplers import own_sampler
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.attempts import rules_of
@@ -243,7 +244,7 @@ def _cell(
         bundle=bundle.path,
         digest=bundle.digest,
         round=plan.index if role == "student" else manifest.lineage.round,
-        sampler="ddim",
+        sampler=own_sampler(manifest),
         steps=steps,
         w=w,
         seed=seed,

@@ -76,8 +76,7 @@ def _bundles(recipe: Recipe, by_place: dict[str, Artifact]) -> list[tuple[str, A
 def _what(recipe: Recipe, teacher: Manifest, student: Manifest) -> str:
     """One sentence: which teacher, into what."""
     steps = [plan.student_steps for plan in plan_decoders(recipe) if plan.student_steps]
-    law = recipe.guidance.w
-    guidance = f"take the guidance weight w, from {law.min:g} to {law.max:g}, as an input"
+    guidance = f"take the guidance weight w, {recipe.guidance.w.in_words}, as an input"
     if student.baked_w is not None:
         guidance = f"have guidance baked in, at w = {student.baked_w:g}"
     return (
@@ -209,7 +208,7 @@ def _usage(run_dir: Path, recipe: Recipe) -> tuple[Usage, ...]:
         )
     last = plan_decoders(recipe)[-1]
     place, steps = f"{last.folder}/student", last.student_steps
-    w = (recipe.guidance.w.min + recipe.guidance.w.max) / 2
+    w = recipe.guidance.w.middle
     command = f"stepfold sample {place} --steps {steps} --guidance-weight {w:g}"
     return (Usage("The shortest student", (f"{command} --output samples.png",)),)
 

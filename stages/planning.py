@@ -137,13 +137,13 @@ def _export_rows(
 ) -> list[PlanRow]:
     rows = []
     for plan in plan_decoders(recipe):
-        if plan.student_steps is None:
+        if plan.exported_steps is None:
             continue
         exported = None
         if parts and report:
             facts = report_facts(ledger.run_dir, report, plan)
             exported = ledger.find(export_key(students[plan.index], parts, facts))
-        rows.append(_row(export_label(plan.student_steps), exported, "not exported yet"))
+        rows.append(_row(export_label(plan.exported_steps), exported, "not exported yet"))
     return rows
 
 
@@ -168,7 +168,7 @@ def _round_rows(
     recipe: Recipe, plan: RoundPlan, student: Artifact | None, reason: str, count: int
 ) -> list[PlanRow]:
     rows = []
-    calls = (plan.folded or 1) * (2 if plan.method == "guidance" else 1)
+    calls = plan.evaluations_per_target * (2 if plan.method == "guidance" else 1)
     online = recipe.targets.mode == "online"
     if not online:
         tuples = recipe.passes(plan.training, count) * count
@@ -179,7 +179,7 @@ def _round_rows(
                 reason,
                 tuples=tuples,
                 bytes=tuples * _record_bytes(recipe),
-                teacher_evaluations=tuples * calls,
+                teacher_evaluations=round(tuples * calls),
             )
         )
     rows.append(
@@ -189,7 +189,7 @@ def _round_rows(
             reason,
             updates=plan.training.updates,
             student_evaluations=plan.samples_seen,
-            teacher_evaluations=plan.samples_seen * calls if online else 0,
+            teacher_evaluations=round(plan.samples_seen * calls) if online else 0,
         )
     )
     return rows
@@ -206,7 +206,8 @@ def _drawing_cost(recipe: Recipe) -> dict[str, int]:
 def _evaluation_cost(recipe: Recipe) -> dict[str, int]:
     """Network evaluations of a report: teacher twice at its reference, samplers, students."""
     asked = recipe.evaluation
-    students = recipe.halving.first_steps + sum(recipe.halving.steps[1:])
+    halving = recipe.halving
+    students = halving.first_steps + len(halving.samplers) * sum(halving.steps[1:])
     baselines = len(asked.samplers) * sum(asked.baseline_steps)
     solver_steps = 2 * recipe.teacher.reference_steps + baselines
     calls = sum(1 if w == 0 else 2 for w in asked.w)

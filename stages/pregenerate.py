@@ -55,7 +55,7 @@ def pregenerate(
     plan, ledger = plan.targets_of, Ledger(run_dir)
     splits = read_content(ledger.locate(data)).splits
     round_fingerprint = round_key(plan, recipe, profile.engine.precision, data, teacher)
-    jobs = _jobs(recipe, plan, splits["train"], round_fingerprint)
+    jobs = shard_jobs(recipe, plan, splits["train"], round_fingerprint)
     done = {job["key"]: found for job in jobs if (found := ledger.find(job["key"]))}
     progress(len(done), len(jobs))
     missing = [job for job in jobs if job["key"] not in done]
@@ -76,9 +76,14 @@ def pregenerate(
     return tuple(done[job["key"]] for job in jobs)
 
 
-def _jobs(
+def shard_jobs(
     recipe: Recipe, plan: RoundPlan, split: SplitInfo, round_fingerprint: str
 ) -> list[dict[str, Any]]:
+    """What `stages.target_worker` is told for each target shard of a round, in order.
+
+    Raises:
+        DataError: there is nothing to compute targets for.
+    """
     if split.count == 0:
         raise DataError("the training split is empty; there is nothing to compute targets for")
     passes = recipe.passes(plan.training, split.count)

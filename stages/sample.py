@@ -7,7 +7,8 @@ from PIL import Image
 
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.errors import BundleError, ConfigError
-from pipeline.evaluation.sampling import BundleSampler, LabelArray, Sampler, balanced_labels
+from pipeline.evaluation.samplers import Sampler, check_sampler, own_sampler
+from pipeline.evaluation.sampling import BundleSampler, LabelArray, balanced_labels
 from stages.drawn_file import check_output, grid, write_output
 from stages.export import components_near
 
@@ -20,7 +21,7 @@ def sample_bundle(  # noqa: PLR0913 (all that determines samples, each by name)
     w: float,
     seed: int,
     asked: int | tuple[int, ...] | tuple[str, ...] = 1000,
-    sampler: Sampler = "ddim",
+    sampler: Sampler | None = None,
     components: Path | None = None,
 ) -> int:
     """Sample a bundle and write the result in one move; returns the number of samples.
@@ -34,7 +35,8 @@ def sample_bundle(  # noqa: PLR0913 (all that determines samples, each by name)
         seed: of the starting noise; the same for every bundle.
         asked: how many, balanced over all classes and in their order; or the class of each, or
             the prompt of each.
-        sampler: `ddim`; or `dpm++` or `unipc` for a teacher.
+        sampler: `ddim`, `stochastic`, or `dpm++` or `unipc` for a teacher; by default the bundle's
+            own.
         components: what surrounds the network in its stock pipeline; by default the `components/`
             of the run that the bundle lies in.
 
@@ -46,6 +48,8 @@ def sample_bundle(  # noqa: PLR0913 (all that determines samples, each by name)
     wanted = _wanted(manifest, asked)
     check_output(output, manifest)
     manifest.check_use(steps, w)
+    sampler = sampler or own_sampler(manifest)
+    check_sampler(manifest, sampler)
     opened = BundleSampler(bundle, components=components or components_near(bundle))
     images = opened.sample(steps=steps, w=w, asked=wanted, seed=seed, sampler=sampler)
     if output.suffix == ".npz":

@@ -66,7 +66,7 @@ class TargetWorker:
     def _answer(self, rows: "np.ndarray[Any, np.dtype[np.int64]]", first: int) -> dict[str, Tensor]:
         random = RowRandom(self._plan.stream, first, len(rows))
         draws = self._method.draw(self._teacher.schedule, self._samples.read(rows), random)
-        draws = on_device(draws, self._device)
+        draws = self._method.settle(self._teacher, on_device(draws, self._device), random)
         target = self._method.target(self._teacher, draws)
         columns = to_columns(draws, target, self._dtype)
         # as they are stored: what is finite may be too large for 16 bits

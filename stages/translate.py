@@ -123,8 +123,8 @@ def pairs(manifests: Sequence[Manifest], first_steps: int) -> list[tuple[int, in
     found = [(at, at, first_steps) for at, each in students if each.steps is None]
     decoders = {
         each.steps[0]: at
-        for at, each in reversed(students)  # of two of as many steps the deterministic is first
-        if each.steps and each.direction == "decode"
+        for at, each in students
+        if each.steps and each.direction == "decode" and each.sampler == "deterministic"
     }
     for at, each in students:
         if each.steps and each.direction == "encode" and each.steps[0] in decoders:

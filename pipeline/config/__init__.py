@@ -18,6 +18,7 @@ from pipeline.config.data import (
 )
 from pipeline.config.encoding import Encoding
 from pipeline.config.gate import GateConfig, GateRules, Remedy
+from pipeline.config.laws import UNIFORM, GuidanceWeights, TimeLaw
 from pipeline.config.recipe import (
     EvaluationConfig,
     Recipe,
@@ -38,13 +39,13 @@ from pipeline.config.teacher import (
 )
 from pipeline.config.training import (
     GuidanceRound,
-    GuidanceWeights,
     Halving,
     RoundTraining,
     TrainingConfig,
 )
 
 __all__ = [
+    "UNIFORM",
     "CaptionedData",
     "CaptionedDigitsData",
     "CaptionedFolderData",
@@ -77,6 +78,7 @@ __all__ = [
     "TargetsConfig",
     "TeacherConfig",
     "TeacherTraining",
+    "TimeLaw",
     "TrainingConfig",
     "UNetConfig",
 ]

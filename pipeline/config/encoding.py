@@ -2,7 +2,8 @@
 
 from pydantic import model_validator
 
-from pipeline.config.training import GuidanceWeights, Halving
+from pipeline.config.laws import GuidanceWeights
+from pipeline.config.training import Halving
 
 
 class Encoding(Halving):
@@ -15,6 +16,14 @@ class Encoding(Halving):
     """
 
     w: GuidanceWeights = GuidanceWeights(min=0, max=0, mass_at_min=0)
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> "Encoding":
+        if self.sampler != "deterministic" or self.own_states:
+            raise ValueError(
+                "sampler and own_states are for students that draw; an encoder has neither"
+            )
+        return self
 
     @model_validator(mode="after")
     def _knows_w_of_zero(self) -> "Encoding":

@@ -71,16 +71,21 @@ class Recipe(Document):
                 f"guidance.w: {why_not}, so its student has one w baked in; choose it with "
                 f"w: {{min: {law.max:g}, max: {law.max:g}, mass_at_min: 0}}"
             )
+        if self.guidance.time.shift != 1 and self.teacher.schedule.kind != "rectified_flow":
+            raise ValueError(
+                f"guidance.time.shift: {self.guidance.time.shift:g} moves times of a rectified "
+                f"flow, and this teacher's path is {self.teacher.schedule.kind}; leave it out"
+            )
         if self.converts_prediction and not self.guidance.conversion_updates:
             raise ValueError(
                 "guidance.conversion_updates: the teacher predicts epsilon and its student is to "
                 "predict v, which takes updates of its own; say how many, half of guidance.updates "
                 "or more, or guidance.prediction: keep"
             )
-        outside = [w for w in self.evaluation.w if not law.min <= w <= law.max]
+        outside = [w for w in self.evaluation.w if not law.allows(w)]
         if outside:
             raise ValueError(
-                f"evaluation.w asks for {outside} outside guidance.w [{law.min}, {law.max}]; "
+                f"evaluation.w asks for {outside} outside guidance.w {law.said}; "
                 "widen one or narrow the other"
             )
         self._gate_fits()
@@ -92,11 +97,11 @@ class Recipe(Document):
         if self.gate is None:
             return
         law, last = self.guidance.w, len(self.halving.steps) - 1
-        outside = [w for w in self.gate.w or () if not law.min <= w <= law.max]
+        outside = [w for w in self.gate.w or () if not law.allows(w)]
         if outside:
             raise ValueError(
-                f"gate.w asks for {outside} outside guidance.w [{law.min}, {law.max}]; widen one "
-                "or narrow the other"
+                f"gate.w asks for {outside} outside guidance.w {law.said}; widen one or narrow the "
+                "other"
             )
         rounds = [str(index) for index in range(last + 1)]
         for key in self.gate.rounds:
@@ -131,10 +136,10 @@ class Recipe(Document):
         if self.encoding is None:
             return
         asked, law = self.encoding.w, self.guidance.w
-        if law.min > asked.min or asked.max > law.max:
+        if not law.covers(asked):
             raise ValueError(
                 f"encoding.w is {asked.min:g} to {asked.max:g}, and the stage-1 student, which "
-                f"teaches encoders, knows w from {law.min:g} to {law.max:g}; use guidance.w: "
+                f"teaches encoders, knows w {law.in_words}; use guidance.w: "
                 f"{{min: 0, ...}}, or drop encoding"
             )
         if self.teacher.prediction == "sample":

@@ -1,12 +1,13 @@
 """The recipe's `guidance` and `halving` sections: how long, how fast and on what a round trains."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from pipeline.config.laws import GuidanceWeights, TimeLaw
+from pipeline.config.laws import Share as Share  # of all sections
+from pipeline.diffusion.grid import Sampling
 from pipeline.documents import Document
-
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Document):
@@ -16,23 +17,6 @@ class TrainingConfig(Document):
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 1e-3
     clip_norm: PositiveFloat = 1.0
-
-
-class GuidanceWeights(Document):
-    """The law of the guidance weight w in training: uniform, plus a point mass at `min`.
-
-    w = 0 is unguided; diffusers' guidance_scale is 1 + w.
-    """
-
-    min: float = Field(default=0.0, ge=0)
-    max: float = Field(default=4.0, ge=0)
-    mass_at_min: Share = 0.1
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> "GuidanceWeights":
-        if self.min > self.max:
-            raise ValueError(f"w range is reversed: min {self.min} is above max {self.max}")
-        return self
 
 
 class RoundTraining(TrainingConfig):
@@ -51,6 +35,7 @@ class GuidanceRound(RoundTraining):
     """
 
     w: GuidanceWeights = GuidanceWeights()
+    time: TimeLaw = TimeLaw()
     ema_decay: Share = 0.0
     prediction: Literal["keep", "v"] = "v"
     conversion_updates: NonNegativeInt = 0
@@ -63,6 +48,11 @@ class Halving(Document):
     good at any time, so that round 1 need not teach what `steps[0]` coarse steps reach: each may be
     solved in `first_substeps` DDIM steps. That costs evaluations of round 1's targets only, and
     what it saves no later round could win back.
+
+    A `stochastic` student steps twice as far and is noised back half of the way; `both` makes a
+    ladder of each from the same stage-1 student. A share `own_states` of the samples a round trains
+    on are not noised data but states its teacher comes through when it samples, which are what the
+    student will meet.
     """
 
     steps: tuple[PositiveInt, ...]
@@ -72,6 +62,8 @@ class Halving(Document):
     learning_rate: PositiveFloat = 1e-3
     clip_norm: PositiveFloat = 1.0
     loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
+    sampler: Literal["deterministic", "stochastic", "both"] = "deterministic"
+    own_states: Share = 0.0
 
     @model_validator(mode="after")
     def _steps_halve(self) -> "Halving":
@@ -79,16 +71,21 @@ class Halving(Document):
             raise ValueError("steps needs at least two entries, for example [4, 2, 1]")
         for teacher, student in zip(self.steps[:-1], self.steps[1:], strict=True):
             factor, rest = divmod(teacher, student)
-            if rest or factor < 2 or factor & (factor - 1):
+            if rest or factor < 2:
                 raise ValueError(
-                    f"steps cannot go from {teacher} to {student}: each entry must be half "
-                    f"(or a quarter, an eighth, ...) of the one before; use {_halvings(teacher)}"
+                    f"steps cannot go from {teacher} to {student}: each entry must be half (or a "
+                    f"third, a quarter, ...) of the one before; use {_halvings(teacher)}"
                 )
         rounds, updates = len(self.steps) - 1, self.updates
         if isinstance(updates, tuple) and len(updates) != rounds:
             wanted = "give one number, or one for each arrow of steps"
             raise ValueError(f"updates has {len(updates)} entries for {rounds} rounds; {wanted}")
         return self
+
+    @property
+    def samplers(self) -> tuple[Sampling, ...]:
+        """What ladders there are, in order."""
+        return ("deterministic", "stochastic") if self.sampler == "both" else (self.sampler,)
 
     @property
     def first_steps(self) -> int:
@@ -107,7 +104,9 @@ class Halving(Document):
 
 
 def _halvings(steps: int) -> str:
+    """A ladder from `steps` to 1 that loses its smallest prime factor with each entry."""
     ladder = [steps]
-    while ladder[-1] % 2 == 0:
-        ladder.append(ladder[-1] // 2)
+    while ladder[-1] > 1:
+        last = ladder[-1]
+        ladder.append(last // next(factor for factor in range(2, last + 1) if last % factor == 0))
     return str(ladder)

@@ -39,6 +39,14 @@ def diffuse(x: Latent, eps: Latent, level: NoiseLevel) -> Latent:
     return per_sample(level.alpha, x) * x + per_sample(level.sigma, eps) * eps
 
 
+def shifted(t: PerSample, shift: float) -> PerSample:
+    """Times moved towards noise: t_m = a t_n / (1 + (a - 1) t_n), which adds log a to logit(t).
+
+    Source: Esser et al. 2024, arXiv:2403.03206, eq. 23.
+    """
+    return shift * t / (1 + (shift - 1) * t)
+
+
 class NoiseSchedule(ABC):
     """A Gaussian path from data (t = 0) to noise (t = 1).
 
@@ -163,7 +171,7 @@ class RectifiedFlow(NoiseSchedule):
     def at(self, t: PerSample) -> NoiseLevel:
         """The level at times `t`."""
         t = t.double()
-        sigma = self.shift * t / (1 + (self.shift - 1) * t)
+        sigma = shifted(t, self.shift)
         return NoiseLevel(t=t, alpha=1 - sigma, sigma=sigma)
 
     def timestep(self, level: NoiseLevel) -> Tensor:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
+
+from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.prediction import Prediction, PredictionType
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse
 from pipeline.tensors import Latent, PerSample, per_sample
@@ -18,6 +21,10 @@ Velocity = Callable[[Latent, NoiseLevel], Latent]
 
 Denoise = Callable[[Latent, NoiseLevel], Prediction]
 """A denoiser with its condition and w already given."""
+
+
+Noise = Callable[[int], Latent]
+"""Standard normal noise for a point of the grid."""
 
 
 def ddim_step(prediction: Prediction, end: NoiseLevel) -> Latent:
@@ -96,6 +103,20 @@ def fold(
     return folded
 
 
+def renoise(z_k: Latent, start: NoiseLevel, end: NoiseLevel, eps: Latent) -> Latent:
+    """A sample at level `start` made as noisy as level `end` is, which must be the noisier.
+
+    z_s = (alpha_s / alpha_k) z_k + sigma_{s|k} eps with
+    sigma_{s|k}^2 = (1 - exp(logsnr_s - logsnr_k)) sigma_s^2, on any Gaussian path: the noise that
+    z_k has, scaled, and the new noise add up to sigma_s^2. Needs alpha_k > 0; at the data itself,
+    where logsnr_k is infinite, it is the noising of x.
+
+    Source: Meng et al. 2022, arXiv:2210.03142, section 3.3.
+    """
+    added = end.sigma * (-torch.expm1(end.logsnr - start.logsnr)).sqrt()
+    return per_sample(end.alpha / start.alpha, z_k) * z_k + per_sample(added, eps) * eps
+
+
 def sample(
     z_1: Latent,
     schedule: NoiseSchedule,
@@ -103,8 +124,12 @@ def sample(
     denoise: Denoise,
     *,
     remaining: int | None = None,
+    noise: Noise | None = None,
 ) -> Latent:
-    """The deterministic N-step DDIM sampler: t = 1, 1 - 1/N, ..., 1/N -> 0, returning the last x.
+    """The N-step sampler: t = 1, 1 - 1/N, ..., 1/N -> 0, returning the last x.
+
+    Deterministic it is DDIM. With noise it is the stochastic sampler of the paper: a step twice as
+    far, t -> t - 2/N, then noised back to t - 1/N; the last step goes from 1/N to 0 and stays.
 
     Args:
         z_1: pure noise; or with `remaining` samples at t = remaining / N.
@@ -112,11 +137,21 @@ def sample(
         num_steps: N, at least 1.
         denoise: (z_t, level) -> Prediction, its condition and w already given.
         remaining: how many of the N steps, the last ones, are taken; all of them without it.
+        noise: (point) -> eps ~ N(0, I) that is added where the next step begins, at point / N; None
+            for the deterministic sampler.
+
+    Source: Meng et al. 2022, arXiv:2210.03142, sections 3.2 and 3.3.
     """
+    grid = Grid(num_steps, sampling="deterministic" if noise is None else "stochastic")
+
+    def level(point: int) -> NoiseLevel:
+        time = torch.tensor(point / num_steps, dtype=torch.float64, device=z_1.device)
+        return schedule.at(time.expand(len(z_1)))
+
     z_t = z_1
-    times = schedule.grid(num_steps)[-(num_steps if remaining is None else remaining) - 1 :]
-    times = times.to(z_1.device)
-    for now, following in pairwise(times):
-        prediction = denoise(z_t, schedule.at(now.expand(len(z_t))))
-        z_t = ddim_step(prediction, schedule.at(following.expand(len(z_t))))
+    for start in reversed(grid.starts[:remaining]):
+        end, following = grid.end(start), start - 1
+        z_t = ddim_step(denoise(z_t, level(start)), level(end))
+        if noise is not None and end != following:
+            z_t = renoise(z_t, level(end), level(following), noise(following))
     return z_t

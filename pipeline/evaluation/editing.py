@@ -82,7 +82,7 @@ def edit(opened: BundleSampler, pictures: Images, wish: Wish, *, steps: int, tak
     """
     if opened.paints_into_pictures:
         raise BundleError("an inpainting network is given a mask; use stepfold inpaint")
-    opened.check(steps=steps, w=wish.w)
+    opened.check(steps=steps, w=wish.w, sampler="ddim")
     opened.check_asked(wish.asked)
     x = latents_of(opened, pictures)
     noise = RowRandom((wish.seed,), 0, len(x)).normal("z_1", *x.shape[1:]).to(x)
@@ -116,7 +116,7 @@ def inpaint(
             "this network is not given a mask; inpainting takes a student of an inpainting "
             "teacher, see captions-inpaint.yaml. stepfold edit redraws the whole picture"
         )
-    opened.check(steps=steps, w=wish.w)
+    opened.check(steps=steps, w=wish.w, sampler="ddim")
     opened.check_asked(wish.asked)
     beside = opened.stock.around(channels_first(pictures), masks)
     if not bool((beside["image"][:, :1] > 0).flatten(1).any(dim=1).all()):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pipeline.evaluation.protocol import SAMPLER_NAMES, Cell, Report, Row
-from pipeline.evaluation.sampling import Sampler
+from pipeline.evaluation.samplers import Sampler
 from pipeline.evaluation.scores import Scores
 
 INK = "#22262e"

@@ -15,7 +15,7 @@ from pipeline.documents import Document
 from pipeline.evaluation.fidelity import Verdict
 from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.neighbourhood import NEIGHBOURS
-from pipeline.evaluation.sampling import Sampler
+from pipeline.evaluation.samplers import Sampler, own_sampler
 from pipeline.evaluation.scores import Scores
 
 RESAMPLES = 100
@@ -23,6 +23,7 @@ YARDSTICK_SEED_OFFSET = 1
 
 SAMPLER_NAMES: dict[Sampler, str] = {
     "ddim": "DDIM",
+    "stochastic": "stochastic",
     "dpm++": "DPM-Solver++",
     "unipc": "UniPC",
 }
@@ -66,7 +67,8 @@ class Cell(Document):
         """What a person calls it."""
         if self.role == "student":
             origin = "stage-1 student" if self.round == 0 else "student"
-            return f"{origin}, {_counted(self.steps, 'step')}"
+            noisy = ", stochastic" if self.sampler == "stochastic" else ""
+            return f"{origin}, {_counted(self.steps, 'step')}{noisy}"
         return f"teacher, {SAMPLER_NAMES[self.sampler]}, {_counted(self.steps, 'step')}"
 
     @property
@@ -164,7 +166,8 @@ def plan_cells(
         cells.append(_cell("teacher", teacher, "ddim", reference, (w, seed)))
         for student in students:
             steps = (student.manifest.steps or [recipe.halving.first_steps])[0]
-            cells.append(_cell("student", student, "ddim", steps, (w, seed)))
+            own = own_sampler(student.manifest)
+            cells.append(_cell("student", student, own, steps, (w, seed)))
         for sampler in samplers:
             for steps in sorted(set(recipe.evaluation.baseline_steps), reverse=True):
                 if (sampler, steps) != ("ddim", reference):

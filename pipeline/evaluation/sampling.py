@@ -7,7 +7,7 @@ pipeline, which turn prompts into conditions and latents into pixels.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from pipeline.bundle import Manifest
 from pipeline.config import UNetConfig
+from pipeline.diffusion.prediction import Prediction
 from pipeline.diffusion.schedule import NoiseLevel
-from pipeline.diffusion.solver import sample as ddim_sample
+from pipeline.diffusion.solver import sample as step_by_step
 from pipeline.errors import BundleError, ConfigError
+from pipeline.evaluation.samplers import Sampler, check_sampler, own_sampler
 from pipeline.models.assemble import load_denoiser
 from pipeline.models.stock_sampler import solver_sample
 from pipeline.randomness import RowRandom
 from pipeline.stock.stock import STOCK, StockPipeline
 from pipeline.tensors import Condition, Latent
-
-Sampler = Literal["ddim", "dpm++", "unipc"]
 
 Images = Float32[np.ndarray, "_ h w c"]
 """Finished samples: float32, channels last, pixels in [-1, 1] (Gaussian data may exceed it)."""
@@ -82,21 +82,19 @@ class BundleSampler:
                 )
             self.stock = STOCK.get(self.manifest.pipeline)(components, self.device)
 
-    def check(self, *, steps: int, w: float, sampler: Sampler = "ddim") -> None:
-        """Refuse a use the network was not made for.
+    def check(self, *, steps: int, w: float, sampler: Sampler | None = None) -> None:
+        """Refuse a use the network was not made for; without a sampler its own is meant.
 
         Raises:
             BundleError: wrong step count, guidance weight or sampler for this bundle.
             ConfigError: there is no such sampler.
         """
+        sampler = sampler or own_sampler(self.manifest)
         if sampler not in get_args(Sampler):
-            raise ConfigError(f"sampler {sampler!r} does not exist; use ddim, dpm++ or unipc")
+            known = "ddim, stochastic, dpm++ or unipc"
+            raise ConfigError(f"sampler {sampler!r} does not exist; use {known}")
         self.manifest.check_use(steps, w)
-        if sampler != "ddim" and self.manifest.role == "student":
-            raise BundleError(
-                f"a student's step is one DDIM step on its own grid, so {sampler} does not apply "
-                "to it; use --sampler ddim"
-            )
+        check_sampler(self.manifest, sampler)
 
     @property
     def paints_into_pictures(self) -> bool:
@@ -115,7 +113,7 @@ class BundleSampler:
         w: float,
         asked: LabelArray | Sequence[str],
         seed: int,
-        sampler: Sampler = "ddim",
+        sampler: Sampler | None = None,
         batch_size: int = 256,
         first: int = 0,
         pictures: Images | None = None,
@@ -129,6 +127,7 @@ class BundleSampler:
             BundleError: wrong step count, guidance weight, sampler, label or prompt for this
                 bundle, or pictures where there should be none, or none where there should be.
         """
+        sampler = sampler or own_sampler(self.manifest)
         self.check(steps=steps, w=w, sampler=sampler)
         self.check_asked(asked)
         if self.paints_into_pictures != (pictures is not None):
@@ -193,20 +192,25 @@ class BundleSampler:
         rows: tuple[int, int, int],
     ) -> Images:
         seed, first, count = rows
-        noise = RowRandom((seed,), first, count).normal("z_1", *self.manifest.latent_shape)
-        z_1 = noise.to(self.device)
+        random, shape = RowRandom((seed,), first, count), self.manifest.latent_shape
+        z_1 = random.normal("z_1", *shape).to(self.device)
         weight = torch.full((count,), w, dtype=torch.float64, device=self.device)
         denoiser = self.denoiser
 
         def velocity(z_t: Latent, level: NoiseLevel) -> Latent:
             return denoiser.velocity(z_t, level, condition, weight)
 
-        if sampler == "ddim":
-            x = ddim_sample(
-                z_1, denoiser.schedule, steps, lambda z, at: denoiser(z, at, condition, weight)
-            )
-        else:
+        def denoise(z_t: Latent, level: NoiseLevel) -> Prediction:
+            return denoiser(z_t, level, condition, weight)
+
+        def noise(point: int) -> Latent:
+            return random.normal(f"noise at {point}/{steps}", *shape).to(self.device)
+
+        if sampler == "dpm++" or sampler == "unipc":
             x = solver_sample(z_1, denoiser.schedule, steps, velocity, sampler)
+        else:
+            added = noise if sampler == "stochastic" else None
+            x = step_by_step(z_1, denoiser.schedule, steps, denoise, noise=added)
         return self.finished(x)
 
     def finished(self, x: Latent) -> Images:
@@ -222,7 +226,7 @@ def sample(  # noqa: PLR0913 (all that determines a sample, each by name)
     w: float,
     asked: LabelArray | Sequence[str],
     seed: int,
-    sampler: Sampler = "ddim",
+    sampler: Sampler | None = None,
     batch_size: int = 256,
     first: int = 0,
     components: Path | None = None,
@@ -235,7 +239,7 @@ def sample(  # noqa: PLR0913 (all that determines a sample, each by name)
         w: guidance weight; 0 is unguided, diffusers' guidance_scale is 1 + w.
         asked: int64 `[n]`, the class of each sample; or the prompt of each.
         seed: of the starting noise; the same seed gives the same noise to every bundle.
-        sampler: `ddim`; or `dpm++` or `unipc` (a teacher only).
+        sampler: `ddim`, `stochastic`, or for a teacher `dpm++` or `unipc`; by default its own.
         batch_size: samples computed together; it bounds memory and changes rounding only.
         first: row of the first sample in the seed's stream of noise.
         components: what surrounds its network in a stock pipeline, if it belongs in one.

@@ -41,7 +41,7 @@ class Translator:
             BundleError: wrong direction, number of steps or guidance weight.
         """
         self.encoder.manifest.check_use(self.steps, UNGUIDED, "encode")
-        self.decoder.manifest.check_use(self.steps, w)
+        self.decoder.check(steps=self.steps, w=w, sampler="ddim")
 
     def evaluations(self, w: float) -> int:
         """Network evaluations for one picture, both ways."""

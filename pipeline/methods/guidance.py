@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.config import GuidanceWeights
+from pipeline.config import UNIFORM, GuidanceWeights, TimeLaw
 from pipeline.data.batch import Batch
 from pipeline.diffusion.schedule import NoiseSchedule
-from pipeline.methods.method import DistillationMethod, Draws, draw_w, noised, required
+from pipeline.methods.method import DistillationMethod, Draws, draw_time, draw_w, noised, required
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Latent
@@ -20,15 +20,17 @@ class GuidanceDistillation(DistillationMethod):
 
     Attributes:
         w: the law guidance weights are drawn from.
+        time: the law of the times.
     """
 
     name: ClassVar[str] = "guidance"
 
     w: GuidanceWeights
+    time: TimeLaw = UNIFORM
 
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
-        """Noised data at uniform times."""
-        t = schedule.draw_time(random.uniform("time"))
+        """Noised data at times of the law, on the grid of the schedule."""
+        t = schedule.draw_time(draw_time(self.time, random))
         z_t = noised(batch, schedule.at(t), random)
         return Draws(z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition)
 

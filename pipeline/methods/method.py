@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
-from pipeline.config import GuidanceWeights
+from pipeline.config import GuidanceWeights, TimeLaw
 from pipeline.data.batch import Batch
 from pipeline.diffusion.loss import LossWeight, velocity_loss, weight
-from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse
+from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse, shifted
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.registry import Registry
 from pipeline.tensors import Condition, Latent, PerSample
+
+_BELOW_ONE = 1 - 2.0**-53
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Draws:
         w: guidance weights, float64 `[b]`.
         condition: what the student is conditioned on.
         data_velocity: the velocity of the noised sample itself, for methods that learn from data.
+        own: rows that are to stand where the teacher comes through, bool `[b]`; their z_t is pure
+            noise until `settle` takes them there. None where no row is left to settle.
     """
 
     z_t: Latent
@@ -34,14 +39,16 @@ class Draws:
     w: PerSample
     condition: Condition
     data_velocity: Latent | None = None
+    own: Bool[Tensor, " b"] | None = None
 
 
 @dataclass(frozen=True)
 class DistillationMethod(ABC):
     """One way to turn a teacher into a student.
 
-    `draw` holds all randomness, `target` is what the student should say and needs only the teacher
-    (so it can be computed ahead of time), `loss` is deterministic.
+    `draw` decides by chance, `settle` puts samples where only the teacher knows, `target` is what
+    the student should say and needs only the teacher (so it can be computed ahead of time), `loss`
+    is deterministic.
 
     Attributes:
         loss_weight: omega(logsnr_t) of the velocity error.
@@ -55,6 +62,10 @@ class DistillationMethod(ABC):
     @abstractmethod
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
         """Decide times, guidance weights and noise for a batch."""
+
+    def settle(self, teacher: Denoiser | None, draws: Draws, random: RowRandom) -> Draws:  # noqa: ARG002 (for those that override it)
+        """Draws whose z_t are final; `random` is what they were drawn with."""
+        return draws
 
     @abstractmethod
     def target(self, teacher: Denoiser | None, draws: Draws) -> Latent:
@@ -76,10 +87,25 @@ METHODS: Registry[DistillationMethod] = Registry("pipeline.methods", Distillatio
 
 
 def draw_w(law: GuidanceWeights, random: RowRandom) -> PerSample:
-    """Guidance weights, float64 `[b]`: uniform on [min, max], and exactly min with its own mass."""
-    uniform = law.min + (law.max - law.min) * random.uniform("w")
+    """Guidance weights, float64 `[b]`: one of the law's values, each as likely.
+
+    On a range they are uniform on [min, max], and exactly min with its own mass.
+    """
+    unit = random.uniform("w")
+    if law.values:
+        return torch.tensor(law.values, dtype=torch.float64)[(unit * len(law.values)).long()]
+    uniform = law.min + (law.max - law.min) * unit
     at_min = random.uniform("w at min") < law.mass_at_min
     return torch.where(at_min, torch.full_like(uniform, law.min), uniform)
+
+
+def draw_time(law: TimeLaw, random: RowRandom) -> PerSample:
+    """Times of training in (0, 1), float64 `[b]`, before a schedule puts them on its own grid."""
+    unit = random.uniform("time")
+    if law.law == "logit_normal":
+        unit = torch.sigmoid(law.mean + law.std * torch.special.ndtri(unit))
+    # a wide law rounds to 1 in its tail, which is no time before the end
+    return shifted(unit, law.shift).clamp(max=_BELOW_ONE)
 
 
 def noise_for(batch: Batch, random: RowRandom) -> Latent:

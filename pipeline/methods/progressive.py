@@ -1,16 +1,19 @@
 """Stage 2: a student that makes in one step the jump its teacher makes in two (or four, ...)."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from pipeline.config import GuidanceWeights
 from pipeline.data.batch import Batch
 from pipeline.diffusion.grid import Grid, steps_folded
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
-from pipeline.diffusion.solver import fold
-from pipeline.methods.method import DistillationMethod, Draws, draw_w, noised, required
+from pipeline.diffusion.solver import Noise, fold, jump, renoise
+from pipeline.methods.method import DistillationMethod, Draws, draw_w, noise_for, noised, required
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Latent, PerSample
@@ -27,6 +30,9 @@ class ProgressiveDistillation(DistillationMethod):
         w: the law guidance weights are drawn from, passed on to the teacher.
         grid: where the student is asked and how far each of its steps goes.
         teacher_grid: the steps of the teacher, which are followed from there.
+        own_states: share of samples that are no noised data but states of the student's own
+            sampling. It starts as its teacher and learns to take the teacher's steps, so they are
+            computed from the teacher: what the student will meet, up to what it gets wrong.
     """
 
     name: ClassVar[str] = "progressive"
@@ -34,28 +40,87 @@ class ProgressiveDistillation(DistillationMethod):
     w: GuidanceWeights
     grid: Grid
     teacher_grid: Grid
+    own_states: float = 0.0
 
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
         """Noised data at the points of the student's grid, each as likely."""
         steps = self.grid.steps
         t = (random.integers("grid point", steps).double() + self.grid.starts[0]) / steps
         z_t = noised(batch, schedule.at(t), random)
-        return Draws(z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition)
+        own = None
+        if self.own_states:
+            own = random.uniform("own state") < self.own_states
+            z_t = torch.where(_rows(own, z_t), noise_for(batch, random).to(z_t), z_t)
+        return Draws(z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition, own=own)
+
+    def settle(self, teacher: Denoiser | None, draws: Draws, random: RowRandom) -> Draws:
+        """The student's own states where `draw` left pure noise: sampled from it by the teacher.
+
+        One row is taken along if none is to be settled: workers that share a divided teacher have
+        to ask it equally often.
+        """
+        if draws.own is None:
+            return draws
+        own = draws.own if bool(draws.own.any()) else torch.arange(len(draws.own)) == 0
+        rows = own.nonzero().flatten().to(draws.z_t.device)
+        part = replace(
+            draws,
+            z_t=draws.z_t[rows],
+            t=draws.t[rows],
+            w=draws.w[rows],
+            condition={key: value[rows] for key, value in draws.condition.items()},
+            own=None,
+        )
+
+        def noise(point: int) -> Latent:
+            eps = random.normal(f"own noise {point}", *draws.z_t.shape[1:])
+            return eps.to(draws.z_t.device)[rows]
+
+        state = self._on_the_way(required(teacher), part, noise)
+        state = torch.where(_rows(draws.own[rows], state), state, part.z_t)
+        return replace(draws, z_t=draws.z_t.index_copy(0, rows, state), own=None)
 
     def target(self, teacher: Denoiser | None, draws: Draws) -> Latent:
         """The velocity that lands in one step where the teacher's DDIM steps land."""
+        if draws.own is not None:
+            raise TypeError("some of these draws are to be settled before they have a target")
         asked = required(teacher)
-        return fold(
-            draws.z_t,
-            self._levels(asked.schedule, draws.t),
-            lambda z, level: asked.velocity(z, level, draws.condition, draws.w),
-            asked.schedule.velocity,
-        )
+        return self._folded(asked, draws, draws.z_t, self._levels(asked.schedule, draws.t))
 
     @property
     def teacher_calls(self) -> int:
         """One call for each of the teacher's steps."""
         return max(steps_folded(self.grid, self.teacher_grid))
+
+    def _on_the_way(self, teacher: Denoiser, draws: Draws, noise: Noise) -> Latent:
+        """Where each row stands at its time if it is sampled from z_t as the student samples."""
+        schedule, kind = teacher.schedule, teacher.schedule.velocity
+        point = torch.round(draws.t * self.grid.steps)
+        z_t = found = draws.z_t
+        for start in reversed(self.grid.starts[1:]):
+            levels = self._levels(schedule, torch.full_like(draws.t, start / self.grid.steps))
+            velocity = self._folded(teacher, draws, z_t, levels)
+            z_t = jump(levels[0], levels[-1], kind)(z_t, velocity)
+            following = start - 1
+            if self.grid.end(start) != following:
+                level = schedule.at(torch.full_like(draws.t, following / self.grid.steps))
+                z_t = renoise(z_t, levels[-1], level, noise(following))
+            found = torch.where(_rows(point == following, z_t), z_t, found)
+        return found
+
+    def _folded(
+        self, teacher: Denoiser, draws: Draws, z_t: Latent, levels: Sequence[NoiseLevel]
+    ) -> Latent:
+        """The velocity of the teacher's steps through the levels, at the draws' condition and w."""
+        # a row of fewer steps has arrived at the data, where no decoder is asked: it is asked at
+        # the last point before, and its answer is multiplied by a step of no length
+        least = 1 / self.teacher_grid.steps if self.teacher_grid.direction == "decode" else 0.0
+
+        def velocity(z: Latent, level: NoiseLevel) -> Latent:
+            there = teacher.schedule.at(level.t.clamp(min=least))
+            return teacher.velocity(z, there, draws.condition, draws.w)
+
+        return fold(z_t, levels, velocity, teacher.schedule.velocity)
 
     def _levels(self, schedule: NoiseSchedule, t: PerSample) -> list[NoiseLevel]:
         """Where the teacher's steps begin and end, of each row."""
@@ -69,3 +134,8 @@ class ProgressiveDistillation(DistillationMethod):
             for done in range(self.teacher_calls + 1)
         ]
         return [schedule.at(each / self.teacher_grid.steps) for each in points]
+
+
+def _rows(mask: Bool[Tensor, " b"], like: Latent) -> Tensor:
+    """A mask of rows in a shape that selects whole samples of `like`."""
+    return mask.to(like.device).reshape(-1, *[1] * (like.ndim - 1))

@@ -50,7 +50,7 @@ def weights_told(manifest: Manifest, stock: StockPipeline) -> tuple[float, ...]:
     if manifest.baked_w is not None:
         return (manifest.baked_w,)
     if manifest.w is not None:
-        return manifest.w.min, (manifest.w.min + manifest.w.max) / 2, manifest.w.max
+        return manifest.w.min, manifest.w.middle, manifest.w.max
     return (0.0, 2.0) if manifest.knows_w or stock.guides(manifest) else (0.0,)
 
 
@@ -108,9 +108,9 @@ def _guidance(manifest: Manifest, stock: StockPipeline) -> str:
         return "Its class cannot guide this network; it draws unguided."
     if law is None:
         return "`guidance_scale = 1 + w`; `guidance_scale=1.0` is unguided."
-    low, middle, high = map(guidance_scale, (law.min, (law.min + law.max) / 2, law.max))
+    low, middle, high = map(guidance_scale, (law.min, law.middle, law.max))
     return (
-        f"It is told the guidance weight w, from {law.min:g} to {law.max:g}, as "
+        f"It is told the guidance weight w, {law.in_words}, as "
         f"`guidance_scale = 1 + w`: from {low:g} to {high:g}, {middle:g} in the middle. w = 0 is "
         "unguided."
     )

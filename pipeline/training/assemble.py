@@ -1,5 +1,6 @@
 """From a round's plan to the method that runs it."""
 
+from pipeline.config import UNIFORM
 from pipeline.diffusion.loss import LossWeight
 from pipeline.methods.denoising import Denoising
 from pipeline.methods.guidance import GuidanceDistillation
@@ -21,9 +22,13 @@ def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
     if plan.w is None:
         raise TypeError(f"{plan.title} distils guidance and has no law of w")
     if plan.method == "guidance":
-        return GuidanceDistillation(loss_weight=weight, w=plan.w)
+        return GuidanceDistillation(loss_weight=weight, w=plan.w, time=plan.time or UNIFORM)
     if plan.grid is None or plan.teacher_grid is None:
         raise TypeError(f"{plan.title} halves steps and has no step counts")
     return ProgressiveDistillation(
-        loss_weight=weight, w=plan.w, grid=plan.grid, teacher_grid=plan.teacher_grid
+        loss_weight=weight,
+        w=plan.w,
+        grid=plan.grid,
+        teacher_grid=plan.teacher_grid,
+        own_states=plan.own_states,
     )

@@ -62,9 +62,10 @@ class OnlineSource(DrawSource):
     def at(self, first: int, count: int) -> tuple[Draws, Latent]:
         """Draw by position, then ask the teacher."""
         batch = self._samples.read(self._order.rows(first, count))
-        draws = self._method.draw(self._schedule, batch, RowRandom(self._stream, first, count))
-        draws = on_device(draws, self._device)
+        random = RowRandom(self._stream, first, count)
+        draws = on_device(self._method.draw(self._schedule, batch, random), self._device)
         with torch.no_grad():
+            draws = self._method.settle(self._teacher, draws, random)
             return draws, self._method.target(self._teacher, draws)
 
 

@@ -42,7 +42,7 @@ def test_a_shipped_recipe_is_valid(name: str) -> None:
         ("[16, 8, 3]", "steps cannot go from 8 to 3"),
         ("[16, 16, 8]", "steps cannot go from 16 to 16"),
         ("[4, 8]", "steps cannot go from 4 to 8"),
-        ("[12, 2]", "steps cannot go from 12 to 2"),
+        ("[12, 5]", "steps cannot go from 12 to 5"),
     ],
 )
 def test_a_step_list_that_cannot_halve_is_refused(steps: str, message: str) -> None:
@@ -53,9 +53,73 @@ def test_the_refusal_of_a_step_list_shows_one_that_halves() -> None:
     assert "use [8, 4, 2, 1]" in refusal("halving.steps=[16, 8, 3]", "halving.updates=10")
 
 
-def test_a_step_list_may_jump_by_any_power_of_two() -> None:
+def test_a_step_list_may_jump_by_any_divisor() -> None:
     recipe = accepted("halving.steps=[128, 32, 16, 2, 1]", "halving.updates=10")
     assert recipe.halving.steps == (128, 32, 16, 2, 1)
+    thirds = ("teacher.schedule.num_train_timesteps=768", "halving.steps=[12, 4, 1]")
+    thirds += ("halving.updates=10", "halving.first_substeps=1")
+    assert accepted(*thirds).halving.steps == (12, 4, 1)
+    assert "12 steps do not divide" in refusal(*thirds[1:])
+
+
+def test_a_ladder_that_is_advised_ends_in_one_step() -> None:
+    assert "use [45, 15, 5, 1]" in refusal("halving.steps=[45, 2]", "halving.updates=10")
+
+
+@pytest.mark.parametrize(
+    ("law", "allowed", "refused"),
+    [
+        ("{values: [4, 0, 2]}", (0, 2, 4), (1, 3.999, 5)),
+        ("{values: [2]}", (2,), (1.999, 3)),
+        ("{min: 1, max: 3}", (1, 2.5, 3), (0, 3.1)),
+    ],
+)
+def test_a_law_of_w_says_what_it_allows(
+    law: str, allowed: tuple[float, ...], refused: tuple[float, ...]
+) -> None:
+    found = accepted(f"guidance.w={law}", "evaluation.w=[2]").guidance.w
+    assert all(found.allows(float(w)) for w in allowed)
+    assert not any(found.allows(float(w)) for w in refused)
+    assert found.allows(found.middle)
+    again = build(type(found), found.model_dump(mode="json"), "again")
+    assert again == found
+
+
+def test_one_value_of_w_is_a_range_of_one() -> None:
+    one = accepted("guidance.w={values: [2]}", "evaluation.w=[2]").guidance.w
+    assert one.model_dump() == {"min": 2, "max": 2, "mass_at_min": 0}
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        ("{values: [0, 2], max: 4}", "w has values and max"),
+        ("{values: [0, 2], mass_at_min: 0.5}", "w has values and mass_at_min"),
+        ("{values: [2, 2]}", "a value twice"),
+        ("{values: []}", "guidance.w.values"),
+        ("{values: [-1, 2]}", "guidance.w.values"),
+        ("{values: two}", "guidance.w.values"),
+    ],
+)
+def test_values_of_w_that_contradict_are_refused(law: str, message: str) -> None:
+    assert message in refusal(f"guidance.w={law}", "evaluation.w=[2]")
+
+
+def test_evaluation_asks_at_the_values_there_are() -> None:
+    message = refusal("guidance.w={values: [0, 2, 4]}", "evaluation.w=[0, 1]")
+    assert "evaluation.w asks for [1.0] outside guidance.w {0, 2, 4}" in message
+
+
+def test_laws_of_time_are_typed() -> None:
+    law = accepted("guidance.time={law: logit_normal, mean: -0.5, std: 2}").guidance.time
+    assert (law.mean, law.std, law.shift) == (-0.5, 2, 1)
+    assert "belong to law: logit_normal" in refusal("guidance.time={std: 2}")
+    assert "guidance.time.std" in refusal("guidance.time={law: logit_normal, std: 0}")
+    shifted = "guidance.time={shift: 3}"
+    assert "moves times of a rectified flow" in refusal(shifted)
+    flow = ("teacher.schedule={kind: rectified_flow, num_train_timesteps: 1024}",)
+    flow += ("teacher.prediction=flow_prediction", shifted)
+    assert accepted(*flow).guidance.time.shift == 3
 
 
 def test_a_step_list_needs_an_arrow() -> None:

@@ -1,6 +1,7 @@
 """Samples belong to (seed, row), whoever draws them and in whatever chunks."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import GaussianConfig, GuidanceWeights, ScheduleConfig, UNetConfig
 from pipeline.errors import BundleError
+from pipeline.evaluation.samplers import Sampler, check_sampler, own_sampler
 from pipeline.evaluation.sampling import BundleSampler, balanced_labels, sample
 from pipeline.models.assemble import family_of, load_denoiser, save_bundle
 from pipeline.randomness import RowRandom
@@ -145,3 +147,70 @@ def test_uses_a_bundle_was_not_made_for_are_refused(unet: tuple[Path, Path]) -> 
     ):
         with pytest.raises(BundleError, match=message):
             student.sample(**({"asked": labels, "seed": 0} | wrong))
+
+
+STOCHASTIC = UNET.model_copy(
+    update={"role": "student", "steps": (4,), "w": W, "sampler": "stochastic"}
+)
+
+SOLVERS = {"dpm++": "use --sampler ddim", "unipc": "use --sampler ddim"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "refused"),
+    [
+        (
+            {},
+            "stochastic",
+            {
+                "ddim": "twice as long",
+                "dpm++": "use --sampler stochastic",
+                "unipc": "unipc does not",
+            },
+        ),
+        (
+            {"sampler": "deterministic"},
+            "ddim",
+            {"stochastic": "once as long as its grid's", **SOLVERS},
+        ),
+        ({"steps": (1,)}, "ddim", SOLVERS),
+        ({"steps": None, "sampler": "deterministic"}, "ddim", SOLVERS),
+        ({"role": "teacher", "sampler": "deterministic"}, "ddim", {}),
+    ],
+)
+def test_a_student_is_sampled_as_it_was_distilled_to_be(
+    changes: dict[str, object], own: str, refused: dict[str, str]
+) -> None:
+    manifest = STOCHASTIC.model_copy(update=changes)
+    assert own_sampler(manifest) == own
+    for sampler in get_args(Sampler):
+        if sampler not in refused:
+            check_sampler(manifest, sampler)
+            continue
+        with pytest.raises(BundleError, match=refused[sampler]):
+            check_sampler(manifest, sampler)
+
+
+def test_what_is_noised_back_belongs_to_the_row(gaussian: tuple[Path, Path]) -> None:
+    opened, labels = BundleSampler(gaussian[0]), balanced_labels(9, 2)
+
+    def drawn(first: int = 0, **how: int) -> np.ndarray:
+        asked = labels[first:]
+        return opened.sample(
+            steps=4, w=1.5, asked=asked, seed=3, sampler="stochastic", first=first, **how
+        )
+
+    whole = drawn()
+    np.testing.assert_array_equal(drawn(batch_size=2), whole)
+    np.testing.assert_array_equal(drawn(first=5), whole[5:])
+    assert np.abs(opened.sample(steps=4, w=1.5, asked=labels, seed=3) - whole).max() > 0.01
+
+
+def test_stochastic_samples_of_the_exact_teacher_have_the_moments_of_their_class(
+    gaussian: tuple[Path, Path],
+) -> None:
+    labels = np.zeros(4000, np.int64)
+    points = sample(gaussian[0], steps=32, w=0.0, asked=labels, seed=0, sampler="stochastic")
+    # 4000 samples of std .4 know their mean to .006; steps twice as long as DDIM's shrink std more
+    np.testing.assert_allclose(points.mean(0).ravel(), [-3.0, 0.5], atol=0.03)
+    np.testing.assert_allclose(points.std(0).ravel(), 0.4, atol=0.1)

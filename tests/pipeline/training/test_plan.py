@@ -65,6 +65,38 @@ def test_a_round_names_its_grid_and_its_teachers() -> None:
     assert [plan.made_for for plan in rounds[:2]] == ["any-steps", "8-steps"]
 
 
+def test_a_stochastic_ladder_follows_stochastic_steps_after_the_first() -> None:
+    rounds = plan_rounds(digits("halving.sampler=stochastic"))[1:]
+    assert [plan.teacher_sampler for plan in rounds] == ["deterministic"] + ["stochastic"] * 3
+    assert [plan.folder for plan in rounds[:2]] == [
+        "rounds/01-16-to-8-stochastic",
+        "rounds/02-8-to-4-stochastic",
+    ]
+    assert rounds[1].title == "round 2: 8 -> 4 steps, stochastic"
+    assert rounds[1].made_for == "4-steps-stochastic"
+    # the jump of 2/8 is 16 of the 64 DDIM steps; then two of the teacher's own steps, and one
+    assert [plan.folded for plan in rounds] == [16, 2, 2, 1]
+    assert [plan.exported_steps for plan in rounds] == [None] * 4
+
+
+def test_two_ladders_start_from_the_same_student() -> None:
+    rounds = plan_rounds(digits("halving.sampler=both"))
+    assert [plan.index for plan in rounds] == list(range(9))
+    assert [plan.parent for plan in rounds] == [-1, 0, 1, 2, 3, 0, 5, 6, 7]
+    assert len({plan.folder for plan in rounds}) == 9
+    alone = digits()
+    both = digits("halving.sampler=both")
+    assert [key(both, index) for index in range(5)] == [key(alone, index) for index in range(5)]
+    assert [plan.exported_steps for plan in rounds] == [None, 8, 4, 2, 1] + [None] * 4
+
+
+def test_own_states_cost_evaluations_where_there_is_more_than_one_step() -> None:
+    rounds = plan_rounds(digits("halving.own_states=0.25", "halving.first_substeps=1"))[1:]
+    assert [plan.own_states for plan in rounds] == [0.25, 0.25, 0.25, 0.0]
+    costs = [plan.evaluations_per_target for plan in rounds]
+    assert costs == [2 + 14 / 4, 2 + 6 / 4, 2 + 2 / 4, 2]
+
+
 def test_only_the_first_teacher_takes_its_steps_in_substeps() -> None:
     recipe = digits("halving.first_substeps=4")
     assert recipe.halving.first_steps == 64
@@ -95,6 +127,9 @@ def test_updates_can_be_given_for_each_round() -> None:
         "halving.updates=[301, 300, 400, 600]",
         "halving.learning_rate=0.002",
         "targets.mode=online",
+        "halving.sampler=stochastic",
+        "halving.own_states=0.25",
+        "guidance.w={values: [0, 1, 2, 4]}",
         "targets.dtype=float16",
         "teacher.network.block_channels=[32, 32]",
     ],
@@ -110,6 +145,7 @@ def test_what_determines_the_student_changes_its_key(change: str) -> None:
         "halving.updates=[300, 300, 400, 601]",
         "evaluation.num_samples=7",
         "targets.keep=none",
+        "guidance.time={law: uniform, shift: 1}",
     ],
 )
 def test_what_does_not_determine_the_student_leaves_its_key(change: str) -> None:
