@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -13,7 +14,9 @@ from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.data.open import read_content
 from pipeline.errors import BundleError, ConfigError
-from pipeline.evaluation.protocol import Cell, Entrant, plan_cells
+from pipeline.evaluation.figures import draw_lines, line_entries
+from pipeline.evaluation.protocol import Cell, Entrant, Row, plan_cells
+from pipeline.evaluation.sweep import families
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.checkpoint import claim
 from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds, round_key
@@ -114,6 +117,26 @@ def test_a_report_samples_each_student_its_own_way(run: Run) -> None:
     ]
     files = [Cell.file.fget(cell) for cell in cells]
     assert len(set(files)) == len(files)
+
+
+def test_the_two_kinds_are_two_lines_and_two_columns(run: Run) -> None:
+    run_dir, recipe, made = run
+    entrants = [
+        Entrant(manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest)
+        for each in made
+    ]
+    cells = plan_cells(recipe, entrants[0], entrants[1:], ["ddim"])
+    rows = [
+        Row.model_construct(cell=cell, evaluations=cell.steps, scores=None)
+        for cell in cells
+        if cell.w == 0 and cell.role == "student"
+    ]
+    counts = {name: len(found) for name, found in families(rows).items()}
+    assert counts == {"distilled students": 4, "distilled students, stochastic": 1}
+    figure, ax = plt.subplots()
+    draw_lines(ax, rows, lambda scores: (1.0, (0.9, 1.1)))
+    assert [label for _, label in line_entries(ax)][:2] == list(counts)
+    plt.close(figure)
 
 
 def test_a_stochastic_student_draws_by_its_own_sampler_and_no_other(

@@ -23,6 +23,10 @@ _BASELINES: dict[Sampler, tuple[str, str]] = {
     "unipc": ("#3a8f5c", "D"),
 }
 _STUDENT_SHADES = ("#f0b27a", STUDENT, "#4a0d20")
+_STUDENT_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": STUDENT, "marker": "o", "label": "distilled students"},
+    {"color": "#c97a00", "marker": "v", "ls": "--", "label": "distilled students, stochastic"},
+)
 _CURVE_HEIGHT = 7.2  # inches
 
 _TRADED: dict[str, Callable[[Scores], float]] = {
@@ -193,8 +197,13 @@ def draw_lines(ax: Axes, rows: Sequence[Point], measure: Measure) -> None:
     for sampler, (color, marker) in _BASELINES.items():
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
         _line(ax, chosen, measure, **_baseline_style(color, marker), zorder=3)
-    students = [row for row in rows if row.cell.role == "student"]
-    _line(ax, students, measure, color=STUDENT, marker="o", lw=2.2, ms=6, zorder=6)
+    for is_noisy, style in enumerate(_STUDENT_STYLES):
+        chosen = [
+            row
+            for row in rows
+            if row.cell.role == "student" and (row.cell.sampler == "stochastic") == is_noisy
+        ]
+        _line(ax, chosen, measure, **style, lw=2.2, ms=6, zorder=6)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(LogLocator(base=2, numticks=32))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -243,7 +252,13 @@ def line_entries(ax: Axes) -> list[tuple[Any, str]]:
         (_key(ax, **_baseline_style(color, marker)), f"teacher, {SAMPLER_NAMES[sampler]}")
         for sampler, (color, marker) in _BASELINES.items()
     ]
-    return [(_key(ax, color=STUDENT, marker="o", lw=2.2), "distilled students"), *baselines]
+    drawn = [str(container.get_label()) for container in ax.containers]
+    students = [
+        (_key(ax, **style, lw=2.2), style["label"])
+        for style in _STUDENT_STYLES
+        if style["label"] in drawn
+    ]
+    return [*students, *baselines]
 
 
 def _key(ax: Axes, **style: Any) -> Any:

@@ -32,7 +32,8 @@ def families(rows: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
         if row.cell.role == "student":
-            found.setdefault(_STUDENTS, []).append(row)
+            noisy = ", stochastic" if row.cell.sampler == "stochastic" else ""
+            found.setdefault(f"{_STUDENTS}{noisy}", []).append(row)
         elif row.cell.role in ("baseline", "teacher"):
             found.setdefault(f"teacher, {SAMPLER_NAMES[row.cell.sampler]}", []).append(row)
     return found

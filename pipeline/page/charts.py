@@ -40,9 +40,11 @@ def curve_charts(report: Report | AgreementReport) -> list[Chart]:
 def _curve(report: Report | AgreementReport, w: float) -> Chart:
     rows = [row for row in report.rows if row.cell.w == w and row.cell.role != "yardstick"]
     figure = go.Figure()
-    add_rows(
-        figure, [r for r in rows if r.cell.role == "student"], "students", STUDENT, "circle", 3
-    )
+    students = [row for row in rows if row.cell.role == "student"]
+    plain = [row for row in students if row.cell.sampler != "stochastic"]
+    noisy = [row for row in students if row.cell.sampler == "stochastic"]
+    add_rows(figure, plain, "students", STUDENT, "circle", 3)
+    add_rows(figure, noisy, "stochastic students", "#c97a00", "triangle-down", 3)
     for sampler, color, mark in _SAMPLERS:
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
         name = f"teacher, {SAMPLER_NAMES[sampler]}"  # type: ignore[index]
