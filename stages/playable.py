@@ -1,6 +1,8 @@
 """Which networks can be played with: a student or a run's students, and the teacher beside them."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -91,7 +93,7 @@ def find_playable(place: Path, teacher: Path | None) -> Playable:
     laws = [each.w for each in manifests if each.w]
     return Playable(
         manifest=manifest,
-        students=tuple(students),
+        students=_told_apart(students),
         teacher=found,
         classes=_classes(run_dir, manifest),
         w=(max(law.min for law in laws), min(law.max for law in laws)),
@@ -108,7 +110,8 @@ def _run_above(place: Path) -> Path | None:
 def _students_in(place: Path) -> list[Path]:
     if (place / MANIFEST).is_file():
         return [place]
-    found = [path.parent for path in sorted(place.glob(f"rounds/*/student/{MANIFEST}"))]
+    there = [path.parent for path in sorted(place.glob(f"rounds/*/student/{MANIFEST}"))]
+    found = [bundle for bundle in there if read_manifest(bundle).direction == "decode"]
     if not found:
         raise BundleError(
             f"{place} is neither a student's bundle nor a run with students; give one such as "
@@ -122,6 +125,8 @@ def _check_student(bundle: Path, manifest: Manifest) -> None:
         raise BundleError(
             f"{bundle} holds a teacher; give a student, which is shown beside its teacher"
         )
+    if manifest.direction != "decode":
+        raise BundleError(f"{bundle} encodes pictures into noise; use stepfold stylize")
     channels, height, width = manifest.latent_shape
     if manifest.pipeline is None and (channels not in {1, 3} or height * width == 1):
         raise BundleError(f"{bundle} draws samples of shape {manifest.latent_shape}, no pictures")
@@ -133,6 +138,17 @@ def _drawer(bundle: Path, manifest: Manifest, any_steps: int) -> Drawer:
     steps = manifest.steps[0] if manifest.steps else any_steps
     origin = "stage 1, " if manifest.steps is None else ""
     return Drawer(f"{origin}{steps} step{'' if steps == 1 else 's'}", bundle, steps)
+
+
+def _told_apart(students: Sequence[Drawer]) -> tuple[Drawer, ...]:
+    """Students of as many steps have the names of their rounds."""
+    titles = Counter(student.title for student in students)
+    return tuple(
+        replace(student, title=f"{student.title}, {student.bundle.parent.name}")
+        if titles[student.title] > 1
+        else student
+        for student in students
+    )
 
 
 def _teacher(

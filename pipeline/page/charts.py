@@ -64,7 +64,10 @@ def name_axes(figure: go.Figure, report: Report | AgreementReport) -> None:
     """Evaluations along, the number that the report is about upwards, both by factors."""
     ticks = [2**power for power in range(11)]
     figure.update_xaxes(type="log", title="network evaluations a sample", tickvals=ticks)
-    figure.update_yaxes(type="log", title=_name_of(report), dtick="D2")
+    # in full: of 20, Plotly's own ticks show the 2
+    values = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 1.5, 2, 3, 5, 7)]
+    told = [f"{value:g}" for value in values]
+    figure.update_yaxes(type="log", title=_name_of(report), tickvals=values, ticktext=told)
 
 
 def add_rows(

@@ -43,7 +43,9 @@
     part.addEventListener("touchend", () => part.classList.remove("held"));
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  addEventListener("beforeprint", () => { document.querySelectorAll(".at").forEach((part) => { part.hidden = false; }); draw(); });
-  addEventListener("afterprint", () => choose(document.querySelector("input[name=w]:checked")?.value));
+  // paper is white, whatever the screen is
+  const bePaper = (is) => document.documentElement.classList.toggle("paper", is);
+  addEventListener("beforeprint", () => { bePaper(true); document.querySelectorAll(".at").forEach((part) => { part.hidden = false; }); draw(); });
+  addEventListener("afterprint", () => { bePaper(false); choose(document.querySelector("input[name=w]:checked")?.value); });
   choose(document.querySelector("input[name=w]:checked")?.value);
 })();

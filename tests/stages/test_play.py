@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError
 from pipeline.evaluation.sampling import sample
 from pipeline.models.assemble import family_of, save_bundle
@@ -139,6 +140,21 @@ def test_what_cannot_be_played_with_is_refused(run_dir: Path, words: Tiny, tmp_p
     save_bundle(tmp_path / "plane", student_manifest(manifest), module)
     with pytest.raises(BundleError, match="no pictures"):
         find_playable(tmp_path / "plane", None)
+
+
+def test_an_encoder_of_a_run_is_not_offered_and_alike_students_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    run_dir = playable_run(tmp_path / "run")
+    manifest = read_manifest(run_dir / ONE)
+    module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
+    save_bundle(run_dir / "rounds/03-again/student", manifest, module)
+    backwards = manifest.model_copy(update={"direction": "encode"})
+    save_bundle(run_dir / "rounds/04-encode/student", backwards, module)
+    offer = Playground(find_playable(run_dir, None)).offer
+    assert offer.students == ("4 steps", "1 step, 02-4-to-1", "1 step, 03-again")
+    with pytest.raises(BundleError, match="use stepfold stylize"):
+        find_playable(run_dir / "rounds/04-encode/student", None)
 
 
 def test_a_damaged_student_is_refused_before_there_is_a_page(tmp_path: Path) -> None:

@@ -111,16 +111,24 @@ def test_nothing_is_scrolled_sideways_on_a_phone(driver: Chrome, width: int) -> 
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_on_paper_every_weight_is_shown_and_no_button(driver: Chrome) -> None:
+def test_on_paper_every_weight_is_shown_in_ink_and_no_button(driver: Chrome) -> None:
+    be_dark(driver, dark=True)
+    driver.execute_script("dispatchEvent(new Event('beforeprint'))")  # while it is on a screen
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    driver.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert paper(driver) == "rgb(255, 255, 255)"
+    titles = [each.value_of_css_property("fill") for each in shown(driver, ".plot .xtitle")]
+    assert len(titles) == 3
+    assert set(titles) <= {"rgb(34, 38, 46)", "rgb(0, 0, 0)"}
+    wash = driver.find_element(By.CSS_SELECTOR, ".fail").value_of_css_property("background-color")
+    assert wash == "rgba(249, 233, 231, 1)"
     assert shown(driver, ".chooser") == shown(driver, ".tabs") == []
     weights = [each.get_attribute("data-w") for each in shown(driver, ".at")]
     assert weights == ["1", "2.5", "1", "2.5"]
     assert all(
         chart.find_elements(By.CSS_SELECTOR, "path.js-line") for chart in shown(driver, ".plot")
     )
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    driver.execute_script("dispatchEvent(new Event('afterprint'))")
+    be_dark(driver, dark=False)
     pdf = driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
     assert base64.b64decode(pdf).startswith(b"%PDF")
     assert complaints(driver) == []
