@@ -100,7 +100,7 @@ def judge(run_dir: Path, recipe: Recipe, candidate: Candidate, draw: Draw) -> Ar
     told = not_finite(ledger.locate(candidate.student))
     verdict = _blank(recipe, plan, f"weight {told} is not finite" if told else "")
     sets: list[tuple[Cell, Artifact]] = []
-    if not told:
+    if not told and _required(recipe, plan)[0].asks_samples:
         cells = _cells(ledger, recipe, candidate)
         bundles = (candidate.teacher, candidate.student)
         drawn = draw(ledger, _sized(recipe), cells, bundles, candidate.subject)

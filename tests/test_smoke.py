@@ -14,8 +14,10 @@ from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe
 from pipeline.diffusion.solver import sample
 from pipeline.documents import build, read_yaml
+from pipeline.evaluation.round_verdict import read_verdict
 from pipeline.models.assemble import denoiser_of, family_of, fresh_manifest, load_denoiser
 from pipeline.randomness import RowRandom
+from tests.flows.terminal import invoke
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,12 +27,19 @@ ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 0.02
 
 
+# the last round is asked everything, the others only for numbers, which needs no samples; at the
+# tolerance above, the error is about a third of the floor of 60 samples
+OFF = "{distance: off, rms: off, recall: off, follows_w: off}"
+GATE = f"{{num_samples: 60, w: [0, 4], rounds: {{guidance: {OFF}, '1': {OFF}}}}}"
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("smoke") / "gaussian"
     command = [
         *(sys.executable, "-m", "flows.cli", "run", "flows/recipes/gaussian.yaml"),
         *("--profile", "infra/profiles/laptop.yaml", "--run-dir", str(run_dir)),
+        *("--set", f"gate={GATE}"),
     ]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
@@ -99,6 +108,24 @@ def test_the_run_leaves_what_it_promises(run_dir: Path) -> None:
     timing = json.loads((run_dir / "report" / "timing.json").read_text())
     assert timing["total_seconds"] > 0
     assert np.isfinite([entry["seconds"] for entry in timing["stages"]]).all()
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_every_student_came_through_the_gate(run_dir: Path) -> None:
+    for folder, found in (("00-guidance", 0), ("01-4-to-2", 0), ("02-2-to-1", 2)):
+        place = run_dir / "rounds" / folder
+        verdict = read_verdict(place / "verdict")
+        assert verdict.passed, verdict.reasons
+        assert len(verdict.found) == found
+        assert not (place / "candidate").exists()
+    assert len(list((run_dir / "rounds/02-2-to-1/verdict").glob("*.png"))) == 2
+    assert (verdict.teacher_steps, verdict.student_steps) == (2, 1)
+    code, said = invoke("status", "--run-dir", str(run_dir))
+    assert code == 0
+    assert "The gate" in said
+    assert "round 2: 2 -> 1 steps" in said
+    assert invoke("accept", "--run-dir", str(run_dir))[0] == 2  # nobody waits
 
 
 @pytest.mark.cluster

@@ -100,6 +100,11 @@ class GateRules(Document):
     extend: Extension = Extension()
     retry: Retrial = Retrial()
 
+    @property
+    def asks_samples(self) -> bool:
+        """Whether anything has to be drawn: some bound that samples are asked for is not off."""
+        return self.follows_w or any((self.distance, self.rms, self.recall))
+
 
 class GateOverride(Document):
     """What is otherwise for some rounds; None is as for all."""

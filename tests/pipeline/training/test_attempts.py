@@ -1,0 +1,120 @@
+"""What follows a failed student, by the recipe and what was tried; no round is trained."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.config import GateConfig
+from pipeline.errors import ConfigError
+from pipeline.evaluation.round_verdict import RoundVerdict
+from pipeline.ledger import Artifact, FileRecord
+from pipeline.training.attempts import Judged, rules_of, settle
+from pipeline.training.plan import RoundPlan, plan_rounds, round_key
+from tests.small_run import small_recipe
+
+PLAN = plan_rounds(small_recipe())[1]
+# of the version before there was a gate
+KEYS = [
+    "553e18fd0d2fc7f54639dc1417d41e26",
+    "51ff118030cd378ab995deb571fbea28",
+    "593f2ed7feef16e0bc6a38bc4e50f6d7",
+]
+DATA = Artifact(kind="data", fingerprint="a" * 64, path="data", files={})
+
+
+def failed(plan: RoundPlan, *, diverged: bool = False, answer: bool | None = None) -> Judged:
+    file = FileRecord(size=1, sha256=plan.folder)
+    student = Artifact(kind="student", fingerprint=plan.folder, path="s", files={"w": file})
+    return Judged(
+        plan=plan,
+        student=None if diverged else student,
+        record=DATA,
+        verdict=RoundVerdict(title=plan.title, num_samples=1, seed=0, bad_numbers="bad"),
+        answer=answer,
+    )
+
+
+def course(gate: dict[str, Any], diverges: int = 0) -> list[RoundPlan]:
+    """The attempts at a round that always fails, the first few by divergence; nobody answers."""
+    made: list[RoundPlan] = []
+
+    def attempt(plan: RoundPlan) -> Judged:
+        made.append(plan)
+        return failed(plan, diverged=len(made) <= diverges)
+
+    settle(PLAN, GateConfig(**gate).rules(1, "halving"), attempt, lambda judged: None)
+    return made
+
+
+def test_remedies_are_used_up_in_order() -> None:
+    times = {"extend": {"share": 0.25, "times": 2}, "retry": {"factor": 0.5, "times": 2}}
+    made = course({"then": ["extend", "retry", "ask"], **times})
+    assert [plan.folder for plan in made] == [
+        "rounds/01-4-to-2",
+        "rounds/01-4-to-2-extended-1",
+        "rounds/01-4-to-2-extended-2",
+        "rounds/01-4-to-2-retried-1",
+        "rounds/01-4-to-2-retried-2",
+    ]
+    assert [plan.training.updates for plan in made] == [600, 150, 150, 600, 600]
+    assert [plan.learning_rate for plan in made] == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.025])
+    # new draws where it is trained on, the same draws and targets where it begins anew
+    assert [plan.stream for plan in made] == [(0, 2), (0, 2, 1), (0, 2, 2), (0, 2), (0, 2)]
+    assert [plan.targets_of == PLAN for plan in made] == [True, False, False, True, True]
+    recipe = small_recipe()
+    keys = [round_key(plan, recipe, "float32", DATA, DATA) for plan in made]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_retried_student_is_trained_on_at_its_own_rate() -> None:
+    made = course({"then": ["retry", "extend"], "retry": {"factor": 0.5}})
+    assert [plan.folder.rpartition("2-")[2] for plan in made[1:]] == ["retried-1", "extended-1"]
+    assert made[-1].learning_rate == pytest.approx(0.05)
+    assert made[-1].again is not None
+    assert made[-1].again.start == failed(made[1]).student.digest  # type: ignore[union-attr]
+
+
+def test_where_training_broke_off_there_is_nothing_to_train_on_or_to_show() -> None:
+    assert len(course({"then": ["extend", "ask"]}, diverges=1)) == 1
+    made = course({"then": ["extend", "retry"]}, diverges=1)
+    assert [plan.again.kind for plan in made[1:] if plan.again] == ["retried", "extended"]
+
+
+def test_a_recipe_without_a_gate_has_the_fingerprints_of_before() -> None:
+    recipe = small_recipe()
+    assert recipe.gate is None
+    assert "gate" not in recipe.model_dump()
+    keys = [round_key(plan, recipe, "float32", DATA, DATA) for plan in plan_rounds(recipe)]
+    assert [key[:32] for key in keys] == KEYS
+    gated = small_recipe("gate={}")
+    plans = plan_rounds(gated)
+    assert [round_key(plan, gated, "float32", DATA, DATA) for plan in plans] == keys
+    assert all(rules_of(gated, plan) is not None for plan in plans)
+    assert rules_of(recipe, plans[0]) is None
+
+
+def test_a_round_is_asked_what_is_said_of_it_before_what_is_said_of_its_kind() -> None:
+    rounds = "{halving: {rms: 0.5, then: ask}, '2': {rms: off}}"
+    gate = small_recipe(f"gate={{rms: 0.2, rounds: {rounds}}}").gate
+    assert gate is not None
+    kinds = [gate.rules(0, "guidance"), gate.rules(1, "halving"), gate.rules(2, "halving")]
+    assert [rules.rms for rules in kinds] == [0.2, 0.5, False]
+    assert [rules.then for rules in kinds] == [("stop",), ("ask",), ("ask",)]
+    assert gate.weights((4.0, 0.0, 1.0, 2.0)) == (0, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("gate", "complaint"),
+    [
+        ("{rms: on}", "gate.rms: expected a number above 0, or off for no bound"),
+        ("{rms: 0}", "gate.rms: expected a number above 0, or off for no bound"),
+        ("{then: [stop, ask]}", "gate.then: nothing follows stop; put it last"),
+        ("{then: [ask, ask]}", "gate.then: a remedy stands twice"),
+        ("{rounds: {'7': {rms: 1}}}", "gate.rounds: there is no round '7'; use 0 to 2"),
+        ("{w: [9]}", r"gate.w asks for \[9.0\] outside guidance.w"),
+        ("{distanc: 2}", "gate.distanc: unknown key; did you mean 'distance'"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_refused(gate: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        small_recipe(f"gate={gate}")
