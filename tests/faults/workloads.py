@@ -246,11 +246,15 @@ def _export(run_dir: Path) -> None:
         export(student, parts, run_dir / "out", facts={})
 
 
+MEASURED = ("time/", "memory/", "targets/age_s")
+"""Numbers of a round that are of the machine and its clock, by how their names begin."""
+
+
 def _without_times(run_dir: Path) -> dict[str, Any]:
     files: dict[str, Any] = ends(run_dir)
     name = f"{plan_rounds(_recipe())[0].folder}/metrics.jsonl"
     lines = [json.loads(line) for line in files[name].splitlines()]
-    told = [{key: line[key] for key in line if not key.startswith("time/")} for line in lines]
+    told = [{key: line[key] for key in line if not key.startswith(MEASURED)} for line in lines]
     return {**files, name: told}
 
 

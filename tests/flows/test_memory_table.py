@@ -66,5 +66,5 @@ def test_the_block_says_what_is_particular(changes: dict[str, object], line: str
 def test_the_plan_ends_with_it() -> None:
     code, output = invoke("plan", str(GAUSSIAN), "--set", "engine.zero_stage=3")
     assert code == 0
-    assert "network 180 parameters, teacher 0" in output
-    assert "4.0 kB this profile" in output
+    assert "network 225 parameters, teacher 0" in output
+    assert "5.0 kB this profile" in output
