@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.profile import EngineConfig, Profile
+from infra.profile import EngineConfig, Profile, TrackingConfig
 from infra.train_worker import RoundJob, train_with
 from pipeline.config import GateRules, Recipe
 from pipeline.errors import DivergenceError
@@ -43,7 +43,8 @@ class GateCase:
     def __post_init__(self) -> None:
         self.data = shard(self.recipe, self.run_dir)
         self.teacher = adopt(self.run_dir, self.recipe, self.data)
-        profile = Profile(engine=EngineConfig(checkpoint_every=1000))
+        quiet = TrackingConfig(pictures=0)
+        profile = Profile(engine=EngineConfig(checkpoint_every=1000), tracking=quiet)
         subject = Subject(self.data, None)
         self.setting = Setting(self.run_dir, self.recipe, profile, self.data, self.teacher, subject)
         self.plan = plan_rounds(self.recipe)[self.index]
