@@ -10,6 +10,7 @@ from pipeline.config import FilesData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.source import FEWEST_HELDOUT
 from pipeline.errors import BundleError, ConfigError
+from pipeline.evaluation.weights import find_weights
 from pipeline.models.pipeline_directory import read_pipeline
 
 
@@ -135,7 +136,9 @@ def _try_pipeline(recipe: Recipe, run_dir: Path) -> None:
 
 
 def _check_evaluation(recipe: Recipe) -> None:
-    """Enough samples and enough held-out data to measure anything."""
+    """Enough samples and enough held-out data to measure anything, and all extractors' weights."""
+    for extractor in recipe.evaluation.extractors:
+        find_weights(extractor)
     total, classes = count_source(recipe)
     asked = {"evaluation.num_samples": recipe.evaluation.num_samples}
     asked |= {"gate.num_samples": recipe.gate.num_samples} if recipe.gate else {}

@@ -3,6 +3,7 @@
 The report is content only: the same inputs give the same bytes, and a second call does no work.
 """
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Sequence
@@ -13,16 +14,18 @@ import numpy as np
 
 from infra.profile import Profile
 from pipeline.bundle import Manifest, read_manifest
-from pipeline.config import Recipe
+from pipeline.config import ExtractorConfig, Recipe
 from pipeline.data.shards import DatasetInfo, read_info
 from pipeline.errors import ConfigError
 from pipeline.evaluation.neighbourhood import DENSITY_NEIGHBOURS, NEIGHBOURS
 from pipeline.evaluation.protocol import RESAMPLES, Cell, Entrant, plan_cells
+from pipeline.evaluation.weights import find_weights
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from stages.features import HELDOUT, PROMPTS, Source, read_features
 from stages.sample_sets import Progress, Subject, draw_sets
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.comparing import Comparison
+    from pipeline.evaluation.comparing import Comparison, ReadSets
 
 REPORT = "report"
 FORMAT = 4
@@ -59,7 +62,8 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
         folder: where the report goes; any other than `report/` does not count as the run's own.
 
     Raises:
-        ConfigError: too few samples are asked for to measure anything.
+        ConfigError: too few samples are asked for to measure anything, or the weights of an
+            extractor are missing.
     """
     ledger = Ledger(run_dir)
     key = report_key(recipe, data, teacher, students)
@@ -70,13 +74,20 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     bundles = (teacher, *students)
     entrants = [_entrant(ledger, bundle) for bundle in bundles]
     cells, skipped = _plan(recipe, entrants[0], entrants[1:])
+    _check_images(recipe, entrants[0])
     drawn = draw_sets(ledger, recipe, profile, cells, bundles, Subject(data, components), progress)
+
+    readings = [
+        _reading(ledger, recipe, profile, each, data, drawn, progress)
+        for each in recipe.evaluation.extractors
+    ]
 
     def write(output: Path) -> dict[str, Any]:
         from pipeline.evaluation.agreement import write_agreement
         from pipeline.evaluation.assessment import compose, publish
 
         comparison = _comparison(ledger, recipe, data, drawn, skipped)
+        comparison = dataclasses.replace(comparison, readings=tuple(readings))
         if comparison.classifier is None:
             write_agreement(comparison, output)
         else:
@@ -99,7 +110,8 @@ def report_key(
             "stage": "evaluate",
             "format": FORMAT,
             "run": recipe.run.name,
-            "evaluation": recipe.evaluation.model_dump(mode="json"),
+            "evaluation": recipe.evaluation.model_dump(mode="json", exclude={"extractors"}),
+            "extractors": [find_weights(each).identity for each in recipe.evaluation.extractors],
             "reference_steps": recipe.teacher.reference_steps,
             "first_steps": recipe.halving.first_steps,
             "measures": [NEIGHBOURS, DENSITY_NEIGHBOURS, RESAMPLES],
@@ -138,6 +150,49 @@ def _plan(
     samplers = [each for each in recipe.evaluation.samplers if each == "ddim" or not no_solver]
     cells = plan_cells(recipe, teacher, students, samplers)
     return cells, [reason for reason in (no_solver, no_picture) if reason]
+
+
+def _check_images(recipe: Recipe, teacher: Entrant) -> None:
+    channels = 3 if teacher.manifest.pipeline else teacher.manifest.latent_shape[0]
+    if recipe.evaluation.extractors and channels not in (1, 3):
+        raise ConfigError(
+            f"evaluation.extractors: samples have {channels} channels, extractors read 1 or 3; "
+            "drop it"
+        )
+
+
+def _reading(
+    ledger: Ledger,
+    recipe: Recipe,
+    profile: Profile,
+    extractor: ExtractorConfig,
+    data: Artifact,
+    drawn: Sequence[tuple[Cell, Artifact]],
+    progress: Progress,
+) -> "ReadSets":
+    from pipeline.evaluation.comparing import ReadSets
+
+    num, info = recipe.evaluation.num_samples, read_info(ledger.locate(data))
+    weights = find_weights(extractor)
+    sources = [Source(cell.file, samples, num) for cell, samples in drawn]
+    if info.encoding is not None:
+        sources.append(Source(f"{HELDOUT}.npy", data, info.splits[HELDOUT].count, HELDOUT))
+    if info.captioned and weights.reads_prompts:
+        sources.append(Source(f"{PROMPTS}.npy", data, num, PROMPTS))
+    places = read_features(ledger, profile, extractor, sources, progress)
+
+    def load(name: str) -> np.ndarray | None:
+        return np.load(places[name], allow_pickle=False) if name in places else None
+
+    return ReadSets(
+        name=weights.name,
+        sha256=weights.sha256,
+        distance=weights.distance,
+        kind=weights.kind,
+        of=lambda cell: np.load(places[cell.file], allow_pickle=False),
+        heldout=load(f"{HELDOUT}.npy"),
+        prompts=load(f"{PROMPTS}.npy"),
+    )
 
 
 def classifier_of(ledger: Ledger, data: Artifact) -> Artifact:

@@ -143,7 +143,7 @@ def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, A
                 pictures=pictures,
             )
             # kept by its name alone, so its bytes must be on the disk before it
-            replace_durably(part, lambda temporary: _write_array(temporary, images))
+            replace_durably(part, lambda temporary: write_array(temporary, images))
             failpoint("samples.part")
         evaluations = sampler.evaluations(steps=cell.steps, w=cell.w)
         return {"key": job["key"], "part": job["part"], "evaluations": evaluations}
@@ -187,13 +187,14 @@ def _ranges(num: int) -> list[tuple[int, int]]:
 def _commit(ledger: Ledger, key: str, cell: Cell, drawn: _Drawn, parent: str) -> Artifact:
     def write(path: Path) -> dict[str, Any]:
         images = np.concatenate([np.load(ledger.run_dir / part) for part in drawn.parts])
-        _write_array(path, images)
+        write_array(path, images)
         return {"evaluations": drawn.evaluations, "count": len(images)}
 
     kind = "reference" if cell.role in ("yardstick", "teacher") else "samples"
     return ledger.publish(kind, key, samples_place(drawn.count, cell), write, (parent,))
 
 
-def _write_array(path: Path, images: np.ndarray) -> None:
+def write_array(path: Path, images: np.ndarray) -> None:
+    """An npy file, data only."""
     with path.open("wb") as file:
         np.save(file, images, allow_pickle=False)

@@ -17,6 +17,7 @@ from pipeline.config.data import (
     PromptsData,
 )
 from pipeline.config.encoding import Encoding
+from pipeline.config.extractors import ExtractorConfig, ExtractorKind
 from pipeline.config.gate import GateConfig, GateRules, Remedy
 from pipeline.config.laws import UNIFORM, GuidanceWeights, TimeLaw
 from pipeline.config.recipe import (
@@ -57,6 +58,8 @@ __all__ = [
     "DigitsData",
     "Encoding",
     "EvaluationConfig",
+    "ExtractorConfig",
+    "ExtractorKind",
     "FilesData",
     "GateConfig",
     "GateRules",

@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.data import CaptionedData, Data, PromptsData
 from pipeline.config.encoding import Encoding
+from pipeline.config.extractors import ExtractorConfig
 from pipeline.config.gate import KINDS, GateConfig
 from pipeline.config.teacher import TeacherConfig, UNetConfig
 from pipeline.config.training import GuidanceRound, Halving, TrainingConfig
@@ -37,12 +38,14 @@ class EvaluationConfig(Document):
     """What is sampled and compared when the students are done.
 
     `samplers` are the training-free ways to sample the teacher, each in `baseline_steps`.
+    `extractors` read images beside the data set's own classifier; each has tables of its own.
     """
 
     num_samples: PositiveInt = 500
     w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 4)
     baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
     samplers: tuple[Literal["ddim", "dpm++", "unipc"], ...] = ("ddim", "dpm++", "unipc")
+    extractors: tuple[ExtractorConfig, ...] = ()
     seed: int = Field(default=1234, ge=0, lt=2**31)
 
 
@@ -64,6 +67,7 @@ class Recipe(Document):
         if (self.data.source == "gaussian") != (self.teacher.network.family == "gaussian"):
             raise ValueError("data source gaussian and family gaussian go together, or not at all")
         self._captions_go_with_text()
+        self._extractors_see_images()
         law = self.guidance.w
         why_not = self.teacher.network.why_not_w
         if why_not and law.min != law.max:
@@ -109,6 +113,13 @@ class Recipe(Document):
                 raise ValueError(
                     f"gate.rounds: there is no round {key!r}; use 0 to {last}, {' or '.join(KINDS)}"
                 )
+
+    def _extractors_see_images(self) -> None:
+        asked = self.evaluation.extractors
+        if asked and self.data.source == "gaussian":
+            raise ValueError("evaluation.extractors: points are no images; drop it")
+        if len(set(asked)) != len(asked):
+            raise ValueError("evaluation.extractors: the same one twice; give each once")
 
     def _captions_go_with_text(self) -> None:
         network, source = self.teacher.network, self.data.source

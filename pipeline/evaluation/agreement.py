@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.documents import Document
-from pipeline.evaluation.agreement_figure import draw_agreement
+from pipeline.evaluation.agreement_figure import draw_agreement, draw_panel
 from pipeline.evaluation.asking import asked_of
 from pipeline.evaluation.bootstrap import Bootstrap
 from pipeline.evaluation.columns import against_pairs, setting_of
 from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
 from pipeline.evaluation.metric_protocol import MetricProtocol
+from pipeline.evaluation.panels import panel_section, panels_of
 from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
-from pipeline.evaluation.protocol import RESAMPLES, YARDSTICK_SEED_OFFSET, Cell, Report
+from pipeline.evaluation.protocol import RESAMPLES, YARDSTICK_SEED_OFFSET, Cell, Panel, Report
 from pipeline.evaluation.report import read_report
 from pipeline.evaluation.sampling import Images, LabelArray
 from pipeline.evaluation.scores import Range
@@ -74,6 +75,7 @@ class AgreementReport(Document):
             unrelated samples are from each other, then students and training-free samplers.
         pictures: file names beside the report.
         metrics: how each number of a row was made; reports of before lack it.
+        panels: the same sets of samples in the features of extractors.
     """
 
     format_version: Literal[1, 2] = 2
@@ -83,6 +85,7 @@ class AgreementReport(Document):
     rows: tuple[AgreementRow, ...]
     pictures: tuple[str, ...]
     metrics: tuple[MetricProtocol, ...] = ()
+    panels: tuple[Panel, ...] = ()
 
 
 def read_agreement(folder: Path) -> AgreementReport:
@@ -111,6 +114,8 @@ def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
         title = f"{comparison.recipe.run.name}: the same noise in every column, w = {w:g}"
         draw_prompts(title, columns_of(sets), asked, folder / prompt_picture(w))
     shape = comparison.sets[0].load().shape[1:]
+    setting = setting_of(comparison, len(asked.labels), shape)
+    panels = panels_of(comparison, asked, setting)
     report = AgreementReport(
         run=comparison.recipe.run.name,
         protocol=AgreementProtocol(
@@ -120,13 +125,19 @@ def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
             reference_steps=comparison.recipe.teacher.reference_steps,
         ),
         rows=tuple(rows),
-        pictures=(*(prompt_picture(w) for w in weights), CURVE),
-        metrics=tuple(against_pairs(setting_of(comparison, len(asked.labels), shape))),
+        pictures=(
+            *(prompt_picture(w) for w in weights),
+            *(CURVE, *(panel.curve for panel in panels)),
+        ),
+        metrics=tuple(against_pairs(setting)),
+        panels=panels,
     )
     text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     (folder / "report.md").write_text(_markdown(report, weights), encoding="utf-8")
     draw_agreement(report.run, rows, len(asked.labels), folder / CURVE)
+    for panel in panels:
+        draw_panel(report.run, panel, len(asked.labels), folder / panel.curve)
     return report
 
 
@@ -150,7 +161,7 @@ def _markdown(report: AgreementReport, weights: Sequence[float]) -> str:
         lines = [_line(row) for row in report.rows if row.cell.w == w]
         parts.append(f"## w = {w:g}\n\n{table(report.metrics, lines)}")
     parts += ["## How each number was made\n", protocol_table(report.metrics)]
-    return "\n".join(parts)
+    return "\n".join([*parts, *(panel_section(panel) for panel in report.panels)])
 
 
 def _line(row: AgreementRow) -> Line:

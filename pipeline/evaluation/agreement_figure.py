@@ -1,6 +1,6 @@
-"""Agreement with the teacher against cost: the curve of data without classes."""
+"""Numbers against cost: agreement with the teacher, and what is measured by one extractor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from pipeline.evaluation.figures import (
     line_entries,
     save_figure,
 )
+from pipeline.evaluation.protocol import Panel
 
 _SHOWN = {
     "rms_to_teacher": "RMS to the teacher's sample",
     "psnr_to_teacher": "PSNR, dB",
     "ssim_to_teacher": "SSIM",
 }
+_PANEL_SHOWN = ("distance_to_real", "distance_to_teacher", "clip_score")
 
 
 def draw_agreement(run: str, rows: Sequence[Point], num_samples: int, path: Path) -> None:
@@ -28,8 +30,24 @@ def draw_agreement(run: str, rows: Sequence[Point], num_samples: int, path: Path
 
     The dotted line is the teacher from other noise: how far unrelated samples are.
     """
+    title = f"{run}: agreement with the teacher against cost, {num_samples} samples a point"
+    _draw(title, rows, _SHOWN, path)
+
+
+def draw_panel(run: str, panel: Panel, num_samples: int, path: Path) -> None:
+    """The distances of a panel and its CLIP score against network evaluations.
+
+    The dotted line is the teacher's reference.
+    """
+    heads = {metric.metric: metric.title for metric in panel.metrics}
+    shown = {key: heads[key] for key in _PANEL_SHOWN if key in heads}
+    title = f"{run}: in the features of {panel.extractor}, {num_samples} samples a point"
+    _draw(title, panel.rows, shown, path)
+
+
+def _draw(title: str, rows: Sequence[Point], heads: Mapping[str, str], path: Path) -> None:
     weights = list(dict.fromkeys(row.cell.w for row in rows))
-    shown = [key for key in _SHOWN if getattr(rows[0].scores, key) is not None]
+    shown = [key for key in heads if getattr(rows[0].scores, key) is not None]
     figure = Figure(figsize=(1.3 + 3.0 * max(2, len(weights)), 1.3 + 2.2 * len(shown)))
     figure.set_layout_engine("constrained")
     axes = figure.subplots(len(shown), len(weights), squeeze=False, sharex=True, sharey="row")
@@ -38,12 +56,12 @@ def draw_agreement(run: str, rows: Sequence[Point], num_samples: int, path: Path
             at_w = [row for row in rows if row.cell.w == w]
             ax = axes[line, column]
             for row in at_w:
-                if row.cell.role == "yardstick":
+                if row.cell.role in ("yardstick", "teacher"):
                     ax.axhline(getattr(row.scores, key), color=FAINT, lw=1.2, ls=":")
             draw_lines(ax, at_w, _measure(key))
             if line == 0:
                 ax.set_title(f"w = {w:g}", fontsize=12, color=INK)
-        axes[line, 0].set_ylabel(_SHOWN[key], color=INK)
+        axes[line, 0].set_ylabel(heads[key], color=INK)
     for ax in axes[-1]:
         ax.set_xlabel("network evaluations per sample", color=INK)
     entries = line_entries(axes[0, 0])
@@ -55,12 +73,7 @@ def draw_agreement(run: str, rows: Sequence[Point], num_samples: int, path: Path
         frameon=False,
         fontsize=9,
     )
-    figure.suptitle(
-        f"{run}: agreement with the teacher against cost, {num_samples} samples a point",
-        fontsize=12,
-        fontweight="bold",
-        color=INK,
-    )
+    figure.suptitle(title, fontsize=12, fontweight="bold", color=INK)
     save_figure(figure, path)
 
 

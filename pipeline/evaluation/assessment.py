@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.shards import SampleShards, read_info
+from pipeline.evaluation.agreement_figure import draw_panel
 from pipeline.evaluation.asking import Asked, asked_of, hidden_pictures
 from pipeline.evaluation.classifier import FEATURES_SAY, READER, Classifier
 from pipeline.evaluation.columns import Setting, own_metrics, setting_of
@@ -14,6 +15,7 @@ from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
 from pipeline.evaluation.fidelity import Judged, Verdict, examine
 from pipeline.evaluation.figures import draw_curve, draw_tradeoff
 from pipeline.evaluation.grids import Column, draw_samples, why_no_picture
+from pipeline.evaluation.panels import panels_of
 from pipeline.evaluation.pareto import draw_pareto
 from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
 from pipeline.evaluation.protocol import (
@@ -44,6 +46,7 @@ def compose(comparison: Comparison) -> Report:
     means = class_means(training, training_labels)[labels]
     weights = list(dict.fromkeys(row.cell.w for row in rows))
     setting = setting_of(comparison, len(labels), heldout.shape[1:])
+    panels = panels_of(comparison, asked, setting)
     counts = {"heldout": len(heldout), "train": len(training)}
     return Report(
         run=recipe.run.name,
@@ -56,7 +59,11 @@ def compose(comparison: Comparison) -> Report:
         rows=rows,
         verdicts=_verdicts(judge, by_weight, rows, asked, means),
         skipped=comparison.skipped,
-        pictures=_picture_names(weights, heldout.shape[1:], captioned=info.captioned),
+        pictures=(
+            *_picture_names(weights, heldout.shape[1:], captioned=info.captioned),
+            *(panel.curve for panel in panels),
+        ),
+        panels=panels,
     )
 
 
@@ -94,6 +101,8 @@ def publish(report: Report, comparison: Comparison, folder: Path) -> None:
         draw_tradeoff(report, folder / "tradeoff.png")
     if "pareto.png" in report.pictures:
         draw_pareto(report, folder / "pareto.png")
+    for panel in report.panels:
+        draw_panel(report.run, panel, report.protocol.num_samples, folder / panel.curve)
 
 
 def _given(comparison: Comparison, asked: Asked, seed: int) -> list[Column]:

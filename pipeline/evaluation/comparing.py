@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.config import Recipe
 from pipeline.evaluation.grids import Column
+from pipeline.evaluation.metrics import Features
 from pipeline.evaluation.protocol import SAMPLER_NAMES, Cell
 from pipeline.evaluation.sampling import Images
 
@@ -20,6 +21,29 @@ class SampleSet:
 
 
 @dataclass(frozen=True)
+class ReadSets:
+    """What an extractor read of everything that is compared, features `[n, d]` each.
+
+    Attributes:
+        name: of the extractor.
+        sha256: of its weights.
+        distance: the head of the column of Frechet distances: FID, or what else it is.
+        kind: a short name for files.
+        of: the features of a cell's samples.
+        heldout: those of the held-out real images; None where there are none.
+        prompts: those of the prompts; None where there are none, or it does not read.
+    """
+
+    name: str
+    sha256: str
+    distance: str
+    kind: str
+    of: Callable[[Cell], Features]
+    heldout: Features | None
+    prompts: Features | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that a report is made from.
 
@@ -30,6 +54,7 @@ class Comparison:
         sets: samples, among them one yardstick and one teacher for each guidance weight.
         skipped: what is not compared, with the reason.
         data_sha256: of the data set, as its commit record has it.
+        readings: what extractors read of all of it.
     """
 
     recipe: Recipe
@@ -38,6 +63,7 @@ class Comparison:
     sets: tuple[SampleSet, ...]
     skipped: tuple[str, ...]
     data_sha256: str | None = None
+    readings: tuple[ReadSets, ...] = ()
 
 
 def columns_of(sets: Sequence[SampleSet]) -> list[Column]:

@@ -16,7 +16,7 @@ from pipeline.evaluation.fidelity import Verdict
 from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.neighbourhood import NEIGHBOURS
 from pipeline.evaluation.samplers import Sampler, own_sampler
-from pipeline.evaluation.scores import Scores
+from pipeline.evaluation.scores import PanelScores, Scores
 
 RESAMPLES = 100
 YARDSTICK_SEED_OFFSET = 1
@@ -107,6 +107,37 @@ class Protocol(Document):
     w_convention: str = "guidance_scale = 1 + w; w = 0 is unguided"
 
 
+class PanelRow(Document):
+    """A cell and what was measured on it in the features of one extractor."""
+
+    cell: Cell
+    evaluations: int
+    scores: PanelScores
+
+
+class Panel(Document):
+    """All numbers of one extractor; they stand in no table with those of another.
+
+    Attributes:
+        extractor: its name.
+        kind: a short name for files.
+        metrics: how each number of a row was made.
+        rows: as in the report, the yardstick left out.
+        real: the held-out images and their own captions; None where nothing compares.
+    """
+
+    extractor: str
+    kind: str
+    metrics: tuple[MetricProtocol, ...]
+    rows: tuple[PanelRow, ...]
+    real: PanelScores | None = None
+
+    @property
+    def curve(self) -> str:
+        """Name of its picture."""
+        return f"curve-{self.kind}.png"
+
+
 class Report(Document):
     """The result of an evaluation: content only, no times, dates or absolute paths.
 
@@ -121,6 +152,7 @@ class Report(Document):
         skipped: what was left out, with the reason.
         pictures: file names beside the report.
         metrics: how each number of a row was made; reports of before lack it.
+        panels: the same sets of samples in the features of other extractors.
     """
 
     format_version: Literal[1, 2] = 2
@@ -133,6 +165,7 @@ class Report(Document):
     skipped: tuple[str, ...]
     pictures: tuple[str, ...]
     metrics: tuple[MetricProtocol, ...] = ()
+    panels: tuple[Panel, ...] = ()
 
     def at(self, w: float) -> list[Row]:
         """The rows of one guidance weight."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.evaluation.fidelity import Check, Verdict
+from pipeline.evaluation.panels import panel_section
 from pipeline.evaluation.protocol import Report, Row
 from pipeline.evaluation.sweep import sweep_tables
 from pipeline.evaluation.tables import Line, protocol_table, table
@@ -64,6 +65,7 @@ def _markdown(report: Report) -> str:
             parts.append(f"{title}:\n\n{table(metrics, lines)}")
     parts += ["## How each number was made\n", protocol_table(report.metrics)]
     parts.append(_LEGEND.format(**report.protocol.model_dump()))
+    parts += [panel_section(panel) for panel in report.panels]
     if report.skipped:
         parts.append("Left out:\n\n" + "".join(f"- {reason}\n" for reason in report.skipped))
     return "\n".join(parts)

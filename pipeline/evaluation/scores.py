@@ -6,6 +6,30 @@ Range = tuple[float, float]
 """Low and high of a 95 % bootstrap interval."""
 
 
+class PanelScores(Document):
+    """What is measured in the features of an extractor; None where a comparison has no meaning.
+
+    As in `Scores`; `clip_score` is 100 times the cosine of image and prompt, at least 0.
+    """
+
+    distance_to_real: float | None = None
+    distance_to_real_interval: Range | None = None
+    kid_to_real: float | None = None
+    kid_to_real_interval: Range | None = None
+    precision: float | None = None
+    precision_interval: Range | None = None
+    recall: float | None = None
+    recall_interval: Range | None = None
+    density: float | None = None
+    density_interval: Range | None = None
+    coverage: float | None = None
+    coverage_interval: Range | None = None
+    distance_to_teacher: float | None = None
+    distance_to_teacher_interval: Range | None = None
+    clip_score: float | None = None
+    clip_score_interval: Range | None = None
+
+
 class Scores(Document):
     """What is measured on a set of samples; None where a comparison has no meaning.
 

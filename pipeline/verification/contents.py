@@ -164,6 +164,7 @@ _CHECKS: dict[str, Check] = {
     "targets": _targets,
     "reference": _samples,
     "samples": _samples,
+    "features": _samples,
     "classifier": _classifier,
     "report": _report,
     "side report": _report,

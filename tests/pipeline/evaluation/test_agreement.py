@@ -12,10 +12,12 @@ from pipeline.config import CaptionedDigitsData, GaussianConfig
 from pipeline.data.datasets import load_source
 from pipeline.data.shards import write_dataset
 from pipeline.data.source import unlabelled_split
+from pipeline.errors import DataError
 from pipeline.evaluation.agreement import read_agreement, write_agreement
-from pipeline.evaluation.comparing import Comparison, SampleSet
+from pipeline.evaluation.comparing import Comparison, ReadSets, SampleSet
 from pipeline.evaluation.protocol import Cell, Role
 from pipeline.evaluation.sampling import Images
+from pipeline.evaluation.tables import table
 from pipeline.ledger import Artifact
 from pipeline.training.plan import plan_rounds
 from stages.facts import report_facts
@@ -83,6 +85,56 @@ def test_what_is_off_by_a_constant_is_off_by_that_much(
     for name in report.pictures:
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 300
+
+
+def readings(comparison: Comparison) -> tuple[ReadSets, ReadSets]:
+    """Features of two extractors; those of a set are drawn, and off by a constant."""
+    heldout = np.random.default_rng(1).normal(size=(10, 6))
+    prompts = np.random.default_rng(2).normal(size=(COUNT, 6))
+
+    def of(cell: Cell) -> np.ndarray:
+        drawn = np.random.default_rng(3 + (cell.role == "yardstick")).normal(size=(COUNT, 6))
+        return drawn + OFF[cell.role]
+
+    dino = ReadSets("DINOv2 (not FID)", "d" * 64, "to real, by dinov2", "dinov2", of, heldout, None)
+    clip = ReadSets("CLIP (not FID)", "c" * 64, "to real, by clip", "clip", of, None, prompts)
+    return dino, clip
+
+
+def test_each_extractor_has_tables_of_its_own(comparison: Comparison, tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    folder.mkdir()
+    both = replace(comparison, readings=readings(comparison), data_sha256="e" * 64)
+    report = write_agreement(both, folder)
+    assert read_agreement(folder) == report
+    first, second = report.panels
+    titles = [[metric.title for metric in panel.metrics] for panel in report.panels]
+    assert titles[0][:2] == ["to real, by dinov2", "KID"]
+    assert titles[1] == ["to teacher", "CLIP score"]
+    assert {metric.extractor_sha256 for metric in first.metrics} == {"d" * 64}
+    assert {metric.extractor_sha256 for metric in second.metrics} == {"c" * 64}
+    identities = {metric.identity for panel in report.panels for metric in panel.metrics}
+    assert len(identities) == len(first.metrics) + len(second.metrics)
+    for panel in report.panels:
+        assert [row.cell.role for row in panel.rows] == ["teacher", "student", "baseline"] * 2
+        for row in panel.rows:
+            numbers = row.scores.model_dump(exclude_none=True)
+            named = [name for name in numbers if not name.endswith("_interval")]
+            assert set(named) == {metric.metric for metric in panel.metrics}
+            assert all(f"{name}_interval" in numbers for name in named)
+        with Image.open(folder / panel.curve) as picture:
+            assert min(picture.size) > 300
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    dino, clip = (
+        page.index("features of DINOv2 (not FID)"),
+        page.index("features of CLIP (not FID)"),
+    )
+    # no line of a table holds numbers of two extractors, and none is called what it is not
+    assert "CLIP score" not in page[dino:clip]
+    assert "KID" not in page[clip:]
+    assert "| FID |" not in page
+    with pytest.raises(DataError, match="different protocols do not compare"):
+        table(first.metrics + second.metrics, [])
 
 
 def test_its_numbers_are_facts_for_a_models_card(comparison: Comparison, tmp_path: Path) -> None:

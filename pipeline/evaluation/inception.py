@@ -1,0 +1,220 @@
+"""Inception-v3 as the Frechet inception distance knows it, for torch-fidelity's weights.
+
+Written out here because torch-fidelity itself needs torchvision and opens its weights as a pickle;
+a test holds it to torch-fidelity's numbers.
+
+Source: Szegedy et al. 2016, arXiv:1512.00567, in TensorFlow's version of 2015 with its quirks:
+average pools leave the padding out, and the last block takes a maximum instead of an average.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+SIDE = 299
+NUM_FEATURES = 2048
+
+_CLASSES = 1008
+
+
+@dataclass(frozen=True)
+class _Conv:
+    """A convolution with its norm; sizes are kept where the stride is 1."""
+
+    name: str
+    channels: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+
+
+_Step = _Conv | str | tuple[_Conv, _Conv]  # a pool by name; two convolutions side by side
+_Branch = Sequence[_Step]
+
+
+class _Normed(nn.Module):
+    def __init__(self, inner: int, conv: _Conv, padding: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        kept = (conv.kernel[0] // 2, conv.kernel[1] // 2) if conv.stride == 1 else (0, 0)
+        self.conv = nn.Conv2d(
+            inner,
+            conv.channels,
+            conv.kernel,
+            stride=conv.stride,
+            padding=kept if padding is None else padding,
+            bias=False,
+        )
+        self.bn = nn.BatchNorm2d(conv.channels, eps=0.001)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.bn(self.conv(x)))
+
+
+class _Block(nn.Module):
+    """Branches beside each other, their channels put together."""
+
+    def __init__(self, inner: int, branches: Sequence[_Branch]) -> None:
+        super().__init__()
+        self._branches = branches
+        for branch in branches:
+            channels = inner
+            for step in branch:
+                for conv in _convolutions(step):
+                    self.add_module(conv.name, _Normed(channels, conv))
+                channels = sum(conv.channels for conv in _convolutions(step)) or channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self._along(branch, x) for branch in self._branches], 1)
+
+    def _along(self, branch: _Branch, x: Tensor) -> Tensor:
+        for step in branch:
+            if isinstance(step, str):
+                x = _pool(step, x)
+            else:
+                x = torch.cat([self.get_submodule(c.name)(x) for c in _convolutions(step)], 1)
+        return x
+
+
+def _convolutions(step: _Step) -> tuple[_Conv, ...]:
+    if isinstance(step, str):
+        return ()
+    return (step,) if isinstance(step, _Conv) else step
+
+
+def _pool(name: str, x: Tensor) -> Tensor:
+    if name == "average":
+        return functional.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+    if name == "maximum":
+        return functional.max_pool2d(x, 3, stride=1, padding=1)
+    return functional.max_pool2d(x, 3, stride=2)
+
+
+def _block_a(pooled: int) -> list[_Branch]:
+    return [
+        [_Conv("branch1x1", 64)],
+        [_Conv("branch5x5_1", 48), _Conv("branch5x5_2", 64, (5, 5))],
+        [
+            _Conv("branch3x3dbl_1", 64),
+            _Conv("branch3x3dbl_2", 96, (3, 3)),
+            _Conv("branch3x3dbl_3", 96, (3, 3)),
+        ],
+        ["average", _Conv("branch_pool", pooled)],
+    ]
+
+
+def _block_b() -> list[_Branch]:
+    return [
+        [_Conv("branch3x3", 384, (3, 3), 2)],
+        [
+            _Conv("branch3x3dbl_1", 64),
+            _Conv("branch3x3dbl_2", 96, (3, 3)),
+            _Conv("branch3x3dbl_3", 96, (3, 3), 2),
+        ],
+        ["halve"],
+    ]
+
+
+def _block_c(inner: int) -> list[_Branch]:
+    wide, tall = (1, 7), (7, 1)
+    return [
+        [_Conv("branch1x1", 192)],
+        [
+            _Conv("branch7x7_1", inner),
+            _Conv("branch7x7_2", inner, wide),
+            _Conv("branch7x7_3", 192, tall),
+        ],
+        [
+            _Conv("branch7x7dbl_1", inner),
+            _Conv("branch7x7dbl_2", inner, tall),
+            _Conv("branch7x7dbl_3", inner, wide),
+            _Conv("branch7x7dbl_4", inner, tall),
+            _Conv("branch7x7dbl_5", 192, wide),
+        ],
+        ["average", _Conv("branch_pool", 192)],
+    ]
+
+
+def _block_d() -> list[_Branch]:
+    return [
+        [_Conv("branch3x3_1", 192), _Conv("branch3x3_2", 320, (3, 3), 2)],
+        [
+            _Conv("branch7x7x3_1", 192),
+            _Conv("branch7x7x3_2", 192, (1, 7)),
+            _Conv("branch7x7x3_3", 192, (7, 1)),
+            _Conv("branch7x7x3_4", 192, (3, 3), 2),
+        ],
+        ["halve"],
+    ]
+
+
+def _block_e(pool: str) -> list[_Branch]:
+    wide, tall = (1, 3), (3, 1)
+    return [
+        [_Conv("branch1x1", 320)],
+        [
+            _Conv("branch3x3_1", 384),
+            (_Conv("branch3x3_2a", 384, wide), _Conv("branch3x3_2b", 384, tall)),
+        ],
+        [
+            _Conv("branch3x3dbl_1", 448),
+            _Conv("branch3x3dbl_2", 384, (3, 3)),
+            (_Conv("branch3x3dbl_3a", 384, wide), _Conv("branch3x3dbl_3b", 384, tall)),
+        ],
+        [pool, _Conv("branch_pool", 192)],
+    ]
+
+
+class InceptionV3(nn.Module):
+    """Pixels of any size to the 2,048 pooled features before the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.Conv2d_1a_3x3 = _Normed(3, _Conv("", 32, (3, 3), 2))
+        self.Conv2d_2a_3x3 = _Normed(32, _Conv("", 32, (3, 3)), padding=(0, 0))
+        self.Conv2d_2b_3x3 = _Normed(32, _Conv("", 64, (3, 3)))
+        self.Conv2d_3b_1x1 = _Normed(64, _Conv("", 80))
+        self.Conv2d_4a_3x3 = _Normed(80, _Conv("", 192, (3, 3)), padding=(0, 0))
+        self.Mixed_5b = _Block(192, _block_a(32))
+        self.Mixed_5c = _Block(256, _block_a(64))
+        self.Mixed_5d = _Block(288, _block_a(64))
+        self.Mixed_6a = _Block(288, _block_b())
+        self.Mixed_6b = _Block(768, _block_c(128))
+        self.Mixed_6c = _Block(768, _block_c(160))
+        self.Mixed_6d = _Block(768, _block_c(160))
+        self.Mixed_6e = _Block(768, _block_c(192))
+        self.Mixed_7a = _Block(768, _block_d())
+        self.Mixed_7b = _Block(1280, _block_e("average"))
+        self.Mixed_7c = _Block(2048, _block_e("maximum"))
+        self.fc = nn.Linear(NUM_FEATURES, _CLASSES)  # in the file; features come before it
+
+    def forward(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 2048"]:
+        """Features of pixels from 0 to 255."""
+        x = (stretch(pixels.to(self.fc.weight.dtype)) - 128) / 128
+        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
+        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(_pool("halve", x)))
+        x = _pool("halve", x)
+        for name, block in self.named_children():
+            if name.startswith("Mixed"):
+                x = block(x)
+        return x.mean((2, 3))
+
+
+def stretch(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 299 299"]:
+    """Bilinear to 299 pixels a side as TensorFlow 1 did it: pixel i is taken at i * size / 299.
+
+    Other libraries take it half a pixel off, which changes every distance.
+    """
+    rows, down, by_row = _places(x.shape[2], x)
+    columns, right, by_column = _places(x.shape[3], x)
+    x = x[:, :, rows] * (1 - by_row[:, None]) + x[:, :, down] * by_row[:, None]
+    return x[..., columns] * (1 - by_column) + x[..., right] * by_column
+
+
+def _places(size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every output pixel: the input pixel before it, the one after it, and how far between."""
+    at = torch.arange(SIDE, dtype=torch.float32, device=like.device) * (size / SIDE)
+    before = at.long()
+    return before, (before + 1).clamp_max(size - 1), (at - before).to(like.dtype)
