@@ -188,7 +188,7 @@ def _reading(
         name=weights.name,
         sha256=weights.sha256,
         distance=weights.distance,
-        kind=weights.kind,
+        kind=f"{weights.kind}-{weights.sha256[:8]}",
         of=lambda cell: np.load(places[cell.file], allow_pickle=False),
         heldout=load(f"{HELDOUT}.npy"),
         prompts=load(f"{PROMPTS}.npy"),
