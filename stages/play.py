@@ -90,6 +90,7 @@ class Playground:
             classes=playable.classes,
             w_min=playable.w[0],
             w_max=playable.w[1],
+            w_values=playable.w_values,
             counts=(1, 4) if large else COUNTS,
             why_alone=playable.why_alone,
         )

@@ -36,6 +36,7 @@ class Playable:
         teacher: None if there is none.
         classes: their names; empty if a sentence is asked for.
         w: the range of guidance weights that all students know.
+        w_values: the only ones in it, if a student was made for a few; else empty.
         components: what surrounds the networks in a stock pipeline.
         why_alone: why there is no teacher.
     """
@@ -45,6 +46,7 @@ class Playable:
     teacher: Drawer | None
     classes: tuple[str, ...]
     w: tuple[float, float]
+    w_values: tuple[float, ...]
     components: Path | None
     why_alone: str
 
@@ -91,12 +93,14 @@ def find_playable(place: Path, teacher: Path | None) -> Playable:
     manifest = read_manifest(students[-1].bundle)
     found, why_alone = _teacher(teacher, run_dir, manifest, recipe)
     laws = [each.w for each in manifests if each.w]
+    few = [value for law in laws for value in law.values or ()]
     return Playable(
         manifest=manifest,
         students=_told_apart(students),
         teacher=found,
         classes=_classes(run_dir, manifest),
         w=(max(law.min for law in laws), min(law.max for law in laws)),
+        w_values=tuple(w for w in dict.fromkeys(few) if all(law.allows(w) for law in laws)),
         components=components_near(students[-1].bundle),
         why_alone=why_alone,
     )

@@ -8,9 +8,11 @@
   const question = () => {
     const said = new FormData(form);
     const number = (name) => Number(said.get(name));
+    const within = (w) => Math.min(offer.w_max, Math.max(offer.w_min, w));
+    const rounded = (w) => (offer.w_values.length ? w : within(Math.round(w * 100) / 100));
     return {
       student: number("student"), seed: number("seed"), count: number("count"),
-      w: offer.w_min === offer.w_max ? offer.w_min : Math.round(number("w") * 100) / 100,
+      w: offer.w_min === offer.w_max ? offer.w_min : rounded(number("w")),
       ...(offer.classes.length ? { label: number("label") } : { prompt: said.get("prompt") }),
     };
   };

@@ -16,6 +16,7 @@ class Offer:
         classes: names of the classes in order of label; empty if a sentence is asked for.
         w_min: the smallest guidance weight the students know.
         w_max: the largest; as large as the smallest if one is baked in.
+        w_values: the only ones they know, if they were made for a few.
         counts: how many samples may be asked for at once.
         why_alone: why there is no teacher.
     """
@@ -26,6 +27,7 @@ class Offer:
     classes: tuple[str, ...]
     w_min: float
     w_max: float
+    w_values: tuple[float, ...]
     counts: tuple[int, ...]
     why_alone: str = ""
 

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from pipeline.bundle import read_manifest
+from pipeline.config import GuidanceWeights
 from pipeline.errors import BundleError
 from pipeline.evaluation.sampling import sample
 from pipeline.models.assemble import family_of, save_bundle
+from pipeline.page.playing import render_play
 from stages.drawn_file import grid
 from stages.play import Answer, Playground, Question
 from stages.playable import find_playable
@@ -155,6 +157,21 @@ def test_an_encoder_of_a_run_is_not_offered_and_alike_students_are_told_apart(
     assert offer.students == ("4 steps", "1 step, 02-4-to-1", "1 step, 03-again")
     with pytest.raises(BundleError, match="use stepfold stylize"):
         find_playable(run_dir / "rounds/04-encode/student", None)
+
+
+def test_students_of_a_few_guidance_weights_offer_just_those(tmp_path: Path) -> None:
+    run_dir = playable_run(tmp_path / "run")
+    manifest = read_manifest(run_dir / ONE)
+    module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
+    few = manifest.model_copy(update={"w": GuidanceWeights.model_validate({"values": [0, 2, 4]})})
+    save_bundle(run_dir / "rounds/03-few/student", few, module)
+    playground = Playground(find_playable(run_dir, None))
+    offer = playground.offer
+    assert (offer.w_values, offer.w_min, offer.w_max) == ((0.0, 2.0, 4.0), 0.0, 4.0)
+    page = render_play(offer)
+    assert "<option>0</option><option>2</option><option>4</option>" in page
+    assert 'type="range"' not in page
+    assert playground.draw(Question(who="student", student=2, w=2.0)).evaluations == 1
 
 
 def test_a_damaged_student_is_refused_before_there_is_a_page(tmp_path: Path) -> None:
