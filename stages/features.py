@@ -64,9 +64,10 @@ def read_features(
         ConfigError: the weights are missing, or are other ones on a worker's machine.
     """
     weights = find_weights(extractor)
-    keys = {_key(weights, source): source for source in sources}
-    done = {key: found for key in keys if (found := ledger.find(key))}
-    missing = {key: source for key, source in keys.items() if key not in done}
+    keys = {source.name: _key(weights, source) for source in sources}
+    by_key = {keys[source.name]: source for source in sources}  # equal content is read once
+    done = {key: found for key in by_key if (found := ledger.find(key))}
+    missing = {key: source for key, source in by_key.items() if key not in done}
     _log.info("%s: %d sets read before, %d to read", weights.name, len(done), len(missing))
     if missing:
         with cluster(profile, ledger.run_dir / "logs"):
@@ -74,7 +75,7 @@ def read_features(
         for key, source in missing.items():
             done[key] = _commit(ledger, key, weights, source, parts[key])
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
-    return {source.name: ledger.locate(done[key]) for key, source in keys.items()}
+    return {name: ledger.locate(done[key]) for name, key in keys.items()}
 
 
 def _read(

@@ -75,7 +75,9 @@ def ray(tmp_path: Path) -> Iterator[None]:
 def test_what_was_read_once_is_not_read_again(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "run")
     data = small_data(tmp_path / "run")
-    sources = [samples(ledger, "a.npy", 1), Source("real.npy", data, 10, HELDOUT)]
+    drawn = samples(ledger, "a.npy", 1)
+    twin = Source("twin.npy", drawn.artifact, COUNT)  # the same samples by another name
+    sources = [drawn, twin, Source("real.npy", data, 10, HELDOUT)]
     config = write_dino(tmp_path / "dino")
     jobs: list[tuple[int, int]] = []
 
@@ -89,6 +91,7 @@ def test_what_was_read_once_is_not_read_again(tmp_path: Path) -> None:
     assert jobs == [(1, 2), (2, 2)]
     assert {name: np.load(path).shape for name, path in first.items()} == {
         "a.npy": (COUNT, 16),
+        "twin.npy": (COUNT, 16),
         "real.npy": (10, 16),
     }
     times = {path: path.stat().st_mtime_ns for path in first.values()}
