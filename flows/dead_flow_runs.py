@@ -73,7 +73,9 @@ def _running(client: Any) -> Iterator[Any]:
     )
     from prefect.client.schemas.objects import StateType
 
-    kinds = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    # paused: its driver was killed while it waited for a person's answer
+    at_work = [StateType.RUNNING, StateType.PENDING, StateType.PAUSED]
+    kinds = FlowRunFilterStateType(any_=at_work)
     offset = 0
     while True:
         page = client.read_flow_runs(
