@@ -45,7 +45,7 @@ def gated_student(
     if outcome.student is None:
         # the same command is to try again, from the last checkpoint
         Ledger(run.run_dir).forget(outcome.record)
-        raise DivergenceError(outcome.verdict.bad_numbers)
+        raise DivergenceError(f"{outcome.plan.title}: {outcome.verdict.bad_numbers}")
     set_aside(run.run_dir, plan, outcome)
     raise GateError(last_word(run.run_dir, outcome, course.tried, course.why_unasked))
 

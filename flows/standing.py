@@ -118,7 +118,8 @@ def _gate(run_dir: Path) -> list[Judgement]:
     records = [a for a in ledger.records() if a.kind in _SAID and ledger.damage(a) is None]
     answers = {a.parents[0]: bool(a.details["accepted"]) for a in records if a.kind == "answer"}
     verdicts = {a.path: a for a in records if a.kind == "verdict"}  # the newest of each place
-    found = [(read_verdict(ledger.locate(a)), a) for _, a in sorted(verdicts.items())]
+    first_then_over = sorted(verdicts, key=lambda place: place.removesuffix("/verdict"))
+    found = [(read_verdict(run_dir / place), verdicts[place]) for place in first_then_over]
     return [(verdict.title, verdict, answers.get(a.fingerprint)) for verdict, a in found]
 
 

@@ -132,7 +132,7 @@ def judge_divergence(
         key: see `divergence_key`.
         told: what training said.
     """
-    verdict = _blank(recipe, plan, told)
+    verdict = _blank(recipe, plan, told.removeprefix(f"{plan.title}: "))
     place = f"{plan.folder}/verdict"
     return Ledger(run_dir).publish("verdict", key, place, lambda at: write_verdict(verdict, at))
 
