@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.comparing import Comparison, ReadSets
 
 REPORT = "report"
-FORMAT = 4
+FORMAT = 5
 _CLASSIFIER_SEED = 0
 
 _log = logging.getLogger(__name__)

@@ -50,31 +50,48 @@ class Bootstrap:
         ]
         return np.stack([np.concatenate(each) for each in drawn])
 
-    def of(self, measure: Callable[[Rows], float], *, least: float | None = 0.0) -> Found:
+    def of(
+        self,
+        measure: Callable[[Rows], float],
+        *,
+        least: float | None = 0.0,
+        most: float | None = None,
+    ) -> Found:
         """The measured value and its interval.
 
         Args:
             measure: the value of the rows it is given, which may repeat.
             least: no value is below it; None where values have no bound.
+            most: no value is above it.
         """
         value = measure(np.arange(len(self.labels)))
         values = np.array([measure(rows) for rows in self.rows])
-        return value, interval_around(value, values, least)
+        return value, interval_around(value, values, least, most)
 
-    def mean(self, values: Float[np.ndarray, "_"], *, least: float | None = 0.0) -> Found:
+    def mean(
+        self,
+        values: Float[np.ndarray, "_"],
+        *,
+        least: float | None = 0.0,
+        most: float | None = None,
+    ) -> Found:
         """The mean of one value a sample, and its interval."""
         value = float(values.mean())
-        return value, interval_around(value, values[self.rows].mean(axis=1), least)
+        return value, interval_around(value, values[self.rows].mean(axis=1), least, most)
 
 
 def interval_around(
-    measured: float, values: Float[np.ndarray, "_"], least: float | None = 0.0
+    measured: float,
+    values: Float[np.ndarray, "_"],
+    least: float | None = 0.0,
+    most: float | None = None,
 ) -> Interval:
-    """The spread of resampled values around the measured one, cut off below `least`.
+    """The spread of resampled values around the measured one, cut off at `least` and `most`.
 
     Resampling adds sampling noise, which raises a distance; so the spread is put around the
     measured value, not around the resampled values' own mean.
     """
     low, high = np.quantile(values, [0.025, 0.975]) - values.mean() + measured
     low = low if least is None else max(least, low)
+    high = high if most is None else min(most, high)
     return Interval(low=float(low), high=float(high))

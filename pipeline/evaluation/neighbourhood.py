@@ -73,10 +73,10 @@ def neighbourhood(real: RealManifold, samples: Features, bootstrap: Bootstrap) -
         def share(rows: Rows) -> float:
             return float(inside[rows].any(0).mean())
 
-        return bootstrap.of(share)
+        return bootstrap.of(share, most=1.0)
 
     return Neighbourhood(
-        precision=bootstrap.mean(np.array([inside.any() for inside in near], np.float64)),
+        precision=bootstrap.mean(np.array([inside.any() for inside in near], np.float64), most=1.0),
         recall=reached(own),
         density=bootstrap.mean(crowd),
         coverage=reached(far),

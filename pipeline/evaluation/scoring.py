@@ -151,7 +151,9 @@ class Judge:
         digits = self._classifier.read(images).probabilities.argmax(axis=1)
         seen = look_for(images, digits, asked.prompts)
         bootstrap = Bootstrap(asked.labels, RESAMPLES, seed)
-        found = {part: bootstrap.mean(right.astype(np.float64)) for part, right in seen.items()}
+        found = {
+            part: bootstrap.mean(right.astype(np.float64), most=1.0) for part, right in seen.items()
+        }
         return {
             "prompt_accuracy": {part: kept(value) for part, (value, _) in found.items()},
             "prompt_accuracy_interval": {part: _ends(each) for part, (_, each) in found.items()},
@@ -185,7 +187,9 @@ def _of_classes(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -> d
     p = reading.probabilities
     return {
         "inception_score": bootstrap.of(lambda rows: inception_type_score(p[rows])),
-        "class_accuracy": bootstrap.of(lambda rows: class_accuracy(p[rows], labels[rows])),
+        "class_accuracy": bootstrap.of(
+            lambda rows: class_accuracy(p[rows], labels[rows]), most=1.0
+        ),
     }
 
 

@@ -56,6 +56,14 @@ def test_density_and_coverage_of_points_on_a_line() -> None:
     assert found(real, samples[1:2].repeat(2, 0)).density[0] == 0
 
 
+def test_no_share_is_above_1_and_none_below_0() -> None:
+    real = rows(60, 3)
+    among = found(real, rows(30, 3, 1), resamples=50)
+    for share in (among.precision, among.recall, among.coverage):
+        assert 0 <= share[1].low <= share[0] <= share[1].high <= 1
+    assert found(real, real, resamples=50).recall[1].high == 1
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.4])
 def test_they_are_those_of_prdc(shift: float, capsys: pytest.CaptureFixture[str]) -> None:
     real, samples = rows(150, 4, 1), rows(90, 4, 2) + shift
