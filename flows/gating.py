@@ -74,7 +74,8 @@ class _Course:
             if not self.rules.finite:
                 raise
             return self._diverged(plan, str(error))
-        return judge_task(run, f"{plan.title}, judge", self.setting, plan, student)
+        judged = judge_task(run, f"{plan.title}, judge", self.setting, plan, student)
+        return known or judged  # what was found done is shown as skipped, and was read above
 
     def _diverged(self, plan: RoundPlan, told: str) -> Judged:
         run_dir, recipe = self.run.run_dir, self.run.recipe
