@@ -108,7 +108,7 @@ def tell_result(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
         log_sources(run.store, round_id, sources_of_round(run.run_dir, plan, made))
         log_tags(run.store, round_id, marks_of_round(run.run_dir, plan, made))
         steps = sampling_steps(run.recipe, plan)
-        show_pictures(pictures, steps, plan, run.store, (run.chain_id, round_id))
+        show_pictures(pictures, run.recipe, plan, run.store, (run.chain_id, round_id))
         seconds = run.timing.stages().get(training_label(plan))
         if seconds is not None and plan.index != TEACHER_ROUND:
             log_curves(run.store, run.chain_id, [("chain/distil_s", seconds, steps)])

@@ -79,9 +79,15 @@ def make_pictures(
 
 
 def show_pictures(
-    pictures: list[Picture], steps: int, plan: RoundPlan, store: MlflowStore, runs: tuple[str, str]
+    pictures: list[Picture],
+    recipe: Recipe,
+    plan: RoundPlan,
+    store: MlflowStore,
+    runs: tuple[str, str],
 ) -> None:
     """Put them into the runs of chain and round; the chain's slider moves through the rounds.
+
+    It begins at 0, with the teacher if that was trained here.
 
     The chain also gets `preview/rms_w...`, of these few samples, against sampling steps.
 
@@ -89,6 +95,8 @@ def show_pictures(
         InfraError: MLflow does not answer.
     """
     chain_id, round_id = runs
+    steps = sampling_steps(recipe, plan)
+    place = plan.index - TEACHER_ROUND if recipe.teacher.train else plan.index
     rms = [
         (f"preview/rms_w{each.w:g}", each.rms, steps) for each in pictures if each.rms is not None
     ]
@@ -96,7 +104,7 @@ def show_pictures(
     for each in pictures:
         if each.path is not None:
             key = f"samples/w {each.w:g}"
-            log_picture(store, chain_id, each.path, key, plan.index - TEACHER_ROUND)
+            log_picture(store, chain_id, each.path, key, place)
             log_picture(store, round_id, each.path, key, steps)
 
 

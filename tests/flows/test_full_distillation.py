@@ -6,13 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from selenium.webdriver import Chrome
+from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.ledger import Ledger
+from tests.browser import be_wide, open_browser
 from tests.chain import (
     KILLED,
     ROOT,
@@ -26,7 +30,8 @@ from tests.chain import (
     started,
     student_digests,
 )
-from tests.flows.terminal import invoke
+from tests.doors import free_port
+from tests.flows.terminal import command, invoke
 from tests.small_run import flip
 
 
@@ -91,6 +96,47 @@ def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None
         file: file.stat().st_mtime_ns for file in (undisturbed / "rounds").rglob("*.safetensors")
     }
     assert before == after
+
+
+@contextlib.contextmanager
+def pages_of(run_dir: Path, said: Path) -> Iterator[str]:
+    """`stepfold ui` on a run; the address that it prints."""
+    words = ("ui", "--run-dir", str(run_dir), "--port", str(free_port()))
+    with said.open("wb") as sink:
+        process = subprocess.Popen(command(*words), cwd=ROOT, stdout=sink, stderr=sink)
+    try:
+        while "Ctrl-C stops it" not in said.read_text():
+            assert process.poll() is None, said.read_text()
+            time.sleep(0.2)
+        yield said.read_text().split()[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+
+
+@pytest.mark.browser
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path: Path) -> None:
+    wanted = ("round 0: guidance", "round 2: 2 -> 1 steps", "chain/distance_to_real_w0")
+    with pages_of(undisturbed, tmp_path / "said.txt") as page, open_browser(tmp_path) as driver:
+        be_wide(driver, 1800, 1200)
+        driver.get(page)
+        wait = WebDriverWait(driver, 120)
+        for words in wanted:
+            wait.until(lambda _, words=words: words in said_by(driver), words)
+        # a curve against sampling steps is drawn, through the students of all three rounds
+        wait.until(lambda _: driver.execute_script(POINTS) >= 3, "no curve is drawn")
+
+
+POINTS = """
+return Math.max(0, ...[...document.querySelectorAll(".scatterlayer")].map(
+    (layer) => layer.querySelectorAll("path.point").length))
+"""
+
+
+def said_by(driver: Chrome) -> str:
+    return str(driver.execute_script("return document.body.innerText"))
 
 
 @pytest.mark.faults

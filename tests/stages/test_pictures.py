@@ -99,7 +99,7 @@ def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
     drawn(run_dir, Profile())
     pictures = make_pictures(run_dir, RECIPE, Profile(), PLAN, student)
     for _ in range(2):
-        show_pictures(pictures, 2, PLAN, store, (chain, child))
+        show_pictures(pictures, RECIPE, PLAN, store, (chain, child))
     assert len(client.list_artifacts(chain, "images")) == 2 * len(pictures)
     assert len(client.get_metric_history(chain, "preview/rms_w0")) == 1
     assert [source.context for source in sources_of_chain(run_dir)] == ["training", "teacher"]
