@@ -23,8 +23,8 @@ from pipeline.training.plan import TEACHER_ROUND, RoundPlan
 from pipeline.wording import duration
 from stages.pictures import Picture, sampling_steps
 
-_EVERY_S = 3.0  # between two words about one stage
-_LOOK_S = 1.0
+_EVERY_S = 5.0  # between two words about one stage
+_LOOK_S = 2.0
 _SILENT_S = 60.0  # after a failure
 
 _log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def training_shown(run: Run, label: str) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join(5 * _LOOK_S)
+        thread.join(3 * _LOOK_S)
 
 
 def show_links(run: Run) -> None:
