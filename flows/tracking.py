@@ -110,7 +110,8 @@ def tell_result(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
         steps = sampling_steps(run.recipe, plan)
         show_pictures(pictures, run.recipe, plan, run.store, (run.chain_id, round_id))
         seconds = run.timing.stages().get(training_label(plan))
-        if seconds is not None and plan.index != TEACHER_ROUND:
+        is_of_curve = plan.index != TEACHER_ROUND and plan.direction == "decode"
+        if seconds is not None and is_of_curve:
             log_curves(run.store, run.chain_id, [("chain/distil_s", seconds, steps)])
     return pictures
 
