@@ -132,7 +132,9 @@ def test_pairs_are_of_as_many_steps() -> None:
         return manifest.model_copy(update=told)
 
     manifests = [manifest, student(None), student(8), student(4), student(1), student(2, "encode")]
-    manifests += [student(4, "encode"), student(8, "encode")]
+    manifests += [student(4, "encode"), student(8, "encode"), student(16, "encode")]
+    noisy = student(16).model_copy(update={"sampler": "stochastic"})
+    manifests += [noisy, student(8).model_copy(update={"sampler": "stochastic"})]
     assert pairs(manifests, 16) == [(1, 1, 16), (7, 2, 8), (6, 3, 4)]
 
 
