@@ -16,7 +16,7 @@ import torch
 
 from pipeline.data.shards import read_info
 from pipeline.training.plan import RoundPlan
-from stages.pregenerate import JOBS_AT_ONCE, _jobs
+from stages.pregenerate import JOBS_AT_ONCE, shard_jobs
 from stages.target_worker import CHUNK, TargetWorker
 from tests.benchmarks.rows import Row, Settings, at_least
 from tests.benchmarks.sizes import (
@@ -90,9 +90,9 @@ class _Worker:
     def __init__(self, run_dir: Path, plan: RoundPlan, data: Path, teacher: Path) -> None:
         self._worker = TargetWorker(target_spec(run_dir, plan, data, teacher))
         (digits,) = (path for path in RECIPES if path.stem == "digits")
-        self._job = _jobs(read_recipe(digits), plan, read_info(data).splits["train"], "benchmark")[
-            0
-        ]
+        self._job = shard_jobs(
+            read_recipe(digits), plan, read_info(data).splits["train"], "benchmark"
+        )[0]
         self._names = (f"{teacher.name}-{number:05d}" for number in itertools.count())
         self.count: int = self._job["count"]
 
