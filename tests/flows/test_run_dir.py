@@ -10,7 +10,7 @@ from flows.run_dir import check, prepare, stored
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.evaluation.protocol import SAMPLER_NAMES, Entrant, plan_cells
+from pipeline.evaluation.protocol import Entrant, plan_cells
 from pipeline.training.plan import plan_rounds
 from tests.cases import student_manifest, teacher_manifest
 from tests.flows.terminal import DIGITS, GAUSSIAN
@@ -144,7 +144,7 @@ def test_the_estimate_counts_every_set_of_samples_an_evaluation_plans() -> None:
     teacher = Entrant(manifest=manifest, path="teacher", digest="0")
     student = Entrant(manifest=student_manifest(manifest), path="student", digest="1")
     students = [student] * len(plan_rounds(asked))
-    cells = plan_cells(asked, teacher, students, list(SAMPLER_NAMES))
+    cells = plan_cells(asked, teacher, students, asked.evaluation.samplers)
     values = 2 * asked.evaluation.num_samples
     assert estimate(asked).samples == len(cells) * values * 4
 
