@@ -19,7 +19,7 @@ from flows.follow import newest_training
 from flows.history import history_page
 from flows.run import Run
 from flows.tracking import training_label
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from pipeline.wording import duration
 from stages.pictures import Picture, sampling_steps
 

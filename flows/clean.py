@@ -8,7 +8,8 @@ from flows.run_dir import stored
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, Ledger, hold
-from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
+from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.training.round_plan import RoundPlan
 from pipeline.verification.strays import find_strays
 
 

@@ -30,7 +30,8 @@ from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.ledger import Artifact
 from pipeline.training.attempts import rules_of
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_decoders, plan_rounds
+from pipeline.training.plan import plan_decoders, plan_rounds
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.export import export_label
 from stages.sample_sets import Subject
 from stages.translate import LABEL as ENCODERS_LABEL

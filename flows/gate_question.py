@@ -89,7 +89,7 @@ def _page(folder: Path, judged: Judged) -> str:
                 f"{', '.join(bounds) or 'off'} |"
             )
     lines += [_picture(folder / name) for name in judged.verdict.pictures]
-    return "\n".join([*lines[:2], "", *lines[3:]])
+    return "\n".join(lines)
 
 
 def _picture(path: Path) -> str:

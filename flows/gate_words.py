@@ -7,7 +7,8 @@ from flows.console import near
 from pipeline.config import Remedy
 from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.training.attempts import Judged
-from pipeline.training.plan import Again
+from pipeline.training.round_plan import Again
+from pipeline.wording import counted
 
 _FOLLOWS: dict[Remedy, str] = {
     "extend": "it is trained on",
@@ -71,4 +72,4 @@ def _where(run_dir: Path, judged: Judged) -> str:
 def _counted(tried: Sequence[Again]) -> str:
     kinds = list(dict.fromkeys(again.kind for again in tried))
     counts = [(kind, sum(again.kind == kind for again in tried)) for kind in kinds]
-    return " and ".join(f"being {kind} {n} time{'s' if n > 1 else ''}" for kind, n in counts)
+    return " and ".join(f"being {kind} {counted(n, 'time')}" for kind, n in counts)

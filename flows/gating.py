@@ -17,7 +17,7 @@ from pipeline.config import GateRules, Remedy
 from pipeline.errors import DivergenceError, GateError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.attempts import Judged, settle
-from pipeline.training.plan import Again, RoundPlan
+from pipeline.training.round_plan import Again, RoundPlan
 from stages import judge
 from stages.attempts import Setting, accept, answer, judged_by, look_up, set_aside
 from stages.sample_sets import Subject

@@ -3,7 +3,7 @@
 from flows.run import Run
 from flows.stage_task import perform, skipped, stage_task, telling
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 from stages import adopt, components, encode, export, facts
 
 

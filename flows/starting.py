@@ -1,13 +1,13 @@
 """`stepfold init`: a recipe to start from, with what it takes and what came of it in its head."""
 
 import re
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from flows.console import near, open_console
 from flows.schemas import shipped_schema
+from pipeline.documents import leaves
 from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
 
@@ -66,21 +66,13 @@ def check_filled_in(tree: dict[str, Any], source: str) -> None:
     Raises:
         ConfigError: naming every such key.
     """
-    left = [key for key, value in _leaves(tree) if str(value).startswith(PLACEHOLDER)]
+    left = [key for key, value in leaves(tree) if str(value).startswith(PLACEHOLDER)]
     if left:
         verb = "is" if len(left) == 1 else "are"
         raise ConfigError(
             f"{source}: {' and '.join(left)} {verb} still to be filled in (now {PLACEHOLDER}...); "
             "write the path of yours"
         )
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _about(kind: str) -> str:

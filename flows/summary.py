@@ -41,6 +41,8 @@ def show_summary(
 
 
 def _results(folder: Path) -> Iterator[RenderableType]:
+    from pipeline.evaluation.protocol import Cell
+
     report = _read(folder / "report.json")
     rows = report.get("rows", [])
     if not rows:
@@ -52,7 +54,8 @@ def _results(folder: Path) -> Iterator[RenderableType]:
     for row in rows:
         if row["cell"]["w"] == w:
             numbers = [_number(row["scores"].get(key)) for key in _COLUMNS.values()]
-            table.add_row(_title(row["cell"]), str(row.get("evaluations", "")), *numbers)
+            title = Cell.model_validate(row["cell"]).title
+            table.add_row(title, str(row.get("evaluations", "")), *numbers)
     yield table
     yield Text(
         "Frechet distances in the features of a small classifier of this data; not FID.\n"
@@ -136,15 +139,6 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right", header_style="quiet", no_wrap=True)
     return table
-
-
-def _title(cell: dict[str, Any]) -> str:
-    steps = f"{cell['steps']} step" + ("s" if cell["steps"] != 1 else "")
-    if cell["role"] == "student":
-        return f"{'stage-1 student' if cell['round'] == 0 else 'student'}, {steps}"
-    names = {"ddim": "DDIM", "dpm++": "DPM-Solver++", "unipc": "UniPC"}
-    sampler = names.get(cell["sampler"], cell["sampler"])
-    return f"teacher, {sampler}, {steps}"
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,8 @@ from flows.tracking import (
     tracked_round,
 )
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
+from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.training.round_plan import RoundPlan
 from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard, translate
 
 

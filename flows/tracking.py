@@ -11,7 +11,8 @@ from infra.mlflow_store import Status
 from infra.mlflow_tracker import MetricForwarder
 from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_teacher
+from pipeline.training.plan import plan_teacher
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.origins import marks_of_round, sources_of_chain, sources_of_round
 from stages.pictures import Picture, make_pictures, sampling_steps, show_pictures
 

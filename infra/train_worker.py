@@ -35,7 +35,7 @@ from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.divergence import check_finite
 from pipeline.training.engine import OptimiserPlan, TrainEngine
 from pipeline.training.loop import Lesson, Rhythm, train_round
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 from pipeline.training.source import DrawSource, OnlineSource, TargetSource
 
 

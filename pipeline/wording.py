@@ -13,3 +13,8 @@ def duration(seconds: float | int) -> str:
 def grouped(number: int) -> str:
     """An integer in groups of three, with thin gaps: 12 345."""
     return f"{number:,}".replace(",", " ")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 step, 4 steps."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

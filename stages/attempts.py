@@ -19,7 +19,8 @@ from pipeline.evaluation.round_verdict import read_verdict
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.attempts import Judged, rules_of, settle
-from pipeline.training.plan import RoundPlan, round_key
+from pipeline.training.plan import round_key
+from pipeline.training.round_plan import RoundPlan
 from stages.distill import find_student
 from stages.judge import Candidate, divergence_key, verdict_key
 from stages.sample_sets import Subject

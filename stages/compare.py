@@ -1,11 +1,12 @@
 """Write the page of two runs side by side, from the files of their directories alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
+from pipeline.documents import leaves
 from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
 from pipeline.evaluation.agreement import AgreementReport, read_either
@@ -112,15 +113,7 @@ def _ask_alike(sides: tuple[Side, Side]) -> bool:
 
 
 def _differences(one: Recipe, two: Recipe) -> Iterator[tuple[str, str, str]]:
-    first, second = (dict(_leaves(each.model_dump(mode="json"))) for each in (one, two))
+    first, second = (dict(leaves(each.model_dump(mode="json"))) for each in (one, two))
     for key in dict.fromkeys([*first, *second]):
         if first.get(key) != second.get(key):
             yield key, str(first.get(key, "")), str(second.get(key, ""))
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -17,7 +17,8 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
 from pipeline.training.attempts import rules_of
 from pipeline.training.checkpoint import claim
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan, round_key
+from pipeline.training.plan import round_key
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.layout import check_layout
 from stages.lineage import check_teacher
 from stages.pictures import preview_of

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 
 _SAID = {
     "distance_to_real": "Frechet distance to held-out images, not FID",

@@ -23,7 +23,7 @@ from pipeline.evaluation.samplers import own_sampler
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.attempts import rules_of
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 from stages.promote import not_finite
 from stages.sample_sets import Progress, Subject, draw_sets
 
@@ -185,7 +185,7 @@ def _bounds(recipe: Recipe, plan: RoundPlan) -> dict[str, Any]:
     return {
         "bounds": rules.model_dump(mode="json", include=bounds),
         "num": gate.num_samples,
-        "w": gate.weights(recipe.evaluation.w),
+        "w": recipe.gate_weights,
         "seed": seed_of(recipe),
     }
 
@@ -211,12 +211,11 @@ def _sized(recipe: Recipe) -> Recipe:
 
 def _cells(ledger: Ledger, recipe: Recipe, candidate: Candidate) -> list[Cell]:
     """At each guidance weight: the teacher from other noise, the teacher, the student."""
-    _, gate = _required(recipe, candidate.plan)
     seed = seed_of(recipe)
     of = functools.partial(_cell, ledger, recipe, candidate.plan)
     return [
         cell
-        for w in gate.weights(recipe.evaluation.w)
+        for w in recipe.gate_weights
         for cell in (
             of("yardstick", candidate.teacher, w, seed + YARDSTICK_SEED_OFFSET),
             of("teacher", candidate.teacher, w, seed),

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 
 
 def check_teacher(run_dir: Path, plan: RoundPlan, teacher: Artifact) -> None:

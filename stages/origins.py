@@ -4,7 +4,7 @@ from pathlib import Path
 
 from infra.mlflow_content import Source
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 
 
 def sources_of_chain(run_dir: Path) -> list[Source]:

@@ -6,8 +6,7 @@ go to where the run is watched. Nothing depends on them.
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from infra.mlflow_content import log_curves, log_picture
 from infra.mlflow_store import MlflowStore
@@ -15,7 +14,11 @@ from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.evaluation.preview import Drawing, Preview, read_drawing
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
+from pipeline.wording import counted
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.sampling import Images
 
 _TEACHER = "rounds/teacher/pictures"
 
@@ -56,7 +59,7 @@ def preview_of(
     return Preview(
         drawings=tuple(_drawings(run_dir, recipe, profile, plan, key)),
         num=profile.tracking.pictures,
-        w=_weights(recipe),
+        w=recipe.evaluation.ends_and_middle,
         data=str(run_dir / "data"),
         components=str(folder) if folder.is_dir() else None,
     )
@@ -73,7 +76,7 @@ def make_pictures(
     folder = Path(drawings[-1].place).parent
     return [
         _picture(folder, w, drawings, [each[w] for each in sets])
-        for w in _weights(recipe)
+        for w in recipe.evaluation.ends_and_middle
         if all(w in each for each in sets)
     ]
 
@@ -115,16 +118,10 @@ def sampling_steps(recipe: Recipe, plan: RoundPlan) -> int:
     return plan.student_steps or recipe.halving.first_steps
 
 
-def _weights(recipe: Recipe) -> tuple[float, ...]:
-    """The least, the middle and the largest guidance weight of the evaluation."""
-    known = sorted(set(recipe.evaluation.w))
-    return tuple(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
-
-
 def _drawings(
     run_dir: Path, recipe: Recipe, profile: Profile, plan: RoundPlan, key: str
 ) -> list[Drawing]:
-    how = [profile.tracking.pictures, *_weights(recipe)]
+    how = [profile.tracking.pictures, *recipe.evaluation.ends_and_middle]
     steps = sampling_steps(recipe, plan)
 
     def drawing(bundle: Path | None, made: str, folder: str, steps: int) -> Drawing:
@@ -140,18 +137,18 @@ def _drawings(
     return [*teachers, drawing(None, key, f"{plan.folder}/pictures", steps)]
 
 
-def _picture(folder: Path, w: float, drawings: list[Drawing], sets: list[np.ndarray]) -> Picture:
+def _picture(folder: Path, w: float, drawings: list[Drawing], sets: list["Images"]) -> Picture:
+    from pipeline.evaluation.metrics import paired_rms
     from pipeline.evaluation.pairs import draw_pairs
 
-    names = [f"teacher, {_steps(drawings[0].steps)}", f"student, {_steps(drawings[-1].steps)}"]
+    names = [
+        f"teacher, {counted(drawings[0].steps, 'step')}",
+        f"student, {counted(drawings[-1].steps, 'step')}",
+    ]
     rows = list(zip(names[: len(sets)], sets, strict=True))
     drawn = draw_pairs(f"w = {w:g}", rows)
     path = folder / f"w{w:g}.png"
     if drawn is not None:
         drawn.save(path)
-    rms = float(np.sqrt(np.mean(np.square(sets[-1] - sets[0])))) if len(sets) > 1 else None
+    rms = paired_rms(sets[-1], sets[0]) if len(sets) > 1 else None
     return Picture(w=w, num=len(sets[-1]), path=path if drawn is not None else None, rms=rms)
-
-
-def _steps(count: int) -> str:
-    return f"{count} step" + ("s" if count != 1 else "")

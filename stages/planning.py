@@ -9,14 +9,9 @@ from pipeline.config import PromptsData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import (
-    TEACHER_ROUND,
-    RoundPlan,
-    plan_decoders,
-    plan_rounds,
-    plan_teacher,
-)
+from pipeline.training.plan import plan_decoders, plan_rounds, plan_teacher
 from pipeline.training.plan_row import PlanRow
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.adopt import adopt_key, adopted_components_key
 from stages.attempts import Setting, find_accepted
 from stages.components import components_key

@@ -17,6 +17,7 @@ from pipeline.bundle import Manifest
 from pipeline.documents import Document
 from pipeline.evaluation.sampling import BundleSampler, LabelArray
 from pipeline.page.playing import Offer
+from pipeline.wording import counted
 from stages.drawn_file import grid
 from stages.playable import Playable
 
@@ -81,7 +82,7 @@ class Playground:
         playable = self.playable
         teacher = ""
         if playable.teacher is not None:
-            teacher = f"teacher, {_counted(playable.teacher.steps)}"
+            teacher = f"teacher, {counted(playable.teacher.steps, 'step')}"
         large = max(playable.manifest.latent_shape[1:]) > 16 and playable.manifest.pipeline
         return Offer(
             run=playable.manifest.lineage.run,
@@ -142,10 +143,6 @@ class Playground:
         if manifest.network.reads_text:
             return (question.prompt or "",) * question.count
         return np.full(question.count, question.label or 0, np.int64)
-
-
-def _counted(steps: int) -> str:
-    return f"{steps} step" if steps == 1 else f"{steps} steps"
 
 
 def _picture(canvas: np.ndarray) -> str:

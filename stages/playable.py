@@ -11,6 +11,7 @@ from pipeline.config import Recipe, UNetConfig
 from pipeline.data.dataset_info import read_info
 from pipeline.documents import build, read_yaml
 from pipeline.errors import BundleError
+from pipeline.wording import counted
 from stages.export import components_near
 
 _RECIPE = "recipe.yaml"
@@ -141,7 +142,7 @@ def _check_student(bundle: Path, manifest: Manifest) -> None:
 def _drawer(bundle: Path, manifest: Manifest, any_steps: int) -> Drawer:
     steps = manifest.steps[0] if manifest.steps else any_steps
     origin = "stage 1, " if manifest.steps is None else ""
-    return Drawer(f"{origin}{steps} step{'' if steps == 1 else 's'}", bundle, steps)
+    return Drawer(f"{origin}{counted(steps, 'step')}", bundle, steps)
 
 
 def _told_apart(students: Sequence[Drawer]) -> tuple[Drawer, ...]:

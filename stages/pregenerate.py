@@ -16,7 +16,8 @@ from pipeline.data.dataset_info import SplitInfo
 from pipeline.data.open import read_content
 from pipeline.errors import DataError
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from pipeline.training.plan import RoundPlan, round_key
+from pipeline.training.plan import round_key
+from pipeline.training.round_plan import RoundPlan
 from stages.lineage import check_teacher
 
 JOBS_AT_ONCE = 2

@@ -11,7 +11,7 @@ from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError, DivergenceError
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 
 
 @dataclass(frozen=True)

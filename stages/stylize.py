@@ -7,8 +7,9 @@ import numpy as np
 
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
 from pipeline.errors import BundleError, ConfigError
+from pipeline.evaluation.metrics import paired_rms
 from pipeline.evaluation.sampling import BundleSampler
-from pipeline.evaluation.translation import UNGUIDED, Asked, Translator, rms
+from pipeline.evaluation.translation import UNGUIDED, Asked, Translator
 from pipeline.ledger import Ledger
 from stages.drawn_file import check_output
 from stages.edit import Order, read_picture, write_pictures
@@ -61,7 +62,7 @@ def stylize_picture(order: Order, source: str) -> Stylized:
         opened.check_asked(each)
     picture = read_picture(order.picture, opened)
     noise = translator.encode(picture, was)
-    back = rms(translator.decode(noise, was, UNGUIDED), picture)
+    back = paired_rms(translator.decode(noise, was, UNGUIDED), picture)
     made = translator.decode(noise, wanted, order.w)
     told = wanted[0] if isinstance(wanted, tuple) else int(wanted[0])
     write_pictures(replace(order, num=1, asked=told), picture, made)

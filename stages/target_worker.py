@@ -16,7 +16,7 @@ from pipeline.ledger import Ledger
 from pipeline.models.assemble import family_of, load_denoiser
 from pipeline.randomness import RowRandom
 from pipeline.training.assemble import method_of
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 from pipeline.training.source import on_device, to_columns
 
 CHUNK = 256

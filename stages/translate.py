@@ -27,7 +27,9 @@ def translation_key(recipe: Recipe, data: Artifact, bundles: Sequence[Artifact])
             "stage": "translate",
             "format": FORMAT,
             "run": recipe.run.name,
-            "evaluation": recipe.evaluation.model_dump(mode="json"),
+            "evaluation": recipe.evaluation.model_dump(
+                mode="json", include={"num_samples", "w", "seed"}
+            ),
             "reference_steps": recipe.teacher.reference_steps,
             "data": data.digest,
             "bundles": [bundle.digest for bundle in bundles],

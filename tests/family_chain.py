@@ -16,7 +16,8 @@ from infra.train_worker import RoundJob, train_with
 from pipeline.config import Recipe
 from pipeline.data.open import read_content
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import RoundPlan, plan_rounds
+from pipeline.training.plan import plan_rounds
+from pipeline.training.round_plan import RoundPlan
 from pipeline.training.torch_engine import TorchEngine
 from stages import target_worker
 from stages.adopt import adopt, adopt_components

@@ -15,7 +15,8 @@ from pipeline.evaluation.protocol import Cell
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.attempts import Judged, rules_of, settle
 from pipeline.training.checkpoint import claim
-from pipeline.training.plan import RoundPlan, plan_rounds
+from pipeline.training.plan import plan_rounds
+from pipeline.training.round_plan import RoundPlan
 from pipeline.training.torch_engine import TorchEngine
 from stages.adopt import adopt
 from stages.attempts import Setting, answer, judged_by, look_up

@@ -17,7 +17,8 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.checkpoint import Checkpoints, claim
 from pipeline.training.engine import OptimiserPlan
-from pipeline.training.plan import RoundPlan, plan_rounds, round_key
+from pipeline.training.plan import plan_rounds, round_key
+from pipeline.training.round_plan import RoundPlan
 from pipeline.training.torch_engine import TorchEngine
 from stages.adopt import adopt
 from stages.promote import promotion_key

@@ -16,7 +16,8 @@ from pipeline.documents import build, read_yaml
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Ledger, fingerprint
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.training.plan import TEACHER_ROUND, plan_decoders, plan_rounds
+from pipeline.training.plan import plan_decoders, plan_rounds
+from pipeline.training.round_plan import TEACHER_ROUND
 from stages.adopt import adopt
 from stages.planning import describe
 from stages.sample import sample_bundle

@@ -18,7 +18,8 @@ from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.asking import asked_of, asked_pictures, hidden_pictures
 from pipeline.evaluation.sampling import BundleSampler
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import RoundPlan, plan_rounds, plan_teacher
+from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.training.round_plan import RoundPlan
 from pipeline.training.torch_engine import TorchEngine
 from stages.components import components
 from stages.distill import round_job

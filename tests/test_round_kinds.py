@@ -19,7 +19,8 @@ from pipeline.evaluation.protocol import Cell, Entrant, Row, plan_cells
 from pipeline.evaluation.sweep import families
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.checkpoint import claim
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds, round_key
+from pipeline.training.plan import plan_rounds, round_key
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from pipeline.training.torch_engine import TorchEngine
 from stages.adopt import adopt
 from stages.distill import round_job

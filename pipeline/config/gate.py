@@ -144,10 +144,3 @@ class GateConfig(GateRules):
                 said = {name: getattr(override, name) for name in GateRules.model_fields}
                 values |= {name: value for name, value in said.items() if value is not None}
         return GateRules(**values)
-
-    def weights(self, evaluated: tuple[float, ...]) -> tuple[float, ...]:
-        """The guidance weights it looks at, ascending, given those of the evaluation."""
-        if self.w is not None:
-            return tuple(sorted(set(self.w)))
-        known = sorted(set(evaluated))
-        return tuple(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))

@@ -48,6 +48,12 @@ class EvaluationConfig(Document):
     extractors: tuple[ExtractorConfig, ...] = ()
     seed: int = Field(default=1234, ge=0, lt=2**31)
 
+    @property
+    def ends_and_middle(self) -> tuple[float, ...]:
+        """The least, the middle and the largest guidance weight, each once."""
+        known = sorted(set(self.w))
+        return tuple(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
+
 
 class Recipe(Document):
     """Everything that determines the result of a run, but for the profile's precision."""
@@ -97,10 +103,17 @@ class Recipe(Document):
         self._encoders_have_a_teacher()
         return self
 
+    @property
+    def gate_weights(self) -> tuple[float, ...]:
+        """The guidance weights that the gate looks at, ascending."""
+        own = self.gate.w if self.gate else None
+        return tuple(sorted(set(own))) if own else self.evaluation.ends_and_middle
+
     def _gate_fits(self) -> None:
         if self.gate is None:
             return
-        law, last = self.guidance.w, len(self.halving.steps) - 1
+        law, arrows = self.guidance.w, len(self.halving.steps) - 1
+        last = len(self.halving.samplers) * arrows
         outside = [w for w in self.gate.w or () if not law.allows(w)]
         if outside:
             raise ValueError(

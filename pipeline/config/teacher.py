@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.config.training import Share, TrainingConfig
+from pipeline.config.laws import Share
+from pipeline.config.training import TrainingConfig
 from pipeline.documents import Document
 
 
@@ -283,9 +284,7 @@ class TeacherConfig(Document):
             )
         path = (self.schedule.kind, self.prediction)
         if self.network.family == "gaussian" and path != ("cosine", "v_prediction"):
-            raise ValueError(
-                f"a gaussian teacher is cosine and v_prediction, not {path}; drop them"
-            )
+            raise ValueError(f"a gaussian is cosine and v_prediction, not {path}; drop them")
         if self.network.family != "gaussian" and origins != 1:
             raise ValueError(
                 "give one of `pipeline: DIRECTORY`, `bundle: DIRECTORY` and `train: {updates: ...}`"

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.config.laws import GuidanceWeights, TimeLaw
-from pipeline.config.laws import Share as Share  # of all sections
+from pipeline.config.laws import GuidanceWeights, Share, TimeLaw
 from pipeline.diffusion.grid import Sampling
 from pipeline.documents import Document
 

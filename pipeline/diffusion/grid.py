@@ -21,8 +21,8 @@ class Grid:
     A deterministic step ends where the next begins. A stochastic sampler steps twice as far and is
     noised back half of the way, so its step goes from i to i - 2; the last, from 1, to 0.
 
-    Source: Meng et al. 2022, arXiv:2210.03142, section 3.2 (deterministic), section 3.3
-    (stochastic, "twice the original step-length"), section 3.4 (encoding).
+    Source: Meng et al. 2022, arXiv:2210.03142, sections 3.2 (deterministic) and 3.3
+    (stochastic), and its progressive distillation for encoding.
 
     Attributes:
         steps: N.

@@ -1,10 +1,8 @@
 """From data to noise by the steps of DDIM taken backwards: what a sample would be drawn from."""
 
-import torch
-
 from pipeline.diffusion.grid import Grid
-from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
-from pipeline.diffusion.solver import Denoise, ddim_step
+from pipeline.diffusion.schedule import NoiseSchedule
+from pipeline.diffusion.solver import Denoise, ddim_step, levels_at
 from pipeline.tensors import Latent
 
 
@@ -24,12 +22,7 @@ def encode(x: Latent, schedule: NoiseSchedule, num_steps: int, denoise: Denoise)
     Source: Song et al. 2020, arXiv:2010.02502, section 4.3; Meng et al. 2022, arXiv:2210.03142,
     progressive distillation for encoding.
     """
-    grid = Grid(num_steps, "encode")
-
-    def level(point: int) -> NoiseLevel:
-        time = torch.tensor(point / num_steps, dtype=torch.float64, device=x.device)
-        return schedule.at(time.expand(len(x)))
-
+    grid, level = Grid(num_steps, "encode"), levels_at(schedule, num_steps, x)
     z_t = x
     for start in grid.starts:
         z_t = ddim_step(denoise(z_t, level(start)), level(grid.end(start)))

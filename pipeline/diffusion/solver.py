@@ -117,6 +117,16 @@ def renoise(z_k: Latent, start: NoiseLevel, end: NoiseLevel, eps: Latent) -> Lat
     return per_sample(end.alpha / start.alpha, z_k) * z_k + per_sample(added, eps) * eps
 
 
+def levels_at(schedule: NoiseSchedule, num_steps: int, like: Latent) -> Callable[[int], NoiseLevel]:
+    """The level of every sample of a batch at point i of a grid: time i/N, exactly."""
+
+    def level(point: int) -> NoiseLevel:
+        time = torch.tensor(point / num_steps, dtype=torch.float64, device=like.device)
+        return schedule.at(time.expand(len(like)))
+
+    return level
+
+
 def sample(
     z_1: Latent,
     schedule: NoiseSchedule,
@@ -143,11 +153,7 @@ def sample(
     Source: Meng et al. 2022, arXiv:2210.03142, sections 3.2 and 3.3.
     """
     grid = Grid(num_steps, sampling="deterministic" if noise is None else "stochastic")
-
-    def level(point: int) -> NoiseLevel:
-        time = torch.tensor(point / num_steps, dtype=torch.float64, device=z_1.device)
-        return schedule.at(time.expand(len(z_1)))
-
+    level = levels_at(schedule, num_steps, z_1)
     z_t = z_1
     for start in reversed(grid.starts[:remaining]):
         end, following = grid.end(start), start - 1

@@ -124,6 +124,12 @@ def against_real(
     ]
 
 
+def against_teacher(setting: Setting, extractor: tuple[str, str | None]) -> MetricProtocol:
+    """The distance to the teacher's samples from other noise, in any features."""
+    words = ("to teacher", "Frechet distance; in the teacher's own row the floor")
+    return setting.metric("distance_to_teacher", words, extractor, setting.yardstick, FRECHET)
+
+
 def against_pairs(setting: Setting) -> list[MetricProtocol]:
     """What is measured against the teacher's samples from the same noise, pixel by pixel."""
     window = ssim_window(setting.shape)
@@ -159,10 +165,7 @@ def own_metrics(
     """The protocols of a report on data with classes; `counts` are real images by split."""
     real = setting.real("heldout", counts["heldout"])
     found = against_real(setting, classifier, real, "to real")
-    to_teacher = ("to teacher", "Frechet distance; in the teacher's own row the floor")
-    found.append(
-        setting.metric("distance_to_teacher", to_teacher, classifier, setting.yardstick, FRECHET)
-    )
+    found.append(against_teacher(setting, classifier))
     score = "Salimans et al. 2016, arXiv:1606.03498, with this classifier"
     for key, words, source in (
         ("inception_score", ("score", "inception-type score"), score),

@@ -19,9 +19,9 @@ from pipeline.evaluation.metrics import Features, Moments, frechet_distance, pai
 from pipeline.evaluation.neighbourhood import RealManifold, neighbourhood
 from pipeline.evaluation.round_verdict import DISTANCE, FOLLOWS, RECALL, RMS, AtWeight
 from pipeline.evaluation.sampling import Images
+from pipeline.evaluation.scoring import kept
 
 _DIVISIONS = 32  # the floor's own error is then a sixth of one division's
-_DIGITS = 6
 _MOST = 1e6  # a ratio to a floor of nothing
 
 
@@ -149,4 +149,4 @@ def _ratio(value: float, of: float) -> float:
 
 
 def _kept(value: float) -> float:
-    return float(f"{min(value, _MOST):.{_DIGITS}g}")
+    return kept(min(value, _MOST))

@@ -8,13 +8,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it
 
 from pipeline.evaluation.asking import Asked
 from pipeline.evaluation.bootstrap import Bootstrap, Found
-from pipeline.evaluation.columns import FRECHET, Setting, against_real
+from pipeline.evaluation.columns import Setting, against_real, against_teacher
 from pipeline.evaluation.comparing import Comparison, ReadSets
-from pipeline.evaluation.kernel import KernelReference
 from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
 from pipeline.evaluation.metrics import Features, Moments, frechet_found
-from pipeline.evaluation.neighbourhood import RealManifold, neighbourhood
 from pipeline.evaluation.protocol import RESAMPLES, Cell, Panel, PanelRow
+from pipeline.evaluation.real_images import RealImages
 from pipeline.evaluation.scores import PanelScores
 from pipeline.evaluation.scoring import named
 from pipeline.evaluation.tables import Line, protocol_table, table
@@ -76,25 +75,14 @@ class _Judge:
 
     def __init__(self, read: ReadSets, asked: Asked) -> None:
         self._read, self._asked = read, asked
-        if read.heldout is not None:
-            self._moments = Moments.of(read.heldout)
-            self._kernel = KernelReference(read.heldout)
-            self._manifold = RealManifold.of(read.heldout)
+        self._heldout = None if read.heldout is None else RealImages(read.heldout)
 
     def score(self, cell: Cell, yardstick: Moments) -> dict[str, Found]:
         features = self._read.of(cell)
         bootstrap = Bootstrap(self._asked.labels, RESAMPLES, cell.seed)
         found = {"distance_to_teacher": frechet_found(yardstick, features, bootstrap)}
-        if self._read.heldout is not None:
-            among = neighbourhood(self._manifold, features, bootstrap)
-            found |= {
-                "distance_to_real": frechet_found(self._moments, features, bootstrap),
-                "kid_to_real": self._kernel.distance(features, bootstrap),
-                "precision": among.precision,
-                "recall": among.recall,
-                "density": among.density,
-                "coverage": among.coverage,
-            }
+        if self._heldout is not None:
+            found |= self._heldout.compare(features, bootstrap)
         if self._read.prompts is not None:
             found["clip_score"] = bootstrap.mean(clip_scores(features, self._read.prompts))
         return found
@@ -125,10 +113,7 @@ def _protocols(read: ReadSets, setting: Setting) -> list[MetricProtocol]:
     if read.heldout is not None:
         real = setting.real("heldout", len(read.heldout))
         found = against_real(setting, extractor, real, read.distance)
-    to_teacher = ("to teacher", "Frechet distance; in the teacher's own row the floor")
-    found.append(
-        setting.metric("distance_to_teacher", to_teacher, extractor, setting.yardstick, FRECHET)
-    )
+    found.append(against_teacher(setting, extractor))
     if read.prompts is not None:
         prompt = Reference(name="the prompt", data_sha256=setting.data_sha256, split="heldout")
         words = ("CLIP score", "how well an image goes with its prompt")

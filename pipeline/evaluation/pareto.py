@@ -21,7 +21,7 @@ def draw_pareto(report: Report, path: Path) -> None:
     """Distance against score, and precision against recall, a line for each network over all w.
 
     One student serves every w, so it has a line of its own beside its teacher's, as the trade-off
-    curves of Meng et al. 2023, arXiv:2210.03142, figure 4 have it.
+    curves of Meng et al. 2022, arXiv:2210.03142, have it.
     """
     figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     axes = figure.subplots(1, 2)

@@ -17,6 +17,7 @@ from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.neighbourhood import NEIGHBOURS
 from pipeline.evaluation.samplers import Sampler, own_sampler
 from pipeline.evaluation.scores import PanelScores, Scores
+from pipeline.wording import counted
 
 RESAMPLES = 100
 YARDSTICK_SEED_OFFSET = 1
@@ -68,8 +69,8 @@ class Cell(Document):
         if self.role == "student":
             origin = "stage-1 student" if self.round == 0 else "student"
             noisy = ", stochastic" if self.sampler == "stochastic" else ""
-            return f"{origin}, {_counted(self.steps, 'step')}{noisy}"
-        return f"teacher, {SAMPLER_NAMES[self.sampler]}, {_counted(self.steps, 'step')}"
+            return f"{origin}, {counted(self.steps, 'step')}{noisy}"
+        return f"teacher, {SAMPLER_NAMES[self.sampler]}, {counted(self.steps, 'step')}"
 
     @property
     def file(self) -> str:
@@ -223,7 +224,3 @@ def _cell(
         w=w,
         seed=seed,
     )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

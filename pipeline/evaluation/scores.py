@@ -61,8 +61,8 @@ class Scores(Document):
 
     distance_to_real: float
     distance_to_real_interval: Range
-    distance_to_teacher: float | None
-    distance_to_teacher_interval: Range | None
+    distance_to_teacher: float | None = None
+    distance_to_teacher_interval: Range | None = None
     nearest_teacher_w: float | None = None
     kid_to_real: float | None = None
     kid_to_real_interval: Range | None = None
@@ -78,7 +78,7 @@ class Scores(Document):
     density_interval: Range | None = None
     coverage: float | None = None
     coverage_interval: Range | None = None
-    rms_to_teacher: float | None
+    rms_to_teacher: float | None = None
     rms_to_teacher_interval: Range | None = None
     psnr_to_teacher: float | None = None
     psnr_to_teacher_interval: Range | None = None

@@ -10,9 +10,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it
 from pipeline.evaluation.asking import Asked
 from pipeline.evaluation.bootstrap import Bootstrap, Found, Interval
 from pipeline.evaluation.classifier import Classifier, Reading
-from pipeline.evaluation.kernel import KernelReference
 from pipeline.evaluation.metrics import (
-    Features,
     Moments,
     class_accuracy,
     frechet_distance,
@@ -20,10 +18,10 @@ from pipeline.evaluation.metrics import (
     inception_type_score,
     neighbour_distance,
 )
-from pipeline.evaluation.neighbourhood import RealManifold, neighbourhood
 from pipeline.evaluation.paired import psnr, squared_errors, ssim
 from pipeline.evaluation.prompts import look_for
 from pipeline.evaluation.protocol import RESAMPLES
+from pipeline.evaluation.real_images import RealImages
 from pipeline.evaluation.sampling import Images, LabelArray
 from pipeline.evaluation.scores import Scores
 
@@ -80,9 +78,7 @@ class Judge:
         self._training = training.reshape(len(training), -1)
         heldout_features = classifier.read(heldout).features
         with threadpool_limits(1, user_api="blas"):
-            self._heldout_moments = Moments.of(heldout_features)
-            self._manifold = RealManifold.of(heldout_features)
-            self._kernel = KernelReference(heldout_features)
+            self._heldout = RealImages(heldout_features)
 
     def moments(self, images: Images) -> Moments:
         """Moments of a set of images in classifier features."""
@@ -118,7 +114,7 @@ class Judge:
         bootstrap = Bootstrap(labels, RESAMPLES, seed)
         # matrices are small: threads would only fight each other, and change the last digits
         with threadpool_limits(1, user_api="blas"):
-            found = self._against_real(reading.features, bootstrap)
+            found = self._heldout.compare(reading.features, bootstrap)
             found |= _of_classes(reading, labels, bootstrap)
             found["nearest_training"] = self._nearest_training(images, labels, neighbour, seed)
             moments = Moments.of(reading.features)
@@ -128,22 +124,8 @@ class Judge:
                 )
         if teacher:
             found |= agreement_with(images, teacher.samples, bootstrap)
-        nothing = dict.fromkeys(
-            ("distance_to_teacher", "distance_to_teacher_interval", "rms_to_teacher")
-        )
         follows = teacher.nearest_w(moments) if teacher else None
-        return Scores.model_validate(nothing | named(found) | {"nearest_teacher_w": follows})
-
-    def _against_real(self, features: Features, bootstrap: Bootstrap) -> dict[str, Found]:
-        among = neighbourhood(self._manifold, features, bootstrap)
-        return {
-            "distance_to_real": frechet_found(self._heldout_moments, features, bootstrap),
-            "kid_to_real": self._kernel.distance(features, bootstrap),
-            "precision": among.precision,
-            "recall": among.recall,
-            "density": among.density,
-            "coverage": among.coverage,
-        }
+        return Scores.model_validate(named(found) | {"nearest_teacher_w": follows})
 
     def _prompt_accuracy(self, images: Images, asked: Asked, seed: int) -> dict[str, Any]:
         if asked.prompts is None or not self._reads_prompts:

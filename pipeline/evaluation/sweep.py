@@ -12,7 +12,7 @@ _BEST, _REST = "**", ""
 def sweep_tables(report: Report) -> str:
     """Distance at equal network evaluations by w; then distance and score of each network at all w.
 
-    Laid out as in Meng et al. 2023, arXiv:2210.03142, tables 1 and 2.
+    As the tables of Meng et al. 2022, arXiv:2210.03142, compare them.
     """
     parts = [
         "Distance to real images at equal network evaluations: the students, and the teacher "

@@ -17,8 +17,9 @@ from pipeline.data.shards import SampleShards
 from pipeline.documents import Document
 from pipeline.evaluation.asking import asked_of, rows_of
 from pipeline.evaluation.grids import Column, draw_samples
+from pipeline.evaluation.metrics import paired_rms
 from pipeline.evaluation.sampling import Images, LabelArray
-from pipeline.evaluation.translation import UNGUIDED, Asked, Translator, rms
+from pipeline.evaluation.translation import UNGUIDED, Asked, Translator
 from pipeline.randomness import RowRandom
 
 Read = Callable[[Images], LabelArray]
@@ -131,7 +132,7 @@ def compare(
     for competitor in competitors:
         translator = competitor.translator
         noise = translator.encode(sources.pictures, sources.source)
-        back = rms(translator.decode(noise, sources.source, UNGUIDED), sources.pictures)
+        back = paired_rms(translator.decode(noise, sources.source, UNGUIDED), sources.pictures)
         fresh = RowRandom((seed,), 0, len(noise)).normal("z_1", *noise.shape[1:]).to(noise)
         for w in weights:
             translator.check(w)
@@ -148,9 +149,9 @@ def compare(
                     w=w,
                     round_trip=back,
                     class_accuracy=None if right is None else float(right.mean()),
-                    to_source=rms(made, sources.pictures),
-                    fresh_to_source=rms(anew, sources.pictures),
-                    to_teacher=rms(made, columns[w][0].images),
+                    to_source=paired_rms(made, sources.pictures),
+                    fresh_to_source=paired_rms(anew, sources.pictures),
+                    to_teacher=paired_rms(made, columns[w][0].images),
                 )
             )
     return tuple(sorted(rows, key=lambda row: weights.index(row.w))), columns

@@ -6,7 +6,6 @@ written by, so that drawing from it under another condition keeps that.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from pipeline.diffusion.inversion import encode
@@ -67,8 +66,3 @@ class Translator:
         condition = self.decoder.condition(target)
         drawn = draw_on(self.decoder, noise, condition, w, steps=self.steps, taken=self.steps)
         return self.decoder.finished(drawn)
-
-
-def rms(images: Images, others: Images) -> float:
-    """Root mean square difference of pictures, in units of pixels in [-1, 1]."""
-    return float(np.sqrt(np.square(images.astype(np.float64) - others).mean()))

@@ -10,6 +10,7 @@ from pipeline.evaluation.tables import Value, said, value_of
 from pipeline.ledger import fingerprint
 from pipeline.page.content import Chart, Look, Page, Picture
 from pipeline.page.verdict import listed
+from pipeline.wording import counted
 
 AnyReport = Report | AgreementReport
 
@@ -210,7 +211,7 @@ def nearer(sides: tuple[Side, Side]) -> tuple[str, ...]:
         if weights
     ]
     said += [f"their intervals overlap at w = {listed(level)}"] if level else []
-    return (f"In {steps} step{'' if steps == 1 else 's'}: {'; '.join(said)}.",)
+    return (f"In {counted(steps, 'step')}: {'; '.join(said)}.",)
 
 
 def _is_student(cell: Cell) -> bool:

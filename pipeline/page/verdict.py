@@ -6,6 +6,7 @@ from pipeline.evaluation.agreement import AgreementReport
 from pipeline.evaluation.fidelity import Check, Verdict
 from pipeline.evaluation.protocol import Cell, Report, Row
 from pipeline.page.content import Finding, Judgement
+from pipeline.wording import counted
 
 AnyReport = Report | AgreementReport
 
@@ -59,15 +60,16 @@ def _cost(report: Report) -> str:
         row.scores.distance_to_real / _teacher(report, row).scores.distance_to_real for row in last
     ]
     against = _teacher(report, last[-1]).evaluations
+    asked = "once" if last[0].evaluations == 1 else f"{last[0].evaluations} times"
     return (
-        f"The {_who(last[0].cell)} asks its network {_counted(last[0].evaluations, 'time')} a "
+        f"The {_who(last[0].cell)} asks its network {asked} a "
         f"sample where the teacher asks {against} times; its distance to real images is "
         f"{listed(ratios, '.2f')} times the teacher's at w = {listed([r.cell.w for r in last])}."
     )
 
 
 def _who(cell: Cell) -> str:
-    return f"student of {_counted(cell.steps, 'step')}"
+    return f"student of {counted(cell.steps, 'step')}"
 
 
 def _teacher(report: Report, row: Row) -> Row:
@@ -78,7 +80,7 @@ def _controls(report: Report) -> str:
     controls = [verdict for verdict in report.verdicts if verdict.judged != "student"]
     caught = sum(not verdict.passed for verdict in controls)
     return (
-        f"The checks were put to {_counted(len(controls), 'set')} of samples that are bad on "
+        f"The checks were put to {counted(len(controls), 'set')} of samples that are bad on "
         f"purpose as well, and caught {caught} of them."
     )
 
@@ -123,7 +125,3 @@ def listed(values: Sequence[float | int], form: str = "g") -> str:
     """Numbers as a sentence has them: "1, 3 and 7"."""
     words = [format(value, form) for value in values]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return "once" if (count, noun) == (1, "time") else f"{count} {noun}{'' if count == 1 else 's'}"

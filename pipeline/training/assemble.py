@@ -7,7 +7,7 @@ from pipeline.methods.guidance import GuidanceDistillation
 from pipeline.methods.method import DistillationMethod
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.family import ModelFamily
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 
 
 def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.config import GateRules, Recipe, Remedy
 from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.ledger import Artifact
-from pipeline.training.plan import Again, RoundPlan
+from pipeline.training.round_plan import Again, RoundPlan
 
 
 def rules_of(recipe: Recipe, plan: RoundPlan) -> GateRules | None:

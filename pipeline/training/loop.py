@@ -12,7 +12,7 @@ from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.divergence import LossWatch
 from pipeline.training.engine import TrainEngine
 from pipeline.training.own_time import OwnTime
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 from pipeline.training.source import DrawSource
 from pipeline.training.vitals import Vitals
 

@@ -1,14 +1,19 @@
 """From a recipe to its rounds: which teacher, how many steps, how long."""
 
 import itertools
+from dataclasses import dataclass
 
-from pipeline.config import UNIFORM, PredictionName, Recipe, TrainingConfig
-from pipeline.diffusion.grid import Sampling
+from pipeline.config import (
+    UNIFORM,
+    GuidanceWeights,
+    Halving,
+    PredictionName,
+    Recipe,
+    TrainingConfig,
+)
+from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
-from pipeline.training.round_plan import GUIDANCE_ROUND
-from pipeline.training.round_plan import TEACHER_ROUND as TEACHER_ROUND
-from pipeline.training.round_plan import Again as Again
-from pipeline.training.round_plan import RoundPlan as RoundPlan
+from pipeline.training.round_plan import GUIDANCE_ROUND, TEACHER_ROUND, RoundPlan
 
 
 def plan_teacher(recipe: Recipe) -> RoundPlan | None:
@@ -47,9 +52,13 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
             seed=recipe.run.seed,
         )
     ]
-    for sampler in recipe.halving.samplers:
-        rounds += _ladder(recipe, len(rounds), sampler)
-    return (*rounds, *_encoders(recipe, len(rounds)))
+    halving, encoding = recipe.halving, recipe.encoding
+    ladders = [_Ladder(halving, recipe.guidance.w, sampler=each) for each in halving.samplers]
+    if encoding is not None:
+        ladders.append(_Ladder(encoding, encoding.w, direction="encode"))
+    for ladder in ladders:
+        rounds += ladder.rounds(len(rounds), recipe.run.seed)
+    return tuple(rounds)
 
 
 def plan_decoders(recipe: Recipe) -> tuple[RoundPlan, ...]:
@@ -57,56 +66,44 @@ def plan_decoders(recipe: Recipe) -> tuple[RoundPlan, ...]:
     return tuple(plan for plan in plan_rounds(recipe) if plan.direction == "decode")
 
 
-def _ladder(recipe: Recipe, first: int, sampler: Sampling) -> list[RoundPlan]:
-    """The halvings from round `first` on: the stage-1 student's first, then each the next one's.
+@dataclass(frozen=True)
+class _Ladder:
+    """Halvings one after the other: the stage-1 student's first, then each the next one's.
 
     The stage-1 student is asked as a deterministic teacher whatever it teaches: it is good at any
-    time, so its grid holds every jump.
+    time, so its grid holds every jump. A student of one step starts from noise,
+    so it meets no states of its own.
     """
-    rounds: list[RoundPlan] = []
-    for arrow, (teacher, student) in enumerate(itertools.pairwise(recipe.halving.steps)):
-        training = recipe.halving.training(arrow)
-        rounds.append(
-            RoundPlan(
-                index=first + arrow,
-                method="progressive",
-                parent=first + arrow - 1 if arrow else GUIDANCE_ROUND,
-                teacher_steps=teacher,
-                student_steps=student,
-                substeps=recipe.halving.first_substeps if arrow == 0 else 1,
-                sampler=sampler,
-                teacher_sampler=sampler if arrow else "deterministic",
-                own_states=recipe.halving.own_states if student > 1 else 0.0,
-                training=_training(training),
-                loss_weight=training.loss_weight,
-                w=recipe.guidance.w,
-                seed=recipe.run.seed,
+
+    config: Halving
+    w: GuidanceWeights
+    sampler: Sampling = "deterministic"
+    direction: Direction = "decode"
+
+    def rounds(self, first: int, seed: int) -> list[RoundPlan]:
+        """Its rounds, from round `first` on."""
+        found = []
+        for arrow, (teacher, student) in enumerate(itertools.pairwise(self.config.steps)):
+            training = self.config.training(arrow)
+            found.append(
+                RoundPlan(
+                    index=first + arrow,
+                    method="progressive",
+                    parent=first + arrow - 1 if arrow else GUIDANCE_ROUND,
+                    teacher_steps=teacher,
+                    student_steps=student,
+                    substeps=self.config.first_substeps if arrow == 0 else 1,
+                    direction=self.direction,
+                    sampler=self.sampler,
+                    teacher_sampler=self.sampler if arrow else "deterministic",
+                    own_states=self.config.own_states if student > 1 else 0.0,
+                    training=_training(training),
+                    loss_weight=training.loss_weight,
+                    w=self.w,
+                    seed=seed,
+                )
             )
-        )
-    return rounds
-
-
-def _encoders(recipe: Recipe, first: int) -> list[RoundPlan]:
-    """The encoder rounds from round `first` on, a ladder of their own from the stage-1 student."""
-    config = recipe.encoding
-    if config is None:
-        return []
-    return [
-        RoundPlan(
-            index=first + arrow,
-            method="progressive",
-            parent=first + arrow - 1 if arrow else GUIDANCE_ROUND,
-            teacher_steps=teacher,
-            student_steps=student,
-            substeps=config.first_substeps if arrow == 0 else 1,
-            direction="encode",
-            training=_training(config.training(arrow)),
-            loss_weight=config.loss_weight,
-            w=config.w,
-            seed=recipe.run.seed,
-        )
-        for arrow, (teacher, student) in enumerate(itertools.pairwise(config.steps))
-    ]
+        return found
 
 
 def _student_prediction(recipe: Recipe) -> PredictionName | None:

@@ -30,7 +30,8 @@ from pipeline.evaluation.sampling import BundleSampler, Images, balanced_labels
 from pipeline.evaluation.scoring import Judge, Teacher
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.checkpoint import claim
-from pipeline.training.plan import TEACHER_ROUND, RoundPlan, plan_rounds, round_key
+from pipeline.training.plan import plan_rounds, round_key
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from pipeline.training.torch_engine import TorchEngine
 from stages.distill import find_student, round_job
 from stages.pregenerate import shard_jobs

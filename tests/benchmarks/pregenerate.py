@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.data.shards import read_info
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 from stages.pregenerate import JOBS_AT_ONCE, shard_jobs
 from stages.target_worker import CHUNK, TargetWorker
 from tests.benchmarks.rows import Row, Settings, at_least

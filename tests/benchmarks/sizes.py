@@ -19,7 +19,7 @@ from pipeline.data.shards import SampleShards, write_dataset
 from pipeline.data.source import LoadedSource, stratified_split
 from pipeline.methods.method import Draws
 from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
-from pipeline.training.plan import RoundPlan
+from pipeline.training.round_plan import RoundPlan
 from pipeline.training.source import to_columns
 
 CLASSES = 10

@@ -11,7 +11,8 @@ from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.training.plan import RoundPlan, plan_rounds
+from pipeline.training.plan import plan_rounds
+from pipeline.training.round_plan import RoundPlan
 from stages.adopt import adopt
 from stages.attempts import Setting, accept, answer, judged_by, look_up
 from stages.judge import judge, on_workers

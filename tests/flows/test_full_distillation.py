@@ -127,6 +127,8 @@ def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path:
             wait.until(lambda _, words=words: words in said_by(driver), words)
         # a curve against sampling steps is drawn, through the students of all three rounds
         wait.until(lambda _: driver.execute_script(POINTS) >= 3, "no curve is drawn")
+        shown = said_by(driver)
+    assert [words for words in wanted if words not in shown] == []
 
 
 POINTS = """

@@ -28,6 +28,11 @@ def page(*, terminal: bool = False) -> Console:
     return open_console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
 
 
+def student_cell(w: float) -> dict[str, Any]:
+    steps = {"role": "student", "round": 2, "sampler": "ddim", "steps": 1, "w": w}
+    return {**steps, "bundle": "rounds/02-2-to-1/student", "digest": "5" * 64, "seed": 1}
+
+
 def text(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -141,7 +146,7 @@ def test_descriptors_are_given_back_after_an_error(tmp_path: Path) -> None:
 def test_the_end_of_a_run_shows_result_times_and_places(tmp_path: Path) -> None:
     report = tmp_path / "report"
     report.mkdir()
-    cell = {"role": "student", "round": 2, "sampler": "ddim", "steps": 1, "w": 2.0}
+    cell = student_cell(w=2.0)
     scores = {"distance_to_real": 3.9312, "class_accuracy": 1.0, "rms_to_teacher": None}
     rows = [{"cell": cell, "evaluations": 1, "scores": scores}]
     (report / "report.json").write_text(json.dumps({"rows": rows}))
@@ -171,7 +176,7 @@ def test_the_end_of_a_run_names_students_that_are_not_faithful(tmp_path: Path) -
         return {"judged": judged, "title": "student, 1 step", "w": 4.0, "checks": checks}
 
     verdicts = [verdict("student", 0.8), verdict("student", 0.95), verdict("class means", 0.0)]
-    cell = {"role": "student", "round": 2, "sampler": "ddim", "steps": 1, "w": 4.0}
+    cell = student_cell(w=4.0)
     rows = [{"cell": cell, "evaluations": 1, "scores": {"distance_to_real": 3.9}}]
     folder = tmp_path / "report-60"
     folder.mkdir()

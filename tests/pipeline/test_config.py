@@ -208,7 +208,7 @@ def test_a_gaussian_teacher_is_written_for_one_schedule_and_output(
     assignment: str, got: str
 ) -> None:
     message = refusal(assignment, recipe="gaussian")
-    assert f"a gaussian teacher is cosine and v_prediction, not {got}; drop them" in message
+    assert f"a gaussian is cosine and v_prediction, not {got}; drop them" in message
 
 
 def test_three_digits_need_room() -> None:

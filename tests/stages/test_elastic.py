@@ -19,7 +19,8 @@ from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.tracking import read_metrics
-from pipeline.training.plan import RoundPlan, plan_rounds, round_key
+from pipeline.training.plan import plan_rounds, round_key
+from pipeline.training.round_plan import RoundPlan
 from stages.adopt import adopt
 from stages.distill import distill, round_job
 from stages.layout import check_layout, discard_other_layouts

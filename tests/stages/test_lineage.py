@@ -11,7 +11,8 @@ from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.errors import BundleError
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import RoundPlan, plan_rounds
+from pipeline.training.plan import plan_rounds
+from pipeline.training.round_plan import RoundPlan
 from stages.adopt import adopt
 from stages.distill import distill
 from stages.lineage import check_teacher

@@ -14,7 +14,8 @@ from pipeline.data.shards import read_info
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import DivergenceError
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import RoundPlan, plan_rounds
+from pipeline.training.plan import plan_rounds
+from pipeline.training.round_plan import RoundPlan
 from stages.adopt import adopt
 from stages.pregenerate import pregenerate, target_tar
 from stages.shard import shard

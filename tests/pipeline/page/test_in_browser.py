@@ -9,6 +9,7 @@ from PIL import Image
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.page.render import render
 from tests.browser import be_dark, be_wide, complaints, open_browser, too_wide_by
@@ -44,6 +45,15 @@ def shade(element: WebElement) -> float:
     """Of what is seen in the middle of the upper left sample, 0 to 255."""
     image = picture_of(element)
     return float(image.getpixel((image.width // 10, image.height // 8)))
+
+
+def inks(driver: Chrome) -> list[str]:
+    """The colours of the axes' titles that are shown, read at once: a chart may be drawn anew."""
+    found: list[str] = driver.execute_script(
+        "return [...document.querySelectorAll('.plot .xtitle')]"
+        ".filter(each => each.checkVisibility()).map(each => getComputedStyle(each).fill)"
+    )
+    return found
 
 
 def paper(driver: Chrome) -> str:
@@ -89,15 +99,13 @@ def test_another_network_is_another_picture_and_pointing_shows_the_teacher(
 
 
 def test_it_is_dark_for_who_wants_it(driver: Chrome) -> None:
-    inks = []
-    for dark in (False, True):
+    for dark, sheet, ink in (
+        (False, "rgb(255, 255, 255)", "rgb(34, 38, 46)"),
+        (True, "rgb(21, 24, 30)", "rgb(231, 233, 238)"),
+    ):
         be_dark(driver, dark=dark)
-        driver.execute_async_script("setTimeout(arguments[0], 100)")
-        title = shown(driver, ".plot .xtitle")[0]  # hidden charts are drawn when shown
-        inks.append((paper(driver), title.value_of_css_property("fill")))
-    (light, on_light), (dark_paper, on_dark) = inks
-    assert (light, dark_paper) == ("rgb(255, 255, 255)", "rgb(21, 24, 30)")
-    assert (on_light, on_dark) == ("rgb(34, 38, 46)", "rgb(231, 233, 238)")
+        WebDriverWait(driver, 10).until(lambda driver, ink=ink: set(inks(driver)) == {ink})
+        assert paper(driver) == sheet
     be_dark(driver, dark=False)
 
 
@@ -116,7 +124,7 @@ def test_on_paper_every_weight_is_shown_in_ink_and_no_button(driver: Chrome) -> 
     driver.execute_script("dispatchEvent(new Event('beforeprint'))")  # while it is on a screen
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert paper(driver) == "rgb(255, 255, 255)"
-    titles = [each.value_of_css_property("fill") for each in shown(driver, ".plot .xtitle")]
+    titles = inks(driver)
     assert len(titles) == 3
     assert set(titles) <= {"rgb(34, 38, 46)", "rgb(0, 0, 0)"}
     wash = driver.find_element(By.CSS_SELECTOR, ".fail").value_of_css_property("background-color")

@@ -9,7 +9,8 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.ledger import Artifact, FileRecord
 from pipeline.training.attempts import Judged, rules_of, settle
-from pipeline.training.plan import RoundPlan, plan_rounds, round_key
+from pipeline.training.plan import plan_rounds, round_key
+from pipeline.training.round_plan import RoundPlan
 from tests.small_run import small_recipe
 
 PLAN = plan_rounds(small_recipe())[1]
@@ -95,12 +96,24 @@ def test_a_recipe_without_a_gate_has_the_fingerprints_of_before() -> None:
 
 def test_a_round_is_asked_what_is_said_of_it_before_what_is_said_of_its_kind() -> None:
     rounds = "{halving: {rms: 0.5, then: ask}, '2': {rms: off}}"
-    gate = small_recipe(f"gate={{rms: 0.2, rounds: {rounds}}}").gate
+    recipe = small_recipe(f"gate={{rms: 0.2, rounds: {rounds}}}", "evaluation.w=[2, 0, 1]")
+    gate = recipe.gate
     assert gate is not None
     kinds = [gate.rules(0, "guidance"), gate.rules(1, "halving"), gate.rules(2, "halving")]
     assert [rules.rms for rules in kinds] == [0.2, 0.5, False]
     assert [rules.then for rules in kinds] == [("stop",), ("ask",), ("ask",)]
-    assert gate.weights((4.0, 0.0, 1.0, 2.0)) == (0, 2, 4)
+    assert recipe.gate_weights == (0, 1, 2)
+
+
+def test_the_rounds_of_both_ladders_can_be_named() -> None:
+    both = ("halving.sampler=both", "gate={rounds: {'4': {rms: off}}}")
+    recipe = small_recipe(*both)
+    assert plan_rounds(recipe)[4].sampler == "stochastic"
+    rules = rules_of(recipe, plan_rounds(recipe)[4])
+    assert rules is not None
+    assert rules.rms is False
+    with pytest.raises(ConfigError, match="use 0 to 4"):
+        small_recipe("halving.sampler=both", "gate={rounds: {'5': {rms: off}}}")
 
 
 @pytest.mark.parametrize(
