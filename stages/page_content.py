@@ -20,14 +20,16 @@ from pipeline.evaluation.asking import asked_of
 from pipeline.evaluation.protocol import Cell, Report
 from pipeline.evaluation.sampling import Images
 from pipeline.ledger import Artifact, Ledger
-from pipeline.page.charts import curve_charts, trade_charts, training_chart
+from pipeline.page.charts import trade_charts, training_chart
 from pipeline.page.content import Chart, Look, Page, RoundCost, Usage
+from pipeline.page.curves import curve_charts, panel_charts
 from pipeline.page.looks import look_at, picture_of
 from pipeline.page.verdict import judge, listed
 from pipeline.stock.card import THIS_DIRECTORY
 from pipeline.tracking import read_metrics
 from pipeline.training.plan import plan_decoders, plan_rounds, plan_teacher
 from pipeline.training.plan_row import PlanRow
+from pipeline.wording import counted
 from stages.planning import describe
 from stages.sample_sets import samples_place
 
@@ -104,6 +106,7 @@ def _facts(
 
 def _charts(run_dir: Path, recipe: Recipe, report: Report | AgreementReport) -> list[Chart]:
     charts = curve_charts(report)
+    charts += [chart for panel in report.panels for chart in panel_charts(panel)]
     if isinstance(report, Report):
         charts += trade_charts(report)
     teacher = plan_teacher(recipe)
@@ -202,7 +205,7 @@ def _usage(run_dir: Path, recipe: Recipe) -> tuple[Usage, ...]:
     """A stock pipeline where there is one, as its own card says; else our own sampler."""
     pipelines = sorted((run_dir / "pipelines").glob("*-steps"), key=_steps_of)
     if pipelines:
-        title = f"In {_said(_steps_of(pipelines[0]))}, with diffusers alone"
+        title = f"In {counted(_steps_of(pipelines[0]), 'step')}, with diffusers alone"
         return (
             Usage(title, _code_of(pipelines[0] / "README.md", f"pipelines/{pipelines[0].name}")),
         )
@@ -218,10 +221,6 @@ def _code_of(card: Path, place: str) -> tuple[str, ...]:
     _, _, rest = card.read_text(encoding="utf-8").partition("```python\n")
     code = rest.partition("```")[0].replace(THIS_DIRECTORY, place)
     return tuple(line for line in code.splitlines() if line)
-
-
-def _said(count: int) -> str:
-    return f"{count} step" if count == 1 else f"{count} steps"
 
 
 def _steps_of(path: Path) -> int:
@@ -247,4 +246,10 @@ def _protocol(report: Report | AgreementReport) -> tuple[str, ...]:
             f"Precision and recall by {known.neighbours} nearest neighbours in the same features.",
         ]
         said += [f"Left out: {reason}." for reason in report.skipped]
+    for panel in report.panels:
+        read_by = panel.metrics[0].extractor_sha256 or "none"
+        said.append(
+            f"Numbers in the features of {panel.extractor} stand in charts of their own; sha256 of "
+            f"its weights: {read_by[:16]}."
+        )
     return tuple(said)

@@ -22,7 +22,7 @@ _SHOWN = {
     "psnr_to_teacher": "PSNR, dB",
     "ssim_to_teacher": "SSIM",
 }
-_PANEL_SHOWN = ("distance_to_real", "distance_to_teacher", "clip_score")
+PANEL_SHOWN = ("distance_to_real", "distance_to_teacher", "clip_score")
 
 
 def draw_agreement(run: str, rows: Sequence[Point], num_samples: int, path: Path) -> None:
@@ -40,7 +40,7 @@ def draw_panel(run: str, panel: Panel, num_samples: int, path: Path) -> None:
     The dotted line is the teacher's reference.
     """
     heads = {metric.metric: metric.title for metric in panel.metrics}
-    shown = {key: heads[key] for key in _PANEL_SHOWN if key in heads}
+    shown = {key: heads[key] for key in PANEL_SHOWN if key in heads}
     title = f"{run}: in the features of {panel.extractor}, {num_samples} samples a point"
     _draw(title, panel.rows, shown, path)
 

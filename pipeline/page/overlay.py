@@ -5,9 +5,10 @@ from dataclasses import replace
 import plotly.graph_objects as go
 
 from pipeline.evaluation.figures import STUDENT
-from pipeline.page.charts import add_rows, as_json, curve_charts, name_axes
+from pipeline.page.charts import as_json
 from pipeline.page.comparison import Side, comparable
 from pipeline.page.content import Chart
+from pipeline.page.curves import Style, add_rows, curve_charts, main_number, name_axes
 
 _COLOURS = (STUDENT, "#3f8fd2")
 
@@ -29,11 +30,13 @@ def overlaid(sides: tuple[Side, Side]) -> tuple[Chart, ...]:
 
 def _over(sides: tuple[Side, Side], w: float) -> Chart:
     figure = go.Figure()
+    measured = main_number(sides[0].report)
     for side, colour in zip(sides, _COLOURS, strict=True):
         rows = [row for row in side.report.rows if row.cell.w == w]
         students = [row for row in rows if row.cell.role == "student"]
         teachers = [row for row in rows if row.cell.role == "teacher"]
-        add_rows(figure, students, f"{side.label}, students", colour, "circle", 3)
-        add_rows(figure, teachers, f"{side.label}, teacher", colour, "star", 0, size=13)
-    name_axes(figure, sides[0].report)
+        add_rows(figure, students, measured, f"{side.label}, students", Style(colour, "circle", 3))
+        star = Style(colour, "star", 0, size=13)
+        add_rows(figure, teachers, measured, f"{side.label}, teacher", star)
+    name_axes(figure, measured)
     return Chart(f"curve-{w:g}", w, f"Quality against cost, w = {w:g}", as_json(figure))

@@ -98,6 +98,23 @@ def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None
     assert before == after
 
 
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_encoders_join_a_finished_chain(undisturbed: Path, tmp_path: Path) -> None:
+    """They are made and judged; what was there stays, the report included."""
+    run_dir = tmp_path / "chain"
+    shutil.copytree(undisturbed, run_dir)
+    before, report = student_digests(run_dir), report_of(run_dir)
+    encoding = ("--set", "encoding={steps: [2, 1], updates: 20, batch_size: 64}")
+    assert finish(run_dir, *encoding, "--accept-changes") == 0, log_of(run_dir).read_text()[-3000:]
+    after = student_digests(run_dir)
+    assert {path: after[path] for path in before} == before
+    assert after.keys() - before.keys() == {"rounds/03-2-to-1-encode/student"}
+    assert report_of(run_dir) == report
+    assert "| 1 |" in (run_dir / "encoders/report.md").read_text()
+    assert invoke("verify", str(run_dir))[0] == 0
+
+
 @contextlib.contextmanager
 def pages_of(run_dir: Path, said: Path) -> Iterator[str]:
     """`stepfold ui` on a run; the address that it prints."""
