@@ -14,6 +14,7 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import plan_rounds, plan_teacher
 from pipeline.training.round_plan import RoundPlan
 from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard, translate
+from stages.sample_sets import Subject
 
 
 @stage_task
@@ -181,7 +182,12 @@ def translate_task(
 
     def work() -> Artifact:
         report = translate.translate(
-            run.run_dir, run.recipe, data=data, bundles=bundles, components=parts
+            run.run_dir,
+            run.recipe,
+            run.profile,
+            bundles=bundles,
+            subject=Subject(data, parts),
+            progress=telling(run, label),
         )
         folder = Ledger(run.run_dir).locate(report)
         with run.owed.telling(label):

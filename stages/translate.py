@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.profile import Profile
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from stages.sample_sets import Progress, Subject
+from stages.turned_pictures import CHUNK, Way, forget_parts, turn
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.translating import Competitor
+    from pipeline.evaluation.translating import Turned
 
 FOLDER = "encoders"
 LABEL = "evaluate the encoders"
-FORMAT = 1
+FORMAT = 2
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +29,7 @@ def translation_key(recipe: Recipe, data: Artifact, bundles: Sequence[Artifact])
         {
             "stage": "translate",
             "format": FORMAT,
+            "chunk": CHUNK,
             "run": recipe.run.name,
             "evaluation": recipe.evaluation.model_dump(
                 mode="json", include={"num_samples", "w", "seed"}
@@ -40,10 +44,11 @@ def translation_key(recipe: Recipe, data: Artifact, bundles: Sequence[Artifact])
 def translate(
     run_dir: Path,
     recipe: Recipe,
+    profile: Profile,
     *,
-    data: Artifact,
     bundles: Sequence[Artifact],
-    components: Artifact | None = None,
+    subject: Subject,
+    progress: Progress,
 ) -> Artifact:
     """Translate held-out pictures by the teacher and by every pair of students, and measure it.
 
@@ -52,35 +57,34 @@ def translate(
     Args:
         run_dir: the run directory.
         recipe: says at which w, and how many pictures.
-        data: the sharded data set.
+        profile: where workers draw.
         bundles: the teacher, then the students of all rounds.
-        components: what surrounds networks of latents.
+        subject: the data set, and what surrounds networks of latents.
+        progress: is told (parts done, parts in all).
 
     Raises:
         BundleError: a bundle is damaged, or was not made for this.
     """
     ledger = Ledger(run_dir)
-    key = translation_key(recipe, data, bundles)
+    key = translation_key(recipe, subject.data, bundles)
     found = ledger.find(key)
     if found:
         return found
+    ways = _ways(ledger, recipe, bundles)
+    turned = turn(ledger, recipe, profile, ways, subject, key, progress)
 
     def write(folder: Path) -> dict[str, Any]:
-        competitors = _competitors(ledger, recipe, bundles, components)
-        return _compare(folder, ledger, recipe, data, competitors)
+        return _compare(folder, ledger, recipe, subject.data, turned)
 
-    parents = (data.fingerprint, *(bundle.fingerprint for bundle in bundles))
+    parents = (subject.data.fingerprint, *(bundle.fingerprint for bundle in bundles))
     artifact = ledger.publish("side report", key, FOLDER, write, parents)
+    forget_parts(run_dir)
     _log.info("encoders: compared, in %s", ledger.locate(artifact))
     return artifact
 
 
 def _compare(
-    folder: Path,
-    ledger: Ledger,
-    recipe: Recipe,
-    data: Artifact,
-    competitors: "Sequence[Competitor]",
+    folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact, turned: "Sequence[Turned]"
 ) -> dict[str, Any]:
     from pipeline.evaluation.classifier import Classifier
     from pipeline.evaluation.grids import why_no_picture
@@ -97,21 +101,20 @@ def _compare(
     # the one that the run's report was made with; data without classes have none
     seen = [each for each in ledger.records() if each.kind == "classifier"]
     seer = Classifier(ledger.locate(seen[0])) if seen else None
-    rows, columns = compare(
-        competitors,
+    rows = compare(
+        turned,
         sources,
-        tuple(dict.fromkeys(recipe.evaluation.w)),
         recipe.evaluation.seed,
         None if seer is None else lambda images: seer.read(images).probabilities.argmax(1),
     )
-    shown = columns if why_no_picture(sources.pictures.shape[1:]) is None else {}
+    shown = () if why_no_picture(sources.pictures.shape[1:]) else tuple(turned[0].made)
     report = TranslationReport(
         run=recipe.run.name,
         num_pictures=len(sources.pictures),
         rows=rows,
         pictures=tuple(picture_name(w) for w in shown),
     )
-    write_translation(report, sources, shown, read_info(place).class_names, folder)
+    write_translation(report, sources, turned, read_info(place).class_names, folder)
     return {"pictures": len(sources.pictures)}
 
 
@@ -134,21 +137,11 @@ def pairs(manifests: Sequence[Manifest], first_steps: int) -> list[tuple[int, in
     return sorted(found, key=lambda pair: -pair[2])
 
 
-def _competitors(
-    ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact], components: Artifact | None
-) -> "list[Competitor]":
-    from pipeline.evaluation.sampling import BundleSampler
-    from pipeline.evaluation.translating import Competitor
-    from pipeline.evaluation.translation import Translator
-
-    parts = None if components is None else ledger.locate(components)
-    places = [ledger.locate(bundle) for bundle in bundles]
-    manifests = [read_manifest(place) for place in places]
-    opened = [BundleSampler(place, components=parts) for place in places]
-    teacher = Translator(opened[0], opened[0], recipe.teacher.reference_steps)
+def _ways(ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact]) -> list[Way]:
+    manifests = [read_manifest(ledger.locate(bundle)) for bundle in bundles]
     first = recipe.encoding.steps[0] if recipe.encoding else recipe.halving.steps[0]
-    found = [Competitor("teacher", teacher)]
+    found = [Way("teacher", bundles[0], bundles[0], recipe.teacher.reference_steps)]
     for encoder, decoder, steps in pairs(manifests, first):
         who = "stage-1 student" if encoder == decoder else "encoder and student"
-        found.append(Competitor(who, Translator(opened[encoder], opened[decoder], steps)))
+        found.append(Way(who, bundles[encoder], bundles[decoder], steps))
     return found

@@ -21,9 +21,11 @@ from pipeline.training.round_plan import TEACHER_ROUND
 from stages.adopt import adopt
 from stages.planning import describe
 from stages.sample import sample_bundle
+from stages.sample_sets import Subject
 from stages.shard import shard
 from stages.stylize import find_pair
 from stages.translate import LABEL, pairs, translate
+from stages.turned_pictures import CHUNK
 from tests.cases import teacher_manifest
 from tests.family_chain import ask_here, train_here
 from tests.flows.terminal import ROOT, invoke
@@ -36,10 +38,10 @@ ENCODING = {"steps": [4, 2, 1], "updates": 2, "batch_size": 8}
 
 def recipe(**changes: Any) -> Recipe:
     tree = read_yaml(GAUSSIAN) | {"encoding": ENCODING} | changes
-    tree["data"] = {"source": "gaussian", "num_samples": 96, "shard_size": 96}
+    tree["data"] = {"source": "gaussian", "num_samples": 800, "shard_size": 800}
     tree["guidance"] = {**tree["guidance"], "updates": 2, "batch_size": 8}
     tree["halving"] = {**tree["halving"], "updates": 2, "batch_size": 8}
-    tree["evaluation"] = {"num_samples": 12, "w": [0, 2], "baseline_steps": [1]}
+    tree["evaluation"] = {"num_samples": CHUNK + 8, "w": [0, 2], "baseline_steps": [1]}
     return build(Recipe, tree, "test")
 
 
@@ -100,14 +102,23 @@ def test_a_manifest_says_which_way_its_student_goes(run: Path, tmp_path: Path) -
     assert find_pair(run / "teacher", 4) == (run / "teacher", run / "teacher", 4)
 
 
+@pytest.mark.cluster
 def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> None:
     ledger = Ledger(run)
     by_path = {each.path: each for each in ledger.records()}
     bundles = [by_path["teacher"]]
     bundles += [by_path[f"{plan.folder}/student"] for plan in plan_rounds(recipe())]
-    told: dict[str, Any] = {"data": by_path["data"], "bundles": bundles}
-    found = translate(run, recipe(), **told)
-    assert found == translate(run, recipe(), **told)
+    told: dict[str, Any] = {
+        "bundles": bundles,
+        "subject": Subject(by_path["data"], None),
+        "progress": lambda done, parts: told_of.append((done, parts)),
+    }
+    told_of: list[tuple[int, int]] = []
+    found = translate(run, recipe(), Profile(), **told)
+    parts = 4 * 2  # ways, and parts of each
+    assert told_of == [(done, parts) for done in range(1, parts + 1)]
+    assert found == translate(run, recipe(), Profile(), **told)
+    assert not list(run.rglob("*.tmp"))
     report = json.loads((run / found.path / "report.json").read_text())
     rows = [row for row in report["rows"] if row["w"] == 2]
     assert [(row["who"], row["steps"]) for row in rows] == [
@@ -116,6 +127,10 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
         ("encoder and student", 2),
         ("encoder and student", 1),
     ]
+    for row in rows:
+        for name in ("round_trip", "to_source", "fresh_to_source", "to_teacher"):
+            low, high = row[f"{name}_interval"]
+            assert low <= row[name] <= high
     # students of two updates are near the teacher they began as; a round trip in few steps is not
     assert rows[0]["to_teacher"] == 0 < rows[1]["to_teacher"]
     assert rows[0]["round_trip"] < rows[3]["round_trip"]

@@ -175,12 +175,17 @@ def _of_classes(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -> d
     }
 
 
+def rms_found(images: Images, others: Images, bootstrap: Bootstrap) -> Found:
+    """Root mean square difference of images in pairs."""
+    squares = squared_errors(images, others)
+    return bootstrap.of(lambda rows: float(np.sqrt(squares[rows].mean())))
+
+
 def agreement_with(images: Images, others: Images, bootstrap: Bootstrap) -> dict[str, Found]:
     """How far images are from others of the same noise, pair by pair."""
-    squares = squared_errors(images, others)
     similar = ssim(images, others)
     found = {
-        "rms_to_teacher": bootstrap.of(lambda rows: float(np.sqrt(squares[rows].mean()))),
+        "rms_to_teacher": rms_found(images, others, bootstrap),
         "psnr_to_teacher": bootstrap.mean(psnr(images, others), least=None),
     }
     if similar is not None:

@@ -18,6 +18,9 @@ _FORMS = {
 }
 _PARTS = "prompt_accuracy"
 
+_Column = tuple[str, str, str | None]
+"""Head, metric, part of the prompt."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -40,6 +43,16 @@ def table(metrics: Sequence[MetricProtocol], lines: Sequence[Line]) -> str:
     for sharing in by_metric.values():
         check_comparable(sharing)
     columns = [column for key in by_metric for column in _columns(by_metric[key][0], lines)]
+    return _written(columns, lines)
+
+
+def plain_table(heads: Mapping[str, str], lines: Sequence[Line]) -> str:
+    """As `table`, of numbers by key with the heads of their columns, without what no line has."""
+    had = [key for key in heads if any(value_of(line.scores, key) for line in lines)]
+    return _written([(heads[key], key, None) for key in had], lines)
+
+
+def _written(columns: Sequence[_Column], lines: Sequence[Line]) -> str:
     head = "".join(f"| {title} " for title, _, _ in columns)
     text = f"| network | evaluations {head}|\n|---|--:|{':-:|' * len(columns)}\n"
     for line in lines:
@@ -48,8 +61,8 @@ def table(metrics: Sequence[MetricProtocol], lines: Sequence[Line]) -> str:
     return text
 
 
-def _columns(metric: MetricProtocol, lines: Sequence[Line]) -> list[tuple[str, str, str | None]]:
-    """(head, metric, part of the prompt) of a protocol's columns."""
+def _columns(metric: MetricProtocol, lines: Sequence[Line]) -> list[_Column]:
+    """A protocol's columns."""
     if metric.metric != _PARTS:
         return [(metric.title, metric.metric, None)]
     parts = dict.fromkeys(part for line in lines for part in line.scores.get(_PARTS) or ())

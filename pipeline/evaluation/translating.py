@@ -7,8 +7,9 @@ source.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,37 +17,25 @@ import numpy as np
 from pipeline.data.shards import SampleShards
 from pipeline.documents import Document
 from pipeline.evaluation.asking import asked_of, rows_of
+from pipeline.evaluation.bootstrap import Bootstrap
 from pipeline.evaluation.grids import Column, draw_samples
-from pipeline.evaluation.metrics import paired_rms
+from pipeline.evaluation.protocol import RESAMPLES
 from pipeline.evaluation.sampling import Images, LabelArray
-from pipeline.evaluation.translation import UNGUIDED, Asked, Translator
-from pipeline.randomness import RowRandom
+from pipeline.evaluation.scores import Range
+from pipeline.evaluation.scoring import named, rms_found
+from pipeline.evaluation.tables import Line, plain_table
+from pipeline.evaluation.translation import Asked, Sources
+
+TEACHER = "teacher"
 
 Read = Callable[[Images], LabelArray]
 """The classes that a classifier sees in pictures."""
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Held-out pictures, what they are, and what they are to become.
-
-    Attributes:
-        pictures: float32 `[n, h, w, c]` in [-1, 1].
-        source: the condition of each.
-        labels: the class of each, int64 `[n]`.
-        target: the condition it is to be given: that of the picture half the list further on.
-        target_labels: the class of that.
-    """
-
-    pictures: Images
-    source: Asked
-    labels: LabelArray
-    target: Asked
-    target_labels: LabelArray
-
-
 class TranslationRow(Document):
     """One way there and back at one guidance weight; differences are RMS, pixels in [-1, 1].
+
+    Whatever ends in `_interval` is the 95 % bootstrap interval of the number before it.
 
     Attributes:
         who: encoder and decoder in words.
@@ -65,10 +54,15 @@ class TranslationRow(Document):
     evaluations: int
     w: float
     round_trip: float
-    class_accuracy: float | None
+    round_trip_interval: Range
+    class_accuracy: float | None = None
+    class_accuracy_interval: Range | None = None
     to_source: float
+    to_source_interval: Range
     fresh_to_source: float
+    fresh_to_source_interval: Range
     to_teacher: float
+    to_teacher_interval: Range
 
 
 class TranslationReport(Document):
@@ -88,7 +82,10 @@ class TranslationReport(Document):
 
 
 def sources_of(data: Path, num: int) -> Sources:
-    """`num` held-out pictures at most, classes balanced and in order."""
+    """`num` held-out pictures at most, classes balanced and in order.
+
+    Each is to become what the picture half the list further on is.
+    """
     heldout = SampleShards(data, "heldout")
     asked = asked_of(data, min(num, len(heldout)))
     rows = rows_of(heldout, asked.labels)
@@ -101,87 +98,79 @@ def sources_of(data: Path, num: int) -> Sources:
 
 
 @dataclass(frozen=True)
-class Competitor:
-    """Who translates, in words."""
+class Turned:
+    """What one way there and back made of the pictures.
+
+    Attributes:
+        who: encoder and decoder in words.
+        steps: each way.
+        evaluations: of networks for one picture, both ways, by guidance weight.
+        back: the pictures drawn again as they were.
+        made: what they became, by guidance weight.
+        anew: what is drawn from other noise under the same condition, by guidance weight.
+    """
 
     who: str
-    translator: Translator
+    steps: int
+    evaluations: Mapping[float, int]
+    back: Images
+    made: Mapping[float, Images]
+    anew: Mapping[float, Images]
+
+    def column(self, w: float) -> Column:
+        """What became of the pictures, for a grid."""
+        title = f"{self.who}\n{self.steps} + {self.steps}"
+        return Column(title, self.evaluations[w], self.made[w], student=self.who != TEACHER)
 
 
 def compare(
-    competitors: Sequence[Competitor],
-    sources: Sources,
-    weights: Sequence[float],
-    seed: int,
-    read: Read | None,
-) -> tuple[tuple[TranslationRow, ...], dict[float, list[Column]]]:
-    """Have everyone translate; the rows, and what became of the pictures by w.
+    ways: Sequence[Turned], sources: Sources, seed: int, read: Read | None
+) -> tuple[TranslationRow, ...]:
+    """A row for each way and guidance weight, by w.
 
     Args:
-        competitors: the teacher first.
+        ways: the teacher's first.
         sources: the pictures.
-        weights: guidance weights of the way back.
-        seed: of the noise of pictures that are drawn anew.
+        seed: of the bootstrap.
         read: the classifier, where there are classes.
-
-    Raises:
-        BundleError: one of them was not made for this.
     """
-    rows: list[TranslationRow] = []
-    columns: dict[float, list[Column]] = {w: [] for w in weights}
-    for competitor in competitors:
-        translator = competitor.translator
-        noise = translator.encode(sources.pictures, sources.source)
-        back = paired_rms(translator.decode(noise, sources.source, UNGUIDED), sources.pictures)
-        fresh = RowRandom((seed,), 0, len(noise)).normal("z_1", *noise.shape[1:]).to(noise)
-        for w in weights:
-            translator.check(w)
-            made = translator.decode(noise, sources.target, w)
-            anew = translator.decode(fresh, sources.target, w)
-            column = _column(competitor, made, w)
-            columns[w].append(column)
-            right = None if read is None else read(made) == sources.target_labels
-            rows.append(
-                TranslationRow(
-                    who=competitor.who,
-                    steps=translator.steps,
-                    evaluations=column.evaluations,
-                    w=w,
-                    round_trip=back,
-                    class_accuracy=None if right is None else float(right.mean()),
-                    to_source=paired_rms(made, sources.pictures),
-                    fresh_to_source=paired_rms(anew, sources.pictures),
-                    to_teacher=paired_rms(made, columns[w][0].images),
-                )
-            )
-    return tuple(sorted(rows, key=lambda row: weights.index(row.w))), columns
-
-
-def _column(competitor: Competitor, made: Images, w: float) -> Column:
-    return Column(
-        title=f"{competitor.who}\n{competitor.translator.steps} + {competitor.translator.steps}",
-        evaluations=competitor.translator.evaluations(w),
-        images=made,
-        student=competitor.translator.decoder.manifest.role == "student",
-    )
+    bootstrap = Bootstrap(sources.labels, RESAMPLES, seed)
+    backs = [rms_found(way.back, sources.pictures, bootstrap) for way in ways]
+    rows = []
+    for w in ways[0].made:
+        for way, back in zip(ways, backs, strict=True):
+            made = way.made[w]
+            found = {
+                "round_trip": back,
+                "to_source": rms_found(made, sources.pictures, bootstrap),
+                "fresh_to_source": rms_found(way.anew[w], sources.pictures, bootstrap),
+                "to_teacher": rms_found(made, ways[0].made[w], bootstrap),
+            }
+            if read is not None:
+                right = (read(made) == sources.target_labels).astype(np.float64)
+                found["class_accuracy"] = bootstrap.mean(right, most=1.0)
+            told = {"who": way.who, "steps": way.steps, "evaluations": way.evaluations[w], "w": w}
+            rows.append(TranslationRow.model_validate({**told, **named(found)}))
+    return tuple(rows)
 
 
 def write_translation(
     report: TranslationReport,
     sources: Sources,
-    columns: dict[float, list[Column]],
+    ways: Sequence[Turned],
     class_names: Sequence[str],
     folder: Path,
 ) -> None:
-    """Write `report.json`, `report.md` and a picture for each guidance weight into `folder`."""
+    """Write `report.json`, `report.md` and the report's pictures into `folder`."""
     text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     (folder / "report.md").write_text(_markdown(report), encoding="utf-8")
     given = Column("held-out\npictures", evaluations=0, images=sources.pictures, student=False)
     names = [f"{name} → {class_names[target]}" for name, target in _turns(sources, class_names)]
-    for name, w in zip(report.pictures, columns, strict=True):
+    for name, w in zip(report.pictures, ways[0].made, strict=False):  # no pictures of points
         title = f"{report.run}: one class made another, each row drawn from its source, w = {w:g}"
-        draw_samples(title, [given, *columns[w]], sources.labels, names, folder / name)
+        columns = [given, *(way.column(w) for way in ways)]
+        draw_samples(title, columns, sources.labels, names, folder / name)
 
 
 def _turns(sources: Sources, class_names: Sequence[str]) -> list[tuple[str, int]]:
@@ -198,22 +187,27 @@ def picture_name(w: float) -> str:
 
 
 def _markdown(report: TranslationReport) -> str:
-    head = (
-        "| w | who | steps each way | evaluations | round trip | became what it was to | to source "
-        "| drawn anew, to source | to teacher |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|\n"
-    )
-    lines = [
-        f"| {row.w:g} | {row.who} | {row.steps} | {row.evaluations} | {row.round_trip:.3f} | "
-        f"{'-' if row.class_accuracy is None else f'{row.class_accuracy:.1%}'} | "
-        f"{row.to_source:.3f} | {row.fresh_to_source:.3f} | {row.to_teacher:.3f} |\n"
-        for row in report.rows
-    ]
+    heads = {
+        "round_trip": "round trip",
+        "class_accuracy": "became what it was to",
+        "to_source": "to source",
+        "fresh_to_source": "drawn anew, to source",
+        "to_teacher": "to teacher",
+    }
+    tables = []
+    for w, rows in groupby(report.rows, key=lambda row: row.w):
+        lines = [Line(_named(row), str(row.evaluations), row.model_dump()) for row in rows]
+        tables.append(f"## w = {w:g}\n\n{plain_table(heads, lines)}")
     pictures = "".join(f"\n![{Path(name).stem}]({name})\n" for name in report.pictures)
     return (
         f"# {report.run}: from pictures to noise and back\n{pictures}\n"
         f"{report.num_pictures} held-out pictures, encoded unguided and drawn again. Differences "
         "are RMS, pixels in [-1, 1]: *round trip*, under the picture's own condition, unguided; "
         "*to source*, as another class; *drawn anew*, that class from other noise: what keeps "
-        "nothing of the source. *To teacher*: to what the teacher makes of the same picture.\n\n"
-        f"{head}{''.join(lines)}"
+        "nothing of the source. *To teacher*: to what the teacher makes of the same picture. In "
+        "brackets 95 % bootstrap intervals over the pictures.\n\n" + "\n".join(tables)
     )
+
+
+def _named(row: TranslationRow) -> str:
+    return f"{row.who}, {row.steps} + {row.steps} steps"

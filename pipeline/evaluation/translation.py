@@ -4,6 +4,7 @@ What a picture is drawn from holds what its condition does not say, such as whos
 written by, so that drawing from it under another condition keeps that.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,43 @@ import torch
 from pipeline.diffusion.inversion import encode
 from pipeline.evaluation.editing import draw_on, latents_of
 from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray
+from pipeline.randomness import RowRandom
 from pipeline.tensors import Latent
 
 Asked = LabelArray | tuple[str, ...]
 
 UNGUIDED = 0.0
 """The w that pictures are encoded at: guidance would push them away from where they are."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Pictures, what they are, and what they are to become.
+
+    Attributes:
+        pictures: float32 `[n, h, w, c]` in [-1, 1].
+        source: the condition of each.
+        labels: the class of each, int64 `[n]`.
+        target: the condition it is to be given.
+        target_labels: the class of that.
+    """
+
+    pictures: Images
+    source: Asked
+    labels: LabelArray
+    target: Asked
+    target_labels: LabelArray
+
+    def rows(self, first: int, count: int) -> "Sources":
+        """Some of them, at most `count`."""
+        part = slice(first, first + count)
+        return Sources(
+            self.pictures[part],
+            self.source[part],
+            self.labels[part],
+            self.target[part],
+            self.target_labels[part],
+        )
 
 
 @dataclass(frozen=True)
@@ -66,3 +98,27 @@ class Translator:
         condition = self.decoder.condition(target)
         drawn = draw_on(self.decoder, noise, condition, w, steps=self.steps, taken=self.steps)
         return self.decoder.finished(drawn)
+
+    def turn(
+        self, sources: Sources, weights: Sequence[float], seed: int, first: int
+    ) -> list[Images]:
+        """The pictures drawn again as they were; by w what becomes of them; by w others, anew.
+
+        Args:
+            sources: the pictures.
+            weights: guidance weights of the way back.
+            seed: of the noise that others are drawn from.
+            first: which picture of all the first of these is.
+
+        Raises:
+            BundleError: one of the two networks was not made for this.
+        """
+        for w in weights:
+            self.check(w)
+        noise = self.encode(sources.pictures, sources.source)
+        other = RowRandom((seed,), first, len(noise)).normal("z_1", *noise.shape[1:]).to(noise)
+        return [
+            self.decode(noise, sources.source, UNGUIDED),
+            *(self.decode(noise, sources.target, w) for w in weights),
+            *(self.decode(other, sources.target, w) for w in weights),
+        ]
