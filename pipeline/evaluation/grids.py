@@ -96,8 +96,10 @@ def _draw_grid(
     rows = sample_rows(labels, per_class)
     tiles = [tile(column.images, rows) for column in columns]
     tall, wide = tiles[0].shape[:2]
-    each = 1.55
-    figure = Figure(figsize=(each * len(columns) * 1.06 + 0.5, each * tall / wide + 1.15))
+    names = [class_names[labels[row[0]]] for row in rows]
+    each, left = 1.55, max(0.42, 0.2 + 0.085 * max(map(len, names)))  # inches
+    width = each * len(columns) * 1.06 + 0.08 + left
+    figure = Figure(figsize=(width, each * tall / wide + 1.15))
     axes = figure.subplots(1, len(columns), squeeze=False)[0]
     for ax, column, picture in zip(axes, columns, tiles, strict=True):
         ax.imshow(picture, interpolation="nearest")
@@ -107,17 +109,17 @@ def _draw_grid(
         _head(ax, column)
     axes[0].set_yticks(
         [(i + 0.5) * tall / len(rows) for i in range(len(rows))],
-        [class_names[labels[row[0]]] for row in rows],
+        names,
         fontsize=10,
         color=INK,
     )
     axes[0].tick_params(length=0)
     height = figure.get_figheight()
     figure.subplots_adjust(
-        left=0.42 / figure.get_figwidth(), right=0.995, bottom=0.06 / height, wspace=0.06,
+        left=left / width, right=0.995, bottom=0.06 / height, wspace=0.06,
         top=1 - 1.0 / height,
     )  # fmt: skip
-    figure.suptitle(title, x=0.42 / figure.get_figwidth(), y=1 - 0.12 / height, ha="left", va="top",
+    figure.suptitle(title, x=left / width, y=1 - 0.12 / height, ha="left", va="top",
                     fontsize=12, fontweight="bold", color=INK)  # fmt: skip
     save_figure(figure, path)
 

@@ -91,7 +91,8 @@ KILLED_IN_A_CHAIN = [
     ChainKill("shard", "tar.member", 20),
     *_kills("teacher", (*ANYWHERE, *PUBLISHED)),
     *_kills("pregenerate", (*ANYWHERE, *PUBLISHED, "tar.member", "tar.closed"), 4, "worker"),
-    *_kills("distil", (*ANYWHERE, "checkpoint.claimed", "distill.committed")),
+    *_kills("distil", ANYWHERE, 2),  # the first is the time that the targets took
+    *_kills("distil", ("checkpoint.claimed", "distill.committed")),
     *_kills("distil", PUBLISHED, extra=NO_CHECKPOINTS),
     *_kills("distil", ANYWHERE, 3, "worker"),
     *_kills("distil", (*PUBLISHED, "checkpoint.staged", "checkpoint.committed"), 2, "worker"),
