@@ -27,7 +27,7 @@ MADE_BY = {
     "teacher": {"teacher": ""},
     "pregenerate": {"targets": "rounds/01", "student": "rounds/01"},
     "distil": {"student": "rounds/01"},
-    "promote": {"promotion": "rounds/00"},
+    "promote": {"promotion": "rounds"},
     "evaluate": {"reference": "", "samples": "", "classifier": "", "report": ""},
 }
 """Kinds and places of the artifacts without which a run goes back to a stage."""
@@ -110,6 +110,11 @@ def recovered(run_dir: Path, undisturbed: Path, stage: str, again: float | None)
 
 def assert_registered_once(run_dir: Path) -> None:
     client = MlflowClient(default_uri(run_dir.parent))
-    (version,) = client.search_model_versions("name = 'gaussian'")
-    aliases = client.get_registered_model("gaussian").aliases
-    assert aliases == {"student-any-steps": version.version, "teacher": version.version}
+    found = client.search_model_versions("name = 'gaussian'")
+    versions = {version.tags["round"]: version.version for version in found}
+    assert len(found) == len(versions) == 2
+    assert client.get_registered_model("gaussian").aliases == {
+        "student-any-steps": versions["0"],
+        "student-1-steps": versions["1"],
+        "teacher": versions["1"],
+    }
