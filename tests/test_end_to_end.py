@@ -91,7 +91,7 @@ def test_the_page_says_it_all_by_itself(run_dir: Path) -> None:
     assert len(page.pictures) == 2 * (1 + 3 * 2)
     assert set(page.charts) == {
         *("curve-0", "curve-2", "training"),
-        *("trade-distance_to_real", "trade-inception_score", "trade-recall"),
+        *("trade-distance_to_real", "trade-recall"),
         *("trade-inception_score-distance_to_real", "trade-recall-precision"),
     }
     drawn = next(t for t in page.charts["curve-2"]["data"] if t["name"] == "students")

@@ -41,7 +41,7 @@ def trade_charts(report: Report) -> list[Chart]:
         if row.cell.role in ("teacher", "student"):
             lines.setdefault(row.cell.title, []).append(row)
     charts = []
-    for key in ("distance_to_real", "inception_score", "recall"):
+    for key in ("distance_to_real", "recall"):
         figure = _lines(lines, "w", key)
         figure.update_xaxes(tickvals=report.weights)
         charts.append(Chart(f"trade-{key}", None, _NAMES[key].capitalize(), as_json(figure)))
