@@ -39,6 +39,8 @@ class Checkpoints:
 
     def restore(self, engine: TrainEngine) -> dict[str, Any]:
         """Load the newest sound checkpoint into the engine; {} if there is none. Collective."""
+        if engine.rank == 0 and claimed_by(self._folder) == self._attempt:
+            self._forget_old()  # a killed attempt may have come no further than its commit
         engine.mean(torch.zeros((), device=engine.device))  # nobody reads while another commits
         for artifact in reversed(self._own()):
             saved = artifact.details["layout"]
@@ -86,6 +88,9 @@ class Checkpoints:
         key = fingerprint({"round": self._key, "update": update})
         self._ledger.publish("checkpoint", key, f"update-{update:07d}", move)
         failpoint("checkpoint.committed")
+        self._forget_old()
+
+    def _forget_old(self) -> None:
         for old in self._own()[: -self._keep]:
             self._ledger.forget(old)
             failpoint("checkpoint.forgotten")
@@ -106,12 +111,15 @@ def claim(folder: Path, attempt: str) -> None:
     """Make `attempt` the only one that may commit checkpoints in `folder`.
 
     Workers outlive a killed driver by seconds; without this they could write into its successor.
-    What they staged can never be committed from here on, so it goes.
+    What they staged can never be committed from here on, so it goes, and with it what was forgotten
+    and not yet removed.
     """
     write_durably(folder / "attempt", attempt)
     failpoint("checkpoint.claimed")
-    for staging in folder.glob(".staging-*"):
-        shutil.rmtree(staging, ignore_errors=True)
+    recorded = {artifact.path for artifact in Ledger(folder).records()}
+    for stray in (*folder.glob(".staging-*"), *folder.glob("update-*")):
+        if stray.name not in recorded:
+            shutil.rmtree(stray, ignore_errors=True)
 
 
 def claimed_by(folder: Path) -> str:

@@ -40,7 +40,10 @@ from stages.target_worker import TargetWorker
 PROFILE = Profile()
 SEED = 4321
 LADDER = "halving.steps=[16, 8, 4, 2, 1]"
-SHARED = ("halving.first_substeps=1", "targets.draws_per_tuple=4", "targets.keep=all")
+SHARED = (
+    "encoding=null",  # the base run may have encoders, which would be judged as students
+    *("halving.first_substeps=1", "targets.draws_per_tuple=4", "targets.keep=all"),
+)
 
 
 @dataclass(frozen=True)

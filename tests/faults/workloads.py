@@ -72,7 +72,7 @@ class Workload:
 
 def _recipe(*overrides: str) -> Recipe:
     tree = read_yaml(RECIPES / "gaussian.yaml")
-    for override in ("data.num_samples=24", "data.shard_size=10", *overrides):
+    for override in ("data.num_samples=30", "data.shard_size=10", *overrides):
         apply_override(tree, override)
     return build(Recipe, tree, "gaussian.yaml")
 
