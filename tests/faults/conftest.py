@@ -38,21 +38,44 @@ def fault_row(request: pytest.FixtureRequest) -> MakeRow:
 
 
 @pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect server for all chains: each would start one of its own, and leave it if killed."""
+def prefect_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Prefect server for all chains: each would start one of its own, and leave it if killed.
+
+    What it yields says where it is; tests of other folders have servers of their own.
+    """
     home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as settings:
+    with pytest.MonkeyPatch.context() as settings, pytest.MonkeyPatch.context() as elsewhere:
         settings.setenv("PREFECT_HOME", str(home))
-        with server(free_port(), home / "server.log"):
-            yield
+        with server(free_port(), home / "server.log") as started:
+            told = {"PREFECT_HOME": str(home), "PREFECT_API_URL": started.api_url}
+            for name in told:
+                elsewhere.delenv(name)
+            yield told
+            elsewhere.undo()
+
+
+@pytest.fixture
+def prefect(prefect_of_all: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains of this test use the server of all."""
+    for name, value in prefect_of_all.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_chain(prefect_of_all: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest chain as it ends by itself, in a directory of its own."""
     run_dir = tmp_path_factory.mktemp("undisturbed") / "chain"
-    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
+    with pytest.MonkeyPatch.context() as settings:
+        for name, value in prefect_of_all.items():
+            settings.setenv(name, value)
+        assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
     return run_dir
+
+
+@pytest.fixture
+def undisturbed(whole_chain: Path, prefect: None) -> Path:
+    """A finished chain to compare with; that of this test uses the server of all."""
+    return whole_chain
 
 
 @pytest.fixture(autouse=True)

@@ -111,7 +111,7 @@ def test_encoders_join_a_finished_chain(undisturbed: Path, tmp_path: Path) -> No
     assert {path: after[path] for path in before} == before
     assert after.keys() - before.keys() == {"rounds/03-2-to-1-encode/student"}
     assert report_of(run_dir) == report
-    assert "| 1 |" in (run_dir / "encoders/report.md").read_text()
+    assert "encoder and student, 1 + 1 steps" in (run_dir / "encoders/report.md").read_text()
     assert invoke("verify", str(run_dir))[0] == 0
 
 
