@@ -13,6 +13,7 @@ from torch import nn
 
 from infra.split_teacher import split_over_workers
 from infra.train_worker import train
+from tests.infra.ranks import leave
 from tests.infra.zero_worker import LAYERS, PARAMETERS, WIDTH, forget_peak, resident
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     for job in json.loads(Path(sys.argv[2]).read_text()):
         train(job)
     Path(sys.argv[1]).write_text(json.dumps(held_by_a_split_network()))
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

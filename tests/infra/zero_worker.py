@@ -17,6 +17,7 @@ from torch import nn
 from infra.deepspeed_engine import DeepSpeedEngine
 from infra.zero_memory import Precision, ZeroStage
 from pipeline.training.engine import OptimiserPlan
+from tests.infra.ranks import leave
 
 WIDTH, LAYERS = 1024, 24
 PARAMETERS = LAYERS * WIDTH**2
@@ -75,7 +76,7 @@ def main() -> None:
         peak(64, 2, *case)  # what libraries make at first use, and what they kept of the last case
         found[name_of(*case)] = peak(WIDTH, LAYERS, *case) / PARAMETERS
     Path(sys.argv[1]).write_text(json.dumps(found))
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import torch
 import torch.distributed as dist
 
 from infra.train_worker import train
+from tests.infra.ranks import leave
 
 
 def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     train(json.loads(sys.stdin.read()))
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
