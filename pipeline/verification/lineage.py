@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pipeline.bundle import Lineage, read_manifest
+from pipeline.bundle import Manifest, read_manifest
 from pipeline.errors import BundleError
 from pipeline.ledger import KEY_LENGTH, Artifact
 from pipeline.verification.inventory import Inventory
@@ -20,7 +20,8 @@ def missing_parents(artifact: Artifact, inventory: Inventory) -> list[str]:
 def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> str | None:
     """Why a student is not its teacher's child; None if it is, or is no student.
 
-    Round k's student names round k-1's by the digest of its files; round 0's names the teacher.
+    Round k's student names round k-1's by the digest of its files; round 0's names the teacher, and
+    the first of a further ladder (encoders, stochastic students) names round 0's.
 
     Args:
         run_dir: the run directory.
@@ -32,9 +33,10 @@ def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> 
     known = inventory.by_key
     parents = [known[key] for parent in artifact.parents if (key := parent[:KEY_LENGTH]) in known]
     try:
-        own = read_manifest(run_dir / artifact.path).lineage
+        manifest = read_manifest(run_dir / artifact.path)
     except BundleError as error:
         return str(error)
+    own = manifest.lineage
     if own.round is None or f"rounds/{own.round:02d}-" not in artifact.path:
         return f"its manifest says round {own.round}, which does not lie here"
     # of its own round is a failed student that was trained on, which is no teacher
@@ -45,10 +47,11 @@ def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> 
     ]
     if len(artifact.parents) == len(parents) and len(bundles) != 1:
         return f"its record names {len(bundles)} teachers, there is one for each student"
-    return next((p for parent in bundles if (p := _contradiction(run_dir, own, parent))), None)
+    return next((p for parent in bundles if (p := _contradiction(run_dir, manifest, parent))), None)
 
 
-def _contradiction(run_dir: Path, own: Lineage, teacher: Artifact) -> str | None:
+def _contradiction(run_dir: Path, student: Manifest, teacher: Artifact) -> str | None:
+    own = student.lineage
     if own.parent != teacher.digest:
         return (
             f"its manifest names teacher {str(own.parent)[:12]}, the one in its record "
@@ -60,12 +63,22 @@ def _contradiction(run_dir: Path, own: Lineage, teacher: Artifact) -> str | None
     if teacher.kind == "teacher":
         return None
     try:
-        above = read_manifest(run_dir / teacher.path).lineage.round
+        above = read_manifest(run_dir / teacher.path)
     except BundleError:
         return None  # reported where it lies
-    if above is None or own.round != above + 1:
-        return f"it is of round {own.round}, its teacher {teacher.path} of round {above}"
+    if not _may_follow(student, above):
+        return (
+            f"it is of round {own.round}, its teacher {teacher.path} of round {above.lineage.round}"
+        )
     return None
+
+
+def _may_follow(student: Manifest, teacher: Manifest) -> bool:
+    own, above = student.lineage.round, teacher.lineage.round
+    if own is None or above is None:
+        return False
+    is_other = (student.direction, student.sampler) != (teacher.direction, teacher.sampler)
+    return own == above + 1 or (above == 0 and own > 1 and is_other)
 
 
 def dependents(keys: Collection[str], artifacts: Sequence[Artifact]) -> list[Artifact]:
