@@ -67,7 +67,7 @@ def turn(
     Raises:
         BundleError: a network was not made for this.
     """
-    weights = weights_of(recipe)
+    weights = _weights_of(recipe)
     spec = {
         "run_dir": str(ledger.run_dir.resolve()),
         "data": subject.data.path,
@@ -86,7 +86,7 @@ def turn(
             "part": str(_SCRATCH / f"{key[:32]}-{number:02d}-{first:09d}.npy"),
         }
         for number, way in enumerate(ways)
-        for first in range(0, num_pictures(ledger, recipe, subject.data), CHUNK)
+        for first in range(0, _num_pictures(ledger, recipe, subject.data), CHUNK)
     ]
     costs: dict[int, list[int]] = {}
     with cluster(profile, ledger.run_dir / "logs"):
@@ -106,12 +106,12 @@ def forget_parts(run_dir: Path) -> None:
     shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)
 
 
-def weights_of(recipe: Recipe) -> list[float]:
+def _weights_of(recipe: Recipe) -> list[float]:
     """The guidance weights of the way back, each once."""
     return list(dict.fromkeys(recipe.evaluation.w))
 
 
-def num_pictures(ledger: Ledger, recipe: Recipe, data: Artifact) -> int:
+def _num_pictures(ledger: Ledger, recipe: Recipe, data: Artifact) -> int:
     """As many as an evaluation has samples, or all that were held out."""
     from pipeline.data.shards import SampleShards
 

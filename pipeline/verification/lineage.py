@@ -78,7 +78,7 @@ def _may_follow(student: Manifest, teacher: Manifest) -> bool:
     if own is None or above is None:
         return False
     is_other = (student.direction, student.sampler) != (teacher.direction, teacher.sampler)
-    return own == above + 1 or (above == 0 and own > 1 and is_other)
+    return own == above + 1 or (above == 0 and is_other)
 
 
 def dependents(keys: Collection[str], artifacts: Sequence[Artifact]) -> list[Artifact]:
