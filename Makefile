@@ -39,7 +39,7 @@ test: .venv/installed-tests ## everything in `check`, and the tests that start a
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m 'not faults' --durations=12
 
-faults: .venv/installed-tests ## kill, starve and corrupt it at every place (hours; resumes; SHARD=1/4 for a quarter)
+faults: .venv/installed-tests ## kill, starve and corrupt it at every place (hours; resumes; SHARD=1/8 for a part)
 	$(BIN)/python -m tests.faults $(if $(SHARD),--shard $(SHARD))
 
 bench: .venv/installed-tests ## measure speed, memory and cost on this machine (half an hour, needs `make demo`)

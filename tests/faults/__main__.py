@@ -1,21 +1,20 @@
 """`python -m tests.faults [--shard K/N] [-k WORDS]`: all faults, in parts that resume; their table.
 
 What passed is kept in `.faults/state.json` after every test, and is not run again until a source
-file changes. A part takes every n-th of the tests that are there.
+file changes. Parts may run at the same time. The last of several is the half hour of random kills.
 """
 
 import argparse
 import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.durable import write_durably
 from tests.faults.fault_rows import PROPERTY
 from tests.faults.fault_table import show
+from tests.faults.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "tests" / "faults"
@@ -29,43 +28,47 @@ NOTHING_TO_DO = 5  # pytest's code where no test was left
 class Shard:
     """A pytest plugin that runs one part of the tests, without those that passed before."""
 
-    def __init__(self, part: int, parts: int, state: Path, source: str) -> None:
-        self._part, self._parts, self._path = part, parts, state
-        known = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {}
-        self._state = known if known.get("source") == source else {"source": source, "tests": {}}
-
-    @property
-    def tests(self) -> dict[str, Any]:
-        """Of every test that was run: whether it passed, its seconds and its rows."""
-        found: dict[str, Any] = self._state["tests"]
-        return found
+    def __init__(self, part: int, parts: int, progress: Progress) -> None:
+        self._part, self._parts, self._progress = part, parts, progress
+        self._running: dict[str, Any] = {}
 
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Leave out what is no fault, what belongs to other parts, and what passed."""
         faults = [item for item in items if item.path.is_relative_to(HERE) or _is_fault(item)]
-        mine = faults[self._part - 1 :: self._parts]
-        left = [item for item in mine if not self.tests.get(item.nodeid, {}).get("passed")]
+        passed = {name for name, test in self._progress.tests.items() if test["passed"]}
+        left = [item for item in self._share(faults) if item.nodeid not in passed]
         config.hook.pytest_deselected(items=[item for item in items if item not in left])
         items[:] = left
 
+    def _share(self, faults: list[pytest.Item]) -> list[pytest.Item]:
+        """Of several parts the last is what takes as long as a part; the others share the rest."""
+        if self._parts == 1:
+            return faults
+        if self._part == self._parts:
+            return [item for item in faults if _is_long(item)]
+        short = [item for item in faults if not _is_long(item)]
+        return short[self._part - 1 :: self._parts - 1]
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the outcome of every test as it ends."""
-        entry = self.tests.setdefault(report.nodeid, {})
         if report.when == "setup":
-            entry.clear()
-            entry.update(passed=True, seconds=0.0, rows=[])
-        entry["passed"] &= report.passed
-        entry["seconds"] += report.duration
+            self._running = {"passed": True, "seconds": 0.0, "rows": []}
+        self._running["passed"] &= report.passed
+        self._running["seconds"] += report.duration
         if report.when == "teardown":
             rows = [row for name, row in report.user_properties if name == PROPERTY]
-            entry["rows"] = [row.as_dict() for row in rows]
-            write_durably(self._path, json.dumps(self._state, indent=1))
+            self._running["rows"] = [row.as_dict() for row in rows]
+            self._progress.keep(report.nodeid, self._running)
 
 
 def _is_fault(item: pytest.Item) -> bool:
     return item.get_closest_marker("faults") is not None
+
+
+def _is_long(item: pytest.Item) -> bool:
+    return item.get_closest_marker("soak") is not None
 
 
 def source_hash() -> str:
@@ -91,9 +94,10 @@ def main() -> int:
     part, _, parts = asked.shard.partition("/")
     if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
         parser.error(f"--shard {part}/{parts}: expected K/N with K from 1 to N")
-    shard = Shard(int(part), int(parts), STATE, source_hash())
+    progress = Progress(STATE, source_hash())
+    shard = Shard(int(part), int(parts), progress)
     code = int(pytest.main([str(ROOT / "tests"), *OPTIONS, "-k", asked.k], plugins=[shard]))
-    show(shard.tests)
+    show(progress.tests)
     return 0 if code == NOTHING_TO_DO else code
 
 

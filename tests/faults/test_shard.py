@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.faults.fault_table import show
+from tests.faults.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,16 +27,25 @@ def test_fault(number, request):
     with pathlib.Path("ran").open("a") as file:
         file.write(f"{number} ")
     assert number != 3 or pathlib.Path("mended").exists()
+
+@pytest.mark.faults
+@pytest.mark.soak
+def test_of_half_an_hour():
+    with pathlib.Path("ran").open("a") as file:
+        file.write("long ")
 """
 RUNNER = """
 import json, pathlib, sys
 import pytest
 from tests.faults.__main__ import Shard
 from tests.faults.fault_table import show
+from tests.faults.progress import Progress
 
-shard = Shard(int(sys.argv[1]), int(sys.argv[2]), pathlib.Path("state.json"), sys.argv[3])
-code = pytest.main(["-p", "no:cacheprovider", "-c", "/dev/null", "suite.py"], plugins=[shard])
-show(shard.tests)
+progress = Progress(pathlib.Path("state.json"), sys.argv[3])
+shard = Shard(int(sys.argv[1]), int(sys.argv[2]), progress)
+options = ["-p", "no:cacheprovider", "-c", "/dev/null", "suite.py"]
+code = pytest.main(options, plugins=[shard])
+show(progress.tests)
 sys.exit(code)
 """
 
@@ -57,17 +68,31 @@ def run(folder: Path, part: int, parts: int, source: str = "source") -> tuple[in
 
 def test_parts_share_the_tests_and_go_on_where_they_stopped(tmp_path: Path) -> None:
     (tmp_path / "suite.py").write_text(SUITE)
-    assert run(tmp_path, 1, 2)[:2] == (0, "0 2 4")
-    code, ran, said = run(tmp_path, 2, 2)
+    assert run(tmp_path, 1, 3)[:2] == (0, "0 2 4")
+    code, ran, said = run(tmp_path, 2, 3)
     assert (code, ran) == (1, "1 3")
     assert "4 of 5 passed" in said
     assert "failed: suite.py::test_fault[3]" in said
+    assert run(tmp_path, 3, 3)[:2] == (0, "long")
     (tmp_path / "mended").touch()
     assert run(tmp_path, 1, 1)[:2] == (0, "3")
     code, ran, said = run(tmp_path, 1, 1)
     assert (code, ran) == (5, "")  # nothing is left
-    assert "5 of 5 passed" in said
-    assert run(tmp_path, 1, 1, "changed")[:2] == (0, "0 1 2 3 4")
+    assert "6 of 6 passed" in said
+    assert run(tmp_path, 1, 1, "changed")[:2] == (0, "0 1 2 3 4 long")
+
+
+def test_parts_that_run_at_the_same_time_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "state.json"
+    parts = [Progress(path, "source") for _ in range(4)]
+
+    def keep(part: int) -> None:
+        for number in range(25):
+            parts[part].keep(f"{part}-{number}", {"passed": True})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(keep, range(4)))
+    assert len(parts[0].tests) == 100
 
 
 def row(outcome: str | None, lost: float | str | None, noticed: float | None) -> dict[str, object]:

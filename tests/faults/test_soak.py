@@ -19,7 +19,7 @@ from pipeline.verification.examine import examine
 from tests.chain import KILLED, SMALLEST, Process, events, log_of, result_of, start
 from tests.faults.conftest import MakeRow
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.soak]
 
 SOAK_S = float(os.environ.get("STEPFOLD_SOAK_S", "1800"))
 PAUSES_S = (5.0, 90.0)  # an undisturbed chain takes about 40, its start a third of that
