@@ -28,7 +28,7 @@ BENCHMARKS = {
     "scaling": 1,
     "peers": 2,
     "chain": 1,
-    "commits": 1,
+    "overhead": 1,
 }
 """Names in the order they run, with torch's threads in each."""
 

@@ -1,6 +1,6 @@
 """The suite runs, keeps its results and writes its tables; no time is asserted on, only sense.
 
-Three are left to people: `round` and `commits` start Ray, `chain` needs a finished run.
+Three are left to people: `round` and `overhead` start Ray, `chain` needs a finished run.
 """
 
 import json

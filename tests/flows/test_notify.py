@@ -1,14 +1,8 @@
 """A failure reaches people: a local receiver is told by the run itself, and by the server."""
 
-import json
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,31 +11,9 @@ from infra.profile import Profile
 from pipeline.documents import build
 from pipeline.errors import ConfigError
 from tests.doors import free_port
+from tests.flows.receiver import TOKEN, receiver
 from tests.flows.terminal import GAUSSIAN, command, environment
 from tests.flows.test_schedule import holders_of
-
-TOKEN = "canary-5e1d0b77"
-
-
-@contextmanager
-def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """An address with a secret in it, and what was posted there."""
-    heard: list[dict[str, Any]] = []
-
-    class Ear(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            heard.append({"path": self.path, **json.loads(body)})
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ear) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/hooks/{TOKEN}", heard
-        server.shutdown()
 
 
 def stepfold(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
