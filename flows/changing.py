@@ -103,7 +103,8 @@ def stylize(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
     guidance_weight: Weight,
     output: Output,
     steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Each way; the most by default.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Each way; the encoders' most by default."),
     ] = None,
     components: Components = None,
 ) -> None:
@@ -121,10 +122,11 @@ def stylize(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
 
         order = Order(*(run, image, output, target, guidance_weight, steps, 1, 0, components))
         done = stylize_picture(order, source)
+        who = " of one network, which goes both ways" if done.is_one else ""
         open_console().print(
-            f"{done.steps} + {done.steps} steps, {done.evaluations} evaluations; drawn again as it "
-            f"was it is {done.round_trip:.3f} from itself (RMS, pixels in [-1, 1]): "
-            f"{near(output.absolute())}",
+            f"{done.steps} + {done.steps} steps{who}, {done.evaluations} evaluations; "
+            f"drawn again as it was it is {done.round_trip:.3f} from itself (RMS, pixels in "
+            f"[-1, 1]): {near(output.absolute())}",
             soft_wrap=True,
         )
 

@@ -11,6 +11,7 @@ from flows.standing import require_run
 from flows.summary import show_summary
 from flows.timing import Timing
 from infra.environment import keep_private
+from infra.machines import record_machine, this_machine
 from infra.profile import Profile, default_profile
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
@@ -47,6 +48,7 @@ def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | 
 
             label = "evaluate" if folder == REPORT_FOLDER else f"evaluate, {num_samples} samples"
             with cluster(profile, place / "logs"), Timing(place).measure(label):
+                record_machine(this_machine(profile.compute), place)
                 _forget_report(ledger, folder)  # only now that a new one can be made
                 evaluate(
                     place,

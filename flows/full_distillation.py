@@ -11,6 +11,7 @@ import sys
 
 from prefect import flow
 
+from flows.attempts import MadeRound
 from flows.gating import gated_student
 from flows.latent_tasks import components_task, encode_task, export_task
 from flows.notify import tell_failure
@@ -75,15 +76,16 @@ def full_distillation(
             samples = encode_task(run, "encode the data", data, components)
         first = teacher_task(run, "teacher", samples)
         made: dict[int | None, Artifact] = {TEACHER_ROUND: first}
+        rounds: list[MadeRound] = []
         for plan in plan_rounds(recipe):
             teacher = made[plan.parent]
-            made[plan.index] = distill_round(
-                run, plan, plan.title, samples, teacher, data, components
-            )
-        students = [made[plan.index] for plan in plan_rounds(recipe)]
+            done = distill_round(run, plan, plan.title, samples, teacher, data, components)
+            rounds.append(done)
+            made[plan.index] = done.student
+        students = [done.student for done in rounds]
         decoders = tuple(made[plan.index] for plan in plan_decoders(recipe))
         report = evaluate_task(run, "evaluate", data, first, decoders, components)
-        publish_task(run, "publish the report", report, tuple(students))
+        publish_task(run, "publish the report", report, tuple(rounds))
         if recipe.encoding is not None:
             bundles = (first, *students)
             translate_task(run, ENCODERS_LABEL, data, bundles, components)
@@ -105,7 +107,7 @@ def distill_round(
     teacher: Artifact,
     source: Artifact,
     components: Artifact | None,
-) -> Artifact:
+) -> MadeRound:
     """One round: the teacher's targets, the student's training, its promotion.
 
     Where the recipe has a gate, the student has to come through it first, or another in its place.
@@ -114,11 +116,12 @@ def distill_round(
     rules = rules_of(run.recipe, plan)
     if rules is not None:
         subject = Subject(source, components)
-        student = gated_student(run, rules, plan, data, teacher, subject)
-        return promote_task(run, f"{title}, promote", plan, student, teacher)
+        made = gated_student(run, rules, plan, data, teacher, subject)
+        return promote_task(run, f"{title}, promote", made, teacher)
     targets = pregenerate_task(run, f"{title}, pre-generate targets", plan, data, teacher)
     student = distill_task(run, f"{title}, distil", plan, data, teacher, targets)
-    return promote_task(run, f"{title}, promote", plan, student, teacher)
+    made = MadeRound(plan, ((plan, student),))
+    return promote_task(run, f"{title}, promote", made, teacher)
 
 
 if __name__ == "__main__":

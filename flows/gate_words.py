@@ -9,6 +9,7 @@ from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.training.attempts import Judged
 from pipeline.training.round_plan import Again
 from pipeline.wording import counted
+from stages.gate_record import reasons
 
 _FOLLOWS: dict[Remedy, str] = {
     "extend": "it is trained on",
@@ -17,8 +18,6 @@ _FOLLOWS: dict[Remedy, str] = {
     "stop": "the run stops",
 }
 
-_MOST_REASONS = 3
-
 
 def found(verdict: RoundVerdict) -> str:
     """A verdict in one line: why not, or the numbers."""
@@ -26,14 +25,6 @@ def found(verdict: RoundVerdict) -> str:
         return f"failed: {reasons(verdict)}"
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in verdict.numbers.items())
     return f"passed ({numbers.replace('_', ' ')})"
-
-
-def reasons(verdict: RoundVerdict) -> str:
-    """Why a student failed; the first few reasons."""
-    all_of_them = verdict.reasons
-    more = len(all_of_them) - _MOST_REASONS
-    end = f"; and {more} more" if more > 0 else ""
-    return "; ".join(all_of_them[:_MOST_REASONS]) + end
 
 
 def follows(remedy: Remedy) -> str:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from flows.attempts import Attempt, MadeRound
 from flows.gate_question import ask_person
 from flows.gate_words import follows, found, last_word
 from flows.run import Run
@@ -27,8 +28,8 @@ _log = logging.getLogger(__name__)
 
 def gated_student(
     run: Run, rules: GateRules, plan: RoundPlan, data: Artifact, teacher: Artifact, subject: Subject
-) -> Artifact:
-    """The student of a round that its gate, or a person, let through; called within a flow.
+) -> MadeRound:
+    """A round whose student its gate, or a person, let through; called within a flow.
 
     Raises:
         GateError: there is none, and nothing is left to try.
@@ -41,7 +42,8 @@ def gated_student(
         raise TypeError("a run makes what it does not find")
     if outcome.is_accepted:
         course.tell(outcome, "")
-        return accept(run.run_dir, plan, outcome)
+        student = accept(run.run_dir, plan, outcome)
+        return MadeRound(plan, (*course.made[:-1], (outcome.plan, student)))
     if outcome.student is None:
         # the same command is to try again, from the last checkpoint
         Ledger(run.run_dir).forget(outcome.record)
@@ -57,12 +59,17 @@ class _Course:
     run: Run
     rules: GateRules
     setting: Setting
+    made: list[Attempt] = field(default_factory=list)
     tried: Sequence[Again] = ()
     why_unasked: str = ""
-    _told: list[str] = field(default_factory=list)
 
     def attempt(self, plan: RoundPlan) -> Judged:
         """Make and judge a student, as far as that is not done."""
+        judged = self._judged(plan)
+        self.made.append((plan, judged.student))
+        return judged
+
+    def _judged(self, plan: RoundPlan) -> Judged:
         known = look_up(self.setting, plan)
         if known is not None and known.student is None:
             return known
@@ -115,9 +122,9 @@ def judge_task(
         return skipped(run, label, known)
 
     def work() -> Judged:
-        draw = judge.on_workers(run.profile, telling(run, label))
+        hands = judge.on_workers(run.profile, telling(run, label))
         candidate = setting.candidate(plan, student)
-        record = judge.judge(run.run_dir, run.recipe, candidate, draw)
+        record = judge.judge(run.run_dir, run.recipe, candidate, hands)
         return judged_by(Ledger(run.run_dir), plan, student, record)
 
     return perform(run, label, work)

@@ -8,19 +8,15 @@ that were killed.
 import logging
 import platform
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flows.events import Events
 from flows.prefect_lost import is_lost
 from flows.prefect_pages import flow_run_page
+from flows.silence import silenced
 from pipeline.errors import BusyError, ConfigError
 from pipeline.redaction import redact
-
-_TALKATIVE = ("httpx", "httpcore", "apprise")
-"""They log addresses, and the address of a webhook is its secret."""
 
 _LONGEST = 600  # characters of an error; the log has all of it
 
@@ -62,11 +58,12 @@ def send(block: str, subject: str, body: str) -> None:
         ConfigError: there is no such block.
         Exception: whatever the service or the network answers; its text may hold the address.
     """
-    import prefect.blocks.notifications  # noqa: F401 (registers the kinds that there are)
     from prefect.blocks.abstract import NotificationBlock
     from prefect.blocks.core import Block
 
-    with _silenced():
+    import flows.smtp_email  # noqa: F401 (registers its kind, and all of Prefect's)
+
+    with silenced():
         try:
             loaded: Any = Block.load(block)
         except ValueError:
@@ -77,7 +74,8 @@ def send(block: str, subject: str, body: str) -> None:
         if not isinstance(loaded, NotificationBlock):
             raise ConfigError(f"notify.block: {block} is no notification block")
         told: Any = loaded
-        told.notify(redact(body), redact(subject))
+        with told.raise_on_failure():  # most kinds keep to themselves that nothing went
+            told.notify(redact(body), redact(subject))
 
 
 def _words(flow: Any, flow_run: Any, state: Any, error: BaseException | None) -> str:
@@ -112,16 +110,3 @@ def _cause(state: Any) -> BaseException | None:
     except Exception:  # it is not kept, as when somebody else set the state
         return None
     return result if isinstance(result, BaseException) else None
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

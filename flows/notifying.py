@@ -8,6 +8,7 @@ from flows import environment
 from flows.console import open_console
 from flows.notify import send
 from flows.prefect_pages import pages
+from flows.silence import silenced
 from pipeline.errors import ConfigError, InfraError
 
 AUTOMATION = "stepfold: a run failed"
@@ -33,7 +34,8 @@ def set_up(block: str, address_from: str | None) -> None:
 
     Args:
         block: `TYPE/NAME` of a notification block.
-        address_from: the variable of the environment that holds the address of a webhook.
+        address_from: the variable of the environment that holds the address of a webhook, or of a
+            mail server and whom to reach.
 
     Raises:
         ConfigError: no such block or variable, or a type that is not made here.
@@ -55,19 +57,30 @@ def set_up(block: str, address_from: str | None) -> None:
     if os.environ.get("PREFECT_API_URL"):
         _automate(block)
         console.print("This Prefect server now tells of runs that fail, crash, or wait for you.")
+        if block.startswith("smtp-email/"):
+            console.print("To send e-mail it has to be started where Stepfold is installed.")
     else:
         console.print(f"For runs on this machine, add to the profile:\nnotify: {{block: {block}}}")
 
 
 def _make(block: str, address_from: str) -> None:
-    from prefect.blocks import notifications
-    from pydantic import SecretStr
-
     address = os.environ.get(address_from)
     if not address:
         raise ConfigError(f"--address-from: {address_from} is not set; export it")
     kind, _, name = block.partition("/")
-    made: Any
+    if not name:
+        raise ConfigError(f"{block}: a block is named by its type and a name, such as {kind}/us")
+    with silenced():
+        made = _block_at(kind, address, name)
+        made.save(name, overwrite=True)
+
+
+def _block_at(kind: str, address: str, name: str) -> Any:
+    from prefect.blocks import notifications
+    from pydantic import SecretStr
+
+    from flows.smtp_email import email_at
+
     match kind:
         case "custom-webhook":
             values: dict[str, Any] = {
@@ -76,17 +89,18 @@ def _make(block: str, address_from: str) -> None:
                 "json_data": {"title": "{{subject}}", "text": "{{subject}}\n\n{{body}}"},
                 "secrets": {"address": address},  # encrypted in Prefect's database, never shown
             }
-            made = notifications.CustomWebhookNotificationBlock(**values)
+            return notifications.CustomWebhookNotificationBlock(**values)
         case "slack-webhook":
-            made = notifications.SlackWebhook(url=SecretStr(address))
+            return notifications.SlackWebhook(url=SecretStr(address))
         case "ms-teams-webhook":
-            made = notifications.MicrosoftTeamsWebhook(url=SecretStr(address))
+            return notifications.MicrosoftTeamsWebhook(url=SecretStr(address))
+        case "smtp-email":
+            return email_at(address)
         case _:
             raise ConfigError(
-                f"{block}: --address-from makes custom-webhook, slack-webhook and "
-                "ms-teams-webhook; make others, such as sendgrid-email, in Prefect's pages"
+                f"{kind}: --address-from makes custom-webhook, slack-webhook, ms-teams-webhook "
+                "and smtp-email; make others, such as sendgrid-email, in Prefect's pages"
             )
-    made.save(name, overwrite=True)
 
 
 def _automate(block: str) -> None:

@@ -44,9 +44,10 @@ class Owed:
             if what not in self.all():
                 write_durably(self._path, json.dumps([*self.all(), what], indent=1))
         else:
-            self._settle(what)
+            self.drop(what)
 
-    def _settle(self, what: str) -> None:
+    def drop(self, what: str) -> None:
+        """Owe it no longer."""
         left = self.all()
         if what not in left:
             return

@@ -14,6 +14,7 @@ from flows.prefect_pages import flow_run_marks
 from flows.run_dir import check, prepare
 from flows.timing import Timing
 from infra.environment import keep_private
+from infra.machines import record_machine, this_machine
 from infra.mlflow_store import MlflowStore, Status
 from infra.profile import Profile
 from infra.ray_cluster import cluster
@@ -97,6 +98,7 @@ def open_run(
         status: Status = "FAILED"
         try:
             with cluster(profile, path / "logs"):
+                record_machine(this_machine(profile.compute), path)
                 yield run
             status = "FINISHED"
         except KeyboardInterrupt:

@@ -13,7 +13,9 @@ serving = typer.Typer()
 def notify(
     block: Annotated[
         str,
-        typer.Argument(metavar="TYPE/NAME", help="Of Prefect's notifications: custom-webhook/us."),
+        typer.Argument(
+            metavar="TYPE/NAME", help="custom-webhook/us, smtp-email/us ... of Prefect."
+        ),
     ],
     address_from: Annotated[
         str | None,
@@ -24,6 +26,9 @@ def notify(
 
     With PREFECT_API_URL that server tells from now on, of every run and of drivers that fall
     silent. Without, name the block in the profile, and each run tells of itself.
+
+    Made here: custom-webhook, slack-webhook, ms-teams-webhook, smtp-email. The address of the last
+    is mailtos://USER:PASSWORD@SMTP-SERVER/PERSON@EXAMPLE.ORG.
     """
     with refusals():
         from flows.notifying import set_up

@@ -5,9 +5,8 @@ directory alone, whatever became of the control plane; a stage found done shows 
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
@@ -17,6 +16,7 @@ from flows.artifacts import Progress
 from flows.run import Run
 from pipeline.errors import InfraError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -30,13 +30,29 @@ def _may_help_to_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) 
     return False
 
 
-stage_task = task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=1,
-    retry_condition_fn=_may_help_to_retry,
-    task_run_name="{label}",
-)
+class StageTask(Task[P, T]):
+    """A task whose caller sees what its work returns, whether the stage was skipped or not.
+
+    Prefect hands a state that a task returned to the caller as it is.
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:  # type: ignore[override]
+        """Do the work, called within a flow."""
+        given: Any = super().__call__(*args, **kwargs)
+        found: T = given.result() if isinstance(given, State) else given
+        return found
+
+
+def stage_task(work: Callable[P, T]) -> StageTask[P, T]:
+    """A task that does a stage's work; its parameter `label` is its name."""
+    return StageTask(
+        work,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=1,
+        retry_condition_fn=_may_help_to_retry,
+        task_run_name="{label}",
+    )
 
 
 def perform(run: Run, label: str, work: Callable[[], T]) -> T:
@@ -63,4 +79,4 @@ def skipped(run: Run, label: str, result: T) -> T:
     """A Prefect state that shows the stage as skipped; the caller sees `result`."""
     run.events.emit("stage_done", label=label, seconds=0.0, cached=True)
     state: Any = Completed(name="Skipped", message=f"{label}: already done", data=result)
-    return state  # type: ignore[no-any-return] # a task's caller is given a state's data
+    return state  # type: ignore[no-any-return] # `StageTask` gives the caller what it holds

@@ -8,16 +8,12 @@ from flows.events import Event, Events
 from flows.run_dir import RECIPE, stored
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
-from pipeline.evaluation.round_verdict import RoundVerdict, read_verdict
 from pipeline.identity import Identity
 from pipeline.ledger import Artifact, Ledger, holder_of
 from pipeline.training.plan import plan_rounds
+from stages.gate_record import GateRecord, gate_records
 
 State = Literal["finished", "running", "failed", "stopped"]
-
-_SAID = ("verdict", "answer")
-
-Judgement = tuple[str, RoundVerdict, bool | None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Standing:
         state: `stopped` is neither running nor finished, and no failure was recorded.
         holder: who holds the directory, or held it and died.
         stages: each stage with what is committed of it, None if nothing is.
-        gate: what it said of each student, by title, and what a person said of that.
+        gate: what it said of each student, and what a person said of that.
         message: the recorded failure, or "".
         last: the newest event.
     """
@@ -38,7 +34,7 @@ class Standing:
     state: State
     holder: Identity | None
     stages: tuple[tuple[str, Artifact | None], ...]
-    gate: tuple[Judgement, ...]
+    gate: tuple[GateRecord, ...]
     message: str
     last: Event | None
 
@@ -65,7 +61,7 @@ def stand(run_dir: Path) -> Standing:
         state=state,
         holder=holder,
         stages=tuple(_stages(recipe, run_dir)),
-        gate=tuple(_gate(run_dir)),
+        gate=tuple(gate_records(Ledger(run_dir))),
         message=ends[-1].message if ends and state == "failed" else "",
         last=events[-1] if events else None,
     )
@@ -111,16 +107,6 @@ def _stages(recipe: Recipe, run_dir: Path) -> list[tuple[str, Artifact | None]]:
         *((plan.title, by_place.get(f"{plan.folder}/student")) for plan in plan_rounds(recipe)),
         ("evaluate", by_kind.get("report")),
     ]
-
-
-def _gate(run_dir: Path) -> list[Judgement]:
-    ledger = Ledger(run_dir)
-    records = [a for a in ledger.records() if a.kind in _SAID and ledger.damage(a) is None]
-    answers = {a.parents[0]: bool(a.details["accepted"]) for a in records if a.kind == "answer"}
-    verdicts = {a.path: a for a in records if a.kind == "verdict"}  # the newest of each place
-    first_then_over = sorted(verdicts, key=lambda place: place.removesuffix("/verdict"))
-    found = [(read_verdict(run_dir / place), verdicts[place]) for place in first_then_over]
-    return [(verdict.title, verdict, answers.get(a.fingerprint)) for verdict, a in found]
 
 
 def require_run(run_dir: Path | None, root: Path) -> Path:

@@ -1,7 +1,6 @@
 """What a finished run says: the result in short, where the time went, where everything is."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,37 +64,25 @@ def _results(folder: Path) -> Iterator[RenderableType]:
     yield _faithful(report.get("verdicts", []))
 
 
-def _faithful(verdicts: list[dict[str, Any]]) -> Text:
+def _faithful(told: list[dict[str, Any]]) -> Text:
     """Which students fail which checks, in a line each, and whether the controls are caught."""
-    students = [verdict for verdict in verdicts if verdict["judged"] == "student"]
-    controls = [verdict for verdict in verdicts if verdict["judged"] != "student"]
+    from pipeline.evaluation.fidelity import Verdict, why_void
+
+    verdicts = [Verdict.model_validate(verdict) for verdict in told]
+    students = [verdict for verdict in verdicts if verdict.judged == "student"]
+    controls = [verdict for verdict in verdicts if verdict.judged != "student"]
     if not students:
         return Text("")
-    failing = {_name(verdict): missed for verdict in students if (missed := _missed(verdict))}
-    caught = sum(bool(_missed(verdict)) for verdict in controls)
+    if void := why_void(verdicts):
+        return Text(f"{void}\n", style="careful")
+    failing = [verdict for verdict in students if not verdict.passed]
+    caught = sum(not verdict.passed for verdict in controls)
     text = Text(f"Faithful to the teacher: {len(students) - len(failing)} of {len(students)} ")
     text.append(f"students' rows pass every check; {caught} of {len(controls)} bad controls caught")
-    for name, missed in failing.items():
-        text.append(f"\n  {name}: {', '.join(missed)}", style="careful")
+    for verdict in failing:
+        missed = [f"{each.name} {each.value:.3g}" for each in verdict.checks if not each.passed]
+        text.append(f"\n  w = {verdict.w:g}, {verdict.title}: {', '.join(missed)}", style="careful")
     return text.append("\n")
-
-
-def _name(verdict: dict[str, Any]) -> str:
-    return f"w = {verdict['w']:g}, {verdict['title']}"
-
-
-def _missed(verdict: dict[str, Any]) -> list[str]:
-    return [
-        f"{check['name']} {check['value']:.3g}"
-        for check in verdict["checks"]
-        if not (
-            _bound(check["least"], -math.inf) <= check["value"] <= _bound(check["most"], math.inf)
-        )
-    ]
-
-
-def _bound(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _times(run_dir: Path) -> Iterator[RenderableType]:

@@ -15,10 +15,10 @@ from flows.follow import newest_training
 from flows.gate_words import found as found_in_words
 from flows.reaping import Reaped
 from flows.standing import Standing
-from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.ledger import Artifact
 from pipeline.training.plan_row import PlanRow
 from pipeline.wording import grouped
+from stages.gate_record import GateRecord
 
 _LINE = "{:<29}{:>8}{:>11}{:>9}{:>11}{:>11}"
 _MARKS = {"good": "✓", "careful": "!", "bad": "✗"}
@@ -85,17 +85,18 @@ def status_table(run_dir: Path, standing: Standing) -> RenderableType:
     return Group(*parts)
 
 
-def _gate(found: Sequence[tuple[str, RoundVerdict, bool | None]]) -> RenderableType:
+def _gate(found: Sequence[GateRecord]) -> RenderableType:
     """What the gate said of each student, and what a person said of that."""
     table = Table.grid(padding=(0, 2))
     table.add_column(width=1)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for title, verdict, answer in found:
-        accepted = verdict.passed or answer is True
-        mark = Text("✓" if accepted else "✗", style="good" if accepted else "bad")
+    for record in found:
+        ok, answer, verdict = record.is_accepted, record.answer, record.verdict
+        mark = Text("✓" if ok else "✗", style="good" if ok else "bad")
         said = "" if answer is None else f"; a person said {'yes' if answer else 'no'}"
-        table.add_row(mark, Text(title), Text(found_in_words(verdict) + said, style="quiet"))
+        words = found_in_words(verdict) + said
+        table.add_row(mark, Text(verdict.title), Text(words, style="quiet"))
     return Group(Text("\nThe gate", style="name"), table)
 
 

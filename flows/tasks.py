@@ -1,17 +1,20 @@
 """The tasks of every chain, one for each stage."""
 
 from flows.artifacts import show_links, show_round, training_shown
+from flows.attempts import MadeRound
 from flows.run import Run
 from flows.stage_task import perform, skipped, stage_task, telling
 from flows.tracking import (
+    promotion_of,
     round_run,
+    tell_accepted,
     tell_missed,
-    tell_numbers,
     tell_result,
     tracked_round,
 )
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.training.attempts import rules_of
+from pipeline.training.plan import plan_teacher
 from pipeline.training.round_plan import RoundPlan
 from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard, translate
 from stages.sample_sets import Subject
@@ -106,35 +109,36 @@ def _train(
 
 
 @stage_task
-def promote_task(
-    run: Run, label: str, plan: RoundPlan, student: Artifact, teacher: Artifact
-) -> Artifact:
+def promote_task(run: Run, label: str, made: MadeRound, teacher: Artifact) -> MadeRound:
     """The student becomes the next round's teacher, if it deserves it.
 
     Without MLflow it is checked and goes on all the same; its registration is owed.
     """
-    if Ledger(run.run_dir).find(promote.promotion_key(student)):
-        return skipped(run, label, student)
+    if Ledger(run.run_dir).find(promote.promotion_key(made.student)):
+        return skipped(run, label, made)
 
-    def work() -> Artifact:
+    def work() -> MadeRound:
         promote.accept(
             run.run_dir,
-            plan,
-            student=student,
+            made.plan,
+            student=made.student,
             teacher=teacher,
             keep_targets=run.recipe.targets.keep,
         )
-        _register(run, plan, student)
-        return student
+        register(run, made)
+        return made
 
     return perform(run, label, work)
 
 
-def _register(run: Run, plan: RoundPlan, student: Artifact) -> None:
-    with run.owed.telling(f"{plan.title}: promotion"):
-        round_id = round_run(run, plan, is_at_work=False)
+def register(run: Run, made: MadeRound) -> None:
+    """Register the student of a round, as made by the attempt that it came from."""
+    with run.owed.telling(promotion_of(made.plan)):
+        round_id = round_run(run, made.accepted, is_at_work=False)
+        if rules_of(run.recipe, made.plan):
+            tell_accepted(run, made)
         registry = promote.Registry(run.store, run.recipe.run.name, round_id)
-        promote.register(run.run_dir, plan, student, registry)
+        promote.register(run.run_dir, made.plan, made.student, registry)
 
 
 @stage_task
@@ -189,6 +193,7 @@ def translate_task(
             subject=Subject(data, parts),
             progress=telling(run, label),
         )
+        page.forget_page(run.run_dir)  # it does not tell of these encoders
         folder = Ledger(run.run_dir).locate(report)
         with run.owed.telling(label):
             files = [folder / name for name in sorted(report.files)]
@@ -199,23 +204,22 @@ def translate_task(
 
 
 @stage_task
-def publish_task(run: Run, label: str, report: Artifact, students: tuple[Artifact, ...]) -> None:
+def publish_task(run: Run, label: str, report: Artifact, rounds: tuple[MadeRound, ...]) -> None:
     """The report, in MLflow, and what MLflow has missed before."""
 
     def work() -> None:
-        plans = plan_rounds(run.recipe)
-        teacher = plan_teacher(run.recipe)
-        tell_numbers(run, [*([teacher] if teacher else []), *plans])
-        tell_missed(run, plans, students)
-        for plan, student in zip(plans, students, strict=True):
-            if not Ledger(run.run_dir).find(promote.promotion_key(student)):
-                _register(run, plan, student)
+        tell_missed(run, rounds)
+        for made in rounds:
+            if not Ledger(run.run_dir).find(promote.promotion_key(made.student)):
+                register(run, made)
         with run.owed.telling(label):
-            rounds = {plan.index: round_run(run, plan, is_at_work=False) for plan in plans}
+            ids = {
+                made.plan.index: round_run(run, made.accepted, is_at_work=False) for made in rounds
+            }
             publish.publish(
-                run.run_dir, report, store=run.store, chain_id=run.chain_id, round_ids=rounds
+                run.run_dir, report, store=run.store, chain_id=run.chain_id, round_ids=ids
             )
-            for round_id in rounds.values():
+            for round_id in ids.values():
                 run.store.finish(round_id, "FINISHED", unless_ended=True)
 
     perform(run, label, work)

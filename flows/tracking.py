@@ -5,16 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from flows.attempts import Attempt, MadeRound
 from flows.run import Run
 from infra.mlflow_content import log_curves, log_sources, log_tags
 from infra.mlflow_store import Status
 from infra.mlflow_tracker import MetricForwarder
 from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
+from pipeline.training.attempts import rules_of
 from pipeline.training.plan import plan_teacher
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
+from stages.curve_names import curve_name
 from stages.origins import marks_of_round, sources_of_chain, sources_of_round
-from stages.pictures import Picture, make_pictures, sampling_steps, show_pictures
+from stages.pictures import Picture, make_pictures, sampling_steps, show_in_chain, show_in_round
 
 _log = logging.getLogger(__name__)
 
@@ -68,10 +71,11 @@ def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
 
 
 @contextmanager
-def tracked_round(run: Run, plan: RoundPlan) -> Iterator[None]:
+def tracked_round(run: Run, plan: RoundPlan, done: Status = "FINISHED") -> Iterator[None]:
     """Have MLflow follow a round's metrics for the block, and end its run as the block ends.
 
-    What MLflow cannot be told is owed, and the block does not notice.
+    A block that comes to its end leaves the status `done`; one that raises has failed. What MLflow
+    cannot be told is owed, and the block does not notice.
     """
     metrics = run.run_dir / plan.folder / "metrics.jsonl"
     forwarder = MetricForwarder(run.store, lambda: round_run(run, plan), metrics)
@@ -79,20 +83,11 @@ def tracked_round(run: Run, plan: RoundPlan) -> Iterator[None]:
     try:
         with forwarder:
             yield
-        status = "FINISHED"
+        status = done
     finally:
         with run.owed.telling(_numbers(plan)):
             forwarder.check()
             run.store.finish(round_run(run, plan), status)
-
-
-def tell_numbers(run: Run, plans: Sequence[RoundPlan]) -> None:
-    """Tell MLflow the numbers of rounds that it has missed, each once."""
-    owed = run.owed.all()
-    for plan in plans:
-        if _numbers(plan) in owed:
-            with tracked_round(run, plan):
-                pass  # all of its metrics are in the file already
 
 
 def tell_result(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
@@ -108,13 +103,33 @@ def tell_result(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
         round_id = round_run(run, plan, is_at_work=False)
         log_sources(run.store, round_id, sources_of_round(run.run_dir, plan, made))
         log_tags(run.store, round_id, marks_of_round(run.run_dir, plan, made))
-        steps = sampling_steps(run.recipe, plan)
-        show_pictures(pictures, run.recipe, plan, run.store, (run.chain_id, round_id))
-        seconds = run.timing.stages().get(training_label(plan))
-        is_of_curve = plan.index != TEACHER_ROUND and plan.direction == "decode"
-        if seconds is not None and is_of_curve:
-            log_curves(run.store, run.chain_id, [("chain/distil_s", seconds, steps)])
+        show_in_round(pictures, run.recipe, plan, run.store, round_id)
+        if rules_of(run.recipe, plan) is None:
+            _tell_chain(run, plan, pictures)
     return pictures
+
+
+def tell_accepted(run: Run, made: MadeRound) -> None:
+    """Tell MLflow that a round's gate let a student through: where that lies now, and the chain.
+
+    What an attempt looks like is of the chain when its student may teach, and not before.
+
+    Raises:
+        InfraError: MLflow does not answer.
+    """
+    round_id = round_run(run, made.accepted, is_at_work=False)
+    log_tags(run.store, round_id, marks_of_round(run.run_dir, made.plan, made.student))
+    _tell_chain(run, made.accepted, _pictures_of(run, made.accepted, made.student))
+
+
+def _tell_chain(run: Run, plan: RoundPlan, pictures: list[Picture]) -> None:
+    show_in_chain(pictures, run.recipe, plan, run.store, run.chain_id)
+    seconds = run.timing.stages().get(training_label(plan))
+    is_of_curve = plan.index != TEACHER_ROUND and plan.direction == "decode"
+    if seconds is not None and is_of_curve:
+        steps = sampling_steps(run.recipe, plan)
+        name = curve_name("chain/distil_s", is_stochastic=plan.sampler == "stochastic")
+        log_curves(run.store, run.chain_id, [(name, seconds, steps)])
 
 
 def tell_verdict(run: Run, plan: RoundPlan, said: str, numbers: Mapping[str, float]) -> None:
@@ -131,17 +146,33 @@ def tell_verdict(run: Run, plan: RoundPlan, said: str, numbers: Mapping[str, flo
         _log.warning("%s: MLflow was not told what the gate found (%s)", plan.title, error)
 
 
-def tell_missed(run: Run, plans: Sequence[RoundPlan], made: Sequence[Artifact]) -> None:
-    """Tell MLflow origins and results that it has missed, each once."""
+def tell_missed(run: Run, rounds: Sequence[MadeRound]) -> None:
+    """Tell MLflow the origins, numbers and results that it has missed, each once.
+
+    Those of attempts that failed are told as well. What the recipe has no attempt for any more is
+    told by nobody: it stays in the files of its round.
+    """
     owed = run.owed.all()
     if _ORIGIN in owed:
         _tell_origin(run)
-    teacher = plan_teacher(run.recipe)
+    attempts = [*_teacher(run), *(each for made in rounds for each in made.attempts)]
+    for plan, made in attempts:
+        if _numbers(plan) in owed:
+            with tracked_round(run, plan, "FINISHED" if made else "FAILED"):
+                pass  # all of its metrics are in the file already
+        if made and _result(plan) in owed:
+            tell_result(run, plan, made)
+    known = {note(plan) for plan, _ in attempts for note in _NOTES}
+    for what in owed:
+        if what.endswith(_ENDINGS) and what not in known:
+            _log.warning("%s: no part of the recipe any more, MLflow is not told", what)
+            run.owed.drop(what)
+
+
+def _teacher(run: Run) -> list[Attempt]:
+    plan = plan_teacher(run.recipe)
     trained = [each for each in Ledger(run.run_dir).records() if each.path == "teacher"]
-    both = [*zip(plans, made, strict=True), *((teacher, each) for each in trained if teacher)]
-    for plan, artifact in both:
-        if _result(plan) in owed:
-            tell_result(run, plan, artifact)
+    return [(plan, each) for each in trained if plan]
 
 
 def _tell_origin(run: Run) -> None:
@@ -159,6 +190,8 @@ def _pictures_of(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
 
 _ORIGIN = "where the chain comes from"
 
+_ENDINGS = (": numbers", ": result", ": promotion")
+
 
 def _numbers(plan: RoundPlan) -> str:
     return f"{plan.title}: numbers"
@@ -166,6 +199,14 @@ def _numbers(plan: RoundPlan) -> str:
 
 def _result(plan: RoundPlan) -> str:
     return f"{plan.title}: result"
+
+
+def promotion_of(plan: RoundPlan) -> str:
+    """How the registration of a round's student is called where it is owed."""
+    return f"{plan.title}: promotion"
+
+
+_NOTES = (_numbers, _result, promotion_of)
 
 
 def training_label(plan: RoundPlan) -> str:

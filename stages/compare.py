@@ -16,11 +16,11 @@ from pipeline.page.comparison import (
     Side,
     nearer,
     side_by_side,
-    tables_of,
     warnings_of,
 )
-from pipeline.page.overlay import overlaid
+from pipeline.page.overlay import beside, encoders_beside, overlaid
 from pipeline.page.render import render_comparison
+from pipeline.page.side_tables import others_of, tables_of
 from stages.page_content import gather
 
 Run = tuple[Path, Recipe]
@@ -46,7 +46,10 @@ def write_comparison(one: Run, two: Run, output: Path, price_per_hour: float | N
         told=nearer(sides),
         warnings=warnings_of(sides),
         tables=tables_of(sides),
+        others=others_of(sides),
         charts=overlaid(sides),
+        beside=beside(sides),
+        encoders=encoders_beside(sides),
         rows=rows,
         looks=looks,
         no_looks=why_not,

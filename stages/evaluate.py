@@ -5,6 +5,7 @@ The report is content only: the same inputs give the same bytes, and a second ca
 
 import dataclasses
 import functools
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infra.profile import Profile
-from pipeline.bundle import Manifest, read_manifest
-from pipeline.config import ExtractorConfig, Recipe
+from pipeline.bundle import MANIFEST, Manifest, read_manifest
+from pipeline.config import Recipe, UnclassedData
 from pipeline.data.shards import DatasetInfo, read_info
 from pipeline.errors import ConfigError
 from pipeline.evaluation.neighbourhood import DENSITY_NEIGHBOURS, NEIGHBOURS
 from pipeline.evaluation.protocol import RESAMPLES, Cell, Entrant, plan_cells
 from pipeline.evaluation.weights import find_weights
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from stages.features import HELDOUT, PROMPTS, Source, read_features
+from stages.readings import Read, extractor_readings, on_workers, own_readings
 from stages.sample_sets import Progress, Subject, draw_sets
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.comparing import Comparison, ReadSets
+    from pipeline.evaluation.comparing import Comparison, SampleSet
 
 REPORT = "report"
-FORMAT = 5
-_CLASSIFIER_SEED = 0
+FORMAT = 6
+FORMAT_UNCLASSED = 7  # 7 has verdicts
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
         teacher: the guided teacher's bundle.
         students: the bundles of all rounds, in order.
         components: what surrounds networks of latents in their stock pipeline.
-        progress: told (parts drawn, parts in all) while samples are drawn.
+        progress: told (parts done, parts in all) while samples are drawn and read.
         folder: where the report goes; any other than `report/` does not count as the run's own.
 
     Raises:
@@ -77,18 +78,16 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     _check_images(recipe, entrants[0])
     drawn = draw_sets(ledger, recipe, profile, cells, bundles, Subject(data, components), progress)
 
-    readings = [
-        _reading(ledger, recipe, profile, each, data, drawn, progress)
-        for each in recipe.evaluation.extractors
-    ]
+    compared = _compared(ledger, recipe, data, drawn, on_workers(profile, progress))
 
     def write(output: Path) -> dict[str, Any]:
         from pipeline.evaluation.agreement import write_agreement
         from pipeline.evaluation.assessment import compose, publish
 
-        comparison = _comparison(ledger, recipe, data, drawn, skipped)
-        comparison = dataclasses.replace(comparison, readings=tuple(readings))
-        if comparison.classifier is None:
+        comparison = dataclasses.replace(
+            compared, skipped=tuple(skipped), teacher_sha256=network_digest(ledger, teacher)
+        )
+        if comparison.own is None:
             write_agreement(comparison, output)
         else:
             publish(compose(comparison), comparison, output)
@@ -101,6 +100,32 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     return artifact
 
 
+def _compared(
+    ledger: Ledger,
+    recipe: Recipe,
+    data: Artifact,
+    drawn: Sequence[tuple[Cell, Artifact]],
+    read: Read,
+) -> "Comparison":
+    """All samples, and what every network has seen in them."""
+    from pipeline.evaluation.comparing import Comparison
+
+    num = recipe.evaluation.num_samples
+    has_classes = read_info(ledger.locate(data)).num_classes > 0
+    return Comparison(
+        recipe=recipe,
+        data=ledger.locate(data),
+        own=own_readings(ledger, data, drawn, num, read) if has_classes else None,
+        sets=_sample_sets(ledger, drawn),
+        skipped=(),
+        data_sha256=data.digest,
+        readings=tuple(
+            extractor_readings(ledger, each, data, drawn, num, read)
+            for each in recipe.evaluation.extractors
+        ),
+    )
+
+
 def report_key(
     recipe: Recipe, data: Artifact, teacher: Artifact, students: Sequence[Artifact]
 ) -> str:
@@ -108,9 +133,11 @@ def report_key(
     return fingerprint(
         {
             "stage": "evaluate",
-            "format": FORMAT,
+            "format": FORMAT_UNCLASSED if isinstance(recipe.data, UnclassedData) else FORMAT,
             "run": recipe.run.name,
-            "evaluation": recipe.evaluation.model_dump(mode="json", exclude={"extractors"}),
+            "evaluation": recipe.evaluation.model_dump(
+                mode="json", exclude={"extractors", "edits"}
+            ),
             "extractors": [find_weights(each).identity for each in recipe.evaluation.extractors],
             "reference_steps": recipe.teacher.reference_steps,
             "first_steps": recipe.halving.first_steps,
@@ -129,6 +156,14 @@ def _check_count(recipe: Recipe, info: DatasetInfo) -> None:
             f"evaluation.num_samples: {num} is fewer than two samples for each of the "
             f"{info.num_classes} classes; use at least {2 * info.num_classes}"
         )
+
+
+def network_digest(ledger: Ledger, bundle: Artifact) -> str:
+    """Of all of a bundle that draws; its lineage, which has the run's name in it, does not."""
+    manifest = json.loads((ledger.locate(bundle) / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["lineage"]
+    files = {name: file.sha256 for name, file in bundle.files.items() if name != MANIFEST}
+    return fingerprint({"manifest": manifest, "files": files})
 
 
 def _entrant(ledger: Ledger, bundle: Artifact) -> Entrant:
@@ -161,95 +196,14 @@ def _check_images(recipe: Recipe, teacher: Entrant) -> None:
         )
 
 
-def _reading(
-    ledger: Ledger,
-    recipe: Recipe,
-    profile: Profile,
-    extractor: ExtractorConfig,
-    data: Artifact,
-    drawn: Sequence[tuple[Cell, Artifact]],
-    progress: Progress,
-) -> "ReadSets":
-    from pipeline.evaluation.comparing import ReadSets
+def _sample_sets(ledger: Ledger, drawn: Sequence[tuple[Cell, Artifact]]) -> "tuple[SampleSet, ...]":
+    from pipeline.evaluation.comparing import SampleSet
 
-    num, info = recipe.evaluation.num_samples, read_info(ledger.locate(data))
-    weights = find_weights(extractor)
-    sources = [Source(cell.file, samples, num) for cell, samples in drawn]
-    if info.encoding is not None:
-        sources.append(Source(f"{HELDOUT}.npy", data, info.splits[HELDOUT].count, HELDOUT))
-    if info.captioned and weights.reads_prompts:
-        sources.append(Source(f"{PROMPTS}.npy", data, num, PROMPTS))
-    places = read_features(ledger, profile, extractor, sources, progress)
-
-    def load(name: str) -> np.ndarray | None:
-        return np.load(places[name], allow_pickle=False) if name in places else None
-
-    return ReadSets(
-        name=weights.name,
-        sha256=weights.sha256,
-        distance=weights.distance,
-        kind=f"{weights.kind}-{weights.sha256[:8]}",
-        of=lambda cell: np.load(places[cell.file], allow_pickle=False),
-        heldout=load(f"{HELDOUT}.npy"),
-        prompts=load(f"{PROMPTS}.npy"),
-    )
-
-
-def classifier_of(ledger: Ledger, data: Artifact) -> Artifact:
-    """The classifier of a sharded data set with classes; trained here if nobody has yet."""
-    from pipeline.evaluation.assessment import real_images
-    from pipeline.evaluation.classifier import FORMAT as CLASSIFIER_FORMAT
-    from pipeline.evaluation.classifier import train_classifier
-
-    content = {
-        "stage": "classifier",
-        "format": CLASSIFIER_FORMAT,
-        "data": data.digest,
-        "seed": _CLASSIFIER_SEED,
-    }
-    key = fingerprint(content)
-
-    def write(folder: Path) -> dict[str, Any]:
-        at = ledger.locate(data)
-        card = train_classifier(
-            folder,
-            real_images(at, "train"),
-            real_images(at, "heldout"),
-            num_classes=read_info(at).num_classes,
-            seed=_CLASSIFIER_SEED,
-        )
-        _log.info("classifier: %.1f %% of held-out images right", 100 * card.heldout_accuracy)
-        return {"heldout_accuracy": card.heldout_accuracy}
-
-    found = ledger.find(key)
-    return found or ledger.publish(
-        "classifier", key, "evaluation/classifier", write, (data.fingerprint,)
-    )
-
-
-def _comparison(
-    ledger: Ledger,
-    recipe: Recipe,
-    data: Artifact,
-    drawn: Sequence[tuple[Cell, Artifact]],
-    skipped: Sequence[str],
-) -> "Comparison":
-    from pipeline.evaluation.comparing import Comparison, SampleSet
-
-    has_classes = read_info(ledger.locate(data)).num_classes > 0
-    sets = [
+    return tuple(
         SampleSet(
             cell=cell,
             evaluations=samples.details["evaluations"],
             load=functools.partial(np.load, ledger.locate(samples)),
         )
         for cell, samples in drawn
-    ]
-    return Comparison(
-        recipe=recipe,
-        data=ledger.locate(data),
-        classifier=ledger.locate(classifier_of(ledger, data)) if has_classes else None,
-        sets=tuple(sets),
-        skipped=tuple(skipped),
-        data_sha256=data.digest,
     )

@@ -1,12 +1,13 @@
-"""Features of images, read by Ray workers and kept: each set is committed by its content.
+"""What networks see in images, read by Ray workers and kept: each set is committed by its content.
 
-What was read once with the same weights is never read again, whatever report asks for it.
+What was read once by the same network is never read again, whatever report or gate asks for it.
 """
 
+import contextlib
 import functools
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,13 @@ import numpy as np
 from infra.launch import run_jobs
 from infra.profile import Profile
 from infra.ray_cluster import cluster
-from pipeline.config import ExtractorConfig
 from pipeline.durable import replace_durably
-from pipeline.errors import ConfigError
-from pipeline.evaluation.weights import Weights, find_weights
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from stages.sample_sets import CHUNK, Progress, write_array
+from stages.readers import Reader, opened
+from stages.sample_sets import Progress, write_array
 
 FORMAT = 1
-HELDOUT, PROMPTS = "heldout", "prompts"
+HELDOUT, PROMPTS, TRAINING, MEANS = "heldout", "prompts", "training", "means"
 
 _SCRATCH = Path("evaluation") / ".features.tmp"
 
@@ -33,98 +32,114 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Something to read: a file of samples, the held-out images, or the prompts.
+    """Something to read: a file of samples, or what a data set has of its own.
 
     Attributes:
         name: of the file of features.
         artifact: what it is read from.
         count: how many there are.
-        what: `heldout`, `prompts`, or nothing for samples.
+        what: nothing for samples; of a data set the held-out images (`heldout`), what samples are
+            asked for (`prompts`), the training images that are measured as if they were samples
+            (`training`), or the mean image of the class of each sample (`means`).
+        asked: how many samples the last three are for. What is read of `training` for more of them
+            begins with what is read for fewer, so that its count says which it is.
     """
 
     name: str
     artifact: Artifact
     count: int
     what: str = ""
+    asked: int = 0
 
 
 def read_features(
     ledger: Ledger,
     profile: Profile,
-    extractor: ExtractorConfig,
+    reader: Reader,
     sources: Sequence[Source],
     progress: Progress,
 ) -> dict[str, Path]:
-    """The features of every source, float32 `[n, d]` in npy files, by its name.
+    """What a reader sees in every source, `[n, d]` in npy files, by the source's name.
 
-    Artifacts of kind `features` in `evaluation/features/KIND-WEIGHTS/`; workers read those that are
-    not there yet. `progress` is told (parts done, parts in all).
+    Artifacts of kind `features` in `evaluation/features/`; workers read those that are not there
+    yet. So few that no worker would have started in that time are read here, in the same parts. An
+    interrupted reading goes on with what is missing. `progress` is told (parts done, parts in all).
 
     Raises:
-        ConfigError: the weights are missing, or are other ones on a worker's machine.
+        ConfigError: an extractor's weights are other ones on a worker's machine.
     """
-    weights = find_weights(extractor)
-    keys = {source.name: _key(weights, source) for source in sources}
+    keys = {source.name: _key(reader, source) for source in sources}
     by_key = {keys[source.name]: source for source in sources}  # equal content is read once
-    done = {key: found for key in by_key if (found := ledger.find(key))}
+    owners = {_place(reader, source): keys[source.name] for source in sources}
+    done = {key: found for key in by_key if (found := _find(ledger, key, owners))}
     missing = {key: source for key, source in by_key.items() if key not in done}
-    _log.info("%s: %d sets read before, %d to read", weights.name, len(done), len(missing))
+    _log.info("%s: %d sets read before, %d to read", reader.name, len(done), len(missing))
     if missing:
-        with cluster(profile, ledger.run_dir / "logs"):
-            parts = _read(ledger, profile, extractor, weights, missing, progress)
-        for key, source in missing.items():
-            done[key] = _commit(ledger, key, weights, source, parts[key])
+        spec = {"run_dir": str(ledger.run_dir.resolve()), "reader": reader.how}
+        is_quick = sum(source.count for source in missing.values()) <= reader.few
+        with contextlib.nullcontext() if is_quick else cluster(profile, ledger.run_dir / "logs"):
+            jobs = _jobs(missing, reader.chunk)
+            results = (
+                map(open_reader(spec), jobs)
+                if is_quick
+                else run_jobs("stages.features:open_reader", spec, jobs, profile)
+            )
+            for key, parts in _complete(results, jobs, progress):
+                done[key] = _commit(ledger, key, reader, missing[key], parts)
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
     return {name: ledger.locate(done[key]) for name, key in keys.items()}
 
 
-def _read(
-    ledger: Ledger,
-    profile: Profile,
-    extractor: ExtractorConfig,
-    weights: Weights,
-    missing: dict[str, Source],
-    progress: Progress,
-) -> dict[str, list[str]]:
-    """Have workers read; the parts of every set, by path in order of rows."""
-    spec = {
-        "run_dir": str(ledger.run_dir.resolve()),
-        "extractor": extractor.model_dump(mode="json"),
-        "identity": weights.identity,
-    }
-    jobs = [
+def _find(ledger: Ledger, key: str, owners: dict[str, str]) -> Artifact | None:
+    """What was read before, unless it lies where other content of this reading belongs.
+
+    It came there when that source had the same content, and is to be overwritten.
+    """
+    found = ledger.find(key)
+    return found if found and owners.get(found.path, key) == key else None
+
+
+def _place(reader: Reader, source: Source) -> str:
+    return f"evaluation/features/{reader.folder}/{source.count}-{source.name}"
+
+
+def _jobs(missing: dict[str, Source], chunk: int) -> list[dict[str, Any]]:
+    return [
         {
             "key": key,
             "place": source.artifact.path,
             "what": source.what,
-            "num": source.count,
+            "asked": source.asked,
             "first": first,
-            "count": min(CHUNK, source.count - first),
+            "count": min(chunk, source.count - first),
             "part": str(_SCRATCH / f"{key[:32]}-{first:09d}.npy"),
         }
         for key, source in missing.items()
-        for first in range(0, source.count, CHUNK)
+        for first in range(0, source.count, chunk)
     ]
-    parts: dict[str, list[str]] = {key: [] for key in missing}
-    results = run_jobs("stages.features:open_reader", spec, jobs, profile)
+
+
+def _complete(
+    results: Iterator[dict[str, Any]], jobs: Sequence[dict[str, Any]], progress: Progress
+) -> Iterator[tuple[str, list[str]]]:
+    """Each key with its parts, by path in order of rows, when its last part is there."""
+    left: dict[str, set[str]] = {}
+    for job in jobs:
+        left.setdefault(job["key"], set()).add(job["part"])
+    parts = {key: sorted(found) for key, found in left.items()}
     for done, result in enumerate(results, start=1):
         progress(done, len(jobs))
-        parts[result["key"]].append(result["part"])
-    return {key: sorted(found) for key, found in parts.items()}
+        key = result["key"]
+        left[key].discard(result["part"])
+        if not left[key]:
+            yield key, parts[key]
 
 
 def open_reader(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Runs once in every worker: serve jobs, each some rows of one source."""
-    from pipeline.evaluation.extractors import open_extractor
-
     run_dir = Path(spec["run_dir"])
-    weights = find_weights(ExtractorConfig.model_validate(spec["extractor"]))
-    if weights.identity != spec["identity"]:
-        raise ConfigError(
-            f"{weights.path} holds other weights on this worker's machine than on the driver's; "
-            "copy the same files to every machine"
-        )
-    extractor = open_extractor(weights)
+    reader = opened(run_dir, spec["reader"])
+    images, prompts = _openers()
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
         part = run_dir / job["part"]
@@ -132,45 +147,64 @@ def open_reader(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
             rows = slice(job["first"], job["first"] + job["count"])
             place = run_dir / job["place"]
             if job["what"] == PROMPTS:
-                features = extractor.read_prompts(_prompts(place, job["num"])[rows])
+                found = reader.read_prompts(prompts(place, job["asked"])[rows])
             else:
-                features = extractor.read(_images(place, job["what"], rows))
-            replace_durably(part, lambda temporary: write_array(temporary, features))
+                found = reader.read(images(place, job["what"], job["asked"], rows))
+            replace_durably(part, lambda temporary: write_array(temporary, found))
         return {"key": job["key"], "part": job["part"]}
 
     return serve
 
 
-def _images(place: Path, what: str, rows: slice) -> np.ndarray:
-    if what != HELDOUT:
-        return np.ascontiguousarray(np.load(place, mmap_mode="r", allow_pickle=False)[rows])
-    from pipeline.data.shards import SampleShards
-
-    x = SampleShards(place, HELDOUT).read(np.arange(rows.start, rows.stop)).x
-    found: np.ndarray = x.permute(0, 2, 3, 1).contiguous().numpy()
-    return found
-
-
-@functools.lru_cache(maxsize=2)
-def _prompts(place: Path, num: int) -> tuple[str, ...]:
+def _openers() -> tuple[
+    Callable[[Path, str, int, slice], np.ndarray], Callable[[Path, int], Sequence[str]]
+]:
+    """What gives images and what gives prompts; both remember what the next job needs again."""
     from pipeline.evaluation.asking import asked_of
+    from pipeline.evaluation.real_splits import (
+        class_means,
+        images_at,
+        labels_of,
+        real_images,
+        rows_like,
+    )
 
-    return asked_of(place, num).prompts or ()
+    questions = functools.lru_cache(maxsize=1)(asked_of)
+
+    @functools.lru_cache(maxsize=1)
+    def means_of(place: Path) -> np.ndarray:
+        return class_means(*real_images(place, "train"))
+
+    @functools.lru_cache(maxsize=1)
+    def like(place: Path, asked: int) -> np.ndarray:
+        return rows_like(questions(place, asked).labels, labels_of(place, "train"))
+
+    def images(place: Path, what: str, asked: int, rows: slice) -> np.ndarray:
+        if what == HELDOUT:
+            return images_at(place, "heldout", np.arange(rows.start, rows.stop))
+        if what == TRAINING:
+            return images_at(place, "train", like(place, asked)[rows])
+        if what == MEANS:
+            found: np.ndarray = means_of(place)[questions(place, asked).labels[rows]]
+            return found
+        return np.array(np.load(place, mmap_mode="r", allow_pickle=False)[rows])
+
+    return images, lambda place, asked: questions(place, asked).prompts or ()
 
 
-def _key(weights: Weights, source: Source) -> str:
+def _key(reader: Reader, source: Source) -> str:
     content = {"content": source.artifact.digest, "what": source.what, "count": source.count}
-    how = {"stage": "features", "format": FORMAT, "weights": weights.identity, "chunk": CHUNK}
-    return fingerprint(content | how)
+    how = {"stage": "features", "format": FORMAT, "weights": reader.identity}
+    return fingerprint(content | how | {"chunk": reader.chunk})
 
 
 def _commit(
-    ledger: Ledger, key: str, weights: Weights, source: Source, parts: Sequence[str]
+    ledger: Ledger, key: str, reader: Reader, source: Source, parts: Sequence[str]
 ) -> Artifact:
     def write(path: Path) -> dict[str, Any]:
         features = np.concatenate([np.load(ledger.run_dir / part) for part in parts])
         write_array(path, features)
-        return {"count": len(features), "weights_sha256": weights.sha256}
+        return {"count": len(features), "weights_sha256": reader.sha256}
 
-    place = f"evaluation/features/{weights.folder}/{source.count}-{source.name}"
-    return ledger.publish("features", key, place, write, (source.artifact.fingerprint,))
+    parents = (source.artifact.fingerprint, *reader.parents)
+    return ledger.publish("features", key, _place(reader, source), write, parents)

@@ -16,21 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 from infra.profile import Profile
 from pipeline.bundle import read_manifest
-from pipeline.config import GateConfig, GateRules, Recipe
+from pipeline.config import ExtractorConfig, GateConfig, GateRules, Recipe, UnclassedData
 from pipeline.evaluation.protocol import YARDSTICK_SEED_OFFSET, Cell, Role
 from pipeline.evaluation.round_verdict import VERDICT, RoundVerdict
 from pipeline.evaluation.samplers import own_sampler
+from pipeline.evaluation.weights import find_weights
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.attempts import rules_of
 from pipeline.training.round_plan import RoundPlan
+from stages import readings
 from stages.promote import not_finite
+from stages.readings import Read
 from stages.sample_sets import Progress, Subject, draw_sets
 
 if TYPE_CHECKING:
     from stages.judged_samples import Seen
 
 FORMAT = 1
+FORMAT_STOCHASTIC = 2  # 2 asks no RMS of samples that are no pairs
 SEED_OFFSET = 1000
 """From the evaluation's seed to the gate's."""
 
@@ -38,6 +42,14 @@ _log = logging.getLogger(__name__)
 
 Draw = Callable[[Ledger, Recipe, Sequence[Cell], Sequence[Artifact], Subject], list[Artifact]]
 """The committed samples of every cell, in order."""
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Who draws what the gate looks at, and who reads it."""
+
+    draw: Draw
+    read: Read
 
 
 @dataclass(frozen=True)
@@ -67,8 +79,8 @@ class GateCell(Cell):
         return f"gate-{self.digest[:16]}-{self.sampler}-{self.steps}-w{w}-seed{self.seed}.npy"
 
 
-def on_workers(profile: Profile, progress: Progress) -> Draw:
-    """Have Ray workers draw what is not committed yet."""
+def on_workers(profile: Profile, progress: Progress) -> Hands:
+    """Have Ray workers draw and read what is not committed yet."""
 
     def draw(
         ledger: Ledger,
@@ -80,17 +92,17 @@ def on_workers(profile: Profile, progress: Progress) -> Draw:
         found = draw_sets(ledger, recipe, profile, cells, bundles, subject, progress)
         return [samples for _, samples in found]
 
-    return draw
+    return Hands(draw, readings.on_workers(profile, progress))
 
 
-def judge(run_dir: Path, recipe: Recipe, candidate: Candidate, draw: Draw) -> Artifact:
+def judge(run_dir: Path, recipe: Recipe, candidate: Candidate, hands: Hands) -> Artifact:
     """The verdict on a student, `verdict/` in the folder of its attempt: numbers and pictures.
 
     Args:
         run_dir: the run directory, seen by every worker.
         recipe: has a gate.
         candidate: who is judged.
-        draw: draws.
+        hands: draw and read.
     """
     ledger, plan = Ledger(run_dir), candidate.plan
     key = verdict_key(recipe, candidate)
@@ -103,13 +115,13 @@ def judge(run_dir: Path, recipe: Recipe, candidate: Candidate, draw: Draw) -> Ar
     if not told and _required(recipe, plan)[0].asks_samples:
         cells = _cells(ledger, recipe, candidate)
         bundles = (candidate.teacher, candidate.student)
-        drawn = draw(ledger, _sized(recipe), cells, bundles, candidate.subject)
+        drawn = hands.draw(ledger, _sized(recipe), cells, bundles, candidate.subject)
         sets = list(zip(cells, drawn, strict=True))
 
     def write(folder: Path) -> dict[str, Any]:
         from stages.judged_samples import Seen
 
-        seen = Seen(ledger, candidate.subject, tuple(sets))
+        seen = Seen(ledger, candidate.subject, tuple(sets), hands.read)
         found = _found(recipe, candidate, seen, verdict, folder) if sets else verdict
         return write_verdict(found, folder)
 
@@ -164,19 +176,28 @@ def verdict_key(recipe: Recipe, candidate: Candidate) -> str:
 
     What follows a no is not in it: it changes nothing that was found.
     """
-    subject = candidate.subject
+    subject, extractor = candidate.subject, extractor_of(recipe)
+    # data with classes are read by the classifier that is trained on them
+    reader = {} if extractor is None else {"extractor": find_weights(extractor).identity}
     return fingerprint(
         {
             "stage": "judge",
-            "format": FORMAT,
+            "format": FORMAT_STOCHASTIC if candidate.plan.sampler == "stochastic" else FORMAT,
             **_bounds(recipe, candidate.plan),
             "student": candidate.student.digest,
             "teacher": candidate.teacher.digest,
             "first_steps": recipe.halving.first_steps,
             "data": subject.data.digest,
             "components": subject.components.digest if subject.components else None,
+            **reader,
         }
     )
+
+
+def extractor_of(recipe: Recipe) -> ExtractorConfig | None:
+    """The extractor that the gate reads by where data have no classes: the recipe's first."""
+    extractors = recipe.evaluation.extractors
+    return extractors[0] if extractors and isinstance(recipe.data, UnclassedData) else None
 
 
 def _bounds(recipe: Recipe, plan: RoundPlan) -> dict[str, Any]:
@@ -247,6 +268,7 @@ def _cell(
         steps=steps,
         w=w,
         seed=seed,
+        ladder=manifest.sampler,
     )
 
 
@@ -260,16 +282,16 @@ def _found(
     drawn = seen.load()
     bad = [w for w, sets in drawn.items() if not sets.are_finite]
     if bad:
-        return verdict.model_copy(
-            update={"bad_numbers": f"samples at w = {bad[0]:g} are not finite"}
-        )
-    instrument = seen.instrument()
+        told = f"samples at w = {bad[0]:g} are not finite"
+        return verdict.model_copy(update={"bad_numbers": told})
+    instrument = seen.instrument(extractor_of(recipe))
     return verdict.model_copy(
         update={
             "teacher_steps": seen.sets[1][0].steps,
             "student_steps": seen.sets[2][0].steps,
             "found": measure(drawn, rules, instrument, seed_of(recipe)),
             "unmeasured": unmeasured(drawn, instrument),
+            "extractor": instrument.extractor if instrument else "",
             "pictures": seen.draw_pictures(candidate.plan.title, folder),
         }
     )

@@ -33,7 +33,7 @@ def sources_of_round(run_dir: Path, plan: RoundPlan, made: Artifact) -> list[Sou
         for parent in records
         if parent.fingerprint in made.parents and parent.kind in ("teacher", "student")
     ]
-    place = f"{plan.folder}/targets"
+    place = f"{plan.targets_of.folder}/targets"
     shards = [artifact for artifact in records if artifact.path.startswith(f"{place}/")]
     if shards:
         digest = fingerprint({"targets": [shard.digest for shard in shards]})

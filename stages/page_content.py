@@ -1,17 +1,14 @@
 """What the page of a run shows, gathered from the files of its directory."""
 
 import json
-import os
-import platform
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from infra.profile import Profile
+from infra.machines import read_machines
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.errors import DataError
@@ -19,22 +16,22 @@ from pipeline.evaluation.agreement import AgreementReport, read_either
 from pipeline.evaluation.asking import asked_of
 from pipeline.evaluation.protocol import Cell, Report
 from pipeline.evaluation.sampling import Images
+from pipeline.evaluation.translating import PictureKind, picture_name, read_translation
 from pipeline.ledger import Artifact, Ledger
 from pipeline.page.charts import trade_charts, training_chart
-from pipeline.page.content import Chart, Look, Page, RoundCost, Usage
-from pipeline.page.curves import curve_charts, panel_charts
+from pipeline.page.content import Chart, Encoders, Look, Page
+from pipeline.page.curves import curve_charts
+from pipeline.page.encoders import encoders_of
 from pipeline.page.looks import look_at, picture_of
+from pipeline.page.numbers import class_tables, made_of, number_tables
 from pipeline.page.verdict import judge, listed
-from pipeline.stock.card import THIS_DIRECTORY
 from pipeline.tracking import read_metrics
 from pipeline.training.plan import plan_decoders, plan_rounds, plan_teacher
-from pipeline.training.plan_row import PlanRow
-from pipeline.wording import counted
-from stages.planning import describe
+from stages.gate_record import GateRecord, gate_records, let_through, reasons
+from stages.page_costs import attempts_at, costs_of, money_for
+from stages.page_usage import usage_of
 from stages.sample_sets import samples_place
-
-_TARGETS, _DISTIL = ", pre-generate targets", ", distil"
-_PACKAGES = ("stepfold", "torch", "diffusers", "deepspeed", "ray", "mlflow", "prefect")
+from stages.translate import FOLDER as ENCODERS
 
 
 def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
@@ -47,24 +44,31 @@ def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
     report = read_either(folder)
     bundles = _bundles(recipe, by_place)
     manifests = [read_manifest(ledger.locate(artifact)) for _, artifact in bundles]
+    records = gate_records(ledger)
     seconds = _seconds(run_dir)
     total = sum(seconds.values())
     looks = _looks(run_dir, by_place["data"], report)
     return Page(
         run=recipe.run.name,
         what=_what(recipe, manifests[0], [m for m in manifests if m.direction == "decode"][-1]),
-        facts=_facts(report, bundles, total),
+        facts=_facts(report, bundles, total, price_per_hour),
         judgement=judge(report),
+        accepted=tuple(_accepted(recipe, by_place, records)),
         weights=tuple(dict.fromkeys(row.cell.w for row in report.rows)),
-        charts=tuple(_charts(run_dir, recipe, report)),
+        charts=tuple(_charts(run_dir, recipe, report, records)),
         looks=tuple(looks),
         pictures=_pictures(folder, report, {look.w for look in looks}),
-        costs=_costs(recipe, seconds),
+        tables=number_tables(report),
+        by_class=class_tables(report),
+        made=made_of(report),
+        encoders=_encoders(ledger, by_place.get(ENCODERS)),
+        costs=costs_of(run_dir, recipe, seconds, price_per_hour),
         total_s=total,
-        price=_price(total, price_per_hour),
+        money=None if price_per_hour is None else money_for(total, price_per_hour),
+        price=_price(price_per_hour),
         lineage=_lineage(ledger, by_place["data"], bundles),
-        environment=_environment(),
-        usage=_usage(run_dir, recipe),
+        environment=_environment(run_dir),
+        usage=usage_of(run_dir, recipe, report),
         protocol=_protocol(report),
     )
 
@@ -77,18 +81,37 @@ def _bundles(recipe: Recipe, by_place: dict[str, Artifact]) -> list[tuple[str, A
 
 def _what(recipe: Recipe, teacher: Manifest, student: Manifest) -> str:
     """One sentence: which teacher, into what."""
-    steps = [plan.student_steps for plan in plan_decoders(recipe) if plan.student_steps]
+    steps = dict.fromkeys(p.student_steps for p in plan_decoders(recipe) if p.student_steps)
+    few = f"{listed(tuple(steps))} {'step' if tuple(steps)[-1] == 1 else 'steps'}"
+    samplers = recipe.halving.samplers
+    kinds = f", {' and '.join(samplers)}," if samplers != ("deterministic",) else ""
     guidance = f"take the guidance weight w, {recipe.guidance.w.in_words}, as an input"
     if student.baked_w is not None:
         guidance = f"have guidance baked in, at w = {student.baked_w:g}"
     return (
         f"A guided {teacher.network.family} teacher, distilled into students that draw in "
-        f"{listed(steps)} {'step' if steps[-1] == 1 else 'steps'} and {guidance}."
+        f"{few}{kinds} and {guidance}."
     )
 
 
+def _accepted(
+    recipe: Recipe, by_place: Mapping[str, Artifact], records: Sequence[GateRecord]
+) -> Iterator[str]:
+    """The students that teach, or are the last, because a person said so."""
+    for plan in plan_rounds(recipe):
+        record = let_through(records, by_place.get(f"{plan.folder}/student"))
+        if record is not None:
+            yield (
+                f"A person accepted the student of {record.verdict.title}, which its gate had "
+                f"failed: {reasons(record.verdict)}."
+            )
+
+
 def _facts(
-    report: Report | AgreementReport, bundles: Sequence[tuple[str, Artifact]], seconds: float
+    report: Report | AgreementReport,
+    bundles: Sequence[tuple[str, Artifact]],
+    seconds: float,
+    per_hour: float | None,
 ) -> tuple[tuple[str, str], ...]:
     students = [row for row in report.rows if row.cell.role == "student"]
     fewest = min(students, key=lambda row: row.evaluations)
@@ -101,17 +124,27 @@ def _facts(
         (f"{len(bundles) - 1}", "rounds of distillation"),
         (f"{report.protocol.num_samples}", "samples measured a cell"),
         (took, "in all, teacher included"),
+        *([] if per_hour is None else [(f"{money_for(seconds, per_hour):.2f}", _at(per_hour))]),
     )
 
 
-def _charts(run_dir: Path, recipe: Recipe, report: Report | AgreementReport) -> list[Chart]:
+def _at(per_hour: float) -> str:
+    return f"in money, at {per_hour:g} an hour"
+
+
+def _charts(
+    run_dir: Path,
+    recipe: Recipe,
+    report: Report | AgreementReport,
+    records: Sequence[GateRecord],
+) -> list[Chart]:
     charts = curve_charts(report)
-    charts += [chart for panel in report.panels for chart in panel_charts(panel)]
     if isinstance(report, Report):
         charts += trade_charts(report)
     teacher = plan_teacher(recipe)
+    tried = (each for plan in plan_rounds(recipe) for each in attempts_at(plan, records, run_dir))
     losses = {}
-    for plan in [*([teacher] if teacher else []), *plan_rounds(recipe)]:
+    for plan in [*([teacher] if teacher else []), *tried]:
         lines = list(read_metrics(run_dir / plan.folder / "metrics.jsonl"))
         if lines:
             losses[plan.title] = lines
@@ -152,31 +185,23 @@ def _seconds(run_dir: Path) -> dict[str, float]:
     return {stage["label"]: float(stage["seconds"]) for stage in tree.get("stages", [])}
 
 
-def _costs(recipe: Recipe, seconds: dict[str, float]) -> tuple[RoundCost, ...]:
-    """Stage by stage, rounds in one line each; counts are those of a run without interruption."""
-    with tempfile.TemporaryDirectory() as empty:  # where nothing is done, everything is counted
-        rows = describe(recipe, Profile(), Path(empty))
-    grouped: dict[str, list[PlanRow]] = {}
-    for row in rows:
-        grouped.setdefault(row.label.removesuffix(_TARGETS).removesuffix(_DISTIL), []).append(row)
-    return tuple(
-        RoundCost(
-            title=title,
-            updates=sum(row.updates for row in parts),
-            evaluations=sum(row.teacher_evaluations + row.student_evaluations for row in parts),
-            bytes=sum(row.bytes for row in parts),
-            targets_s=seconds.get(title + _TARGETS),
-            rest_s=seconds.get(title + _DISTIL, seconds.get(title)),
-        )
-        for title, parts in grouped.items()
-    )
-
-
-def _price(seconds: float, per_hour: float | None) -> str:
+def _price(per_hour: float | None) -> str:
     if per_hour is None:
         return ""
-    cost = seconds / 3600 * per_hour
-    return f"At {per_hour:g} an hour for all machines together: {cost:.2f} in all."
+    return f"At {per_hour:g} an hour for all machines together, for as long as each row took."
+
+
+def _encoders(ledger: Ledger, made: Artifact | None) -> Encoders | None:
+    """What the other report says, of a run that has encoders."""
+    if made is None:
+        return None
+    folder = ledger.locate(made)
+    report = read_translation(folder)
+    weights = dict.fromkeys(row.w for row in report.rows)
+    kinds = get_args(PictureKind)
+    names = {picture_name(w, kind): w for kind in kinds for w in weights}
+    pictures = [(names[name], picture_of(folder / name)) for name in report.pictures]
+    return encoders_of(report, pictures)
 
 
 def _lineage(
@@ -190,41 +215,12 @@ def _lineage(
     return tuple(found)
 
 
-def _environment() -> tuple[tuple[str, str], ...]:
-    cores = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, {platform.system()}"
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return (
-        ("machine", cores),
-        ("Python", platform.python_version()),
-        ("packages", packages),
-        ("page made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
-    )
-
-
-def _usage(run_dir: Path, recipe: Recipe) -> tuple[Usage, ...]:
-    """A stock pipeline where there is one, as its own card says; else our own sampler."""
-    pipelines = sorted((run_dir / "pipelines").glob("*-steps"), key=_steps_of)
-    if pipelines:
-        title = f"In {counted(_steps_of(pipelines[0]), 'step')}, with diffusers alone"
-        return (
-            Usage(title, _code_of(pipelines[0] / "README.md", f"pipelines/{pipelines[0].name}")),
-        )
-    last = plan_decoders(recipe)[-1]
-    place, steps = f"{last.folder}/student", last.student_steps
-    w = recipe.guidance.w.middle
-    command = f"stepfold sample {place} --steps {steps} --guidance-weight {w:g}"
-    return (Usage("The shortest student", (f"{command} --output samples.png",)),)
-
-
-def _code_of(card: Path, place: str) -> tuple[str, ...]:
-    """The Python of a model card, with the place it speaks of."""
-    _, _, rest = card.read_text(encoding="utf-8").partition("```python\n")
-    code = rest.partition("```")[0].replace(THIS_DIRECTORY, place)
-    return tuple(line for line in code.splitlines() if line)
-
-
-def _steps_of(path: Path) -> int:
-    return int(path.name.partition("-")[0])
+def _environment(run_dir: Path) -> tuple[tuple[str, str], ...]:
+    """Where the run was worked on, as it has recorded that itself."""
+    found = [line for each in read_machines(run_dir) for line in each.lines]
+    unknown = ("machine", "unknown: the run has not recorded it")
+    now = ("page written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    return (*(found or [unknown]), now)
 
 
 def _protocol(report: Report | AgreementReport) -> tuple[str, ...]:

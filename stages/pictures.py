@@ -16,6 +16,7 @@ from pipeline.evaluation.preview import Drawing, Preview, read_drawing
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from pipeline.wording import counted
+from stages.curve_names import curve_name
 
 if TYPE_CHECKING:
     from pipeline.evaluation.sampling import Images
@@ -81,34 +82,44 @@ def make_pictures(
     ]
 
 
-def show_pictures(
-    pictures: list[Picture],
-    recipe: Recipe,
-    plan: RoundPlan,
-    store: MlflowStore,
-    runs: tuple[str, str],
+def show_in_round(
+    pictures: list[Picture], recipe: Recipe, plan: RoundPlan, store: MlflowStore, round_id: str
 ) -> None:
-    """Put them into the runs of chain and round; the chain's slider moves through the rounds.
-
-    It begins at 0, with the teacher if that was trained here.
-
-    The chain also gets `preview/rms_w...`, of these few samples, against sampling steps.
+    """Put them into the MLflow run of the round.
 
     Raises:
         InfraError: MLflow does not answer.
     """
-    chain_id, round_id = runs
-    steps = sampling_steps(recipe, plan)
-    place = plan.index - TEACHER_ROUND if recipe.teacher.train else plan.index
+    _log_pictures(store, round_id, pictures, sampling_steps(recipe, plan))
+
+
+def show_in_chain(
+    pictures: list[Picture], recipe: Recipe, plan: RoundPlan, store: MlflowStore, chain_id: str
+) -> None:
+    """Put them into the MLflow run of the chain, whose slider moves through the rounds.
+
+    It begins at 0, with the teacher if that was trained here. The chain also gets
+    `preview/rms_w...`, of these few samples, against sampling steps; stochastic students have a
+    curve of their own.
+
+    Raises:
+        InfraError: MLflow does not answer.
+    """
+    steps, noisy = sampling_steps(recipe, plan), plan.sampler == "stochastic"
     rms = [
-        (f"preview/rms_w{each.w:g}", each.rms, steps) for each in pictures if each.rms is not None
+        (curve_name(f"preview/rms_w{each.w:g}", is_stochastic=noisy), each.rms, steps)
+        for each in pictures
+        if each.rms is not None
     ]
     log_curves(store, chain_id, rms)
+    place = plan.index - TEACHER_ROUND if recipe.teacher.train else plan.index
+    _log_pictures(store, chain_id, pictures, place)
+
+
+def _log_pictures(store: MlflowStore, run_id: str, pictures: list[Picture], place: int) -> None:
     for each in pictures:
         if each.path is not None:
-            key = f"samples/w {each.w:g}"
-            log_picture(store, chain_id, each.path, key, place)
-            log_picture(store, round_id, each.path, key, steps)
+            log_picture(store, run_id, each.path, f"samples/w {each.w:g}", place)
 
 
 def sampling_steps(recipe: Recipe, plan: RoundPlan) -> int:

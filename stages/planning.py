@@ -1,10 +1,12 @@
 """What a run would do: each stage, done or not and why, and what it costs in counts and bytes."""
 
+import tempfile
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from infra.profile import Profile
+from pipeline.bundle import read_manifest
 from pipeline.config import PromptsData, Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
@@ -22,12 +24,39 @@ from stages.export import export_key, export_label
 from stages.facts import report_facts
 from stages.sample_sets import Subject
 from stages.shard import shard_key
-from stages.sizing import trained_shape
+from stages.sizing import Shape, trained_shape
 from stages.translate import LABEL as ENCODERS_LABEL
 from stages.translate import translation_key
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
 _RECORD_OVERHEAD = 32  # t and w in float64, tuple and sample in int64
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What costs depend on besides the recipe.
+
+    Attributes:
+        train: samples that are trained on.
+        total: those and the held-out ones.
+        shape: of a sample as the network sees it.
+    """
+
+    train: int
+    total: int
+    shape: Shape
+
+
+def committed_sizes(run_dir: Path) -> Sizes:
+    """Those of a run that has its data and its teacher, wherever these came from.
+
+    Raises:
+        DataError: there are no data.
+        BundleError: there is no teacher.
+    """
+    counts = {name: split.count for name, split in read_info(run_dir / "data").splits.items()}
+    shape = read_manifest(run_dir / "teacher").latent_shape
+    return Sizes(train=counts["train"], total=sum(counts.values()), shape=shape)
 
 
 def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
@@ -38,12 +67,24 @@ def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
     """
     ledger = Ledger(run_dir)
     done = _find_origin(recipe, profile, ledger)
-    count = _train_count(recipe, ledger, done.data)
+    return _described(recipe, profile, ledger, done, _sizes(recipe, ledger, done.data))
+
+
+def describe_undone(recipe: Recipe, sizes: Sizes) -> list[PlanRow]:
+    """The same rows as if nothing were done, so that all of it is counted; no source is read."""
+    with tempfile.TemporaryDirectory() as empty:
+        nothing = _Origin(None, None, None, None)
+        return _described(recipe, Profile(), Ledger(Path(empty)), nothing, sizes)
+
+
+def _described(
+    recipe: Recipe, profile: Profile, ledger: Ledger, done: "_Origin", sizes: Sizes
+) -> list[PlanRow]:
     rows = [_row("shard the data", done.data, "not in this run directory yet")]
     if recipe.teacher.has_components:
         rows.append(_row("components", done.components, "not in this run directory yet"))
         reason = "these components did not encode it yet"
-        rows.append(_row("encode the data", done.samples, reason, **_drawing_cost(recipe)))
+        rows.append(_row("encode the data", done.samples, reason, **_drawing_cost(recipe, sizes)))
     training = plan_teacher(recipe)
     rows.append(
         _row(
@@ -54,7 +95,7 @@ def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
             student_evaluations=training.samples_seen if training else 0,
         )
     )
-    rows += _rounds(recipe, profile, ledger, done, count)
+    rows += _rounds(recipe, profile, ledger, done, sizes)
     return rows
 
 
@@ -84,7 +125,7 @@ def _find_components(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> A
 
 
 def _rounds(
-    recipe: Recipe, profile: Profile, ledger: Ledger, done: _Origin, count: int
+    recipe: Recipe, profile: Profile, ledger: Ledger, done: _Origin, sizes: Sizes
 ) -> list[PlanRow]:
     """The rounds and the report, given what they start from as far as it is done."""
     data, rows = done.samples, []
@@ -97,7 +138,7 @@ def _rounds(
             setting = Setting(ledger.run_dir, recipe, profile, data, teacher, subject)
             student = find_accepted(setting, plan)
             reason = "no student of this plan and teacher is committed"
-        rows += _round_rows(recipe, plan, student, reason, count)
+        rows += _round_rows(recipe, plan, student, reason, sizes)
         made[plan.index] = student
     decoders = [made[plan.index] for plan in plan_decoders(recipe)]
     students = [student for student in decoders if student]
@@ -153,27 +194,35 @@ def _teacher(
     return find_student(run_dir, recipe, profile, plan, data, None)
 
 
-def _train_count(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> int:
-    if data is None:
-        return _expected_train_count(recipe)
-    return read_info(ledger.locate(data)).splits["train"].count
+def _sizes(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> Sizes:
+    """As far as they are known; what is not committed yet is expected of the source."""
+    total = count_source(recipe)[0]
+    train = round(total * (1 - recipe.data.holdout))
+    if data is not None:
+        train = read_info(ledger.locate(data)).splits["train"].count
+    return Sizes(train=train, total=total, shape=trained_shape(recipe))
+
+
+def round_rows(recipe: Recipe, plan: RoundPlan, sizes: Sizes) -> list[PlanRow]:
+    """A round of which nothing is done: its targets, unless they are computed online; training."""
+    return _round_rows(recipe, plan, None, "", sizes)
 
 
 def _round_rows(
-    recipe: Recipe, plan: RoundPlan, student: Artifact | None, reason: str, count: int
+    recipe: Recipe, plan: RoundPlan, student: Artifact | None, reason: str, sizes: Sizes
 ) -> list[PlanRow]:
     rows = []
     calls = plan.evaluations_per_target * (2 if plan.method == "guidance" else 1)
     online = recipe.targets.mode == "online"
     if not online:
-        tuples = recipe.passes(plan.training, count) * count
+        tuples = recipe.passes(plan.training, sizes.train) * sizes.train
         rows.append(
             _row(
                 f"{plan.title}, pre-generate targets",
                 student,
                 reason,
                 tuples=tuples,
-                bytes=tuples * _record_bytes(recipe),
+                bytes=tuples * _record_bytes(recipe, sizes.shape),
                 teacher_evaluations=round(tuples * calls),
             )
         )
@@ -183,19 +232,19 @@ def _round_rows(
             student,
             reason,
             updates=plan.training.updates,
-            student_evaluations=plan.samples_seen,
+            student_evaluations=round(plan.samples_seen * plan.evaluations_per_sample),
             teacher_evaluations=round(plan.samples_seen * calls) if online else 0,
         )
     )
     return rows
 
 
-def _drawing_cost(recipe: Recipe) -> dict[str, int]:
+def _drawing_cost(recipe: Recipe, sizes: Sizes) -> dict[str, int]:
     """Network evaluations of a teacher that draws the data itself; nothing if there are images."""
     if not isinstance(recipe.data, PromptsData):
         return {}
     calls = recipe.data.steps * (1 if recipe.data.w == 0 else 2)
-    return {"teacher_evaluations": count_source(recipe)[0] * calls}
+    return {"teacher_evaluations": sizes.total * calls}
 
 
 def _evaluation_cost(recipe: Recipe) -> dict[str, int]:
@@ -212,12 +261,8 @@ def _evaluation_cost(recipe: Recipe) -> dict[str, int]:
     }
 
 
-def _expected_train_count(recipe: Recipe) -> int:
-    return round(count_source(recipe)[0] * (1 - recipe.data.holdout))
-
-
-def _record_bytes(recipe: Recipe) -> int:
-    return 2 * prod(trained_shape(recipe)) * _FLOAT_BYTES[recipe.targets.dtype] + _RECORD_OVERHEAD
+def _record_bytes(recipe: Recipe, shape: Shape) -> int:
+    return 2 * prod(shape) * _FLOAT_BYTES[recipe.targets.dtype] + _RECORD_OVERHEAD
 
 
 def _row(

@@ -11,13 +11,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pipeline.bundle import Manifest
 from pipeline.documents import Document
 from pipeline.evaluation.sampling import BundleSampler, LabelArray
 from pipeline.page.playing import Offer
-from pipeline.wording import counted
 from stages.drawn_file import grid
 from stages.playable import Playable
 
@@ -34,6 +33,7 @@ class Question(Document):
         who: whose picture.
         student: which of the students, by its place in the offer.
         w: the guidance weight.
+        steps: in how many, of a network that draws in any number; None for its usual number.
         seed: of the noise, the same for both.
         count: how many samples.
         label: their class, where classes are asked for.
@@ -43,6 +43,7 @@ class Question(Document):
     who: Literal["student", "teacher"]
     student: NonNegativeInt
     w: float
+    steps: PositiveInt | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     count: Annotated[int, Field(ge=1, le=max(COUNTS))] = 1
     label: NonNegativeInt | None = None
@@ -80,14 +81,14 @@ class Playground:
     def offer(self) -> Offer:
         """What may be asked for."""
         playable = self.playable
-        teacher = ""
-        if playable.teacher is not None:
-            teacher = f"teacher, {counted(playable.teacher.steps, 'step')}"
+        teacher = playable.teacher
         large = max(playable.manifest.latent_shape[1:]) > 16 and playable.manifest.pipeline
         return Offer(
             run=playable.manifest.lineage.run,
-            students=tuple(student.title for student in playable.students),
-            teacher=teacher,
+            students=tuple(student.name for student in playable.students),
+            steps=tuple(student.steps for student in playable.students),
+            teacher=teacher.name if teacher else "",
+            teacher_steps=teacher.steps if teacher else None,
             classes=playable.classes,
             w_min=playable.w[0],
             w_max=playable.w[1],
@@ -104,19 +105,18 @@ class Playground:
         """
         asked = self._asked(self.playable.manifest, question)
         drawer = self.playable.drawer(question.who, question.student)
+        steps = question.steps or drawer.steps.usual
         with self._lock:
             sampler = self._open(drawer.bundle)
-            sampler.check(steps=drawer.steps, w=question.w)
+            sampler.check(steps=steps, w=question.w)
             began = time.perf_counter()
-            images = sampler.sample(
-                steps=drawer.steps, w=question.w, asked=asked, seed=question.seed
-            )
+            images = sampler.sample(steps=steps, w=question.w, asked=asked, seed=question.seed)
             seconds = time.perf_counter() - began
         return Answer(
-            title=drawer.title,
+            title=drawer.title(steps),
             picture=_picture(grid(images, min(_COLUMNS, question.count))),
             milliseconds=max(1, round(1000 * seconds)),
-            evaluations=sampler.evaluations(steps=drawer.steps, w=question.w),
+            evaluations=sampler.evaluations(steps=steps, w=question.w),
         )
 
     def open_first(self) -> None:

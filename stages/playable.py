@@ -11,20 +11,27 @@ from pipeline.config import Recipe, UNetConfig
 from pipeline.data.dataset_info import read_info
 from pipeline.documents import build, read_yaml
 from pipeline.errors import BundleError
+from pipeline.page.playing import Steps
 from pipeline.wording import counted
 from stages.export import components_near
 
 _RECIPE = "recipe.yaml"
 _STEPS = 64  # of networks that take any number, where no recipe says how many
+_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 100, 128, 200, 256)
 
 
 @dataclass(frozen=True)
 class Drawer:
-    """A network, and the number of steps it draws in."""
+    """A network, and the numbers of steps it draws in."""
 
-    title: str
+    name: str
     bundle: Path
-    steps: int
+    steps: Steps
+
+    def title(self, steps: int) -> str:
+        """Its name with the number of steps it took, which most names hold already."""
+        is_told = len(self.steps.counts) == 1
+        return self.name if is_told else f"{self.name}, {counted(steps, 'step')}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def find_playable(place: Path, teacher: Path | None) -> Playable:
             _drawer(bundle, manifest, any_steps)
             for bundle, manifest in zip(bundles, manifests, strict=True)
         ),
-        key=lambda each: -each.steps,
+        key=lambda each: -each.steps.usual,
     )
     manifest = read_manifest(students[-1].bundle)
     found, why_alone = _teacher(teacher, run_dir, manifest, recipe)
@@ -140,17 +147,24 @@ def _check_student(bundle: Path, manifest: Manifest) -> None:
 
 
 def _drawer(bundle: Path, manifest: Manifest, any_steps: int) -> Drawer:
-    steps = manifest.steps[0] if manifest.steps else any_steps
-    origin = "stage 1, " if manifest.steps is None else ""
-    return Drawer(f"{origin}{counted(steps, 'step')}", bundle, steps)
+    if manifest.steps is None:
+        return Drawer("stage 1", bundle, _any_of(manifest, any_steps))
+    steps = manifest.steps[0]
+    return Drawer(counted(steps, "step"), bundle, Steps((steps,), steps))
+
+
+def _any_of(manifest: Manifest, usual: int) -> Steps:
+    """Of a network that draws in any number of steps, those that its grid holds."""
+    counts = sorted({usual, *_COUNTS})
+    return Steps(tuple(each for each in counts if manifest.schedule.holds(each)), usual)
 
 
 def _told_apart(students: Sequence[Drawer]) -> tuple[Drawer, ...]:
     """Students of as many steps have the names of their rounds."""
-    titles = Counter(student.title for student in students)
+    names = Counter(student.name for student in students)
     return tuple(
-        replace(student, title=f"{student.title}, {student.bundle.parent.name}")
-        if titles[student.title] > 1
+        replace(student, name=f"{student.name}, {student.bundle.parent.name}")
+        if names[student.name] > 1
         else student
         for student in students
     )
@@ -169,7 +183,7 @@ def _teacher(
     if (manifest.latent_shape, manifest.num_classes, manifest.pipeline) != draws:
         raise BundleError(f"--teacher {bundle} draws other things than the student")
     steps = recipe.teacher.reference_steps if recipe else _STEPS
-    return Drawer(f"teacher, {steps} steps", bundle, steps), ""
+    return Drawer("teacher", bundle, _any_of(manifest, steps)), ""
 
 
 def _classes(run_dir: Path | None, manifest: Manifest) -> tuple[str, ...]:

@@ -5,8 +5,10 @@ from pathlib import Path
 from infra.mlflow_content import Point, log_curves
 from infra.mlflow_store import MlflowStore
 from pipeline.evaluation.agreement import AgreementReport, AgreementRow, read_either
-from pipeline.evaluation.protocol import Report, Row
+from pipeline.evaluation.fidelity import why_void
+from pipeline.evaluation.protocol import Cell, Report, Row
 from pipeline.ledger import Artifact, Ledger
+from stages.curve_names import curve_name
 
 _SHOWN = ("distance_to_real", "distance_to_teacher", "recall", "rms_to_teacher")
 
@@ -28,20 +30,26 @@ def publish(
     """
     folder = Ledger(run_dir).locate(report)
     content = read_either(folder)
-    curves: list[Point] = []
-    by_round: dict[int, list[Point]] = {}
-    for row in content.rows:
-        if row.cell.role == "student" and row.cell.round is not None:
-            curves += _points("chain", row)
-            by_round.setdefault(row.cell.round, []).extend(_points("eval", row))
-        elif row.cell.role == "baseline" and row.cell.sampler == "ddim":
-            curves += _points("teacher_ddim", row)
+    curves, by_round = curves_of(content)
     log_curves(store, chain_id, curves)
     for index, points in by_round.items():
         log_curves(store, round_ids[index], points)
     store.files(chain_id, [folder / name for name in sorted(report.files)], "report")
     store.files(chain_id, [run_dir / "recipe.yaml"], "recipe")
     store.describe(chain_id, _summary(content) if isinstance(content, Report) else _said(content))
+
+
+def curves_of(report: Report | AgreementReport) -> tuple[list[Point], dict[int, list[Point]]]:
+    """What the chain's run is told, and what each round's is, by round index."""
+    curves: list[Point] = []
+    by_round: dict[int, list[Point]] = {}
+    for row in report.rows:
+        if row.cell.role == "student" and row.cell.round is not None:
+            curves += _points("chain", row)
+            by_round.setdefault(row.cell.round, []).extend(_points("eval", row))
+        elif row.cell.role == "baseline" and row.cell.sampler == "ddim":
+            curves += _points("teacher_ddim", row)
+    return curves, by_round
 
 
 def _said(report: AgreementReport) -> str:
@@ -54,18 +62,28 @@ def _said(report: AgreementReport) -> str:
 
 def _points(section: str, row: Row | AgreementRow) -> list[Point]:
     scores = row.scores.model_dump()
+    noisy = row.cell.is_stochastic_student
     return [
-        (f"{section}/{name}_w{row.cell.w:g}", scores[name], row.cell.steps)
+        (
+            curve_name(f"{section}/{name}_w{row.cell.w:g}", is_stochastic=noisy),
+            scores[name],
+            row.cell.steps,
+        )
         for name in _SHOWN
         if scores.get(name) is not None
     ]
 
 
+def _column(cell: Cell) -> str:
+    noisy = ", stochastic" if cell.is_stochastic_student else ""
+    return f"{cell.steps} steps{noisy}"
+
+
 def _summary(report: Report) -> str:
     """The table a person sees first: distance to real images at each step count and w."""
     students = [row for row in report.rows if row.cell.role == "student"]
-    columns = list(dict.fromkeys((row.cell.round, row.cell.steps) for row in students))
-    head = "| w | teacher | " + " | ".join(f"{steps} steps" for _, steps in columns) + " |"
+    columns = {(row.cell.round, row.cell.steps): _column(row.cell) for row in students}
+    head = "| w | teacher | " + " | ".join(columns.values()) + " |"
     lines = [head, "|---" * (len(columns) + 2) + "|"]
     for w in report.weights:
         teacher = next(row for row in report.at(w) if row.cell.role == "teacher")
@@ -73,9 +91,11 @@ def _summary(report: Report) -> str:
         cells = [by_round[column].scores.distance_to_real for column in columns]
         reference = f"{teacher.scores.distance_to_real:.2f} ({teacher.evaluations} evaluations)"
         lines.append(f"| {w:g} | {reference} | " + " | ".join(f"{v:.2f}" for v in cells) + " |")
+    void = why_void(report.verdicts)
     return (
         f"## {report.run}: guided diffusion in {min(steps for _, steps in columns)} step(s)\n\n"
-        "Frechet distance to held-out real images in the "
+        + (f"**{void}**\n\n" if void else "")
+        + "Frechet distance to held-out real images in the "
         f"{report.protocol.features}; {report.protocol.num_samples} samples a cell. "
         "The chart `chain/...` plots each metric against the number of sampling steps.\n\n"
         + "\n".join(lines)

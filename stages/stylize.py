@@ -23,12 +23,14 @@ class Stylized:
 
     Attributes:
         steps: each way.
+        is_one: whether one network went both ways.
         evaluations: of the network, both ways.
         round_trip: how far the picture, drawn again as what it was, is from itself: RMS, pixels in
             [-1, 1].
     """
 
     steps: int
+    is_one: bool
     evaluations: int
     round_trip: float
 
@@ -39,8 +41,8 @@ def stylize_picture(order: Order, source: str) -> Stylized:
     Both are prompts, or numbers of classes in decimals.
 
     `order.bundle` is a run directory, whose encoder and decoder of `order.steps` are used, of most
-    steps if None; or the encoder itself; or a network that goes both ways in any number of steps, a
-    teacher or a stage-1 student.
+    steps if None, or its stage-1 student where there are none of so many; or the encoder itself; or
+    a network that goes both ways in any number of steps, a teacher or a stage-1 student.
 
     Raises:
         ConfigError: a number or a file that cannot be, or a run without encoders.
@@ -66,7 +68,7 @@ def stylize_picture(order: Order, source: str) -> Stylized:
     made = translator.decode(noise, wanted, order.w)
     told = wanted[0] if isinstance(wanted, tuple) else int(wanted[0])
     write_pictures(replace(order, num=1, asked=told), picture, made)
-    return Stylized(steps, translator.evaluations(order.w), back)
+    return Stylized(steps, encoder == decoder, translator.evaluations(order.w), back)
 
 
 def find_pair(place: Path, steps: int | None) -> tuple[Path, Path, int]:
@@ -74,12 +76,12 @@ def find_pair(place: Path, steps: int | None) -> tuple[Path, Path, int]:
 
     Args:
         place: a run directory, an encoder, or a network without step counts of its own.
-        steps: each way; the most there are for None.
+        steps: each way; the most that an encoder takes for None.
 
     Raises:
         BundleError: the bundle decodes, or its run has no decoder of as many steps.
-        ConfigError: the run has no encoder, or none of so many steps; or no steps are given where
-            any number can be taken.
+        ConfigError: the run has no encoder, or none of so many steps and no stage-1 student that
+            encodes; or no steps are given where any number can be taken.
     """
     if not (place / MANIFEST).is_file():
         return _pair_of_run(place, None, steps)
@@ -110,10 +112,18 @@ def _pair_of_run(run_dir: Path, encoder: Path | None, steps: int | None) -> tupl
     fitting = [pair for pair in found if steps in (None, pair[2])]
     if fitting:
         return fitting[0]
+    both_ways = [
+        place
+        for place, manifest in zip(places, manifests, strict=True)
+        if manifest.steps is None and manifest.w is not None and manifest.w.allows(UNGUIDED)
+    ]
+    if encoder is None and steps is not None and both_ways:
+        return both_ways[0], both_ways[0], steps
     if not any(manifest.direction == "encode" for manifest in manifests):
         raise ConfigError(
             f"{run_dir} has no encoder; add `encoding: {{steps: [16, 8, 4], updates: ...}}` to its "
-            "recipe and run it again with --accept-changes, or name its teacher and --steps 64"
+            "recipe and run it again with --accept-changes, or give --steps, in which its stage-1 "
+            "student goes both ways; or name its teacher and --steps"
         )
     counts = ", ".join(str(pair[2]) for pair in found) or "none"
     raise ConfigError(

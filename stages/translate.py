@@ -1,7 +1,9 @@
 """Stage `translate`: how well the encoders of a run do, beside the teacher's own way and back."""
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +11,10 @@ from infra.profile import Profile
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.data.shards import read_info
+from pipeline.diffusion.grid import nearest_point
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from stages.sample_sets import Progress, Subject
-from stages.turned_pictures import CHUNK, Way, forget_parts, turn
+from stages.turned_pictures import CHUNK, Edit, Way, forget_parts, turn
 
 if TYPE_CHECKING:
     from pipeline.evaluation.translating import Turned
@@ -32,7 +35,7 @@ def translation_key(recipe: Recipe, data: Artifact, bundles: Sequence[Artifact])
             "chunk": CHUNK,
             "run": recipe.run.name,
             "evaluation": recipe.evaluation.model_dump(
-                mode="json", include={"num_samples", "w", "seed"}
+                mode="json", include={"num_samples", "w", "seed", "edits"}
             ),
             "reference_steps": recipe.teacher.reference_steps,
             "data": data.digest,
@@ -52,11 +55,12 @@ def translate(
 ) -> Artifact:
     """Translate held-out pictures by the teacher and by every pair of students, and measure it.
 
+    Where the recipe asks for edits, the teacher and every deterministic student edit them as well.
     The artifact lies at `encoders/`: `report.json`, `report.md` and pictures.
 
     Args:
         run_dir: the run directory.
-        recipe: says at which w, and how many pictures.
+        recipe: says at which w, how many pictures, and how strong edits are.
         profile: where workers draw.
         bundles: the teacher, then the students of all rounds.
         subject: the data set, and what surrounds networks of latents.
@@ -108,11 +112,12 @@ def _compare(
         None if seer is None else lambda images: seer.read(images).probabilities.argmax(1),
     )
     shown = () if why_no_picture(sources.pictures.shape[1:]) else tuple(turned[0].made)
+    kinds = dict.fromkeys(way.picture for way in turned)
     report = TranslationReport(
         run=recipe.run.name,
         num_pictures=len(sources.pictures),
         rows=rows,
-        pictures=tuple(picture_name(w) for w in shown),
+        pictures=tuple(picture_name(w, kind) for kind in kinds for w in shown),
     )
     write_translation(report, sources, turned, read_info(place).class_names, folder)
     return {"pictures": len(sources.pictures)}
@@ -137,11 +142,45 @@ def pairs(manifests: Sequence[Manifest], first_steps: int) -> list[tuple[int, in
     return sorted(found, key=lambda pair: -pair[2])
 
 
-def _ways(ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact]) -> list[Way]:
+def editors(
+    manifests: Sequence[Manifest], strengths: Sequence[float], first_steps: int, reference: int
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """(network, steps of its grid, how many are taken) by index in `manifests`, the teacher first.
+
+    A student takes what is nearest to a strength on its own grid, and has no edit where that is
+    nothing. The teacher edits at every time that a student does, in its reference steps; if a time
+    lies between them, in the fewest that are a multiple of them and have it.
+
+    Args:
+        manifests: the teacher's, then those of students.
+        strengths: in (0, 1].
+        first_steps: of the stage-1 student, which takes any number.
+        reference: steps of the teacher.
+    """
+    found = []
+    for at, each in enumerate(manifests):
+        if (each.role, each.direction, each.sampler) == ("student", "decode", "deterministic"):
+            steps = each.steps[0] if each.steps else first_steps
+            taken = {nearest_point(strength, steps) for strength in strengths} - {0}
+            if taken:
+                found.append((at, steps, tuple(sorted(taken))))
+    times = {Fraction(point, steps) for _, steps, taken in found for point in taken}
+    if times:
+        grid = math.lcm(reference, *(time.denominator for time in times))
+        yield 0, grid, tuple(int(time * grid) for time in sorted(times))
+    yield from sorted(found, key=lambda editor: -editor[1])
+
+
+def _ways(ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact]) -> list[Way | Edit]:
     manifests = [read_manifest(ledger.locate(bundle)) for bundle in bundles]
     first = recipe.encoding.steps[0] if recipe.encoding else recipe.halving.steps[0]
-    found = [Way("teacher", bundles[0], bundles[0], recipe.teacher.reference_steps)]
+    reference = recipe.teacher.reference_steps
+    found: list[Way | Edit] = [Way("teacher", bundles[0], bundles[0], reference)]
     for encoder, decoder, steps in pairs(manifests, first):
         who = "stage-1 student" if encoder == decoder else "encoder and student"
         found.append(Way(who, bundles[encoder], bundles[decoder], steps))
+    strengths, most = recipe.evaluation.edits, recipe.halving.steps[0]
+    for at, steps, taken in editors(manifests, strengths, most, reference):
+        student = "student" if manifests[at].steps else "stage-1 student"
+        found.append(Edit(student if at else "teacher", bundles[at], steps, taken))
     return found

@@ -1,4 +1,4 @@
-"""Held-out pictures turned to noise and back by Ray workers, for the encoders' report.
+"""Held-out pictures turned to noise and back, or edited, by Ray workers, for the encoders' report.
 
 A part is kept by its name until the report is committed, so that an interrupted stage goes on.
 """
@@ -44,16 +44,32 @@ class Way(NamedTuple):
     steps: int
 
 
+class Edit(NamedTuple):
+    """Noised part of the way, and drawn on from there.
+
+    Attributes:
+        who: in words.
+        network: draws.
+        steps: N of its grid.
+        taken: how many of them each edit takes, ascending.
+    """
+
+    who: str
+    network: Artifact
+    steps: int
+    taken: tuple[int, ...]
+
+
 def turn(
     ledger: Ledger,
     recipe: Recipe,
     profile: Profile,
-    ways: Sequence[Way],
+    ways: Sequence[Way | Edit],
     subject: Subject,
     key: str,
     progress: Progress,
 ) -> "list[Turned]":
-    """What every way makes of the pictures, in order of ways.
+    """What every way makes of the pictures, in order of ways; then the edits, by time.
 
     Args:
         ledger: of the run.
@@ -79,31 +95,36 @@ def turn(
     jobs: list[dict[str, Any]] = [
         {
             "way": number,
-            "encoder": way.encoder.path,
-            "decoder": way.decoder.path,
-            "steps": way.steps,
+            **_asked(way),
             "first": first,
             "part": str(_SCRATCH / f"{key[:32]}-{number:02d}-{first:09d}.npy"),
         }
         for number, way in enumerate(ways)
         for first in range(0, _num_pictures(ledger, recipe, subject.data), CHUNK)
     ]
-    costs: dict[int, list[int]] = {}
+    costs: dict[int, list[list[int]]] = {}
     with cluster(profile, ledger.run_dir / "logs"):
         results = run_jobs("stages.turned_pictures:open_translators", spec, jobs, profile)
         for done, result in enumerate(results, start=1):
             progress(done, len(jobs))
             costs[result["way"]] = result["evaluations"]
-    found = []
+    found: list[Turned] = []
     for number, way in enumerate(ways):
         parts = [ledger.run_dir / job["part"] for job in jobs if job["way"] == number]
-        found.append(_joined(way, parts, weights, costs[number]))
-    return found
+        found += _joined(way, parts, weights, costs[number])
+    return sorted(found, key=lambda each: each.time or 0.0)
 
 
 def forget_parts(run_dir: Path) -> None:
     """Delete what was kept for a report that is committed now."""
     shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)
+
+
+def _asked(way: Way | Edit) -> dict[str, Any]:
+    """What a job says of its way."""
+    if isinstance(way, Edit):
+        return {"network": way.network.path, "steps": way.steps, "taken": list(way.taken)}
+    return {"encoder": way.encoder.path, "decoder": way.decoder.path, "steps": way.steps}
 
 
 def _weights_of(recipe: Recipe) -> list[float]:
@@ -122,11 +143,13 @@ def open_translators(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[st
     """Runs once in every worker: serve jobs, each some pictures of one way.
 
     A part is float32 `[1 + 2 W, n, h, w, c]`: the pictures drawn again as they were, then for each
-    of W guidance weights what became of them, then what is drawn from other noise.
+    of W guidance weights what became of them, then what is drawn from other noise. That of K edits
+    by one network is `[(K + 1) W, n, h, w, c]`: for each what became of them, then what is drawn
+    from the same noise alone.
     """
     from pipeline.evaluation.sampling import BundleSampler
     from pipeline.evaluation.translating import sources_of
-    from pipeline.evaluation.translation import Translator
+    from pipeline.evaluation.translation import Editor, Translator
 
     run_dir, weights = Path(spec["run_dir"]), spec["weights"]
     components = run_dir / spec["components"] if spec["components"] else None
@@ -136,32 +159,51 @@ def open_translators(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[st
     def opened(bundle: str) -> BundleSampler:
         return BundleSampler(run_dir / bundle, components=components)
 
-    def serve(job: dict[str, Any]) -> dict[str, Any]:
+    def asked(job: dict[str, Any]) -> tuple[Translator | Editor, list[list[int]]]:
+        """Who is to turn the pictures, and the evaluations of each outcome by guidance weight."""
+        if "taken" in job:
+            editor = Editor(opened(job["network"]), job["steps"], tuple(job["taken"]))
+            costs = [[editor.evaluations(w, taken) for w in weights] for taken in editor.taken]
+            return editor, costs
         translator = Translator(opened(job["encoder"]), opened(job["decoder"]), job["steps"])
+        return translator, [[translator.evaluations(w) for w in weights]]
+
+    def serve(job: dict[str, Any]) -> dict[str, Any]:
+        turner, costs = asked(job)
         part = run_dir / job["part"]
         if not part.is_file():
             shown = sources.rows(job["first"], CHUNK)
-            made = np.stack(translator.turn(shown, weights, spec["seed"], job["first"]))
+            made = np.stack(turner.turn(shown, weights, spec["seed"], job["first"]))
             # kept by its name alone, so its bytes must be on the disk before it
             replace_durably(part, lambda temporary: write_array(temporary, made))
-        costs = [translator.evaluations(w) for w in weights]
         return {"way": job["way"], "evaluations": costs}
 
     return serve
 
 
 def _joined(
-    way: Way, parts: Sequence[Path], weights: Sequence[float], costs: Sequence[int]
-) -> "Turned":
+    way: Way | Edit,
+    parts: Sequence[Path],
+    weights: Sequence[float],
+    costs: Sequence[Sequence[int]],
+) -> "list[Turned]":
+    """What the parts of a way hold: one there and back, or its edits."""
     from pipeline.evaluation.translating import Turned
 
     made = np.concatenate([np.load(part, allow_pickle=False) for part in parts], axis=1)
-    count = len(weights)
-    return Turned(
-        who=way.who,
-        steps=way.steps,
-        evaluations=dict(zip(weights, costs, strict=True)),
-        back=made[0],
-        made=dict(zip(weights, made[1 : 1 + count], strict=True)),
-        anew=dict(zip(weights, made[1 + count :], strict=True)),
-    )
+    takens: tuple[int | None, ...] = way.taken if isinstance(way, Edit) else (None,)
+    back = None if isinstance(way, Edit) else made[0]
+    outcomes = made[0 if back is None else 1 :].reshape(-1, len(weights), *made.shape[1:])
+    *became, anew = [dict(zip(weights, images, strict=True)) for images in outcomes]
+    return [
+        Turned(
+            who=way.who,
+            steps=way.steps,
+            evaluations=dict(zip(weights, cost, strict=True)),
+            back=back,
+            made=made_of_it,
+            anew=anew,
+            taken=taken,
+        )
+        for taken, cost, made_of_it in zip(takens, costs, became, strict=True)
+    ]

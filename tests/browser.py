@@ -1,6 +1,7 @@
 """A headless Chromium that reaches this machine only, and what a page did in it."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,17 @@ def _found(program: str) -> str:
     if path is None:
         raise FileNotFoundError(f"{program} is missing; apt-get install chromium chromium-driver")
     return path
+
+
+def keep_picture(driver: Chrome, name: str) -> None:
+    """Save what the browser shows, as `NAME.png` in the folder that STEPFOLD_SCREENSHOTS names.
+
+    Without that variable nothing is saved: it is for people who want to look.
+    """
+    folder = os.environ.get("STEPFOLD_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        assert driver.save_screenshot(str(Path(folder) / f"{name}.png"))
 
 
 def complaints(driver: Chrome) -> list[str]:

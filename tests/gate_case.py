@@ -21,7 +21,8 @@ from pipeline.training.torch_engine import TorchEngine
 from stages.adopt import adopt
 from stages.attempts import Setting, answer, judged_by, look_up
 from stages.distill import find_start, round_job
-from stages.judge import divergence_key, judge, judge_divergence
+from stages.judge import Hands, divergence_key, judge, judge_divergence
+from stages.readings import on_workers
 from stages.sample_sets import Subject, _samples_key, open_sampler, samples_place
 from stages.shard import shard
 from tests.small_run import small_recipe
@@ -79,7 +80,7 @@ class GateCase:
             record = judge_divergence(self.run_dir, self.recipe, plan, key, str(error))
             return judged_by(Ledger(self.run_dir), plan, None, record)
         candidate = self.setting.candidate(plan, student)
-        record = judge(self.run_dir, self.recipe, candidate, draw_here)
+        record = judge(self.run_dir, self.recipe, candidate, hands_here())
         return judged_by(Ledger(self.run_dir), plan, student, record)
 
     def ask(self, judged: Judged) -> bool | None:
@@ -144,6 +145,11 @@ def draw_here(
         return ledger.find(key) or ledger.publish(kind, key, place, write, (parents[cell.digest],))
 
     return [drawn(cell) for cell in cells]
+
+
+def hands_here() -> Hands:
+    """Samples so small are read in the driver's process anyway."""
+    return Hands(draw_here, on_workers(Profile(), lambda done, total: None))
 
 
 def gate_case(run_dir: Path, *overrides: str, index: int = 0) -> GateCase:

@@ -1,21 +1,34 @@
 """What a page may hold, made up: words of a user's, charts, and pictures that can be told apart."""
 
+from typing import Literal
+
 import numpy as np
 
 from pipeline.page.charts import training_chart
 from pipeline.page.content import (
     Chart,
+    Decision,
+    Encoders,
     Finding,
     Judgement,
     Look,
+    Made,
     Page,
     Picture,
     RoundCost,
+    Table,
     Usage,
 )
 from pipeline.page.looks import _png
 
 WEIGHTS = (1.0, 2.5)
+
+WHY = "distance 23.7 times the floor at w = 0 (at most 2); and 5 more"
+DECIDED: tuple[tuple[str, Literal["pass", "person", "fail"], str, str], ...] = (
+    ("round 0: guidance, any w in one evaluation", "pass", "passed", ""),
+    ("round 1: 2 -> 1 steps", "fail", "failed", WHY),
+    ("round 1: 2 -> 1 steps, extended 1", "person", "accepted by a person", WHY),
+)
 
 
 def picture(title: str, evaluations: int, *, is_student: bool, shade: float) -> Picture:
@@ -34,23 +47,56 @@ def look(w: float, run: str) -> Look:
     return Look(w, (run, "b", "c"), teacher, (four, one, cheap))
 
 
+def numbers(w: float, run: str) -> Table:
+    """More columns than a phone is wide."""
+    heads = ("to real", "KID", "precision", "recall", "density", "coverage", "PSNR", "SSIM")
+    cells = tuple(f"{0.1 * at:.3f} (0.000 to 1.000)" for at, _ in enumerate(heads))
+    lines = tuple((0, f"{run}, {steps} steps", str(steps), cells) for steps in (4, 2))
+    return Table(w, "", heads, lines)
+
+
+def encoders(run: str) -> Encoders:
+    chart = training_chart({run: [{"update": 1.0, "train/loss": 1.0}]})
+    assert chart is not None
+    drawn = Chart("round-trip", None, run, chart.figure, "encoders")
+    shown = look(1.0, run).teacher.source
+    return Encoders(run, (drawn,), (numbers(1.0, run),), ((1.0, shown),), run)
+
+
 def page(run: str) -> Page:
     lines = [{"update": float(at), "train/loss": 1 / at} for at in range(1, 30)]
     chart = training_chart({run: lines})
     assert chart is not None
-    curves = tuple(Chart(f"curve-{w:g}", w, f"At w = {w:g}", chart.figure) for w in WEIGHTS)
+    curves = tuple(
+        Chart(f"curve-{w:g}", w, f"At w = {w:g}", chart.figure, "curve") for w in WEIGHTS
+    )
     missed = Finding(False, (f"recall 0.5, asked at least 0.9 ({run})",))
     return Page(
         run=run,
         what=run,
         facts=(("1", run), ("128 x", "fewer network evaluations than the teacher")),
+        accepted=(f"A person accepted the student of {run}.",),
         judgement=Judgement((run, run), WEIGHTS, ((run, (missed, Finding(True, ("all",)))),), run),
         weights=WEIGHTS,
         charts=(*curves, chart),
         looks=tuple(look(w, run) for w in WEIGHTS),
         pictures=(),
-        costs=(RoundCost(run, 1200, 4_000_000, 137_000_000, 61.0, None),),
+        tables=tuple(numbers(w, run) for w in WEIGHTS),
+        by_class=tuple(numbers(w, run) for w in WEIGHTS),
+        made=(Made("KID", run, run, run, "degree 3", "ab" * 6),),
+        encoders=encoders(run),
+        costs=(
+            RoundCost(run, 1200, 4_000_000, 137_000_000, 61.0, None, money=0.61),
+            *(
+                RoundCost(
+                    *(f"{run}, {at}", 600, 96_000, 0, None, 33.0),
+                    *(Decision(mark, words, why), 0.33),
+                )
+                for at, mark, words, why in DECIDED
+            ),
+        ),
         total_s=3700.0,
+        money=37.0,
         price=run,
         lineage=((run, "ab" * 32, run),),
         environment=((run, run),),

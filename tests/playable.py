@@ -8,19 +8,19 @@ from torch import nn
 from pipeline.models.assemble import family_of, save_bundle
 from tests.cases import student_manifest, teacher_manifest
 
-FOUR, ONE = "rounds/01-8-to-4/student", "rounds/02-4-to-1/student"
+ANY, FOUR, ONE = (f"rounds/{each}/student" for each in ("00-guidance", "01-8-to-4", "02-4-to-1"))
 
 
 def playable_run(run_dir: Path) -> Path:
-    """A teacher of digits' classes, and students of it of 4 steps and of 1."""
+    """A teacher of digits' classes, and students of it: of any steps, of 4 and of 1."""
     manifest = teacher_manifest("unet")
     family = family_of(manifest)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         teacher = _moved(family.build())
         save_bundle(run_dir / "teacher", manifest, teacher)
-        for place, steps in ((FOUR, 4), (ONE, 1)):
-            told = student_manifest(manifest).model_copy(update={"steps": (steps,)})
+        for place, steps in ((ANY, None), (FOUR, (4,)), (ONE, (1,))):
+            told = student_manifest(manifest).model_copy(update={"steps": steps})
             save_bundle(run_dir / place, told, _moved(family.student_of(teacher, (0.0, 4.0))))
     return run_dir
 

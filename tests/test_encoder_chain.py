@@ -14,17 +14,20 @@ from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import GuidanceWeights, Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import BundleError, ConfigError
+from pipeline.evaluation.sampling import BundleSampler
+from pipeline.evaluation.translation import Editor, Sources
 from pipeline.ledger import Ledger, fingerprint
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.plan import plan_decoders, plan_rounds
 from pipeline.training.round_plan import TEACHER_ROUND
 from stages.adopt import adopt
+from stages.evaluate import report_key
 from stages.planning import describe
 from stages.sample import sample_bundle
 from stages.sample_sets import Subject
 from stages.shard import shard
 from stages.stylize import find_pair
-from stages.translate import LABEL, pairs, translate
+from stages.translate import LABEL, editors, pairs, translate, translation_key
 from stages.turned_pictures import CHUNK
 from tests.cases import teacher_manifest
 from tests.family_chain import ask_here, train_here
@@ -41,7 +44,8 @@ def recipe(**changes: Any) -> Recipe:
     tree["data"] = {"source": "gaussian", "num_samples": 800, "shard_size": 800}
     tree["guidance"] = {**tree["guidance"], "updates": 2, "batch_size": 8}
     tree["halving"] = {**tree["halving"], "updates": 2, "batch_size": 8}
-    tree["evaluation"] = {"num_samples": CHUNK + 8, "w": [0, 2], "baseline_steps": [1]}
+    evaluation = {"num_samples": CHUNK + 8, "w": [0, 2], "baseline_steps": [1], "edits": [0.5]}
+    tree["evaluation"] = evaluation | changes.get("evaluation", {})
     return build(Recipe, tree, "test")
 
 
@@ -54,8 +58,9 @@ def test_encoders_are_a_ladder_of_their_own_and_change_no_other_round() -> None:
     ]
     assert [plan.parent for plan in encoders] == [0, 3]
     assert all(plan.w == GuidanceWeights(min=0, max=0, mass_at_min=0) for plan in encoders)
-    assert plan_decoders(recipe()) == plan_rounds(recipe(encoding=None))
-    assert "encoding" not in recipe(encoding=None).model_dump()
+    without = recipe(encoding=None, evaluation={"edits": []})
+    assert plan_decoders(recipe()) == plan_rounds(without)
+    assert "encoding" not in without.model_dump()
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,9 @@ def test_encoders_are_a_ladder_of_their_own_and_change_no_other_round() -> None:
         ({"encoding": {**ENCODING, "steps": [6, 3]}}, "encoding.steps: 6 steps"),
         ({"encoding": {**ENCODING, "w": {"min": 1, "max": 2}}}, "asked at w = 0"),
         ({"encoding": {**ENCODING, "w": {"min": 0, "max": 9}}}, "knows w from 0 to 4"),
+        ({"encoding": None}, "edits are reported with the encoders"),
+        ({"evaluation": {"edits": [0.5, 0.1]}}, "0.1 is nearer to none of 4 steps"),
+        ({"evaluation": {"edits": [1.5]}}, "less than or equal to 1"),
     ],
 )
 def test_encoders_that_cannot_be_are_refused(changes: dict[str, Any], reason: str) -> None:
@@ -97,8 +105,8 @@ def test_a_manifest_says_which_way_its_student_goes(run: Path, tmp_path: Path) -
     assert find_pair(encoder, None) == (encoder, decoder, 2)
     assert find_pair(run, None)[2] == 2
     assert find_pair(run, 1)[2] == 1
-    with pytest.raises(ConfigError, match=r"for 2, 1"):
-        find_pair(run, 4)
+    stage_1 = run / "rounds/00-guidance/student"
+    assert find_pair(run, 4) == (stage_1, stage_1, 4)  # there is no encoder of 4 steps
     assert find_pair(run / "teacher", 4) == (run / "teacher", run / "teacher", 4)
 
 
@@ -115,7 +123,7 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
     }
     told_of: list[tuple[int, int]] = []
     found = translate(run, recipe(), Profile(), **told)
-    parts = 4 * 2  # ways, and parts of each
+    parts = (4 + 4) * 2  # ways there and back, who edits, and parts of each
     assert told_of == [(done, parts) for done in range(1, parts + 1)]
     assert found == translate(run, recipe(), Profile(), **told)
     assert not list(run.rglob("*.tmp"))
@@ -126,16 +134,30 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
         ("stage-1 student", 4),
         ("encoder and student", 2),
         ("encoder and student", 1),
+        *(("teacher", 4), ("stage-1 student", 4), ("student", 2)),  # edits, half of the way
+        *(("teacher", 4), ("student", 1)),  # from noise alone
     ]
     for row in rows:
         for name in ("round_trip", "to_source", "fresh_to_source", "to_teacher"):
+            if name == "round_trip" and "taken" in row:
+                assert row[name] is None
+                continue
             low, high = row[f"{name}_interval"]
             assert low <= row[name] <= high
+    rows, edits = rows[:4], rows[4:]
+    assert [row["taken"] for row in edits] == [2, 2, 1, 4, 1]
+    assert [row["evaluations"] for row in edits] == [4, 2, 1, 8, 1]
+    assert edits[0]["to_teacher"] == edits[3]["to_teacher"] == 0 < edits[2]["to_teacher"]
+    unguided = [row for row in report["rows"] if row["w"] == 0][4:]
+    assert all(row["to_source"] < row["fresh_to_source"] for row in unguided[:3])
+    assert all(row["to_source"] == row["fresh_to_source"] for row in edits[3:])
     # students of two updates are near the teacher they began as; a round trip in few steps is not
     assert rows[0]["to_teacher"] == 0 < rows[1]["to_teacher"]
     assert rows[0]["round_trip"] < rows[3]["round_trip"]
     assert [row["evaluations"] for row in rows] == [3 * rows[0]["steps"], 8, 4, 2]
     assert (run / found.path / "stylize-w2.png").is_file()
+    assert (run / found.path / "edits-w2.png").is_file()
+    assert "student, edit at 0.5, 1 of 2 steps" in (run / found.path / "report.md").read_text()
     row = next(row for row in describe(recipe(), Profile(), run) if row.label == LABEL)
     assert row.state == "done"
 
@@ -152,6 +174,61 @@ def test_pairs_are_of_as_many_steps() -> None:
     noisy = student(16).model_copy(update={"sampler": "stochastic"})
     manifests += [noisy, student(8).model_copy(update={"sampler": "stochastic"})]
     assert pairs(manifests, 16) == [(1, 1, 16), (7, 2, 8), (6, 3, 4)]
+
+
+def test_who_edits_takes_what_is_nearest_on_its_own_grid() -> None:
+    manifest = teacher_manifest("unet")
+
+    def student(steps: int | None, **told: Any) -> Any:
+        values = {"role": "student", "steps": steps and (steps,), **told}
+        return manifest.model_copy(update=values)
+
+    manifests = [manifest, student(None), student(1), student(8), student(3)]
+    others = [student(8, direction="encode"), student(8, sampler="stochastic")]
+    found = list(editors([*manifests, *others], (0.75, 0.4), 16, 64))
+    assert found == [
+        (0, 192, (64, 72, 128, 144, 192)),  # 1/3 is no time of 64 steps; of 192 each is
+        (1, 16, (6, 12)),
+        (3, 8, (3, 6)),
+        (4, 3, (1, 2)),
+        (2, 1, (1,)),  # nearer to no step than to one at 0.4
+    ]
+    assert list(editors(manifests, (), 16, 64)) == []
+    assert next(editors(manifests[:4], (0.5,), 16, 64)) == (0, 64, (32, 64))
+
+
+def test_reports_without_edits_keep_their_fingerprint(run: Path) -> None:
+    by_path = {each.path: each for each in Ledger(run).records()}
+    data, bundles = by_path["data"], [by_path["teacher"], by_path["rounds/00-guidance/student"]]
+    without = recipe(evaluation={"edits": []})
+    assert "edits" not in without.model_dump(mode="json")["evaluation"]
+    assert translation_key(recipe(), data, bundles) != translation_key(without, data, bundles)
+    key = report_key(recipe(), data, bundles[0], bundles[1:])
+    assert key == report_key(without, data, bundles[0], bundles[1:])
+
+
+def test_an_edit_keeps_little_or_all_of_a_picture_by_its_strength(tmp_path: Path) -> None:
+    """In parts as in one go, from the noise that a fresh sample of the seed is drawn from."""
+    manifest = teacher_manifest("unet")
+    family = family_of(manifest)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_bundle(tmp_path / "teacher", manifest, family.build())
+    opened, steps, weights = BundleSampler(tmp_path / "teacher"), 16, (0.0, 2.0)
+    pictures = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32)
+    labels = np.arange(4)
+    sources = Sources(pictures, labels, labels, labels + 4, labels + 4)
+    editor = Editor(opened, steps, (1, steps))
+    made = np.stack(editor.turn(sources, weights, 5, 0)).reshape(3, 2, *pictures.shape)
+    for place, w in enumerate(weights):
+        fresh = opened.sample(steps=steps, w=w, asked=labels + 4, seed=5)
+        np.testing.assert_array_equal(made[1, place], fresh)
+        np.testing.assert_array_equal(made[2, place], fresh)
+        kept, lost = (np.sqrt(np.square(each - pictures).mean()) for each in made[:2, place])
+        assert kept < 0.2 * lost
+    later = np.stack(editor.turn(sources.rows(2, 2), weights, 5, 2)).reshape(3, 2, 2, 8, 8, 1)
+    np.testing.assert_allclose(later, made[:, :, 2:], atol=1e-5)
+    assert [editor.evaluations(2.0, taken) for taken in editor.taken] == [2, 2 * steps]
 
 
 def publish(run_dir: Path, place: str, manifest: Any, module: torch.nn.Module) -> None:
@@ -195,6 +272,13 @@ def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
     code, said = invoke(*command, *told, "--output", str(output), "--steps", "2")
     assert code == 2
     assert "of as many steps for 4" in said
+    any_steps = manifest.model_copy(
+        update={"role": "student", "w": GuidanceWeights(min=0, max=4), "lineage": lineage}
+    )
+    publish(run_dir, "rounds/07-guidance", any_steps, module)
+    code, said = invoke(*command, *told, "--output", str(output), "--steps", "2")
+    assert code == 0, said
+    assert "2 + 2 steps of one network, which goes both ways, 4 evaluations" in said
     wrong = ("--from", "3", "--to", " ") if kind == "text" else ("--from", "3", "--to", "eight")
     code, said = invoke(*command, *wrong, "--output", str(output))
     assert code == 2

@@ -11,11 +11,12 @@ from flows.run_dir import prepare
 from infra.profile import Profile
 from infra.train_worker import RoundJob, train_with
 from pipeline.bundle import read_manifest
-from pipeline.config import Recipe
+from pipeline.config import GateConfig, Recipe
 from pipeline.data.open import read_content
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.figures import draw_lines, line_entries
 from pipeline.evaluation.protocol import Cell, Entrant, Row, plan_cells
+from pipeline.evaluation.round_verdict import read_verdict
 from pipeline.evaluation.sweep import families
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.checkpoint import claim
@@ -24,10 +25,13 @@ from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from pipeline.training.torch_engine import TorchEngine
 from stages.adopt import adopt
 from stages.distill import round_job
+from stages.judge import Candidate, judge
 from stages.pregenerate import shard_jobs
 from stages.sample import sample_bundle
+from stages.sample_sets import Subject
 from stages.shard import shard
 from stages.target_worker import TargetWorker
+from tests.gate_case import hands_here
 from tests.small_run import small_recipe
 
 SHORT = (
@@ -114,8 +118,10 @@ def test_a_report_samples_each_student_its_own_way(run: Run) -> None:
         "student, 2 steps",
         "student, 1 step",
         "student, 2 steps, stochastic",
-        "student, 1 step",
+        "student, 1 step, stochastic",
     ]
+    # in one step both are sampled alike
+    assert [cell.sampler for cell in students[-2:]] == ["stochastic", "ddim"]
     files = [Cell.file.fget(cell) for cell in cells]
     assert len(set(files)) == len(files)
 
@@ -133,7 +139,7 @@ def test_the_two_kinds_are_two_lines_and_two_columns(run: Run) -> None:
         if cell.w == 0 and cell.role == "student"
     ]
     counts = {name: len(found) for name, found in families(rows).items()}
-    assert counts == {"distilled students": 4, "distilled students, stochastic": 1}
+    assert counts == {"distilled students": 3, "distilled students, stochastic": 2}
     figure, ax = plt.subplots()
     draw_lines(ax, rows, lambda scores: (1.0, (0.9, 1.1)))
     assert [label for _, label in line_entries(ax)][:2] == list(counts)
@@ -158,6 +164,27 @@ def test_a_stochastic_student_draws_by_its_own_sampler_and_no_other(
         sample_bundle(other, output, **how, sampler="stochastic")
     with pytest.raises(BundleError, match=r"weights in \{0, 2, 4\} and knows nothing of w = 1"):
         sample_bundle(other, output, **(how | {"w": 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("index", "unasked"),
+    # in one step nothing is noised back, but its teacher of two is
+    [(1, set()), (2, set()), (3, {"RMS"}), (4, {"RMS"})],
+)
+def test_the_gate_asks_no_rms_where_noise_is_added_on_the_way(
+    run: Run, index: int, unasked: set[str]
+) -> None:
+    run_dir, recipe, made = run
+    gated = recipe.model_copy(update={"gate": GateConfig(num_samples=12, w=(0.0, 2.0))})
+    plan = plan_rounds(gated)[index]
+    assert plan.parent is not None
+    (data,) = [each for each in Ledger(run_dir).records() if each.kind == "data"]
+    who = Candidate(plan, made[index + 1], made[plan.parent + 1], Subject(data, None))
+    found = read_verdict(Ledger(run_dir).locate(judge(run_dir, gated, who, hands_here())))
+    for at in found.found:
+        assert [check.name for check in at.checks] == ["distance", "RMS", "recall", "follows w"]
+        assert {check.name for check in at.checks if not check.is_asked} == unasked
+    assert bool(found.unmeasured) == bool(unasked)
 
 
 def test_targets_computed_online_train_the_same_kinds(tmp_path: Path) -> None:

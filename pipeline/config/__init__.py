@@ -15,6 +15,7 @@ from pipeline.config.data import (
     GaussianData,
     ImageFolderData,
     PromptsData,
+    UnclassedData,
 )
 from pipeline.config.encoding import Encoding
 from pipeline.config.extractors import ExtractorConfig, ExtractorKind
@@ -41,6 +42,7 @@ from pipeline.config.teacher import (
 from pipeline.config.training import (
     GuidanceRound,
     Halving,
+    OwnStatesOf,
     RoundTraining,
     TrainingConfig,
 )
@@ -71,6 +73,7 @@ __all__ = [
     "ImageFolderData",
     "MMDiTConfig",
     "Network",
+    "OwnStatesOf",
     "PredictionName",
     "PromptsData",
     "Recipe",
@@ -84,4 +87,5 @@ __all__ = [
     "TimeLaw",
     "TrainingConfig",
     "UNetConfig",
+    "UnclassedData",
 ]

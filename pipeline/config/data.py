@@ -157,6 +157,9 @@ class GaussianData(Document):
 CaptionedData = CaptionedDigitsData | CaptionedTarsData | CaptionedFolderData | PromptsData
 """Sources whose samples have a sentence each."""
 
+UnclassedData = CaptionedTarsData | CaptionedFolderData | PromptsData
+"""Sources whose samples have no class, so that no classifier of their own can be trained."""
+
 FilesData = ImageFolderData | CaptionedTarsData | CaptionedFolderData | PromptsData
 """Sources that lie at a `path` of the user's."""
 

@@ -75,14 +75,18 @@ class Retrial(Document):
 class GateRules(Document):
     """What one round's student is asked, against the round's own teacher, and what follows.
 
-    Each bound may be `off`. They hold at every guidance weight the gate looks at.
+    Each bound may be `off`. They hold at every guidance weight the gate looks at. Distance and
+    recall are in the features of the report's classifier; of data without classes, in those of the
+    first of `evaluation.extractors`, and without one they are not asked.
 
     Attributes:
         distance: Frechet distance to the teacher's samples from other noise, at most so many times
             the floor, which is the teacher's own. At the default of 2 the student's error is as
             large as what chance makes of so few samples.
         rms: root mean square difference to the teacher's samples of the same noise, at most; pixels
-            in [-1, 1]. The default is twice what the report asks of a faithful student.
+            in [-1, 1]. The default is twice what the report asks of a faithful student. It is not
+            asked where the student, or its teacher, is a stochastic student of several steps: noise
+            is added on its way, so that no sample of the one belongs to a sample of the other.
         recall: of held-out data, at least so much of the teacher's. Two sets of 200 samples of one
             teacher differ by up to a fifth; the default leaves as much again for the student.
         follows_w: whether the teacher's samples at the same w must be the nearest.

@@ -90,6 +90,8 @@ class TimeLaw(Document):
     `logit_normal` is sigmoid(mean + std n) of a standard normal n: more of the middle, where most
     is to be learnt, and little of the ends. `shift` a then moves every time towards noise,
     t_m = a t_n / (1 + (a - 1) t_n): what a flow-matching teacher of larger images was trained with.
+    It comes on top of the schedule's own `shift`: a here and b there are one of a b in all, so
+    leave it at 1 where the teacher's schedule has the shift that you want.
 
     Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (logit-normal) and eq. 23 (shift).
     """

@@ -11,6 +11,7 @@ from pipeline.config.extractors import ExtractorConfig
 from pipeline.config.gate import KINDS, GateConfig
 from pipeline.config.teacher import TeacherConfig, UNetConfig
 from pipeline.config.training import GuidanceRound, Halving, TrainingConfig
+from pipeline.diffusion.grid import nearest_point
 from pipeline.documents import Document
 
 
@@ -39,6 +40,9 @@ class EvaluationConfig(Document):
 
     `samplers` are the training-free ways to sample the teacher, each in `baseline_steps`.
     `extractors` read images beside the data set's own classifier; each has tables of its own.
+    `edits` are strengths in (0, 1]: held-out pictures noised so far of the way and redrawn as
+    another class, by every deterministic student from the nearest time of its grid, and by the
+    teacher. They are reported with the encoders.
     """
 
     num_samples: PositiveInt = 500
@@ -46,6 +50,9 @@ class EvaluationConfig(Document):
     baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
     samplers: tuple[Literal["ddim", "dpm++", "unipc"], ...] = ("ddim", "dpm++", "unipc")
     extractors: tuple[ExtractorConfig, ...] = ()
+    edits: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(), exclude_if=lambda strengths: not strengths
+    )
     seed: int = Field(default=1234, ge=0, lt=2**31)
 
     @property
@@ -101,6 +108,7 @@ class Recipe(Document):
         self._gate_fits()
         self._grids_fall_on_timesteps()
         self._encoders_have_a_teacher()
+        self._edits_are_reported()
         return self
 
     @property
@@ -173,6 +181,20 @@ class Recipe(Document):
             )
         if isinstance(self.teacher.network, UNetConfig) and self.teacher.network.image_channels:
             raise ValueError("encoding: an inpainting network draws into pictures; drop encoding")
+
+    def _edits_are_reported(self) -> None:
+        asked, most = self.evaluation.edits, self.halving.steps[0]
+        if asked and self.encoding is None:
+            raise ValueError(
+                "evaluation.edits: edits are reported with the encoders; give encoding: "
+                "{steps: ..., updates: ...}, or drop edits"
+            )
+        for strength in asked:
+            if nearest_point(strength, most) == 0:
+                raise ValueError(
+                    f"evaluation.edits: {strength:g} is nearer to none of {most} steps than to the "
+                    f"first, so nothing would change; use {1 / most:g} or more"
+                )
 
     def _grids_fall_on_timesteps(self) -> None:
         total = self.teacher.schedule.num_train_timesteps

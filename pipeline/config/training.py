@@ -8,6 +8,9 @@ from pipeline.config.laws import GuidanceWeights, Share, TimeLaw
 from pipeline.diffusion.grid import Sampling
 from pipeline.documents import Document
 
+OwnStatesOf = Literal["teacher", "student"]
+"""Who is sampled for a student's own states: itself as it trains, or what it starts as."""
+
 
 class TrainingConfig(Document):
     """How long and how fast one round trains. The learning rate is annealed linearly to 0."""
@@ -50,8 +53,9 @@ class Halving(Document):
 
     A `stochastic` student steps twice as far and is noised back half of the way; `both` makes a
     ladder of each from the same stage-1 student. A share `own_states` of the samples a round trains
-    on are not noised data but states its teacher comes through when it samples, which are what the
-    student will meet.
+    on are not noised data but states that its student comes through when it samples: as it is at
+    that update where `targets.mode` is online; made ahead, those of its teacher, as which it
+    starts.
     """
 
     steps: tuple[PositiveInt, ...]

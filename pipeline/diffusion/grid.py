@@ -3,6 +3,7 @@
 Points are whole numbers: point i is time i/N, so that grids nest exactly. No torch here.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -56,6 +57,11 @@ class Grid:
         while start != end:
             start = max(start + self.stride, end) if self.stride < 0 else start + self.stride
             yield start
+
+
+def nearest_point(time: float, steps: int) -> int:
+    """The i for which i/N is nearest to a time in [0, 1], the later of two as near."""
+    return math.floor(time * steps + 0.5)
 
 
 def steps_folded(grid: Grid, teacher: Grid) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """The report on data without classes: how near each student is to its teacher, noise by noise.
 
-Without classes there is no classifier to measure with, and nothing here stands in for it: no claim
-is made about real images, only about the teacher's samples from the same noise and prompts.
+Without classes there is no classifier to measure with, and nothing here stands in for it but an
+extractor where the recipe has one: without, no claim is made about real images, only about the
+teacher's samples from the same noise and prompts.
 """
 
 import json
@@ -11,10 +12,12 @@ from typing import Literal
 
 from pipeline.documents import Document
 from pipeline.evaluation.agreement_figure import draw_agreement, draw_panel
+from pipeline.evaluation.agreement_verdicts import verdict_section, verdicts_of
 from pipeline.evaluation.asking import asked_of
 from pipeline.evaluation.bootstrap import Bootstrap
 from pipeline.evaluation.columns import against_pairs, setting_of
 from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
+from pipeline.evaluation.fidelity import Verdict, why_void
 from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.panels import panel_section, panels_of
 from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
@@ -26,6 +29,10 @@ from pipeline.evaluation.scoring import agreement_with, named
 from pipeline.evaluation.tables import Line, protocol_table, table
 
 CURVE = "curve.png"
+UNPAIRED = (
+    "Stochastic students of several steps add noise on their way, so that no sample of theirs "
+    "belongs to one of the teacher's, and its RMS says little of them."
+)
 
 
 class Agreement(Document):
@@ -73,6 +80,8 @@ class AgreementReport(Document):
         protocol: how it was measured.
         rows: by w: the yardstick, which is the teacher from other noise and so says how far
             unrelated samples are from each other, then students and training-free samplers.
+        verdicts: how faithful each student is, and that the controls, bad on purpose, are not;
+            reports of before judge nothing.
         pictures: file names beside the report.
         metrics: how each number of a row was made; reports of before lack it.
         panels: the same sets of samples in the features of extractors.
@@ -83,6 +92,7 @@ class AgreementReport(Document):
     run: str
     protocol: AgreementProtocol
     rows: tuple[AgreementRow, ...]
+    verdicts: tuple[Verdict, ...] = ()
     pictures: tuple[str, ...]
     metrics: tuple[MetricProtocol, ...] = ()
     panels: tuple[Panel, ...] = ()
@@ -125,6 +135,7 @@ def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
             reference_steps=comparison.recipe.teacher.reference_steps,
         ),
         rows=tuple(rows),
+        verdicts=verdicts_of(comparison.sets, panels),
         pictures=(
             *(prompt_picture(w) for w in weights),
             *(CURVE, *(panel.curve for panel in panels)),
@@ -149,19 +160,30 @@ def _row(each: SampleSet, reference: Images, labels: LabelArray, seed: int) -> A
 
 def _markdown(report: AgreementReport, weights: Sequence[float]) -> str:
     parts = [f"# {report.run}: students against their teacher\n"]
+    void = why_void(report.verdicts)
+    parts += [f"**{void}**\n"] if void else []
     parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
     protocol = report.protocol
     parts.append(
         f"Agreement with the teacher's {protocol.reference_steps}-step sample of the same prompt "
         f"and noise, {protocol.num_samples} samples a row; in brackets, 95 % bootstrap intervals. "
-        "The teacher from other noise says how far unrelated samples are. The data have no "
-        "classes, so nothing is said of real images. guidance_scale is 1 + w.\n"
+        f"The teacher from other noise says how far unrelated samples are.{_silent(report)} "
+        "guidance_scale is 1 + w.\n"
     )
+    if any(row.cell.adds_noise for row in report.rows):
+        parts.append(f"{UNPAIRED}\n")
+    parts.append(f"## Faithful?\n\n{verdict_section(report.verdicts, report.panels)}")
     for w in weights:
         lines = [_line(row) for row in report.rows if row.cell.w == w]
         parts.append(f"## w = {w:g}\n\n{table(report.metrics, lines)}")
     parts += ["## How each number was made\n", protocol_table(report.metrics)]
     return "\n".join([*parts, *(panel_section(panel) for panel in report.panels)])
+
+
+def _silent(report: AgreementReport) -> str:
+    if any(row.scores.distance_to_real for panel in report.panels for row in panel.rows):
+        return ""
+    return " The data have no classes, so nothing is said of real images."
 
 
 def _line(row: AgreementRow) -> Line:

@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.data.shards import SampleShards, read_info
+from pipeline.data.shards import read_info
 from pipeline.evaluation.agreement_figure import draw_panel
 from pipeline.evaluation.asking import Asked, asked_of, hidden_pictures
-from pipeline.evaluation.classifier import FEATURES_SAY, READER, Classifier
+from pipeline.evaluation.classifier import FEATURES_SAY, READER, identity_of, read_card
 from pipeline.evaluation.columns import Setting, own_metrics, setting_of
-from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
+from pipeline.evaluation.comparing import Comparison, OwnReadings, SampleSet, columns_of
 from pipeline.evaluation.fidelity import Judged, Verdict, examine
 from pipeline.evaluation.figures import draw_curve, draw_tradeoff
 from pipeline.evaluation.grids import Column, draw_samples, why_no_picture
@@ -23,56 +21,60 @@ from pipeline.evaluation.protocol import (
     Report,
     Row,
 )
+from pipeline.evaluation.real_splits import class_means, real_images, rows_like
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.sampling import Images, LabelArray
-from pipeline.evaluation.scores import Scores
-from pipeline.evaluation.scoring import Judge, Teacher
+from pipeline.evaluation.scoring import Judge, ReadImages, Teacher, moments_of
 
 
 def compose(comparison: Comparison) -> Report:
     """Measure everything."""
-    recipe, info = comparison.recipe, read_info(comparison.data)
-    if comparison.classifier is None:
+    recipe, info, own = comparison.recipe, read_info(comparison.data), comparison.own
+    if own is None:
         raise TypeError("without classes there is no classifier; see pipeline.evaluation.agreement")
-    classifier = Classifier(comparison.classifier)
-    heldout, _ = real_images(comparison.data, "heldout")
     training, training_labels = real_images(comparison.data, "train")
     reads_prompts = recipe.data.source == "captioned_digits"
-    judge = Judge(classifier, heldout, training, reads_prompts=reads_prompts)
+    judge = Judge(
+        own.heldout.features,
+        training,
+        class_names=info.class_names,
+        reads_prompts=reads_prompts,
+    )
     asked = asked_of(comparison.data, recipe.evaluation.num_samples)
     labels = asked.labels
-    by_weight = _by_weight(judge, comparison.sets)
+    by_weight = _by_weight(own, comparison.sets)
     rows = _score_cells(judge, by_weight, asked)
-    means = class_means(training, training_labels)[labels]
+    means = ReadImages(class_means(training, training_labels)[labels], own.means)
+    like = rows_like(labels, training_labels)
     weights = list(dict.fromkeys(row.cell.w for row in rows))
-    setting = setting_of(comparison, len(labels), heldout.shape[1:])
+    setting = setting_of(comparison, len(labels), training.shape[1:])
     panels = panels_of(comparison, asked, setting)
-    counts = {"heldout": len(heldout), "train": len(training)}
+    counts = {"heldout": len(own.heldout.features), "train": len(training)}
     return Report(
         run=recipe.run.name,
-        protocol=_protocol(setting, classifier, counts),
+        protocol=_protocol(setting, own.classifier, counts),
         metrics=own_metrics(
-            setting, (READER, classifier.identity), counts, reads_prompts=reads_prompts
+            setting, (READER, identity_of(own.classifier)), counts, reads_prompts=reads_prompts
         ),
         class_names=info.class_names,
-        real=_score_real(judge, labels, training_labels),
+        real=judge.score_training(like, own.training, training_labels[like]),
         rows=rows,
         verdicts=_verdicts(judge, by_weight, rows, asked, means),
         skipped=comparison.skipped,
         pictures=(
-            *_picture_names(weights, heldout.shape[1:], captioned=info.captioned),
+            *_picture_names(weights, training.shape[1:], captioned=info.captioned),
             *(panel.curve for panel in panels),
         ),
         panels=panels,
     )
 
 
-def _protocol(setting: Setting, classifier: Classifier, counts: Mapping[str, int]) -> Protocol:
+def _protocol(setting: Setting, classifier: Path, counts: Mapping[str, int]) -> Protocol:
+    card = read_card(classifier)
     return Protocol(
         features=FEATURES_SAY,
-        classifier_sha256=classifier.identity,
-        classifier_parameters=classifier.card.num_parameters,
-        classifier_heldout_accuracy=round(classifier.card.heldout_accuracy, 6),
+        classifier_sha256=identity_of(classifier),
+        classifier_parameters=card.num_parameters,
+        classifier_heldout_accuracy=round(card.heldout_accuracy, 6),
         num_samples=setting.num_samples,
         num_heldout=counts["heldout"],
         num_training=counts["train"],
@@ -113,32 +115,31 @@ def _given(comparison: Comparison, asked: Asked, seed: int) -> list[Column]:
     return [Column(title="given, grey\nis hidden", evaluations=0, images=hidden, student=False)]
 
 
-def real_images(data: Path, split: str) -> tuple[Images, LabelArray]:
-    """All real images of a split, `[n, h, w, c]`, and their labels."""
-    shards = SampleShards(data, split)
-    batch = shards.read(np.arange(len(shards)))
-    images = batch.x.permute(0, 2, 3, 1).contiguous().numpy()
-    return images, batch.condition["label"].numpy()
-
-
 @dataclass(frozen=True)
 class _AtW:
     """What is compared at one guidance weight; its first set is the teacher's."""
 
+    own: OwnReadings
     teacher: Teacher
     sets: tuple[SampleSet, ...]
 
+    def read(self, each: SampleSet) -> ReadImages:
+        """A set with what the classifier sees in it."""
+        return ReadImages(each.load(), self.own.of(each.cell))
 
-def _by_weight(judge: Judge, sets: Sequence[SampleSet]) -> list[_AtW]:
+
+def _by_weight(own: OwnReadings, sets: Sequence[SampleSet]) -> list[_AtW]:
     yardsticks = {
-        each.cell.w: judge.moments(each.load()) for each in sets if each.cell.role == "yardstick"
+        each.cell.w: moments_of(own.of(each.cell).features)
+        for each in sets
+        if each.cell.role == "yardstick"
     }
     found = []
     for w in yardsticks:
         compared = [each for each in sets if each.cell.w == w and each.cell.role != "yardstick"]
         compared.sort(key=lambda each: each.cell.role != "teacher")
         teacher = Teacher(w=w, samples=compared[0].load(), yardsticks=yardsticks)
-        found.append(_AtW(teacher, tuple(compared)))
+        found.append(_AtW(own, teacher, tuple(compared)))
     return found
 
 
@@ -147,7 +148,7 @@ def _score_cells(judge: Judge, weights: Sequence[_AtW], asked: Asked) -> tuple[R
         Row(
             cell=each.cell,
             evaluations=each.evaluations,
-            scores=judge.score(each.load(), asked, at_w.teacher, each.cell.seed),
+            scores=judge.score(at_w.read(each), asked, at_w.teacher, each.cell.seed),
         )
         for at_w in weights
         for each in at_w.sets
@@ -159,47 +160,49 @@ def _verdicts(
     weights: Sequence[_AtW],
     rows: Sequence[Row],
     asked: Asked,
-    means: Images,
+    means: ReadImages,
 ) -> tuple[Verdict, ...]:
     found = []
     for at_w in weights:
         w = at_w.teacher.w
         scored = [row for row in rows if row.cell.w == w]
+        teacher = scored[0].scores
         found += [
-            examine("student", row.cell.title, w, row.scores, scored[0].scores)
+            examine(
+                "student", row.cell.title, w, row.scores, teacher, is_paired=not row.cell.adds_noise
+            )
             for row in scored
             if row.cell.role == "student"
         ]
-        for name, title, images in _controls(at_w, weights, means):
-            scores = judge.score(images, asked, at_w.teacher, scored[0].cell.seed)
-            found.append(examine(name, title, w, scores, scored[0].scores))
+        for bad in _controls(at_w, weights, means):
+            scores = judge.score(bad.read, asked, at_w.teacher, scored[0].cell.seed)
+            found.append(
+                examine(bad.judged, bad.title, w, scores, teacher, is_paired=bad.is_paired)
+            )
     return tuple(found)
 
 
-def _controls(
-    at_w: _AtW, weights: Sequence[_AtW], means: Images
-) -> Iterator[tuple[Judged, str, Images]]:
-    """Samples that are bad on purpose, each in a way that some number takes for good."""
-    yield "class means", "every sample the mean of its class", means
+@dataclass(frozen=True)
+class _Control:
+    """Samples that are bad on purpose, in a way that some number takes for good.
+
+    They are asked what a student is asked whose samples are pairs of the teacher's, or are not.
+    """
+
+    judged: Judged
+    title: str
+    read: ReadImages
+    is_paired: bool = True
+
+
+def _controls(at_w: _AtW, weights: Sequence[_AtW], means: ReadImages) -> Iterator[_Control]:
+    yield _Control("class means", "every sample the mean of its class", means)
     unguided = [each for other in weights if other.teacher.w == 0 for each in other.sets]
     students = [each for each in unguided if each.cell.role == "student"]
     if students and at_w.teacher.w != 0:
         last = students[-1]
-        yield "w forced to 0", f"{last.cell.title}, told w = 0", last.load()
-
-
-def _score_real(judge: Judge, labels: LabelArray, training_labels: LabelArray) -> Scores:
-    # as many of each class as are sampled, or as there are
-    wanted = np.bincount(labels)
-    rows = np.concatenate(
-        [np.flatnonzero(training_labels == label)[:count] for label, count in enumerate(wanted)]
-    )
-    return judge.score_training(rows, training_labels[rows])
-
-
-def class_means(images: Images, labels: LabelArray) -> Images:
-    """The mean image of every class `[classes, h, w, c]`; classes are 0, 1, ... without a gap."""
-    return np.stack([images[labels == label].mean(0) for label in np.unique(labels)])
+        title = f"{last.cell.title}, told w = 0"
+        yield _Control("w forced to 0", title, at_w.read(last), not last.cell.adds_noise)
 
 
 def _picture_names(

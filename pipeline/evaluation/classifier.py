@@ -31,7 +31,7 @@ _WEIGHTS = "classifier.safetensors"
 _CARD = "classifier.json"
 _NUM_FEATURES = 64
 _BATCH = 64
-_CHUNK = 512
+CHUNK = 512  # images that are read at once; fewer or more would change last digits
 _SMALL = 8  # pixels a side up to which a few plain layers train well
 _FEWEST_UPDATES = 600
 _UPDATES_PER_CLASS = 15
@@ -71,6 +71,16 @@ class Reading:
     features: Float[np.ndarray, "n d"]
     probabilities: Float[np.ndarray, "n classes"]
 
+    @classmethod
+    def of(cls, array: Float[np.ndarray, "n both"]) -> "Reading":
+        """What was kept `as_array`."""
+        return cls(features=array[:, :_NUM_FEATURES], probabilities=array[:, _NUM_FEATURES:])
+
+    @property
+    def as_array(self) -> Float[np.ndarray, "n both"]:
+        """Features and then probabilities in one array `[n, 64 + classes]`, to be kept."""
+        return np.concatenate([self.features, self.probabilities], axis=1)
+
 
 class Classifier:
     """A trained classifier, opened for reading samples."""
@@ -81,24 +91,41 @@ class Classifier:
         Raises:
             BundleError: the folder does not hold a classifier.
         """
-        if not (folder / _CARD).is_file() or not (folder / _WEIGHTS).is_file():
-            raise BundleError(f"{folder} does not hold a classifier; run the evaluation again")
-        card = (folder / _CARD).read_text(encoding="utf-8")
-        self.card = ClassifierCard.model_validate_json(card)
-        self.identity = hash_file(folder / _WEIGHTS).sha256
+        self.card = read_card(folder)
+        self.identity = identity_of(folder)
         self._network = _ConvNet(self.card.latent_shape, self.card.num_classes)
         self._network.load_state_dict(load_file(folder / _WEIGHTS))
         self._network.eval()
 
     @torch.inference_mode()
     def read(self, images: Images) -> Reading:
-        """Features and class probabilities of images `[n, h, w, c]`."""
+        """Features and class probabilities of images `[n, h, w, c]`.
+
+        They are read `CHUNK` at a time: so are those of a set that is read in parts of as many.
+        """
         x = torch.from_numpy(images).permute(0, 3, 1, 2)
         with one_thread():
-            features = torch.cat([self._network.features(part) for part in _chunks(x)])
-            probabilities = self._network.logits(features).double().softmax(1)
+            parts = [self._network.features(part) for part in _chunks(x)]
+            logits = torch.cat([self._network.logits(part) for part in parts])
+        features, probabilities = torch.cat(parts), logits.double().softmax(1)
         scaled = features.double() / self._network.spread.double()
         return Reading(features=scaled.numpy(), probabilities=probabilities.numpy())
+
+
+def read_card(folder: Path) -> ClassifierCard:
+    """What a classifier is, without opening it.
+
+    Raises:
+        BundleError: the folder does not hold a classifier.
+    """
+    if not (folder / _CARD).is_file() or not (folder / _WEIGHTS).is_file():
+        raise BundleError(f"{folder} does not hold a classifier; run the evaluation again")
+    return ClassifierCard.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
+
+
+def identity_of(folder: Path) -> str:
+    """The sha256 of a classifier's weights."""
+    return hash_file(folder / _WEIGHTS).sha256
 
 
 def train_classifier(
@@ -239,7 +266,7 @@ def _accuracy(network: _ConvNet, images: Images, labels: Int64[np.ndarray, "n"])
 
 
 def _chunks(x: Tensor) -> list[Tensor]:
-    return [x[at : at + _CHUNK] for at in range(0, len(x), _CHUNK)]
+    return [x[at : at + CHUNK] for at in range(0, len(x), CHUNK)]
 
 
 @contextmanager

@@ -15,9 +15,6 @@ MANIFOLD = "Kynkaanniemi et al. 2019, arXiv:1904.06991"
 DENSITY = "Naeem et al. 2020, arXiv:2002.09797"
 KERNEL_SETTINGS = {"degree": 3.0, "offset": 1.0}
 
-_NOTHING = Reference(name="the class asked for")
-_PROMPT = Reference(name="the prompt")
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -31,6 +28,7 @@ class Setting:
         resamples: of the bootstrap.
         data_sha256: of the data set.
         shape: of images (height, width, channels).
+        teacher_sha256: of the teacher's network.
     """
 
     num_samples: int
@@ -40,6 +38,11 @@ class Setting:
     resamples: int
     data_sha256: str | None
     shape: tuple[int, ...]
+    teacher_sha256: str | None = None
+
+    def asked(self, name: str) -> Reference:
+        """What samples were asked for, which is the data's: a class, or a prompt."""
+        return Reference(name=name, data_sha256=self.data_sha256)
 
     def real(self, split: str, count: int) -> Reference:
         """The real images of a split."""
@@ -63,7 +66,14 @@ class Setting:
 
     def _teacher(self, seed: int, noise: str) -> Reference:
         name = f"the teacher's {self.reference_steps}-step samples {noise}"
-        return Reference(name=name, count=self.num_samples, seed=seed)
+        return Reference(
+            name=name,
+            data_sha256=self.data_sha256,  # whose classes or prompts it was asked for
+            count=self.num_samples,
+            seed=seed,
+            steps=self.reference_steps,
+            teacher_sha256=self.teacher_sha256,
+        )
 
     def metric(
         self,
@@ -87,6 +97,7 @@ class Setting:
             resamples=self.resamples,
             settings=dict(settings or {}),
             source=source,
+            shape=self.shape,
         )
 
 
@@ -101,6 +112,7 @@ def setting_of(comparison: Comparison, num_samples: int, shape: tuple[int, ...])
         resamples=RESAMPLES,
         data_sha256=comparison.data_sha256,
         shape=shape,
+        teacher_sha256=comparison.teacher_sha256,
     )
 
 
@@ -170,13 +182,16 @@ def own_metrics(
     for key, words, source in (
         ("inception_score", ("score", "inception-type score"), score),
         ("class_accuracy", ("accuracy", "seen as the class asked for"), ""),
+        ("accuracy_by_class", ("worst class", "seen as asked, class by class; the least"), ""),
     ):
-        found.append(setting.metric(key, words, classifier, _NOTHING, source))
+        asked = setting.asked("the class asked for")
+        found.append(setting.metric(key, words, classifier, asked, source))
     found += against_pairs(setting)
     nearest = ("nearest", "mean RMS distance to the nearest; smaller than the real row's is copied")
     training = setting.real("train", counts["train"])
     found.append(setting.metric("nearest_training", nearest, (PIXELS, None), training, ""))
     if reads_prompts:
         words = ("as prompted", "digit by the classifier, colours by the pixels")
-        found.append(setting.metric("prompt_accuracy", words, classifier, _PROMPT, ""))
+        asked = setting.asked("the prompt")
+        found.append(setting.metric("prompt_accuracy", words, classifier, asked, ""))
     return tuple(found)

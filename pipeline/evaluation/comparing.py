@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Recipe
+from pipeline.evaluation.classifier import Reading
 from pipeline.evaluation.grids import Column
 from pipeline.evaluation.metrics import Features
 from pipeline.evaluation.protocol import SAMPLER_NAMES, Cell
@@ -44,25 +45,47 @@ class ReadSets:
 
 
 @dataclass(frozen=True)
+class OwnReadings:
+    """What the data set's own classifier read of everything that is compared.
+
+    Attributes:
+        classifier: its folder.
+        of: the reading of a cell's samples.
+        heldout: of the held-out real images.
+        training: of the training images that are measured as if they were samples, those of
+            `pipeline.evaluation.real_splits.rows_like`.
+        means: of the mean image of the class of each sample.
+    """
+
+    classifier: Path
+    of: Callable[[Cell], Reading]
+    heldout: Reading
+    training: Reading
+    means: Reading
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that a report is made from.
 
     Attributes:
         recipe: what was asked for.
         data: folder of the sharded data set.
-        classifier: folder of the classifier trained on it; None for data without classes.
+        own: what the classifier trained on it read; None for data without classes.
         sets: samples, among them one yardstick and one teacher for each guidance weight.
         skipped: what is not compared, with the reason.
         data_sha256: of the data set, as its commit record has it.
+        teacher_sha256: of the teacher's network; equal in all runs that have this teacher.
         readings: what extractors read of all of it.
     """
 
     recipe: Recipe
     data: Path
-    classifier: Path | None
+    own: OwnReadings | None
     sets: tuple[SampleSet, ...]
     skipped: tuple[str, ...]
     data_sha256: str | None = None
+    teacher_sha256: str | None = None
     readings: tuple[ReadSets, ...] = ()
 
 
@@ -86,6 +109,8 @@ def columns_of(sets: Sequence[SampleSet]) -> list[Column]:
 def _heading(cell: Cell) -> str:
     steps = f"{cell.steps} step" + ("" if cell.steps == 1 else "s")
     who = f"teacher, {SAMPLER_NAMES[cell.sampler]}"
-    if cell.role == "student":
+    if cell.is_stochastic_student:
+        who = "stochastic"  # columns are narrow, and a student's head has a colour
+    elif cell.role == "student":
         who = "stage-1 student" if cell.round == 0 else "student"
     return f"{who}\n{steps}"

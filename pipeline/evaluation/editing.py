@@ -1,18 +1,20 @@
 """Pictures changed by a student on its own grid: redrawn from part of the way, or painted into.
 
-A picture is noised to a time i/N of the N-step grid, and the last i steps are taken from there; the
-network sees nothing that it was not distilled for.
+A picture is noised to a time i/N of the N-step grid, and the last i steps are taken from there, by
+the sampler that the student was distilled for; the network sees nothing else.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float32
 
+from pipeline.diffusion.grid import nearest_point
 from pipeline.diffusion.schedule import diffuse
-from pipeline.diffusion.solver import sample as ddim_sample
+from pipeline.diffusion.solver import Noise
+from pipeline.diffusion.solver import sample as step_by_step
 from pipeline.errors import BundleError, ConfigError
+from pipeline.evaluation.samplers import own_sampler
 from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray, channels_first
 from pipeline.randomness import RowRandom
 from pipeline.stock.inpainting import Inpainting, Masks
@@ -49,7 +51,7 @@ def nearest_step(strength: float, steps: int) -> int:
             f"--strength {strength:g}: give a number above 0 and up to 1, where nothing of the "
             "picture is left"
         )
-    taken = math.floor(strength * steps + 0.5)
+    taken = nearest_point(strength, steps)
     if taken == 0:
         raise ConfigError(
             f"--strength {strength:g} is nearer to none of {steps} steps than to the first, so "
@@ -64,7 +66,15 @@ def is_on_a_step(strength: float, steps: int) -> bool:
 
 
 @torch.inference_mode()
-def edit(opened: BundleSampler, pictures: Images, wish: Wish, *, steps: int, taken: int) -> Images:
+def edit(
+    opened: BundleSampler,
+    pictures: Images,
+    wish: Wish,
+    *,
+    steps: int,
+    taken: int,
+    first: int = 0,
+) -> Images:
     """Redraw pictures from the time `taken / steps` on; the more steps, the less is left of them.
 
     Args:
@@ -73,6 +83,7 @@ def edit(opened: BundleSampler, pictures: Images, wish: Wish, *, steps: int, tak
         wish: what they are to become.
         steps: N of the grid.
         taken: steps to take, 1..N. All N start from pure noise, as the network was trained to.
+        first: row of the first picture in the seed's stream of noise.
 
     Raises:
         BundleError: the bundle was not made for this.
@@ -82,13 +93,16 @@ def edit(opened: BundleSampler, pictures: Images, wish: Wish, *, steps: int, tak
     """
     if opened.paints_into_pictures:
         raise BundleError("an inpainting network is given a mask; use stepfold inpaint")
-    opened.check(steps=steps, w=wish.w, sampler="ddim")
+    opened.check(steps=steps, w=wish.w)
     opened.check_asked(wish.asked)
     x = latents_of(opened, pictures)
-    noise = RowRandom((wish.seed,), 0, len(x)).normal("z_1", *x.shape[1:]).to(x)
+    random = RowRandom((wish.seed,), first, len(x))
+    noise = random.normal("z_1", *x.shape[1:]).to(x)
     t = torch.full((len(x),), taken / steps, dtype=torch.float64, device=opened.device)
     z_t = noise if taken == steps else diffuse(x, noise, opened.denoiser.schedule.at(t))
-    drawn = draw_on(opened, z_t, opened.condition(wish.asked), wish.w, steps=steps, taken=taken)
+    added = _added(opened, random, steps)
+    condition = opened.condition(wish.asked)
+    drawn = draw_on(opened, z_t, condition, wish.w, steps=steps, taken=taken, added=added)
     return opened.finished(drawn)
 
 
@@ -116,14 +130,16 @@ def inpaint(
             "this network is not given a mask; inpainting takes a student of an inpainting "
             "teacher, see captions-inpaint.yaml. stepfold edit redraws the whole picture"
         )
-    opened.check(steps=steps, w=wish.w, sampler="ddim")
+    opened.check(steps=steps, w=wish.w)
     opened.check_asked(wish.asked)
     beside = opened.stock.around(channels_first(pictures), masks)
     if not bool((beside["image"][:, :1] > 0).flatten(1).any(dim=1).all()):
         raise ConfigError("the mask hides nothing at the size of latents; make it larger")
-    noise = RowRandom((wish.seed,), 0, len(pictures)).normal("z_1", *opened.manifest.latent_shape)
+    random = RowRandom((wish.seed,), 0, len(pictures))
+    noise = random.normal("z_1", *opened.manifest.latent_shape).to(opened.device)
+    added = _added(opened, random, steps)
     condition = {**opened.condition(wish.asked), **beside}
-    drawn = draw_on(opened, noise.to(opened.device), condition, wish.w, steps=steps, taken=steps)
+    drawn = draw_on(opened, noise, condition, wish.w, steps=steps, taken=steps, added=added)
     painted = opened.finished(drawn)
     inside: Float32[torch.Tensor, "b h w 1"] = masks.permute(0, 2, 3, 1).float()
     kept: Images = torch.where(
@@ -138,16 +154,35 @@ def latents_of(opened: BundleSampler, pictures: Images) -> Latent:
     return pixels if opened.stock is None else opened.stock.to_latents(pixels)
 
 
+def _added(opened: BundleSampler, random: RowRandom, steps: int) -> Noise | None:
+    """What a stochastic student's sampler adds at a point, the same as when it draws from noise."""
+    if own_sampler(opened.manifest) != "stochastic":
+        return None
+    shape = opened.manifest.latent_shape
+    return lambda point: random.normal(f"noise at {point}/{steps}", *shape).to(opened.device)
+
+
 def draw_on(
-    opened: BundleSampler, z_t: Latent, condition: Condition, w: float, *, steps: int, taken: int
+    opened: BundleSampler,
+    z_t: Latent,
+    condition: Condition,
+    w: float,
+    *,
+    steps: int,
+    taken: int,
+    added: Noise | None = None,
 ) -> Latent:
-    """From samples at time taken/steps to clean ones, by the last `taken` steps of N."""
+    """From samples at time taken/steps to clean ones, by the last `taken` steps of N.
+
+    Deterministic without `added`, the noise that is added where a next step begins.
+    """
     told = torch.full((len(z_t),), w, dtype=torch.float64, device=opened.device)
 
-    return ddim_sample(
+    return step_by_step(
         z_t,
         opened.denoiser.schedule,
         steps,
         lambda z, level: opened.denoiser(z, level, condition, told),
         remaining=taken,
+        noise=added,
     )

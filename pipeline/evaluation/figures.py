@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from pipeline.evaluation.protocol import SAMPLER_NAMES, Cell, Report, Row
 from pipeline.evaluation.samplers import Sampler
 from pipeline.evaluation.scores import Scores
+from pipeline.evaluation.tables import Value, value_of
 
 INK = "#22262e"
 FAINT = "#8a919c"
@@ -29,10 +30,10 @@ _STUDENT_STYLES: tuple[dict[str, Any], ...] = (
 )
 _CURVE_HEIGHT = 7.2  # inches
 
-_TRADED: dict[str, Callable[[Scores], float]] = {
-    "Fréchet distance to real images": lambda scores: scores.distance_to_real,
-    "inception-type score": lambda scores: scores.inception_score,
-    "recall": lambda scores: scores.recall,
+_TRADED = {
+    "Fréchet distance to real images": "distance_to_real",
+    "inception-type score": "inception_score",
+    "recall": "recall",
 }
 
 Measure = Callable[[Any], tuple[float, tuple[float, float]] | None]
@@ -130,13 +131,18 @@ def _frame_curve(figure: Figure, ax: Axes, report: Report) -> None:
 
 
 def draw_tradeoff(report: Report, path: Path) -> None:
-    """What guidance trades: distance, score and recall against w, a line for each network."""
+    """What guidance trades: distance, score and recall against w, a line for each network.
+
+    Bars are 95 % bootstrap intervals, of those numbers whose report has them.
+    """
     figure = Figure(figsize=(11.5, 3.9), layout="constrained")
     axes = figure.subplots(1, len(_TRADED))
-    for ax, (label, value) in zip(axes, _TRADED.items(), strict=True):
+    for ax, (label, key) in zip(axes, _TRADED.items(), strict=True):
         for title, rows, style in networks(report):
-            points = ([row.cell.w for row in rows], [value(row.scores) for row in rows])
-            ax.plot(*points, marker="o", ms=4, label=title, **style)
+            found = [value for row in rows if (value := value_of(row.scores.model_dump(), key))]
+            points = ([row.cell.w for row in rows], [value for value, _ in found])
+            how = {"marker": "o", "ms": 4, "elinewidth": 0.8, **style}
+            ax.errorbar(*points, yerr=bars(found), label=title, **how)
         ax.set_title(label, fontsize=10.5, color=INK)
         ax.set_xlabel("guidance weight w", color=INK)
         ax.set_xticks(report.weights)
@@ -162,6 +168,7 @@ def networks(report: Report) -> list[tuple[str, list[Row], dict[str, Any]]]:
         style: dict[str, Any] = {"color": INK, "ls": "--", "lw": 2, "zorder": 5}
         if rows[0].cell.role == "student":
             style = {"color": shades(position / (len(lines) - 1)), "lw": 1.6}
+            style |= {"ls": ":"} if rows[0].cell.is_stochastic_student else {}
         found.append((title, rows, style))
     return found
 
@@ -196,12 +203,12 @@ def draw_lines(ax: Axes, rows: Sequence[Point], measure: Measure) -> None:
     """Students, and the teacher under each training-free sampler, against evaluations."""
     for sampler, (color, marker) in _BASELINES.items():
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
-        _line(ax, chosen, measure, **_baseline_style(color, marker), zorder=3)
+        _line(ax, chosen, measure, **_baseline_style(sampler, color, marker), zorder=3)
     for is_noisy, style in enumerate(_STUDENT_STYLES):
         chosen = [
             row
             for row in rows
-            if row.cell.role == "student" and (row.cell.sampler == "stochastic") == is_noisy
+            if row.cell.role == "student" and row.cell.is_stochastic_student == is_noisy
         ]
         _line(ax, chosen, measure, **style, lw=2.2, ms=6, zorder=6)
     ax.set_xscale("log", base=2)
@@ -211,7 +218,7 @@ def draw_lines(ax: Axes, rows: Sequence[Point], measure: Measure) -> None:
     bare(ax)
 
 
-def _baseline_style(color: str, marker: str) -> dict[str, Any]:
+def _baseline_style(sampler: Sampler, color: str, marker: str) -> dict[str, Any]:
     # hollow squares and diamonds: where solvers agree, all are seen
     sizes: dict[str, dict[str, Any]] = {
         "s": {"ms": 8, "mfc": "none", "mew": 1.3},
@@ -219,7 +226,8 @@ def _baseline_style(color: str, marker: str) -> dict[str, Any]:
         "D": {"ms": 4.5, "mfc": "none", "mew": 1.2},
     }
     size = sizes[marker]
-    return {"color": color, "marker": marker, "lw": 1.5, **size}
+    label = f"teacher, {SAMPLER_NAMES[sampler]}"
+    return {"label": label, "color": color, "marker": marker, "lw": 1.5, **size}
 
 
 def _line(ax: Axes, rows: Sequence[Point], measure: Measure, **style: Any) -> None:
@@ -230,9 +238,15 @@ def _line(ax: Axes, rows: Sequence[Point], measure: Measure, **style: Any) -> No
         return
     x = [evaluations for evaluations, _ in points]
     y = [value for _, (value, _) in points]
-    below = [max(0.0, value - low) for _, (value, (low, _)) in points]
-    above = [max(0.0, high - value) for _, (value, (_, high)) in points]
-    ax.errorbar(x, y, yerr=(below, above), capsize=0, elinewidth=1, **style)
+    yerr = bars([found for _, found in points])
+    ax.errorbar(x, y, yerr=yerr, capsize=0, elinewidth=1, **style)
+
+
+def bars(found: Sequence[Value]) -> tuple[list[float], list[float]]:
+    """How far each interval reaches below and above its number; 0 where there is none."""
+    spans = [(value, interval or (value, value)) for value, interval in found]
+    below = [max(0.0, value - low) for value, (low, _) in spans]
+    return below, [max(0.0, high - value) for value, (_, high) in spans]
 
 
 def _legend_entries(ax: Axes, reference_steps: int) -> list[tuple[Any, str]]:
@@ -247,18 +261,13 @@ def _legend_entries(ax: Axes, reference_steps: int) -> list[tuple[Any, str]]:
 
 
 def line_entries(ax: Axes) -> list[tuple[Any, str]]:
-    """What `draw_lines` draws, for a legend."""
-    baselines = [
-        (_key(ax, **_baseline_style(color, marker)), f"teacher, {SAMPLER_NAMES[sampler]}")
-        for sampler, (color, marker) in _BASELINES.items()
+    """What `draw_lines` has drawn, for a legend."""
+    styles = [{**style, "lw": 2.2} for style in _STUDENT_STYLES]
+    styles += [
+        _baseline_style(sampler, color, marker) for sampler, (color, marker) in _BASELINES.items()
     ]
     drawn = [str(container.get_label()) for container in ax.containers]
-    students = [
-        (_key(ax, **style, lw=2.2), style["label"])
-        for style in _STUDENT_STYLES
-        if style["label"] in drawn
-    ]
-    return [*students, *baselines]
+    return [(_key(ax, **style), style["label"]) for style in styles if style["label"] in drawn]
 
 
 def _key(ax: Axes, **style: Any) -> Any:

@@ -13,13 +13,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it
 
 from pipeline.config import GateRules
 from pipeline.evaluation.bootstrap import Bootstrap
-from pipeline.evaluation.classifier import Classifier
 from pipeline.evaluation.fidelity import Check
 from pipeline.evaluation.metrics import Features, Moments, frechet_distance, paired_rms
 from pipeline.evaluation.neighbourhood import RealManifold, neighbourhood
 from pipeline.evaluation.round_verdict import DISTANCE, FOLLOWS, RECALL, RMS, AtWeight
 from pipeline.evaluation.sampling import Images
 from pipeline.evaluation.scoring import kept
+from pipeline.evaluation.span import in_their_span
 
 _DIVISIONS = 32  # the floor's own error is then a sixth of one division's
 _MOST = 1e6  # a ratio to a floor of nothing
@@ -33,11 +33,14 @@ class Drawn:
         student: what is judged.
         teacher: from the noise the student started from.
         other: the teacher's from other noise.
+        is_paired: whether that noise is all there is in student and teacher. Where one of them is
+            noised on the way, no sample of the one belongs to a sample of the other.
     """
 
     student: Images
     teacher: Images
     other: Images
+    is_paired: bool = True
 
     @property
     def are_finite(self) -> bool:
@@ -46,21 +49,27 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class ReadDrawn:
+    """What a network sees in the samples at one guidance weight, features `[n, d]` each."""
+
+    student: Features
+    teacher: Features
+    other: Features
+
+
+@dataclass(frozen=True)
 class Instrument:
-    """Data with classes have it: a classifier, and held-out real images as it sees them."""
+    """What one network sees in all that is judged.
 
-    classifier: Classifier
-    heldout: RealManifold
+    Attributes:
+        extractor: its name; "" for the data set's own classifier.
+        read: features of the samples, by guidance weight.
+        heldout: held-out real images in these features; None where there are no real images.
+    """
 
-    def read(self, images: Images) -> Features:
-        """Features of images."""
-        found: Features = self.classifier.read(images).features
-        return found
-
-    def recall(self, samples: Features) -> float:
-        """Share of the held-out images that lie among samples; how sure that is, nobody asks."""
-        once = Bootstrap(labels=np.zeros(len(samples), np.int64), resamples=1, seed=0)
-        return neighbourhood(self.heldout, samples, once).recall[0]
+    extractor: str
+    read: Mapping[float, ReadDrawn]
+    heldout: RealManifold | None
 
 
 def measure(
@@ -68,48 +77,52 @@ def measure(
 ) -> tuple[AtWeight, ...]:
     """Ask everything at every guidance weight; what is off is stated without a bound.
 
-    Without an instrument there are RMS and control of w alone, both by the same noise.
+    Without an instrument there are RMS and control of w alone, both by the same noise: of samples
+    that are no pairs nothing is asked then.
 
     Args:
         drawn: finite samples, by guidance weight.
         rules: the bounds.
-        instrument: reads features.
+        instrument: their features.
         seed: of the divisions behind the floor.
     """
     if instrument is None:
         return tuple(_by_noise(w, drawn, rules) for w in drawn)
     with threadpool_limits(1, user_api="blas"):
-        others = {w: instrument.read(sets.other) for w, sets in drawn.items()}
-        return tuple(_by_features(w, drawn, others, rules, (instrument, seed)) for w in drawn)
+        return tuple(_by_features(w, drawn, rules, instrument, seed) for w in drawn)
 
 
 def _by_noise(w: float, drawn: Mapping[float, Drawn], rules: GateRules) -> AtWeight:
     student = drawn[w].student
     nearest = min(drawn, key=lambda other: paired_rms(student, drawn[other].teacher))
-    checks = [_rms(drawn[w], rules), *_follows(w, nearest, len(drawn), rules)]
+    is_asked = rules.follows_w and drawn[w].is_paired
+    checks = [_rms(drawn[w], rules), *_follows(w, nearest, len(drawn), is_asked=is_asked)]
     return AtWeight(w=w, checks=tuple(checks))
 
 
 def _by_features(
     w: float,
     drawn: Mapping[float, Drawn],
-    others: Mapping[float, Features],
     rules: GateRules,
-    means: tuple[Instrument, int],
+    instrument: Instrument,
+    seed: int,
 ) -> AtWeight:
-    instrument, seed = means
-    student, teacher = instrument.read(drawn[w].student), instrument.read(drawn[w].teacher)
-    moments = Moments.of(student)
-    distances = {at: frechet_distance(Moments.of(found), moments) for at, found in others.items()}
-    factor = min(distances[w] / max(floor(teacher, others[w], seed), 1 / _MOST), _MOST)
-    recalls = instrument.recall(student), instrument.recall(teacher)
+    read = instrument.read[w]
+    distances = {at: _distance(each.other, read.student) for at, each in instrument.read.items()}
+    factor = min(distances[w] / max(floor(read.teacher, read.other, seed), 1 / _MOST), _MOST)
+    nearest = min(distances, key=distances.__getitem__)
     checks = [
         Check(name=DISTANCE, value=_kept(factor), most=_bound(rules.distance)),
         _rms(drawn[w], rules),
-        Check(name=RECALL, value=_ratio(*recalls), least=_bound(rules.recall)),
-        *_follows(w, min(distances, key=distances.__getitem__), len(drawn), rules),
+        *_recall(read, rules, instrument.heldout),
+        *_follows(w, nearest, len(drawn), is_asked=rules.follows_w),
     ]
     return AtWeight(w=w, checks=tuple(checks))
+
+
+def _distance(first: Features, second: Features) -> float:
+    one, two = in_their_span(first, second)
+    return frechet_distance(Moments.of(one), Moments.of(two))
 
 
 def floor(first: Features, second: Features, seed: int) -> float:
@@ -118,6 +131,7 @@ def floor(first: Features, second: Features, seed: int) -> float:
     Row i of both is of one class, so that rows that change places keep the classes balanced.
     """
     random = np.random.default_rng(seed)
+    first, second = in_their_span(first, second)
     found = []
     for _ in range(_DIVISIONS):
         swapped = random.random(len(first)) < 0.5
@@ -127,15 +141,27 @@ def floor(first: Features, second: Features, seed: int) -> float:
     return float(np.mean(found))
 
 
+def _recall(read: ReadDrawn, rules: GateRules, heldout: RealManifold | None) -> list[Check]:
+    if heldout is None:
+        return []
+    # how sure it is, nobody asks
+    once = Bootstrap(labels=np.zeros(len(read.student), np.int64), resamples=1, seed=0)
+    student, teacher = (
+        neighbourhood(heldout, features, once).recall[0]
+        for features in (read.student, read.teacher)
+    )
+    return [Check(name=RECALL, value=_ratio(student, teacher), least=_bound(rules.recall))]
+
+
 def _rms(sets: Drawn, rules: GateRules) -> Check:
     value = _kept(paired_rms(sets.student, sets.teacher))
-    return Check(name=RMS, value=value, most=_bound(rules.rms))
+    return Check(name=RMS, value=value, most=_bound(rules.rms) if sets.is_paired else None)
 
 
-def _follows(w: float, nearest: float, count: int, rules: GateRules) -> list[Check]:
+def _follows(w: float, nearest: float, count: int, *, is_asked: bool) -> list[Check]:
     if count == 1:  # there is nothing it could be taken for
         return []
-    bound = w if rules.follows_w else None
+    bound = w if is_asked else None
     return [Check(name=FOLLOWS, value=nearest, least=bound, most=bound)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from sklearn.metrics.pairwise import euclidean_distances
 
 from pipeline.evaluation.bootstrap import Bootstrap, Found, Rows
@@ -109,7 +109,21 @@ def inception_type_score(probabilities: Probabilities) -> float:
 
 def class_accuracy(probabilities: Probabilities, labels: Int64[np.ndarray, "n"]) -> float:
     """Share of samples that the classifier takes for the class they were asked to be."""
-    return float((probabilities.argmax(1) == labels).mean())
+    return float(_right(probabilities, labels).mean())
+
+
+def class_accuracies(
+    probabilities: Probabilities, labels: Int64[np.ndarray, "n"]
+) -> dict[int, float]:
+    """The same of each class among the samples that were asked to be of it, by label."""
+    classes, counts = np.unique(labels, return_counts=True)
+    right = np.bincount(labels, weights=_right(probabilities, labels))[classes]
+    return dict(zip(classes.tolist(), (right / counts).tolist(), strict=True))
+
+
+def _right(probabilities: Probabilities, labels: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    found: np.ndarray = probabilities.argmax(1) == labels
+    return found
 
 
 def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[np.ndarray, "_"]:

@@ -1,34 +1,39 @@
 """Quality against diversity, w along each line: the trade-off that guidance makes."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.figures import INK, bare, networks, save_figure
+from pipeline.evaluation.figures import INK, bare, bars, networks, save_figure
 from pipeline.evaluation.protocol import Report
-from pipeline.evaluation.scores import Scores
+from pipeline.evaluation.tables import value_of
 
-_Axis = tuple[str, Callable[[Scores], float]]
-
-_SCORE: _Axis = ("inception-type score", lambda scores: scores.inception_score)
-_DISTANCE: _Axis = ("Fréchet distance to real images", lambda scores: scores.distance_to_real)
-_RECALL: _Axis = ("recall (diversity)", lambda scores: scores.recall)
-_PRECISION: _Axis = ("precision (quality)", lambda scores: scores.precision)
+_SCORE = ("inception-type score", "inception_score")
+_DISTANCE = ("Fréchet distance to real images", "distance_to_real")
+_RECALL = ("recall (diversity)", "recall")
+_PRECISION = ("precision (quality)", "precision")
 
 
 def draw_pareto(report: Report, path: Path) -> None:
     """Distance against score, and precision against recall, a line for each network over all w.
 
     One student serves every w, so it has a line of its own beside its teacher's, as the trade-off
-    curves of Meng et al. 2022, arXiv:2210.03142, have it.
+    curves of Meng et al. 2022, arXiv:2210.03142, have it. Bars are 95 % bootstrap intervals, of
+    those numbers whose report has them.
     """
     figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, (across, up) in zip(axes, ((_SCORE, _DISTANCE), (_RECALL, _PRECISION)), strict=True):
         for title, rows, style in networks(report):
-            points = [(across[1](row.scores), up[1](row.scores)) for row in rows]
-            ax.plot(*zip(*points, strict=True), marker="o", ms=4, label=title, **style)
+            scores = [row.scores.model_dump() for row in rows]
+            found = [
+                [value for each in scores if (value := value_of(each, key))]
+                for _, key in (across, up)
+            ]
+            points = list(zip(*([value for value, _ in each] for each in found), strict=True))
+            how = {"marker": "o", "ms": 4, "elinewidth": 0.8, **style}
+            errors = {"xerr": bars(found[0]), "yerr": bars(found[1])}
+            ax.errorbar(*zip(*points, strict=True), **errors, label=title, **how)
             if rows[0].cell.role == "teacher":
                 for row, point in zip(rows, points, strict=True):
                     ax.annotate(

@@ -9,8 +9,11 @@ holds the floor: how far the teacher is from itself.
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from pipeline.bundle import Manifest
 from pipeline.config import Recipe
+from pipeline.diffusion.grid import Sampling
 from pipeline.documents import Document
 from pipeline.evaluation.fidelity import Verdict
 from pipeline.evaluation.metric_protocol import MetricProtocol
@@ -52,6 +55,8 @@ class Cell(Document):
         steps: solver steps.
         w: guidance weight (0 is unguided; diffusers' guidance_scale is 1 + w).
         seed: of the starting noise.
+        ladder: what the network was made for. A student of one step is sampled alike in both
+            ladders, and still is another network.
     """
 
     role: Role
@@ -62,13 +67,29 @@ class Cell(Document):
     steps: int
     w: float
     seed: int
+    ladder: Sampling = Field(
+        default="deterministic", exclude_if=lambda kind: kind == "deterministic"
+    )
+
+    @property
+    def is_stochastic_student(self) -> bool:
+        """Whether its network is one of a ladder of stochastic students.
+
+        A report of before has no ladders: there only students of several steps are known for it.
+        """
+        return self.role == "student" and "stochastic" in (self.ladder, self.sampler)
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether there is noise in its samples that they did not begin from."""
+        return self.sampler == "stochastic" and self.steps > 1
 
     @property
     def title(self) -> str:
         """What a person calls it."""
         if self.role == "student":
             origin = "stage-1 student" if self.round == 0 else "student"
-            noisy = ", stochastic" if self.sampler == "stochastic" else ""
+            noisy = ", stochastic" if self.is_stochastic_student else ""
             return f"{origin}, {counted(self.steps, 'step')}{noisy}"
         return f"teacher, {SAMPLER_NAMES[self.sampler]}, {counted(self.steps, 'step')}"
 
@@ -223,4 +244,5 @@ def _cell(
         steps=steps,
         w=w,
         seed=seed,
+        ladder=entrant.manifest.sampler,
     )

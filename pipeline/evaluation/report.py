@@ -4,18 +4,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.evaluation.fidelity import Check, Verdict
+from pipeline.evaluation.fidelity import NOT_PAIRED, Check, Verdict, why_void
 from pipeline.evaluation.panels import panel_section
-from pipeline.evaluation.protocol import Report, Row
+from pipeline.evaluation.protocol import Report, Role, Row
 from pipeline.evaluation.sweep import sweep_tables
-from pipeline.evaluation.tables import Line, protocol_table, table
+from pipeline.evaluation.tables import Line, class_table, protocol_table, said, table
 
 _TABLES = {
     "Against real images": (
         *("distance_to_real", "kid_to_real", "precision", "recall", "density", "coverage"),
         "nearest_training",
     ),
-    "As asked": ("class_accuracy", "inception_score", "prompt_accuracy"),
+    "As asked": ("class_accuracy", "accuracy_by_class", "inception_score", "prompt_accuracy"),
     "Against the teacher": (
         *("distance_to_teacher", "rms_to_teacher", "psnr_to_teacher", "ssim_to_teacher"),
     ),
@@ -30,6 +30,8 @@ _LEGEND = """\
 - **to teacher** in the teacher's own row is the floor: its distance to itself from other noise
   (seed {yardstick_seed} instead of {seed}).
 - **accuracy** and **score** are fooled by class means: read them with the recall.
+- **worst class** is the one of least accuracy. One of many is low by chance too, which its interval
+  does not allow for; and what is always or never right has an interval without width.
 - **evaluations**: of the network, for one sample. A guided teacher needs two a step, one at w = 0.
 - w is the guidance weight of `(1 + w) conditional - w unconditional`; guidance_scale is 1 + w.
 
@@ -52,6 +54,8 @@ def read_report(folder: Path) -> Report:
 
 def _markdown(report: Report) -> str:
     parts = [f"# {report.run}: students against their teacher\n"]
+    void = why_void(report.verdicts)
+    parts += [f"**{void}**\n"] if void else []
     parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
     parts += ["## At equal cost\n", _equal_cost(report)]
     parts += ["## Faithful?\n", _fidelity(report)]
@@ -63,6 +67,8 @@ def _markdown(report: Report) -> str:
         for title, keys in _TABLES.items():
             metrics = [metric for metric in report.metrics if metric.metric in keys]
             parts.append(f"{title}:\n\n{table(metrics, lines)}")
+        by_class = class_table(_lines_of(report, w, ("teacher", "student")))
+        parts += [f"Accuracy by class:\n\n{by_class}"] if by_class else []
     parts += ["## How each number was made\n", protocol_table(report.metrics)]
     parts.append(_LEGEND.format(**report.protocol.model_dump()))
     parts += [panel_section(panel) for panel in report.panels]
@@ -72,9 +78,16 @@ def _markdown(report: Report) -> str:
 
 
 def _lines(report: Report, w: float) -> list[Line]:
-    rows = [row for row in report.at(w) if row.cell.role != "yardstick"]
-    found = [Line(row.cell.title, str(row.evaluations), row.scores.model_dump()) for row in rows]
+    found = _lines_of(report, w, ("teacher", "student", "baseline"))
     return [*found, Line("*training images*", "-", report.real.model_dump())]
+
+
+def _lines_of(report: Report, w: float, roles: Sequence[Role]) -> list[Line]:
+    return [
+        Line(row.cell.title, str(row.evaluations), row.scores.model_dump())
+        for row in report.at(w)
+        if row.cell.role in roles
+    ]
 
 
 def best_baseline(report: Report, w: float, evaluations: int) -> Row | None:
@@ -92,7 +105,7 @@ def _equal_cost(report: Report) -> str:
         "Distance to real images of each student, against the best training-free sampling of the "
         "teacher with no more network evaluations, and against the teacher's reference. The last "
         "column is the distance to the teacher's own samples over the floor, the teacher's "
-        "distance to itself from other noise.\n\n"
+        "distance to itself from other noise. In brackets, 95 % intervals.\n\n"
         "| w | evaluations | student | teacher, training-free | student / teacher "
         "| student / reference | to teacher / floor |\n|--:|--:|--:|---|--:|--:|--:|\n"
     ]
@@ -111,11 +124,16 @@ def _equal_cost_line(student: Row, reference: Row, rival: Row | None) -> str:
     against = "none is this cheap | -"
     if rival is not None:
         found = rival.scores.distance_to_real
-        against = f"{found:.3f} ({rival.cell.title}) | {_ratio(distance, found)}"
+        against = f"{_to_real(rival)}, {rival.cell.title} | {_ratio(distance, found)}"
     whole = _ratio(distance, reference.scores.distance_to_real)
     floor = _ratio(student.scores.distance_to_teacher, reference.scores.distance_to_teacher)
-    cells = (f"{student.cell.w:g}", str(student.evaluations), f"{distance:.3f}", against)
+    noisy = ", stochastic" if student.cell.is_stochastic_student else ""
+    cells = (f"{student.cell.w:g}", f"{student.evaluations}{noisy}", _to_real(student), against)
     return "".join(f"| {cell} " for cell in (*cells, whole, floor)) + "|\n"
+
+
+def _to_real(row: Row) -> str:
+    return said((row.scores.distance_to_real, row.scores.distance_to_real_interval))
 
 
 def _fidelity(report: Report) -> str:
@@ -126,44 +144,46 @@ def _fidelity(report: Report) -> str:
     names = [check.name for check in students[0].checks]
     head = f"| w | samples | {' | '.join(names)} | to teacher / floor | |\n"
     rule = "|--:|---|" + "--:|" * (len(names) + 1) + "---|\n"
-    lines = [_verdict_line(verdict) for verdict in [*students, *controls]]
+    void = why_void(report.verdicts)
+    lines = [_verdict_line(verdict, "void" if void else "") for verdict in students]
+    lines += [_verdict_line(verdict) for verdict in controls]
     passed = sum(verdict.passed for verdict in students)
     caught = sum(not verdict.passed for verdict in controls)
-    said = (
-        f"{passed} of {len(students)} students' rows pass every check; {caught} of "
+    counted = f"{passed} of {len(students)} students' rows pass every check;"
+    told = (
+        f"{void or counted} {caught} of "
         f"{len(controls)} controls, bad on purpose, are caught. All but RMS and w are ratios to "
         "the teacher's reference; what fails is bold.\n\n"
     )
-    return said + head + rule + "".join(lines) + "\n" + _bounds(students)
+    return told + head + rule + "".join(lines) + "\n" + _bounds(students)
 
 
-def _verdict_line(verdict: Verdict) -> str:
-    values = [
-        f"{check.value:.3g}" if check.passed else f"**{check.value:.3g}**"
-        for check in verdict.checks
-    ]
+def _verdict_line(verdict: Verdict, instead: str = "") -> str:
+    """A line of the table; it ends in what is said instead of pass or fail, if there is that."""
+    values = [check.in_a_table for check in verdict.checks]
     factor = "-" if verdict.floor_factor is None else f"{verdict.floor_factor:.2f}"
-    end = "pass" if verdict.passed else "fail"
+    end = instead or ("pass" if verdict.passed else "fail")
     title = verdict.title if verdict.judged == "student" else f"*control: {verdict.title}*"
     return f"| {' | '.join([f'{verdict.w:g}', title, *values, factor, end])} |\n"
 
 
 def _bounds(students: Sequence[Verdict]) -> str:
     """The bounds in words, for each guidance weight once if they differ."""
-    said: dict[str, list[str]] = {}
+    asked: dict[str, dict[str, str]] = {}
     for verdict in students:
-        words = ", ".join(
-            f"{check.name} {_bound(check)}" for check in verdict.checks if check.name != "follows w"
-        )
-        w = f"{verdict.w:g}"
-        if w not in said.setdefault(words, []):
-            said[words].append(w)
-    lines = [f"- at w = {', '.join(weights)}: {words}\n" for words, weights in said.items()]
-    return (
-        "Bounds:\n\n"
-        + "".join(lines)
-        + ("- follows w: of the teacher's samples at every w, those at the same w are nearest\n")
+        at_w = asked.setdefault(f"{verdict.w:g}", {})
+        at_w |= {check.name: _bound(check) for check in verdict.checks if check.is_asked}
+    shared: dict[str, list[str]] = {}
+    for w, bounds in asked.items():
+        words = ", ".join(f"{name} {told}" for name, told in bounds.items() if name != "follows w")
+        shared.setdefault(words, []).append(w)
+    lines = [f"- at w = {', '.join(weights)}: {words}\n" for words, weights in shared.items()]
+    lines.append(
+        "- follows w: of the teacher's samples at every w, those at the same w are nearest\n"
     )
+    if any(not check.is_asked for verdict in students for check in verdict.checks):
+        lines.append(f"- {NOT_PAIRED}\n")
+    return "Bounds:\n\n" + "".join(lines)
 
 
 def _bound(check: Check) -> str:

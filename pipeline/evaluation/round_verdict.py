@@ -6,6 +6,8 @@ The verdict on a finished chain, in its report, is another: `pipeline/evaluation
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from pipeline.documents import Document
 from pipeline.evaluation.fidelity import Check
 
@@ -35,6 +37,7 @@ class RoundVerdict(Document):
         found: by guidance weight.
         bad_numbers: where training, weights or samples were not finite; "" if they all were.
         unmeasured: what could not be asked, with the reason.
+        extractor: in whose features distance and recall are; "" for the data set's own classifier.
         pictures: file names beside it, teacher and student side by side.
     """
 
@@ -48,6 +51,7 @@ class RoundVerdict(Document):
     bad_numbers: str = ""
     unmeasured: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
+    extractor: str = Field(default="", exclude_if=lambda name: not name)
 
     @property
     def passed(self) -> bool:
@@ -59,7 +63,10 @@ class RoundVerdict(Document):
         """Why it may not, one for each check that failed, in words."""
         bad = (self.bad_numbers,) if self.bad_numbers else ()
         failed = (
-            _in_words(check, at.w) for at in self.found for check in at.checks if not check.passed
+            _in_words(check, at.w, self.extractor)
+            for at in self.found
+            for check in at.checks
+            if not check.passed
         )
         return (*bad, *failed)
 
@@ -79,11 +86,13 @@ def read_verdict(folder: Path) -> RoundVerdict:
     return RoundVerdict.model_validate_json((folder / VERDICT).read_text(encoding="utf-8"))
 
 
-def _in_words(check: Check, w: float) -> str:
+def _in_words(check: Check, w: float, extractor: str) -> str:
     if check.name == FOLLOWS:
         return f"at w = {w:g} it draws what its teacher draws at w = {check.value:g}"
     bound = f"at most {check.most:g}" if check.most is not None else f"at least {check.least:g}"
-    return f"{check.name} {check.value:.3g}{_UNITS.get(check.name, '')} at w = {w:g} ({bound})"
+    unit = _UNITS.get(check.name, "")
+    by = f" in the features of {extractor}" if extractor and unit else ""
+    return f"{check.name} {check.value:.3g}{unit}{by} at w = {w:g} ({bound})"
 
 
 def _worst(name: str, values: list[float]) -> float:

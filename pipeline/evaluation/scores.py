@@ -44,6 +44,7 @@ class Scores(Document):
         kid_to_real: kernel distance to the held-out real images, in classifier features; below 0 by
             chance where there is none.
         class_accuracy: share that the classifier takes for the class asked for.
+        accuracy_by_class: the same share among the samples of each class, by its name.
         inception_score: inception-type score, from 1 to the number of classes.
         precision: share of samples that lie among the held-out real images.
         recall: share of held-out real images that lie among the samples.
@@ -68,6 +69,8 @@ class Scores(Document):
     kid_to_real_interval: Range | None = None
     class_accuracy: float
     class_accuracy_interval: Range | None = None
+    accuracy_by_class: dict[str, float] | None = None
+    accuracy_by_class_interval: dict[str, Range] | None = None
     inception_score: float
     inception_score_interval: Range | None = None
     precision: float

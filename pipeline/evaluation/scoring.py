@@ -1,6 +1,6 @@
 """Measure sets of samples against the real images and the teacher, all with the same instrument."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
 from pipeline.evaluation.asking import Asked
-from pipeline.evaluation.bootstrap import Bootstrap, Found, Interval
-from pipeline.evaluation.classifier import Classifier, Reading
+from pipeline.evaluation.bootstrap import Bootstrap, Found, Interval, interval_around
+from pipeline.evaluation.classifier import Reading
 from pipeline.evaluation.metrics import (
+    Features,
     Moments,
+    class_accuracies,
     class_accuracy,
     frechet_distance,
     frechet_found,
@@ -27,6 +29,14 @@ from pipeline.evaluation.scores import Scores
 
 _DIGITS = 6  # significant digits that are kept; the rest is rounding
 _MOST_NEIGHBOURS_LOOKED_UP = 500
+
+
+@dataclass(frozen=True)
+class ReadImages:
+    """Images, and what the classifier sees in them, row by row."""
+
+    images: Images
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -55,62 +65,54 @@ class Teacher:
 
 
 class Judge:
-    """Holds the real images and the classifier; scores any set of samples against them."""
+    """Holds the real images; scores any set of samples that was read against them."""
 
     def __init__(
         self,
-        classifier: Classifier,
-        heldout: Images,
+        heldout: Features,
         training: Images,
         *,
+        class_names: Sequence[str] = (),
         reads_prompts: bool = False,
     ) -> None:
         """Prepare the comparison.
 
         Args:
-            classifier: the instrument.
-            heldout: real images that neither the networks nor the classifier were trained on.
+            heldout: features of real images that neither the networks nor the classifier were
+                trained on.
             training: real images that they were trained on.
+            class_names: in order of label; without them nothing is told class by class.
             reads_prompts: whether captions are those of captioned digits, whose parts can be told.
         """
+        self._class_names = class_names
         self._reads_prompts = reads_prompts
-        self._classifier = classifier
-        self._training = training.reshape(len(training), -1)
-        heldout_features = classifier.read(heldout).features
+        self._training = training
         with threadpool_limits(1, user_api="blas"):
-            self._heldout = RealImages(heldout_features)
+            self._heldout = RealImages(heldout)
 
-    def moments(self, images: Images) -> Moments:
-        """Moments of a set of images in classifier features."""
-        with threadpool_limits(1, user_api="blas"):
-            return Moments.of(self._classifier.read(images).features)
-
-    def score_training(self, rows: np.ndarray, labels: LabelArray) -> Scores:
+    def score_training(self, rows: np.ndarray, reading: Reading, labels: LabelArray) -> Scores:
         """Scores of training images `rows` as if they were samples: a perfect sampler's.
 
         Their nearest training image is the nearest *other* one.
         """
-        images = self._training[rows]
-        shape = self._classifier.card.latent_shape
-        return self._scores(
-            images.reshape(-1, *shape[1:], shape[0]), labels, teacher=None, neighbour=2, seed=0
-        )
+        read = ReadImages(self._training[rows], reading)
+        return self._scores(read, labels, teacher=None, neighbour=2, seed=0)
 
-    def score(self, images: Images, asked: Asked, teacher: Teacher, seed: int) -> Scores:
+    def score(self, read: ReadImages, asked: Asked, teacher: Teacher, seed: int) -> Scores:
         """Scores of samples; `seed` is that of the bootstrap."""
-        scores = self._scores(images, asked.labels, teacher=teacher, neighbour=1, seed=seed)
-        return scores.model_copy(update=self._prompt_accuracy(images, asked, seed))
+        scores = self._scores(read, asked.labels, teacher=teacher, neighbour=1, seed=seed)
+        return scores.model_copy(update=self._prompt_accuracy(read, asked, seed))
 
     def _scores(
         self,
-        images: Images,
+        read: ReadImages,
         labels: LabelArray,
         *,
         teacher: Teacher | None,
         neighbour: int,
         seed: int,
     ) -> Scores:
-        reading = self._classifier.read(images)
+        images, reading = read.images, read.reading
         bootstrap = Bootstrap(labels, RESAMPLES, seed)
         # matrices are small: threads would only fight each other, and change the last digits
         with threadpool_limits(1, user_api="blas"):
@@ -125,35 +127,52 @@ class Judge:
         if teacher:
             found |= agreement_with(images, teacher.samples, bootstrap)
         follows = teacher.nearest_w(moments) if teacher else None
-        return Scores.model_validate(named(found) | {"nearest_teacher_w": follows})
+        told = named(found) | {"nearest_teacher_w": follows}
+        if self._class_names:
+            each = _of_each_class(reading, labels, bootstrap)
+            by_name = {self._class_names[label]: share for label, share in each.items()}
+            told |= _in_parts("accuracy_by_class", by_name)
+        return Scores.model_validate(told)
 
-    def _prompt_accuracy(self, images: Images, asked: Asked, seed: int) -> dict[str, Any]:
+    def _prompt_accuracy(self, read: ReadImages, asked: Asked, seed: int) -> dict[str, Any]:
         if asked.prompts is None or not self._reads_prompts:
             return {}
-        digits = self._classifier.read(images).probabilities.argmax(axis=1)
-        seen = look_for(images, digits, asked.prompts)
+        digits = read.reading.probabilities.argmax(axis=1)
+        seen = look_for(read.images, digits, asked.prompts)
         bootstrap = Bootstrap(asked.labels, RESAMPLES, seed)
         found = {
             part: bootstrap.mean(right.astype(np.float64), most=1.0) for part, right in seen.items()
         }
-        return {
-            "prompt_accuracy": {part: kept(value) for part, (value, _) in found.items()},
-            "prompt_accuracy_interval": {part: _ends(each) for part, (_, each) in found.items()},
-        }
+        return _in_parts("prompt_accuracy", found)
 
     def _nearest_training(
         self, images: Images, labels: LabelArray, neighbour: int, seed: int
     ) -> Found:
         flat = images.reshape(len(images), -1)
         few = np.linspace(0, len(flat) - 1, min(len(flat), _MOST_NEIGHBOURS_LOOKED_UP)).astype(int)
-        distance = neighbour_distance(flat[few], self._training, neighbour)
+        training = self._training.reshape(len(self._training), -1)
+        distance = neighbour_distance(flat[few], training, neighbour)
         return Bootstrap(labels[few], RESAMPLES, seed).mean(distance / np.sqrt(flat.shape[1]))
+
+
+def moments_of(features: Features) -> Moments:
+    """Moments of features, with the last digits that every other number here has."""
+    with threadpool_limits(1, user_api="blas"):
+        return Moments.of(features)
 
 
 def named(found: Mapping[str, Found]) -> dict[str, Any]:
     """Each number under its name, and its interval under the same with `_interval`."""
     numbers = {name: kept(value) for name, (value, _) in found.items()}
     return numbers | {f"{name}_interval": _ends(interval) for name, (_, interval) in found.items()}
+
+
+def _in_parts(name: str, found: Mapping[str, Found]) -> dict[str, Any]:
+    """A number that has parts under its name, and their intervals, each by part."""
+    return {
+        name: {part: kept(value) for part, (value, _) in found.items()},
+        f"{name}_interval": {part: _ends(interval) for part, (_, interval) in found.items()},
+    }
 
 
 def kept(value: float) -> float:
@@ -172,6 +191,16 @@ def _of_classes(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -> d
         "class_accuracy": bootstrap.of(
             lambda rows: class_accuracy(p[rows], labels[rows]), most=1.0
         ),
+    }
+
+
+def _of_each_class(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -> dict[int, Found]:
+    """Accuracy of each class by label, in the resamples of all the other numbers."""
+    p = reading.probabilities
+    drawn = [class_accuracies(p[rows], labels[rows]) for rows in bootstrap.rows]
+    return {
+        label: (share, interval_around(share, np.array([each[label] for each in drawn]), most=1.0))
+        for label, share in class_accuracies(p, labels).items()
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.evaluation.protocol import SAMPLER_NAMES, Report, Row
-from pipeline.evaluation.tables import said
+from pipeline.evaluation.tables import said, value_of
 
 _STUDENTS = "distilled students"
 _BEST, _REST = "**", ""
@@ -22,7 +22,7 @@ def sweep_tables(report: Report) -> str:
     if len(report.weights) > 1:
         parts.append(
             "What guidance trades, one student at all w: distance to real images / score / "
-            f"recall.\n\n{_trade(report)}"
+            f"recall, in brackets their 95 % intervals.\n\n{_trade(report)}"
         )
     return "\n".join(parts)
 
@@ -32,7 +32,7 @@ def families(rows: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
         if row.cell.role == "student":
-            noisy = ", stochastic" if row.cell.sampler == "stochastic" else ""
+            noisy = ", stochastic" if row.cell.is_stochastic_student else ""
             found.setdefault(f"{_STUDENTS}{noisy}", []).append(row)
         elif row.cell.role in ("baseline", "teacher"):
             found.setdefault(f"teacher, {SAMPLER_NAMES[row.cell.sampler]}", []).append(row)
@@ -82,5 +82,6 @@ def _trade(report: Report) -> str:
 def _traded(row: Row | None) -> str:
     if row is None:
         return ""
-    scores = row.scores
-    return f"{scores.distance_to_real:.2f} / {scores.inception_score:.2f} / {scores.recall:.2f}"
+    scores = row.scores.model_dump()
+    found = [value_of(scores, key) for key in ("distance_to_real", "inception_score", "recall")]
+    return " / ".join(said(value, ".2f") for value in found if value)

@@ -1,7 +1,8 @@
 """Pictures of one condition made pictures of another: encoded to noise, drawn from it again.
 
 What a picture is drawn from holds what its condition does not say, such as whose hand a digit is
-written by, so that drawing from it under another condition keeps that.
+written by, so that drawing from it under another condition keeps that. What there is beside it: to
+noise a picture part of the way, and to draw on from there under another condition.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.diffusion.inversion import encode
-from pipeline.evaluation.editing import draw_on, latents_of
+from pipeline.evaluation.editing import Wish, draw_on, edit, latents_of
 from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Latent
@@ -122,3 +123,47 @@ class Translator:
             *(self.decode(noise, sources.target, w) for w in weights),
             *(self.decode(other, sources.target, w) for w in weights),
         ]
+
+
+@dataclass(frozen=True)
+class Editor:
+    """A network that redraws pictures from parts of the way; see `edit`.
+
+    Attributes:
+        opened: draws from noise.
+        steps: N of its grid.
+        taken: how many of them each edit takes, in 1..N.
+    """
+
+    opened: BundleSampler
+    steps: int
+    taken: tuple[int, ...]
+
+    def evaluations(self, w: float, taken: int) -> int:
+        """Network evaluations for one picture."""
+        return self.opened.evaluations(steps=taken, w=w)
+
+    def turn(
+        self, sources: Sources, weights: Sequence[float], seed: int, first: int
+    ) -> list[Images]:
+        """By steps taken and then by w what becomes of the pictures; by w others, anew.
+
+        All of them are from the same noise, so that N steps taken are what is drawn anew.
+
+        Args:
+            sources: the pictures.
+            weights: guidance weights.
+            seed: of the noise.
+            first: which picture of all the first of these is.
+
+        Raises:
+            BundleError: the network was not made for this.
+        """
+
+        def drawn(taken: int, w: float) -> Images:
+            wish, pictures = Wish(sources.target, w, seed), sources.pictures
+            return edit(self.opened, pictures, wish, steps=self.steps, taken=taken, first=first)
+
+        ends = (*self.taken, self.steps)
+        by_taken = {taken: [drawn(taken, w) for w in weights] for taken in dict.fromkeys(ends)}
+        return [images for taken in ends for images in by_taken[taken]]

@@ -30,7 +30,7 @@ class Draws:
         w: guidance weights, float64 `[b]`.
         condition: what the student is conditioned on.
         data_velocity: the velocity of the noised sample itself, for methods that learn from data.
-        own: rows that are to stand where the teacher comes through, bool `[b]`; their z_t is pure
+        own: rows that are to stand where a sampler comes through, bool `[b]`; their z_t is pure
             noise until `settle` takes them there. None where no row is left to settle.
     """
 
@@ -46,7 +46,7 @@ class Draws:
 class DistillationMethod(ABC):
     """One way to turn a teacher into a student.
 
-    `draw` decides by chance, `settle` puts samples where only the teacher knows, `target` is what
+    `draw` decides by chance, `settle` puts samples where only a network knows, `target` is what
     the student should say and needs only the teacher (so it can be computed ahead of time), `loss`
     is deterministic.
 
@@ -63,8 +63,21 @@ class DistillationMethod(ABC):
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
         """Decide times, guidance weights and noise for a batch."""
 
-    def settle(self, teacher: Denoiser | None, draws: Draws, random: RowRandom) -> Draws:  # noqa: ARG002 (for those that override it)
-        """Draws whose z_t are final; `random` is what they were drawn with."""
+    def settle(
+        self,
+        teacher: Denoiser | None,  # noqa: ARG002 (these are for those that override it)
+        draws: Draws,
+        random: RowRandom,  # noqa: ARG002
+        student: Denoiser | None = None,  # noqa: ARG002
+    ) -> Draws:
+        """Draws whose z_t are final.
+
+        Args:
+            teacher: the round's.
+            draws: what `draw` gave, on the device of the networks.
+            random: what they were drawn with.
+            student: as it stands when it learns from them; None where targets are made ahead.
+        """
         return draws
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """Stage 2: a student that makes in one step the jump its teacher makes in two (or four, ...)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from pipeline.config import GuidanceWeights
+from pipeline.config import GuidanceWeights, OwnStatesOf
 from pipeline.data.batch import Batch
 from pipeline.diffusion.grid import Grid, steps_folded
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
@@ -31,8 +31,10 @@ class ProgressiveDistillation(DistillationMethod):
         grid: where the student is asked and how far each of its steps goes.
         teacher_grid: the steps of the teacher, which are followed from there.
         own_states: share of samples that are no noised data but states of the student's own
-            sampling. It starts as its teacher and learns to take the teacher's steps, so they are
-            computed from the teacher: what the student will meet, up to what it gets wrong.
+            sampling.
+        own_states_of: who is sampled for them: the `student` as it stands in that update, or the
+            `teacher`, which the student starts as and learns to be: what the student will meet, up
+            to what it gets wrong.
     """
 
     name: ClassVar[str] = "progressive"
@@ -41,6 +43,7 @@ class ProgressiveDistillation(DistillationMethod):
     grid: Grid
     teacher_grid: Grid
     own_states: float = 0.0
+    own_states_of: OwnStatesOf = "teacher"
 
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
         """Noised data at the points of the student's grid, each as likely."""
@@ -53,11 +56,17 @@ class ProgressiveDistillation(DistillationMethod):
             z_t = torch.where(_rows(own, z_t), noise_for(batch, random).to(z_t), z_t)
         return Draws(z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition, own=own)
 
-    def settle(self, teacher: Denoiser | None, draws: Draws, random: RowRandom) -> Draws:
-        """The student's own states where `draw` left pure noise: sampled from it by the teacher.
+    def settle(
+        self,
+        teacher: Denoiser | None,
+        draws: Draws,
+        random: RowRandom,
+        student: Denoiser | None = None,
+    ) -> Draws:
+        """The student's own states where `draw` left pure noise: sampled from it, without gradient.
 
-        One row is taken along if none is to be settled: workers that share a divided teacher have
-        to ask it equally often.
+        One row is taken along if none is to be settled: workers that share a divided teacher, or
+        train a divided student, have to ask it equally often.
         """
         if draws.own is None:
             return draws
@@ -76,7 +85,15 @@ class ProgressiveDistillation(DistillationMethod):
             eps = random.normal(f"own noise {point}", *draws.z_t.shape[1:])
             return eps.to(draws.z_t.device)[rows]
 
-        state = self._on_the_way(required(teacher), part, noise)
+        asked = self._sampled(teacher, student)
+
+        def velocity(z_t: Latent, t: PerSample) -> Latent:
+            if self.own_states_of == "teacher":
+                return self._folded(asked, part, z_t, self._levels(asked.schedule, t))
+            return asked.velocity(z_t, asked.schedule.at(t), part.condition, part.w)
+
+        with torch.no_grad():
+            state = self._on_the_way(asked.schedule, velocity, part, noise)
         state = torch.where(_rows(draws.own[rows], state), state, part.z_t)
         return replace(draws, z_t=draws.z_t.index_copy(0, rows, state), own=None)
 
@@ -92,19 +109,38 @@ class ProgressiveDistillation(DistillationMethod):
         """One call for each of the teacher's steps."""
         return max(steps_folded(self.grid, self.teacher_grid))
 
-    def _on_the_way(self, teacher: Denoiser, draws: Draws, noise: Noise) -> Latent:
-        """Where each row stands at its time if it is sampled from z_t as the student samples."""
-        schedule, kind = teacher.schedule, teacher.schedule.velocity
+    def _sampled(self, teacher: Denoiser | None, student: Denoiser | None) -> Denoiser:
+        """Who is sampled for own states."""
+        if self.own_states_of == "teacher":
+            return required(teacher)
+        if student is None:
+            raise TypeError("these states are the student's as it stands, and it was not given")
+        return student
+
+    def _on_the_way(
+        self,
+        schedule: NoiseSchedule,
+        velocity: Callable[[Latent, PerSample], Latent],
+        draws: Draws,
+        noise: Noise,
+    ) -> Latent:
+        """Where each row stands at its time if it is sampled from z_t as the student samples.
+
+        `velocity` is that of one of the student's steps, from z_t at a time.
+        """
         point = torch.round(draws.t * self.grid.steps)
+
+        def time(at: int) -> PerSample:
+            return torch.full_like(draws.t, at / self.grid.steps)
+
         z_t = found = draws.z_t
         for start in reversed(self.grid.starts[1:]):
-            levels = self._levels(schedule, torch.full_like(draws.t, start / self.grid.steps))
-            velocity = self._folded(teacher, draws, z_t, levels)
-            z_t = jump(levels[0], levels[-1], kind)(z_t, velocity)
             following = start - 1
+            end = schedule.at(time(self.grid.end(start)))
+            step = jump(schedule.at(time(start)), end, schedule.velocity)
+            z_t = step(z_t, velocity(z_t, time(start)))
             if self.grid.end(start) != following:
-                level = schedule.at(torch.full_like(draws.t, following / self.grid.steps))
-                z_t = renoise(z_t, levels[-1], level, noise(following))
+                z_t = renoise(z_t, end, schedule.at(time(following)), noise(following))
             found = torch.where(_rows(point == following, z_t), z_t, found)
         return found
 

@@ -1,12 +1,15 @@
 """Charts for a browser: what guidance trades, and how training went."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io
 
-from pipeline.evaluation.figures import STUDENT
+from pipeline.evaluation.figures import STUDENT, bars
 from pipeline.evaluation.protocol import Report, Row
+from pipeline.evaluation.tables import value_of
 from pipeline.page.content import Chart
 
 INK = "#22262e"
@@ -28,6 +31,10 @@ _NAMES = {
 }
 
 
+Losses = Mapping[str, Sequence[Mapping[str, int | float]]]
+"""Lines of metrics by the title of their round."""
+
+
 def trade_charts(report: Report) -> list[Chart]:
     """What guidance trades, a line for each network: each number against w, then two by two.
 
@@ -44,28 +51,34 @@ def trade_charts(report: Report) -> list[Chart]:
     for key in ("distance_to_real", "recall"):
         figure = _lines(lines, "w", key)
         figure.update_xaxes(tickvals=report.weights)
-        charts.append(Chart(f"trade-{key}", None, _NAMES[key].capitalize(), as_json(figure)))
+        title = _NAMES[key].capitalize()
+        charts.append(Chart(f"trade-{key}", None, title, as_json(figure), "trade"))
     for across, up in (("inception_score", "distance_to_real"), ("recall", "precision")):
         title = f"{_NAMES[up].capitalize()} against {_NAMES[across]}, w along each line"
-        charts.append(
-            Chart(f"trade-{across}-{up}", None, title, as_json(_lines(lines, across, up)))
-        )
+        drawn = as_json(_lines(lines, across, up))
+        charts.append(Chart(f"trade-{across}-{up}", None, title, drawn, "trade"))
     return charts
 
 
 def _lines(lines: dict[str, list[Row]], across: str, up: str) -> go.Figure:
     """One number of each network against another, w by w."""
     figure = go.Figure()
-    for position, (title, rows) in enumerate(lines.items()):
-        is_student = rows[0].cell.role == "student"
-        color = _SHADES[min(position - 1, len(_SHADES) - 1)] if is_student else INK
+    seen: Counter[bool] = Counter()  # students of each ladder so far, which share their shades
+    for title, rows in lines.items():
+        noisy = rows[0].cell.is_stochastic_student
+        color, dash = INK, "dash"
+        if rows[0].cell.role == "student":
+            color, dash = _SHADES[min(seen[noisy], len(_SHADES) - 1)], "dot" if noisy else "solid"
+            seen[noisy] += 1
         figure.add_scatter(
             x=[_number(row, across) for row in rows],
             y=[_number(row, up) for row in rows],
             name=title,
             mode="lines+markers",
-            line={"color": color, "width": 2, "dash": "solid" if is_student else "dash"},
+            line={"color": color, "width": 2, "dash": dash},
             marker={"size": 7},
+            error_x=_error_bars(rows, across),
+            error_y=_error_bars(rows, up),
             customdata=[row.cell.w for row in rows],
             hovertemplate=f"{title}<br>w = %{{customdata}}: <b>%{{y:.3g}}</b><extra></extra>",
         )
@@ -74,12 +87,22 @@ def _lines(lines: dict[str, list[Row]], across: str, up: str) -> go.Figure:
     return figure
 
 
+def _error_bars(rows: list[Row], name: str) -> dict[str, Any]:
+    """The 95 % intervals of a number of rows, where they have any."""
+    found = [value for row in rows if (value := value_of(row.scores.model_dump(), name))]
+    below, above = bars(found)
+    if not any((*below, *above)):
+        return {"visible": False}
+    asymmetric = {"symmetric": False, "array": above, "arrayminus": below}
+    return {"type": "data", "thickness": 1, "width": 0, **asymmetric}
+
+
 def _number(row: Row, name: str) -> float:
     found: float = row.cell.w if name == "w" else getattr(row.scores, name)
     return found
 
 
-def training_chart(losses: dict[str, list[dict[str, float]]]) -> Chart | None:
+def training_chart(losses: Losses) -> Chart | None:
     """The loss of every round against its updates; `losses` are the lines of metrics by title."""
     figure = go.Figure()
     for position, (title, lines) in enumerate(losses.items()):
@@ -96,7 +119,7 @@ def training_chart(losses: dict[str, list[dict[str, float]]]) -> Chart | None:
         return None
     figure.update_xaxes(title="updates")
     figure.update_yaxes(type="log", title="training loss")
-    return Chart("training", None, "How training went", as_json(figure))
+    return Chart("training", None, "How training went", as_json(figure), "training")
 
 
 def as_json(figure: go.Figure) -> str:
@@ -111,4 +134,4 @@ def as_json(figure: go.Figure) -> str:
     }
     figure.update_layout(**layout)
     text: str = plotly.io.to_json(figure, validate=True)
-    return text.replace("</", "<\\/")  # it stands in a script element
+    return text.replace("<", r"\u003c")  # it stands in a script element, which it must not end

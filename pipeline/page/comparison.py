@@ -1,27 +1,39 @@
 """Two runs side by side. Numbers share a column only where they were made in the same way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pipeline.evaluation.agreement import AgreementReport
-from pipeline.evaluation.metric_protocol import MetricProtocol
-from pipeline.evaluation.protocol import Cell, Report
-from pipeline.evaluation.tables import Value, said, value_of
+from pipeline.evaluation.metric_protocol import UNKNOWN, MetricProtocol
+from pipeline.evaluation.protocol import Report
+from pipeline.evaluation.tables import Value, value_of
 from pipeline.ledger import fingerprint
-from pipeline.page.content import Chart, Look, Page, Picture
+from pipeline.page.content import Chart, Encoders, Look, Page, Picture, Table
+from pipeline.page.curves import key_in, main_number
+from pipeline.page.numbers import AnyReport, sections_of
 from pipeline.page.verdict import listed
 from pipeline.wording import counted
 
-AnyReport = Report | AgreementReport
+Pair = tuple[str, tuple[Chart, ...]]
+"""What charts answer, and one of each run that has it."""
 
-_SHOWN = {
+_Place = tuple[bool, int, float]
+"""A student's: whether it is stochastic, its steps, the guidance weight."""
+
+SHOWN = {
     "distance_to_real": "to real",
     "rms_to_teacher": "RMS to its teacher",
     "recall": "recall",
     "precision": "precision",
     "class_accuracy": "accuracy",
-    "clip_score": "CLIP score",
 }
+"""The main numbers, with the heads of their columns."""
+
+_TOLD_LATER = ("data", "teacher", "image shape")
+_BEFORE = (
+    "What is unknown was not told by the report of before: run that run again, and its report is "
+    "made once more."
+)
 
 
 @dataclass(frozen=True)
@@ -31,21 +43,6 @@ class Side:
     label: str
     page: Page
     report: AnyReport
-
-
-@dataclass(frozen=True)
-class Table:
-    """All networks of both runs at one guidance weight.
-
-    Attributes:
-        w: the guidance weight.
-        heads: of the columns of numbers.
-        lines: the run's place (0 or 1), network, evaluations, and a cell for each column.
-    """
-
-    w: float
-    heads: tuple[str, ...]
-    lines: tuple[tuple[int, str, int, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,11 @@ class Comparison:
         sides: the two.
         told: which is nearer to real images, in words.
         warnings: what cannot be compared, loudly.
-        tables: by guidance weight.
+        tables: the main numbers by guidance weight.
+        others: all other numbers, by reader and weight.
         charts: curves over each other, or side by side where they do not compare.
+        beside: charts of each run's own.
+        encoders: by the place of the run.
         rows: what each row of the pictures was asked for.
         looks: by guidance weight, the pictures of either side.
         no_looks: why there are none.
@@ -76,7 +76,10 @@ class Comparison:
     told: tuple[str, ...]
     warnings: tuple[str, ...]
     tables: tuple[Table, ...]
+    others: tuple[Table, ...]
     charts: tuple[Chart, ...]
+    beside: tuple[Pair, ...]
+    encoders: tuple[tuple[int, Encoders], ...]
     rows: tuple[str, ...]
     looks: tuple[tuple[float, tuple[tuple[Pictured, ...], ...]], ...]
     no_looks: str
@@ -88,33 +91,52 @@ class Comparison:
         return tuple(table.w for table in self.tables)
 
 
-def main_metric(report: AnyReport) -> str:
-    """The number that a report is about."""
-    return "distance_to_real" if isinstance(report, Report) else "rms_to_teacher"
-
-
 def identities(report: AnyReport) -> dict[str, str]:
-    """By metric, a short name of how it was made; equal where numbers may be compared."""
-    metrics: Sequence[MetricProtocol] = report.metrics
-    if metrics:
-        return {metric.metric: metric.identity for metric in metrics}
-    protocol = report.protocol.model_dump(mode="json")  # a report of before says it once for all
-    keys = [key for key in _SHOWN if key in type(report.rows[0].scores).model_fields]
-    return {key: fingerprint({"metric": key, **protocol})[:12] for key in keys}
+    """By metric, a short name of how it was made; equal where numbers may be compared.
+
+    A metric of an extractor has the extractor's kind before it.
+    """
+    steps = report.protocol.reference_steps
+    found = {
+        key_in(section.kind, metric.metric): _with_steps(metric, steps).identity
+        for section in sections_of(report)
+        for metric in section.metrics
+    }
+    if not report.metrics:  # a report of before says it once for all
+        protocol = report.protocol.model_dump(mode="json")
+        keys = [key for key in SHOWN if key in type(report.rows[0].scores).model_fields]
+        found |= {key: fingerprint({"metric": key, **protocol})[:12] for key in keys}
+    return found
+
+
+def _with_steps(metric: MetricProtocol, steps: int) -> MetricProtocol:
+    """The same; of a report of before, with the teacher's steps, which it tells elsewhere."""
+    reference = metric.reference
+    if reference.seed is None or reference.steps is not None:
+        return metric
+    told = reference.model_copy(update={"steps": steps})
+    return metric.model_copy(update={"reference": told})
 
 
 def comparable(one: AnyReport, two: AnyReport) -> bool:
     """Whether the numbers that both are about were made in the same way."""
-    metric = main_metric(one)
+    metric = main_number(one).key
     shared = identities(one).get(metric)
-    return metric == main_metric(two) and shared == identities(two).get(metric)
+    return metric == main_number(two).key and shared == identities(two).get(metric)
+
+
+def is_shared(sides: tuple[Side, Side], key: str) -> bool:
+    """Whether both have a number, made in the same way."""
+    one, two = (identities(side.report).get(key) for side in sides)
+    return one is not None and one == two
 
 
 def warnings_of(sides: tuple[Side, Side]) -> tuple[str, ...]:
     """What is measured in different ways, and how the ways differ."""
     one, two = (identities(side.report) for side in sides)
-    known = [key for key in _SHOWN if key in one or key in two]
-    apart = [_SHOWN[key] for key in known if one.get(key) != two.get(key)]
+    known = [key for key in SHOWN if key in one or key in two]
+    apart = [SHOWN[key] for key in known if one.get(key) != two.get(key)]
+    apart += _readers_apart(sides, one, two)
     if not apart:
         return ()
     first, second = (_protocol_of(side.report) for side in sides)
@@ -124,61 +146,47 @@ def warnings_of(sides: tuple[Side, Side]) -> tuple[str, ...]:
         if first.get(key) != second.get(key)
     ]
     columns = f"Measured in different ways, so not to be compared: {', '.join(apart)}."
-    return (columns, f"What differs: {'; '.join(differing)}.")
+    untold = any((first[key] == UNKNOWN) != (second[key] == UNKNOWN) for key in _TOLD_LATER)
+    return (
+        columns,
+        *([f"What differs: {'; '.join(differing)}."] if differing else []),
+        *([_BEFORE] if untold else []),
+    )
+
+
+def titles_of(sides: tuple[Side, Side]) -> dict[str, str]:
+    """Whose features there are numbers in, by kind; "" for the reports' own."""
+    return {each.kind: each.title for side in sides for each in sections_of(side.report)}
+
+
+def _readers_apart(
+    sides: tuple[Side, Side], one: Mapping[str, str], two: Mapping[str, str]
+) -> list[str]:
+    """The extractors that read the images of both runs, but made a number in different ways."""
+    found = []
+    for kind, title in titles_of(sides).items():
+        keys = [key for key in one.keys() & two.keys() if kind and key.startswith(f"{kind}/")]
+        if any(one[key] != two[key] for key in keys):
+            found.append(f"the features of {title}")
+    return found
 
 
 def _protocol_of(report: AnyReport) -> dict[str, object]:
-    said = dict(report.protocol.model_dump(mode="json"))
+    said = dict.fromkeys(_TOLD_LATER, UNKNOWN)
     for metric in report.metrics:
-        if metric.metric == main_metric(report):
-            said["data"] = metric.reference.data_sha256
-    return {"kind": main_metric(report), **said}
+        reference = metric.reference
+        found = (reference.data_sha256, reference.teacher_sha256, _size(metric.shape))
+        said |= {key: told for key, told in zip(_TOLD_LATER, found, strict=True) if told}
+    return {"kind": main_number(report).key, **report.protocol.model_dump(mode="json"), **said}
+
+
+def _size(shape: tuple[int, ...] | None) -> str | None:
+    return None if shape is None else "x".join(map(str, shape))
 
 
 def _short(value: object) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:12]}..."
-
-
-def tables_of(sides: tuple[Side, Side]) -> tuple[Table, ...]:
-    """All numbers, by guidance weight; a column for each way of measuring."""
-    known = [identities(side.report) for side in sides]
-    columns: list[tuple[str, str, tuple[int, ...]]] = []
-    for key, title in _SHOWN.items():
-        having = [place for place in (0, 1) if key in known[place]]
-        if len(having) == 2 and known[0][key] == known[1][key]:
-            columns.append((title, key, (0, 1)))
-        else:
-            columns += [(f"{title}, {sides[at].label} only", key, (at,)) for at in having]
-    weights = dict.fromkeys(row.cell.w for side in sides for row in side.report.rows)
-    return tuple(_table(sides, w, columns) for w in sorted(weights))
-
-
-def _table(
-    sides: tuple[Side, Side], w: float, columns: Sequence[tuple[str, str, tuple[int, ...]]]
-) -> Table:
-    lines = []
-    for place, side in enumerate(sides):
-        for row in side.report.rows:
-            if row.cell.w != w or row.cell.role not in ("teacher", "student"):
-                continue
-            scores = row.scores.model_dump()
-            cells = tuple(
-                _cell(value_of(scores, key)) if place in places else ""
-                for _, key, places in columns
-            )
-            lines.append((_order(row.cell), (place, row.cell.title, row.evaluations, cells)))
-    # the teachers first, then students of many steps to few, of both runs beside each other
-    ordered = sorted(lines, key=lambda line: (line[0], line[1][0]))
-    return Table(w, tuple(title for title, _, _ in columns), tuple(line for _, line in ordered))
-
-
-def _order(cell: Cell) -> tuple[int, int]:
-    return (0 if cell.role == "teacher" else 1, -cell.steps)
-
-
-def _cell(found: Value | None) -> str:
-    return "-" if found is None else said(found, ".3g")
 
 
 def nearer(sides: tuple[Side, Side]) -> tuple[str, ...]:
@@ -188,34 +196,45 @@ def nearer(sides: tuple[Side, Side]) -> tuple[str, ...]:
         return ()
     students = [
         {
-            (r.cell.steps, r.cell.w): r.scores.model_dump()
+            (r.cell.is_stochastic_student, r.cell.steps, r.cell.w): r.scores.model_dump()
             for r in report.rows
-            if _is_student(r.cell)
+            if r.cell.role == "student"
         }
         for report in (one, two)
     ]
     common = sorted(students[0].keys() & students[1].keys())
     if not common:
         return ("No student of the one has as many steps as one of the other at the same w.",)
-    steps = common[0][0]
+    ladders = dict.fromkeys(is_stochastic for is_stochastic, _, _ in common)
+    return tuple(
+        _nearer_of(sides, students, [key for key in common if key[0] == ladder])
+        for ladder in ladders
+    )
+
+
+def _nearer_of(
+    sides: tuple[Side, Side],
+    students: Sequence[Mapping[_Place, Mapping[str, Any]]],
+    common: Sequence[_Place],
+) -> str:
+    """The same of one ladder, at its fewest steps; `common` are its students that both have."""
+    main = main_number(sides[0].report).key
+    is_stochastic, steps, _ = common[0]
     better: dict[str, list[float]] = {side.label: [] for side in sides}
     level: list[float] = []
-    for w in (w for count, w in common if count == steps):
-        values = [value_of(found[steps, w], main_metric(one)) for found in students]
+    for w in (w for _, count, w in common if count == steps):
+        values = [value_of(found[is_stochastic, steps, w], main) for found in students]
         winner = _winner(values)
         (level if winner is None else better[sides[winner].label]).append(w)
-    what = "real images" if isinstance(one, Report) else "its teacher"
+    what = "real images" if isinstance(sides[0].report, Report) else "its teacher"
     said = [
         f"{label} is nearer to {what} at w = {listed(weights)}"
         for label, weights in better.items()
         if weights
     ]
     said += [f"their intervals overlap at w = {listed(level)}"] if level else []
-    return (f"In {counted(steps, 'step')}: {'; '.join(said)}.",)
-
-
-def _is_student(cell: Cell) -> bool:
-    return cell.role == "student"
+    noisy = ", stochastic" if is_stochastic else ""
+    return f"In {counted(steps, 'step')}{noisy}: {'; '.join(said)}."
 
 
 def _winner(values: Sequence[Value | None]) -> int | None:

@@ -1,20 +1,19 @@
 """Charts for a browser: the quality of students against what a sample of theirs costs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from pipeline.evaluation.agreement import AgreementReport
 from pipeline.evaluation.agreement_figure import PANEL_SHOWN
-from pipeline.evaluation.figures import STUDENT, Point
+from pipeline.evaluation.figures import STUDENT, Point, bars
 from pipeline.evaluation.protocol import SAMPLER_NAMES, Panel, Report
+from pipeline.evaluation.tables import Value
 from pipeline.page.charts import INK, as_json
-from pipeline.page.content import Chart
+from pipeline.page.content import Chart, ChartKind
 
 _GREY = "#8a919c"
-
-Value = tuple[float, tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,11 @@ class Style:
     size: int = 9
 
 
+_PLAIN, _NOISY = "students", "stochastic students"
+STUDENT_STYLES = {
+    _PLAIN: Style(STUDENT, "circle", 3),
+    _NOISY: Style("#c97a00", "triangle-down", 3),
+}
 _SAMPLERS = {
     "ddim": Style(_GREY, "square", 2),
     "dpm++": Style("#2a6fb0", "triangle-up", 2),
@@ -54,25 +58,71 @@ _SAMPLERS = {
 }
 
 
-def curve_charts(report: Report | AgreementReport) -> list[Chart]:
-    """Quality against network evaluations, one chart for each guidance weight."""
-    measured = main_number(report)
-    return [
-        Chart(f"curve-{w:g}", w, f"Quality against cost, w = {w:g}", _curve(rows, measured))
-        for w, rows in _by_weight(report.rows).items()
-    ]
+@dataclass(frozen=True)
+class Curves:
+    """A number of all rows against cost, which is a chart for each guidance weight.
+
+    Attributes:
+        key: of the number; one of an extractor's has the extractor's kind before it.
+        name: of the charts.
+        title: what they answer.
+        kind: what they are about.
+        measured: the number.
+        rows: all of them.
+    """
+
+    key: str
+    name: str
+    title: str
+    kind: ChartKind
+    measured: Measured
+    rows: Sequence[Point]
+
+    @property
+    def by_weight(self) -> dict[float, list[Point]]:
+        """The rows, by guidance weight."""
+        found: dict[float, list[Point]] = {}
+        for row in self.rows:
+            found.setdefault(row.cell.w, []).append(row)
+        return found
+
+    def chart(self, w: float, figure: go.Figure) -> Chart:
+        """A chart of theirs at a guidance weight."""
+        return Chart(
+            f"{self.name}-{w:g}", w, f"{self.title}, w = {w:g}", as_json(figure), self.kind
+        )
 
 
-def panel_charts(panel: Panel) -> list[Chart]:
-    """The same in the features of another extractor, a chart for each of its main numbers."""
+def curves_of(report: Report | AgreementReport) -> list[Curves]:
+    """What a report is about, then the main numbers of each extractor."""
+    main = main_number(report)
+    found = [Curves(main.key, "curve", "Quality against cost", "curve", main, report.rows)]
+    return [*found, *(curves for panel in report.panels for curves in _of_panel(panel))]
+
+
+def _of_panel(panel: Panel) -> Iterator[Curves]:
     heads = {metric.metric: metric.title for metric in panel.metrics}
-    charts = []
     for key in (key for key in PANEL_SHOWN if key in heads):
         measured = Measured(key, heads[key], by_factors=key != "clip_score")
-        for w, rows in _by_weight(panel.rows).items():
-            title = f"In the features of {panel.extractor}: {heads[key]}, w = {w:g}"
-            charts.append(Chart(f"{panel.kind}-{key}-{w:g}", w, title, _curve(rows, measured)))
-    return charts
+        title = f"In the features of {panel.extractor}: {heads[key]}"
+        name = f"{panel.kind}-{key}"
+        yield Curves(key_in(panel.kind, key), name, title, "panel", measured, panel.rows)
+
+
+def key_in(kind: str, metric: str) -> str:
+    """What tells a metric from the same one of another reader; `kind` is "" for a report's own."""
+    return f"{kind}/{metric}" if kind else metric
+
+
+def curve_charts(report: Report | AgreementReport) -> list[Chart]:
+    """All of them, by what they show and by guidance weight."""
+    return [chart for curves in curves_of(report) for chart in charts_of(curves)]
+
+
+def charts_of(curves: Curves) -> list[Chart]:
+    """A chart for each guidance weight."""
+    by_weight = curves.by_weight.items()
+    return [curves.chart(w, _curve(rows, curves.measured)) for w, rows in by_weight]
 
 
 def main_number(report: Report | AgreementReport) -> Measured:
@@ -82,21 +132,11 @@ def main_number(report: Report | AgreementReport) -> Measured:
     return Measured("rms_to_teacher", "RMS to the teacher's sample")
 
 
-def _by_weight(rows: Sequence[Point]) -> dict[float, list[Point]]:
-    found: dict[float, list[Point]] = {}
-    for row in rows:
-        found.setdefault(row.cell.w, []).append(row)
-    return found
-
-
-def _curve(rows: Sequence[Point], measured: Measured) -> str:
+def _curve(rows: Sequence[Point], measured: Measured) -> go.Figure:
     figure = go.Figure()
     students = [row for row in rows if row.cell.role == "student"]
-    plain = [row for row in students if row.cell.sampler != "stochastic"]
-    noisy = [row for row in students if row.cell.sampler == "stochastic"]
-    add_rows(figure, plain, measured, "students", Style(STUDENT, "circle", 3))
-    noisy_style = Style("#c97a00", "triangle-down", 3)
-    add_rows(figure, noisy, measured, "stochastic students", noisy_style)
+    for name, ladder in ladders(students).items():
+        add_rows(figure, ladder, measured, name, STUDENT_STYLES[name])
     for sampler, style in _SAMPLERS.items():
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
         name = f"teacher, {SAMPLER_NAMES[sampler]}"  # type: ignore[index]
@@ -110,7 +150,15 @@ def _curve(rows: Sequence[Point], measured: Measured) -> str:
             if interval:
                 figure.add_hrect(*interval, fillcolor=_GREY, opacity=0.15, line_width=0)
     name_axes(figure, measured)
-    return as_json(figure)
+    return figure
+
+
+def ladders(students: Sequence[Point]) -> dict[str, list[Point]]:
+    """Students by the line that they stand on, with its name; the deterministic ones first."""
+    found: dict[str, list[Point]] = {_PLAIN: [], _NOISY: []}
+    for row in students:
+        found[_NOISY if row.cell.is_stochastic_student else _PLAIN].append(row)
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def name_axes(figure: go.Figure, measured: Measured) -> None:
@@ -129,15 +177,29 @@ def add_rows(
     figure: go.Figure, rows: Sequence[Point], measured: Measured, name: str, style: Style
 ) -> None:
     """A line of a number with its intervals, in order of cost; nothing where none was measured."""
-    rows = sorted(rows, key=lambda row: row.evaluations)
-    found = [(row, *value) for row in rows if (value := measured.of(row))]
-    if not found:
+    found = [(r.evaluations, value, r.cell.title) for r in rows if (value := measured.of(r))]
+    add_marks(figure, found, name, style, "evaluations")
+
+
+def add_marks(
+    figure: go.Figure, marks: Sequence[tuple[int, Value, str]], name: str, style: Style, unit: str
+) -> None:
+    """A line of numbers with their intervals; nothing if there are none.
+
+    Args:
+        figure: is added to.
+        marks: where along, the number, what it is called.
+        name: of the line.
+        style: of the line.
+        unit: of what is along.
+    """
+    if not marks:
         return
-    spans = [interval or (value, value) for _, value, interval in found]
-    values = [value for _, value, _ in found]
+    marks = sorted(marks, key=lambda mark: mark[0])
+    below, above = bars([value for _, value, _ in marks])
     figure.add_scatter(
-        x=[row.evaluations for row, _, _ in found],
-        y=values,
+        x=[along for along, _, _ in marks],
+        y=[value for _, (value, _), _ in marks],
         name=name,
         mode="lines+markers" if style.width else "markers",
         line={"color": style.color, "width": style.width},
@@ -145,11 +207,11 @@ def add_rows(
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [max(0.0, high - y) for y, (_, high) in zip(values, spans, strict=True)],
-            "arrayminus": [max(0.0, y - low) for y, (low, _) in zip(values, spans, strict=True)],
+            "array": above,
+            "arrayminus": below,
             "thickness": 1,
             "width": 0,
         },
-        customdata=[row.cell.title for row, _, _ in found],
-        hovertemplate="%{customdata}<br>%{x} evaluations: <b>%{y:.3g}</b><extra></extra>",
+        customdata=[title for _, _, title in marks],
+        hovertemplate=f"%{{customdata}}<br>%{{x}} {unit}: <b>%{{y:.3g}}</b><extra></extra>",
     )

@@ -1,14 +1,23 @@
 """Curves of two runs in one chart, where their numbers were made in the same way."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import plotly.graph_objects as go
 
-from pipeline.evaluation.figures import STUDENT
-from pipeline.page.charts import as_json
-from pipeline.page.comparison import Side, comparable
-from pipeline.page.content import Chart
-from pipeline.page.curves import Style, add_rows, curve_charts, main_number, name_axes
+from pipeline.evaluation.figures import STUDENT, Point
+from pipeline.page.comparison import Pair, Side, is_shared
+from pipeline.page.content import Chart, Encoders
+from pipeline.page.curves import (
+    STUDENT_STYLES,
+    Curves,
+    Style,
+    add_rows,
+    charts_of,
+    curves_of,
+    ladders,
+    name_axes,
+)
 
 _COLOURS = (STUDENT, "#3f8fd2")
 
@@ -16,27 +25,71 @@ _COLOURS = (STUDENT, "#3f8fd2")
 def overlaid(sides: tuple[Side, Side]) -> tuple[Chart, ...]:
     """Quality against network evaluations by guidance weight: students and teachers of both.
 
-    Where the numbers do not compare, each run has a chart of its own.
+    Where numbers do not compare, or one run lacks them, each run has a chart of its own.
     """
-    if comparable(sides[0].report, sides[1].report):
-        weights = dict.fromkeys(row.cell.w for side in sides for row in side.report.rows)
-        return tuple(_over(sides, w) for w in sorted(weights))
+    return tuple(_overlaid(sides))
+
+
+def _overlaid(sides: tuple[Side, Side]) -> Iterator[Chart]:
+    curves = [{each.key: each for each in curves_of(side.report)} for side in sides]
+    for key in dict.fromkeys([*curves[0], *curves[1]]):
+        if is_shared(sides, key):
+            yield from _over(sides, (curves[0][key], curves[1][key]))
+            continue
+        for place, (side, its) in enumerate(zip(sides, curves, strict=True)):
+            if key in its:
+                yield from (_named(chart, side, place) for chart in charts_of(its[key]))
+
+
+def beside(sides: tuple[Side, Side]) -> tuple[Pair, ...]:
+    """What stands in a chart of each run's own, beside the other's: trade-offs and training."""
+    by_title = [
+        {chart.title: chart for chart in side.page.charts if chart.kind in ("trade", "training")}
+        for side in sides
+    ]
+    titles = dict.fromkeys([*by_title[0], *by_title[1]])
     return tuple(
-        replace(chart, name=f"{chart.name}-{place}", title=f"{side.label}: {chart.title}")
-        for place, side in enumerate(sides)
-        for chart in curve_charts(side.report)
+        (
+            title,
+            tuple(
+                _named(charts[title], side, place)
+                for place, (side, charts) in enumerate(zip(sides, by_title, strict=True))
+                if title in charts
+            ),
+        )
+        for title in titles
     )
 
 
-def _over(sides: tuple[Side, Side], w: float) -> Chart:
+def encoders_beside(sides: tuple[Side, Side]) -> tuple[tuple[int, Encoders], ...]:
+    """What the encoders of each run do, by the place of the run; nothing of one that has none."""
+    return tuple(
+        (place, replace(its, charts=tuple(_named(chart, side, place) for chart in its.charts)))
+        for place, side in enumerate(sides)
+        if (its := side.page.encoders)
+    )
+
+
+def _named(chart: Chart, side: Side, place: int) -> Chart:
+    return replace(chart, name=f"{chart.name}-{place}", title=f"{side.label}: {chart.title}")
+
+
+def _over(sides: tuple[Side, Side], curves: tuple[Curves, Curves]) -> Iterator[Chart]:
+    rows = [each.by_weight for each in curves]
+    for w in sorted({*rows[0], *rows[1]}):
+        yield curves[0].chart(w, _figure(sides, curves[0], [each.get(w, []) for each in rows]))
+
+
+def _figure(sides: tuple[Side, Side], curves: Curves, rows: Sequence[Sequence[Point]]) -> go.Figure:
+    """Both runs' rows at one guidance weight."""
     figure = go.Figure()
-    measured = main_number(sides[0].report)
-    for side, colour in zip(sides, _COLOURS, strict=True):
-        rows = [row for row in side.report.rows if row.cell.w == w]
-        students = [row for row in rows if row.cell.role == "student"]
-        teachers = [row for row in rows if row.cell.role == "teacher"]
-        add_rows(figure, students, measured, f"{side.label}, students", Style(colour, "circle", 3))
+    for side, colour, its in zip(sides, _COLOURS, rows, strict=True):
+        students = [row for row in its if row.cell.role == "student"]
+        teachers = [row for row in its if row.cell.role == "teacher"]
+        for name, ladder in ladders(students).items():
+            style = replace(STUDENT_STYLES[name], color=colour)
+            add_rows(figure, ladder, curves.measured, f"{side.label}, {name}", style)
         star = Style(colour, "star", 0, size=13)
-        add_rows(figure, teachers, measured, f"{side.label}, teacher", star)
-    name_axes(figure, measured)
-    return Chart(f"curve-{w:g}", w, f"Quality against cost, w = {w:g}", as_json(figure))
+        add_rows(figure, teachers, curves.measured, f"{side.label}, teacher", star)
+    name_axes(figure, curves.measured)
+    return figure

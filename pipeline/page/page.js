@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const settings = { responsive: true, displayModeBar: false };
+  const settings = { displayModeBar: false };
   const plots = [...document.querySelectorAll("script[data-for]")];
 
   // Plotly draws with colours of its own: it is told those of the page, light or dark
@@ -20,8 +20,13 @@
     const place = document.getElementById(script.dataset.for);
     if (place.offsetParent === null) return;
     const { data, layout } = JSON.parse(script.textContent);
-    Plotly.react(place, inked(data), merged(layout, colours()), settings);
+    // where names stand under each other they need room of their own
+    place.style.height = place.clientWidth < 600 && data.length > 3 ? `${260 + 20 * data.length}px` : "";
+    Plotly.newPlot(place, inked(data), merged(layout, colours()), settings);
   });
+  // drawn anew: Plotly itself leaves names where they stood in another width
+  let waiting;
+  addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(draw, 100); });
 
   const choose = (w) => {
     document.querySelectorAll(".at").forEach((part) => { part.hidden = part.dataset.w !== w; });
@@ -45,7 +50,19 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   // paper is white, whatever the screen is
   const bePaper = (is) => document.documentElement.classList.toggle("paper", is);
-  addEventListener("beforeprint", () => { bePaper(true); document.querySelectorAll(".at").forEach((part) => { part.hidden = false; }); draw(); });
-  addEventListener("afterprint", () => { bePaper(false); choose(document.querySelector("input[name=w]:checked")?.value); });
+  const folded = [...document.querySelectorAll("details")];
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    bePaper(true);
+    opened = folded.filter((part) => part.open);
+    folded.forEach((part) => { part.open = true; });
+    document.querySelectorAll(".at").forEach((part) => { part.hidden = false; });
+    draw();
+  });
+  addEventListener("afterprint", () => {
+    bePaper(false);
+    folded.forEach((part) => { part.open = opened.includes(part); });
+    choose(document.querySelector("input[name=w]:checked")?.value);
+  });
   choose(document.querySelector("input[name=w]:checked")?.value);
 })();

@@ -3,7 +3,15 @@
   const form = document.getElementById("question");
   const offer = JSON.parse(document.getElementById("offer").textContent);
   const figures = [...document.querySelectorAll("figure[data-who]")];
+  const stepsOf = { student: form.elements.student_steps, teacher: form.elements.teacher_steps };
   let asked = 0;
+
+  const offerSteps = (who, steps) => {
+    const choice = stepsOf[who];
+    choice.replaceChildren(...steps.counts.map((count) => new Option(count, count, false, count === steps.usual)));
+    choice.disabled = steps.counts.length === 1;
+  };
+  const offerStudentSteps = () => offerSteps("student", offer.steps[Number(form.elements.student.value)]);
 
   const question = () => {
     const said = new FormData(form);
@@ -18,6 +26,7 @@
   };
 
   const answer = async (figure, asking, turn) => {
+    const { who } = figure.dataset;
     const cost = figure.querySelector(".cost");
     cost.textContent = "drawing ...";
     figure.classList.add("old");
@@ -25,7 +34,7 @@
     try {
       const reply = await fetch("draw", {
         method: "POST", headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ who: figure.dataset.who, ...asking }),
+        body: JSON.stringify({ who, steps: Number(stepsOf[who].value), ...asking }),
       });
       found = await reply.json();
     } catch {
@@ -62,11 +71,16 @@
   };
 
   form.addEventListener("submit", (event) => { event.preventDefault(); ask(); });
-  form.addEventListener("change", ask);
+  form.addEventListener("change", (event) => {
+    if (event.target.name === "student") offerStudentSteps();
+    ask();
+  });
   form.elements.w.addEventListener("input", tell);
   document.getElementById("another").addEventListener("click", () => {
     form.elements.seed.value = Math.floor(Math.random() * 2 ** 31);
     ask();
   });
+  if (offer.teacher) offerSteps("teacher", offer.teacher_steps);
+  offerStudentSteps();
   ask();
 })();

@@ -16,23 +16,12 @@ _HERE = "pipeline.page"
 
 def render(page: Page) -> str:
     """The whole page; scripts, styles and pictures are inside."""
-    return render_template(
-        "page",
-        page=page,
-        plotly=plotly_bundle(),
-        charts=[(chart, Markup(chart.figure)) for chart in page.charts],  # noqa: S704
-    )
+    return render_template("page", page=page, plotly=plotly_bundle())
 
 
 def render_comparison(comparison: Comparison) -> str:
     """The page of two runs; like that of one, all of it is inside."""
-    return render_template(
-        "compare",
-        script_name="page",
-        both=comparison,
-        plotly=plotly_bundle(),
-        charts=[(chart, Markup(chart.figure)) for chart in comparison.charts],  # noqa: S704
-    )
+    return render_template("compare", script_name="page", both=comparison, plotly=plotly_bundle())
 
 
 def render_template(name: str, script_name: str = "", **content: Any) -> str:
@@ -56,6 +45,9 @@ def render_template(name: str, script_name: str = "", **content: Any) -> str:
         "duration": lambda seconds: "" if seconds is None else duration(seconds),
         "grouped": lambda count: grouped(count) if count else "",
         "size": lambda count: decimal(count) if count else "",
+        "money": lambda amount: f"{amount:,.2f}".replace(",", " ") if amount else "",
+        # a chart's JSON, which has no end of a script element in it
+        "script": Markup,
     }
     # what we write ourselves: no text of a user's is in it
     ours = {

@@ -31,4 +31,5 @@ def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
         grid=plan.grid,
         teacher_grid=plan.teacher_grid,
         own_states=plan.own_states,
+        own_states_of=plan.own_states_of,
     )

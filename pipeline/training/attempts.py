@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pipeline.config import GateRules, Recipe, Remedy
 from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.ledger import Artifact
-from pipeline.training.round_plan import Again, RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND, Again, RoundPlan
 
 
 def rules_of(recipe: Recipe, plan: RoundPlan) -> GateRules | None:
-    """The gate of a round; None where the recipe has none, or the student draws nothing."""
-    if recipe.gate is None or plan.direction != "decode":
+    """The gate of a round; None where the recipe has none, or no student that draws is made."""
+    if recipe.gate is None or plan.direction != "decode" or plan.index == TEACHER_ROUND:
         return None
     return recipe.gate.rules(plan.index, "guidance" if plan.method == "guidance" else "halving")
 

@@ -7,6 +7,7 @@ from pipeline.config import (
     UNIFORM,
     GuidanceWeights,
     Halving,
+    OwnStatesOf,
     PredictionName,
     Recipe,
     TrainingConfig,
@@ -53,7 +54,11 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
         )
     ]
     halving, encoding = recipe.halving, recipe.encoding
-    ladders = [_Ladder(halving, recipe.guidance.w, sampler=each) for each in halving.samplers]
+    of: OwnStatesOf = "student" if recipe.targets.mode == "online" else "teacher"
+    ladders = [
+        _Ladder(halving, recipe.guidance.w, sampler=each, own_states_of=of)
+        for each in halving.samplers
+    ]
     if encoding is not None:
         ladders.append(_Ladder(encoding, encoding.w, direction="encode"))
     for ladder in ladders:
@@ -72,19 +77,21 @@ class _Ladder:
 
     The stage-1 student is asked as a deterministic teacher whatever it teaches: it is good at any
     time, so its grid holds every jump. A student of one step starts from noise,
-    so it meets no states of its own.
+    so it meets no states of its own; what is made ahead has those of its teacher.
     """
 
     config: Halving
     w: GuidanceWeights
     sampler: Sampling = "deterministic"
     direction: Direction = "decode"
+    own_states_of: OwnStatesOf = "teacher"
 
     def rounds(self, first: int, seed: int) -> list[RoundPlan]:
         """Its rounds, from round `first` on."""
         found = []
         for arrow, (teacher, student) in enumerate(itertools.pairwise(self.config.steps)):
             training = self.config.training(arrow)
+            own = self.config.own_states if student > 1 else 0.0
             found.append(
                 RoundPlan(
                     index=first + arrow,
@@ -96,7 +103,8 @@ class _Ladder:
                     direction=self.direction,
                     sampler=self.sampler,
                     teacher_sampler=self.sampler if arrow else "deterministic",
-                    own_states=self.config.own_states if student > 1 else 0.0,
+                    own_states=own,
+                    own_states_of=self.own_states_of if own else "teacher",
                     training=_training(training),
                     loss_weight=training.loss_weight,
                     w=self.w,

@@ -4,7 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.config import GuidanceWeights, PredictionName, TimeLaw, TrainingConfig
+from pipeline.config import (
+    GuidanceWeights,
+    OwnStatesOf,
+    PredictionName,
+    TimeLaw,
+    TrainingConfig,
+)
 from pipeline.diffusion.grid import Direction, Grid, Sampling, steps_folded
 from pipeline.documents import Document
 
@@ -52,7 +58,9 @@ class RoundPlan(Document):
         ema_decay: decay of the exported weights' average, 0 for the raw weights.
         prediction: what the student's network predicts; None for what its teacher's does.
         time: law of the time in stage 1; None for the plain uniform one.
-        own_states: share of samples that are states of the teacher's own sampling.
+        own_states: share of samples that are states of the student's own sampling.
+        own_states_of: who is sampled for them, the student as it trains or the teacher, which it
+            starts as.
         w: law of the guidance weight; None for a network that does not know w.
         label_dropout: share of conditions dropped (teacher training only).
         seed: the run's seed.
@@ -74,6 +82,7 @@ class RoundPlan(Document):
     prediction: PredictionName | None = None
     time: TimeLaw | None = _later(None)
     own_states: float = _later(0.0)
+    own_states_of: OwnStatesOf = _later("teacher")
     w: GuidanceWeights | None = None
     label_dropout: float = 0.0
     seed: int
@@ -113,8 +122,13 @@ class RoundPlan(Document):
     @property
     def evaluations_per_target(self) -> float:
         """Evaluations of the teacher for a target of a halving, unguided, own states included."""
-        steps = (self.student_steps or 1) - 1
-        return (self.folded or 1) * (1 + self.own_states * steps)
+        own = self._steps_to_own_states if self.own_states_of == "teacher" else 0.0
+        return (self.folded or 1) * (1 + own)
+
+    @property
+    def evaluations_per_sample(self) -> float:
+        """Evaluations of the student for a sample it is trained on, own states included."""
+        return 1 + (self._steps_to_own_states if self.own_states_of == "student" else 0.0)
 
     @property
     def exported_steps(self) -> int | None:
@@ -150,6 +164,11 @@ class RoundPlan(Document):
             return f"round {self.index}: guidance, any w in one evaluation{over}"
         steps = f"{self.teacher_steps} -> {self.student_steps} steps"
         return f"round {self.index}: {', '.join((steps, *self._kinds))}{over}"
+
+    @property
+    def _steps_to_own_states(self) -> float:
+        """Steps of the student that are taken for a sample, on average, to find own states."""
+        return self.own_states * ((self.student_steps or 1) - 1)
 
     @property
     def _kinds(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Where a round's draws and targets come from: read from disk, or computed on the spot.
 
 Both are functions of a position on the training clock alone, so that resuming means knowing one
-number and the number of workers changes nothing.
+number and the number of workers changes nothing. Only own states that are computed on the spot
+also depend on the student as it stands, which a checkpoint holds.
 """
 
 import time
@@ -40,7 +41,10 @@ class DrawSource(ABC):
 
 
 class OnlineSource(DrawSource):
-    """Targets computed when they are asked for; the teacher sits in the training process."""
+    """Targets computed when they are asked for; the teacher sits in the training process.
+
+    Asking may evaluate the student too, equally often on every worker.
+    """
 
     def __init__(
         self,
@@ -52,7 +56,7 @@ class OnlineSource(DrawSource):
         device: torch.device,
     ) -> None:
         self._method = method
-        self._schedule = student.schedule
+        self._student = student
         self._teacher = teacher
         self._samples = samples
         self._stream = stream
@@ -63,9 +67,9 @@ class OnlineSource(DrawSource):
         """Draw by position, then ask the teacher."""
         batch = self._samples.read(self._order.rows(first, count))
         random = RowRandom(self._stream, first, count)
-        draws = on_device(self._method.draw(self._schedule, batch, random), self._device)
+        draws = on_device(self._method.draw(self._student.schedule, batch, random), self._device)
         with torch.no_grad():
-            draws = self._method.settle(self._teacher, draws, random)
+            draws = self._method.settle(self._teacher, draws, random, self._student)
             return draws, self._method.target(self._teacher, draws)
 
 

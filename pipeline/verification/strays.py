@@ -14,7 +14,7 @@ DEBRIS = (".*.tmp", ".staging-*", "failure-*.json", "*.writing")
 _OWN = (
     *("recipe.yaml", "recipe.*.yaml", "profile.yaml", "profile.*.yaml"),
     *(".lock", ".lock-holder.json", "events.jsonl", "timing.json", "logs"),
-    "owed.json",
+    *("owed.json", "machines.json"),
     *("ledger/*.json", "report/timing.json", "report-*/timing.json", "report/index.html"),
     *("rounds/*/metrics.jsonl", "rounds/*/metrics.tmp", "rounds/*/pictures"),
     *("rounds/*/checkpoints/attempt", "rounds/*/checkpoints/ledger/*.json"),

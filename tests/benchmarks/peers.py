@@ -22,11 +22,11 @@ from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import DataError
 from pipeline.evaluation.asking import Asked
-from pipeline.evaluation.assessment import real_images
 from pipeline.evaluation.classifier import Classifier
+from pipeline.evaluation.real_splits import real_images
 from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray, balanced_labels
 from pipeline.evaluation.scores import Scores
-from pipeline.evaluation.scoring import Judge, Teacher
+from pipeline.evaluation.scoring import Judge, ReadImages, Teacher, moments_of
 from pipeline.models.assemble import load_module
 from pipeline.randomness import RowRandom
 from tests.benchmarks import peers_lcm, peers_progressive
@@ -148,8 +148,9 @@ def _time_row(name: str, budget: Budget, seconds: float, details: Mapping[str, f
 
 def _score(run: _Run, samplers: dict[str, Sampler], settings: Settings) -> list[Row]:
     data = run.folder / "data"
-    classifier = Classifier(run.folder / "evaluation" / "classifier")
-    judge = Judge(classifier, real_images(data, "heldout")[0], real_images(data, "train")[0])
+    seer = Classifier(run.folder / "evaluation" / "classifier")
+    heldout, training = (real_images(data, split)[0] for split in ("heldout", "train"))
+    judge = Judge(seer.read(heldout).features, training)
     labels = balanced_labels(settings.count(1000, 40), run.manifest.num_classes)
     asked = Asked(labels, None)
     weights, counts = (WEIGHTS[:2], STEPS[:2]) if settings.quick else (WEIGHTS, STEPS)
@@ -159,15 +160,18 @@ def _score(run: _Run, samplers: dict[str, Sampler], settings: Settings) -> list[
     def reference(w: float, seed: int) -> Images:
         return teacher.sample(steps=steps, w=w, asked=labels, seed=seed, batch_size=64)
 
-    yardsticks = {w: judge.moments(reference(w, SEED + 1)) for w in weights}
+    def score(images: Images, of_teacher: Teacher) -> Scores:
+        return judge.score(ReadImages(images, seer.read(images)), asked, of_teacher, SEED)
+
+    yardsticks = {w: moments_of(seer.read(reference(w, SEED + 1)).features) for w in weights}
     rows = []
     for w in weights:
         of_teacher = Teacher(w=w, samples=reference(w, SEED), yardsticks=yardsticks)
-        floor = judge.score(of_teacher.samples, asked, of_teacher, SEED)
+        floor = score(of_teacher.samples, of_teacher)
         rows.append(_score_row("teacher", w, steps, floor, floor))
         for name, sample in samplers.items():
             for few in counts:
-                scores = judge.score(sample(w, few, labels), asked, of_teacher, SEED)
+                scores = score(sample(w, few, labels), of_teacher)
                 rows.append(_score_row(name, w, few, scores, floor))
     return rows
 

@@ -9,8 +9,8 @@ from pipeline.config import DigitsData, Recipe
 from pipeline.data.datasets import load_source
 from pipeline.data.shards import write_dataset
 from pipeline.documents import build, to_yaml
-from pipeline.evaluation.assessment import real_images
 from pipeline.evaluation.classifier import train_classifier
+from pipeline.evaluation.real_splits import real_images
 from tests.benchmarks.sizes import CLASSES, LAW, Size, write_bundle
 
 _SIZE = Size("tiny", (8, 16), (1, 8, 8), 16)

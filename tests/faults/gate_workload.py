@@ -61,8 +61,8 @@ def judge_and_accept(run_dir: Path) -> Artifact:
     if judged is None:
         student = setting.find_student(plan)
         assert student is not None
-        draw = on_workers(setting.profile, lambda done, total: None)
-        record = judge(run_dir, setting.recipe, setting.candidate(plan, student), draw)
+        hands = on_workers(setting.profile, lambda done, total: None)
+        record = judge(run_dir, setting.recipe, setting.candidate(plan, student), hands)
         judged = judged_by(Ledger(run_dir), plan, student, record)
     assert judged.verdict.reasons == ("weight slope.weight is not finite",)
     if judged.answer is None:

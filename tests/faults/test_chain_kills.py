@@ -72,7 +72,7 @@ def test_killed_and_run_again_the_chain_ends_with_the_same_bytes(
     armed = f"{kill.point}=kill9@{kill.time}"
     code = finish(run_dir, *kill.extra, sets=SMALLEST, armed=armed)
     if kill.who == "driver":
-        assert code == -signal.SIGKILL
+        assert code == -signal.SIGKILL, log_of(run_dir).read_text()[-3000:]
         begun = when(run_dir, "stage_started", kill.stage)
         assert begun, "it was killed before the stage"
         assert not when(run_dir, "stage_done", kill.stage), "it was killed after the stage"

@@ -6,10 +6,10 @@ import subprocess
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from flows.prefect_server import server
+from tests.asking_prefect import ask
 from tests.chain import DISTIL, KILLED, SMALLEST, start, wait_until_started
 from tests.doors import free_port
 from tests.faults.conftest import MakeRow
@@ -43,7 +43,7 @@ def test_people_are_told_of_a_driver_that_fell_silent(
             time.sleep(0.2)
         row.noticed_s = time.monotonic() - killed
         row.outcome, row.lost = "refused", "nothing: the same command goes on"
-        runs = httpx.post(f"{prefect.api_url}/flow_runs/filter", json={}).json()
+        runs = ask(prefect.api_url, "flow_runs/filter")
     whole = [run for run in runs if run["parent_task_run_id"] is None]
     assert [run["state_name"] for run in whole] == ["Crashed"]
     assert "Stepfold: gaussian crashed" in heard[1]["text"]

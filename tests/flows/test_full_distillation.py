@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from flows.prefect_server import server
 from pipeline.ledger import Ledger
-from tests.browser import be_wide, open_browser
+from tests.asking_prefect import ask
+from tests.browser import be_wide, keep_picture, open_browser
 from tests.chain import (
     KILLED,
     ROOT,
@@ -45,9 +48,24 @@ def orphans_end() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API of a Prefect server that outlives the runs that are told of it."""
+    home = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as settings, pytest.MonkeyPatch.context() as elsewhere:
+        settings.setenv("PREFECT_HOME", str(home))
+        with server(free_port(), home / "server.log") as found:
+            for name in ("PREFECT_HOME", "PREFECT_API_URL"):  # other chains have their own
+                elsewhere.delenv(name)
+            yield found.api_url
+            elsewhere.undo()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("whole") / "chain"
-    assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
+    with pytest.MonkeyPatch.context() as settings:
+        settings.setenv("PREFECT_API_URL", prefect)
+        assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
     return run_dir
 
 
@@ -139,13 +157,55 @@ def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path:
     with pages_of(undisturbed, tmp_path / "said.txt") as page, open_browser(tmp_path) as driver:
         be_wide(driver, 1800, 1200)
         driver.get(page)
-        wait = WebDriverWait(driver, 120)
-        for words in wanted:
-            wait.until(lambda _, words=words: words in said_by(driver), words)
+        wait_for_words(driver, *wanted)
         # a curve against sampling steps is drawn, through the students of all three rounds
-        wait.until(lambda _: driver.execute_script(POINTS) >= 3, "no curve is drawn")
+        drawn = WebDriverWait(driver, 120)
+        drawn.until(lambda _: driver.execute_script(POINTS) >= 3, "no curve is drawn")
+        keep_picture(driver, "mlflow-chain")
         shown = said_by(driver)
     assert [words for words in wanted if words not in shown] == []
+
+
+@pytest.mark.browser
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_prefects_pages_show_the_rounds(undisturbed: Path, prefect: str, tmp_path: Path) -> None:
+    """The chain's page has its rounds by name; artifacts are the bars, the pictures, the table."""
+    runs = ask(prefect, "flow_runs/filter")
+    chain = next(run for run in runs if run["parent_task_run_id"] is None)
+    first = next(run for run in runs if run["name"].startswith("round 0: guidance"))
+    pages = prefect.removesuffix("/api")
+    with open_browser(tmp_path) as driver:
+        be_wide(driver, 1600, 1400)
+        open_tab(driver, f"{pages}/runs/flow-run/{chain['id']}", "subflow-runs")
+        wait_for_words(driver, first["name"], "round 2: 2 -> 1 steps", "Completed")
+        open_tab(driver, f"{pages}/runs/flow-run/{chain['id']}", "artifacts")
+        wait_for_words(driver, "gaussian: rounds so far", "MLflow: charts of gaussian", "evaluate")
+        open_tab(driver, f"{pages}/runs/flow-run/{first['id']}", "artifacts")
+        wait_for_words(driver, "gaussian-round-0", f"{first['name']}, distil", "PROGRESS")
+        driver.get(f"{pages}/artifacts/artifact/{newest(prefect, 'gaussian-rounds')}")
+        wait_for_words(driver, "sampling steps", first["name"], "round 2: 2 -> 1 steps")
+        keep_picture(driver, "prefect-rounds")
+        table = said_by(driver)
+    assert table.index(first["name"]) < table.index("round 2: 2 -> 1 steps")
+
+
+def newest(prefect: str, key: str) -> str:
+    """The id of the artifact that was made last under a key."""
+    made = ask(prefect, "artifacts/filter", sort="CREATED_DESC")
+    return str(next(each["id"] for each in made if each["key"] == key))
+
+
+def open_tab(driver: Chrome, page: str, tab: str) -> None:
+    driver.get(page)
+    found = (By.CSS_SELECTOR, f"li#{tab}")
+    WebDriverWait(driver, 120).until(lambda _: driver.find_elements(*found), tab)
+    driver.find_element(*found).click()
+
+
+def wait_for_words(driver: Chrome, *wanted: str) -> None:
+    for words in wanted:
+        WebDriverWait(driver, 120).until(lambda _, words=words: words in said_by(driver), words)
 
 
 POINTS = """

@@ -1,18 +1,25 @@
 """A failure reaches people: a local receiver is told by the run itself, and by the server."""
 
+import logging
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from prefect.blocks.abstract import NotificationError
+from prefect.blocks.core import Block
 
 from flows.child import child, wait_for
+from flows.notify import tell
+from flows.smtp_email import email_at
 from infra.profile import Profile
 from pipeline.documents import build
 from pipeline.errors import ConfigError
+from tests.asking_prefect import ask
 from tests.doors import free_port
+from tests.flows.mailbox import PASSWORD, mailbox
 from tests.flows.receiver import TOKEN, receiver
-from tests.flows.terminal import GAUSSIAN, command, environment
+from tests.flows.terminal import GAUSSIAN, command, environment, invoke
 from tests.flows.test_schedule import holders_of
 
 
@@ -28,11 +35,89 @@ def stepfold(folder: Path, *words: str, **variables: str) -> subprocess.Complete
     )
 
 
+def fail_a_flow_run(api: str) -> None:
+    """Have a server see a run of ours fail, which no process works on."""
+    flow = ask(api, "flows/", name="full-distillation")
+    run = ask(api, "flow_runs/", flow_id=flow["id"], name="night", parameters={"run_dir": "there"})
+    failed = {"type": "FAILED", "name": "Failed", "message": "no"}
+    ask(api, f"flow_runs/{run['id']}/set_state", state=failed)
+
+
 def test_a_block_is_named_by_its_type_and_its_name() -> None:
     profile = build(Profile, {"notify": {"block": "slack-webhook/night-shift"}}, "p.yaml")
     assert profile.notify.block == "slack-webhook/night-shift"
     with pytest.raises(ConfigError, match=r"p.yaml.*notify.block"):
         build(Profile, {"notify": {"block": "https://hooks.example/T0/B0"}}, "p.yaml")
+
+
+def test_a_letter_goes_as_it_was_written_and_no_log_has_the_password(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(1)  # of all loggers, with what Apprise only traces
+    with mailbox() as box:
+        block = email_at(box.address)
+        with block.raise_on_failure():
+            block.notify("1 < 2 & so on\n\nDirectory: /here", "Stepfold: a run failed")
+            locked_out = email_at(box.address.replace(PASSWORD, "wrong"))
+            with locked_out.raise_on_failure(), pytest.raises(NotificationError):
+                locked_out.notify("never", "never")
+    ((people, letter),) = box.letters
+    assert people == ("people@example.org",)
+    assert letter["subject"] == "Stepfold: a run failed"
+    assert letter["from"] == "us@example.org"
+    assert letter.get_content_type() == "text/plain"
+    assert letter.get_content().splitlines() == ["1 < 2 & so on", "", "Directory: /here"]
+    assert [secret for secret in (PASSWORD, "wrong") if secret in caplog.text] == []
+    told = [record for record in caplog.records if record.levelno > logging.DEBUG]
+    assert [record for record in told if record.name == "apprise"] == []
+
+
+def test_a_letter_that_is_not_taken_is_not_said_to_have_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with mailbox() as box:
+        kept = {  # in place of Prefect's database
+            "smtp-email/us": email_at(box.address),
+            "smtp-email/old": email_at(box.address.replace(PASSWORD, "wrong")),
+        }
+        monkeypatch.setattr(Block, "load", kept.__getitem__)
+        assert tell("smtp-email/us", "subject", "body")
+        assert not tell("smtp-email/old", "subject", "body")
+    assert len(box.letters) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("https://hooks.example/T0/B0", "one word made of mailtos://, USER:PASSWORD@"),
+        ("mailto://nowhere", "one word made of mailtos://, USER:PASSWORD@"),
+        ("mailtos://us:pw@mail.example.org/nobody", "one word made of mailtos://, USER:PASSWORD@"),
+        ("mailto://us:pw@mail.example.org/a@example.org", "sends its password unencrypted"),
+        ("mailtos://us:pw@mail.example.org/a@example.org?mode=insecure", "password unencrypted"),
+    ],
+)
+def test_an_address_that_reaches_nobody_or_tells_all_is_refused_unnamed(
+    address: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        email_at(address)
+    assert address.partition("://")[2] not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("pigeon/us", "pigeon: --address-from makes custom-webhook"),
+        ("smtp-email", "named by its type and a name, such as smtp-email/us"),
+        ("smtp-email/us", "one word made of mailtos://"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(
+    block: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALERTS", "a-secret")
+    code, output = invoke("notify", block, "--address-from", "ALERTS")
+    assert (code, said in output, "a-secret" in output) == (2, True, False)
 
 
 @pytest.mark.cluster
@@ -66,6 +151,24 @@ def test_a_run_that_fails_is_told_of_by_itself_and_by_its_server(tmp_path: Path)
         while len(heard) < 3:
             assert time.monotonic() < deadline, heard
             time.sleep(0.2)
+        with mailbox() as box:
+            by_mail = stepfold(
+                tmp_path,
+                *("notify", "smtp-email/us", "--address-from", "MAIL"),
+                PREFECT_API_URL=api,
+                MAIL=box.address,
+            )
+            assert by_mail.returncode == 0, by_mail.stderr
+            fail_a_flow_run(api)  # of which nobody but the server can tell
+            deadline = time.monotonic() + 60
+            while len(box.letters) < 2:
+                assert time.monotonic() < deadline, box.letters
+                time.sleep(0.2)
+    assert box.letters[0][1]["subject"] == "Stepfold reaches you"
+    assert box.letters[1][1]["subject"] == "Stepfold: night failed"
+    assert box.letters[1][1].get_content().splitlines()[:3] == ["no", "", "Directory: there"]
+    assert holders_of(PASSWORD, tmp_path) == []
+    assert PASSWORD not in by_mail.stdout + by_mail.stderr
     texts = [each["text"] for each in heard[1:]]
     assert all("Stepfold: gaussian failed" in text for text in texts)
     assert all("MLflow at http://127.0.0.1:9 did not answer" in text for text in texts)

@@ -13,8 +13,16 @@ from typing import Any
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
 
-from tests.browser import be_wide, complaints, fetched, open_browser, too_wide_by
+from tests.browser import (
+    be_wide,
+    complaints,
+    fetched,
+    keep_picture,
+    open_browser,
+    too_wide_by,
+)
 from tests.doors import Watch
 from tests.flows.terminal import command, environment, invoke
 from tests.playable import FOUR, playable_run
@@ -64,7 +72,7 @@ def ask(address: str, host: str | None = None, **question: Any) -> tuple[int, di
 
 
 def test_pictures_come_over_http_and_refusals_in_words(address: str) -> None:
-    good = {"who": "student", "student": 1, "w": 2.0, "label": 3, "count": 4}
+    good = {"who": "student", "student": 2, "w": 2.0, "label": 3, "count": 4}
     status, answer = ask(address, **good)
     assert (status, answer["title"], answer["evaluations"]) == (200, "1 step", 1)
     assert answer["picture"].startswith("data:image/png;base64,")
@@ -80,9 +88,7 @@ def test_a_person_draws_with_student_and_teacher(address: str, tmp_path: Path) -
         driver.get(address)
         seen = {}
         for title in ("1 step", "4 steps"):
-            for label in driver.find_elements(By.CSS_SELECTOR, ".tabs label"):
-                if label.text == title:
-                    label.click()
+            click(driver, title)
             wait_for_pictures(driver)
             figures = driver.find_elements(By.CSS_SELECTOR, "figure")
             student, teacher = [each.text.split("\n") for each in figures]
@@ -93,14 +99,41 @@ def test_a_person_draws_with_student_and_teacher(address: str, tmp_path: Path) -
             assert teacher[1].endswith(" ms, 8 samples, 128 network evaluations each")
             seen[title] = figures[0].find_element(By.TAG_NAME, "img").get_attribute("src")
         assert seen["1 step"] != seen["4 steps"]
+        assert not choice_of(driver, "student").is_enabled()  # its own number is all it draws in
+        click(driver, "stage 1")
+        wait_for_pictures(driver)
+        for who, steps in (("student", "2"), ("teacher", "4")):
+            Select(choice_of(driver, who)).select_by_value(steps)
+            wait_for_pictures(driver)
+        said = [each.text for each in driver.find_elements(By.CSS_SELECTOR, "figure")]
+        assert said[0].startswith("stage 1, 2 steps\n")
+        assert said[0].endswith("2 network evaluations each")
+        assert said[1].startswith("teacher, 4 steps\n")
+        assert said[1].endswith("8 network evaluations each")
+        keep_picture(driver, "play")
+        click(driver, "4 steps")
+        wait_for_pictures(driver)
+        keep_picture(driver, "play-own-steps")
         driver.find_element(By.ID, "another").click()
         wait_for_pictures(driver)
         image = driver.find_element(By.CSS_SELECTOR, "[data-who=student] img")
         assert image.get_attribute("src") != seen["4 steps"]
         be_wide(driver, 360)
         assert too_wide_by(driver) == 0
+        keep_picture(driver, "play-phone")
         assert complaints(driver) == []
         assert fetched(driver) == {f"{address}/", f"{address}/draw"}
+
+
+def click(driver: Any, title: str) -> None:
+    """Choose a student."""
+    labels = driver.find_elements(By.CSS_SELECTOR, ".tabs label")
+    next(label for label in labels if label.text == title).click()
+
+
+def choice_of(driver: Any, who: str) -> Any:
+    """Where a number of steps is chosen."""
+    return driver.find_element(By.NAME, f"{who}_steps")
 
 
 def wait_for_pictures(driver: Any) -> None:

@@ -173,20 +173,28 @@ def test_the_end_of_a_run_names_students_that_are_not_faithful(tmp_path: Path) -
             {"name": "recall", "value": recall, "least": 0.9, "most": None},
             {"name": "RMS", "value": 0.1, "least": None, "most": 0.15},
         ]
-        return {"judged": judged, "title": "student, 1 step", "w": 4.0, "checks": checks}
+        told = {"judged": judged, "title": "student, 1 step", "w": 4.0, "floor_factor": None}
+        return {**told, "checks": checks}
 
     verdicts = [verdict("student", 0.8), verdict("student", 0.95), verdict("class means", 0.0)]
     cell = student_cell(w=4.0)
     rows = [{"cell": cell, "evaluations": 1, "scores": {"distance_to_real": 3.9}}]
     folder = tmp_path / "report-60"
     folder.mkdir()
-    (folder / "report.json").write_text(json.dumps({"rows": rows, "verdicts": verdicts}))
-    console = page()
-    show_summary(console, tmp_path, {}, "report-60")
-    said = " ".join(text(console).split())
+
+    def end(verdicts: list[dict[str, Any]]) -> str:
+        (folder / "report.json").write_text(json.dumps({"rows": rows, "verdicts": verdicts}))
+        console = page()
+        show_summary(console, tmp_path, {}, "report-60")
+        return " ".join(text(console).split())
+
+    said = end(verdicts)
     assert "1 of 2 students' rows pass every check; 1 of 1 bad controls caught" in said
     assert "w = 4, student, 1 step: recall 0.8" in said
     assert "RMS 0.1" not in said
+    void = end([*verdicts, verdict("class means", 0.95)])
+    assert "Nothing is judged here" in void
+    assert "pass every check" not in void
 
 
 def test_a_report_that_cannot_be_read_spoils_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Recipes to start from, and the schemas that editors check them with."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from flows.request import read_request
 from flows.schemas import schema_of, shipped_schema
 from flows.starting import PLACEHOLDER, TEMPLATES, template
 from infra.profile import Profile
-from pipeline.config import Recipe
-from pipeline.documents import parse_yaml, read_yaml
+from pipeline.config import GateConfig, Recipe
+from pipeline.documents import build, parse_yaml, read_yaml
 from tests.flows.terminal import ROOT, invoke
 from tests.tiny_pipelines import tiny_pipeline
 
 KINDS = ("recipe", "profile")
 RECIPES = sorted((ROOT / "flows/recipes").glob("*.yaml"))
 PROFILES = sorted((ROOT / "infra/profiles").glob("*.yaml"))
+SAID = ("Hardware", "(?:Time|Hours)", "Result")
 OF_PIPELINES = {
     "sd": "stable-diffusion",
     "sd2-v": "stable-diffusion",
@@ -63,6 +65,22 @@ def test_everything_that_ships_fits_its_schema() -> None:
         line = path.read_text(encoding="utf-8").splitlines()[0]
         kind = "recipe" if path in RECIPES else "profile"
         assert line == f"# yaml-language-server: $schema={kind}.schema.json"
+
+
+def test_what_a_person_starts_from_says_what_it_takes_and_what_came_of_it() -> None:
+    own = sorted((ROOT / "flows/templates").glob("*.yaml"))
+    assert {path.stem for path in own} <= set(TEMPLATES)
+    for path in (*RECIPES, *own):
+        head, _, _ = path.read_text(encoding="utf-8").partition("\nrun:")
+        said = {word: re.search(rf"\b{word}\b[^:\n]*: *\S", head) for word in SAID}
+        assert [word for word, found in said.items() if not found] == [], path.name
+
+
+@pytest.mark.parametrize("kind", sorted(set(TEMPLATES) - {"digits"}))
+def test_a_recipe_to_start_from_has_a_gate(kind: str) -> None:
+    gate = build(GateConfig, parse_yaml(template(kind), kind)["gate"], kind)
+    assert gate.asks_samples
+    assert gate.then[-1] == "ask"
 
 
 @pytest.mark.parametrize(

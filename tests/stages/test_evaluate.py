@@ -20,12 +20,13 @@ from pipeline.evaluation.sampling import balanced_labels, sample
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, load_module, save_bundle
 from stages.adopt import adopt
-from stages.evaluate import evaluate
+from stages.evaluate import evaluate, network_digest
 from stages.sample_sets import open_sampler
 from stages.shard import shard
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
 NUM = 90
+DRAWN = ("reference", "samples")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ class Chain:
         )
 
     def times(self) -> dict[str, int]:
-        return {p.name: p.stat().st_mtime_ns for p in (self.run_dir / "evaluation").glob("*/*.npy")}
+        """When each set of samples and each reading of one was written."""
+        folder = self.run_dir / "evaluation"
+        return {
+            str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.npy")
+        }
 
 
 def make_recipe(num_samples: int = NUM) -> Recipe:
@@ -125,6 +130,20 @@ def test_a_job_draws_its_rows_into_its_part_once(tmp_path: Path) -> None:
     assert [path.name for path in part.parent.iterdir()] == ["one.npy"]
 
 
+def test_a_teacher_is_the_same_one_in_runs_of_two_names(tmp_path: Path) -> None:
+    recipe = make_recipe()
+    other = recipe.model_copy(update={"run": recipe.run.model_copy(update={"name": "other"})})
+    chains = [make_chain(tmp_path / each.run.name, each) for each in (recipe, other)]
+    ledgers = [Ledger(chain.run_dir) for chain in chains]
+    first, second = (
+        network_digest(ledger, chain.teacher) for ledger, chain in zip(ledgers, chains, strict=True)
+    )
+    assert first == second
+    assert chains[0].data.digest == chains[1].data.digest
+    assert chains[0].teacher.digest != chains[1].teacher.digest  # its lineage names the run
+    assert network_digest(ledgers[0], chains[0].students[0]) != first
+
+
 def test_too_few_samples_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     chain = make_chain(tmp_path, make_recipe(num_samples=5))
     with pytest.raises(ConfigError, match=r"num_samples: 5 is fewer than two .* use at least 6"):
@@ -142,9 +161,17 @@ def test_a_chain_is_evaluated_once_and_redone_in_part(tmp_path: Path) -> None:
     assert report.weights == [0.0, 2.0]
     assert [row.cell.steps for row in report.at(2.0)] == [4, 4, 2, 1, 1, 1, 1]
     assert report.at(2.0)[0].evaluations == 8
+    to_teacher = next(each for each in report.metrics if each.metric == "rms_to_teacher")
+    assert to_teacher.reference.teacher_sha256 == network_digest(
+        Ledger(chain.run_dir), chain.teacher
+    )
+    assert to_teacher.reference.data_sha256 == chain.data.digest
     kinds = [artifact.kind for artifact in Ledger(chain.run_dir).records()]
     # two weights: two sets of the teacher each, three students and three baselines each
     assert (kinds.count("reference"), kinds.count("samples")) == (4, 12)
+    # the classifier reads each set once, and of the data three: held out, training, class means
+    contents = {a.digest for a in Ledger(chain.run_dir).records() if a.kind in DRAWN}
+    assert kinds.count("features") == len(contents) + 3
     assert not (chain.run_dir / "evaluation" / ".parts.tmp").exists()
 
     drawn = chain.times()
@@ -155,7 +182,8 @@ def test_a_chain_is_evaluated_once_and_redone_in_part(tmp_path: Path) -> None:
     again = chain.evaluate()
     assert again.files == first.files
     now = chain.times()
-    assert {name for name in now if now[name] != drawn[name]} == {lost.name}
+    # a second report reads nothing again: what is drawn anew is content that was read before
+    assert {name for name in now if now[name] != drawn[name]} == {f"{NUM}-samples/{lost.name}"}
 
 
 @pytest.mark.cluster

@@ -11,11 +11,23 @@ from infra.ray_cluster import cluster
 from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.evaluation.assessment import real_images
+from pipeline.evaluation.classifier import CHUNK, Classifier, Reading, train_classifier
 from pipeline.evaluation.extractors import open_extractor
+from pipeline.evaluation.real_splits import class_means, real_images, rows_like
+from pipeline.evaluation.sampling import balanced_labels
 from pipeline.evaluation.weights import find_weights
 from pipeline.ledger import Artifact, Ledger
-from stages.features import HELDOUT, PROMPTS, Source, open_reader, read_features
+from pipeline.verification.examine import examine
+from stages.features import (
+    HELDOUT,
+    MEANS,
+    PROMPTS,
+    TRAINING,
+    Source,
+    open_reader,
+    read_features,
+)
+from stages.readers import Reader, classifier_reader, extractor_reader, opened
 from stages.sample_sets import write_array
 from stages.shard import shard
 from tests.extractor_weights import write_clip, write_dino
@@ -32,36 +44,109 @@ def small_data(run_dir: Path) -> Artifact:
     return shard(build(Recipe, tree, "captions.yaml"), run_dir)
 
 
-def samples(ledger: Ledger, name: str, seed: int) -> Source:
-    images = np.random.default_rng(seed).uniform(-1, 1, (COUNT, 8, 8, 1)).astype(np.float32)
+def samples(
+    ledger: Ledger, name: str, seed: int, shape: tuple[int, ...] = (COUNT, 8, 8, 1)
+) -> Source:
+    images = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
     def write(path: Path) -> dict[str, int]:
         write_array(path, images)
-        return {"count": COUNT}
+        return {"count": len(images)}
 
     artifact = ledger.publish("samples", f"{seed}" * 64, f"evaluation/{name}", write)
-    return Source(name, artifact, COUNT)
+    return Source(name, artifact, len(images))
 
 
 def test_a_job_reads_its_rows_of_images_and_of_prompts(tmp_path: Path) -> None:
     data = small_data(tmp_path)
     config = write_clip(tmp_path / "clip")
-    weights = find_weights(config)
-    spec = {
-        "run_dir": str(tmp_path),
-        "extractor": config.model_dump(mode="json"),
-        "identity": weights.identity,
-    }
-    serve = open_reader(spec)
-    job = {"key": "k", "place": data.path, "num": 6, "first": 2, "count": 3}
+    how = extractor_reader(config).how
+    serve = open_reader({"run_dir": str(tmp_path), "reader": how})
+    job = {"key": "k", "place": data.path, "asked": 6, "first": 2, "count": 3}
     serve({**job, "what": HELDOUT, "part": "images.npy"})
     serve({**job, "what": PROMPTS, "part": "prompts.npy"})
     heldout, _ = real_images(tmp_path / data.path, HELDOUT)
-    seen = open_extractor(weights).read(heldout[2:5])
+    seen = open_extractor(find_weights(config)).read(heldout[2:5])
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), seen)
     assert np.load(tmp_path / "prompts.npy").shape == (3, 12)
     with pytest.raises(ConfigError, match="other weights on this worker's machine"):
-        open_reader({**spec, "identity": "0" * 64})
+        opened(tmp_path, {**how, "identity": "0" * 64})
+
+
+def classifier(ledger: Ledger, data: Artifact) -> Artifact:
+    """A quick one, committed as the stage commits its own."""
+    real = [real_images(ledger.locate(data), split) for split in ("train", "heldout")]
+
+    def write(folder: Path) -> dict[str, int]:
+        train_classifier(folder, *real, num_classes=10, seed=0, updates=2)
+        return {}
+
+    return ledger.publish("classifier", "c" * 64, "evaluation/classifier", write)
+
+
+def classified(ledger: Ledger, data: Artifact, count: int) -> list[Source]:
+    """Samples, and all that the classifier is asked to read of a data set."""
+    return [
+        samples(ledger, "b.npy", 2, (count, 16, 16, 3)),
+        Source("heldout.npy", data, 10, HELDOUT),
+        Source("training.npy", data, 20, TRAINING, 20),
+        Source("means.npy", data, 20, MEANS, 20),
+    ]
+
+
+def seen_whole(ledger: Ledger, data: Artifact, seer: Classifier, count: int) -> dict[str, Reading]:
+    """The same, read at once by the classifier itself."""
+    place = ledger.locate(data)
+    labels = balanced_labels(20, 10)
+    training, training_labels = real_images(place, "train")
+    images = {
+        "b.npy": np.load(ledger.run_dir / "evaluation/b.npy"),
+        "heldout.npy": real_images(place, HELDOUT)[0],
+        "training.npy": training[rows_like(labels, training_labels)],
+        "means.npy": class_means(training, training_labels)[labels],
+    }
+    assert len(images["b.npy"]) == count
+    return {name: seer.read(array) for name, array in images.items()}
+
+
+def test_what_takes_no_time_is_read_here_and_by_the_classifier_as_by_hand(tmp_path: Path) -> None:
+    ledger, data = Ledger(tmp_path), small_data(tmp_path)
+    reader = classifier_reader(ledger, classifier(ledger, data))
+    count = CHUNK + 3
+    assert reader.few > count + 50
+    told: list[tuple[int, int]] = []
+    places = read_features(
+        ledger,
+        ONE_WORKER,
+        reader,
+        classified(ledger, data, count),
+        lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 5) for done in (1, 2, 3, 4, 5)]
+    assert not (tmp_path / "logs").exists()  # no cluster has been here
+    expected = seen_whole(ledger, data, Classifier(tmp_path / "evaluation/classifier"), count)
+    for name, reading in expected.items():
+        found = Reading.of(np.load(places[name]))
+        np.testing.assert_array_equal(found.features, reading.features)
+        np.testing.assert_array_equal(found.probabilities, reading.probabilities)
+    assert examine(tmp_path).damaged == ()
+
+
+def test_sets_that_are_alike_no_more_are_read_apart(tmp_path: Path) -> None:
+    ledger, data = Ledger(tmp_path), small_data(tmp_path)
+    reader = classifier_reader(ledger, classifier(ledger, data))
+
+    def read(*sources: Source) -> list[Reading]:
+        places = read_features(ledger, ONE_WORKER, reader, sources, lambda done, total: None)
+        return [Reading.of(np.load(places[source.name])) for source in sources]
+
+    one = samples(ledger, "one.npy", 1, (COUNT, 16, 16, 3))
+    alike = read(one, Source("two.npy", one.artifact, COUNT))
+    np.testing.assert_array_equal(alike[0].features, alike[1].features)
+    other = samples(ledger, "other.npy", 2, (COUNT, 16, 16, 3))
+    apart = read(one, Source("two.npy", other.artifact, COUNT))
+    np.testing.assert_array_equal(apart[0].features, alike[0].features)
+    assert not np.array_equal(apart[1].features, alike[0].features)
 
 
 @pytest.fixture
@@ -78,16 +163,16 @@ def test_what_was_read_once_is_not_read_again(tmp_path: Path) -> None:
     drawn = samples(ledger, "a.npy", 1)
     twin = Source("twin.npy", drawn.artifact, COUNT)  # the same samples by another name
     sources = [drawn, twin, Source("real.npy", data, 10, HELDOUT)]
-    config = write_dino(tmp_path / "dino")
+    dino = extractor_reader(write_dino(tmp_path / "dino"))
     jobs: list[tuple[int, int]] = []
 
-    def read(sources: list[Source]) -> dict[str, Path]:
+    def read(reader: Reader, sources: list[Source]) -> dict[str, Path]:
         jobs.clear()
         return read_features(
-            ledger, ONE_WORKER, config, sources, lambda done, total: jobs.append((done, total))
+            ledger, ONE_WORKER, reader, sources, lambda done, total: jobs.append((done, total))
         )
 
-    first = read(sources)
+    first = read(dino, sources)
     assert jobs == [(1, 2), (2, 2)]
     assert {name: np.load(path).shape for name, path in first.items()} == {
         "a.npy": (COUNT, 16),
@@ -95,7 +180,7 @@ def test_what_was_read_once_is_not_read_again(tmp_path: Path) -> None:
         "real.npy": (10, 16),
     }
     times = {path: path.stat().st_mtime_ns for path in first.values()}
-    assert read(sources) == first
+    assert read(dino, sources) == first
     assert jobs == []
     assert {path: path.stat().st_mtime_ns for path in first.values()} == times
     kinds = [artifact.kind for artifact in ledger.records()]

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from infra.profile import Profile
 from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError
 from pipeline.ledger import Ledger
 from pipeline.training.attempts import Judged
 from pipeline.verification.examine import examine
 from stages.attempts import accept, find_accepted, look_up, set_aside
-from stages.evaluate import classifier_of
+from stages.classifier import classifier_of
+from stages.readers import classifier_reader
+from stages.readings import heldout_source, on_workers
 from tests.chain import digests
 from tests.gate_case import GateCase, gate_case
 
@@ -190,6 +193,9 @@ def test_a_person_is_asked_once(make: Make) -> None:
 def test_a_bound_that_is_loosened_lets_the_same_student_through(make: Make) -> None:
     case = make(BAD)
     failed = case.settle()
+    ledger = Ledger(case.run_dir)
+    read = [each for each in ledger.records() if each.kind == "features"]
+    assert len(read) == 7  # teacher twice and student at two w, and the held-out data
     off = [f"gate.{bound}=off" for bound in ("distance", "recall", "follows_w")]
     looser = make(BAD, *off, "gate.rms=9")
     passed = looser.settle()
@@ -197,6 +203,14 @@ def test_a_bound_that_is_loosened_lets_the_same_student_through(make: Make) -> N
     assert passed.student == failed.student
     values = [[check.value for check in at.checks] for at in passed.verdict.found]
     assert values == [[check.value for check in at.checks] for at in failed.verdict.found]
+    # nothing was read again, and a report will not read the held-out data again either
+    assert [each for each in ledger.records() if each.kind == "features"] == read
+    parts: list[tuple[int, int]] = []
+    reader = classifier_reader(ledger, classifier_of(ledger, case.data))
+    on_workers(Profile(), lambda *part: parts.append(part))(
+        ledger, reader, [heldout_source(ledger, case.data)]
+    )
+    assert parts == []
     assert promoted(looser, passed) == STUDENT
     # and tightened again it is taken away from where teachers are looked for
     tighter = make(BAD)

@@ -18,7 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.training.plan import plan_rounds
 from pipeline.verification.examine import examine
 from stages.origins import marks_of_round, sources_of_chain, sources_of_round
-from stages.pictures import make_pictures, preview_of, show_pictures
+from stages.pictures import make_pictures, preview_of, show_in_chain, show_in_round
 from tests.small_run import make_run, small_recipe
 
 RECIPE = small_recipe()
@@ -99,9 +99,14 @@ def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
     drawn(run_dir, Profile())
     pictures = make_pictures(run_dir, RECIPE, Profile(), PLAN, student)
     for _ in range(2):
-        show_pictures(pictures, RECIPE, PLAN, store, (chain, child))
+        show_in_round(pictures, RECIPE, PLAN, store, child)
+        show_in_chain(pictures, RECIPE, PLAN, store, chain)
     assert len(client.list_artifacts(chain, "images")) == 2 * len(pictures)
     assert len(client.get_metric_history(chain, "preview/rms_w0")) == 1
+    noisy = PLAN.model_copy(update={"sampler": "stochastic"})
+    show_in_chain(pictures, RECIPE, noisy, store, chain)  # as many steps, and another ladder
+    for name in ("preview/rms_w0", "preview/rms_w0_stochastic"):
+        assert len(client.get_metric_history(chain, name)) == 1
     assert [source.context for source in sources_of_chain(run_dir)] == ["training", "teacher"]
     sources = sources_of_round(run_dir, PLAN, student)
     assert [source.context for source in sources] == ["training", "teacher", "targets"]

@@ -13,12 +13,12 @@ from pipeline.config import GuidanceWeights
 from pipeline.errors import BundleError
 from pipeline.evaluation.sampling import sample
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.page.playing import render_play
+from pipeline.page.playing import Steps, render_play
 from stages.drawn_file import grid
 from stages.play import Answer, Playground, Question
 from stages.playable import find_playable
 from tests.cases import student_manifest, teacher_manifest
-from tests.playable import FOUR, ONE, playable_run
+from tests.playable import ANY, FOUR, ONE, playable_run
 from tests.stock_bundles import Tiny, tiny
 
 
@@ -45,8 +45,14 @@ def pixels(answer: Answer) -> np.ndarray:
 
 def test_a_run_offers_its_students_from_many_steps_to_few(run_dir: Path) -> None:
     offer = Playground(find_playable(run_dir, None)).offer
-    assert offer.students == ("4 steps", "1 step")
-    assert offer.teacher == "teacher, 8 steps"
+    assert offer.students == ("stage 1", "4 steps", "1 step")
+    assert offer.teacher == "teacher"
+    assert offer.teacher_steps is not None
+    free, *own = offer.steps
+    assert own == [Steps((4,), 4), Steps((1,), 1)]
+    assert (free.usual, offer.teacher_steps.usual) == (64, 8)
+    assert free.counts == (1, 2, 4, 8, 16, 32, 64, 128, 256)  # what divides 1024
+    assert offer.teacher_steps.counts == free.counts
     assert offer.classes == tuple("0123456789")
     law = student_manifest(teacher_manifest("unet")).w
     assert law is not None
@@ -56,27 +62,32 @@ def test_a_run_offers_its_students_from_many_steps_to_few(run_dir: Path) -> None
 def test_a_bundle_offers_itself_and_finds_the_teacher_of_its_run(run_dir: Path) -> None:
     playground = Playground(find_playable(run_dir / FOUR, None))
     assert playground.offer.students == ("4 steps",)
-    assert playground.offer.teacher == "teacher, 8 steps"
+    assert playground.offer.teacher == "teacher"
 
 
 def test_pictures_are_those_of_the_sampler_and_costs_are_counted(run_dir: Path) -> None:
     playground = Playground(find_playable(run_dir, None))
     drawn = {}
-    for who, bundle, steps, evaluations in (
-        ("student", ONE, 1, 1),
-        ("teacher", "teacher", 8, 16),
+    told = {"w": 2.0, "seed": 5, "count": 4, "label": 3}
+    for asked, bundle, steps, evaluations in (
+        ({"who": "student", "student": 2}, ONE, 1, 1),
+        ({"who": "student", "student": 0}, ANY, 64, 64),
+        ({"who": "student", "student": 0, "steps": 2}, ANY, 2, 2),
+        ({"who": "teacher", "student": 2}, "teacher", 8, 16),
+        ({"who": "teacher", "student": 2, "steps": 4}, "teacher", 4, 8),
     ):
-        answer = playground.draw(
-            Question(who=who, student=1, w=2.0, seed=5, count=4, label=3)  # type: ignore[arg-type]
-        )
+        answer = playground.draw(Question.model_validate(asked | told))
         labels = np.full(4, 3)
         expected = sample(run_dir / bundle, steps=steps, w=2.0, asked=labels, seed=5)
         np.testing.assert_array_equal(pixels(answer), grid(expected, 4).squeeze())
         assert answer.evaluations == evaluations
         assert answer.milliseconds >= 1
         drawn[answer.title] = answer.picture
-    assert list(drawn) == ["1 step", "teacher, 8 steps"]
-    assert len(set(drawn.values())) == 2
+    assert list(drawn) == [
+        *("1 step", "stage 1, 64 steps", "stage 1, 2 steps"),
+        *("teacher, 8 steps", "teacher, 4 steps"),
+    ]
+    assert len(set(drawn.values())) == 5
 
 
 def test_unguided_the_teacher_asks_once_a_step(run_dir: Path) -> None:
@@ -114,7 +125,9 @@ def test_a_student_without_its_run_plays_alone_and_says_so(words: Tiny) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"student": 2}, "there are 2 students"),
+        ({"student": 3}, "there are 3 students"),
+        ({"student": 1, "steps": 2}, "distilled for 4 step.s. and is worse, not better, at 2"),
+        ({"steps": 3}, "3 steps do not divide the schedule's 1024"),
         ({"w": 99.0}, "knows nothing of w = 99"),
         ({"label": 10}, "this bundle knows classes 0 to 9"),
     ],
@@ -154,7 +167,7 @@ def test_an_encoder_of_a_run_is_not_offered_and_alike_students_are_told_apart(
     backwards = manifest.model_copy(update={"direction": "encode"})
     save_bundle(run_dir / "rounds/04-encode/student", backwards, module)
     offer = Playground(find_playable(run_dir, None)).offer
-    assert offer.students == ("4 steps", "1 step, 02-4-to-1", "1 step, 03-again")
+    assert offer.students == ("stage 1", "4 steps", "1 step, 02-4-to-1", "1 step, 03-again")
     with pytest.raises(BundleError, match="use stepfold stylize"):
         find_playable(run_dir / "rounds/04-encode/student", None)
 
@@ -171,7 +184,7 @@ def test_students_of_a_few_guidance_weights_offer_just_those(tmp_path: Path) -> 
     page = render_play(offer)
     assert "<option>0</option><option>2</option><option>4</option>" in page
     assert 'type="range"' not in page
-    assert playground.draw(Question(who="student", student=2, w=2.0)).evaluations == 1
+    assert playground.draw(Question(who="student", student=3, w=2.0)).evaluations == 1
 
 
 def test_a_damaged_student_is_refused_before_there_is_a_page(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def comparison(tmp_path: Path) -> Comparison:
     return Comparison(
         recipe=recipe.model_copy(update={"evaluation": asked}),
         data=tmp_path / "data",
-        classifier=None,
+        own=None,
         sets=tuple(a_set(role, w) for w in (1.0, 3.0) for role in OFF),
         skipped=(),
     )

@@ -1,104 +1,19 @@
 """A whole report from samples that were drawn here: numbers, tables, pictures."""
 
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from pipeline.bundle import Lineage
-from pipeline.config import Recipe
-from pipeline.data.datasets import load_source
-from pipeline.data.shards import read_info, write_dataset
-from pipeline.documents import apply_override, build, read_yaml
-from pipeline.evaluation.assessment import compose, publish, real_images
-from pipeline.evaluation.classifier import train_classifier
-from pipeline.evaluation.comparing import Comparison, SampleSet
-from pipeline.evaluation.protocol import Entrant, Report, plan_cells
-from pipeline.evaluation.report import best_baseline, read_report
-from pipeline.evaluation.sampling import BundleSampler, balanced_labels
-from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
-
-RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
-SMALL = {
-    "digits.yaml": [
-        "teacher.network.block_channels=[8]",
-        "teacher.network.norm_groups=2",
-        "teacher.reference_steps=8",
-        "halving.steps=[4, 2]",
-        "halving.first_substeps=1",
-        "halving.updates=1",
-        "evaluation={num_samples: 40, w: [0, 2], baseline_steps: [1, 2]}",
-    ],
-    "gaussian.yaml": [
-        "data={source: gaussian, num_samples: 120}",
-        "evaluation={num_samples: 60, w: [0, 2], baseline_steps: [1, 2]}",
-    ],
-}
-
-
-def small(name: str) -> Recipe:
-    tree = read_yaml(RECIPES / name)
-    for override in SMALL[name]:
-        apply_override(tree, override)
-    return build(Recipe, tree, name)
-
-
-def prepare(recipe: Recipe, folder: Path) -> Comparison:
-    """Real data, an untrained (or exact) teacher, students that start from it, their samples."""
-    network = recipe.teacher.network
-    write_dataset(folder / "data", load_source(recipe.data, 0, network), recipe.data)
-    info = read_info(folder / "data")
-    real = [real_images(folder / "data", split) for split in ("train", "heldout")]
-    train_classifier(
-        folder / "classifier", *real, num_classes=info.num_classes, seed=0, updates=100
-    )
-    origin = Lineage(run="test", round=None, parent=None)
-    manifest = fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, origin)
-    torch.manual_seed(0)
-    family = family_of(manifest)
-    teacher = family.build()
-    save_bundle(folder / "teacher", manifest, teacher)
-    entrants = [Entrant(manifest=manifest, path="teacher", digest="t")]
-    for index, steps in enumerate(recipe.halving.steps):
-        changes = {
-            "role": "student",
-            "steps": (steps,) if index else None,
-            "w": recipe.guidance.w,
-            "lineage": Lineage(run="test", round=index, parent="t"),
-        }
-        student = manifest.model_copy(update=changes)
-        save_bundle(folder / f"s{index}", student, family.student_of(teacher, (0.0, 4.0)))
-        entrants.append(Entrant(manifest=student, path=f"s{index}", digest=f"s{index}"))
-    cells = plan_cells(recipe, entrants[0], entrants[1:], recipe.evaluation.samplers)
-    labels = balanced_labels(recipe.evaluation.num_samples, info.num_classes)
-    sets = []
-    for cell in cells:
-        opened = BundleSampler(folder / cell.bundle)
-        images = opened.sample(
-            steps=cell.steps, w=cell.w, asked=labels, seed=cell.seed, sampler=cell.sampler
-        )
-        evaluations = opened.evaluations(steps=cell.steps, w=cell.w)
-        sets.append(SampleSet(cell, evaluations, _returning(images)))
-    return Comparison(recipe, folder / "data", folder / "classifier", tuple(sets), ("a reason",))
-
-
-def _returning(images: np.ndarray) -> Callable[[], np.ndarray]:
-    return lambda: images
-
-
-Made = tuple[Comparison, Report, Path]
-
-
-def make(name: str, folder: Path) -> Made:
-    comparison = prepare(small(name), folder)
-    report = compose(comparison)
-    (folder / "report").mkdir()
-    publish(report, comparison, folder / "report")
-    return comparison, report, folder / "report"
+from pipeline.evaluation.assessment import compose, publish
+from pipeline.evaluation.comparing import SampleSet
+from pipeline.evaluation.report import best_baseline, read_report, write_report
+from pipeline.evaluation.sampling import balanced_labels
+from tests.assessed import Made, make, returning
+from tests.own_readings import read_all
 
 
 @pytest.fixture(scope="module")
@@ -221,12 +136,21 @@ def test_every_number_has_an_interval_and_a_protocol(digits: Made) -> None:
     _, report, folder = digits
     known = {metric.metric for metric in report.metrics}
     for scores in [report.real, *(row.scores for row in report.rows)]:
-        numbers = scores.model_dump(exclude={"nearest_teacher_w", "prompt_accuracy"})
+        in_parts = {"nearest_teacher_w", "prompt_accuracy", "accuracy_by_class"}
+        numbers = scores.model_dump(exclude=in_parts)
         named = [name for name in numbers if not name.endswith("_interval")]
         for name in (name for name in named if numbers[name] is not None):
             low, high = numbers[f"{name}_interval"]
             assert low <= numbers[name] <= high, name
             assert name in known
+        shares, intervals = scores.accuracy_by_class, scores.accuracy_by_class_interval
+        assert shares is not None
+        assert intervals is not None
+        assert tuple(shares) == tuple(intervals) == report.class_names
+        assert all(intervals[name][0] <= shares[name] <= intervals[name][1] for name in shares)
+        # classes are balanced, so that their mean is the share of all
+        assert scores.class_accuracy == pytest.approx(np.mean([*shares.values()]), abs=1e-5)
+    assert "accuracy_by_class" in known
     assert report.rows[0].scores.kid_to_real is not None
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert "the data set's own classifier (not FID)" in page
@@ -238,7 +162,10 @@ def test_a_report_of_before_can_still_be_read(digits: Made, tmp_path: Path) -> N
     tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     tree["format_version"] = 1
     del tree["metrics"]
-    new = ("kid", "density", "coverage", "psnr", "ssim", "class_accuracy_i", "recall_i")
+    new = (
+        *("kid", "density", "coverage", "psnr", "ssim", "class_accuracy_i", "recall_i"),
+        "accuracy_by_class",
+    )
     for scores in [tree["real"], *(row["scores"] for row in tree["rows"])]:
         for name in [name for name in scores if name.startswith(new)]:
             del scores[name]
@@ -247,6 +174,41 @@ def test_a_report_of_before_can_still_be_read(digits: Made, tmp_path: Path) -> N
     assert old.metrics == ()
     assert old.rows[0].scores.recall == report.rows[0].scores.recall
     assert old.rows[0].scores.kid_to_real is None
+    assert old.rows[0].scores.accuracy_by_class is None
+    write_report(old, tmp_path)
+    assert "Accuracy by class" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_sampler_that_is_always_wrong_in_one_class_is_shown_to_be(
+    gaussian: Made, tmp_path: Path
+) -> None:
+    comparison, report, folder = gaussian
+    asked = balanced_labels(60, 3)
+    right, other = np.flatnonzero(asked == 0), np.flatnonzero(asked == 1)
+
+    def wrong(each: SampleSet) -> SampleSet:
+        images = each.load().copy()
+        if each.cell.role == "student":
+            images[other] = images[right]
+        return replace(each, load=returning(images))
+
+    sets = tuple(map(wrong, comparison.sets))
+    own = read_all(comparison.data, folder.parent / "classifier", sets, 60)
+    worse = compose(replace(comparison, sets=sets, own=own))
+    found, before = worse.at(2.0), report.at(2.0)
+    assert found[0].scores.accuracy_by_class == before[0].scores.accuracy_by_class
+    shares = before[1].scores.accuracy_by_class
+    assert shares is not None
+    assert min(shares.values()) > 0.9
+    student = found[1].scores
+    assert student.accuracy_by_class == {**shares, "1": 0.0}
+    assert student.accuracy_by_class_interval is not None
+    assert student.accuracy_by_class_interval["1"] == (0.0, 0.0)
+    assert student.class_accuracy == pytest.approx((shares["0"] + shares["2"]) / 3, abs=1e-5)
+    write_report(worse, tmp_path)
+    page = (tmp_path / "report.md").read_text(encoding="utf-8").partition("### w = 2")[2]
+    assert "| 1: 0.0% (0.0% to 0.0%) |\n" in page
+    assert "| network | evaluations | 0 | 1 | 2 |\n" in page.partition("Accuracy by class")[2]
 
 
 def test_the_sweep_names_the_least_of_each_cost(digits: Made) -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.assessment import class_means
 from pipeline.evaluation.bootstrap import Bootstrap
 from pipeline.evaluation.fidelity import Check, examine
 from pipeline.evaluation.metrics import Moments
+from pipeline.evaluation.real_splits import class_means
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.scoring import Teacher
 
@@ -57,6 +57,17 @@ def test_one_fault_fails_one_check(changes: dict[str, float], caught: str) -> No
 def test_a_better_distance_does_not_excuse_a_student_that_ignores_w() -> None:
     found = failed(distance_to_real=0.6, nearest_teacher_w=0.0, rms_to_teacher=0.3, recall=0.9)
     assert found == ("RMS", "follows w")
+
+
+def test_samples_with_noise_of_their_own_are_asked_no_rms_and_all_else() -> None:
+    far = {"rms_to_teacher": 0.9}
+    assert failed(**far) == ("RMS",)
+    apart = examine("student", "it", 2.0, GOOD.model_copy(update=far), TEACHER, is_paired=False)
+    assert apart.passed
+    assert [check.name for check in apart.checks if not check.is_asked] == ["RMS"]
+    ignorant = GOOD.model_copy(update={**far, "nearest_teacher_w": 0.0, "recall": 0.1})
+    found = examine("student", "it", 2.0, ignorant, TEACHER, is_paired=False)
+    assert found.failed == ("recall", "follows w")
 
 
 def test_without_guidance_the_distance_may_be_a_fifth_larger() -> None:

@@ -1,5 +1,7 @@
 """What the gate measures, on samples made for it, and how it says what it found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,8 @@ from pipeline.evaluation.fidelity import Check
 from pipeline.evaluation.judging import Drawn, floor, measure
 from pipeline.evaluation.metrics import Moments, frechet_distance
 from pipeline.evaluation.round_verdict import AtWeight, RoundVerdict
+from pipeline.evaluation.span import in_their_span
+from stages.judged_samples import unmeasured
 
 RANDOM = np.random.default_rng(7)
 
@@ -48,6 +52,17 @@ def test_what_is_off_is_stated_and_not_asked() -> None:
     assert verdict(found).numbers["rms"] == pytest.approx(0.4, rel=1e-3)
 
 
+def test_of_samples_that_are_no_pairs_nothing_is_asked_pair_by_pair() -> None:
+    far = {w: replace(drawn(0.5, 0.1), is_paired=False) for w in (0.0, 4.0)}
+    found = measure(far, GateRules(), None, seed=0)
+    assert [[check.name for check in at.checks] for at in found] == [["RMS", "follows w"]] * 2
+    assert not any(check.is_asked for at in found for check in at.checks)
+    assert verdict(found).passed
+    assert unmeasured(far, None)[1] == (
+        "RMS and control of w: noise is added on the way, so no two samples are a pair"
+    )
+
+
 def test_one_guidance_weight_says_nothing_of_control() -> None:
     (only,) = measure({2.0: drawn(0.5, 0.5)}, GateRules(), None, seed=0)
     assert [check.name for check in only.checks] == ["RMS"]
@@ -81,3 +96,14 @@ def test_bad_numbers_are_a_reason_and_a_verdict_says_the_worst_of_each_kind() ->
     assert told.numbers == {"distance": 6.5, "recall": pytest.approx(0.5)}
     assert told.reasons[0] == "distance 2.5 times the floor at w = 0 (at most 2)"
     assert told.reasons[-1] == "recall 0.5 of the teacher's at w = 4 (at least 0.7)"
+
+
+def test_few_rows_of_many_features_are_as_far_apart_in_their_span() -> None:
+    first, second = RANDOM.normal(size=(2, 12, 40))
+    one, two = in_their_span(first, second)
+    assert one.shape == two.shape == (12, 24)
+    far = frechet_distance(Moments.of(first), Moments.of(second))
+    # a root of what is 0 but for rounding has half of its digits
+    assert frechet_distance(Moments.of(one), Moments.of(two)) == pytest.approx(far, rel=1e-6)
+    many = RANDOM.normal(size=(30, 40))
+    assert in_their_span(many, many)[0] is many

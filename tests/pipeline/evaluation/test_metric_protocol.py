@@ -1,11 +1,13 @@
 """Numbers of different protocols are never put in one column."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.errors import DataError
 from pipeline.evaluation.columns import Setting, against_pairs, against_real, own_metrics
 from pipeline.evaluation.metric_protocol import MetricProtocol, check_comparable
-from pipeline.evaluation.tables import Line, protocol_table, table
+from pipeline.evaluation.tables import Line, class_table, protocol_table, table
 
 SETTING = Setting(
     num_samples=500,
@@ -15,6 +17,7 @@ SETTING = Setting(
     resamples=100,
     data_sha256="d" * 64,
     shape=(8, 8, 1),
+    teacher_sha256="c" * 64,
 )
 LINE = Line("student", "1", {"distance_to_real": 1.5, "distance_to_real_interval": (1.0, 2.0)})
 
@@ -35,7 +38,9 @@ def test_a_column_is_of_one_protocol() -> None:
     ("other", "named"),
     [
         (distance(sha256="b" * 64), "extractor_sha256 a+ against b+"),
-        (distance(count=600), "'count': 599.*'count': 600"),
+        (distance(count=600), "reference.count 599 against 600"),
+        (distance(shape=(16, 16, 1)), r"shape \[8, 8, 1\] against \[16, 16, 1\]"),
+        (distance(shape=None), r"shape \[8, 8, 1\] against unknown"),
         (distance(num_samples=5000), "num_samples 500 against 5000"),
         (distance(seed=7), "seed 1 against 7"),
         (distance(resamples=9), "resamples 100 against 9"),
@@ -46,6 +51,56 @@ def test_two_protocols_do_not_share_one(other: MetricProtocol, named: str) -> No
     with pytest.raises(DataError, match=f"different protocols do not compare .*{named}"):
         table([distance(), other], [LINE])
     assert other.identity != distance().identity
+
+
+def named(metric: str, **changes: object) -> MetricProtocol:
+    """A protocol of a report whose setting is another in one way."""
+    counts = {"heldout": 599, "train": 1198}
+    setting = replace(SETTING, **changes)  # type: ignore[arg-type] # keys are its own
+    found = own_metrics(setting, ("it", "a" * 64), counts, reads_prompts=True)
+    return next(each for each in found if each.metric == metric)
+
+
+AGAINST_TEACHER = ("rms_to_teacher", "psnr_to_teacher", "ssim_to_teacher", "distance_to_teacher")
+
+
+@pytest.mark.parametrize("metric", AGAINST_TEACHER)
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"reference_steps": 32}, "reference.steps 64 against 32"),
+        ({"teacher_sha256": "b" * 64}, "reference.teacher_sha256 c+ against b+"),
+        ({"data_sha256": "b" * 64}, "reference.data_sha256 d+ against b+"),
+        ({"shape": (8, 8, 3)}, r"shape \[8, 8, 1\] against \[8, 8, 3\]"),
+    ],
+)
+def test_what_is_near_one_teacher_is_not_near_another(
+    metric: str, changes: dict[str, object], told: str
+) -> None:
+    with pytest.raises(DataError, match=f"do not compare \\({told}\\)"):
+        check_comparable([named(metric), named(metric, **changes)])
+    check_comparable([named(metric), named(metric)])
+
+
+@pytest.mark.parametrize("metric", ["distance_to_real", "recall", "class_accuracy"])
+def test_what_is_near_real_images_is_so_whoever_taught_it(metric: str) -> None:
+    other = named(metric, reference_steps=32, teacher_sha256="b" * 64)
+    check_comparable([named(metric), other])
+    with pytest.raises(DataError, match=r"reference\.data_sha256 d+ against b+"):
+        check_comparable([named(metric), named(metric, data_sha256="b" * 64)])
+
+
+def test_what_a_report_of_before_does_not_tell_is_not_taken_for_the_same() -> None:
+    new = named("rms_to_teacher")
+    tree = new.model_dump(mode="json")
+    del tree["shape"], tree["reference"]["steps"], tree["reference"]["teacher_sha256"]
+    tree["reference"]["data_sha256"] = None
+    old = MetricProtocol.model_validate(tree)
+    # it keeps the name that stands in its text
+    assert old.identity == "d88a1052a80b"
+    check_comparable([old, old])
+    with pytest.raises(DataError, match=r"reference\.steps unknown against 64"):
+        check_comparable([old, new])
 
 
 def test_words_are_not_part_of_a_protocol() -> None:
@@ -87,3 +142,31 @@ def test_parts_of_a_prompt_are_columns_of_their_own() -> None:
         "| student | 1 | 50.0% (40.0% to 60.0%) | 25.0% (20.0% to 30.0%) |",
         "| student | 1 | - | - |",
     ]
+
+
+def by_class(shares: dict[str, float]) -> Line:
+    intervals = {name: (share - 0.1, share) for name, share in shares.items()}
+    found = {"accuracy_by_class": shares, "accuracy_by_class_interval": intervals}
+    return Line("student", "1", found)
+
+
+def test_of_all_classes_a_column_names_the_worst() -> None:
+    lines = [by_class({"cat": 0.9, "a|b": 0.5, "dog": 0.5}), LINE]
+    assert table([named("accuracy_by_class")], lines).splitlines() == [
+        "| network | evaluations | worst class |",
+        "|---|--:|:-:|",
+        r"| student | 1 | a\|b: 50.0% (40.0% to 50.0%) |",
+        "| student | 1 | - |",
+    ]
+    assert class_table(lines).splitlines()[0] == r"| network | evaluations | cat | a\|b | dog |"
+    assert class_table(lines).splitlines()[2] == (
+        "| student | 1 | 90.0% (80.0% to 90.0%) | 50.0% (40.0% to 50.0%) | 50.0% (40.0% to 50.0%) |"
+    )
+
+
+def test_more_classes_than_can_be_read_have_no_table() -> None:
+    few = by_class({str(label): 0.5 for label in range(20)})
+    many = by_class({str(label): 0.5 for label in range(21)})
+    assert class_table([few]).count("50.0% (") == 20
+    assert class_table([many]) == ""
+    assert class_table([LINE]) == ""

@@ -9,6 +9,7 @@ from scipy.linalg import sqrtm
 from pipeline.evaluation.bootstrap import Bootstrap
 from pipeline.evaluation.metrics import (
     Moments,
+    class_accuracies,
     class_accuracy,
     frechet_distance,
     frechet_found,
@@ -86,6 +87,12 @@ def test_inception_type_score_counts_the_classes_that_are_told_apart() -> None:
 def test_class_accuracy_is_a_share() -> None:
     probabilities = np.eye(4)[[0, 1, 2, 2]]
     assert class_accuracy(probabilities, np.array([0, 1, 2, 3])) == 0.75
+
+
+def test_class_accuracies_are_shares_of_their_classes_and_of_no_other() -> None:
+    probabilities, labels = np.eye(5)[[0, 1, 4, 0, 0, 0]], np.array([0, 1, 1, 3, 3, 0])
+    found = class_accuracies(probabilities, labels)
+    assert found == {0: 1.0, 1: 0.5, 3: 0.0}
 
 
 def test_with_fewer_rows_than_features_the_distance_is_the_same() -> None:

@@ -3,24 +3,25 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import GaussianConfig, GuidanceWeights, TimeLaw
+from pipeline.config import GaussianConfig, GuidanceWeights, OwnStatesOf
 from pipeline.data.batch import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseSchedule
 from pipeline.diffusion.solver import ddim_step, sample
-from pipeline.methods.method import Draws, draw_time, draw_w
+from pipeline.methods.method import Draws
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
 from pipeline.models.gaussian import GaussianFamily
 from pipeline.randomness import RowRandom
-from tests.cases import SCHEDULES, Affine, normal, times
+from tests.cases import SCHEDULES, Affine, normal, times, wavy
 
 COUNT = 64
 LAW = GuidanceWeights(min=0, max=4, mass_at_min=0)
@@ -47,13 +48,16 @@ def random(count: int = COUNT) -> RowRandom:
     return RowRandom((0, 1), 0, count)
 
 
-def method(pair: tuple[Grid, Grid], own_states: float = 0.0) -> ProgressiveDistillation:
+def method(
+    pair: tuple[Grid, Grid], own_states: float = 0.0, of: OwnStatesOf = "teacher"
+) -> ProgressiveDistillation:
     return ProgressiveDistillation(
         loss_weight=LossWeight.TRUNCATED_SNR,
         w=LAW,
         grid=pair[0],
         teacher_grid=pair[1],
         own_states=own_states,
+        own_states_of=of,
     )
 
 
@@ -167,21 +171,33 @@ OWN = {
 every_own = pytest.mark.parametrize("pair", OWN.values(), ids=OWN.keys())
 
 
+class Wavy(Affine):
+    """A student that does not say what it is taught; its answer has a gradient."""
+
+    def __call__(self, z_t, level, condition, w):
+        self.calls += 1
+        said = wavy(z_t, level).requires_grad_()
+        return interpret(said, self.schedule.velocity, z_t, level)
+
+
 @every_schedule
 @every_own
+@pytest.mark.parametrize("of", get_args(OwnStatesOf))
 def test_own_states_are_states_of_a_sampled_student(
-    schedule: NoiseSchedule, pair: tuple[Grid, Grid]
+    schedule: NoiseSchedule, pair: tuple[Grid, Grid], of: OwnStatesOf
 ) -> None:
-    """Sample a student that says its targets from the same noise; stop where each row stands."""
-    this, teacher = method(pair, own_states=0.5), Affine(schedule)
+    """Sample it from the same noise, as it is or as it is taught; stop where each row stands."""
+    this, teacher, now = method(pair, 0.5, of), Affine(schedule), Wavy(schedule)
     draws = drawn(this, schedule)
-    settled = this.settle(teacher, draws, random())
+    settled = this.settle(teacher, draws, random(), now)
+    assert (teacher.calls == 0, now.calls) == ((True, 3) if of == "student" else (False, 0))
+    assert not settled.z_t.requires_grad
     assert draws.own is not None
     assert settled.own is None
     kept = ~draws.own
     assert torch.equal(settled.z_t[kept], draws.z_t[kept])
     eps = random().normal("noise", 2, 1, 1).double()
-    student = Student(method(pair), teacher)
+    student = now if of == "student" else Student(method(pair), teacher)
     states = {4: eps}
 
     def denoise(z_t, level):
@@ -209,17 +225,18 @@ def test_a_share_of_the_samples_are_own_states() -> None:
     assert torch.equal(draws.z_t[~draws.own], plain.z_t[~draws.own])
 
 
-def test_who_shares_a_teacher_asks_it_equally_often_whoever_is_to_be_settled() -> None:
-    this, teacher = method(OWN["deterministic"], own_states=0.5), Affine(SCHEDULES["cosine"])
-    draws = drawn(this, teacher.schedule)
-    calls = []
+@pytest.mark.parametrize(("of", "calls"), [("teacher", 6), ("student", 3)])
+def test_who_shares_a_network_asks_it_equally_often_whoever_is_to_be_settled(
+    of: OwnStatesOf, calls: int
+) -> None:
+    this, network = method(OWN["deterministic"], 0.5, of), Affine(SCHEDULES["cosine"])
+    draws = drawn(this, network.schedule)
     for own in (torch.ones(COUNT), torch.zeros(COUNT), (torch.arange(COUNT) == 5).float()):
-        teacher.calls = 0
-        settled = this.settle(teacher, replace(draws, own=own.bool()), random())
-        calls.append(teacher.calls)
+        network.calls = 0
+        settled = this.settle(network, replace(draws, own=own.bool()), random(), network)
+        assert network.calls == calls
         if not own.any():
             assert torch.equal(settled.z_t, draws.z_t)
-    assert calls == [6, 6, 6]
 
 
 def test_draws_have_no_target_before_they_are_settled() -> None:
@@ -229,61 +246,5 @@ def test_draws_have_no_target_before_they_are_settled() -> None:
         this.target(teacher, draws)
     with pytest.raises(TypeError, match="was given none"):
         this.settle(None, draws, random())
-
-
-def test_values_of_w_are_each_as_likely() -> None:
-    law, count = GuidanceWeights.model_validate({"values": [0, 2, 4]}), 30_000
-    w = draw_w(law, random(count))
-    assert set(w.tolist()) == {0.0, 2.0, 4.0}
-    spread = math.sqrt(count / 3 * 2 / 3)
-    for value in (0.0, 2.0, 4.0):
-        assert int((w == value).sum()) == pytest.approx(count / 3, abs=4 * spread)
-
-
-def logit_normal(t: Tensor, mean: float, std: float) -> Tensor:
-    return torch.special.ndtr((torch.logit(t) - mean) / std)
-
-
-LAWS = {
-    "uniform": (TimeLaw(), lambda t: t),
-    "logit-normal": (
-        TimeLaw(law="logit_normal", mean=-0.4, std=1.3),
-        lambda t: logit_normal(t, -0.4, 1.3),
-    ),
-    # the inverse of the shift: t_n = t_m / (a - (a - 1) t_m)
-    "shifted": (TimeLaw(shift=3.0), lambda t: t / (3 - 2 * t)),
-    "shifted logit-normal": (
-        TimeLaw(law="logit_normal", mean=0.5, std=0.8, shift=2.0),
-        lambda t: logit_normal(t / (2 - t), 0.5, 0.8),
-    ),
-}
-
-
-@pytest.mark.parametrize("law", LAWS)
-def test_times_follow_the_density_of_their_law(law: str) -> None:
-    """Kolmogorov-Smirnov: sqrt(n) D is above 1.95 once in a thousand samples (of any law)."""
-    this, cumulative = LAWS[law]
-    count = 20_000
-    t = draw_time(this, random(count)).sort().values
-    assert float(t[0]) > 0
-    assert float(t[-1]) < 1
-    ranks = torch.arange(count + 1, dtype=torch.float64) / count
-    expected = cumulative(t)
-    distance = torch.maximum(ranks[1:] - expected, expected - ranks[:-1]).max()
-    assert float(distance) < 1.95 / math.sqrt(count)
-
-
-@every_schedule
-def test_times_of_any_law_fall_on_the_grid_of_the_schedule(schedule: NoiseSchedule) -> None:
-    wide = TimeLaw(law="logit_normal", mean=3.0, std=9.0)  # rounds to 1 in its tail
-    point = schedule.draw_time(draw_time(wide, random(5000))) * schedule.num_train_timesteps
-    assert torch.equal(point, point.round())
-    assert (float(point.min()), float(point.max())) == (1, schedule.num_train_timesteps)
-
-
-def test_a_shift_of_time_is_the_shift_of_a_flow() -> None:
-    """Times shifted by a on a straight path are uniform times of the path that is shifted by a."""
-    t = draw_time(TimeLaw(shift=3.0), random())
-    plain = draw_time(TimeLaw(), random())
-    shifted = SCHEDULES["shifted_flow"].at(plain).sigma
-    torch.testing.assert_close(SCHEDULES["rectified_flow"].at(t).sigma, shifted, rtol=0, atol=1e-15)
+    with pytest.raises(TypeError, match="the student's as it stands"):
+        method(OWN["deterministic"], 0.5, "student").settle(teacher, draws, random())

@@ -1,11 +1,20 @@
 """Two runs on one page: what compares shares a column and a chart, what does not is said loudly."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.by import By
 
+from pipeline.evaluation.agreement import (
+    Agreement,
+    AgreementProtocol,
+    AgreementReport,
+    AgreementRow,
+)
+from pipeline.evaluation.columns import Setting, against_pairs
 from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
 from pipeline.evaluation.protocol import Report
 from pipeline.page.comparison import (
@@ -14,15 +23,15 @@ from pipeline.page.comparison import (
     comparable,
     nearer,
     side_by_side,
-    tables_of,
     warnings_of,
 )
-from pipeline.page.overlay import overlaid
+from pipeline.page.overlay import beside, encoders_beside, overlaid
 from pipeline.page.render import render_comparison
+from pipeline.page.side_tables import others_of, tables_of
 from tests.browser import be_dark, be_wide, complaints, fetched, open_browser, too_wide_by
 from tests.page_content import look, page
 from tests.page_reader import read_page
-from tests.pipeline.page.test_verdict import PROTOCOL, row, verdict
+from tests.pipeline.page.test_verdict import PROTOCOL, cell, row, verdict
 from tests.pipeline.page.test_verdict import report as report_of
 
 
@@ -72,7 +81,10 @@ def comparison(both: tuple[Side, Side]) -> Comparison:
         told=nearer(both),
         warnings=warnings_of(both),
         tables=tables_of(both),
+        others=others_of(both),
         charts=overlaid(both),
+        beside=beside(both),
+        encoders=encoders_beside(both),
         rows=shown[0].rows,
         looks=((3.0, side_by_side(*shown)),),
         no_looks="",
@@ -90,12 +102,12 @@ def test_equal_protocols_share_columns_and_charts() -> None:
     assert [table.w for table in tables] == [1.0, 3.0]
     assert tables[0].heads == ("to real", "RMS to its teacher", "recall")
     assert [(line[0], line[1], line[3][0]) for line in tables[0].lines] == [
-        (0, "teacher, DDIM, 8 steps", "2 (2 to 2)"),
-        (1, "teacher, DDIM, 8 steps", "2 (2 to 2)"),
-        (0, "student, 4 steps", "2.2 (2.2 to 2.2)"),
-        (1, "student, 4 steps", "2.1 (2.1 to 2.1)"),
-        (0, "student, 1 step", "3 (3 to 3)"),
-        (1, "student, 1 step", "2.5 (2.5 to 2.5)"),
+        (0, "teacher, DDIM, 8 steps", "2.000 (2.000 to 2.000)"),
+        (1, "teacher, DDIM, 8 steps", "2.000 (2.000 to 2.000)"),
+        (0, "student, 4 steps", "2.200 (2.200 to 2.200)"),
+        (1, "student, 4 steps", "2.100 (2.100 to 2.100)"),
+        (0, "student, 1 step", "3.000 (3.000 to 3.000)"),
+        (1, "student, 1 step", "2.500 (2.500 to 2.500)"),
     ]
     charts = overlaid(ALIKE)
     assert [chart.w for chart in charts] == [1.0, 3.0]
@@ -140,6 +152,64 @@ def test_a_report_of_before_compares_by_the_protocol_it_has() -> None:
     assert not comparable(old[0], changed)
 
 
+def classless(digit: str, steps: int = 64, **changes: Any) -> AgreementReport:
+    """Agreement with a teacher, measured on data of this digest."""
+    setting = Setting(50, 1, 2, steps, 100, digit * 64, (8, 8, 1), "c" * 64)
+    protocol = AgreementProtocol(num_samples=50, seed=1, yardstick_seed=2, reference_steps=steps)
+    scores = Agreement(rms_to_teacher=0.1, rms_to_teacher_interval=(0.1, 0.1))
+    made = AgreementRow(cell=cell("student", 1, 2.0), evaluations=1, scores=scores)
+    return AgreementReport(
+        run="r",
+        protocol=protocol,
+        rows=(made,),
+        pictures=(),
+        metrics=tuple(against_pairs(replace(setting, **changes))),
+    )
+
+
+def of_before(report: AgreementReport) -> AgreementReport:
+    tree = report.model_dump(mode="json")
+    for metric in tree["metrics"]:
+        del metric["shape"], metric["reference"]["steps"], metric["reference"]["teacher_sha256"]
+        metric["reference"]["data_sha256"] = None
+    return AgreementReport.model_validate(tree)
+
+
+def test_runs_without_classes_compare_on_the_same_data_and_teacher_only() -> None:
+    one = classless("d")
+    assert comparable(one, classless("d"))
+    others = {
+        "What differs: data dddddddddddd... against eeeeeeeeeeee....": classless("e"),
+        "What differs: reference steps 64 against 32.": classless("d", 32),
+        "What differs: teacher cccccccccccc... against ffffffffffff....": classless(
+            "d", teacher_sha256="f" * 64
+        ),
+        "What differs: image shape 8x8x1 against 8x8x3.": classless("d", shape=(8, 8, 3)),
+    }
+    for differs, other in others.items():
+        assert not comparable(one, other)
+        both = (Side("one", page("one"), one), Side("two", page("two"), other))
+        assert warnings_of(both) == (
+            "Measured in different ways, so not to be compared: RMS to its teacher.",
+            differs,
+        )
+        assert nearer(both) == ()
+
+
+def test_what_a_report_of_before_does_not_tell_is_called_unknown() -> None:
+    old, new = of_before(classless("d")), classless("d")
+    assert comparable(old, of_before(classless("d")))
+    # its teacher's steps it tells elsewhere
+    assert not comparable(old, of_before(classless("d", 32)))
+    assert not comparable(old, new)
+    said = warnings_of((Side("one", page("one"), old), Side("two", page("two"), new)))
+    assert said[1] == (
+        "What differs: data unknown against dddddddddddd...; teacher unknown against "
+        "cccccccccccc...; image shape unknown against 8x8x1."
+    )
+    assert "run that run again" in said[2]
+
+
 def test_the_nearer_one_is_named_where_intervals_are_apart() -> None:
     assert nearer(ALIKE) == ("In 1 step: second is nearer to real images at w = 1 and 3.",)
     wide = sides(report({1: 3.0}, width=0.3), report({1: 2.5}, width=0.3))
@@ -155,7 +225,11 @@ def test_words_and_pictures_are_those_of_both(tmp_path: Path) -> None:
     assert found.fetched == []
     assert "These two were not measured in the same way." in found.text
     assert "guidance.updates 100 200" in found.text
-    assert len(found.pictures) == 2 * 4 * 2  # four networks a side, the other run's under each
+    # what each gate decided, and whether students are good enough
+    assert found.text.count("accepted by a person") == found.text.count("A person accepted") == 2
+    assert found.text.count("no recall 0.5, asked at least 0.9") == 2
+    # four networks a side, the other run's under each; and of each run its encoders'
+    assert len(found.pictures) == 2 * 4 * 2 + 2
 
 
 @pytest.mark.browser
@@ -170,7 +244,10 @@ def test_both_are_seen_in_a_browser(both: tuple[Side, Side], tmp_path: Path) -> 
             for each in driver.find_elements(By.CSS_SELECTOR, ".plot")
             if each.is_displayed() and each.find_elements(By.CSS_SELECTOR, "path.js-line")
         ]
-        assert len(shown) == (1 if both is ALIKE else 2)
+        # curves over each other, or one of each; and of each run its training and its encoders
+        assert len(shown) == (1 if both is ALIKE else 2) + 2 * 2
+        ids = [each.get_attribute("id") for each in shown]
+        assert len(set(ids)) == len(ids)
         alerts = driver.find_elements(By.CSS_SELECTOR, "[role=alert]")
         assert [each.is_displayed() for each in alerts] == ([] if both is ALIKE else [True])
         pictures = driver.find_elements(By.CSS_SELECTOR, ".other")

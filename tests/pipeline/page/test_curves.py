@@ -7,7 +7,9 @@ import pytest
 from pipeline.evaluation.columns import Setting, against_teacher
 from pipeline.evaluation.protocol import Cell, Panel, PanelRow, Role
 from pipeline.evaluation.scores import PanelScores
-from pipeline.page.curves import panel_charts
+from pipeline.page.content import Chart
+from pipeline.page.curves import curve_charts
+from tests.pipeline.page.test_verdict import report, verdict
 
 SETTING = Setting(10, 0, 7, 8, 100, None, (8, 8, 3))
 CLIP = ("CLIP (not FID)", "c" * 64)
@@ -45,8 +47,14 @@ def panel() -> Panel:
     return Panel(extractor=CLIP[0], kind="clip", metrics=metrics, rows=tuple(rows))
 
 
+def panel_charts() -> dict[str, Chart]:
+    """The charts of a report that has this panel, by name."""
+    found = report(verdict(1, 1.0, 0.95)).model_copy(update={"panels": (panel(),)})
+    return {chart.name: chart for chart in curve_charts(found) if chart.kind == "panel"}
+
+
 def test_an_extractor_has_a_chart_for_each_of_its_numbers_and_weights() -> None:
-    charts = {chart.name: chart for chart in panel_charts(panel())}
+    charts = panel_charts()
     assert list(charts) == [
         *("clip-distance_to_teacher-0", "clip-distance_to_teacher-2"),
         *("clip-clip_score-0", "clip-clip_score-2"),
@@ -64,7 +72,7 @@ def test_an_extractor_has_a_chart_for_each_of_its_numbers_and_weights() -> None:
 
 @pytest.mark.parametrize("w", [0, 2])
 def test_a_score_that_is_a_hundred_cosines_has_a_plain_axis(w: int) -> None:
-    charts = {chart.name: json.loads(chart.figure) for chart in panel_charts(panel())}
-    axis = charts[f"clip-clip_score-{w}"]["layout"]["yaxis"]
+    charts = panel_charts()
+    axis = json.loads(charts[f"clip-clip_score-{w}"].figure)["layout"]["yaxis"]
     assert axis.get("type", "linear") == "linear"
     assert axis["title"]["text"] == "CLIP score"

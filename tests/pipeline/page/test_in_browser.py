@@ -64,7 +64,7 @@ def test_it_loads_without_a_complaint_and_draws_its_charts(driver: Chrome) -> No
     assert complaints(driver) == []
     assert "digits" in driver.title
     charts = shown(driver, ".plot")
-    assert len(charts) == 2  # that of the weight chosen, and the one for all
+    assert len(charts) == 3  # that of the weight chosen, and two for all
     for chart in charts:
         assert chart.find_elements(By.CSS_SELECTOR, "path.js-line")
 
@@ -72,7 +72,9 @@ def test_it_loads_without_a_complaint_and_draws_its_charts(driver: Chrome) -> No
 def test_another_guidance_weight_is_another_picture_and_chart(driver: Chrome) -> None:
     for w in ("1", "2.5"):
         press(driver, ".chooser", f"w = {w}")
-        assert [each.get_attribute("data-w") for each in shown(driver, ".at")] == [w, w]
+        weights = [each.get_attribute("data-w") for each in shown(driver, ".at")]
+        # samples and curve; the encoders' picture and table are of w = 1
+        assert weights == [w] * (4 if w == "1" else 2)
         (chart,) = shown(driver, ".at .plot")
         assert chart.find_elements(By.CSS_SELECTOR, "path.js-line")
     assert complaints(driver) == []
@@ -125,17 +127,19 @@ def test_on_paper_every_weight_is_shown_in_ink_and_no_button(driver: Chrome) -> 
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert paper(driver) == "rgb(255, 255, 255)"
     titles = inks(driver)
-    assert len(titles) == 3
+    assert len(titles) == 4
     assert set(titles) <= {"rgb(34, 38, 46)", "rgb(0, 0, 0)"}
     wash = driver.find_element(By.CSS_SELECTOR, ".fail").value_of_css_property("background-color")
     assert wash == "rgba(249, 233, 231, 1)"
     assert shown(driver, ".chooser") == shown(driver, ".tabs") == []
     weights = [each.get_attribute("data-w") for each in shown(driver, ".at")]
-    assert weights == ["1", "2.5", "1", "2.5"]
+    # samples, curves, all numbers and accuracy by class, unfolded; the encoders' picture and table
+    assert weights == ["1", "2.5"] * 4 + ["1"] * 2
     assert all(
         chart.find_elements(By.CSS_SELECTOR, "path.js-line") for chart in shown(driver, ".plot")
     )
     driver.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert driver.find_elements(By.CSS_SELECTOR, "details[open]") == []
     be_dark(driver, dark=False)
     pdf = driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
     assert base64.b64decode(pdf).startswith(b"%PDF")

@@ -1,14 +1,15 @@
 """One file that fetches nothing, whatever is in the words it shows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.page.render import render
-from tests.page_content import page
+from tests.page_content import WHY, page
 from tests.page_reader import read_page
 
-HOSTILE = "</script><script src='https://evil.invalid/x.js'></script><b>&"
+HOSTILE = "</script><!--<script><script src='https://evil.invalid/x.js'></script><b>&"
 
 
 @pytest.fixture
@@ -22,13 +23,28 @@ def test_words_of_a_user_stay_words(path: Path) -> None:
     assert found.fetched == []
     assert found.text.count("evil.invalid") >= 12
     assert found.charts["training"]["data"][0]["name"] == HOSTILE
+    assert "<!--<script>" not in path.read_text(encoding="utf-8").partition("plotly.js")[0]
 
 
 def test_everything_is_there(path: Path) -> None:
     path.write_text(render(page("digits")), encoding="utf-8")
     found = read_page(path)
     assert found.weights == ["1", "2.5"]
-    # at each weight the teacher, and three others with the teacher under each
-    assert [picture.size for picture in found.pictures] == [found.pictures[0].size] * 2 * 7
+    # at each weight the teacher, and three others with the teacher under each; one of encoders
+    assert [picture.size for picture in found.pictures] == [found.pictures[0].size] * (2 * 7 + 1)
     for said in ("1 200", "4 000 000", "137.0 MB", "1:01", "1:01:40", "no"):
         assert said in found.text
+
+
+def test_what_the_gate_decided_stands_where_there_is_a_gate_only(path: Path) -> None:
+    gated = page("digits")
+    path.write_text(render(gated), encoding="utf-8")
+    said = read_page(path).text
+    for words in ("passed", "failed " + WHY, "accepted by a person " + WHY):
+        assert words in said
+    assert "A person accepted the student of digits." in said
+    plain = replace(gated, costs=gated.costs[:1], accepted=())
+    path.write_text(render(plain), encoding="utf-8")
+    said = read_page(path).text
+    assert "stage updates network evaluations" in said
+    assert "A person" not in said

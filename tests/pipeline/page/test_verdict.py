@@ -1,5 +1,7 @@
 """The answer in words says what the numbers say."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.evaluation.agreement import (
@@ -9,9 +11,11 @@ from pipeline.evaluation.agreement import (
     AgreementRow,
 )
 from pipeline.evaluation.fidelity import Check, Verdict
-from pipeline.evaluation.protocol import Cell, Protocol, Report, Row
-from pipeline.evaluation.scores import Scores
-from pipeline.page.verdict import judge, listed
+from pipeline.evaluation.protocol import Cell, Panel, PanelRow, Protocol, Report, Row
+from pipeline.evaluation.report import write_report
+from pipeline.evaluation.scores import PanelScores, Scores
+from pipeline.page.content import Finding
+from pipeline.page.verdict import good_students, judge, listed
 
 PROTOCOL = Protocol(
     features="features",
@@ -93,7 +97,8 @@ def test_who_is_good_enough_is_said_first() -> None:
         "As good as the teacher by every check: the student, 4 steps (w = 1 and 3); "
         "the student, 1 step (w = 3).",
         "The student of 1 step asks its network once a sample where the teacher asks 16 times; "
-        "its distance to real images is 1.50 and 1.50 times the teacher's at w = 1 and 3.",
+        "its distance to real images is 1.50 (1.50 to 1.50) and 1.50 (1.50 to 1.50) times the "
+        "teacher's at w = 1 and 3.",
         "The checks were put to 1 set of samples that are bad on purpose as well, "
         "and caught 1 of them.",
     )
@@ -111,6 +116,29 @@ def test_that_nobody_is_good_enough_is_said_as_plainly() -> None:
     )
 
 
+def test_a_report_that_lets_a_control_through_says_so_and_says_yes_of_nobody(
+    tmp_path: Path,
+) -> None:
+    students = [verdict(n, w, 0.95) for n in (4, 1) for w in (1.0, 3.0)]
+    bad = verdict(1, 3.0, 0.95, "class means").model_copy(update={"title": "class means"})
+    void = report(*students, verdict(1, 1.0, 0.1, "class means"), bad)
+    said = judge(void)
+    assert said.sentences[0] == (
+        "Nothing is judged here: the checks let through what is bad on purpose (class means, at "
+        "w = 3), so that passing them says nothing of a student."
+    )
+    assert "As good as" not in " ".join(said.sentences)
+    assert said.sentences[-1].endswith("caught 1 of them.")
+    assert [each.passed for _, cells in said.rows for each in cells] == [None] * 4
+    write_report(void, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert text.splitlines()[2] == f"**{said.sentences[0]}**"
+    lines = text.split("## Faithful?")[1].split("Bounds:")[0].splitlines()
+    ends = [line.split("|")[-2].strip() for line in lines if line.startswith(("| 1 ", "| 3 "))]
+    assert ends == ["void"] * 4 + ["fail", "pass"]
+    assert "students' rows pass" not in text
+
+
 def test_without_classes_only_agreement_is_claimed() -> None:
     def at(role: str, steps: int, rms: float) -> AgreementRow:
         scores = Agreement(rms_to_teacher=rms, rms_to_teacher_interval=(rms, rms))
@@ -126,9 +154,69 @@ def test_without_classes_only_agreement_is_claimed() -> None:
     )
     assert found.sentences[0] == (
         "The student of 1 step differs from its teacher's sample of the same noise by RMS 0.18 "
-        "at w = 2; unrelated samples of the teacher by 0.90."
+        "(0.18 to 0.18) at w = 2; unrelated samples of the teacher by 0.90."
     )
     assert [each.passed for _, cells in found.rows for each in cells] == [None, None]
+
+
+def test_without_classes_students_are_judged_as_others_are() -> None:
+    def at(role: str, steps: int, rms: float) -> AgreementRow:
+        scores = Agreement(rms_to_teacher=rms, rms_to_teacher_interval=(0.9 * rms, 1.1 * rms))
+        return AgreementRow(cell=cell(role, steps, 2.0), evaluations=steps, scores=scores)
+
+    def panel_row(role: str, steps: int, distance: float) -> PanelRow:
+        scores = PanelScores(
+            distance_to_real=distance, distance_to_real_interval=(distance - 1, distance + 1)
+        )
+        return PanelRow(cell=cell(role, steps, 2.0), evaluations=steps, scores=scores)
+
+    def judged(steps: int, ratio: float, rms: float, who: str = "student") -> Verdict:
+        checks = (
+            Check(name="distance", value=ratio, most=1.1),
+            Check(name="RMS", value=rms, most=0.15),
+            Check(name="follows w", value=2.0, least=2.0, most=2.0),
+        )
+        title = cell("student", steps, 2.0).title
+        return Verdict(judged=who, title=title, w=2.0, floor_factor=None, checks=checks)
+
+    rows = (("teacher", 8, 10.0), ("student", 2, 10.5), ("student", 1, 12.0))
+    panel = Panel(
+        extractor="InceptionV3",
+        kind="inception",
+        metrics=(),
+        rows=tuple(panel_row(*each) for each in rows),
+    )
+    report = AgreementReport(
+        run="r",
+        protocol=AgreementProtocol(num_samples=4, seed=1, yardstick_seed=2, reference_steps=8),
+        rows=(at("yardstick", 8, 0.9), at("student", 2, 0.12), at("student", 1, 0.18)),
+        verdicts=(judged(2, 1.05, 0.12), judged(1, 1.2, 0.18), judged(2, 9.0, 0.5, "mean image")),
+        pictures=(),
+        panels=(panel,),
+    )
+    found = judge(report)
+    assert found.sentences[0] == (
+        "As good as the teacher by every check: the student, 2 steps (w = 2)."
+    )
+    assert "and caught 1 of them" in found.sentences[2]
+    assert found.sentences[3].endswith("are those in the features of InceptionV3.")
+    (_, (two,)), (_, (one,)) = found.rows
+    assert two == Finding(True, ("every check holds", "distance 1.05 (0.95 to 1.15)"))
+    assert one.passed is False
+    assert one.said == (
+        "distance 1.2 (1.1 to 1.3), asked at most 1.1",
+        "RMS 0.18 (0.162 to 0.198), asked at most 0.15",
+    )
+    assert "and that samples follow w" in found.bounds
+    assert "ratios to the teacher's own in the features of InceptionV3" in found.bounds
+    assert [each.steps for each in good_students(report)] == [2]
+    # one whose samples are no pairs is asked nothing, and that is said
+    drawn = {"ladder": "stochastic", "sampler": "stochastic"}
+    paired = at("student", 2, 0.5)
+    noisy = paired.model_copy(update={"cell": paired.cell.model_copy(update=drawn)})
+    both = judge(report.model_copy(update={"rows": (*report.rows, noisy)}))
+    assert both.rows[-1] == ("student, 2 steps, stochastic", (Finding(None, ("not judged",)),))
+    assert "RMS is not asked of stochastic students of several steps" in both.bounds
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,34 @@ def test_own_states_cost_evaluations_where_there_is_more_than_one_step() -> None
     assert [plan.own_states for plan in rounds] == [0.25, 0.25, 0.25, 0.0]
     costs = [plan.evaluations_per_target for plan in rounds]
     assert costs == [2 + 14 / 4, 2 + 6 / 4, 2 + 2 / 4, 2]
+    assert [plan.evaluations_per_sample for plan in rounds] == [1, 1, 1, 1]
+
+
+def test_own_states_are_the_students_where_targets_are_computed_beside_it() -> None:
+    changes = ("targets.mode=online", "halving.first_substeps=1")
+    rounds = plan_rounds(digits(*changes, "halving.own_states=0.25"))[1:]
+    assert [plan.own_states_of for plan in rounds] == ["student"] * 3 + ["teacher"]
+    assert [plan.evaluations_per_target for plan in rounds] == [2, 2, 2, 2]
+    asked = [plan.evaluations_per_sample for plan in rounds]
+    assert asked == [1 + 7 / 4, 1 + 3 / 4, 1 + 1 / 4, 1]
+    # who has none keeps the key that he had
+    assert plan_rounds(digits(*changes))[1].model_dump().keys() & {"own_states_of"} == set()
+
+
+def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
+    found = {
+        path.stem: plan_rounds(build(Recipe, read_yaml(path), path.name))
+        for path in RECIPES.glob("*.yaml")
+    }
+    samplers = [plan.sampler for plan in found["digits-stochastic"][1:]]
+    assert samplers == ["deterministic"] * 2 + ["stochastic"] * 2
+    assert [plan.jump for plan in found["digits-jumps"]] == [None, 4, 4]
+    assert {plan.w and plan.w.said for plan in found["digits-fixed-w"]} == {"{0, 2, 4}"}
+    own = [(plan.own_states, plan.own_states_of) for plan in found["digits-own-states"][1:]]
+    assert own == [(0.25, "student")] * 2 + [(0.0, "teacher")]
+    time = found["flow-times"][0].time
+    assert time is not None
+    assert (time.law, time.shift) == ("logit_normal", 2.0)
 
 
 def test_only_the_first_teacher_takes_its_steps_in_substeps() -> None:

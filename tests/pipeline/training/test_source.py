@@ -1,5 +1,6 @@
 """Draws depend on the position alone: not on chunks or ranks, nor on being stored."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,13 @@ def test_stored_targets_are_the_targets_and_their_samples_conditions(
     assert torch.equal(read.z_t[order], draws.z_t[original])
     assert torch.equal(read_target[order], target.float()[original])
     assert torch.equal(read.condition["label"][order], draws.condition["label"][original])
+    assert online.state(50) == {}  # of what is computed on the spot nothing grows old
+    state = stored.state(125)
+    assert (0 <= state["targets/age_s"] < 60, state["targets/times_used"]) == (True, 2.5)
+    an_hour_ago = tar.stat().st_mtime - 3600
+    os.utime(tar, (an_hour_ago, an_hour_ago))
+    older = TargetSource([tar], samples, (0, 1), torch.device("cpu")).state(0)
+    assert 3600 <= older["targets/age_s"] < 3660
 
 
 def test_half_precision_columns_keep_times_and_weights_exact(online: OnlineSource) -> None:

@@ -1,0 +1,77 @@
+"""How to draw with the students of a run in a few lines, for its page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Recipe
+from pipeline.page.content import Usage
+from pipeline.page.verdict import AnyReport, good_students, listed
+from pipeline.stock.card import THIS_DIRECTORY
+from pipeline.training.plan import plan_decoders
+from pipeline.training.round_plan import RoundPlan
+from pipeline.wording import counted
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A student, in how many steps, where it is asked, and why it is shown."""
+
+    plan: RoundPlan
+    steps: int
+    w: float
+    why: str
+
+
+def usage_of(run_dir: Path, recipe: Recipe, report: AnyReport) -> tuple[Usage, ...]:
+    """The shortest student that passes every check, if one does, and the shortest of all.
+
+    By a stock pipeline where there is one, as its own card says; else with our own sampler.
+
+    Args:
+        run_dir: the run directory, with its pipelines.
+        recipe: of the run.
+        report: says who passes.
+    """
+    plans = plan_decoders(recipe)
+    shortest = min(plans[1:] or plans, key=_steps_of)
+    chosen = [*_good(plans, report)]
+    if all(each.plan != shortest for each in chosen):
+        middle = recipe.guidance.w.middle
+        chosen.append(_Chosen(shortest, _steps_of(shortest) or 1, middle, "the shortest"))
+    return tuple(_usage(run_dir, each) for each in chosen)
+
+
+def _good(plans: Sequence[RoundPlan], report: AnyReport) -> list[_Chosen]:
+    cells = good_students(report)
+    if not cells:
+        return []
+    first = min(cells, key=lambda cell: (cell.steps, cell.is_stochastic_student))
+    weights = [cell.w for cell in cells if cell.title == first.title]
+    plan = next((plan for plan in plans if plan.index == first.round), None)
+    if plan is None:  # of a recipe of before
+        return []
+    why = f"as good as the teacher at w = {listed(weights)}"
+    return [_Chosen(plan, first.steps, weights[len(weights) // 2], why)]
+
+
+def _steps_of(plan: RoundPlan) -> int:
+    return plan.student_steps or 0
+
+
+def _usage(run_dir: Path, chosen: _Chosen) -> Usage:
+    kind = "stochastic, " if chosen.plan.sampler == "stochastic" else ""
+    title = f"In {counted(chosen.steps, 'step')}, {kind}{chosen.why}"
+    pipeline = run_dir / "pipelines" / chosen.plan.made_for
+    if pipeline.is_dir():
+        place = f"pipelines/{pipeline.name}"
+        return Usage(f"{title}, with diffusers alone", _code_of(pipeline / "README.md", place))
+    command = f"stepfold sample {chosen.plan.folder}/student --steps {chosen.steps}"
+    return Usage(title, (f"{command} --guidance-weight {chosen.w:g} --output samples.png",))
+
+
+def _code_of(card: Path, place: str) -> tuple[str, ...]:
+    """The Python of a model card, with the place it speaks of."""
+    _, _, rest = card.read_text(encoding="utf-8").partition("```python\n")
+    code = rest.partition("```")[0].replace(THIS_DIRECTORY, place)
+    return tuple(line for line in code.splitlines() if line)

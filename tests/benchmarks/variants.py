@@ -1,0 +1,102 @@
+"""What `tests.benchmarks.ablations` compares: a run's own recipe, with a few values changed."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Recipe
+from pipeline.documents import apply_override, build
+
+LADDER = "halving.steps=[16, 8, 4, 2, 1]"
+_SHARED = (
+    "encoding=null",  # the base run may have encoders, which would be judged as students
+    "evaluation.edits=[]",  # reported with encoders
+    "gate=null",
+    *("halving.first_substeps=1", "targets.draws_per_tuple=4", "targets.keep=all"),
+    *("halving.sampler=deterministic", "halving.own_states=0", "targets.mode=pregenerated"),
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe that differs in a few values, and what is looked at.
+
+    Attributes:
+        name: of the variant, `group/name`.
+        overrides: as for `--set`.
+        w: guidance weights its students are judged at.
+        stage_one: judge the stage-1 student, in 16 steps, and train no other.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    w: tuple[float, ...]
+    stage_one: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Where it lives in the output directory."""
+        return self.name.replace("/", "-").replace(" ", "-")
+
+    def recipe(self, base: Mapping[str, Any]) -> Recipe:
+        """The base run's recipe with the variant's values; `base` stays as it is."""
+        tree = deepcopy(dict(base))
+        for override in (*_SHARED, f"evaluation.w={list(self.w)}", *self.overrides):
+            apply_override(tree, override)
+        return build(Recipe, tree, self.name)
+
+
+def variants(updates: int, base: Recipe) -> list[Variant]:
+    """All that a run can be compared in, `group/name`; within a group all have as many updates.
+
+    Args:
+        updates: of a whole ladder, which are divided among its rounds in the demo's proportions;
+            a stage-1 student has five sixths as many.
+        base: of the run, whose least, middle and largest w are looked at; times can be shifted on a
+            rectified flow only.
+    """
+    weights = base.evaluation.ends_and_middle
+    first = f"guidance.updates={updates * 5 // 6}"
+    laws = {**_laws_of_w(weights), **_laws_of_time(base.teacher.schedule.kind)}
+    found = [Variant(name, values, weights) for name, values in _ladders(updates).items()]
+    for w in weights:
+        only = (first, f"guidance.w={{values: [{w:g}]}}")
+        found.append(Variant(f"laws of w/{w:g} alone", only, (w,), stage_one=True))
+    for name, values in laws.items():
+        found.append(Variant(name, (first, *values), weights, stage_one=True))
+    return found
+
+
+def _ladders(updates: int) -> dict[str, tuple[str, ...]]:
+    part = [updates * share // 18 for share in (3, 3, 4, 8)]
+    early = [part[0] + part[1], part[2], part[3]]
+    whole, own = (LADDER, f"halving.updates={part}"), "halving.own_states=0.25"
+    online = (*whole, "targets.mode=online")
+    return {
+        "jumps/16-8-4-2-1": whole,
+        "sampler/stochastic": (*whole, "halving.sampler=stochastic"),
+        "states/own quarter": (*whole, own),
+        # a target for every sample, so that these are compared with each other only
+        "states online/none": online,
+        "states online/own quarter": (*online, own),
+        "jumps/16-1": _steps([16, 1], [sum(part)]),
+        "jumps/16-4-1": _steps([16, 4, 1], [early[0], part[2] + part[3]]),
+        "jumps/16-4-2-1": _steps([16, 4, 2, 1], early),
+    }
+
+
+def _steps(steps: list[int], updates: list[int]) -> tuple[str, ...]:
+    return (f"halving.steps={steps}", f"halving.updates={updates}")
+
+
+def _laws_of_w(weights: tuple[float, ...]) -> dict[str, tuple[str, ...]]:
+    few = ", ".join(f"{w:g}" for w in weights)
+    return {"laws of w/of the run": (), "laws of w/few": (f"guidance.w={{values: [{few}]}}",)}
+
+
+def _laws_of_time(schedule: str) -> dict[str, tuple[str, ...]]:
+    laws = {"uniform": "{law: uniform}", "logit-normal": "{law: logit_normal}"}
+    if schedule == "rectified_flow":
+        laws |= {"shifted": "{shift: 3}", "logit-normal, shifted": "{law: logit_normal, shift: 3}"}
+    return {f"times/{name}": (f"guidance.time={law}",) for name, law in laws.items()}

@@ -1,0 +1,118 @@
+"""`stepfold accept`, and what a run says when it stops at the gate."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.accepting import accept_failed
+from flows.gate_words import found, last_word
+from flows.run_dir import prepare
+from flows.standing import stand
+from flows.tables import status_table
+from pipeline.errors import ConfigError
+from pipeline.ledger import Ledger
+from pipeline.training.attempts import Judged
+from stages.attempts import find_answer, look_up
+from stages.gate_record import gate_records
+from stages.page_costs import costs_of
+from tests.flows.terminal import invoke
+from tests.gate_case import ENOUGH, GATE, GateCase, gate_case
+from tests.small_run import small_recipe
+
+FAILS = ("guidance.updates=2", "gate.then=extend", "gate.extend={share: 0.5, times: 1}")
+BREAKS = ("guidance.learning_rate=100", "gate.then=retry", "gate.retry.factor=0.9")
+ROUND = "round 0: guidance, any w in one evaluation"
+
+
+def stopped(run_dir: Path, *overrides: str) -> tuple[GateCase, Judged]:
+    """A run that came to the end of what its gate has tried."""
+    prepare(small_recipe(*ENOUGH, GATE, *overrides), run_dir, accept_changes=False)
+    case = gate_case(run_dir, *overrides)
+    return case, case.settle()
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateCase, Judged]:
+    return stopped(tmp_path_factory.mktemp("failed") / "run", *FAILS)
+
+
+def test_the_last_word_says_what_was_tried_why_and_what_to_do(
+    failed: tuple[GateCase, Judged],
+) -> None:
+    case, outcome = failed
+    assert outcome.plan.again is not None
+    said = last_word(case.run_dir, outcome, [outcome.plan.again], "Nobody could be asked")
+    assert said.startswith(
+        f"{ROUND}, extended 1: the student failed the gate after being extended 1 time and was "
+        "not promoted: distance "
+    )
+    assert "times the floor at w = 2 (at most 2)" in said
+    assert ". Nobody could be asked. Look at " in said
+    assert f"stepfold accept --run-dir {case.run_dir}" in said
+    assert Path(said.partition("Look at ")[2].partition(". Then")[0]).is_file()
+    no = Judged(outcome.plan, outcome.student, outcome.record, outcome.verdict, answer=False)
+    assert "A person said no." in last_word(case.run_dir, no, [], "")
+    assert "after" not in last_word(case.run_dir, no, [], "").partition(" and was not")[0]
+
+
+def test_the_costs_of_every_attempt_are_told_with_what_became_of_it(
+    failed: tuple[GateCase, Judged],
+) -> None:
+    case, _ = failed
+    seconds = {f"{ROUND}, extended 1, {part}": 2.0 for part in ("distil", "judge")}
+    seconds |= {f"{ROUND}, pre-generate targets": 4.0, f"{ROUND}, distil": 1.0}
+    seconds |= {f"{ROUND}, promote": 8.0, "publish the report": 16.0}
+    rows = {row.title: row for row in costs_of(case.run_dir, case.recipe, seconds)}
+    first, over = rows[ROUND], rows[f"{ROUND}, extended 1"]
+    assert (first.updates, over.updates) == (2, 1)
+    # a guided target of each sample asks the teacher twice, an update the student 128 times; the
+    # gate draws 60 samples at w = 0 and 2, of each student in 4 steps, and of the teacher twice in
+    # 4, which at w = 2 takes two evaluations each: that once for both attempts. Two updates go over
+    # the data twice
+    targets = 2 * round(96 * (1 - case.recipe.data.holdout))
+    student, teacher = 60 * 4 * 2, 2 * 60 * 4 * 3
+    assert over.evaluations == targets + 128 + student
+    assert first.evaluations == 2 * targets + 2 * 128 + student + teacher
+    assert first.bytes == 2 * over.bytes > 0
+    assert (first.targets_s, first.rest_s, over.rest_s) == (4.0, 9.0, 4.0)
+    assert rows["all else"].rest_s == 16.0
+    spent = sum((row.targets_s or 0) + (row.rest_s or 0) for row in rows.values())
+    assert spent == sum(seconds.values())
+    assert first.decision is not None
+    assert (first.decision.mark, first.decision.words) == ("fail", "failed")
+    assert first.decision.reason.startswith("distance ")
+    assert first.decision.reason.endswith(" (at most 2)")
+    assert rows["teacher"].decision is None
+
+
+def test_a_student_is_accepted_once(failed: tuple[GateCase, Judged]) -> None:
+    case, outcome = failed
+    place = str(case.run_dir)
+    code, said = invoke("accept", "--run-dir", place)
+    assert code == 0
+    assert said.startswith(f"Accepted {ROUND}, extended 1, which {found(outcome.verdict)}.")
+    assert said.endswith("It is promoted when the run goes on: stepfold run")
+    assert find_answer(Ledger(case.run_dir), outcome.record) is True
+    judged = look_up(case.setting, outcome.plan)
+    assert judged is not None
+    assert judged.is_accepted
+    assert [record.is_accepted for record in gate_records(Ledger(case.run_dir))] == [False, True]
+    assert invoke("accept", "--run-dir", place)[0] == 2  # nobody waits any more
+    code, said = invoke("status", "--run-dir", place)
+    assert f"✗ {ROUND} failed: distance" in said
+    assert f"✓ {ROUND}, extended 1 failed: distance" in said
+    assert said.count("; a person said yes") == 1
+
+
+def test_where_training_broke_off_there_is_nobody_to_accept(tmp_path: Path) -> None:
+    case, outcome = stopped(tmp_path / "run", *BREAKS)
+    assert outcome.student is None
+    with pytest.raises(ConfigError, match="training broke off, so there is no student to accept"):
+        accept_failed(case.run_dir)
+    rows = {row.title: row for row in costs_of(case.run_dir, case.recipe, {})}
+    over = rows[f"{ROUND}, retried 1"]
+    assert over.bytes == 0  # on the targets of the first time
+    assert over.updates < 150
+    assert over.decision is not None
+    assert "training diverged" in over.decision.reason
+    assert status_table(case.run_dir, stand(case.run_dir))
