@@ -58,7 +58,15 @@ def test_a_process_is_known_by_number_and_start() -> None:
     assert me.is_alive
     assert from_tag(me.tag) is not None
     assert from_tag(me.tag).is_alive  # type: ignore[union-attr]
-    assert me.model_copy(update={"started": me.started - 60}).is_alive is False
+    assert me.model_copy(update={"since_boot": me.since_boot - 60}).is_alive is False
+    assert me.model_copy(update={"boot": "another"}).is_alive is False
+    # the clock was set an hour ahead meanwhile: it is the same process
+    assert me.model_copy(update={"started": me.started - 3600}).is_alive
+    # where the machine does not say which boot it is in, the clock decides
+    unsaid = me.model_copy(update={"boot": "", "since_boot": 0.0})
+    assert from_tag(unsaid.tag) == unsaid.model_copy(update={"started": round(me.started, 2)})
+    assert unsaid.is_alive
+    assert unsaid.model_copy(update={"started": me.started - 60}).is_alive is False
     assert me.model_copy(update={"host": "elsewhere"}).is_alive is None
     assert dead().is_alive is False
     for word in ("", "nightly", "driver:", "driver:host:x:y", "driver:host:1"):
