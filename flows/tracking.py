@@ -162,7 +162,7 @@ def tell_missed(run: Run, rounds: Sequence[MadeRound]) -> None:
                 pass  # all of its metrics are in the file already
         if made and _result(plan) in owed:
             tell_result(run, plan, made)
-    known = {note(plan) for plan, _ in attempts for note in _NOTES}
+    known = {f"{plan.title}{ending}" for plan, _ in attempts for ending in _ENDINGS}
     for what in owed:
         if what.endswith(_ENDINGS) and what not in known:
             _log.warning("%s: no part of the recipe any more, MLflow is not told", what)
@@ -190,23 +190,20 @@ def _pictures_of(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
 
 _ORIGIN = "where the chain comes from"
 
-_ENDINGS = (": numbers", ": result", ": promotion")
+_NUMBERS, _RESULT, _PROMOTION = _ENDINGS = (": numbers", ": result", ": promotion")
 
 
 def _numbers(plan: RoundPlan) -> str:
-    return f"{plan.title}: numbers"
+    return f"{plan.title}{_NUMBERS}"
 
 
 def _result(plan: RoundPlan) -> str:
-    return f"{plan.title}: result"
+    return f"{plan.title}{_RESULT}"
 
 
 def promotion_of(plan: RoundPlan) -> str:
     """How the registration of a round's student is called where it is owed."""
-    return f"{plan.title}: promotion"
-
-
-_NOTES = (_numbers, _result, promotion_of)
+    return f"{plan.title}{_PROMOTION}"
 
 
 def training_label(plan: RoundPlan) -> str:

@@ -3,7 +3,6 @@
 The report is content only: the same inputs give the same bytes, and a second call does no work.
 """
 
-import dataclasses
 import functools
 import json
 import logging
@@ -78,15 +77,13 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     _check_images(recipe, entrants[0])
     drawn = draw_sets(ledger, recipe, profile, cells, bundles, Subject(data, components), progress)
 
-    compared = _compared(ledger, recipe, data, drawn, on_workers(profile, progress))
+    read = on_workers(profile, progress)
+    comparison = _comparison(ledger, recipe, data, teacher, drawn, skipped, read)
 
     def write(output: Path) -> dict[str, Any]:
         from pipeline.evaluation.agreement import write_agreement
         from pipeline.evaluation.assessment import compose, publish
 
-        comparison = dataclasses.replace(
-            compared, skipped=tuple(skipped), teacher_sha256=network_digest(ledger, teacher)
-        )
         if comparison.own is None:
             write_agreement(comparison, output)
         else:
@@ -100,11 +97,13 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     return artifact
 
 
-def _compared(
+def _comparison(
     ledger: Ledger,
     recipe: Recipe,
     data: Artifact,
+    teacher: Artifact,
     drawn: Sequence[tuple[Cell, Artifact]],
+    skipped: Sequence[str],
     read: Read,
 ) -> "Comparison":
     """All samples, and what every network has seen in them."""
@@ -117,8 +116,9 @@ def _compared(
         data=ledger.locate(data),
         own=own_readings(ledger, data, drawn, num, read) if has_classes else None,
         sets=_sample_sets(ledger, drawn),
-        skipped=(),
+        skipped=tuple(skipped),
         data_sha256=data.digest,
+        teacher_sha256=network_digest(ledger, teacher),
         readings=tuple(
             extractor_readings(ledger, each, data, drawn, num, read)
             for each in recipe.evaluation.extractors

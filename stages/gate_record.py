@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import get_args
 
 from pipeline.evaluation.round_verdict import RoundVerdict, read_verdict
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.round_plan import RoundPlan
+from pipeline.training.round_plan import AgainKind, RoundPlan
 
 _SAID = ("verdict", "answer")
 
@@ -36,7 +37,7 @@ class GateRecord:
 
     def is_of(self, plan: RoundPlan) -> bool:
         """Whether it is an attempt at this round."""
-        over = (f"{plan.folder}-extended-", f"{plan.folder}-retried-")
+        over = tuple(f"{plan.folder}-{kind}-" for kind in get_args(AgainKind))
         return self.folder == plan.folder or self.folder.startswith(over)
 
     def made(self, student: Artifact | None) -> bool:

@@ -54,9 +54,8 @@ def committed_sizes(run_dir: Path) -> Sizes:
         DataError: there are no data.
         BundleError: there is no teacher.
     """
-    counts = {name: split.count for name, split in read_info(run_dir / "data").splits.items()}
-    shape = read_manifest(run_dir / "teacher").latent_shape
-    return Sizes(train=counts["train"], total=sum(counts.values()), shape=shape)
+    train, total = _committed_counts(run_dir / "data")
+    return Sizes(train, total, read_manifest(run_dir / "teacher").latent_shape)
 
 
 def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
@@ -196,11 +195,18 @@ def _teacher(
 
 def _sizes(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> Sizes:
     """As far as they are known; what is not committed yet is expected of the source."""
-    total = count_source(recipe)[0]
-    train = round(total * (1 - recipe.data.holdout))
     if data is not None:
-        train = read_info(ledger.locate(data)).splits["train"].count
-    return Sizes(train=train, total=total, shape=trained_shape(recipe))
+        train, total = _committed_counts(ledger.locate(data))
+    else:
+        total = count_source(recipe)[0]
+        train = round(total * (1 - recipe.data.holdout))
+    return Sizes(train, total, trained_shape(recipe))
+
+
+def _committed_counts(data: Path) -> tuple[int, int]:
+    """Samples of a data set that are trained on, and all of them."""
+    counts = {name: split.count for name, split in read_info(data).splits.items()}
+    return counts["train"], sum(counts.values())
 
 
 def round_rows(recipe: Recipe, plan: RoundPlan, sizes: Sizes) -> list[PlanRow]:

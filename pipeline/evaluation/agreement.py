@@ -170,7 +170,8 @@ def _markdown(report: AgreementReport, weights: Sequence[float]) -> str:
         f"The teacher from other noise says how far unrelated samples are.{_silent(report)} "
         "guidance_scale is 1 + w.\n"
     )
-    if any(row.cell.adds_noise for row in report.rows):
+    # with an extractor they are judged, and that is said there
+    if any(row.cell.adds_noise for row in report.rows) and not report.panels:
         parts.append(f"{UNPAIRED}\n")
     parts.append(f"## Faithful?\n\n{verdict_section(report.verdicts, report.panels)}")
     for w in weights:

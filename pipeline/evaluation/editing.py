@@ -155,11 +155,9 @@ def latents_of(opened: BundleSampler, pictures: Images) -> Latent:
 
 
 def _added(opened: BundleSampler, random: RowRandom, steps: int) -> Noise | None:
-    """What a stochastic student's sampler adds at a point, the same as when it draws from noise."""
-    if own_sampler(opened.manifest) != "stochastic":
-        return None
-    shape = opened.manifest.latent_shape
-    return lambda point: random.normal(f"noise at {point}/{steps}", *shape).to(opened.device)
+    """What is added on the way of a stochastic student, as when it draws from noise."""
+    is_stochastic = own_sampler(opened.manifest) == "stochastic"
+    return opened.noise_added(random, steps) if is_stochastic else None
 
 
 def draw_on(

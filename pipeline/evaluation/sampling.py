@@ -18,6 +18,7 @@ from pipeline.bundle import Manifest
 from pipeline.config import UNetConfig
 from pipeline.diffusion.prediction import Prediction
 from pipeline.diffusion.schedule import NoiseLevel
+from pipeline.diffusion.solver import Noise
 from pipeline.diffusion.solver import sample as step_by_step
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.samplers import Sampler, check_sampler, own_sampler
@@ -203,15 +204,17 @@ class BundleSampler:
         def denoise(z_t: Latent, level: NoiseLevel) -> Prediction:
             return denoiser(z_t, level, condition, weight)
 
-        def noise(point: int) -> Latent:
-            return random.normal(f"noise at {point}/{steps}", *shape).to(self.device)
-
         if sampler == "dpm++" or sampler == "unipc":
             x = solver_sample(z_1, denoiser.schedule, steps, velocity, sampler)
         else:
-            added = noise if sampler == "stochastic" else None
+            added = self.noise_added(random, steps) if sampler == "stochastic" else None
             x = step_by_step(z_1, denoiser.schedule, steps, denoise, noise=added)
         return self.finished(x)
+
+    def noise_added(self, random: RowRandom, steps: int) -> Noise:
+        """What a stochastic student's sampler of N steps adds at a point of its grid."""
+        shape = self.manifest.latent_shape
+        return lambda point: random.normal(f"noise at {point}/{steps}", *shape).to(self.device)
 
     def finished(self, x: Latent) -> Images:
         """Pixels of samples or latents, clipped to [-1, 1] (Gaussian data are not)."""

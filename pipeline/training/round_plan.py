@@ -24,6 +24,9 @@ def _later(default: Any) -> Any:
     return Field(default=default, exclude_if=lambda value: value == default)
 
 
+AgainKind = Literal["extended", "retried"]
+
+
 class Again(Document):
     """How a round is done over after its student failed the gate.
 
@@ -34,7 +37,7 @@ class Again(Document):
         start: digest of the student that is trained on; None for the round's teacher.
     """
 
-    kind: Literal["extended", "retried"]
+    kind: AgainKind
     number: int
     rate: float = 1.0
     start: str | None = None
