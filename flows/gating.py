@@ -91,9 +91,12 @@ class _Course:
         return judged_by(Ledger(run_dir), plan, None, record)
 
     def decide(self, judged: Judged, tried: Sequence[Again], remedy: Remedy) -> None:
-        """Say what follows a failure."""
+        """Say what follows a failure; where another attempt does, this one makes room for it."""
         self.tried = tuple(tried)
         self.tell(judged, f"; {follows(remedy)}")
+        if remedy in ("extend", "retry"):
+            first = judged.plan.model_copy(update={"again": None})
+            self.made[-1] = (judged.plan, set_aside(self.run.run_dir, first, judged))
 
     def tell(self, judged: Judged, then: str) -> None:
         """Tell whoever watches what the gate found."""

@@ -1,6 +1,7 @@
 """`stepfold notify`: make a notification block, try it, have a server tell of every failure."""
 
 import os
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -38,7 +39,8 @@ def set_up(block: str, address_from: str | None) -> None:
             mail server and whom to reach.
 
     Raises:
-        ConfigError: no such block or variable, or a type that is not made here.
+        ConfigError: no such block or variable, a name that no block may have, or a type that is
+            not made here.
         InfraError: the message did not go.
     """
     environment.settle()
@@ -70,6 +72,11 @@ def _make(block: str, address_from: str) -> None:
     kind, _, name = block.partition("/")
     if not name:
         raise ConfigError(f"{block}: a block is named by its type and a name, such as {kind}/us")
+    if not re.fullmatch(r"[a-z0-9-]+", name):
+        raise ConfigError(
+            f"{block}: the name of a block is made of lowercase letters, numbers and dashes, "
+            f"which {name!r} is not; choose one such as {kind}/our-team"
+        )
     with silenced():
         made = _block_at(kind, address, name)
         made.save(name, overwrite=True)

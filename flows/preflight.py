@@ -47,6 +47,7 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
         "teacher.train": recipe.teacher.train,
         "guidance": recipe.guidance,
         "halving": recipe.halving,
+        "encoding": recipe.encoding,
     }
     for name, section in sections.items():
         if section is not None and section.batch_size % workers:

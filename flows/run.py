@@ -121,7 +121,7 @@ def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:
             "w_max": recipe.guidance.w.max,
             "seed": recipe.run.seed,
             "data": recipe.data.source,
-            "teacher": recipe.teacher.pipeline or "trained here",
+            "teacher": _origin_of_teacher(recipe),
             "rounds": len(plan_rounds(recipe)),
             "student_steps": recipe.halving.steps[-1],
             "updates": sum(plan.training.updates for plan in plan_rounds(recipe)),
@@ -130,3 +130,10 @@ def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:
         },
         tags={"run_dir": str(path), "host": platform.node(), **flow_run_marks()},
     )
+
+
+def _origin_of_teacher(recipe: Recipe) -> str:
+    teacher = recipe.teacher
+    if teacher.train is not None:
+        return "trained here"
+    return teacher.pipeline or teacher.bundle or "closed form"

@@ -24,6 +24,7 @@ from pipeline.identity import identify
 from pipeline.ledger import hold
 from pipeline.redaction import redact
 from pipeline.training.plan import plan_decoders
+from stages.drawing_command import drawing
 from stages.layout import discard_other_layouts
 
 REFUSALS = (ConfigError, DataError, BundleError, BusyError)
@@ -153,12 +154,9 @@ def _links(request: Request) -> dict[str, str]:
     """Commands that show more of what was made."""
     place = near(request.run_dir)
     last = plan_decoders(request.recipe)[-1]
-    ending = "npz" if request.recipe.data.source == "gaussian" else "png --num 100"
-    if request.recipe.teacher.network.reads_text:
-        ending = 'png --prompt "..."'
+    steps, w = last.student_steps or 1, request.recipe.guidance.w.middle
     return {
         "History": f"stepfold ui --run-dir {place}",
         "MLflow": history_page(request.profile, request.run_dir),
-        "Samples": f"stepfold sample {place}/{last.folder}/student --steps {last.student_steps} "
-        f"--guidance-weight 2 --output samples.{ending}",
+        "Samples": drawing(request.recipe, f"{place}/{last.folder}/student", steps, w),
     }

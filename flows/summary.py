@@ -22,6 +22,10 @@ _COLUMNS = {
 }
 
 
+_DISTANCES = "Frechet distances in the features of a small classifier of this data; not FID.\n"
+_NUMBERS = "evals: network evaluations a sample; RMS: to the teacher's sample of the same noise.\n"
+
+
 def show_summary(
     console: Console, run_dir: Path, links: dict[str, str], report: str = "report"
 ) -> None:
@@ -53,14 +57,12 @@ def _results(folder: Path) -> Iterator[RenderableType]:
     for row in rows:
         if row["cell"]["w"] == w:
             numbers = [_number(row["scores"].get(key)) for key in _COLUMNS.values()]
-            title = Cell.model_validate(row["cell"]).title
+            cell = Cell.model_validate(row["cell"])
+            title = f"{cell.title}, other noise" if cell.role == "yardstick" else cell.title
             table.add_row(title, str(row.get("evaluations", "")), *numbers)
     yield table
-    yield Text(
-        "Frechet distances in the features of a small classifier of this data; not FID.\n"
-        "evals: network evaluations a sample; RMS: to the teacher's sample of the same noise.\n",
-        style="quiet",
-    )
+    has_distances = any("distance_to_real" in row["scores"] for row in rows)
+    yield Text(f"{_DISTANCES if has_distances else ''}{_NUMBERS}", style="quiet")
     yield _faithful(report.get("verdicts", []))
 
 

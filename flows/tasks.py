@@ -151,7 +151,7 @@ def evaluate_task(
     parts: Artifact | None,
 ) -> Artifact:
     """The report: every student against the teacher and the training-free samplers."""
-    key = evaluate.report_key(run.recipe, data, teacher, students)
+    key = evaluate.report_key(run.recipe, Subject(data, parts), teacher, students)
     found = Ledger(run.run_dir).find(key)
     if found:
         return skipped(run, label, found)
@@ -180,7 +180,8 @@ def translate_task(
     parts: Artifact | None,
 ) -> Artifact:
     """The encoders' report: there and back, by students and by the teacher."""
-    found = Ledger(run.run_dir).find(translate.translation_key(run.recipe, data, bundles))
+    subject = Subject(data, parts)
+    found = Ledger(run.run_dir).find(translate.translation_key(run.recipe, subject, bundles))
     if found:
         return skipped(run, label, found)
 
@@ -190,7 +191,7 @@ def translate_task(
             run.recipe,
             run.profile,
             bundles=bundles,
-            subject=Subject(data, parts),
+            subject=subject,
             progress=telling(run, label),
         )
         page.forget_page(run.run_dir)  # it does not tell of these encoders

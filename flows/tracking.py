@@ -8,14 +8,16 @@ from typing import Any
 from flows.attempts import Attempt, MadeRound
 from flows.run import Run
 from infra.mlflow_content import log_curves, log_sources, log_tags
+from infra.mlflow_runs import Training
 from infra.mlflow_store import Status
 from infra.mlflow_tracker import MetricForwarder
 from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.attempts import rules_of
-from pipeline.training.plan import plan_teacher
+from pipeline.training.plan import plan_rounds, plan_teacher, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.curve_names import curve_name
+from stages.judge import divergence_key
 from stages.origins import marks_of_round, sources_of_chain, sources_of_round
 from stages.pictures import Picture, make_pictures, sampling_steps, show_in_chain, show_in_round
 
@@ -23,7 +25,9 @@ _log = logging.getLogger(__name__)
 
 
 def round_run(run: Run, plan: RoundPlan, *, is_at_work: bool = True) -> str:
-    """The MLflow run of a round, continued if it is there.
+    """The MLflow run of a round, continued if what was trained in it is what is meant now.
+
+    A round that is trained anew, as after a change of the recipe, has a run of its own.
 
     Args:
         run: the run.
@@ -43,7 +47,38 @@ def round_run(run: Run, plan: RoundPlan, *, is_at_work: bool = True) -> str:
         params=_params(run, plan),
         tags=tags,
         is_at_work=is_at_work,
+        training=training_of(run, plan),
     )
+
+
+def training_of(run: Run, plan: RoundPlan) -> Training | None:
+    """What the round trains, from what lies in the run directory; None before its inputs do.
+
+    Its fingerprint is that of the student, which the run and every later one finds it by.
+    """
+    ledger = Ledger(run.run_dir)
+    placed = {each.path: each for each in ledger.records()}  # the newest record of a place holds
+    data = placed.get("latents" if run.recipe.teacher.has_components else "data")
+    place = _place_of_parent(run, plan)
+    teacher = placed.get(place) if place else None
+    if data is None or (place and teacher is None):
+        return None
+    key = round_key(plan, run.recipe, run.profile.engine.precision, data, teacher)
+    made = {each.fingerprint for each in placed.values()}
+    saved = Ledger(run.run_dir / plan.folder / "checkpoints").records()
+    is_begun = bool(made & {key, divergence_key(key)}) or any(
+        each.details.get("round") == key for each in saved
+    )
+    return Training(key, is_begun)
+
+
+def _place_of_parent(run: Run, plan: RoundPlan) -> str | None:
+    if plan.parent is None:
+        return None
+    if plan.parent == TEACHER_ROUND:
+        return "teacher"
+    parent = next(each for each in plan_rounds(run.recipe) if each.index == plan.parent)
+    return f"{parent.folder}/student"
 
 
 def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
@@ -71,14 +106,19 @@ def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
 
 
 @contextmanager
-def tracked_round(run: Run, plan: RoundPlan, done: Status = "FINISHED") -> Iterator[None]:
+def tracked_round(
+    run: Run, plan: RoundPlan, done: Status = "FINISHED", *, trains: bool = True
+) -> Iterator[None]:
     """Have MLflow follow a round's metrics for the block, and end its run as the block ends.
 
     A block that comes to its end leaves the status `done`; one that raises has failed. What MLflow
-    cannot be told is owed, and the block does not notice.
+    cannot be told is owed, and the block does not notice. A block that `trains` writes its metrics
+    first, so what is there before that is not told.
     """
     metrics = run.run_dir / plan.folder / "metrics.jsonl"
-    forwarder = MetricForwarder(run.store, lambda: round_run(run, plan), metrics)
+    forwarder = MetricForwarder(
+        run.store, lambda: round_run(run, plan), metrics, awaits_writer=trains
+    )
     status: Status = "FAILED"
     try:
         with forwarder:
@@ -158,7 +198,7 @@ def tell_missed(run: Run, rounds: Sequence[MadeRound]) -> None:
     attempts = [*_teacher(run), *(each for made in rounds for each in made.attempts)]
     for plan, made in attempts:
         if _numbers(plan) in owed:
-            with tracked_round(run, plan, "FINISHED" if made else "FAILED"):
+            with tracked_round(run, plan, "FINISHED" if made else "FAILED", trains=False):
                 pass  # all of its metrics are in the file already
         if made and _result(plan) in owed:
             tell_result(run, plan, made)

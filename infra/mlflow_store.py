@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 from infra.environment import settle_environment
 from infra.mlflow_pages import CHAIN_TAG, default_uri
-from infra.mlflow_values import ascii_name, points, quoted, texts
+from infra.mlflow_runs import KEY, TRAINING, Training, choose, is_of, runs_of, supersede
+from infra.mlflow_values import ascii_name, points, quoted, searchable, texts
 from pipeline.errors import ConfigError, InfraError
 from pipeline.failpoints import failpoint
 
 _log = logging.getLogger(__name__)
 
-_KEY = "stepfold.key"
 _DIGEST = "stepfold.digest"
 _SLOW_S = 2.0
 _PAUSE_S = 5.0  # without a call, after one that took long and was not answered
@@ -50,6 +50,7 @@ class MlflowStore:
 
     def __init__(self, uri: str | None, run_root: Path, experiment: str) -> None:
         settle_environment()
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # lines in a log
         from mlflow import MlflowClient
 
         for noisy in ("alembic", "mlflow"):
@@ -80,15 +81,18 @@ class MlflowStore:
         tags: Mapping[str, Any],
         *,
         is_at_work: bool = True,
+        training: Training | None = None,
     ) -> str:
         """The run id of a round of a chain, likewise. `params["round"]`, if given, orders them.
 
-        If nobody is at work on it, it runs no more than before, and a new one has ended.
+        If nobody is at work on it, it runs no more than before, and a new one has ended. Of each
+        `training` there is a run; the newest supersedes the others of its key.
         """
         order = {"round": f"{int(params['round']):02d}"} if "round" in params else {}
         parent = {"mlflow.parentRunId": parent_id, CHAIN_TAG: parent_id}
         tags = {"kind": "round", **order, **tags, **parent}
-        return self._open(key, name, params, tags, "RUNNING" if is_at_work else "FINISHED")
+        status: Literal["RUNNING", "FINISHED"] = "RUNNING" if is_at_work else "FINISHED"
+        return self._open(key, name, params, tags, status, training)
 
     def finish(self, run_id: str, status: Status, *, unless_ended: bool = False) -> None:
         """End a run, now; with `unless_ended` one that has this status keeps the time it ended."""
@@ -98,20 +102,20 @@ class MlflowStore:
             self._client.set_terminated(run_id, status)
 
     def metrics(self, run_id: str, values: Mapping[str, float], step: int) -> None:
-        """Record values at a step, unless the run has the same value there already."""
+        """Record values at a step, unless the run's newest value there is the same."""
         with self._translated():
             new = {
                 name: value
                 for name, value in values.items()
-                if (step, value) not in self.history(run_id, name)
+                if self.newest(run_id, name).get(step) != value
             }
             self.log_points(run_id, points(new, step))
 
-    def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
-        """All (step, value) of a metric."""
+    def newest(self, run_id: str, name: str) -> dict[int, float]:
+        """The value of a metric at each of its steps; the one that was told last."""
         with self._translated():
             found = self._client.get_metric_history(run_id, ascii_name(name))
-        return {(point.step, point.value) for point in found}
+        return {each.step: each.value for each in sorted(found, key=lambda it: it.timestamp)}
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:
@@ -174,9 +178,8 @@ class MlflowStore:
     def find(self, key: str) -> str | None:
         """The run id of the chain or round with this key, None if there is none."""
         with self._translated():
-            chosen = f"tags.`{_KEY}` = {quoted(key)}"
-            found = self._client.search_runs([self.experiment_id], chosen, max_results=1)
-        return str(found[0].info.run_id) if found else None
+            found = choose(runs_of(self._client, self.experiment_id, key), None)
+        return str(found.info.run_id) if found else None
 
     def end_abandoned(self, key: str) -> int:
         """End the chain with this key and its rounds as KILLED where they still say RUNNING.
@@ -187,7 +190,7 @@ class MlflowStore:
             found = self._client.search_runs(
                 [self.experiment_id], "attributes.status = 'RUNNING'", max_results=_MOST_RUNS
             )
-            ours = [run for run in found if _is_of(run.data.tags.get(_KEY, ""), key)]
+            ours = [run for run in found if is_of(run.data.tags.get(KEY, ""), key)]
             for run in ours:
                 self._client.set_terminated(run.info.run_id, "KILLED")
         return len(ours)
@@ -206,24 +209,26 @@ class MlflowStore:
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
         status: Literal["RUNNING", "FINISHED"] = "RUNNING",
+        training: Training | None = None,
     ) -> str:
+        told = texts({**tags, TRAINING: training.fingerprint} if training else tags)
         with self._translated():
-            chosen = f"tags.`{_KEY}` = {quoted(key)}"
-            found = self._client.search_runs([self.experiment_id], chosen, max_results=1)
+            runs = runs_of(self._client, self.experiment_id, key)
+            found = choose(runs, training)
             if found:
-                run_id = str(found[0].info.run_id)
-                self._client.update_run(
-                    run_id, status=status if status == "RUNNING" else None, name=name
-                )
-                known = found[0].data
-                self._describe_run(run_id, params, texts(tags), (known.params, known.tags))
+                run_id = str(found.info.run_id)
+                at_work = status if status == "RUNNING" else None
+                self._client.update_run(run_id, status=at_work, name=name)
+                self._describe_run(run_id, params, told, (found.data.params, found.data.tags))
             else:
-                everything = {**texts(tags), _KEY: key}
+                everything = {**told, KEY: searchable(key)}
                 run = self._client.create_run(self.experiment_id, tags=everything, run_name=name)
                 run_id = str(run.info.run_id)
                 self._describe_run(run_id, params, {}, ({}, {}))
                 if status != "RUNNING":
                     self._client.set_terminated(run_id, status)
+            if training:
+                supersede(self._client, runs, run_id)
             return run_id
 
     def _describe_run(
@@ -292,7 +297,3 @@ class MlflowStore:
 def _make_private(database: Path, artifacts: Path) -> None:
     artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
-
-
-def _is_of(found: str, key: str) -> bool:
-    return found == key or found.startswith(f"{key}/")

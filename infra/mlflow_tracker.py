@@ -46,6 +46,8 @@ class MetricForwarder:
         path: the metrics file; it need not exist yet.
         interval: seconds between looks.
         patience: seconds that closing may take.
+        awaits_writer: leave the file until it changes. Whoever trains writes it anew first, and
+            what it holds until then may be of a training before.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class MetricForwarder:
         *,
         interval: float = 2.0,
         patience: float = 10.0,
+        awaits_writer: bool = False,
     ) -> None:
         self._store = store
         self._open_run = open_run
@@ -66,7 +69,7 @@ class MetricForwarder:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="metrics", daemon=True)
         self._seen: float | None = None
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp = self._file_stamp() if awaits_writer else None
         self._warned = False
         self._is_behind = True
 
@@ -160,8 +163,7 @@ class MetricForwarder:
         self._seen = last
 
     def _last_step(self, run_id: str, name: str) -> float:
-        history = self._store.history(run_id, name)
-        self._seen = float(max((step for step, _ in history), default=-1))
+        self._seen = float(max(self._store.newest(run_id, name), default=-1))
         return self._seen
 
     def _file_stamp(self) -> tuple[int, int, int] | None:

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 
 def points(values: Mapping[str, float], step: int) -> list[Any]:
@@ -25,5 +26,14 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def quoted(text: str) -> str:
-    """A text inside a filter."""
-    return "'" + text.replace("'", "") + "'"
+    """A text inside a filter, which has no way to escape a quote: it may hold one kind of them."""
+    mark = '"' if "'" in text else "'"
+    return f"{mark}{text}{mark}"
+
+
+def searchable(text: str) -> str:
+    """A text as a tag that a filter finds: itself, unless it holds both kinds of quotes.
+
+    No path begins like the other form, so no two texts become one.
+    """
+    return f"quoted:{quote(text)}" if "'" in text and '"' in text else text

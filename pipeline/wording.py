@@ -1,4 +1,6 @@
-"""Numbers as people say them, on a terminal and on a page."""
+"""Numbers and lists as people say them, on a terminal and on a page."""
+
+from collections.abc import Sequence
 
 
 def duration(seconds: float | int) -> str:
@@ -18,3 +20,8 @@ def grouped(number: int) -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things: 1 step, 4 steps."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def joined(words: Sequence[str]) -> str:
+    """Words as a sentence has them: "1, 3 and 7"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

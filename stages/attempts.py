@@ -127,14 +127,18 @@ def accept(run_dir: Path, plan: RoundPlan, judged: Judged) -> Artifact:
     return _put(Ledger(run_dir), judged.student, f"{plan.folder}/student", _candidate(judged.plan))
 
 
-def set_aside(run_dir: Path, plan: RoundPlan, judged: Judged) -> None:
+def set_aside(run_dir: Path, plan: RoundPlan, judged: Judged) -> Artifact | None:
     """Take a failed student out of the student's place, if it was trained before there was a gate.
 
     Arguments are those of `accept`.
+
+    Returns:
+        The student where it lies now.
     """
     student, place = judged.student, f"{plan.folder}/student"
-    if student is not None and student.path == place:
-        _put(Ledger(run_dir), student, _candidate(judged.plan), place)
+    if student is None or student.path != place:
+        return student
+    return _put(Ledger(run_dir), student, _candidate(judged.plan), place)
 
 
 def _candidate(plan: RoundPlan) -> str:

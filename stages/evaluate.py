@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pipeline.evaluation.comparing import Comparison, SampleSet
 
 REPORT = "report"
-FORMAT = 6
-FORMAT_UNCLASSED = 7  # 7 has verdicts
+FORMAT = 7  # 7 widens intervals by what drawing from few falls short of
+FORMAT_UNCLASSED = 8  # the same; 8 asks its controls what it asks students
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,8 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
             extractor are missing.
     """
     ledger = Ledger(run_dir)
-    key = report_key(recipe, data, teacher, students)
+    subject = Subject(data, components)
+    key = report_key(recipe, subject, teacher, students)
     found = ledger.find(key)
     if found:
         return found
@@ -75,10 +76,10 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
     entrants = [_entrant(ledger, bundle) for bundle in bundles]
     cells, skipped = _plan(recipe, entrants[0], entrants[1:])
     _check_images(recipe, entrants[0])
-    drawn = draw_sets(ledger, recipe, profile, cells, bundles, Subject(data, components), progress)
+    drawn = draw_sets(ledger, recipe, profile, cells, bundles, subject, progress)
 
     read = on_workers(profile, progress)
-    comparison = _comparison(ledger, recipe, data, teacher, drawn, skipped, read)
+    comparison = _comparison(ledger, recipe, subject, teacher, drawn, skipped, read)
 
     def write(output: Path) -> dict[str, Any]:
         from pipeline.evaluation.agreement import write_agreement
@@ -100,7 +101,7 @@ def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
 def _comparison(
     ledger: Ledger,
     recipe: Recipe,
-    data: Artifact,
+    subject: Subject,
     teacher: Artifact,
     drawn: Sequence[tuple[Cell, Artifact]],
     skipped: Sequence[str],
@@ -109,7 +110,7 @@ def _comparison(
     """All samples, and what every network has seen in them."""
     from pipeline.evaluation.comparing import Comparison
 
-    num = recipe.evaluation.num_samples
+    data, num = subject.data, recipe.evaluation.num_samples
     has_classes = read_info(ledger.locate(data)).num_classes > 0
     return Comparison(
         recipe=recipe,
@@ -119,6 +120,7 @@ def _comparison(
         skipped=tuple(skipped),
         data_sha256=data.digest,
         teacher_sha256=network_digest(ledger, teacher),
+        components_sha256=subject.components.digest if subject.components else None,
         readings=tuple(
             extractor_readings(ledger, each, data, drawn, num, read)
             for each in recipe.evaluation.extractors
@@ -127,7 +129,7 @@ def _comparison(
 
 
 def report_key(
-    recipe: Recipe, data: Artifact, teacher: Artifact, students: Sequence[Artifact]
+    recipe: Recipe, subject: Subject, teacher: Artifact, students: Sequence[Artifact]
 ) -> str:
     """The fingerprint of a report: all that determines its bytes."""
     return fingerprint(
@@ -142,9 +144,9 @@ def report_key(
             "reference_steps": recipe.teacher.reference_steps,
             "first_steps": recipe.halving.first_steps,
             "measures": [NEIGHBOURS, DENSITY_NEIGHBOURS, RESAMPLES],
-            "data": data.digest,
             "teacher": teacher.digest,
             "students": [student.digest for student in students],
+            **subject.digests,
         }
     )
 

@@ -152,8 +152,13 @@ def check_exportable(manifest: Manifest, name: str) -> None:
     """Refuse a bundle that no stock scheduler samples.
 
     Raises:
-        ConfigError: it is a stochastic student of more than one step.
+        ConfigError: it is an encoder, or a stochastic student of more than one step.
     """
+    if manifest.direction == "encode":
+        raise ConfigError(
+            f"{name} encodes pictures into noise, and no stock pipeline does; use stepfold "
+            "stylize, or export a student that draws"
+        )
     if manifest.sampler == "stochastic" and manifest.steps != (1,):
         raise ConfigError(
             f"{name} is a stochastic student, and no stock pipeline samples it: diffusers' "

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.evaluation.tables import worst_class
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.round_plan import RoundPlan
 
@@ -39,6 +40,10 @@ def _at(w: float, scores: dict[str, Any], teacher: dict[str, Any]) -> dict[str, 
     for key, words in _SAID.items():
         if scores.get(key) is not None:
             found[f"w = {w:g}: {words}"] = _beside(scores[key], teacher.get(key))
+    if worst := worst_class(scores):
+        share = scores["accuracy_by_class"][worst]
+        theirs = (teacher.get("accuracy_by_class") or {}).get(worst)
+        found[f"w = {w:g}: class seen as asked least"] = f"{worst}, {_beside(share, theirs)}"
     for part, share in (scores.get("prompt_accuracy") or {}).items():
         theirs = (teacher.get("prompt_accuracy") or {}).get(part)
         found[f"w = {w:g}: {part} seen as prompted"] = _beside(share, theirs)

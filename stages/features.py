@@ -24,6 +24,7 @@ from stages.sample_sets import Progress, write_array
 
 FORMAT = 1
 HELDOUT, PROMPTS, TRAINING, MEANS = "heldout", "prompts", "training", "means"
+MEAN = "mean"
 
 _SCRATCH = Path("evaluation") / ".features.tmp"
 
@@ -38,9 +39,10 @@ class Source:
         name: of the file of features.
         artifact: what it is read from.
         count: how many there are.
-        what: nothing for samples; of a data set the held-out images (`heldout`), what samples are
-            asked for (`prompts`), the training images that are measured as if they were samples
-            (`training`), or the mean image of the class of each sample (`means`).
+        what: nothing for samples, `mean` for one image that is the mean of them; of a data set the
+            held-out images (`heldout`), what samples are asked for (`prompts`), the training images
+            that are measured as if they were samples (`training`), or the mean image of the class
+            of each sample (`means`).
         asked: how many samples the last three are for. What is read of `training` for more of them
             begins with what is read for fewer, so that its count says which it is.
     """
@@ -187,7 +189,8 @@ def _openers() -> tuple[
         if what == MEANS:
             found: np.ndarray = means_of(place)[questions(place, asked).labels[rows]]
             return found
-        return np.array(np.load(place, mmap_mode="r", allow_pickle=False)[rows])
+        samples = np.load(place, mmap_mode="r", allow_pickle=False)
+        return samples.mean(0, keepdims=True) if what == MEAN else np.array(samples[rows])
 
     return images, lambda place, asked: questions(place, asked).prompts or ()
 

@@ -1,16 +1,22 @@
 """How to draw with the students of a run in a few lines, for its page."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Recipe
+from pipeline.diffusion.guidance import guidance_scale
 from pipeline.page.content import Usage
 from pipeline.page.verdict import AnyReport, good_students, listed
 from pipeline.stock.card import THIS_DIRECTORY
 from pipeline.training.plan import plan_decoders
 from pipeline.training.round_plan import RoundPlan
 from pipeline.wording import counted
+from stages.drawing_command import drawing
+
+_TOLD = re.compile(r"guidance_scale=(?!1\.0\b)[\d.]+")
+"""What a card tells of w; 1.0 is told where w is baked in."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ def usage_of(run_dir: Path, recipe: Recipe, report: AnyReport) -> tuple[Usage, .
     if all(each.plan != shortest for each in chosen):
         middle = recipe.guidance.w.middle
         chosen.append(_Chosen(shortest, _steps_of(shortest) or 1, middle, "the shortest"))
-    return tuple(_usage(run_dir, each) for each in chosen)
+    return tuple(_usage(run_dir, recipe, each) for each in chosen)
 
 
 def _good(plans: Sequence[RoundPlan], report: AnyReport) -> list[_Chosen]:
@@ -59,19 +65,24 @@ def _steps_of(plan: RoundPlan) -> int:
     return plan.student_steps or 0
 
 
-def _usage(run_dir: Path, chosen: _Chosen) -> Usage:
+def _usage(run_dir: Path, recipe: Recipe, chosen: _Chosen) -> Usage:
     kind = "stochastic, " if chosen.plan.sampler == "stochastic" else ""
     title = f"In {counted(chosen.steps, 'step')}, {kind}{chosen.why}"
     pipeline = run_dir / "pipelines" / chosen.plan.made_for
     if pipeline.is_dir():
         place = f"pipelines/{pipeline.name}"
-        return Usage(f"{title}, with diffusers alone", _code_of(pipeline / "README.md", place))
-    command = f"stepfold sample {chosen.plan.folder}/student --steps {chosen.steps}"
-    return Usage(title, (f"{command} --guidance-weight {chosen.w:g} --output samples.png",))
+        code = _code_of(pipeline / "README.md", place, chosen.w)
+        return Usage(f"{title}, with diffusers alone", code)
+    command = drawing(recipe, f"{chosen.plan.folder}/student", chosen.steps, chosen.w)
+    return Usage(title, (command,))
 
 
-def _code_of(card: Path, place: str) -> tuple[str, ...]:
-    """The Python of a model card, with the place it speaks of."""
+def _code_of(card: Path, place: str, w: float) -> tuple[str, ...]:
+    """The Python of a model card, with the place it speaks of, at a guidance weight if it has one.
+
+    A network with w baked in is called without guidance, whatever its w.
+    """
     _, _, rest = card.read_text(encoding="utf-8").partition("```python\n")
     code = rest.partition("```")[0].replace(THIS_DIRECTORY, place)
+    code = _TOLD.sub(f"guidance_scale={guidance_scale(w)!r}", code)
     return tuple(line for line in code.splitlines() if line)

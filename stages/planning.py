@@ -143,23 +143,25 @@ def _rounds(
     students = [student for student in decoders if student]
     report, reason = None, "the students are not all done"
     if done.data and done.teacher and all(decoders):
-        report = ledger.find(report_key(recipe, done.data, done.teacher, students))
+        subject = Subject(done.data, done.components)
+        report = ledger.find(report_key(recipe, subject, done.teacher, students))
         reason = "no report on these students is committed"
     rows.append(_row("evaluate", report, reason, **_evaluation_cost(recipe)))
     if recipe.encoding is not None:
-        rows.append(_encoders_row(recipe, ledger, done.data, made))
+        rows.append(_encoders_row(recipe, ledger, done, made))
     if recipe.teacher.has_components:
         rows += _export_rows(recipe, ledger, done.components, students, report)
     return rows
 
 
 def _encoders_row(
-    recipe: Recipe, ledger: Ledger, data: Artifact | None, made: dict[int | None, Artifact | None]
+    recipe: Recipe, ledger: Ledger, done: _Origin, made: dict[int | None, Artifact | None]
 ) -> PlanRow:
     report = None
     bundles = [bundle for bundle in made.values() if bundle]
-    if data and len(bundles) == len(made):
-        report = ledger.find(translation_key(recipe, data, bundles))
+    if done.data and len(bundles) == len(made):
+        subject = Subject(done.data, done.components)
+        report = ledger.find(translation_key(recipe, subject, bundles))
     return _row(ENCODERS_LABEL, report, "no report on these encoders is committed")
 
 

@@ -9,13 +9,12 @@ from typing import Literal
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
 from pipeline.config import Recipe, UNetConfig
 from pipeline.data.dataset_info import read_info
-from pipeline.documents import build, read_yaml
 from pipeline.errors import BundleError
 from pipeline.page.playing import Steps
 from pipeline.wording import counted
 from stages.export import components_near
+from stages.made_students import RECIPE, recipe_of, students_of
 
-_RECIPE = "recipe.yaml"
 _STEPS = 64  # of networks that take any number, where no recipe says how many
 _COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 100, 128, 200, 256)
 
@@ -85,8 +84,8 @@ def find_playable(place: Path, teacher: Path | None) -> Playable:
             that is none, or draws other things than the student.
     """
     run_dir = _run_above(place)
-    recipe = build(Recipe, read_yaml(run_dir / _RECIPE), _RECIPE) if run_dir else None
-    bundles = _students_in(place)
+    recipe = recipe_of(run_dir) if run_dir else None
+    bundles = _students_in(place, recipe)
     manifests = [read_manifest(bundle) for bundle in bundles]
     for bundle, manifest in zip(bundles, manifests, strict=True):
         _check_student(bundle, manifest)
@@ -116,13 +115,13 @@ def find_playable(place: Path, teacher: Path | None) -> Playable:
 
 def _run_above(place: Path) -> Path | None:
     here = place.absolute()
-    return next((folder for folder in (here, *here.parents) if (folder / _RECIPE).is_file()), None)
+    return next((folder for folder in (here, *here.parents) if (folder / RECIPE).is_file()), None)
 
 
-def _students_in(place: Path) -> list[Path]:
+def _students_in(place: Path, recipe: Recipe | None) -> list[Path]:
     if (place / MANIFEST).is_file():
         return [place]
-    there = [path.parent for path in sorted(place.glob(f"rounds/*/student/{MANIFEST}"))]
+    there = students_of(place, recipe) if recipe else []
     found = [bundle for bundle in there if read_manifest(bundle).direction == "decode"]
     if not found:
         raise BundleError(

@@ -7,10 +7,19 @@ from infra.mlflow_store import MlflowStore
 from pipeline.evaluation.agreement import AgreementReport, AgreementRow, read_either
 from pipeline.evaluation.fidelity import why_void
 from pipeline.evaluation.protocol import Cell, Report, Row
+from pipeline.evaluation.tables import value_of
 from pipeline.ledger import Artifact, Ledger
 from stages.curve_names import curve_name
 
-_SHOWN = ("distance_to_real", "distance_to_teacher", "recall", "rms_to_teacher")
+_SHOWN = {
+    "distance_to_real": "distance_to_real",
+    "distance_to_teacher": "distance_to_teacher",
+    "recall": "recall",
+    "class_accuracy": "class_accuracy",
+    "accuracy_by_class": "worst_class_accuracy",
+    "rms_to_teacher": "rms_to_teacher",
+}
+"""Numbers of a row, and what MLflow calls them."""
 
 
 def publish(
@@ -66,11 +75,11 @@ def _points(section: str, row: Row | AgreementRow) -> list[Point]:
     return [
         (
             curve_name(f"{section}/{name}_w{row.cell.w:g}", is_stochastic=noisy),
-            scores[name],
+            found[0],
             row.cell.steps,
         )
-        for name in _SHOWN
-        if scores.get(name) is not None
+        for key, name in _SHOWN.items()
+        if (found := value_of(scores, key))
     ]
 
 

@@ -14,7 +14,7 @@ from pipeline.evaluation.protocol import Cell
 from pipeline.evaluation.weights import find_weights
 from pipeline.ledger import Artifact, Ledger
 from stages.classifier import classifier_of
-from stages.features import HELDOUT, MEANS, PROMPTS, TRAINING, Source, read_features
+from stages.features import HELDOUT, MEAN, MEANS, PROMPTS, TRAINING, Source, read_features
 from stages.readers import Reader, classifier_reader, extractor_reader
 from stages.sample_sets import Progress
 
@@ -116,6 +116,9 @@ def extractor_readings(
         sources.append(heldout_source(ledger, data))
     if info.captioned and weights.reads_prompts:
         sources.append(Source(f"{PROMPTS}.npy", data, num, PROMPTS, num))
+    if not info.num_classes:
+        teachers = [(cell, samples) for cell, samples in drawn if cell.role == "teacher"]
+        sources += [Source(_mean(cell), samples, 1, MEAN) for cell, samples in teachers]
     found = Readings(read(ledger, extractor_reader(extractor), sources))
 
     def array(name: str) -> np.ndarray | None:
@@ -124,9 +127,15 @@ def extractor_readings(
     return ReadSets(
         name=weights.name,
         sha256=weights.sha256,
+        identity=weights.identity,
         distance=weights.distance,
         kind=f"{weights.kind}-{weights.sha256[:8]}",
         of=lambda cell: found.array(cell.file),
         heldout=array(f"{HELDOUT}.npy"),
         prompts=array(f"{PROMPTS}.npy"),
+        mean_of=lambda cell: found.array(_mean(cell)).repeat(num, axis=0),
     )
+
+
+def _mean(cell: Cell) -> str:
+    return f"{MEAN}-{cell.file}"

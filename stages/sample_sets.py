@@ -42,6 +42,12 @@ class Subject:
     data: Artifact
     components: Artifact | None
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of all of it, for the fingerprint of what is made of it."""
+        parts = {"components": self.components.digest} if self.components else {}
+        return {"data": self.data.digest, **parts}
+
 
 def draw_sets(
     ledger: Ledger,

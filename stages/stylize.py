@@ -10,10 +10,10 @@ from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.metrics import paired_rms
 from pipeline.evaluation.sampling import BundleSampler
 from pipeline.evaluation.translation import UNGUIDED, Asked, Translator
-from pipeline.ledger import Ledger
 from stages.drawn_file import check_output
 from stages.edit import Order, read_picture, write_pictures
 from stages.export import components_near
+from stages.made_students import RECIPE, recipe_of, students_of
 from stages.translate import pairs
 
 
@@ -92,17 +92,15 @@ def find_pair(place: Path, steps: int | None) -> tuple[Path, Path, int]:
         return place, place, steps
     manifest.check_use(steps or manifest.steps[0], UNGUIDED, "encode")
     for folder in place.absolute().parents:
-        if (folder / "rounds").is_dir():
+        if (folder / RECIPE).is_file():
             return _pair_of_run(folder, place, manifest.steps[0])
     raise BundleError(f"{place} lies in no run, which is where its decoder would be; give its run")
 
 
 def _pair_of_run(run_dir: Path, encoder: Path | None, steps: int | None) -> tuple[Path, Path, int]:
-    if not (run_dir / "rounds").is_dir():
+    if not (run_dir / RECIPE).is_file():
         raise ConfigError(f"{run_dir} is neither a run nor a bundle; give one of them")
-    ledger = Ledger(run_dir)
-    places = [ledger.locate(each) for each in ledger.records() if each.kind == "student"]
-    places.sort()
+    places = students_of(run_dir, recipe_of(run_dir))
     manifests = [read_manifest(place) for place in places]
     found = [
         (places[first], places[second], count)
@@ -125,9 +123,10 @@ def _pair_of_run(run_dir: Path, encoder: Path | None, steps: int | None) -> tupl
             "recipe and run it again with --accept-changes, or give --steps, in which its stage-1 "
             "student goes both ways; or name its teacher and --steps"
         )
-    counts = ", ".join(str(pair[2]) for pair in found) or "none"
+    counts = ", ".join(str(pair[2]) for pair in found) or "no number of steps"
+    asked = "" if steps is None else f"--steps {steps}: "
     raise ConfigError(
-        f"--steps {steps}: {run_dir} has an encoder and a decoder of as many steps for {counts}"
+        f"{asked}{run_dir} has an encoder and a decoder of as many steps for {counts}"
     )
 
 

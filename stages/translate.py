@@ -1,7 +1,6 @@
 """Stage `translate`: how well the encoders of a run do, beside the teacher's own way and back."""
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from infra.profile import Profile
 from pipeline.bundle import Manifest, read_manifest
-from pipeline.config import Recipe
+from pipeline.config import Recipe, ScheduleConfig
 from pipeline.data.shards import read_info
 from pipeline.diffusion.grid import nearest_point
+from pipeline.evaluation.samplers import own_sampler
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from stages.sample_sets import Progress, Subject
 from stages.turned_pictures import CHUNK, Edit, Way, forget_parts, turn
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 FOLDER = "encoders"
 LABEL = "evaluate the encoders"
-FORMAT = 2
+FORMAT = 3  # 3 widens intervals by what drawing from few falls short of
 
 _log = logging.getLogger(__name__)
 
 
-def translation_key(recipe: Recipe, data: Artifact, bundles: Sequence[Artifact]) -> str:
+def translation_key(recipe: Recipe, subject: Subject, bundles: Sequence[Artifact]) -> str:
     """The fingerprint of an encoders' report: all that determines its bytes."""
     return fingerprint(
         {
@@ -38,8 +38,8 @@ def translation_key(recipe: Recipe, data: Artifact, bundles: Sequence[Artifact])
                 mode="json", include={"num_samples", "w", "seed", "edits"}
             ),
             "reference_steps": recipe.teacher.reference_steps,
-            "data": data.digest,
             "bundles": [bundle.digest for bundle in bundles],
+            **subject.digests,
         }
     )
 
@@ -70,7 +70,7 @@ def translate(
         BundleError: a bundle is damaged, or was not made for this.
     """
     ledger = Ledger(run_dir)
-    key = translation_key(recipe, subject.data, bundles)
+    key = translation_key(recipe, subject, bundles)
     found = ledger.find(key)
     if found:
         return found
@@ -131,11 +131,10 @@ def pairs(manifests: Sequence[Manifest], first_steps: int) -> list[tuple[int, in
     """
     students = [(at, each) for at, each in enumerate(manifests) if each.role == "student"]
     found = [(at, at, first_steps) for at, each in students if each.steps is None]
-    decoders = {
-        each.steps[0]: at
-        for at, each in students
-        if each.steps and each.direction == "decode" and each.sampler == "deterministic"
-    }
+    decoders: dict[int, int] = {}
+    for at, each in students:
+        if each.steps and each.direction == "decode" and own_sampler(each) == "ddim":
+            decoders.setdefault(each.steps[0], at)  # of two ladders, both may have one of one step
     for at, each in students:
         if each.steps and each.direction == "encode" and each.steps[0] in decoders:
             found.append((at, decoders[each.steps[0]], each.steps[0]))
@@ -148,8 +147,8 @@ def editors(
     """(network, steps of its grid, how many are taken) by index in `manifests`, the teacher first.
 
     A student takes what is nearest to a strength on its own grid, and has no edit where that is
-    nothing. The teacher edits at every time that a student does, in its reference steps; if a time
-    lies between them, in the fewest that are a multiple of them and have it.
+    nothing. The teacher edits at every time that a student does: in its reference steps, or, if
+    that time lies between them, in the fewest above them that have it and that its grid holds.
 
     Args:
         manifests: the teacher's, then those of students.
@@ -165,10 +164,23 @@ def editors(
             if taken:
                 found.append((at, steps, tuple(sorted(taken))))
     times = {Fraction(point, steps) for _, steps, taken in found for point in taken}
-    if times:
-        grid = math.lcm(reference, *(time.denominator for time in times))
-        yield 0, grid, tuple(int(time * grid) for time in sorted(times))
+    by_grid: dict[int, list[int]] = {}
+    for time in sorted(times):
+        grid = _grid_with(time, reference, manifests[0].schedule)
+        by_grid.setdefault(grid, []).append(int(time * grid))
+    yield from ((0, grid, tuple(taken)) for grid, taken in sorted(by_grid.items()))
     yield from sorted(found, key=lambda editor: -editor[1])
+
+
+def _grid_with(time: Fraction, steps: int, schedule: ScheduleConfig) -> int:
+    """The fewest steps, at least `steps`, of a grid that has a time; the most there are if none."""
+    most = schedule.num_train_timesteps
+    fitting = [
+        count
+        for count in range(time.denominator, most + 1, time.denominator)
+        if schedule.holds(count)
+    ]
+    return next((count for count in fitting if count >= steps), fitting[-1])
 
 
 def _ways(ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact]) -> list[Way | Edit]:

@@ -1,6 +1,7 @@
 """Encoders are rounds like others: planned, distilled, refused where they do not fit, judged."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from infra.profile import Profile
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import GuidanceWeights, Recipe
-from pipeline.documents import build, read_yaml
+from pipeline.documents import apply_override, build, read_yaml, to_yaml
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.sampling import BundleSampler
 from pipeline.evaluation.translation import Editor, Sources
@@ -22,12 +23,14 @@ from pipeline.training.plan import plan_decoders, plan_rounds
 from pipeline.training.round_plan import TEACHER_ROUND
 from stages.adopt import adopt
 from stages.evaluate import report_key
+from stages.export import check_exportable
+from stages.made_students import RECIPE, students_of
 from stages.planning import describe
 from stages.sample import sample_bundle
 from stages.sample_sets import Subject
 from stages.shard import shard
 from stages.stylize import find_pair
-from stages.translate import LABEL, editors, pairs, translate, translation_key
+from stages.translate import LABEL, translate, translation_key
 from stages.turned_pictures import CHUNK
 from tests.cases import teacher_manifest
 from tests.family_chain import ask_here, train_here
@@ -42,8 +45,9 @@ ENCODING = {"steps": [4, 2, 1], "updates": 2, "batch_size": 8}
 def recipe(**changes: Any) -> Recipe:
     tree = read_yaml(GAUSSIAN) | {"encoding": ENCODING} | changes
     tree["data"] = {"source": "gaussian", "num_samples": 800, "shard_size": 800}
-    tree["guidance"] = {**tree["guidance"], "updates": 2, "batch_size": 8}
-    tree["halving"] = {**tree["halving"], "updates": 2, "batch_size": 8}
+    few = {"updates": 2, "batch_size": 8}
+    for part in ("guidance", "halving"):
+        tree[part] = {**read_yaml(GAUSSIAN)[part], **few, **changes.get(part, {})}
     evaluation = {"num_samples": CHUNK + 8, "w": [0, 2], "baseline_steps": [1], "edits": [0.5]}
     tree["evaluation"] = evaluation | changes.get("evaluation", {})
     return build(Recipe, tree, "test")
@@ -61,14 +65,18 @@ def test_encoders_are_a_ladder_of_their_own_and_change_no_other_round() -> None:
     without = recipe(encoding=None, evaluation={"edits": []})
     assert plan_decoders(recipe()) == plan_rounds(without)
     assert "encoding" not in without.model_dump()
+    # what recipes of before say of it
+    assert recipe(encoding={**ENCODING, "w": {"min": 0, "max": 0, "mass_at_min": 0}}) == recipe()
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"encoding": {**ENCODING, "steps": [6, 3]}}, "encoding.steps: 6 steps"),
-        ({"encoding": {**ENCODING, "w": {"min": 1, "max": 2}}}, "asked at w = 0"),
-        ({"encoding": {**ENCODING, "w": {"min": 0, "max": 9}}}, "knows w from 0 to 4"),
+        ({"encoding": {**ENCODING, "w": {"min": 0, "max": 2}}}, "encoded at w = 0, whatever"),
+        ({"encoding": {**ENCODING, "steps": [4, 1]}, "halving": {"steps": [4, 2]}}, "of 1 steps"),
+        ({"halving": {"sampler": "stochastic"}}, "an encoder of 2 steps needs a student"),
+        ({"guidance": {"w": {"min": 1, "max": 4}}, "evaluation": {"w": [2]}}, "knows w from 1"),
         ({"encoding": None}, "edits are reported with the encoders"),
         ({"evaluation": {"edits": [0.5, 0.1]}}, "0.1 is nearer to none of 4 steps"),
         ({"evaluation": {"edits": [1.5]}}, "less than or equal to 1"),
@@ -82,6 +90,7 @@ def test_encoders_that_cannot_be_are_refused(changes: dict[str, Any], reason: st
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("run")
+    (run_dir / RECIPE).write_text(to_yaml(recipe()), encoding="utf-8")
     data = shard(recipe(), run_dir)
     made = {TEACHER_ROUND: adopt(run_dir, recipe(), data)}
     for plan in plan_rounds(recipe()):
@@ -108,6 +117,22 @@ def test_a_manifest_says_which_way_its_student_goes(run: Path, tmp_path: Path) -
     stage_1 = run / "rounds/00-guidance/student"
     assert find_pair(run, 4) == (stage_1, stage_1, 4)  # there is no encoder of 4 steps
     assert find_pair(run / "teacher", 4) == (run / "teacher", run / "teacher", 4)
+    with pytest.raises(ConfigError, match=r"no stock pipeline does; use stepfold stylize"):
+        check_exportable(read_manifest(encoder), "it")
+
+
+def test_what_failed_its_gate_or_is_of_a_recipe_of_before_is_no_student_of_a_run(run: Path) -> None:
+    known = students_of(run, recipe())
+    assert [place.parent.name for place in known] == [
+        *("00-guidance", "01-4-to-2", "02-2-to-1", "03-4-to-2-encode", "04-2-to-1-encode"),
+    ]
+    for place in ("01-4-to-2-extended-1/candidate", "07-8-to-4/student"):
+        shutil.copytree(known[1], run / "rounds" / place)
+    try:
+        assert students_of(run, recipe()) == known
+    finally:
+        shutil.rmtree(run / "rounds/01-4-to-2-extended-1")
+        shutil.rmtree(run / "rounds/07-8-to-4")
 
 
 @pytest.mark.cluster
@@ -162,49 +187,19 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
     assert row.state == "done"
 
 
-def test_pairs_are_of_as_many_steps() -> None:
-    manifest = teacher_manifest("unet")
-
-    def student(steps: int | None, direction: Any = "decode") -> Any:
-        told = {"role": "student", "steps": steps and (steps,), "direction": direction}
-        return manifest.model_copy(update=told)
-
-    manifests = [manifest, student(None), student(8), student(4), student(1), student(2, "encode")]
-    manifests += [student(4, "encode"), student(8, "encode"), student(16, "encode")]
-    noisy = student(16).model_copy(update={"sampler": "stochastic"})
-    manifests += [noisy, student(8).model_copy(update={"sampler": "stochastic"})]
-    assert pairs(manifests, 16) == [(1, 1, 16), (7, 2, 8), (6, 3, 4)]
-
-
-def test_who_edits_takes_what_is_nearest_on_its_own_grid() -> None:
-    manifest = teacher_manifest("unet")
-
-    def student(steps: int | None, **told: Any) -> Any:
-        values = {"role": "student", "steps": steps and (steps,), **told}
-        return manifest.model_copy(update=values)
-
-    manifests = [manifest, student(None), student(1), student(8), student(3)]
-    others = [student(8, direction="encode"), student(8, sampler="stochastic")]
-    found = list(editors([*manifests, *others], (0.75, 0.4), 16, 64))
-    assert found == [
-        (0, 192, (64, 72, 128, 144, 192)),  # 1/3 is no time of 64 steps; of 192 each is
-        (1, 16, (6, 12)),
-        (3, 8, (3, 6)),
-        (4, 3, (1, 2)),
-        (2, 1, (1,)),  # nearer to no step than to one at 0.4
-    ]
-    assert list(editors(manifests, (), 16, 64)) == []
-    assert next(editors(manifests[:4], (0.5,), 16, 64)) == (0, 64, (32, 64))
-
-
 def test_reports_without_edits_keep_their_fingerprint(run: Path) -> None:
     by_path = {each.path: each for each in Ledger(run).records()}
-    data, bundles = by_path["data"], [by_path["teacher"], by_path["rounds/00-guidance/student"]]
+    subject = Subject(by_path["data"], None)
+    bundles = [by_path["teacher"], by_path["rounds/00-guidance/student"]]
     without = recipe(evaluation={"edits": []})
     assert "edits" not in without.model_dump(mode="json")["evaluation"]
-    assert translation_key(recipe(), data, bundles) != translation_key(without, data, bundles)
-    key = report_key(recipe(), data, bundles[0], bundles[1:])
-    assert key == report_key(without, data, bundles[0], bundles[1:])
+    assert translation_key(recipe(), subject, bundles) != translation_key(without, subject, bundles)
+    key = report_key(recipe(), subject, bundles[0], bundles[1:])
+    assert key == report_key(without, subject, bundles[0], bundles[1:])
+    # what makes pixels of latents is of a report as well
+    other = Subject(by_path["data"], bundles[0])
+    assert key != report_key(recipe(), other, bundles[0], bundles[1:])
+    assert translation_key(recipe(), other, bundles) != translation_key(recipe(), subject, bundles)
 
 
 def test_an_edit_keeps_little_or_all_of_a_picture_by_its_strength(tmp_path: Path) -> None:
@@ -252,12 +247,20 @@ def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
         manifest, side, mode = parts.manifest, PIXELS, "RGB"
         module = family_of(manifest).student_of(parts.module, (0.0, 4.0))
         told = ("--from", "a red 3", "--to", "8")
-    for number, (steps, way) in enumerate([(4, "decode"), (2, "decode"), (4, "encode")]):
+    tree = read_yaml(ROOT / "flows/recipes/digits.yaml")
+    for change in ("halving.steps=[8, 4, 2]", "encoding={steps: [8, 4], updates: 2}"):
+        apply_override(tree, change)
+    asked = build(Recipe, {**tree, "halving": {**tree["halving"], "updates": 2}}, "test")
+    run_dir.mkdir(exist_ok=True)
+    (run_dir / RECIPE).write_text(to_yaml(asked), encoding="utf-8")
+    first, *plans = plan_rounds(asked)
+    for number, plan in enumerate(plans):
+        steps, way = plan.student_steps, plan.direction
         law = GuidanceWeights(min=0, max=4 if way == "decode" else 0)
         values = {"role": "student", "steps": (steps,), "direction": way, "w": law}
         lineage = Lineage(run="test", round=number, parent="f" * 64)
         student = manifest.model_copy(update={**values, "lineage": lineage})
-        publish(run_dir, f"rounds/{number:02d}-{way}", student, module)
+        publish(run_dir, plan.folder, student, module)
     image = tmp_path / "in.png"
     pixels = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
     Image.fromarray(pixels).convert(mode).save(image)
@@ -275,7 +278,7 @@ def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
     any_steps = manifest.model_copy(
         update={"role": "student", "w": GuidanceWeights(min=0, max=4), "lineage": lineage}
     )
-    publish(run_dir, "rounds/07-guidance", any_steps, module)
+    publish(run_dir, first.folder, any_steps, module)
     code, said = invoke(*command, *told, "--output", str(output), "--steps", "2")
     assert code == 0, said
     assert "2 + 2 steps of one network, which goes both ways, 4 evaluations" in said

@@ -87,8 +87,8 @@ def test_the_page_says_it_all_by_itself(run_dir: Path) -> None:
     assert len(students) == 2
     for digest in students.values():
         assert digest[:12] in page.text
-    # at each w the teacher, and two students and a sampler, each above the teacher
-    assert len(page.pictures) == 2 * (1 + 3 * 2)
+    # at each w the teacher, and two students and a sampler, none of them twice
+    assert len(page.pictures) == 2 * (1 + 3)
     assert set(page.charts) == {
         *("curve-0", "curve-2", "training"),
         *("trade-distance_to_real", "trade-recall"),
@@ -125,8 +125,8 @@ def test_two_runs_are_compared_on_one_page(run_dir: Path, tmp_path: Path) -> Non
     assert "digits and other" in page.text
     assert "In 1 step: their intervals overlap at w = 0 and 2." in page.text
     assert "not measured in the same way" not in page.text
-    # at each w two sides of four networks, the other side's under each
-    assert len(page.pictures) == 2 * 2 * 4 * 2
+    # at each w two sides of four networks, none of them twice
+    assert len(page.pictures) == 2 * 2 * 4
     assert stepfold("compare", str(run_dir), str(run_dir)).returncode == 2
 
 

@@ -3,6 +3,7 @@
 import functools
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline.evaluation.assessment import compose, publish
 from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
 from pipeline.evaluation.figures import networks
 from pipeline.evaluation.protocol import Entrant, Report, plan_cells
-from pipeline.ledger import Ledger
+from pipeline.ledger import Artifact, Ledger
 from pipeline.page.charts import trade_charts
 from pipeline.page.comparison import Side, nearer
 from pipeline.page.content import Chart
@@ -21,7 +22,9 @@ from pipeline.page.curves import curve_charts
 from pipeline.page.overlay import overlaid
 from pipeline.page.side_tables import tables_of
 from pipeline.page.verdict import judge
+from pipeline.training.plan import plan_rounds
 from stages.classifier import classifier_of
+from stages.facts import report_facts
 from stages.publish import _summary, curves_of
 from stages.sample_sets import Subject
 from tests.gate_case import draw_here
@@ -200,6 +203,10 @@ def test_no_metric_has_two_values_at_one_step(made: Made) -> None:
     assert told["chain/distance_to_real_w2"] == {4, 2, 1}
     assert told["chain/distance_to_real_w2_stochastic"] == {2, 1}
     assert sorted(by_round) == [0, 1, 2, 3, 4]
+    (row,) = [each for each in report.at(2.0) if each.cell.title == "student, 1 step"]
+    worst = min((row.scores.accuracy_by_class or {}).values())
+    assert ("chain/worst_class_accuracy_w2", worst, 1) in chain_points
+    assert ("eval/class_accuracy_w2", row.scores.class_accuracy, 1) in by_round[2]
     heads = "| w | teacher | 4 steps | 2 steps | 1 steps | 2 steps, stochastic | 1 steps, stoch"
     assert heads in _summary(report)
 
@@ -222,6 +229,22 @@ def test_two_runs_of_both_ladders_are_compared_ladder_by_ladder(made: Made) -> N
     ]
 
 
+def test_a_card_says_which_class_is_seen_as_asked_least(made: Made, tmp_path: Path) -> None:
+    comparison, report, _ = made
+    folder = tmp_path / "report"
+    folder.mkdir()
+    publish(report, comparison, folder)
+    artifact = Artifact(kind="report", fingerprint="0", path="report", files={})
+    plan = next(each for each in plan_rounds(comparison.recipe) if each.index == 2)
+    facts = report_facts(tmp_path, artifact, plan)
+    rows = {row.cell.title: row.scores.accuracy_by_class or {} for row in report.at(2.0)}
+    shares, teacher = rows["student, 1 step"], rows["teacher, DDIM, 4 steps"]
+    worst = min(shares, key=lambda name: shares[name])
+    said = facts["w = 2: class seen as asked least"]
+    assert said.startswith(f"{worst}, {shares[worst]:.3g}")
+    assert said.endswith(f"(teacher {teacher[worst]:.3g})") or not teacher[worst]
+
+
 def test_deterministic_students_are_told_as_before(made: Made) -> None:
     report = made[1]
     rows = tuple(row for row in report.rows if not row.cell.is_stochastic_student)
@@ -231,6 +254,7 @@ def test_deterministic_students_are_told_as_before(made: Made) -> None:
     assert {name for name in told if name.startswith("chain/")} == {
         *("chain/distance_to_real", "chain/distance_to_teacher"),
         *("chain/recall", "chain/rms_to_teacher"),
+        *("chain/class_accuracy", "chain/worst_class_accuracy"),
     }
     assert not any("stochastic" in sentence for sentence in judge(alone).sentences[1:])
     lines = [traces(curve_charts(each), "curve-0")[0] for each in (report, alone)]

@@ -3,7 +3,7 @@
 It is the students' gate. That of an exported pipeline is another (`stages/gate.py`).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -145,6 +145,16 @@ class GateConfig(GateRules):
         for key in (kind, str(index)):
             override = self.rounds.get(key)
             if override:
-                said = {name: getattr(override, name) for name in GateRules.model_fields}
-                values |= {name: value for name, value in said.items() if value is not None}
+                values |= {
+                    name: _over(values[name], value)
+                    for name in GateRules.model_fields
+                    if (value := getattr(override, name)) is not None
+                }
         return GateRules(**values)
+
+
+def _over(rule: Any, said: Any) -> Any:
+    """A rule with what an override says of it; of an extension or a retrial the rest stays."""
+    if not isinstance(said, Extension | Retrial):
+        return said
+    return rule.model_copy(update={name: getattr(said, name) for name in said.model_fields_set})

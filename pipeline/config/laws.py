@@ -52,13 +52,6 @@ class GuidanceWeights(Document):
         """Whether a student of this law was trained at w."""
         return w in self.values if self.values else self.min <= w <= self.max
 
-    def covers(self, other: "GuidanceWeights") -> bool:
-        """Whether a student of this law was trained at every w of another."""
-        if self.values is None:
-            return self.min <= other.min and other.max <= self.max
-        few = other.values or ((other.min,) if other.min == other.max else ())
-        return bool(few) and all(self.allows(w) for w in few)
-
     @property
     def middle(self) -> float:
         """A weight in the middle of those it allows."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.config.data import CaptionedData, Data, PromptsData
+from pipeline.config.data import CaptionedData, Data, PromptsData, UnclassedData
 from pipeline.config.encoding import Encoding
 from pipeline.config.extractors import ExtractorConfig
 from pipeline.config.gate import KINDS, GateConfig
@@ -13,6 +13,7 @@ from pipeline.config.teacher import TeacherConfig, UNetConfig
 from pipeline.config.training import GuidanceRound, Halving, TrainingConfig
 from pipeline.diffusion.grid import nearest_point
 from pipeline.documents import Document
+from pipeline.wording import joined
 
 
 class RunConfig(Document):
@@ -128,6 +129,13 @@ class Recipe(Document):
                 f"gate.w asks for {outside} outside guidance.w {law.said}; widen one or narrow the "
                 "other"
             )
+        noisy = "stochastic" in self.halving.samplers and any(n > 1 for n in self.halving.steps[1:])
+        if noisy and isinstance(self.data, UnclassedData) and not self.evaluation.extractors:
+            raise ValueError(
+                "gate: of stochastic students of several steps nothing can be asked without "
+                "features, as noise is added on their way and these data have no classes; give "
+                "evaluation.extractors, or drop gate"
+            )
         rounds = [str(index) for index in range(last + 1)]
         for key in self.gate.rounds:
             if key not in (*KINDS, *rounds):
@@ -167,12 +175,16 @@ class Recipe(Document):
     def _encoders_have_a_teacher(self) -> None:
         if self.encoding is None:
             return
-        asked, law = self.encoding.w, self.guidance.w
-        if not law.covers(asked):
+        if not self.guidance.w.allows(0.0):
             raise ValueError(
-                f"encoding.w is {asked.min:g} to {asked.max:g}, and the stage-1 student, which "
-                f"teaches encoders, knows w {law.in_words}; use guidance.w: "
-                f"{{min: 0, ...}}, or drop encoding"
+                f"encoding: pictures are encoded at w = 0, and the stage-1 student, which teaches "
+                f"encoders, knows w {self.guidance.w.in_words}; use guidance.w: {{min: 0, ...}}, "
+                "or drop encoding"
+            )
+        if isinstance(self.data, PromptsData):
+            raise ValueError(
+                "encoding: encoders are given pictures, and prompts come without; drop encoding, "
+                "or give data with images"
             )
         if self.teacher.prediction == "sample":
             raise ValueError(
@@ -181,6 +193,20 @@ class Recipe(Document):
             )
         if isinstance(self.teacher.network, UNetConfig) and self.teacher.network.image_channels:
             raise ValueError("encoding: an inpainting network draws into pictures; drop encoding")
+        self._encoders_have_decoders(self.encoding.steps[1:])
+
+    def _encoders_have_decoders(self, encoders: tuple[int, ...]) -> None:
+        """What one has encoded is drawn from by a student of as many steps, without more noise."""
+        drawn = self.halving.steps[1:]
+        if "deterministic" not in self.halving.samplers:
+            drawn = tuple(steps for steps in drawn if steps == 1)  # both samplers are the same
+        alone = [str(steps) for steps in encoders if steps not in drawn]
+        if alone:
+            raise ValueError(
+                f"encoding.steps: an encoder of {joined(alone)} steps needs a student that draws "
+                "in as many, without noise on the way, and halving makes none; drop it, or have "
+                "halving.steps and halving.sampler make one"
+            )
 
     def _edits_are_reported(self) -> None:
         asked, most = self.evaluation.edits, self.halving.steps[0]

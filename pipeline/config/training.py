@@ -33,7 +33,7 @@ class GuidanceRound(RoundTraining):
     An epsilon output says nothing of x where there is almost only noise, which few-step students
     start from. So the student of an epsilon teacher predicts v (`prediction: v`) unless it is to
     `keep` what its teacher does. It does then not start as its teacher, and `conversion_updates`
-    come on top of `updates`.
+    come on top of `updates`; where nothing is converted they are not made.
     """
 
     w: GuidanceWeights = GuidanceWeights()
@@ -79,6 +79,11 @@ class Halving(Document):
                     f"steps cannot go from {teacher} to {student}: each entry must be half (or a "
                     f"third, a quarter, ...) of the one before; use {_halvings(teacher)}"
                 )
+        if self.own_states and max(self.steps[1:]) == 1:
+            raise ValueError(
+                "own_states: a student of one step starts from noise and meets no states of its "
+                "own; leave it out, or have students of several steps"
+            )
         rounds, updates = len(self.steps) - 1, self.updates
         if isinstance(updates, tuple) and len(updates) != rounds:
             wanted = "give one number, or one for each arrow of steps"

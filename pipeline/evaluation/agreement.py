@@ -19,7 +19,7 @@ from pipeline.evaluation.columns import against_pairs, setting_of
 from pipeline.evaluation.comparing import Comparison, SampleSet, columns_of
 from pipeline.evaluation.fidelity import Verdict, why_void
 from pipeline.evaluation.metric_protocol import MetricProtocol
-from pipeline.evaluation.panels import panel_section, panels_of
+from pipeline.evaluation.panels import panel_section, panels_of, scores_of_means
 from pipeline.evaluation.prompt_grid import draw_prompts, prompt_picture
 from pipeline.evaluation.protocol import RESAMPLES, YARDSTICK_SEED_OFFSET, Cell, Panel, Report
 from pipeline.evaluation.report import read_report
@@ -135,7 +135,7 @@ def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
             reference_steps=comparison.recipe.teacher.reference_steps,
         ),
         rows=tuple(rows),
-        verdicts=verdicts_of(comparison.sets, panels),
+        verdicts=verdicts_of(comparison.sets, panels, scores_of_means(comparison, asked)),
         pictures=(
             *(prompt_picture(w) for w in weights),
             *(CURVE, *(panel.curve for panel in panels)),

@@ -2,12 +2,11 @@
 
 Samples of the same noise tell how far a student is from its teacher and which w it follows. An
 extractor, where the recipe has one, tells how near it is to real images and how various. There are
-controls here too. No extractor reads them, so they are asked by the same noise alone: they may get
-through where distance or recall would have caught them, which makes a report void, not wrong.
+controls here too, of which the same is asked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -26,75 +25,91 @@ from pipeline.evaluation.fidelity import (
     why_void,
 )
 from pipeline.evaluation.metrics import paired_rms
-from pipeline.evaluation.protocol import Cell, Panel, PanelRow
+from pipeline.evaluation.protocol import Panel
 from pipeline.evaluation.sampling import Images
+from pipeline.evaluation.scores import PanelScores
 from pipeline.evaluation.scoring import kept
 
 _TEACHERS_MEAN = "every sample the mean of the teacher's"
 
 
-def verdicts_of(sets: Sequence[SampleSet], panels: Sequence[Panel]) -> tuple[Verdict, ...]:
+def verdicts_of(
+    sets: Sequence[SampleSet], panels: Sequence[Panel], means: Mapping[float, PanelScores]
+) -> tuple[Verdict, ...]:
     """Verdicts by w: on students, then on the controls.
 
-    Of a student whose samples are no pairs of the teacher's nothing is asked without an extractor,
-    and so nothing said.
+    Of a student whose samples are no pairs of the teacher's nothing can be asked without real
+    images in an extractor's features, and so nothing is said.
 
     Args:
         sets: all that is compared.
         panels: the first one is asked for distance and recall.
+        means: in its features, the mean of the teacher's samples in the place of each of them, by
+            guidance weight; empty without a panel.
     """
-    judge = _Judge(sets, panels[0] if panels else None)
+    judge = _Judge(sets, panels[0] if panels else None, means)
     return tuple(chain.from_iterable(judge.at(w) for w in judge.teachers))
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """Samples and who made them; `cell` is that of a student, whose features are known."""
+    """Samples and who made them.
+
+    Attributes:
+        judged: a student, or the control that stands for a bad one.
+        title: what a person calls it.
+        images: the samples.
+        scores: of them in an extractor's features, if there is one.
+        is_paired: whether the noise they began from is all the noise in them.
+    """
 
     judged: Judged
     title: str
     images: Images
-    cell: Cell | None = None
-
-    @property
-    def is_paired(self) -> bool:
-        """Whether the noise they began from is all the noise in them."""
-        return self.cell is None or not self.cell.adds_noise
+    scores: PanelScores | None
+    is_paired: bool = True
 
 
 class _Judge:
-    def __init__(self, sets: Sequence[SampleSet], panel: Panel | None) -> None:
+    def __init__(
+        self,
+        sets: Sequence[SampleSet],
+        panel: Panel | None,
+        means: Mapping[float, PanelScores],
+    ) -> None:
         self.teachers = {each.cell.w: each for each in sets if each.cell.role == "teacher"}
         self._students = [each for each in sets if each.cell.role == "student"]
-        self._rows: Mapping[Cell, PanelRow] = (
-            {row.cell: row for row in panel.rows} if panel is not None else {}
-        )
+        self._scores = {row.cell: row.scores for row in panel.rows} if panel is not None else {}
+        self._means = means
 
     def at(self, w: float) -> Iterator[Verdict]:
         """The verdicts at one guidance weight."""
         teacher = self.teachers[w].load()
-        for each in self._students:
-            if each.cell.w == w and (self._rows or not each.cell.adds_noise):
-                yield self._verdict(
-                    w, teacher, _Judged("student", each.cell.title, each.load(), each.cell)
-                )
+        for each in (each for each in self._students if each.cell.w == w):
+            verdict = self._verdict(w, teacher, self._student(each))
+            if any(check.is_asked for check in verdict.checks):
+                yield verdict
         for control in self._controls(w, teacher):
             yield self._verdict(w, teacher, control)
 
+    def _student(self, each: SampleSet) -> _Judged:
+        cell = each.cell
+        images, scores = each.load(), self._scores.get(cell)
+        return _Judged("student", cell.title, images, scores, is_paired=not cell.adds_noise)
+
     def _controls(self, w: float, teacher: Images) -> Iterator[_Judged]:
         mean = np.broadcast_to(teacher.mean(0), teacher.shape)
-        yield _Judged("mean image", _TEACHERS_MEAN, mean)
+        yield _Judged("mean image", _TEACHERS_MEAN, mean, self._means.get(w))
         unguided = [s for s in self._students if s.cell.w == 0 and not s.cell.adds_noise]
         if unguided and w != 0:
-            title = f"{unguided[-1].cell.title}, told w = 0"
-            yield _Judged("w forced to 0", title, unguided[-1].load())
+            student = self._student(unguided[-1])
+            yield replace(student, judged="w forced to 0", title=f"{student.title}, told w = 0")
 
     def _verdict(self, w: float, teacher: Images, found: _Judged) -> Verdict:
-        rows = self._rows.get(found.cell) if found.cell else None
-        reference = self._rows.get(self.teachers[w].cell)
+        its = self._scores.get(self.teachers[w].cell)
         rms = kept(paired_rms(found.images, teacher))
         checks = [
-            *(_by_features(w, rows, reference) if rows and reference else ()),
+            *(_by_features(w, found.scores, its) if found.scores and its else ()),
             rms_check(rms, is_paired=found.is_paired),
             *([self._follows(w, rms, found)] if len(self.teachers) > 1 else []),
         ]
@@ -102,12 +117,16 @@ class _Judge:
             judged=found.judged,
             title=found.title,
             w=w,
-            floor_factor=over(
-                rows.scores.distance_to_teacher if rows else None,
-                reference.scores.distance_to_teacher if reference else None,
-            ),
+            floor_factor=self._floor_factor(found, its),
             checks=tuple(checks),
         )
+
+    @staticmethod
+    def _floor_factor(found: _Judged, teacher: PanelScores | None) -> float | None:
+        """That of a student; a control's distance is none to the teacher at this w."""
+        if found.judged != "student" or found.scores is None or teacher is None:
+            return None
+        return over(found.scores.distance_to_teacher, teacher.distance_to_teacher)
 
     def _follows(self, w: float, rms: float, found: _Judged) -> Check:
         """Which w's teacher is nearest, noise by noise."""
@@ -119,9 +138,8 @@ class _Judge:
         return follows_check(w, nearest, is_asked=found.is_paired)
 
 
-def _by_features(w: float, row: PanelRow, teacher: PanelRow) -> Iterator[Check]:
+def _by_features(w: float, mine: PanelScores, its: PanelScores) -> Iterator[Check]:
     """Against real images, as a ratio to the teacher's; nothing where there are none."""
-    mine, its = row.scores, teacher.scores
     if mine.distance_to_real is not None and its.distance_to_real is not None:
         yield distance_check(w, mine.distance_to_real, its.distance_to_real)
     if mine.recall is not None and its.recall is not None:
@@ -144,7 +162,7 @@ def verdict_section(verdicts: Sequence[Verdict], panels: Sequence[Panel]) -> str
     if "distance" in names:
         told.append(
             f"Distance and recall are ratios to the teacher's own, in the features of "
-            f"{panels[0].extractor}; controls, bad on purpose, are not asked for them."
+            f"{panels[0].extractor}."
         )
     if not all(check.is_asked for each in students for check in each.checks):
         told.append(f"{NOT_PAIRED}.")

@@ -29,6 +29,7 @@ class Setting:
         data_sha256: of the data set.
         shape: of images (height, width, channels).
         teacher_sha256: of the teacher's network.
+        components_sha256: of what surrounds networks of latents; None for networks of pixels.
     """
 
     num_samples: int
@@ -39,6 +40,7 @@ class Setting:
     data_sha256: str | None
     shape: tuple[int, ...]
     teacher_sha256: str | None = None
+    components_sha256: str | None = None
 
     def asked(self, name: str) -> Reference:
         """What samples were asked for, which is the data's: a class, or a prompt."""
@@ -91,6 +93,7 @@ class Setting:
             meaning=words[1],
             extractor=extractor[0],
             extractor_sha256=extractor[1],
+            components_sha256=self.components_sha256,
             reference=reference,
             num_samples=self.num_samples,
             seed=self.seed,
@@ -113,6 +116,7 @@ def setting_of(comparison: Comparison, num_samples: int, shape: tuple[int, ...])
         data_sha256=comparison.data_sha256,
         shape=shape,
         teacher_sha256=comparison.teacher_sha256,
+        components_sha256=comparison.components_sha256,
     )
 
 

@@ -28,20 +28,25 @@ class ReadSets:
     Attributes:
         name: of the extractor.
         sha256: of its weights.
+        identity: of all that it reads by.
         distance: the head of the column of Frechet distances: FID, or what else it is.
         kind: a short name for files.
         of: the features of a cell's samples.
         heldout: those of the held-out real images; None where there are none.
         prompts: those of the prompts; None where there are none, or it does not read.
+        mean_of: the features of a cell's samples were each of them the mean of them all. Of a
+            teacher's cells, in data without classes.
     """
 
     name: str
     sha256: str
+    identity: str
     distance: str
     kind: str
     of: Callable[[Cell], Features]
     heldout: Features | None
     prompts: Features | None
+    mean_of: Callable[[Cell], Features]
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Comparison:
         skipped: what is not compared, with the reason.
         data_sha256: of the data set, as its commit record has it.
         teacher_sha256: of the teacher's network; equal in all runs that have this teacher.
+        components_sha256: of what surrounds networks of latents; None for networks of pixels.
         readings: what extractors read of all of it.
     """
 
@@ -86,6 +92,7 @@ class Comparison:
     skipped: tuple[str, ...]
     data_sha256: str | None = None
     teacher_sha256: str | None = None
+    components_sha256: str | None = None
     readings: tuple[ReadSets, ...] = ()
 
 

@@ -59,6 +59,11 @@ class Point(Protocol):
         ...
 
 
+def as_it_is(text: str) -> str:
+    """A user's words for a figure, in which what stands between dollars would be mathematics."""
+    return text.replace("$", r"\$")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG without time stamp or version, so that equal content is equal bytes."""
     FigureCanvasAgg(figure)

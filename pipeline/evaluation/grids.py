@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.figures import FAINT, INK, STUDENT, save_figure
+from pipeline.evaluation.figures import FAINT, INK, STUDENT, as_it_is, save_figure
 from pipeline.evaluation.sampling import Images, LabelArray
 
 _MOST_CLASSES = 12
@@ -109,7 +109,7 @@ def _draw_grid(
         _head(ax, column)
     axes[0].set_yticks(
         [(i + 0.5) * tall / len(rows) for i in range(len(rows))],
-        names,
+        [as_it_is(name) for name in names],
         fontsize=10,
         color=INK,
     )
@@ -139,7 +139,8 @@ def _draw_scatter(
         for label in np.unique(labels):
             of_class = points[labels == label]
             color = palette[label % len(palette)]
-            ax.scatter(*of_class.T, s=7, alpha=0.6, lw=0, color=color, label=class_names[label])
+            name = as_it_is(class_names[label])
+            ax.scatter(*of_class.T, s=7, alpha=0.6, lw=0, color=color, label=name)
         ax.set_box_aspect(1)
         ax.tick_params(colors=FAINT, labelsize=8)
         ax.spines[:].set_color(FAINT)

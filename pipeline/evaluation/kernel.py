@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.evaluation.bootstrap import Bootstrap, Found, interval_around
+from pipeline.evaluation.bootstrap import Bootstrap, Found
 from pipeline.evaluation.metrics import Features
 
 _CHUNK = 1000  # rows of a kernel matrix held at once
@@ -33,7 +33,7 @@ class KernelReference:
         weights = np.stack([np.ones(len(wide)), *counts], axis=1).astype(np.float64)
         across = _across(wide, self._features, weights)
         values = self._within + _within(wide, weights) - 2 * across
-        return float(values[0]), interval_around(float(values[0]), values[1:], least=None)
+        return float(values[0]), bootstrap.around(float(values[0]), values[1:], least=None)
 
 
 def _kernel(first: Features, second: Features) -> Float[np.ndarray, "_ _"]:

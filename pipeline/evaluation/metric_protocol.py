@@ -56,6 +56,10 @@ class MetricProtocol(Document):
         meaning: what it says, in a few words.
         extractor: what reads the images.
         extractor_sha256: of its weights; None where pixels are compared.
+        extractor_identity: of its weights and of how it is given images and prompts; None where
+            the weights say all.
+        components_sha256: of what makes pixels of latents and reads prompts for the networks; None
+            for networks of pixels.
         reference: what samples are compared with.
         num_samples: samples measured, classes balanced.
         seed: of their noise, and of the bootstrap.
@@ -70,6 +74,8 @@ class MetricProtocol(Document):
     meaning: str
     extractor: str
     extractor_sha256: str | None
+    extractor_identity: str | None = Field(default=None, exclude_if=_is_unknown)
+    components_sha256: str | None = Field(default=None, exclude_if=_is_unknown)
     reference: Reference
     num_samples: int
     seed: int

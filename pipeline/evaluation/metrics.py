@@ -28,8 +28,17 @@ class Moments:
     @classmethod
     def of(cls, features: Features) -> "Moments":
         """The sample mean and the unbiased covariance of two or more rows."""
-        wide = features.astype(np.float64)
-        return cls(wide.mean(0), np.atleast_2d(np.cov(wide, rowvar=False)))
+        return cls.of_rows(features, np.arange(len(features)))
+
+    @classmethod
+    def of_rows(cls, features: Features, rows: Rows) -> "Moments":
+        """The same of these rows, which may repeat; one copy of them is all that is held."""
+        wide = np.empty((len(rows), features.shape[1]))
+        for at in range(0, len(rows), _CHUNK):
+            wide[at : at + _CHUNK] = features[rows[at : at + _CHUNK]]
+        mean = wide.mean(0)
+        wide -= mean  # as numpy's cov does, to the last bit, with copies of its own
+        return cls(mean, np.dot(wide.T, wide) * np.true_divide(1, len(rows) - 1))
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
@@ -60,12 +69,11 @@ def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
 
 def frechet_found(reference: Moments, features: Features, bootstrap: Bootstrap) -> Found:
     """The Frechet distance of `features` to a reference held fixed, and its interval."""
-    wide = features.astype(np.float64)
-    if len(wide) < wide.shape[1]:
-        return bootstrap.of(_by_pairs(reference, wide))
+    if len(features) < features.shape[1]:
+        return bootstrap.of(_by_pairs(reference, features.astype(np.float64)))
     root = _root(reference.covariance)
     return bootstrap.of(
-        lambda rows: _frechet_from_root(reference, root, Moments.of(wide[rows])),
+        lambda rows: _frechet_from_root(reference, root, Moments.of_rows(features, rows)),
     )
 
 
@@ -134,8 +142,9 @@ def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[n
     """
     if len(among) < k:
         raise ValueError(f"the {k}-th neighbour among {len(among)} points does not exist")
+    # copied: a view of its column would keep every chunk of distances
     parts = [
-        np.partition(distances(points[at : at + _CHUNK], among), k - 1, axis=1)[:, k - 1]
+        np.partition(distances(points[at : at + _CHUNK], among), k - 1, axis=1)[:, k - 1].copy()
         for at in range(0, len(points), _CHUNK)
     ]
     return np.concatenate(parts)
@@ -150,5 +159,5 @@ def distances(points: Features, others: Features) -> Float[np.ndarray, "_ _"]:
 
 def paired_rms(first: Float[np.ndarray, "n ..."], second: Float[np.ndarray, "n ..."]) -> float:
     """Root mean square difference of two sets, row by row (same noise, same class)."""
-    difference = first.astype(np.float64) - second.astype(np.float64)
-    return float(np.sqrt(np.mean(difference**2)))
+    difference = np.subtract(first, second, dtype=np.float64)
+    return float(np.sqrt(np.mean(np.square(difference, out=difference))))

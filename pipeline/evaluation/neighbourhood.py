@@ -8,7 +8,7 @@ fixed.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from pipeline.evaluation.bootstrap import Bootstrap, Found, Rows
 from pipeline.evaluation.metrics import Features, distances, neighbour_distance
@@ -19,6 +19,8 @@ DENSITY_NEIGHBOURS = 5
 _CHUNK = 1000  # rows of a distance matrix held at once
 
 Membership = Bool[np.ndarray, "_ m"]
+Packed = UInt8[np.ndarray, "_ bytes"]
+"""The same, eight to a byte."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +67,39 @@ def neighbourhood(real: RealManifold, samples: Features, bootstrap: Bootstrap) -
     Source: precision and recall, Kynkaanniemi et al. 2019, arXiv:1904.06991, eq. 1-2; density and
     coverage, Naeem et al. 2020, arXiv:2002.09797, eq. 4-5.
     """
-    near, far, own = _memberships(real, samples)
-    k = _reach(real.points, DENSITY_NEIGHBOURS)
-    crowd = np.array([inside.sum() / k for inside in far])
-
-    def reached(inside: Membership) -> Found:
-        def share(rows: Rows) -> float:
-            return float(inside[rows].any(0).mean())
-
-        return bootstrap.of(share, most=1.0)
-
+    radii = _radii(samples, NEIGHBOURS)
+    inside, crowd, far, own = [], [], [], []
+    for at in range(0, len(samples), _CHUNK):
+        apart = distances(samples[at : at + _CHUNK], real.points)
+        inside.append((apart <= real.near).any(1))
+        crowd.append((apart <= real.far).sum(1))
+        far.append(_packed(apart <= real.far))
+        own.append(_packed(apart <= radii[at : at + _CHUNK, None]))
+    among = len(real.points)
+    density = np.concatenate(crowd) / _reach(real.points, DENSITY_NEIGHBOURS)
     return Neighbourhood(
-        precision=bootstrap.mean(np.array([inside.any() for inside in near], np.float64), most=1.0),
-        recall=reached(own),
-        density=bootstrap.mean(crowd),
-        coverage=reached(far),
+        precision=bootstrap.mean(np.concatenate(inside).astype(np.float64), most=1.0),
+        recall=_reached(np.concatenate(own), among, bootstrap),
+        density=bootstrap.mean(density),
+        coverage=_reached(np.concatenate(far), among, bootstrap),
     )
 
 
-def _memberships(
-    real: RealManifold, samples: Features
-) -> tuple[Membership, Membership, Membership]:
-    """Sample in real ball (3rd neighbour, 5th neighbour), real in sample's ball; `[n, m]` each."""
-    radii = _radii(samples, NEIGHBOURS)
-    near, far, own = [], [], []
-    for at in range(0, len(samples), _CHUNK):
-        apart = distances(samples[at : at + _CHUNK], real.points)
-        near.append(apart <= real.near)
-        far.append(apart <= real.far)
-        own.append(apart <= radii[at : at + _CHUNK, None])
-    return np.concatenate(near), np.concatenate(far), np.concatenate(own)
+def _packed(inside: Membership) -> Packed:
+    found: np.ndarray = np.packbits(inside, axis=1)
+    return found
+
+
+def _reached(inside: Packed, among: int, bootstrap: Bootstrap) -> Found:
+    """Share of the real images, `among` in all, that any sample reaches."""
+
+    def share(rows: Rows) -> float:
+        reached = np.zeros(inside.shape[1], np.uint8)
+        for at in range(0, len(rows), _CHUNK):
+            reached |= np.bitwise_or.reduce(inside[rows[at : at + _CHUNK]], axis=0)
+        return float(np.unpackbits(reached, count=among).mean())
+
+    return bootstrap.of(share, most=1.0)
 
 
 def _radii(points: Features, k: int) -> Float[np.ndarray, "_"]:

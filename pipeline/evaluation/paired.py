@@ -1,5 +1,7 @@
 """Agreement of samples with the teacher's from the same noise, image by image."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -23,18 +25,25 @@ PerImage = Float[np.ndarray, "_"]
 
 def squared_errors(images: Images, others: Images) -> PerImage:
     """Mean squared difference of every pair of images `[n]`."""
-    difference = images.astype(np.float64) - others
-    found: np.ndarray = np.mean(difference.reshape(len(images), -1) ** 2, axis=1)
-    return found
+
+    def measure(x: Images, y: Images) -> PerImage:
+        difference = x.astype(np.float64) - y
+        found: np.ndarray = np.mean(difference.reshape(len(x), -1) ** 2, axis=1)
+        return found
+
+    return _in_chunks(measure, images, others)
 
 
 def psnr(images: Images, others: Images) -> PerImage:
     """Peak signal-to-noise ratio of every pair in dB, pixels in [-1, 1], at most 100 `[n]`."""
-    x, y = _tensors(images).double(), _tensors(others).double()
-    with one_thread():
-        found = peak_signal_noise_ratio(x, y, data_range=RANGE, reduction="none", dim=(1, 2, 3))
-    most: np.ndarray = np.minimum(found.numpy(), MOST_PSNR)
-    return most
+
+    def measure(x: Images, y: Images) -> PerImage:
+        both = _tensors(x).double(), _tensors(y).double()
+        found = peak_signal_noise_ratio(*both, data_range=RANGE, reduction="none", dim=(1, 2, 3))
+        most: np.ndarray = np.minimum(found.numpy(), MOST_PSNR)
+        return most
+
+    return _in_chunks(measure, images, others)
 
 
 def ssim_window(shape: tuple[int, ...]) -> int | None:
@@ -58,14 +67,27 @@ def ssim(images: Images, others: Images) -> PerImage | None:
     if window is None:
         return None
     sigma = _SIGMA if window == _WINDOW else _SMALL_SIGMA
-    parts = []
-    with one_thread():  # in float32, ten times as fast as float64 and right to four digits
-        for at in range(0, len(images), _CHUNK):
-            x, y = _tensors(images[at : at + _CHUNK]), _tensors(others[at : at + _CHUNK])
-            found = structural_similarity_index_measure(
-                x, y, sigma=sigma, data_range=RANGE, reduction="none"
-            )
-            parts.append(np.atleast_1d(found.double().numpy()))
+
+    # in float32, ten times as fast as float64 and right to four digits
+    def measure(x: Images, y: Images) -> PerImage:
+        found = structural_similarity_index_measure(
+            _tensors(x), _tensors(y), sigma=sigma, data_range=RANGE, reduction="none"
+        )
+        similar: np.ndarray = np.atleast_1d(found.double().numpy())
+        return similar
+
+    return _in_chunks(measure, images, others)
+
+
+def _in_chunks(
+    measure: Callable[[Images, Images], PerImage], images: Images, others: Images
+) -> PerImage:
+    """Measure pairs a few at a time: as float64, large sets would be held several times over."""
+    with one_thread():
+        parts = [
+            measure(images[at : at + _CHUNK], others[at : at + _CHUNK])
+            for at in range(0, len(images), _CHUNK)
+        ]
     return np.concatenate(parts)
 
 

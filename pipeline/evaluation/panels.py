@@ -27,6 +27,20 @@ def panels_of(comparison: Comparison, asked: Asked, setting: Setting) -> tuple[P
     return tuple(measure_panel(read, cells, asked, setting) for read in comparison.readings)
 
 
+def scores_of_means(comparison: Comparison, asked: Asked) -> dict[float, PanelScores]:
+    """By guidance weight, what the first extractor says were every sample the teacher's mean."""
+    if not comparison.readings:
+        return {}
+    read, cells = comparison.readings[0], [each.cell for each in comparison.sets]
+    with threadpool_limits(1, user_api="blas"):
+        judge, yardsticks = _Judge(read, asked), _yardsticks(read, cells)
+        return {
+            cell.w: judge.score(read.mean_of(cell), cell.seed, yardsticks[cell.w])
+            for cell in cells
+            if cell.role == "teacher"
+        }
+
+
 def panel_section(panel: Panel) -> str:
     """A panel for people: its tables by w, and how each of its numbers was made."""
     parts = [f"## In the features of {panel.extractor}\n"]
@@ -47,15 +61,12 @@ def measure_panel(
 ) -> Panel:
     """All that is measured in an extractor's features, `cells` with the cost of a sample each."""
     with threadpool_limits(1, user_api="blas"):
-        judge = _Judge(read, asked)
-        yardsticks = {
-            cell.w: Moments.of(read.of(cell)) for cell, _ in cells if cell.role == "yardstick"
-        }
+        judge, yardsticks = _Judge(read, asked), _yardsticks(read, [cell for cell, _ in cells])
         rows = tuple(
             PanelRow(
                 cell=cell,
                 evaluations=cost,
-                scores=PanelScores.model_validate(named(judge.score(cell, yardsticks[cell.w]))),
+                scores=judge.score(read.of(cell), cell.seed, yardsticks[cell.w]),
             )
             for cell, cost in cells
             if cell.role != "yardstick"
@@ -64,10 +75,17 @@ def measure_panel(
     return Panel(
         extractor=read.name,
         kind=read.kind,
-        metrics=tuple(_protocols(read, setting)),
+        metrics=tuple(
+            metric.model_copy(update={"extractor_identity": read.identity})
+            for metric in _protocols(read, setting)
+        ),
         rows=rows,
         real=real if read.prompts is not None and read.heldout is not None else None,
     )
+
+
+def _yardsticks(read: ReadSets, cells: Sequence[Cell]) -> dict[float, Moments]:
+    return {cell.w: Moments.of(read.of(cell)) for cell in cells if cell.role == "yardstick"}
 
 
 class _Judge:
@@ -77,15 +95,14 @@ class _Judge:
         self._read, self._asked = read, asked
         self._heldout = None if read.heldout is None else RealImages(read.heldout)
 
-    def score(self, cell: Cell, yardstick: Moments) -> dict[str, Found]:
-        features = self._read.of(cell)
-        bootstrap = Bootstrap(self._asked.labels, RESAMPLES, cell.seed)
+    def score(self, features: Features, seed: int, yardstick: Moments) -> PanelScores:
+        bootstrap = Bootstrap(self._asked.labels, RESAMPLES, seed)
         found = {"distance_to_teacher": frechet_found(yardstick, features, bootstrap)}
         if self._heldout is not None:
             found |= self._heldout.compare(features, bootstrap)
         if self._read.prompts is not None:
             found["clip_score"] = bootstrap.mean(clip_scores(features, self._read.prompts))
-        return found
+        return PanelScores.model_validate(named(found))
 
     def score_real(self, seed: int) -> dict[str, Found]:
         """How well the real images go with their own captions."""

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.asking import Asked
-from pipeline.evaluation.figures import FAINT, INK, STUDENT, save_figure
+from pipeline.evaluation.figures import FAINT, INK, STUDENT, as_it_is, save_figure
 from pipeline.evaluation.grids import Column, tile
 
 _MOST_PROMPTS = 10
@@ -35,7 +35,7 @@ def draw_prompts(title: str, columns: Sequence[Column], asked: Asked, path: Path
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_visible(False)
-        words = textwrap.fill(prompts[row], 30)
+        words = as_it_is(textwrap.fill(prompts[row], 30))
         line[0].set_ylabel(
             words, rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=8
         )

@@ -8,7 +8,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
 from pipeline.evaluation.asking import Asked
-from pipeline.evaluation.bootstrap import Bootstrap, Found, Interval, interval_around
+from pipeline.evaluation.bootstrap import Bootstrap, Found, Interval
 from pipeline.evaluation.classifier import Reading
 from pipeline.evaluation.metrics import (
     Features,
@@ -59,8 +59,10 @@ class Teacher:
         """The moments at its own guidance weight."""
         return self.yardsticks[self.w]
 
-    def nearest_w(self, moments: Moments) -> float:
-        """The guidance weight whose teacher is nearest to these moments."""
+    def nearest_w(self, moments: Moments) -> float | None:
+        """The guidance weight whose teacher is nearest to these moments; None if there is one."""
+        if len(self.yardsticks) == 1:  # samples could be taken for no other
+            return None
         return min(self.yardsticks, key=lambda w: frechet_distance(self.yardsticks[w], moments))
 
 
@@ -199,7 +201,7 @@ def _of_each_class(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -
     p = reading.probabilities
     drawn = [class_accuracies(p[rows], labels[rows]) for rows in bootstrap.rows]
     return {
-        label: (share, interval_around(share, np.array([each[label] for each in drawn]), most=1.0))
+        label: (share, bootstrap.around(share, np.array([each[label] for each in drawn]), most=1.0))
         for label, share in class_accuracies(p, labels).items()
     }
 

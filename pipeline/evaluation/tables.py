@@ -95,7 +95,7 @@ def value_of(scores: Mapping[str, Any], metric: str, part: str | None = None) ->
     Accuracy by class is that of the worst class unless `part` names another.
     """
     if metric == _BY_CLASS and part is None:
-        part = _worst_class(scores)
+        part = worst_class(scores)
     value, interval = scores.get(metric), scores.get(f"{metric}_interval")
     if part is not None:
         value, interval = (value or {}).get(part), (interval or {}).get(part)
@@ -112,10 +112,10 @@ def cell(scores: Mapping[str, Any], metric: str, part: str | None = None) -> str
         return "-"
     text = said(found, _FORMS.get(metric, ".3f"))
     is_worst = metric == _BY_CLASS and part is None
-    return f"{_worst_class(scores)}: {text}" if is_worst else text
+    return f"{worst_class(scores)}: {text}" if is_worst else text
 
 
-def _worst_class(scores: Mapping[str, Any]) -> str | None:
+def worst_class(scores: Mapping[str, Any]) -> str | None:
     """The class that is seen as asked least often, the first of equal ones."""
     shares: Mapping[str, float] = scores.get(_BY_CLASS) or {}
     return min(shares, key=lambda name: shares[name], default=None)

@@ -18,9 +18,11 @@ from pydantic import Field
 
 from pipeline.data.shards import SampleShards
 from pipeline.documents import Document
+from pipeline.evaluation.asking import Asked as PromptsAsked
 from pipeline.evaluation.asking import asked_of, rows_of
 from pipeline.evaluation.bootstrap import Bootstrap
 from pipeline.evaluation.grids import Column, draw_samples
+from pipeline.evaluation.prompt_grid import draw_prompts
 from pipeline.evaluation.protocol import RESAMPLES
 from pipeline.evaluation.sampling import Images, LabelArray
 from pipeline.evaluation.scores import Range
@@ -217,7 +219,6 @@ def write_translation(
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     (folder / "report.md").write_text(_markdown(report), encoding="utf-8")
     given = Column("held-out\npictures", evaluations=0, images=sources.pictures, student=False)
-    names = [f"{name} → {class_names[target]}" for name, target in _turns(sources, class_names)]
     for kind, told in _PICTURES.items():
         shown = [way for way in ways if way.picture == kind]
         for w in ways[0].made:
@@ -225,7 +226,22 @@ def write_translation(
             if name in report.pictures:  # none of points
                 title = f"{report.run}: {told}, w = {w:g}"
                 columns = [given, *(way.column(w) for way in shown)]
-                draw_samples(title, columns, sources.labels, names, folder / name)
+                _draw(title, columns, sources, class_names, folder / name)
+
+
+def _draw(
+    title: str,
+    columns: Sequence[Column],
+    sources: Sources,
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Rows are classes and what they become; without classes, the prompts of what is drawn."""
+    if isinstance(sources.target, tuple) and not class_names:
+        draw_prompts(title, columns, PromptsAsked(sources.labels, sources.target), path)
+        return
+    names = [f"{name} → {class_names[target]}" for name, target in _turns(sources, class_names)]
+    draw_samples(title, columns, sources.labels, names, path)
 
 
 def _turns(sources: Sources, class_names: Sequence[str]) -> list[tuple[str, int]]:

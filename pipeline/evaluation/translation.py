@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.diffusion.inversion import encode
+from pipeline.errors import BundleError
 from pipeline.evaluation.editing import Wish, draw_on, edit, latents_of
 from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray
 from pipeline.randomness import RowRandom
@@ -70,8 +71,16 @@ class Translator:
         """Refuse what one of the two was not made for.
 
         Raises:
-            BundleError: wrong direction, number of steps or guidance weight.
+            BundleError: wrong direction, number of steps or guidance weight; or a network that
+                draws into pictures, or that predicts the sample.
         """
+        if self.decoder.paints_into_pictures:
+            raise BundleError("an inpainting network draws into a picture; use stepfold inpaint")
+        if self.encoder.manifest.prediction_type == "sample":
+            raise BundleError(
+                "a network that predicts the sample says nothing of the noise where an encoder "
+                "starts, at the data themselves; use one that predicts v, epsilon or a flow"
+            )
         self.encoder.manifest.check_use(self.steps, UNGUIDED, "encode")
         self.decoder.check(steps=self.steps, w=w, sampler="ddim")
 

@@ -22,6 +22,7 @@ _SHADES = (
     "#3f8fd2",
 )  # seen on white and on black
 _MOST_POINTS = 400
+_MARGIN = 0.05  # of an axis, beyond the marks at either end
 _NAMES = {
     "w": "guidance weight w",
     "distance_to_real": "distance to real images",
@@ -35,12 +36,21 @@ Losses = Mapping[str, Sequence[Mapping[str, int | float]]]
 """Lines of metrics by the title of their round."""
 
 
-def trade_charts(report: Report) -> list[Chart]:
+Spans = Mapping[str, tuple[float, float]]
+"""From where to where an axis goes, by what is along it."""
+
+
+def trade_charts(report: Report, spans: Spans | None = None) -> list[Chart]:
     """What guidance trades, a line for each network: each number against w, then two by two.
 
     One student serves every w, so it has a line of its own beside its teacher's, as in the
     trade-off curves of Meng et al. 2022, arXiv:2210.03142.
+
+    Args:
+        report: what was measured.
+        spans: of axes that are not to fit these lines alone.
     """
+    spans = spans or {}
     if len(report.weights) < 2:
         return []
     lines: dict[str, list[Row]] = {}
@@ -49,18 +59,36 @@ def trade_charts(report: Report) -> list[Chart]:
             lines.setdefault(row.cell.title, []).append(row)
     charts = []
     for key in ("distance_to_real", "recall"):
-        figure = _lines(lines, "w", key)
+        figure = _lines(lines, "w", key, spans)
         figure.update_xaxes(tickvals=report.weights)
         title = _NAMES[key].capitalize()
         charts.append(Chart(f"trade-{key}", None, title, as_json(figure), "trade"))
     for across, up in (("inception_score", "distance_to_real"), ("recall", "precision")):
         title = f"{_NAMES[up].capitalize()} against {_NAMES[across]}, w along each line"
-        drawn = as_json(_lines(lines, across, up))
+        drawn = as_json(_lines(lines, across, up, spans))
         charts.append(Chart(f"trade-{across}-{up}", None, title, drawn, "trade"))
     return charts
 
 
-def _lines(lines: dict[str, list[Row]], across: str, up: str) -> go.Figure:
+def spans_of(reports: Sequence[Report]) -> Spans:
+    """Axes that hold the lines of all of these reports, with their intervals."""
+    rows = [r for each in reports for r in each.rows if r.cell.role in ("teacher", "student")]
+    ends = {key: [end for row in rows for end in _ends(row, key)] for key in _NAMES}
+    return {key: _with_margin(min(found), max(found)) for key, found in ends.items() if found}
+
+
+def _ends(row: Row, name: str) -> tuple[float, ...]:
+    """All that a row takes up along an axis."""
+    _, interval = value_of(row.scores.model_dump(), name) or (None, None)
+    return (_number(row, name), *(interval or ()))
+
+
+def _with_margin(low: float, high: float) -> tuple[float, float]:
+    room = _MARGIN * (high - low or 1)
+    return low - room, high + room
+
+
+def _lines(lines: dict[str, list[Row]], across: str, up: str, spans: Spans) -> go.Figure:
     """One number of each network against another, w by w."""
     figure = go.Figure()
     seen: Counter[bool] = Counter()  # students of each ladder so far, which share their shades
@@ -82,8 +110,8 @@ def _lines(lines: dict[str, list[Row]], across: str, up: str) -> go.Figure:
             customdata=[row.cell.w for row in rows],
             hovertemplate=f"{title}<br>w = %{{customdata}}: <b>%{{y:.3g}}</b><extra></extra>",
         )
-    figure.update_xaxes(title=_NAMES[across])
-    figure.update_yaxes(title=_NAMES[up])
+    figure.update_xaxes(title=_NAMES[across], range=spans.get(across))
+    figure.update_yaxes(title=_NAMES[up], range=spans.get(up))
     return figure
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 from PIL import Image
 
 from pipeline.evaluation.agreement import AgreementReport
@@ -16,6 +17,7 @@ from pipeline.page.content import Look, Picture
 
 _PER_CLASS = 8
 _UNCLASSED_ROWS = 5
+_MOST_PIXELS = 128  # a side of a sample: on a page it is seen smaller than that
 
 Load = Callable[[Cell], Images | None]
 
@@ -78,10 +80,26 @@ def _chosen(
 
 
 def _png(images: Images, rows: Sequence[Sequence[int]]) -> str:
-    canvas = (tile(images, rows) * 255).round().astype(np.uint8)
+    places = iter(range(sum(map(len, rows))))
+    renamed = [[next(places) for _ in row] for row in rows]
+    shown = _reduced(images[np.concatenate(rows)])
+    canvas = (tile(shown, renamed) * 255).round().astype(np.uint8)
     sink = io.BytesIO()
     Image.fromarray(canvas).quantize(256, dither=Image.Dither.NONE).save(sink, "PNG", optimize=True)
     return _uri(sink.getvalue())
+
+
+def _reduced(images: Images) -> Float32[np.ndarray, "_ _ _ c"]:
+    """At most 128 pixels a side, each the mean of the area it stands for."""
+    height, width = images.shape[1:3]
+    shrink = _MOST_PIXELS / max(height, width)
+    if shrink >= 1:
+        return images
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    planes = images.clip(-1, 1).transpose(0, 3, 1, 2).reshape(-1, height, width)
+    small = [Image.fromarray(plane).resize(size, Image.Resampling.BOX) for plane in planes]
+    channels = np.stack([np.asarray(plane) for plane in small])
+    return channels.reshape(len(images), -1, size[1], size[0]).transpose(0, 2, 3, 1)
 
 
 def _uri(content: bytes) -> str:

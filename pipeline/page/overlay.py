@@ -6,8 +6,11 @@ from dataclasses import replace
 import plotly.graph_objects as go
 
 from pipeline.evaluation.figures import STUDENT, Point
+from pipeline.evaluation.protocol import Report
+from pipeline.evaluation.scores import Scores
+from pipeline.page.charts import spans_of, trade_charts
 from pipeline.page.comparison import Pair, Side, is_shared
-from pipeline.page.content import Chart, Encoders
+from pipeline.page.content import Chart, ChartKind, Encoders
 from pipeline.page.curves import (
     STUDENT_STYLES,
     Curves,
@@ -42,10 +45,14 @@ def _overlaid(sides: tuple[Side, Side]) -> Iterator[Chart]:
 
 
 def beside(sides: tuple[Side, Side]) -> tuple[Pair, ...]:
-    """What stands in a chart of each run's own, beside the other's: trade-offs and training."""
+    """What stands in a chart of each run's own, beside the other's: trade-offs and training.
+
+    Axes of trade-offs are those of both where their numbers were made in the same way.
+    """
+    trades = _trades(sides)
     by_title = [
-        {chart.title: chart for chart in side.page.charts if chart.kind in ("trade", "training")}
-        for side in sides
+        {chart.title: chart for chart in (*its, *_of_kind(side, "training"))}
+        for side, its in zip(sides, trades, strict=True)
     ]
     titles = dict.fromkeys([*by_title[0], *by_title[1]])
     return tuple(
@@ -59,6 +66,19 @@ def beside(sides: tuple[Side, Side]) -> tuple[Pair, ...]:
         )
         for title in titles
     )
+
+
+def _trades(sides: tuple[Side, Side]) -> list[list[Chart]]:
+    reports = [side.report for side in sides if isinstance(side.report, Report)]
+    if len(reports) < len(sides):
+        return [_of_kind(side, "trade") for side in sides]
+    apart = {key for key in Scores.model_fields if not is_shared(sides, key)}
+    spans = {key: span for key, span in spans_of(reports).items() if key not in apart}
+    return [trade_charts(report, spans) for report in reports]
+
+
+def _of_kind(side: Side, kind: ChartKind) -> list[Chart]:
+    return [chart for chart in side.page.charts if chart.kind == kind]
 
 
 def encoders_beside(sides: tuple[Side, Side]) -> tuple[tuple[int, Encoders], ...]:

@@ -43,6 +43,11 @@
     tabs.addEventListener("change", show);
     show();
   });
+  // the same picture as elsewhere on the page, whose bytes are in the file once
+  document.querySelectorAll(".stack[data-under]").forEach((stack) => {
+    const { src } = document.querySelector(`img[data-picture="${stack.dataset.under}"]`);
+    stack.append(Object.assign(new Image(), { src, alt: "", className: "under" }));
+  });
   document.querySelectorAll(".other").forEach((part) => {
     part.addEventListener("touchstart", () => part.classList.add("held"), { passive: true });
     part.addEventListener("touchend", () => part.classList.remove("held"));

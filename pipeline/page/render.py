@@ -1,5 +1,6 @@
 """From content to one HTML file, which asks nothing of any network."""
 
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
@@ -46,6 +47,8 @@ def render_template(name: str, script_name: str = "", **content: Any) -> str:
         "grouped": lambda count: grouped(count) if count else "",
         "size": lambda count: decimal(count) if count else "",
         "money": lambda amount: f"{amount:,.2f}".replace(",", " ") if amount else "",
+        # a short name for what is long, such as a picture
+        "mark": lambda text: sha256(text.encode()).hexdigest()[:12],
         # a chart's JSON, which has no end of a script element in it
         "script": Markup,
     }

@@ -10,7 +10,7 @@ from pipeline.evaluation.protocol import Cell, Report, Row
 from pipeline.evaluation.tables import Value, said, value_of
 from pipeline.page.content import Finding, Judgement
 from pipeline.page.curves import main_number
-from pipeline.wording import counted
+from pipeline.wording import counted, joined
 
 AnyReport = Report | AgreementReport
 R = TypeVar("R", Row, AgreementRow)
@@ -134,7 +134,7 @@ def _cost(report: Report, last: Sequence[Row]) -> str:
     return (
         f"The {_who(last[0].cell)} asks its network {asked} a "
         f"sample where the teacher asks {against} times; its distance to real images is "
-        f"{_joined(ratios)} times the teacher's at w = {listed([r.cell.w for r in last])}."
+        f"{joined(ratios)} times the teacher's at w = {listed([r.cell.w for r in last])}."
     )
 
 
@@ -146,7 +146,7 @@ def _likeness(report: AgreementReport, last: Sequence[AgreementRow]) -> str:
     unrelated = [r.scores.rms_to_teacher for r in report.rows if r.cell.role == "yardstick"]
     return (
         f"The {_who(last[0].cell)} differs from its teacher's sample of the same noise by RMS "
-        f"{_joined(rms)} at w = {listed([row.cell.w for row in last])}; "
+        f"{joined(rms)} at w = {listed([row.cell.w for row in last])}; "
         f"unrelated samples of the teacher by {listed(unrelated, '.2f')}."
     )
 
@@ -247,8 +247,4 @@ def _number(name: str, value: Value | None) -> Finding:
 
 def listed(values: Sequence[float | int], form: str = "g") -> str:
     """Numbers as a sentence has them: "1, 3 and 7"."""
-    return _joined([format(value, form) for value in values])
-
-
-def _joined(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return joined([format(value, form) for value in values])

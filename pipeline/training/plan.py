@@ -16,6 +16,9 @@ from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
 from pipeline.training.round_plan import GUIDANCE_ROUND, TEACHER_ROUND, RoundPlan
 
+_UNGUIDED = GuidanceWeights(min=0, max=0, mass_at_min=0)
+"""What pictures are encoded at: guidance would push them away from where they are."""
+
 
 def plan_teacher(recipe: Recipe) -> RoundPlan | None:
     """The round that trains the teacher from data; None for a teacher that is given."""
@@ -60,7 +63,7 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
         for each in halving.samplers
     ]
     if encoding is not None:
-        ladders.append(_Ladder(encoding, encoding.w, direction="encode"))
+        ladders.append(_Ladder(encoding, _UNGUIDED, direction="encode"))
     for ladder in ladders:
         rounds += ladder.rounds(len(rounds), recipe.run.seed)
     return tuple(rounds)

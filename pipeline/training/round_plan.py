@@ -93,10 +93,8 @@ class RoundPlan(Document):
 
     @property
     def jump(self) -> int | None:
-        """How many teacher steps one student step replaces."""
-        if self.teacher_steps is None or self.student_steps is None:
-            return None
-        return self.teacher_steps // self.student_steps
+        """How many teacher steps one student step replaces, the longest where they differ."""
+        return None if self.folded is None else self.folded // self.substeps
 
     @property
     def grid(self) -> Grid | None:

@@ -6,16 +6,18 @@ import pytest
 
 from flows.accepting import accept_failed
 from flows.gate_words import found, last_word
+from flows.gating import _Course
 from flows.run_dir import prepare
 from flows.standing import stand
 from flows.tables import status_table
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
 from pipeline.training.attempts import Judged
-from stages.attempts import find_answer, look_up
+from stages.attempts import accept, find_answer, look_up
 from stages.gate_record import gate_records
 from stages.page_costs import costs_of
 from tests.flows.terminal import invoke
+from tests.flows.test_attempts import run_of
 from tests.gate_case import ENOUGH, GATE, GateCase, gate_case
 from tests.small_run import small_recipe
 
@@ -116,3 +118,24 @@ def test_where_training_broke_off_there_is_nobody_to_accept(tmp_path: Path) -> N
     assert over.decision is not None
     assert "training diverged" in over.decision.reason
     assert status_table(case.run_dir, stand(case.run_dir))
+
+
+def test_an_attempt_that_failed_makes_room_for_the_next(tmp_path: Path) -> None:
+    """Its student was let through by a looser gate, and lies where the next one may come to lie."""
+    off = [f"gate.{bound}=off" for bound in ("distance", "rms", "recall")]
+    looser, passed = stopped(tmp_path / "run", *FAILS, *off, "gate.follows_w=false")
+    assert accept(looser.run_dir, looser.plan, passed).path == "rounds/00-guidance/student"
+    case = gate_case(looser.run_dir, *FAILS)
+    judged = case.attempt(case.plan)
+    assert not judged.verdict.passed
+    course = _Course(run_of(case), case.rules, case.setting, made=[(case.plan, judged.student)])
+    course.decide(judged, (), "extend")
+    made = course.made[-1][1]
+    assert made is not None
+    assert made.path == "rounds/00-guidance/candidate"
+    assert not (case.run_dir / "rounds/00-guidance/student").exists()
+    # so that another one at its place does not cost the failed one, which is asked for again
+    outcome = case.settle()
+    accept_anyway = Judged(outcome.plan, outcome.student, outcome.record, outcome.verdict, True)
+    accept(case.run_dir, case.plan, accept_anyway)
+    assert case.setting.find_student(case.plan) == made

@@ -110,6 +110,8 @@ def test_an_address_that_reaches_nobody_or_tells_all_is_refused_unnamed(
         ("pigeon/us", "pigeon: --address-from makes custom-webhook"),
         ("smtp-email", "named by its type and a name, such as smtp-email/us"),
         ("smtp-email/us", "one word made of mailtos://"),
+        ("slack-webhook/Our_Team", "lowercase letters, numbers and dashes"),
+        ("custom-webhook/a b", "lowercase letters, numbers and dashes"),
     ],
 )
 def test_what_cannot_be_made_is_refused(

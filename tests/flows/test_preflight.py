@@ -42,6 +42,13 @@ def test_an_evaluation_that_cannot_measure_is_refused_first(
     assert not run_dir.exists()
 
 
+def test_an_encoders_batch_that_does_not_divide_is_refused_first(tmp_path: Path) -> None:
+    encoders = "encoding={steps: [4, 2], updates: 2, batch_size: 129}"
+    two = Profile.model_validate({"compute": {"workers": 2}})
+    with pytest.raises(ConfigError, match=r"encoding\.batch_size: 129 does not divide among 2"):
+        check(recipe("gaussian", encoders), two, tmp_path / "run", accept_changes=False)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

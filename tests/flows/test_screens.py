@@ -197,6 +197,24 @@ def test_the_end_of_a_run_names_students_that_are_not_faithful(tmp_path: Path) -
     assert "pass every check" not in void
 
 
+def test_without_classes_no_distance_is_spoken_of_and_other_noise_is_called_so(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"cell": {**student_cell(w=4.0), "role": role}, "scores": {"rms_to_teacher": rms}}
+        for role, rms in (("yardstick", 0.61), ("student", 0.12))
+    ]
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.json").write_text(json.dumps({"rows": rows}))
+    console = page()
+    show_summary(console, tmp_path, {})
+    said = text(console)
+    assert "other noise" in next(line for line in said.splitlines() if "0.61" in line)
+    assert "other noise" not in next(line for line in said.splitlines() if "0.12" in line)
+    assert "Frechet" not in said
+    assert "RMS: to the teacher's sample of the same noise" in " ".join(said.split())
+
+
 def test_a_report_that_cannot_be_read_spoils_nothing(tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.json").write_text("{")

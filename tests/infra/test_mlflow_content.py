@@ -1,6 +1,7 @@
 """Curves, pictures, origins and tags in a real MLflow store: told twice, they are there once."""
 
 import json
+import time
 
 import pytest
 from mlflow import MlflowClient
@@ -45,6 +46,50 @@ def test_a_picture_is_there_once_for_each_step(store, client, run, tmp_path):
     assert sorted(place.split("+")[2] for place in full) == ["0", "1", "10"]
     assert all(place.startswith("images/samples~w 2.5+step+") for place in full)
     assert client.get_run(run).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_what_was_measured_anew_is_what_a_curve_says(store, client, run):
+    def said():
+        found = client.get_metric_history(run, "chain/rms_w2")
+        return [point.value for point in sorted(found, key=lambda point: point.timestamp)]
+
+    for value in (0.5, 0.7, 0.7, 0.5):  # changed, told again, and changed back
+        log_curves(store, run, [("chain/rms_w2", value, 4)])
+        time.sleep(0.002)  # MLflow counts milliseconds
+        assert client.get_run(run).data.metrics["chain/rms_w2"] == value
+    assert said() == [0.5, 0.7, 0.5]
+    store.metrics(run, {"chain/rms_w2": 0.7}, 4)
+    assert said() == [0.5, 0.7, 0.5, 0.7]
+
+
+def test_a_picture_that_was_drawn_anew_comes_last(store, client, run, tmp_path):
+    def shown():
+        places = [file.path for file in client.list_artifacts(run, "images")]
+        pictures = sorted(place for place in places if place.endswith(".png"))
+        greys = []
+        for place in pictures:
+            with Image.open(client.download_artifacts(run, place, str(tmp_path))) as picture:
+                greys.append(picture.getpixel((0, 0))[0])
+        return greys
+
+    path = tmp_path / "w2.png"
+    for grey in (200, 100, 100, 200):  # changed, told again, and changed back
+        Image.new("L", (40, 30), grey).save(path)
+        log_picture(store, run, path, "samples/w 2", 1)
+        time.sleep(0.002)
+        assert shown()[-1] == grey
+    assert shown() == [200, 100, 200]
+
+
+def test_a_picture_of_which_half_arrived_is_told_again(store, client, run, tmp_path):
+    path, half = tmp_path / "w2.png", tmp_path / "samples~w 2+step+1+timestamp+1+a.png"
+    Image.new("L", (40, 30), 200).save(path)
+    half.write_bytes(path.read_bytes()[:40])
+    store.files(run, [half], "images")
+    for _ in range(2):
+        log_picture(store, run, path, "samples/w 2", 1)
+    places = [file.path for file in client.list_artifacts(run, "images")]
+    assert len([place for place in places if place.endswith(".png")]) == 2
 
 
 def test_origins_say_what_where_and_for_what(store, client, run, tmp_path):

@@ -215,6 +215,15 @@ class TestForwarding:
             pass
         assert steps(client, chain) == [10, 20, 30, 40, 50]
 
+    def test_what_another_training_left_is_not_told(self, store, client, chain, tmp_path):
+        path = tmp_path / "metrics.jsonl"
+        lines(path, 11, 22, 33)
+        with MetricForwarder(store, lambda: chain, path, interval=0.05, awaits_writer=True):
+            time.sleep(0.3)
+            JsonlTracker(path, samples_seen=0)  # as a worker does that begins anew
+            lines(path, 10, 20)
+        assert steps(client, chain) == [10, 20]
+
     def test_long_files_are_sent_in_parts(self, store, client, chain, tmp_path):
         path = tmp_path / "metrics.jsonl"
         lines(path, *range(1, 1201))

@@ -20,6 +20,7 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.verification.examine import examine
 from stages.features import (
     HELDOUT,
+    MEAN,
     MEANS,
     PROMPTS,
     TRAINING,
@@ -65,10 +66,16 @@ def test_a_job_reads_its_rows_of_images_and_of_prompts(tmp_path: Path) -> None:
     job = {"key": "k", "place": data.path, "asked": 6, "first": 2, "count": 3}
     serve({**job, "what": HELDOUT, "part": "images.npy"})
     serve({**job, "what": PROMPTS, "part": "prompts.npy"})
+    drawn = samples(Ledger(tmp_path), "drawn.npy", 1).artifact.path
+    mean = {"place": drawn, "what": MEAN, "first": 0, "count": 1, "part": "mean.npy"}
+    serve({**job, **mean})
     heldout, _ = real_images(tmp_path / data.path, HELDOUT)
     seen = open_extractor(find_weights(config)).read(heldout[2:5])
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), seen)
     assert np.load(tmp_path / "prompts.npy").shape == (3, 12)
+    of_all = np.load(tmp_path / drawn).mean(0, keepdims=True)
+    seen = open_extractor(find_weights(config)).read(of_all)
+    np.testing.assert_array_equal(np.load(tmp_path / "mean.npy"), seen)
     with pytest.raises(ConfigError, match="other weights on this worker's machine"):
         opened(tmp_path, {**how, "identity": "0" * 64})
 

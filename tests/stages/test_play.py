@@ -21,15 +21,14 @@ from tests.cases import student_manifest, teacher_manifest
 from tests.playable import ANY, FOUR, ONE, playable_run
 from tests.stock_bundles import Tiny, tiny
 
+EIGHT = "teacher.reference_steps=8"
+BOTH = ("halving.sampler=both",)
+ONE_NOISY = "rounds/04-4-to-1-stochastic/student"
+
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = playable_run(tmp_path_factory.mktemp("runs") / "digits")
-    text = (Path(__file__).parents[2] / "flows/recipes/digits.yaml").read_text(encoding="utf-8")
-    (run_dir / "recipe.yaml").write_text(
-        text.replace("reference_steps: 64", "reference_steps: 8"), encoding="utf-8"
-    )
-    return run_dir
+    return playable_run(tmp_path_factory.mktemp("runs") / "digits", EIGHT)
 
 
 @pytest.fixture(scope="module")
@@ -160,24 +159,27 @@ def test_what_cannot_be_played_with_is_refused(run_dir: Path, words: Tiny, tmp_p
 def test_an_encoder_of_a_run_is_not_offered_and_alike_students_are_told_apart(
     tmp_path: Path,
 ) -> None:
-    run_dir = playable_run(tmp_path / "run")
+    run_dir = playable_run(tmp_path / "run", *BOTH, "encoding={steps: [8, 4], updates: 2}")
     manifest = read_manifest(run_dir / ONE)
     module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
-    save_bundle(run_dir / "rounds/03-again/student", manifest, module)
+    save_bundle(run_dir / ONE_NOISY, manifest, module)
     backwards = manifest.model_copy(update={"direction": "encode"})
-    save_bundle(run_dir / "rounds/04-encode/student", backwards, module)
+    encoder = run_dir / "rounds/05-8-to-4-encode/student"
+    save_bundle(encoder, backwards, module)
+    save_bundle(run_dir / "rounds/07-2-to-1/student", manifest, module)  # of a recipe of before
     offer = Playground(find_playable(run_dir, None)).offer
-    assert offer.students == ("stage 1", "4 steps", "1 step, 02-4-to-1", "1 step, 03-again")
+    alike = ("1 step, 02-4-to-1", "1 step, 04-4-to-1-stochastic")
+    assert offer.students == ("stage 1", "4 steps", *alike)
     with pytest.raises(BundleError, match="use stepfold stylize"):
-        find_playable(run_dir / "rounds/04-encode/student", None)
+        find_playable(encoder, None)
 
 
 def test_students_of_a_few_guidance_weights_offer_just_those(tmp_path: Path) -> None:
-    run_dir = playable_run(tmp_path / "run")
+    run_dir = playable_run(tmp_path / "run", *BOTH)
     manifest = read_manifest(run_dir / ONE)
     module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
     few = manifest.model_copy(update={"w": GuidanceWeights.model_validate({"values": [0, 2, 4]})})
-    save_bundle(run_dir / "rounds/03-few/student", few, module)
+    save_bundle(run_dir / ONE_NOISY, few, module)
     playground = Playground(find_playable(run_dir, None))
     offer = playground.offer
     assert (offer.w_values, offer.w_min, offer.w_max) == ((0.0, 2.0, 4.0), 0.0, 4.0)

@@ -24,6 +24,7 @@ from stages.facts import report_facts
 from tests.cases import RECIPES, read_recipe
 
 COUNT = 8
+NAMES = {"dinov2": "DINOv2", "clip": "CLIP"}
 OFF = {"yardstick": 0.5, "teacher": 0.0, "student": 0.1, "baseline": 0.3}
 
 
@@ -96,9 +97,15 @@ def readings(comparison: Comparison) -> tuple[ReadSets, ReadSets]:
         drawn = np.random.default_rng(3 + (cell.role == "yardstick")).normal(size=(COUNT, 6))
         return drawn + OFF[cell.role]
 
-    dino = ReadSets("DINOv2 (not FID)", "d" * 64, "to real, by dinov2", "dinov2", of, heldout, None)
-    clip = ReadSets("CLIP (not FID)", "c" * 64, "to real, by clip", "clip", of, None, prompts)
-    return dino, clip
+    def mean_of(cell: Cell) -> np.ndarray:
+        return of(cell).mean(0, keepdims=True).repeat(COUNT, axis=0)
+
+    def read(kind: str, real: np.ndarray | None, prompts: np.ndarray | None) -> ReadSets:
+        name, distance = f"{NAMES[kind]} (not FID)", f"to real, by {kind}"
+        sha256, identity = kind[0] * 64, kind[1] * 64
+        return ReadSets(name, sha256, identity, distance, kind, of, real, prompts, mean_of)
+
+    return read("dinov2", heldout, None), read("clip", None, prompts)
 
 
 def test_each_extractor_has_tables_of_its_own(comparison: Comparison, tmp_path: Path) -> None:
@@ -113,6 +120,7 @@ def test_each_extractor_has_tables_of_its_own(comparison: Comparison, tmp_path: 
     assert titles[1] == ["to teacher", "CLIP score"]
     assert {metric.extractor_sha256 for metric in first.metrics} == {"d" * 64}
     assert {metric.extractor_sha256 for metric in second.metrics} == {"c" * 64}
+    assert {metric.extractor_identity for metric in first.metrics} == {"i" * 64}
     identities = {metric.identity for panel in report.panels for metric in panel.metrics}
     assert len(identities) == len(first.metrics) + len(second.metrics)
     for panel in report.panels:
@@ -124,6 +132,9 @@ def test_each_extractor_has_tables_of_its_own(comparison: Comparison, tmp_path: 
             assert all(f"{name}_interval" in numbers for name in named)
         with Image.open(folder / panel.curve) as picture:
             assert min(picture.size) > 300
+    means = [each for each in report.verdicts if each.judged == "mean image"]
+    assert len(means) == 2
+    assert all({"distance", "recall"} <= {check.name for check in each.checks} for each in means)
     page = (folder / "report.md").read_text(encoding="utf-8")
     dino, clip = (
         page.index("features of DINOv2 (not FID)"),

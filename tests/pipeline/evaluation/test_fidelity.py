@@ -110,3 +110,18 @@ def test_a_bootstrap_interval_covers_the_mean_of_a_known_law() -> None:
     assert mean == values.mean()
     assert found.low < values.mean() < found.high
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.0707, rel=0.2)
+
+
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_few_samples_a_class_make_no_interval_too_narrow(members: int) -> None:
+    """Classes of one sample are one class: their intervals hold what lies between classes too."""
+    classes, trials, random = 40, 200, np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), members)
+    covered = 0
+    for seed in range(trials):
+        values = random.normal(size=classes * members)
+        _, found = Bootstrap(labels, 100, seed).mean(values, least=None)
+        covered += found.low <= 0 <= found.high
+    # 95 % less what 100 resamples and 40 degrees of freedom cost, about 2 %, less three standard
+    # errors of 200 trials, 4.6 %; drawing 2 of 2 without a correction gives 83 %
+    assert covered / trials > 0.88

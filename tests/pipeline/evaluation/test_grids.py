@@ -1,8 +1,14 @@
 """Pictures of samples: which are shown, where, and which cannot be."""
 
-import numpy as np
+from pathlib import Path
 
-from pipeline.evaluation.grids import sample_rows, tile, why_no_picture
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.evaluation.asking import Asked
+from pipeline.evaluation.grids import Column, draw_samples, sample_rows, tile, why_no_picture
+from pipeline.evaluation.prompt_grid import draw_prompts
 
 
 def test_a_tile_holds_each_image_blown_up_in_its_place() -> None:
@@ -28,3 +34,17 @@ def test_samples_that_are_no_pictures_are_said_to_be_none() -> None:
     assert why_no_picture((8, 8, 1)) is None
     assert why_no_picture((1, 1, 2)) is None
     assert "1x1 with 5 channels" in str(why_no_picture((1, 1, 5)))
+
+
+@pytest.mark.parametrize("words", ["#1 $9 and 5% of $8", "100% $$ off", "a $5 and a $10 bill"])
+def test_what_stands_between_dollars_is_no_mathematics(words: str, tmp_path: Path) -> None:
+    images = np.zeros((2, 8, 8, 1), np.float32)
+    columns = [Column("teacher", 1, images, student=False)]
+    labels = np.array([0, 1])
+    draw_prompts("test", columns, Asked(labels, (words, "plain")), tmp_path / "prompts.png")
+    draw_samples("test", columns, labels, (words, "plain"), tmp_path / "samples.png")
+    points = [Column("teacher", 1, np.zeros((2, 1, 1, 2), np.float32), student=False)]
+    draw_samples("test", points, labels, (words, "plain"), tmp_path / "points.png")
+    for name in ("prompts", "samples", "points"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 100

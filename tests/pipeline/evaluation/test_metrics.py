@@ -56,6 +56,19 @@ def test_a_shift_costs_its_squared_length_even_where_features_never_vary() -> No
     assert shifted == pytest.approx(float(shift @ shift), rel=1e-9)
 
 
+@pytest.mark.parametrize(("count", "size"), [(40, 1), (2300, 30)])
+def test_moments_are_those_of_numpy_to_the_last_bit(count: int, size: int) -> None:
+    features = rows(count, size).astype(np.float32)
+    drawn = np.random.default_rng(1).integers(0, count, count)
+    for found, of in (
+        (Moments.of(features), features),
+        (Moments.of_rows(features, drawn), features[drawn]),
+    ):
+        wide = of.astype(np.float64)
+        np.testing.assert_array_equal(found.mean, wide.mean(0))
+        np.testing.assert_array_equal(found.covariance, np.atleast_2d(np.cov(wide, rowvar=False)))
+
+
 def test_a_bootstrap_interval_holds_the_measured_value_and_narrows_with_more_samples() -> None:
     reference = Moments.of(rows(4000, 4, 1) + 1)
     widths = []

@@ -5,6 +5,7 @@ import pytest
 from prdc import compute_prdc
 
 from pipeline.evaluation.bootstrap import Bootstrap
+from pipeline.evaluation.metrics import distances, neighbour_distance
 from pipeline.evaluation.neighbourhood import Neighbourhood, RealManifold, neighbourhood
 
 
@@ -73,6 +74,23 @@ def test_they_are_those_of_prdc(shift: float, capsys: pytest.CaptureFixture[str]
     assert among.recall[0] == pytest.approx(near["recall"], abs=1e-12)
     assert among.density[0] == pytest.approx(far["density"], abs=1e-12)
     assert among.coverage[0] == pytest.approx(far["coverage"], abs=1e-12)
+
+
+def test_shares_of_resamples_are_those_of_whole_matrices_to_the_last_bit() -> None:
+    real, samples = rows(61, 3, 1), rows(90, 3, 2) + 0.4
+    bootstrap = Bootstrap(np.arange(90) % 2, 20, seed=0)
+    apart = distances(samples, real)
+    inside = {
+        "recall": apart <= neighbour_distance(samples, samples, 4)[:, None],
+        "coverage": apart <= neighbour_distance(real, real, 6),
+    }
+    among = neighbourhood(RealManifold.of(real), samples, bootstrap)
+    for name, matrix in inside.items():
+
+        def share(drawn: np.ndarray, matrix: np.ndarray = matrix) -> float:
+            return float(matrix[drawn].any(0).mean())
+
+        assert getattr(among, name) == bootstrap.of(share, most=1.0)
 
 
 def test_intervals_hold_the_mean_over_many_sets() -> None:

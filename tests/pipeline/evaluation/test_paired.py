@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from pipeline.evaluation.paired import MOST_PSNR, psnr, squared_errors, ssim, ssim_window
 
@@ -42,6 +44,15 @@ def test_equal_images_are_entirely_similar_and_at_the_most_decibels() -> None:
     np.testing.assert_allclose(ssim(x, x), 1, atol=1e-6)
     assert psnr(x, x).tolist() == [MOST_PSNR] * 300
     assert squared_errors(x, x).max() == 0
+
+
+def test_chunks_change_no_bit() -> None:
+    x, y = images(513, 8, 0), images(513, 8, 1)  # two chunks and one image
+    difference = (x.astype(np.float64) - y).reshape(513, -1)
+    np.testing.assert_array_equal(squared_errors(x, y), np.mean(difference**2, axis=1))
+    wide = [torch.from_numpy(each).permute(0, 3, 1, 2).double() for each in (x, y)]
+    whole = peak_signal_noise_ratio(*wide, data_range=2.0, reduction="none", dim=(1, 2, 3))
+    np.testing.assert_array_equal(psnr(x, y), whole.numpy())
 
 
 def test_decibels_are_of_the_whole_range() -> None:

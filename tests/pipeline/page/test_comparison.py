@@ -115,6 +115,18 @@ def test_equal_protocols_share_columns_and_charts() -> None:
     assert names == ["first, students", "first, teacher", "second, students", "second, teacher"]
 
 
+def trade_axis(both: tuple[Side, Side], name: str) -> list[list[float] | None]:
+    """From where to where the axis of a number goes in the chart against w of either run."""
+    pairs = [charts for _, charts in beside(both) if charts[0].name.startswith(name)]
+    return [json.loads(chart.figure)["layout"]["yaxis"].get("range") for chart in pairs[0]]
+
+
+def test_what_guidance_trades_is_seen_on_one_scale_where_it_compares() -> None:
+    one, two = trade_axis(ALIKE, "trade-distance_to_real")
+    assert one == two == [pytest.approx(2.0 - 0.05), pytest.approx(3.0 + 0.05)]
+    assert trade_axis(UNLIKE, "trade-distance_to_real") == [None, None]
+
+
 def test_numbers_of_two_protocols_share_no_column_and_no_chart() -> None:
     said = warnings_of(UNLIKE)
     assert said == (
@@ -228,8 +240,8 @@ def test_words_and_pictures_are_those_of_both(tmp_path: Path) -> None:
     # what each gate decided, and whether students are good enough
     assert found.text.count("accepted by a person") == found.text.count("A person accepted") == 2
     assert found.text.count("no recall 0.5, asked at least 0.9") == 2
-    # four networks a side, the other run's under each; and of each run its encoders'
-    assert len(found.pictures) == 2 * 4 * 2 + 2
+    # four networks a side, none of them twice; and of each run its encoders'
+    assert len(found.pictures) == 2 * 4 + 2
 
 
 @pytest.mark.browser

@@ -100,6 +100,22 @@ def test_another_network_is_another_picture_and_pointing_shows_the_teacher(
     assert found[0] - found[1] > 60
 
 
+def test_without_scripts_paper_has_the_teacher_and_every_other_network(driver: Chrome) -> None:
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    driver.refresh()
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    pictures = shown(driver, ".pair > figure img")
+    said = [picture.get_attribute("alt") or "" for picture in pictures]
+    assert [words.startswith("samples of the teacher, DDIM, 8") for words in said] == (
+        2 * [True, False, False, False]
+    )
+    assert all(int(picture.get_attribute("naturalWidth") or 0) > 0 for picture in pictures)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    driver.refresh()
+    assert complaints(driver) == []
+
+
 def test_it_is_dark_for_who_wants_it(driver: Chrome) -> None:
     for dark, sheet, ink in (
         (False, "rgb(255, 255, 255)", "rgb(34, 38, 46)"),

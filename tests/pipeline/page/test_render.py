@@ -30,8 +30,8 @@ def test_everything_is_there(path: Path) -> None:
     path.write_text(render(page("digits")), encoding="utf-8")
     found = read_page(path)
     assert found.weights == ["1", "2.5"]
-    # at each weight the teacher, and three others with the teacher under each; one of encoders
-    assert [picture.size for picture in found.pictures] == [found.pictures[0].size] * (2 * 7 + 1)
+    # at each weight the teacher and three others, and none of them twice; one of encoders
+    assert [picture.size for picture in found.pictures] == [found.pictures[0].size] * (2 * 4 + 1)
     for said in ("1 200", "4 000 000", "137.0 MB", "1:01", "1:01:40", "no"):
         assert said in found.text
 

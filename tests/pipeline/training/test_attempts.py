@@ -105,6 +105,14 @@ def test_a_round_is_asked_what_is_said_of_it_before_what_is_said_of_its_kind() -
     assert recipe.gate_weights == (0, 1, 2)
 
 
+def test_what_is_said_of_a_rounds_extension_leaves_the_rest_of_it() -> None:
+    gate = "{extend: {share: 0.25, times: 3}, rounds: {'1': {extend: {times: 1}}}}"
+    recipe = small_recipe(f"gate={gate}")
+    assert recipe.gate is not None
+    found = [recipe.gate.rules(index, "halving").extend for index in (1, 2)]
+    assert [(each.share, each.times) for each in found] == [(0.25, 1), (0.25, 3)]
+
+
 def test_the_rounds_of_both_ladders_can_be_named() -> None:
     both = ("halving.sampler=both", "gate={rounds: {'4': {rms: off}}}")
     recipe = small_recipe(*both)

@@ -1,0 +1,73 @@
+"""Parts of a recipe that do not go together are refused with the reason, not ignored."""
+
+import pytest
+
+from pipeline.config import Recipe
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.errors import ConfigError
+from pipeline.training.plan import plan_rounds
+from stages.drawing_command import drawing
+from tests.flows.terminal import ROOT
+
+UNCLASSED = "data={source: captioned_folder, path: x, size: 16}"
+ENCODERS = "encoding={steps: [16, 8], updates: 2}"
+CLIP = "evaluation.extractors=[{kind: clip, path: x}]"
+
+
+def recipe(name: str, *changes: str) -> Recipe:
+    tree = read_yaml(ROOT / "flows" / "recipes" / f"{name}.yaml")
+    tree.pop("$schema", None)
+    for change in changes:
+        apply_override(tree, change)
+    return build(Recipe, tree, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        (
+            "digits",
+            ["halving.own_states=0.5", "halving.steps=[16, 1]", "halving.updates=5"],
+            "a student of one step starts from noise",
+        ),
+        ("digits-jumps", [ENCODERS], "an encoder of 8 steps needs a student that draws"),
+        ("captions", [UNCLASSED, "gate={}", "halving.sampler=both"], "nothing can be asked"),
+    ],
+)
+def test_what_would_have_no_effect_or_no_use_is_refused(
+    name: str, changes: list[str], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        recipe(name, *changes)
+
+
+def test_what_can_be_asked_with_features_or_with_classes_is_let_through() -> None:
+    assert recipe("captions", UNCLASSED, "gate={}", "halving.sampler=both", CLIP).gate
+    assert recipe("captions", UNCLASSED, "gate={}").gate
+    assert recipe("captions", "gate={}", "halving.sampler=both").gate
+
+
+def test_a_stochastic_jump_is_told_in_steps_of_the_teacher_that_it_follows() -> None:
+    rounds = plan_rounds(recipe("digits-jumps", "halving.sampler=stochastic"))
+    # of 16 deterministic steps the jump of 2/4 is 8; the jump of 1 is 2 of the teacher's of 2/4
+    assert [plan.jump for plan in rounds] == [None, 8, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("digits", "stepfold sample it --steps 2 --guidance-weight 1 --output samples.png"),
+        ("gaussian", "stepfold sample it --steps 2 --guidance-weight 1 --output samples.npz"),
+        (
+            "captions",
+            'stepfold sample it --steps 2 --guidance-weight 1 --prompt "..." --output samples.png',
+        ),
+        (
+            "captions-inpaint",
+            "stepfold inpaint it IMAGE MASK --guidance-weight 1 "
+            '--prompt "..." --output samples.png',
+        ),
+    ],
+)
+def test_the_command_that_draws_has_all_that_it_needs(name: str, command: str) -> None:
+    assert drawing(recipe(name), "it", 2, 1.0) == command
