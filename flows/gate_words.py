@@ -20,11 +20,12 @@ _FOLLOWS: dict[Remedy, str] = {
 
 
 def found(verdict: RoundVerdict) -> str:
-    """A verdict in one line: why not, or the numbers."""
+    """A verdict in one line: why not, or the numbers and what could not be asked."""
     if not verdict.passed:
         return f"failed: {reasons(verdict)}"
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in verdict.numbers.items())
-    return f"passed ({numbers.replace('_', ' ')})"
+    unasked = "".join(f"; not asked: {what}" for what in verdict.unmeasured)
+    return f"passed ({numbers.replace('_', ' ')}){unasked}"
 
 
 def follows(remedy: Remedy) -> str:

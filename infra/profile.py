@@ -100,7 +100,7 @@ class NotifyConfig(Document):
     Its address and secrets are in Prefect's database, and nowhere else.
     """
 
-    block: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-zA-Z0-9-]+$")] | None = None
+    block: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = None
 
 
 class Profile(Document):

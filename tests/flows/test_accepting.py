@@ -11,6 +11,8 @@ from flows.run_dir import prepare
 from flows.standing import stand
 from flows.tables import status_table
 from pipeline.errors import ConfigError
+from pipeline.evaluation.fidelity import Check
+from pipeline.evaluation.round_verdict import AtWeight, RoundVerdict
 from pipeline.ledger import Ledger
 from pipeline.training.attempts import Judged
 from stages.attempts import accept, find_answer, look_up
@@ -85,6 +87,14 @@ def test_the_costs_of_every_attempt_are_told_with_what_became_of_it(
     assert first.decision.reason.startswith("distance ")
     assert first.decision.reason.endswith(" (at most 2)")
     assert rows["teacher"].decision is None
+
+
+def test_what_could_not_be_asked_is_said_of_a_student_that_passed() -> None:
+    at = AtWeight(w=2, checks=(Check(name="RMS", value=0.1, most=0.3),))
+    told = {"title": ROUND, "num_samples": 8, "seed": 0, "found": (at,)}
+    verdict = RoundVerdict(**told, unmeasured=("control of w: there is one guidance weight",))
+    expected = "passed (rms 0.1); not asked: control of w: there is one guidance weight"
+    assert found(verdict) == expected
 
 
 def test_a_student_is_accepted_once(failed: tuple[GateCase, Judged]) -> None:
