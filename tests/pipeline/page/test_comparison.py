@@ -256,8 +256,9 @@ def test_both_are_seen_in_a_browser(both: tuple[Side, Side], tmp_path: Path) -> 
             for each in driver.find_elements(By.CSS_SELECTOR, ".plot")
             if each.is_displayed() and each.find_elements(By.CSS_SELECTOR, "path.js-line")
         ]
-        # curves over each other, or one of each; and of each run its training and its encoders
-        assert len(shown) == (1 if both is ALIKE else 2) + 2 * 2
+        # curves over each other, or one of each; of each run what guidance trades, in four
+        # charts, its training and its encoders
+        assert len(shown) == (1 if both is ALIKE else 2) + 2 * (4 + 1 + 1)
         ids = [each.get_attribute("id") for each in shown]
         assert len(set(ids)) == len(ids)
         alerts = driver.find_elements(By.CSS_SELECTOR, "[role=alert]")
