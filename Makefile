@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text smoke check test faults bench schema clean
+.PHONY: help demo demo-text smoke check test tests-that-wait tests-that-compute faults bench schema clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,16 @@ test: .venv/installed-tests ## everything in `check`, and the tests that start a
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m 'not faults' --durations=12
+	$(MAKE) --no-print-directory --jobs=2 tests-that-wait tests-that-compute
+
+# two halves of about as long; most of the first is waiting for servers and for what was killed
+WAITING := tests/benchmarks tests/faults tests/flows tests/stages
+
+tests-that-wait:
+	$(BIN)/python -m pytest -m 'not faults' --durations=12 $(WAITING)
+
+tests-that-compute:
+	$(BIN)/python -m pytest -m 'not faults' --durations=12 $(addprefix --ignore=,$(WAITING))
 
 faults: .venv/installed-tests ## kill, starve and corrupt it at every place (hours; resumes; SHARD=1/8 for a part)
 	$(BIN)/python -m tests.faults $(if $(SHARD),--shard $(SHARD))
