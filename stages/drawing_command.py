@@ -12,11 +12,11 @@ def drawing(recipe: Recipe, bundle: str, steps: int, w: float) -> str:
         steps: to take.
         w: guidance weight.
     """
-    network, told = recipe.teacher.network, ""
+    network, asked = recipe.teacher.network, f"--guidance-weight {w:g}"
     if network.reads_text:
-        told = ' --prompt "..."'
-    ending = "npz" if recipe.data.source == "gaussian" else "png"
-    options = f"--guidance-weight {w:g}{told} --output samples.{ending}"
-    if isinstance(network, UNetConfig) and network.image_channels:
-        return f"stepfold inpaint {bundle} IMAGE MASK {options}"
-    return f"stepfold sample {bundle} --steps {steps} {options}"
+        told = f'{asked} --prompt "..." --output samples.png'
+        if isinstance(network, UNetConfig) and network.image_channels:
+            return f"stepfold inpaint {bundle} IMAGE MASK {told}"
+        return f"stepfold sample {bundle} --steps {steps} {told}"
+    ending = "npz" if recipe.data.source == "gaussian" else "png --num 100"
+    return f"stepfold sample {bundle} --steps {steps} {asked} --output samples.{ending}"

@@ -56,7 +56,10 @@ def test_a_stochastic_jump_is_told_in_steps_of_the_teacher_that_it_follows() -> 
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("digits", "stepfold sample it --steps 2 --guidance-weight 1 --output samples.png"),
+        (
+            "digits",
+            "stepfold sample it --steps 2 --guidance-weight 1 --output samples.png --num 100",
+        ),
         ("gaussian", "stepfold sample it --steps 2 --guidance-weight 1 --output samples.npz"),
         (
             "captions",

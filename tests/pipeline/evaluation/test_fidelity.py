@@ -123,5 +123,5 @@ def test_few_samples_a_class_make_no_interval_too_narrow(members: int) -> None:
         _, found = Bootstrap(labels, 100, seed).mean(values, least=None)
         covered += found.low <= 0 <= found.high
     # 95 % less what 100 resamples and 40 degrees of freedom cost, about 2 %, less three standard
-    # errors of 200 trials, 4.6 %; drawing 2 of 2 without a correction gives 83 %
+    # errors of 200 trials, 4.6 %; drawing 2 of 2 without a correction gives 80 %
     assert covered / trials > 0.88
