@@ -20,10 +20,10 @@ from flows.tasks import (
     distill_task,
     evaluate_task,
     page_task,
-    pregenerate_task,
     promote_task,
     publish_task,
     shard_task,
+    targets_of,
     teacher_task,
     translate_task,
 )
@@ -118,7 +118,7 @@ def distill_round(
         subject = Subject(source, components)
         made = gated_student(run, rules, plan, data, teacher, subject)
         return promote_task(run, f"{title}, promote", made, teacher)
-    targets = pregenerate_task(run, f"{title}, pre-generate targets", plan, data, teacher)
+    targets = targets_of(run, plan, data, teacher)
     student = distill_task(run, f"{title}, distil", plan, data, teacher, targets)
     made = MadeRound(plan, ((plan, student),))
     return promote_task(run, f"{title}, promote", made, teacher)

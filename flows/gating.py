@@ -12,7 +12,7 @@ from flows.gate_question import ask_person
 from flows.gate_words import follows, found, last_word
 from flows.run import Run
 from flows.stage_task import perform, skipped, stage_task, telling
-from flows.tasks import distill_task, pregenerate_task
+from flows.tasks import distill_task, targets_of
 from flows.tracking import tell_verdict
 from pipeline.config import GateRules, Remedy
 from pipeline.errors import DivergenceError, GateError
@@ -74,7 +74,7 @@ class _Course:
         if known is not None and known.student is None:
             return known
         run, data, teacher = self.run, self.setting.data, self.setting.teacher
-        targets = pregenerate_task(run, f"{plan.title}, pre-generate targets", plan, data, teacher)
+        targets = targets_of(run, plan, data, teacher)
         try:
             student = distill_task(run, f"{plan.title}, distil", plan, data, teacher, targets)
         except DivergenceError as error:

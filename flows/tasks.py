@@ -42,13 +42,21 @@ def teacher_task(run: Run, label: str, data: Artifact) -> Artifact:
     return _train(run, label, plan, data, None, None)
 
 
+def targets_of(
+    run: Run, plan: RoundPlan, data: Artifact, teacher: Artifact
+) -> tuple[Artifact, ...] | None:
+    """The round's targets; None, and no stage, where they are computed online."""
+    if run.recipe.targets.mode == "online":
+        return None
+    return pregenerate_task(run, f"{plan.title}, pre-generate targets", plan, data, teacher)
+
+
 @stage_task
 def pregenerate_task(
     run: Run, label: str, plan: RoundPlan, data: Artifact, teacher: Artifact
 ) -> tuple[Artifact, ...] | None:
-    """The round's targets, unless they are computed online or nobody needs them any more."""
-    student = distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
-    if student or run.recipe.targets.mode == "online":
+    """The round's targets, made ahead, unless nobody needs them any more."""
+    if distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher):
         return skipped(run, label, None)
 
     return perform(

@@ -16,14 +16,17 @@ from pipeline.training.plan import plan_rounds
 from pipeline.training.plan_row import PlanRow
 from pipeline.training.round_plan import Again, RoundPlan
 from stages.gate_record import GateRecord, gate_records, reasons
-from stages.planning import Sizes, committed_sizes, describe_undone, round_rows
-
-_TARGETS, _DISTIL, _JUDGE, _PROMOTE = (
-    ", pre-generate targets",
-    ", distil",
-    ", judge",
-    ", promote",
+from stages.planning import (
+    DISTIL,
+    JUDGE,
+    TARGETS,
+    Sizes,
+    committed_sizes,
+    describe_undone,
+    round_rows,
 )
+
+_PROMOTE = ", promote"
 
 
 def costs_of(
@@ -103,7 +106,7 @@ class _Costs:
     def _planned(self) -> dict[str, list[PlanRow]]:
         grouped: dict[str, list[PlanRow]] = {}
         for row in describe_undone(self.recipe, self._sizes):
-            title = row.label.removesuffix(_TARGETS).removesuffix(_DISTIL)
+            title = row.label.removesuffix(TARGETS).removesuffix(DISTIL).removesuffix(JUDGE)
             grouped.setdefault(title, []).append(row)
         return grouped
 
@@ -115,7 +118,7 @@ class _Costs:
         made = next((record.folder for record in self._records if record.made(student)), "")
         for tried in attempts_at(plan, self._records, self.run_dir):
             record = by_folder.get(tried.folder)
-            labels = [tried.title + part for part in (_DISTIL, _JUDGE)]
+            labels = [tried.title + part for part in (DISTIL, JUDGE)]
             if tried.folder == (made or plan.folder):
                 labels.append(plan.title + _PROMOTE)
             parts = self._parts(tried, record)
@@ -143,7 +146,7 @@ class _Costs:
             updates=sum(row.updates for row in parts),
             evaluations=asked + (self._drawn(record) if record else 0),
             bytes=sum(row.bytes for row in parts),
-            targets_s=self._take([title + _TARGETS]),
+            targets_s=self._take([title + TARGETS]),
             rest_s=self._take(labels),
             decision=_decided(record) if record else None,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.profile import Profile
 from pipeline.bundle import read_manifest
-from pipeline.config import PromptsData, Recipe
+from pipeline.config import Recipe
 from pipeline.data.counting import count_source
 from pipeline.data.shards import read_info
 from pipeline.ledger import Artifact, Ledger
@@ -18,6 +18,7 @@ from stages.adopt import adopt_key, adopted_components_key
 from stages.attempts import Setting, find_accepted
 from stages.components import components_key
 from stages.distill import find_student
+from stages.drawing_costs import data_cost, gate_costs, report_cost
 from stages.encode import encode_key
 from stages.evaluate import report_key
 from stages.export import export_key, export_label
@@ -27,6 +28,9 @@ from stages.shard import shard_key
 from stages.sizing import Shape, trained_shape
 from stages.translate import LABEL as ENCODERS_LABEL
 from stages.translate import translation_key
+
+TARGETS, DISTIL, JUDGE = ", pre-generate targets", ", distil", ", judge"
+"""What follows the title of a round in the names of its stages."""
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
 _RECORD_OVERHEAD = 32  # t and w in float64, tuple and sample in int64
@@ -83,7 +87,7 @@ def _described(
     if recipe.teacher.has_components:
         rows.append(_row("components", done.components, "not in this run directory yet"))
         reason = "these components did not encode it yet"
-        rows.append(_row("encode the data", done.samples, reason, **_drawing_cost(recipe, sizes)))
+        rows.append(_row("encode the data", done.samples, reason, **data_cost(recipe, sizes.total)))
     training = plan_teacher(recipe)
     rows.append(
         _row(
@@ -127,7 +131,7 @@ def _rounds(
     recipe: Recipe, profile: Profile, ledger: Ledger, done: _Origin, sizes: Sizes
 ) -> list[PlanRow]:
     """The rounds and the report, given what they start from as far as it is done."""
-    data, rows = done.samples, []
+    data, rows, gates = done.samples, [], gate_costs(recipe)
     made: dict[int | None, Artifact | None] = {TEACHER_ROUND: done.teacher}
     for plan in plan_rounds(recipe):
         teacher = made[plan.parent]
@@ -138,6 +142,8 @@ def _rounds(
             student = find_accepted(setting, plan)
             reason = "no student of this plan and teacher is committed"
         rows += _round_rows(recipe, plan, student, reason, sizes)
+        if plan.index in gates:
+            rows.append(_row(plan.title + JUDGE, student, reason, **gates[plan.index]))
         made[plan.index] = student
     decoders = [made[plan.index] for plan in plan_decoders(recipe)]
     students = [student for student in decoders if student]
@@ -146,7 +152,7 @@ def _rounds(
         subject = Subject(done.data, done.components)
         report = ledger.find(report_key(recipe, subject, done.teacher, students))
         reason = "no report on these students is committed"
-    rows.append(_row("evaluate", report, reason, **_evaluation_cost(recipe)))
+    rows.append(_row("evaluate", report, reason, **report_cost(recipe)))
     if recipe.encoding is not None:
         rows.append(_encoders_row(recipe, ledger, done, made))
     if recipe.teacher.has_components:
@@ -226,7 +232,7 @@ def _round_rows(
         tuples = recipe.passes(plan.training, sizes.train) * sizes.train
         rows.append(
             _row(
-                f"{plan.title}, pre-generate targets",
+                plan.title + TARGETS,
                 student,
                 reason,
                 tuples=tuples,
@@ -236,7 +242,7 @@ def _round_rows(
         )
     rows.append(
         _row(
-            f"{plan.title}, distil",
+            plan.title + DISTIL,
             student,
             reason,
             updates=plan.training.updates,
@@ -245,28 +251,6 @@ def _round_rows(
         )
     )
     return rows
-
-
-def _drawing_cost(recipe: Recipe, sizes: Sizes) -> dict[str, int]:
-    """Network evaluations of a teacher that draws the data itself; nothing if there are images."""
-    if not isinstance(recipe.data, PromptsData):
-        return {}
-    calls = recipe.data.steps * (1 if recipe.data.w == 0 else 2)
-    return {"teacher_evaluations": sizes.total * calls}
-
-
-def _evaluation_cost(recipe: Recipe) -> dict[str, int]:
-    """Network evaluations of a report: teacher twice at its reference, samplers, students."""
-    asked = recipe.evaluation
-    halving = recipe.halving
-    students = halving.first_steps + len(halving.samplers) * sum(halving.steps[1:])
-    baselines = len(asked.samplers) * sum(asked.baseline_steps)
-    solver_steps = 2 * recipe.teacher.reference_steps + baselines
-    calls = sum(1 if w == 0 else 2 for w in asked.w)
-    return {
-        "teacher_evaluations": asked.num_samples * solver_steps * calls,
-        "student_evaluations": asked.num_samples * students * len(asked.w),
-    }
 
 
 def _record_bytes(recipe: Recipe, shape: Shape) -> int:

@@ -59,6 +59,7 @@ def test_stock_diffusers_loads_every_student(run_dir: Path) -> None:
 
 def test_online_targets_leave_no_shards_and_teach(run_dir: Path) -> None:
     assert not list(run_dir.rglob("targets.tar"))
+    assert "pre-generate" not in (run_dir / "events.jsonl").read_text()  # there is no such stage
     losses = [line["train/loss"] for line in read_metrics(run_dir / "rounds/teacher/metrics.jsonl")]
     # an untrained network predicts v = 0, whose error is the variance of v, about 1; the last
     # tenth of the updates must be well below the first

@@ -79,3 +79,31 @@ def test_a_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
     second = tmp_path / "second"
     with pytest.raises(BundleError, match=r"\(2, 1, 1\) in 3 classes; .* \(3, 1, 1\) in 2"):
         adopt(second, mismatched, shard(other, second))
+
+
+def test_the_gate_draws_what_no_gate_before_it_drew(tmp_path: Path) -> None:
+    gated = recipe(
+        "digits",
+        "gate={num_samples: 50, w: [0, 2, 4], rounds: {'3': {distance: off, rms: off, "
+        "recall: off, follows_w: off}}}",
+        "halving.sampler=both",
+    )
+    rows = describe(gated, Profile(), tmp_path)
+    costs = {
+        row.label.removesuffix(", judge"): (row.teacher_evaluations, row.student_evaluations)
+        for row in rows
+        if row.label.endswith(", judge")
+    }
+    # teacher twice in the 64 steps that round 1 folds, of 1 evaluation at w = 0 and of 2 at w = 2
+    # and 4; the student once
+    assert costs["round 0: guidance, any w in one evaluation"] == (
+        2 * 50 * 64 * (1 + 2 + 2),
+        3 * 50 * 64,
+    )
+    # its samples were drawn when it was the student, those from other noise were not
+    assert costs["round 1: 16 -> 8 steps"] == (3 * 50 * 64, 3 * 50 * 8)
+    assert costs["round 2: 8 -> 4 steps"] == (3 * 50 * 8, 3 * 50 * 4)
+    assert "round 3: 4 -> 2 steps" not in costs  # nothing is asked, so nothing was drawn
+    assert costs["round 4: 2 -> 1 steps"] == (2 * 3 * 50 * 2, 3 * 50 * 1)
+    stochastic = next(title for title in costs if title.startswith("round 5"))
+    assert costs[stochastic] == (0, 3 * 50 * 8)  # the first ladder had all of their teacher
