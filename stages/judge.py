@@ -6,7 +6,6 @@ Samples are few, drawn from noise of their own: the report, which is drawn later
 is not flattered by a gate that has chosen among students.
 """
 
-import functools
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -15,17 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.profile import Profile
-from pipeline.bundle import read_manifest
 from pipeline.config import ExtractorConfig, GateConfig, GateRules, Recipe, UnclassedData
-from pipeline.evaluation.protocol import YARDSTICK_SEED_OFFSET, Cell, Role
+from pipeline.evaluation.protocol import Cell
 from pipeline.evaluation.round_verdict import VERDICT, RoundVerdict
-from pipeline.evaluation.samplers import own_sampler
 from pipeline.evaluation.weights import find_weights
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.attempts import rules_of
 from pipeline.training.round_plan import RoundPlan
 from stages import readings
+from stages.gate_cells import gate_cells, seed_of
 from stages.promote import not_finite
 from stages.readings import Read
 from stages.sample_sets import Progress, Subject, draw_sets
@@ -35,9 +33,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FORMAT_STOCHASTIC = 2  # 2 asks no RMS of samples that are no pairs
-SEED_OFFSET = 1000
-"""From the evaluation's seed to the gate's."""
-
 _log = logging.getLogger(__name__)
 
 Draw = Callable[[Ledger, Recipe, Sequence[Cell], Sequence[Artifact], Subject], list[Artifact]]
@@ -67,16 +62,6 @@ class Candidate:
     student: Artifact
     teacher: Artifact
     subject: Subject
-
-
-class GateCell(Cell):
-    """A set of samples that the gate looks at; its name says whose content it is."""
-
-    @property
-    def file(self) -> str:
-        """A name that no other set of an evaluation of this size has."""
-        w = str(self.w).removesuffix(".0")
-        return f"gate-{self.digest[:16]}-{self.sampler}-{self.steps}-w{w}-seed{self.seed}.npy"
 
 
 def on_workers(profile: Profile, progress: Progress) -> Hands:
@@ -113,8 +98,8 @@ def judge(run_dir: Path, recipe: Recipe, candidate: Candidate, hands: Hands) -> 
     verdict = _blank(recipe, plan, f"weight {told} is not finite" if told else "")
     sets: list[tuple[Cell, Artifact]] = []
     if not told and _required(recipe, plan)[0].asks_samples:
-        cells = _cells(ledger, recipe, candidate)
         bundles = (candidate.teacher, candidate.student)
+        cells = gate_cells(ledger, recipe, plan, *bundles)
         drawn = hands.draw(ledger, _sized(recipe), cells, bundles, candidate.subject)
         sets = list(zip(cells, drawn, strict=True))
 
@@ -211,11 +196,6 @@ def _bounds(recipe: Recipe, plan: RoundPlan) -> dict[str, Any]:
     }
 
 
-def seed_of(recipe: Recipe) -> int:
-    """The seed of the noise that the gate's samples start from."""
-    return recipe.evaluation.seed + SEED_OFFSET
-
-
 def _required(recipe: Recipe, plan: RoundPlan) -> tuple[GateRules, GateConfig]:
     rules = rules_of(recipe, plan)
     if rules is None or recipe.gate is None:
@@ -228,48 +208,6 @@ def _sized(recipe: Recipe) -> Recipe:
     num = recipe.gate.num_samples if recipe.gate else recipe.evaluation.num_samples
     evaluation = recipe.evaluation.model_copy(update={"num_samples": num})
     return recipe.model_copy(update={"evaluation": evaluation})
-
-
-def _cells(ledger: Ledger, recipe: Recipe, candidate: Candidate) -> list[Cell]:
-    """At each guidance weight: the teacher from other noise, the teacher, the student."""
-    seed = seed_of(recipe)
-    of = functools.partial(_cell, ledger, recipe, candidate.plan)
-    return [
-        cell
-        for w in recipe.gate_weights
-        for cell in (
-            of("yardstick", candidate.teacher, w, seed + YARDSTICK_SEED_OFFSET),
-            of("teacher", candidate.teacher, w, seed),
-            of("student", candidate.student, w, seed),
-        )
-    ]
-
-
-def _cell(
-    ledger: Ledger,
-    recipe: Recipe,
-    plan: RoundPlan,
-    role: Role,
-    bundle: Artifact,
-    w: float,
-    seed: int,
-) -> Cell:
-    manifest = read_manifest(ledger.locate(bundle))
-    # the stage-1 student is good at any time: it is sampled in the steps round 1 takes of it
-    steps = recipe.halving.first_steps
-    if manifest.role == "student" and manifest.steps is not None:
-        (steps,) = manifest.steps
-    return GateCell(
-        role=role,
-        bundle=bundle.path,
-        digest=bundle.digest,
-        round=plan.index if role == "student" else manifest.lineage.round,
-        sampler=own_sampler(manifest),
-        steps=steps,
-        w=w,
-        seed=seed,
-        ladder=manifest.sampler,
-    )
 
 
 def _found(

@@ -15,6 +15,7 @@ from pipeline.tracking import read_metrics
 from pipeline.training.plan import plan_rounds
 from pipeline.training.plan_row import PlanRow
 from pipeline.training.round_plan import Again, RoundPlan
+from stages.gate_cells import is_from_other_noise
 from stages.gate_record import GateRecord, gate_records, reasons
 from stages.planning import (
     DISTIL,
@@ -156,7 +157,13 @@ class _Costs:
         sets = [
             artifact
             for artifact in self._found.values()
-            if "/gate-" in artifact.path and artifact.parents[0] in record.bundles
+            if "/gate-" in artifact.path
+            and artifact.parents[0] in record.bundles
+            # its student's from other noise are drawn for whom it teaches
+            and not (
+                artifact.parents[:1] == record.bundles[:1]
+                and is_from_other_noise(artifact.path, record.verdict.seed)
+            )
         ]
         for each in sets:
             del self._found[each.fingerprint]

@@ -19,7 +19,8 @@ from pipeline.evaluation.protocol import Role
 from pipeline.evaluation.round_verdict import RoundVerdict
 from pipeline.ledger import Artifact, Ledger
 from stages.features import Source, read_features
-from stages.judge import GateCell, extractor_of
+from stages.gate_cells import GateCell
+from stages.judge import extractor_of
 from stages.judged_samples import Seen, unmeasured
 from stages.readers import Reader
 from stages.sample_sets import Subject, write_array
