@@ -21,7 +21,11 @@ def components_task(run: Run, label: str, data: Artifact) -> Artifact:
         return skipped(run, label, found)
     if is_given:
         return perform(run, label, lambda: adopt.adopt_components(run_dir, recipe))
-    return perform(run, label, lambda: components.components(run_dir, recipe, data=data))
+    return perform(
+        run,
+        label,
+        lambda: components.components(run_dir, recipe, data=data, progress=telling(run, label)),
+    )
 
 
 @stage_task

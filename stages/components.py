@@ -13,6 +13,7 @@ from pipeline.config import ComponentsTraining, Recipe, UNetConfig
 from pipeline.data.shards import SampleShards
 from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from stages.sample_sets import Progress
 
 FORMAT = 1
 _USUAL = "StableDiffusionPipeline"
@@ -42,7 +43,13 @@ def components_key(recipe: Recipe, data: Artifact) -> str:
     return fingerprint(content if pipeline == _USUAL else content | {"pipeline": pipeline})
 
 
-def components(run_dir: Path, recipe: Recipe, *, data: Artifact) -> Artifact:
+def components(
+    run_dir: Path,
+    recipe: Recipe,
+    *,
+    data: Artifact,
+    progress: Progress = lambda _done, _total: None,
+) -> Artifact:
     """Train them on the captioned data and commit them at `components/`, or find them there.
 
     The details of the artifact are the pipeline's class, what held-out images lose by way of their
@@ -53,6 +60,7 @@ def components(run_dir: Path, recipe: Recipe, *, data: Artifact) -> Artifact:
         run_dir: the run directory.
         recipe: what to train, and for which teacher.
         data: the sharded images and captions.
+        progress: told of the updates done and of all there are.
 
     Raises:
         ConfigError: the recipe asks for no components, or for some that are not trained here.
@@ -66,7 +74,7 @@ def components(run_dir: Path, recipe: Recipe, *, data: Artifact) -> Artifact:
         return found
 
     def write(folder: Path) -> dict[str, Any]:
-        return _train(folder, recipe, ledger.locate(data))
+        return _train(folder, recipe, ledger.locate(data), progress)
 
     return ledger.publish("components", key, "components", write, (data.fingerprint,))
 
@@ -94,7 +102,7 @@ def _asked(recipe: Recipe) -> tuple[ComponentsTraining, int]:
     return config, network.text_channels
 
 
-def _train(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
+def _train(folder: Path, recipe: Recipe, data: Path, progress: Progress) -> dict[str, Any]:
     # imported here, so that a driver that finds them made does not pay for it
     from pipeline.components.autoencoder import reconstruction_rms, train_autoencoder
     from pipeline.components.text_encoder import class_accuracy, explained, train_text_encoder
@@ -106,8 +114,15 @@ def _train(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
     train, heldout = SampleShards(data, "train"), SampleShards(data, "heldout")
     captions = train.captions(np.arange(len(train)))
     tokenizer = train_tokenizer((caption.text for caption in captions), config.text_tokens)
-    reader = train_text_encoder(config, width, tokenizer, train, seed)
-    autoencoder = train_autoencoder(config, train, train.info.latent_shape[1], seed)
+    first = config.text_encoder_updates
+    total = first + config.autoencoder_updates
+    reader = train_text_encoder(
+        config, width, tokenizer, train, seed, lambda done: progress(done, total)
+    )
+    size = train.info.latent_shape[1]
+    autoencoder = train_autoencoder(
+        config, train, size, seed, lambda done: progress(first + done, total)
+    )
     write_components(
         folder,
         Parts(autoencoder, tokenizer, reader.encoder),

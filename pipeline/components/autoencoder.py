@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from pipeline.components.fitting import Course, Rows, fit, seeded
+from pipeline.components.fitting import Course, Rows, Tell, fit, seeded
 from pipeline.config import ComponentsTraining
 from pipeline.data.samples import Samples
 from pipeline.errors import ConfigError
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def train_autoencoder(
-    config: ComponentsTraining, samples: Samples, size: int, seed: int
+    config: ComponentsTraining, samples: Samples, size: int, seed: int, tell: Tell = lambda _: None
 ) -> AutoencoderKL:
     """Train on images in [-1, 1]; its latents then have mean 0 and, times its scale, variance 1.
 
@@ -39,6 +39,7 @@ def train_autoencoder(
         samples: the training split.
         size: side of the images.
         seed: decides everything random.
+        tell: see `Tell`.
 
     Raises:
         ConfigError: the images cannot be halved so often.
@@ -62,7 +63,7 @@ def train_autoencoder(
         loss: Tensor = reconstruction + _PRIOR * posterior.kl().mean()
         return loss
 
-    course = Course(config.autoencoder_updates, config.batch_size, _RATE, seed)
+    course = Course(config.autoencoder_updates, config.batch_size, _RATE, seed, tell)
     fit("autoencoder", (autoencoder,), loss_of, len(samples), course)
     centre_and_scale(autoencoder, samples)
     return autoencoder

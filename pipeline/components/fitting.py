@@ -23,6 +23,9 @@ Rows = NDArray[np.int64]
 Loss = Callable[[Rows, RowRandom], Tensor]
 """The loss on the samples at some rows, with what is drawn at random for them."""
 
+Tell = Callable[[int], None]
+"""Told now and then how many updates are done."""
+
 
 @dataclass(frozen=True)
 class Course:
@@ -33,12 +36,14 @@ class Course:
         batch_size: rows of an update.
         rate: of the first update; it falls to 0.
         seed: decides the order and all draws.
+        tell: see `Tell`.
     """
 
     updates: int
     batch_size: int
     rate: float
     seed: int
+    tell: Tell
 
 
 @contextmanager
@@ -78,6 +83,7 @@ def fit(
         anneal.step()
         if update % max(1, course.updates // _LINES) == 0 or update == course.updates:
             _report(name, update, course.updates, loss.item())
+            course.tell(update)
     for module in modules:
         module.eval()
 

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pipeline.components.fitting import Course, Rows, fit, seeded
+from pipeline.components.fitting import Course, Rows, Tell, fit, seeded
 from pipeline.config import ComponentsTraining
 from pipeline.data.shards import SampleShards
 from pipeline.randomness import RowRandom
@@ -51,6 +51,7 @@ def train_text_encoder(
     tokenizer: CLIPTokenizer,
     samples: SampleShards,
     seed: int,
+    tell: Tell = lambda _: None,
 ) -> CaptionReader:
     """Train on the captions and images of the training split.
 
@@ -60,6 +61,7 @@ def train_text_encoder(
         tokenizer: of the captions.
         samples: the training split.
         seed: decides everything random.
+        tell: see `Tell`.
 
     Raises:
         DivergenceError: training went bad.
@@ -73,7 +75,7 @@ def train_text_encoder(
         image = samples.read(rows).x.flatten(1)
         return nn.functional.mse_loss(reader(tokens[torch.from_numpy(rows)]), image)
 
-    course = Course(config.text_encoder_updates, config.batch_size, _RATE, seed)
+    course = Course(config.text_encoder_updates, config.batch_size, _RATE, seed, tell)
     fit("text encoder", (reader,), loss_of, len(samples), course)
     return reader
 

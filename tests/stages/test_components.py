@@ -51,8 +51,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artifact]:
 
 
 def test_another_run_makes_the_same_bytes(made: tuple[Path, Artifact], tmp_path: Path) -> None:
-    again = components(tmp_path, recipe(), data=shard(recipe(), tmp_path))
+    told: list[tuple[int, int]] = []
+    data = shard(recipe(), tmp_path)
+    again = components(
+        tmp_path, recipe(), data=data, progress=lambda done, total: told.append((done, total))
+    )
     assert again == made[1]
+    assert told == sorted(set(told))
+    assert len(told) > 2
+    parts = recipe().teacher.components
+    assert parts is not None
+    total = parts.text_encoder_updates + parts.autoencoder_updates
+    assert {each[1] for each in told} == {total}
+    assert told[-1] == (total, total)
     assert again.kind == again.path == "components"
     assert set(again.details) == {
         "pipeline",
