@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.theme import Theme
 
+from flows.own_log import written
+
 _THEME = Theme(
     {
         "good": "green",
@@ -62,7 +64,7 @@ def own_terminal(log: Path) -> Iterator[Console]:
     os.dup2(sink, 2)
     os.close(sink)
     try:
-        with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as terminal:
+        with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as terminal, written():
             yield open_console(file=terminal)
     finally:
         sys.stdout.flush()

@@ -154,7 +154,7 @@ class SampleShards(Samples):
         dtype = DTYPES[self.info.encoding]
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         fits = size <= cache_bytes
-        _log.info(
+        _log.debug(
             "%s: %d samples are %s, because decoded they take %d of %d bytes allowed",
             split,
             count,

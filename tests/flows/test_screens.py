@@ -115,13 +115,15 @@ def test_what_libraries_print_goes_to_the_log_and_our_words_to_the_terminal(
     tmp_path: Path,
 ) -> None:
     code = (
-        "import os, sys, subprocess, pathlib\n"
+        "import logging, os, sys, subprocess, pathlib\n"
         "from flows.console import own_terminal\n"
         "with own_terminal(pathlib.Path('logs/run.log')) as console:\n"
         "    print('noise of python'); os.write(2, b'noise of C\\n')\n"
+        "    log = logging.getLogger('stages.judge')\n"
+        "    log.info('verdict %s', 'in'); log.debug('no'); log.warning('careful')\n"
         "    subprocess.run(['echo', 'noise of a child'])\n"
         "    console.print('for people')\n"
-        "print('afterwards')"
+        "log.info('no'); print('afterwards')"
     )
     done = subprocess.run(
         [command()[0], "-c", code],
@@ -133,8 +135,14 @@ def test_what_libraries_print_goes_to_the_log_and_our_words_to_the_terminal(
     )
     assert done.stdout == "for people\nafterwards\n"
     assert done.stderr == ""
-    log = (tmp_path / "logs" / "run.log").read_text()
-    assert {"noise of python", "noise of C", "noise of a child"} == set(log.splitlines())
+    lines = (tmp_path / "logs" / "run.log").read_text().splitlines()
+    ours = [line.split(" | ", 1)[1] for line in lines if " | " in line]
+    assert ours == [
+        "INFO    | stages.judge - verdict in",
+        "WARNING | stages.judge - careful",
+    ]
+    others = {line for line in lines if " | " not in line}
+    assert others == {"noise of python", "noise of C", "noise of a child"}
 
 
 def test_descriptors_are_given_back_after_an_error(tmp_path: Path) -> None:
