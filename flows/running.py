@@ -19,6 +19,7 @@ from flows.request import Request
 from flows.run_dir import prepare
 from flows.summary import show_summary
 from infra.environment import keep_private
+from infra.interruptible import interruptible
 from pipeline.errors import BundleError, BusyError, ConfigError, DataError, StepfoldError
 from pipeline.identity import identify
 from pipeline.ledger import hold
@@ -108,7 +109,8 @@ def _outcome(request: Request, *, teacher_only: bool) -> BaseException | None:
             from flows.train_teacher import train_teacher as flow
         else:
             from flows.full_distillation import full_distillation as flow
-        with tags(identify().tag):  # by it a later `stepfold reap` knows whether we live
+        # by the tag a later `stepfold reap` knows whether we live
+        with interruptible(), tags(identify().tag):
             flow(request.recipe, request.profile, run_dir=str(request.run_dir))
     except (KeyboardInterrupt, SystemExit) as end:
         return end

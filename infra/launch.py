@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.actor_pool import ActorPool
+from infra.interruptible import interruptible
 from infra.profile import ComputeConfig, Profile
-from infra.ray_cluster import interruptible
 from infra.ray_worker import tail, train_loop
 from pipeline.errors import InfraError
 

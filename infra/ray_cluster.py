@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 
 from infra.environment import settle_environment
+from infra.interruptible import interrupt, set_sigterm
 from infra.profile import ComputeConfig, Profile
 from pipeline.errors import ConfigError, InfraError
 
@@ -137,13 +137,13 @@ def _session(arguments: dict[str, Any]) -> Iterator[None]:
     # what the raylet has to say about dead workers would go to the terminal, whatever we ask
     ray._private.worker.print_to_stdstream = _to_log
     # Ray's own handler exits, and Ray makes any exit that begins while it waits one with code 1
-    _set_sigterm(handler if callable(handler) else _interrupt)
+    set_sigterm(handler if callable(handler) else interrupt)
     _log.info("Ray is up after %.1f s", time.monotonic() - started)
     try:
         yield
     finally:
         ray.shutdown()
-        _set_sigterm(handler)
+        set_sigterm(handler)
 
 
 @contextlib.contextmanager
@@ -164,30 +164,6 @@ def _loopback() -> Iterator[None]:
 
 def _to_log(data: dict[str, Any], ignore_prefix: Any = None) -> None:  # noqa: ARG001 (Ray's)
     _log.info("ray: %s", " ".join(str(line) for line in data.get("lines", [])))
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """While Ray is waited for, let SIGTERM raise what Ctrl-C raises.
-
-    Ray looks for signals while it waits, and hands on KeyboardInterrupt alone: what other handlers
-    raise there, Prefect's among them, is lost, and the work goes on.
-    """
-    handler = signal.getsignal(signal.SIGTERM)
-    _set_sigterm(_interrupt)
-    try:
-        yield
-    finally:
-        _set_sigterm(handler or signal.SIG_DFL)
-
-
-def _set_sigterm(handler: Any) -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
-
-
-def _interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 (signal's)
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ TINY = [
 ]
 
 
-def start(root: Path, *options: str) -> subprocess.Popen[str]:
+def start(root: Path, *options: str, recipe: Path = GAUSSIAN) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command("run", str(GAUSSIAN), "--run-dir", "chain", *TINY, *options),
+        command("run", str(recipe), "--run-dir", "chain", *options),
         cwd=root,
         env=environment(PREFECT_HOME=str(root / "prefect")),
         stdout=subprocess.PIPE,
@@ -51,7 +51,7 @@ def events(root: Path) -> list[dict[str, object]]:
 def test_a_signal_ends_with_130_and_what_is_committed_stays(
     tmp_path: Path, number: signal.Signals, stage: str, sign: str
 ) -> None:
-    with start(tmp_path) as process:
+    with start(tmp_path, *TINY) as process:
         while not (
             (tmp_path / "chain" / sign).exists()
             and any(stage in str(event.get("label")) for event in events(tmp_path))
@@ -74,8 +74,27 @@ def test_a_signal_ends_with_130_and_what_is_committed_stays(
 
 @pytest.mark.cluster
 @pytest.mark.slow
+def test_sigterm_ends_with_130_while_the_driver_itself_works(tmp_path: Path) -> None:
+    captions = GAUSSIAN.with_name("captions.yaml")
+    few = ("--set", "data.count=100", "--set", "data.holdout_count=50")
+    # hours of them, and told ten times at most
+    long = ("--set", "teacher.components.text_encoder_updates=1000000")
+    with start(tmp_path, *few, *long, recipe=captions) as process:
+        while not any(event.get("label") == "components" for event in events(tmp_path)):
+            assert process.poll() is None
+            time.sleep(0.2)
+        time.sleep(2)  # imports are over, or not: both are the driver's own work
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.splitlines()[-3].startswith("Stopped  in components")
+    assert events(tmp_path)[-1]["kind"] == "run_interrupted"
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
 def test_a_failure_ends_with_1_and_one_paragraph(tmp_path: Path) -> None:
-    with start(tmp_path, "--set", "guidance.learning_rate=1.0e+38") as process:
+    with start(tmp_path, *TINY, "--set", "guidance.learning_rate=1.0e+38") as process:
         said, _ = process.communicate(timeout=400)
     assert process.returncode == 1
     failed, log, onward = said.splitlines()[-3:]
