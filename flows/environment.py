@@ -16,7 +16,7 @@ _DEFAULTS = {
     # shown to nobody, kept in the run's log
     "PREFECT_LOGGING_LEVEL": "INFO",
     "PREFECT_LOGGING_COLORS": "false",
-    # what ours say shows on the page of the flow run, as far as it is said in one
+    # what ours say within a flow shows on its page; not what infra passes on from Ray
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,stages,pipeline",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # the least Prefect allows; a killed run is then seen to be dead within minutes, not hours

@@ -34,6 +34,7 @@ from pipeline.training.attempts import rules_of
 from pipeline.training.plan import plan_decoders, plan_rounds
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.export import export_label
+from stages.labels import DISTIL, PROMOTE
 from stages.sample_sets import Subject
 from stages.translate import LABEL as ENCODERS_LABEL
 
@@ -117,11 +118,11 @@ def distill_round(
     if rules is not None:
         subject = Subject(source, components)
         made = gated_student(run, rules, plan, data, teacher, subject)
-        return promote_task(run, f"{title}, promote", made, teacher)
+        return promote_task(run, title + PROMOTE, made, teacher)
     targets = targets_of(run, plan, data, teacher)
-    student = distill_task(run, f"{title}, distil", plan, data, teacher, targets)
+    student = distill_task(run, title + DISTIL, plan, data, teacher, targets)
     made = MadeRound(plan, ((plan, student),))
-    return promote_task(run, f"{title}, promote", made, teacher)
+    return promote_task(run, title + PROMOTE, made, teacher)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pipeline.training.attempts import Judged, settle
 from pipeline.training.round_plan import Again, RoundPlan
 from stages import judge
 from stages.attempts import Setting, accept, answer, judged_by, look_up, set_aside
+from stages.labels import DISTIL, JUDGE
 from stages.sample_sets import Subject
 
 _log = logging.getLogger(__name__)
@@ -76,12 +77,12 @@ class _Course:
         run, data, teacher = self.run, self.setting.data, self.setting.teacher
         targets = targets_of(run, plan, data, teacher)
         try:
-            student = distill_task(run, f"{plan.title}, distil", plan, data, teacher, targets)
+            student = distill_task(run, plan.title + DISTIL, plan, data, teacher, targets)
         except DivergenceError as error:
             if not self.rules.finite:
                 raise
             return self._diverged(plan, str(error))
-        judged = judge_task(run, f"{plan.title}, judge", self.setting, plan, student)
+        judged = judge_task(run, plan.title + JUDGE, self.setting, plan, student)
         return known or judged  # what was found done is shown as skipped, and was read above
 
     def _diverged(self, plan: RoundPlan, told: str) -> Judged:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PACKAGES = ("flows", "stages", "infra", "pipeline")
+_PACKAGES = ("flows", "stages", "infra", "pipeline")
 _FORM = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(name)s - %(message)s"  # as Prefect's lines
 
 
@@ -14,7 +14,7 @@ def written() -> Iterator[None]:
     """Write what ours say from INFO on to standard error, once."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORM, "%H:%M:%S"))
-    loggers = [logging.getLogger(name) for name in PACKAGES]
+    loggers = [logging.getLogger(name) for name in _PACKAGES]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.INFO)

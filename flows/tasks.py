@@ -17,6 +17,7 @@ from pipeline.training.attempts import rules_of
 from pipeline.training.plan import plan_teacher
 from pipeline.training.round_plan import RoundPlan
 from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard, translate
+from stages.labels import TARGETS
 from stages.sample_sets import Subject
 
 
@@ -48,7 +49,7 @@ def targets_of(
     """The round's targets; None, and no stage, where they are computed online."""
     if run.recipe.targets.mode == "online":
         return None
-    return pregenerate_task(run, f"{plan.title}, pre-generate targets", plan, data, teacher)
+    return pregenerate_task(run, plan.title + TARGETS, plan, data, teacher)
 
 
 @stage_task

@@ -18,6 +18,7 @@ from pipeline.training.plan import plan_rounds, plan_teacher, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.curve_names import curve_name
 from stages.judge import divergence_key
+from stages.labels import DISTIL
 from stages.origins import marks_of_round, sources_of_chain, sources_of_round
 from stages.pictures import Picture, make_pictures, sampling_steps, show_in_chain, show_in_round
 
@@ -248,4 +249,4 @@ def promotion_of(plan: RoundPlan) -> str:
 
 def training_label(plan: RoundPlan) -> str:
     """What the stage is called in which a round trains."""
-    return plan.title if plan.index == TEACHER_ROUND else f"{plan.title}, distil"
+    return plan.title if plan.index == TEACHER_ROUND else plan.title + DISTIL

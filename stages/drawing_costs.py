@@ -3,7 +3,7 @@
 from pipeline.config import PromptsData, Recipe
 from pipeline.training.attempts import rules_of
 from pipeline.training.plan import plan_decoders
-from pipeline.training.round_plan import GUIDANCE_ROUND, RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND
 
 Cost = dict[str, int]
 """Evaluations of one sample each, by whose network is asked; as `PlanRow` names them."""
@@ -33,34 +33,28 @@ def gate_costs(recipe: Recipe) -> dict[int, Cost]:
     """What the gate draws in each round that it is asked something in, by the round's index.
 
     At every guidance weight the student, its teacher, and its teacher from other noise; what an
-    earlier round's gate drew is not drawn again. Of first attempts: what follows a failure costs
-    as much again.
+    earlier round's gate drew is not drawn again. Of first attempts: another has its student's
+    samples drawn besides.
     """
-    costs: dict[int, Cost] = {}
+    # who is good at any time is drawn from in the steps that round 1 takes of it
+    first = recipe.halving.first_steps
+    steps: dict[int | None, int] = {TEACHER_ROUND: first}
     drawn: set[tuple[int | None, bool]] = set()
+    costs: dict[int, Cost] = {}
     for plan in plan_decoders(recipe):
+        steps[plan.index] = plan.student_steps or first
         rules = rules_of(recipe, plan)
         if recipe.gate is None or rules is None or not rules.asks_samples:
             continue
         sets = {(plan.parent, False), (plan.parent, True)} - drawn
         drawn |= sets | {(plan.index, False)}
-        teacher, student = _evaluations(recipe, plan)
+        num, weights = recipe.gate.num_samples, recipe.gate_weights
+        calls = sum(map(_calls, weights)) if plan.parent == TEACHER_ROUND else len(weights)
         costs[plan.index] = {
-            "teacher_evaluations": recipe.gate.num_samples * len(sets) * teacher,
-            "student_evaluations": recipe.gate.num_samples * student,
+            "teacher_evaluations": num * len(sets) * steps[plan.parent] * calls,
+            "student_evaluations": num * steps[plan.index] * len(weights),
         }
     return costs
-
-
-def _evaluations(recipe: Recipe, plan: RoundPlan) -> tuple[int, int]:
-    """Of a sample at every weight of the gate, drawn by a round's teacher and by its student."""
-    first, weights = recipe.halving.first_steps, recipe.gate_weights
-    student = (plan.student_steps or first) * len(weights)
-    if plan.index == GUIDANCE_ROUND:
-        return first * sum(map(_calls, weights)), student
-    # the stage-1 student is drawn from in the steps that round 1 takes of it
-    steps = first if plan.parent == GUIDANCE_ROUND else plan.teacher_steps or first
-    return steps * len(weights), student
 
 
 def _calls(w: float) -> int:

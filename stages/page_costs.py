@@ -17,17 +17,8 @@ from pipeline.training.plan_row import PlanRow
 from pipeline.training.round_plan import Again, RoundPlan
 from stages.gate_cells import is_from_other_noise
 from stages.gate_record import GateRecord, gate_records, reasons
-from stages.planning import (
-    DISTIL,
-    JUDGE,
-    TARGETS,
-    Sizes,
-    committed_sizes,
-    describe_undone,
-    round_rows,
-)
-
-_PROMOTE = ", promote"
+from stages.labels import DISTIL, JUDGE, PROMOTE, TARGETS
+from stages.planning import Sizes, committed_sizes, describe_undone, round_rows
 
 
 def costs_of(
@@ -121,7 +112,7 @@ class _Costs:
             record = by_folder.get(tried.folder)
             labels = [tried.title + part for part in (DISTIL, JUDGE)]
             if tried.folder == (made or plan.folder):
-                labels.append(plan.title + _PROMOTE)
+                labels.append(plan.title + PROMOTE)
             parts = self._parts(tried, record)
             yield self._row(tried.title, parts, labels, record)
 

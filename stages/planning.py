@@ -23,14 +23,12 @@ from stages.encode import encode_key
 from stages.evaluate import report_key
 from stages.export import export_key, export_label
 from stages.facts import report_facts
+from stages.labels import DISTIL, JUDGE, TARGETS
 from stages.sample_sets import Subject
 from stages.shard import shard_key
 from stages.sizing import Shape, trained_shape
 from stages.translate import LABEL as ENCODERS_LABEL
 from stages.translate import translation_key
-
-TARGETS, DISTIL, JUDGE = ", pre-generate targets", ", distil", ", judge"
-"""What follows the title of a round in the names of its stages."""
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
 _RECORD_OVERHEAD = 32  # t and w in float64, tuple and sample in int64

@@ -63,8 +63,8 @@ def train_autoencoder(
         loss: Tensor = reconstruction + _PRIOR * posterior.kl().mean()
         return loss
 
-    course = Course(config.autoencoder_updates, config.batch_size, _RATE, seed, tell)
-    fit("autoencoder", (autoencoder,), loss_of, len(samples), course)
+    course = Course(config.autoencoder_updates, config.batch_size, _RATE, seed)
+    fit("autoencoder", (autoencoder,), loss_of, len(samples), course, tell)
     centre_and_scale(autoencoder, samples)
     return autoencoder
 

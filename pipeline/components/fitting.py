@@ -36,14 +36,12 @@ class Course:
         batch_size: rows of an update.
         rate: of the first update; it falls to 0.
         seed: decides the order and all draws.
-        tell: see `Tell`.
     """
 
     updates: int
     batch_size: int
     rate: float
     seed: int
-    tell: Tell
 
 
 @contextmanager
@@ -55,7 +53,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def fit(
-    name: str, modules: tuple[nn.Module, ...], loss_of: Loss, count: int, course: Course
+    name: str,
+    modules: tuple[nn.Module, ...],
+    loss_of: Loss,
+    count: int,
+    course: Course,
+    tell: Tell,
 ) -> None:
     """Train on the CPU; on one machine the same weights every time.
 
@@ -65,6 +68,7 @@ def fit(
         loss_of: see `Loss`.
         count: rows there are.
         course: how long and fast.
+        tell: see `Tell`.
 
     Raises:
         DivergenceError: a loss is not finite.
@@ -83,7 +87,7 @@ def fit(
         anneal.step()
         if update % max(1, course.updates // _LINES) == 0 or update == course.updates:
             _report(name, update, course.updates, loss.item())
-            course.tell(update)
+            tell(update)
     for module in modules:
         module.eval()
 

@@ -75,8 +75,8 @@ def train_text_encoder(
         image = samples.read(rows).x.flatten(1)
         return nn.functional.mse_loss(reader(tokens[torch.from_numpy(rows)]), image)
 
-    course = Course(config.text_encoder_updates, config.batch_size, _RATE, seed, tell)
-    fit("text encoder", (reader,), loss_of, len(samples), course)
+    course = Course(config.text_encoder_updates, config.batch_size, _RATE, seed)
+    fit("text encoder", (reader,), loss_of, len(samples), course, tell)
     return reader
 
 
