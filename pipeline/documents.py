@@ -1,24 +1,32 @@
-"""Read YAML documents strictly and turn them into typed objects.
+"""Read, validate and write configuration documents in YAML 1.2.
 
-YAML has traps that lose an experiment silently: `1e-4` is text, not a number, `1:30` is the number
-90, and of two equal keys the last one wins; and Python takes `true` for the number 1. All are
-refused here, and so is every key the type does not know.
+YAML is read by `ruamel.yaml` with the rules of version 1.2: `1e-4` is a number, `010` is ten, and
+`no`, `off` and `1:30` are text. Duplicate keys, aliases and unknown keys are errors.
 """
 
 import difflib
-import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError, MaxDepthExceededError
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.resolver import VersionedResolver
 
 from pipeline.errors import ConfigError
 
+_MAX_DEPTH = 64
+"""Levels of nesting; the deepest key of a recipe or profile is at level 5."""
+
 
 class Document(BaseModel):
-    """Base of every configuration object: frozen, finite, and unknown keys are errors."""
+    """Base of all configuration types: immutable, finite numbers only, unknown keys are errors."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
@@ -26,100 +34,100 @@ class Document(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _truth_is_no_number(cls, tree: Any) -> Any:
+    def _booleans_are_not_numbers(cls, tree: Any) -> Any:
         for name, value in tree.items() if isinstance(tree, dict) else ():
             field = cls.model_fields.get(name)
-            if field and _holds_truth(value) and not _takes_truth(field.annotation):
+            if field and _contains_bool(value) and not _accepts_bool(field.annotation):
                 raise ValueError(f"{name}: expected a number or text, got {value!r}")
         return tree
 
 
-def _holds_truth(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, list) and any(map(_holds_truth, value)))
+def _contains_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list) and any(map(_contains_bool, value)))
 
 
-def _takes_truth(annotation: Any) -> bool:
-    return annotation in (bool, Any) or any(_takes_truth(part) for part in get_args(annotation))
+def _accepts_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(_accepts_bool(part) for part in get_args(annotation))
 
 
 D = TypeVar("D", bound=Document)
 
-_LOOKS_LIKE_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
+
+class _Resolver(VersionedResolver):
+    """Apply the rules of YAML 1.2, even to a document with a `%YAML 1.1` directive."""
+
+    @property
+    def processing_version(self) -> tuple[int, int]:
+        return (1, 2)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, minus what it forgives."""
+class _Composer(Composer):
+    """Refuse aliases: a few lines of them can expand to more values than fit into memory."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse aliases: a few lines of them stand for more values than there is memory."""
-        if self.check_event(yaml.AliasEvent):
-            raise ConfigError("a value is repeated by an alias (*); write it out")
+    def compose_node(self, parent: Node | None, index: Any) -> Any:
+        if self.parser.check_event(AliasEvent):
+            mark = self.parser.peek_event().start_mark
+            raise ComposerError(None, None, "aliases (*) are not supported; repeat the value", mark)
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, str):
-                raise ConfigError(f"key {key!r} in line {line} is not text; quote it")
-            if key in seen:
-                raise ConfigError(f"key {key!r} stands twice (again in line {line}); remove one")
-            seen.add(key)
+
+class _Constructor(SafeConstructor):
+    """Build plain Python values from mappings with unique keys of type text."""
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 (signature of ruamel.yaml)
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                shown = f"key {key.value}" if isinstance(key.value, str) else "a list or mapping"
+                problem = f"{shown} is not text; quote it"
+                raise ConstructorError(None, None, problem, key.start_mark)
+            if key.value in seen:
+                raise ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
-    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
-        """Refuse plain text that a person would take for a number."""
-        if node.style is None and _LOOKS_LIKE_NUMBER.fullmatch(node.value):
-            mantissa, exponent = re.split("[eE]", node.value)
-            sign = exponent if exponent[0] in "+-" else f"+{exponent}"
-            better = f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}"
-            raise ConfigError(
-                f"{node.value} in line {node.start_mark.line + 1} is text to YAML, not a number; "
-                f"write {better}"
-            )
-        return str(node.value)
 
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Refuse the sexagesimal numbers of YAML 1.1."""
-        _refuse_base_60(node)
-        return int(super().construct_yaml_int(node))
-
-    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
-        """Refuse them with a fraction, too."""
-        _refuse_base_60(node)
-        return float(super().construct_yaml_float(node))
-
-
-def _refuse_base_60(node: yaml.ScalarNode) -> None:
-    if ":" in node.value:
-        raise ConfigError(
-            f"{node.value} in line {node.start_mark.line + 1} is a number in base 60 to YAML; "
-            "write it in base 10, or quote it"
-        )
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
-_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_yaml_float)
-_StrictLoader.add_constructor("tag:yaml.org,2002:str", _StrictLoader.construct_yaml_str)
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Resolver, yaml.Composer, yaml.Constructor = _Resolver, _Composer, _Constructor
+    yaml.max_depth = _MAX_DEPTH
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # typed as None
+    yaml.width = 100
+    return yaml
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
-    """Parse a YAML mapping strictly; `source` names the document in errors."""
+    """Parse a YAML mapping; `source` names the document in errors.
+
+    Raises:
+        ConfigError: not valid YAML, or not a mapping.
+    """
     try:
-        tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (derives from SafeLoader)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # what looks like a date or a number and is none, or is nested without end
-        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+        tree = _yaml().load(text)
+    except MaxDepthExceededError:
+        raise ConfigError(f"{source}: nested deeper than {_MAX_DEPTH} levels") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a malformed date or number
+        raise ConfigError(f"{source}: not valid YAML{_problem(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: expected keys and values, got {type(tree).__name__}")
     return tree
 
 
+def _problem(error: Exception) -> str:
+    """Return the problem in one line, with the number of the line in the document if known."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return f": {' '.join(str(error).split())}"
+    parts = [" ".join(part.split()) for part in (error.context, error.problem) if part]
+    return f", line {error.problem_mark.line + 1}: {': '.join(parts)}"
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read and parse a YAML file strictly."""
+    """Read and parse a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not valid YAML, or is not a mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -127,11 +135,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return parse_yaml(text, str(path))
 
 
+def dump_yaml(tree: Mapping[str, Any]) -> str:
+    """Return a mapping as YAML, with its keys in the given order."""
+    stream = io.StringIO()
+    _yaml().dump(dict(tree), stream)
+    return stream.getvalue()
+
+
+def to_yaml(document: Document) -> str:
+    """Return the complete document, defaults included, as YAML in order of declaration."""
+    return dump_yaml(document.model_dump(mode="json"))
+
+
 def apply_override(tree: dict[str, Any], assignment: str) -> None:
-    """Set `a.b=value` in `tree`; the value is read as strict YAML.
+    """Set `a.b=value` in `tree`; the value is parsed as YAML.
 
     Raises:
-        ConfigError: the assignment has no `=`, or its path runs through something not a mapping.
+        ConfigError: the assignment has no `=`, its value is not valid YAML, or its path leads
+            through a value that is not a mapping.
     """
     path, separator, value = assignment.partition("=")
     keys = path.strip().split(".")
@@ -149,8 +170,8 @@ def build(document: type[D], tree: dict[str, Any], source: str) -> D:
     """Validate `tree` as `document`.
 
     Raises:
-        ConfigError: one line per problem, with the path of the key and a suggestion for misspelt
-            ones.
+        ConfigError: one line per problem, each with the path of its key; for a misspelt key with
+            a suggestion.
     """
     try:
         return document.model_validate(tree)
@@ -159,30 +180,29 @@ def build(document: type[D], tree: dict[str, Any], source: str) -> D:
         raise ConfigError("\n".join(f"{source}: {problem}" for problem in problems)) from None
 
 
-def _explain(document: type[BaseModel], problem: dict[str, Any]) -> str:
+def _explain(document: type[Document], problem: dict[str, Any]) -> str:
     path, models = _walk(document, problem["loc"])
+    key = ".".join(path)
     if problem["type"] == "extra_forbidden":
         known = sorted({name for model in models for name in model.model_fields})
         close = difflib.get_close_matches(path[-1], known, n=1)
         advice = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{'.'.join(path)}: unknown key; {advice}"
+        return f"{key}: unknown key; {advice}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "union_tag_not_found":
-        message = (
-            f"key {problem['ctx']['discriminator']} is missing, which says what the rest means"
-        )
-    got = problem.get("input")
-    silent = isinstance(got, dict | list | BaseModel) or problem["type"] == "missing"
-    shown = "" if silent else f" (got {got!r})"
-    return f"{'.'.join(path)}: {message}{shown}" if path else f"{message}"
+        message = f"key {problem['ctx']['discriminator']} is missing; it selects the other keys"
+    silent = isinstance(problem.get("input"), dict | list | BaseModel)
+    if not silent and problem["type"] != "missing":
+        message += f" (got {problem.get('input')!r})"
+    return f"{key}: {message}" if path else message
 
 
 def _walk(
     document: type[BaseModel], location: Sequence[int | str]
 ) -> tuple[list[str], list[type[BaseModel]]]:
-    """The path of keys in a pydantic error location, and the models the last key belongs to.
+    """Return the keys of a pydantic error location, and the models that the last key belongs to.
 
-    pydantic puts the chosen member of a union into the location; it is no key of the document.
+    pydantic includes the selected member of a union in the location; it is not a key.
     """
     path: list[str] = []
     models: list[type[BaseModel]] = [document]
@@ -214,31 +234,8 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [found for part in get_args(annotation) for found in _models_in(part)]
 
 
-class _StrictDumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, quoting the text that the strict loader would refuse unquoted."""
-
-    def represent_text(self, text: str) -> yaml.ScalarNode:
-        style = "'" if _LOOKS_LIKE_NUMBER.fullmatch(text) else None
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_StrictDumper.add_representer(str, _StrictDumper.represent_text)
-
-
-def to_yaml(document: Document) -> str:
-    """The document in full, defaults included, as YAML in declaration order."""
-    text: str = yaml.dump(
-        document.model_dump(mode="json"),
-        Dumper=_StrictDumper,
-        sort_keys=False,
-        allow_unicode=True,
-        width=100,
-    )
-    return text
-
-
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a tree, each with its path: `("evaluation.w", ...)`; lists are values."""
+    """Yield the values of a tree with their paths: `("evaluation.w", ...)`; lists are values."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")

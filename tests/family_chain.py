@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from flows.request import read_request
@@ -15,6 +14,7 @@ from infra.profile import Profile
 from infra.train_worker import RoundJob, train_with
 from pipeline.config import Recipe
 from pipeline.data.open import read_content
+from pipeline.documents import dump_yaml
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
@@ -100,7 +100,7 @@ def resolve(kind: str, root: Path, *, of_prompts: bool = False, **guidance: Any)
         "evaluation": {"w": [BAKED], "num_samples": 20},
     }
     path = root / "recipe.yaml"
-    path.write_text(yaml.safe_dump(tree))
+    path.write_text(dump_yaml(tree))
     return read_request(path, None, None, []).recipe
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from flows.events import Events
 from pipeline.bundle import read_manifest
+from pipeline.documents import dump_yaml
 from pipeline.ledger import Ledger
 from tests.flows.terminal import command, environment
 from tests.page_reader import read_page
@@ -66,7 +66,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "halving": {"steps": [2, 1], "updates": 2, "batch_size": 4},
         "evaluation": {"num_samples": 4, "w": [W], "baseline_steps": [1]},
     }
-    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (root / "recipe.yaml").write_text(dump_yaml(recipe))
     stepfold(root, "run", "recipe.yaml", "--run-dir", "run")
     return root
 

@@ -23,9 +23,15 @@ Kind = Literal["guidance", "halving"]
 KINDS: tuple[Kind, ...] = ("guidance", "halving")
 
 
-def _is_off_or_positive(value: float | bool) -> float | bool:  # noqa: FBT001 (a validator)
-    if value is True or (value is not False and value <= 0):
-        raise ValueError("expected a number above 0, or off for no bound")
+def _is_off_or_positive(value: object) -> object:
+    if value is False or (isinstance(value, str) and value.lower() in ("off", "no")):
+        return False
+    try:
+        is_positive = value is not True and float(str(value)) > 0
+    except ValueError:
+        is_positive = False
+    if not is_positive:
+        raise ValueError("expected a number above 0, or `off` for no bound")
     return value
 
 
@@ -41,7 +47,13 @@ def _each_once(value: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
     return value
 
 
-Bound = Annotated[float | StrictBool, AfterValidator(_is_off_or_positive)]
+Bound = Annotated[
+    float | StrictBool,
+    BeforeValidator(
+        _is_off_or_positive,
+        json_schema_input_type=Annotated[float, Field(gt=0)] | Literal["off", False],
+    ),
+]
 """A number, or off."""
 
 Remedies = Annotated[

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from pipeline.bundle import Manifest
 from pipeline.diffusion.guidance import guidance_scale
+from pipeline.documents import dump_yaml
 from pipeline.stock.stock import StockPipeline
 
 
@@ -70,7 +69,7 @@ def _header(stock: StockPipeline, facts: Mapping[str, Any]) -> str:
     base = facts.get("base_model") or stock.index.get("_name_or_path")
     if base and not str(base).startswith((".", "/")):  # a path says nothing to others
         header["base_model"] = str(base)
-    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---"
+    return f"---\n{dump_yaml(header)}---"
 
 
 def _what(manifest: Manifest) -> str:

@@ -85,7 +85,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path, option: str) -> None:
         "from flows.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'prefect', 'ray', 'mlflow', 'pydantic', 'numpy', 'yaml'}\n"
+        "heavy = {'torch', 'prefect', 'ray', 'mlflow', 'pydantic', 'numpy', 'ruamel'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from flows import prefect_server
 from flows.child import answers, check_port, child, wait_for
@@ -182,7 +182,7 @@ def test_a_child_does_not_outlive_the_block(tmp_path: Path) -> None:
 
 
 def test_the_shipped_deployments_hold_recipes_and_profiles_that_are_valid() -> None:
-    content = yaml.safe_load(PREFECT.read_text())
+    content = YAML(typ="safe").load(PREFECT)
     deployments = {entry["name"]: entry for entry in content["deployments"]}
     digits = deployments["digits-nightly"]["parameters"]
     assert build(Recipe, digits["recipe"], "prefect.yaml") == build(

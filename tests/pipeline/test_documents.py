@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-import yaml
 from pydantic import Field, PositiveInt, ValidationError
 
 from pipeline.config import Recipe
@@ -38,38 +37,42 @@ def refusal(tree: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "better"),
+    ("text", "value"),
     [
-        ("1e-4", "1.0e-4"),
-        ("3E5", "3.0e+5"),
-        ("-2e7", "-2.0e+7"),
-        ("1.5e3", "1.5e+3"),
-        ("1_000e2", "1_000.0e+2"),
-        (".5e3", ".5e+3"),
+        ("1e-3", 1e-3),
+        ("3E5", 3e5),
+        ("-2e7", -2e7),
+        ("1.5e3", 1.5e3),
+        ("010", 10),
+        ("0o10", 8),
+        ("0x1F", 31),
+        ("no", "no"),
+        ("off", "off"),
+        ("1:30", "1:30"),
+        ("-1:30:00", "-1:30:00"),
+        ("'1e-3'", "1e-3"),
+        ("e10", "e10"),
+        ("x1e4", "x1e4"),
+        ("true", True),
+        ("~", None),
     ],
 )
-def test_numbers_that_yaml_takes_for_text_are_refused_with_a_better_spelling(
-    text: str, better: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_yaml(f"a: 1\nb: {text}\n", "r.yaml")
-    assert str(caught.value) == (
-        f"r.yaml: {text} in line 2 is text to YAML, not a number; write {better}"
+@pytest.mark.parametrize("directive", ["", "%YAML 1.1\n---\n"])
+def test_values_are_read_by_the_rules_of_yaml_1_2(text: str, value: Any, directive: str) -> None:
+    found = parse_yaml(f"{directive}a: {text}\nb: [{text}]", "r.yaml")
+    assert found == {"a": value, "b": [value]}
+    assert type(found["a"]) is type(value)
+
+
+def test_a_number_without_a_leading_zero_is_a_number() -> None:
+    assert build(House, parse_yaml("rooms: 1\nrate: .5e3", "r.yaml"), "r.yaml").rate == 500
+
+
+@pytest.mark.parametrize("text", ["1:30", "2026-01-02", "[1]"])
+def test_other_values_are_not_numbers(text: str) -> None:
+    assert "house.yaml: rate: Input should be a valid number" in refusal(
+        parse_yaml(f"rooms: 1\nrate: {text}", "house.yaml")
     )
-    value = yaml.safe_load(f"b: {better}")["b"]
-    assert value == float(text)
-
-
-def test_quoted_text_and_true_numbers_are_left_alone() -> None:
-    tree = parse_yaml("a: '1e-4'\nb: 1.0e-4\nc: 3\nd: e10\ne: [x1e4]", "r.yaml")
-    assert tree == {"a": "1e-4", "b": 1e-4, "c": 3, "d": "e10", "e": ["x1e4"]}
-
-
-@pytest.mark.parametrize("text", ["1:30", "-1:30:00", "1:30.5"])
-def test_numbers_in_base_60_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^r.yaml: {text} in line 2 is a number in base 60"):
-        parse_yaml(f"a: 1\nb: {text}\n", "r.yaml")
-    assert parse_yaml(f"b: '{text}'", "r.yaml") == {"b": text}
 
 
 @pytest.mark.parametrize("value", [True, [True, 2]])
@@ -79,16 +82,19 @@ def test_true_is_not_the_number_1(value: Any) -> None:
     )
 
 
-def test_a_key_that_stands_twice_is_refused() -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_a_duplicate_key_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^r\.yaml: .*line 4: duplicate key 'seed'"):
         parse_yaml("run:\n  seed: 1\n  name: a\n  seed: 2\n", "r.yaml")
-    assert str(caught.value) == "r.yaml: key 'seed' stands twice (again in line 4); remove one"
 
 
-@pytest.mark.parametrize("text", ["1: a", "true: a", "no: a", "? [a, b]\n: c"])
+@pytest.mark.parametrize(
+    "text", ["1: a", "true: a", "? [a, b]\n: c", "? {a: b}\n: c", "<<: {a: 1}"]
+)
 def test_a_key_that_is_not_text_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^r.yaml: key .* in line 1 is not text; quote it$"):
+    with pytest.raises(ConfigError, match=r"^r\.yaml: .*line 1: .* is not text"):
         parse_yaml(text, "r.yaml")
+    with pytest.raises(ConfigError, match=r"^r\.yaml: .*line 2: .* is not text"):
+        parse_yaml("a:\n" + "".join(f"  {line}\n" for line in text.splitlines()), "r.yaml")
 
 
 @pytest.mark.parametrize(("text", "got"), [("[1]", "list"), ("a", "str"), ("", "NoneType")])
@@ -99,7 +105,7 @@ def test_a_document_that_is_no_mapping_is_refused(text: str, got: str) -> None:
 
 
 def test_broken_yaml_is_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"^r.yaml: not valid YAML: .*line 1, column") as caught:
+    with pytest.raises(ConfigError, match=r"^r.yaml: not valid YAML, line 2: ") as caught:
         parse_yaml("a: [1, 2\nb: 3", "r.yaml")
     assert "\n" not in str(caught.value)
 
@@ -119,7 +125,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_an_override_sets_a_typed_value_at_its_path() -> None:
     tree: dict[str, Any] = {"a": {"b": 1}, "c": 2}
-    for assignment in ("a.b=3", "a.d.e=[1, 2]", "c='4'", "f=1.0e-3", "g=x=y"):
+    for assignment in ("a.b=3", "a.d.e=[1, 2]", "c='4'", "f=1e-3", "g=x=y"):
         apply_override(tree, assignment)
     assert tree == {"a": {"b": 3, "d": {"e": [1, 2]}}, "c": "4", "f": 1e-3, "g": "x=y"}
 
@@ -131,16 +137,14 @@ def test_an_override_sets_a_typed_value_at_its_path() -> None:
         ("=1", "--set =1: expected KEY.KEY=VALUE"),
         ("a..b=1", "--set a..b=1: expected KEY.KEY=VALUE"),
         ("c.d=1", "--set c.d=1: c holds a value, not keys"),
-        (
-            "a.b=1e-4",
-            "--set a.b=1e-4: 1e-4 in line 1 is text to YAML, not a number; write 1.0e-4",
-        ),
+        ("a.b=[1", "--set a.b=[1: not valid YAML, line 1: "),
+        ("a.b=*c", "--set a.b=*c: not valid YAML, line 1: "),
     ],
 )
 def test_a_bad_override_is_refused(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         apply_override({"a": {"b": 1}, "c": 2}, assignment)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
 
 
 def test_a_misspelt_key_is_refused_with_a_suggestion() -> None:
@@ -184,7 +188,7 @@ def test_every_problem_has_a_line_of_its_own() -> None:
 
 def test_a_missing_kind_is_asked_for_by_name() -> None:
     assert refusal({"rooms": 1, "pet": {}}) == (
-        "house.yaml: pet: key 'kind' is missing, which says what the rest means"
+        "house.yaml: pet: key 'kind' is missing; it selects the other keys"
     )
     assert "does not match any of the expected tags: 'cat', 'dog'" in refusal(
         {"rooms": 1, "pet": {"kind": "bird"}}
@@ -211,7 +215,9 @@ def test_a_shipped_recipe_survives_being_written_and_read(path: Path) -> None:
     assert to_yaml(build(Recipe, parse_yaml(text, "again"), "again")) == text
 
 
-@pytest.mark.parametrize("name", ["1e-6", "1.5E3", "null", "no", "3", "a: b", "é", "x" * 300, ""])
+@pytest.mark.parametrize(
+    "name", ["1e-6", "1.5E3", "null", "no", "010", "3", "a: b", "é", "x" * 300, ""]
+)
 def test_awkward_text_survives_being_written_and_read(name: str) -> None:
     house = House(rooms=1, name=name)
     assert build(House, parse_yaml(to_yaml(house), "again"), "again") == house
@@ -237,9 +243,9 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (BOMB, "is repeated by an alias"),
-        ("a: &a [*a]", "is repeated by an alias"),
-        ("a: " + "[" * 20_000, "not valid YAML"),
+        (BOMB, "line 2: aliases"),
+        ("a: &a [*a]", "line 1: aliases"),
+        ("a: " + "[" * 20_000, "nested deeper"),
         ("a: 2026-13-45", "not valid YAML"),
         ("a: " + "1" * 5000, "not valid YAML"),
         ("a: !!python/object/apply:os.system ['touch hacked']", "not valid YAML"),

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipeline.bundle import read_manifest
+from pipeline.documents import parse_yaml
 from pipeline.stock.card import model_card
 from tests.stock_bundles import Tiny, tiny
 from tests.tiny_pipelines import KINDS
@@ -18,9 +18,7 @@ def card(parts: Tiny, bundle: Path, **facts: object) -> str:
 
 def header(text: str) -> dict[str, object]:
     _, document, _ = text.split("---\n", 2)
-    content = yaml.safe_load(document)
-    assert isinstance(content, dict)
-    return content
+    return parse_yaml(document, "README.md")
 
 
 def code(text: str) -> str:

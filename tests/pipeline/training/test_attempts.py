@@ -127,8 +127,8 @@ def test_the_rounds_of_both_ladders_can_be_named() -> None:
 @pytest.mark.parametrize(
     ("gate", "complaint"),
     [
-        ("{rms: on}", "gate.rms: expected a number above 0, or off for no bound"),
-        ("{rms: 0}", "gate.rms: expected a number above 0, or off for no bound"),
+        ("{rms: on}", "gate.rms: expected a number above 0, or `off`"),
+        ("{rms: 0}", "gate.rms: expected a number above 0, or `off`"),
         ("{then: [stop, ask]}", "gate.then: nothing follows stop; put it last"),
         ("{then: [ask, ask]}", "gate.then: a remedy stands twice"),
         ("{rounds: {'7': {rms: 1}}}", "gate.rounds: there is no round '7'; use 0 to 2"),
