@@ -49,7 +49,7 @@ def last_word(run_dir: Path, judged: Judged, tried: Sequence[Again], why_unasked
         f"{judged.plan.title}: the student failed the gate{so_far} and was not promoted: "
         f"{reasons(judged.verdict)}.{no}{asked} Look at {_where(run_dir, judged)}. Then accept it "
         f"with stepfold accept --run-dir {near(run_dir)}, loosen that bound in the recipe's gate, "
-        "or have it trained on (gate.then: extend, gate.extend.times); and run again, with "
+        "or have it trained on (gate.on_fail: extend, gate.extend.times); and run again, with "
         "--accept-changes if the recipe changed"
     )
 

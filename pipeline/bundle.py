@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config import GuidanceWeights, MMDiTConfig, Network, PredictionName, ScheduleConfig
+from pipeline.config import MMDiTConfig, Network, PredictionName, ScheduleConfig, WDistribution
 from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.documents import Document, build
 from pipeline.errors import BundleError, ConfigError
@@ -61,7 +61,7 @@ class Manifest(Document):
     jump: int | None = None
     pipeline: str | None = None
     baked_w: float | None = None
-    w: GuidanceWeights | None = None
+    w: WDistribution | None = None
     w_convention: Literal["guidance_scale = 1 + w"] = "guidance_scale = 1 + w"
     lineage: Lineage
 

@@ -5,10 +5,11 @@ YAML is read by `ruamel.yaml` with the rules of version 1.2: `1e-4` is a number,
 """
 
 import difflib
+import fnmatch
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -31,6 +32,9 @@ class Document(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Paths of keys that were renamed, with `*` for any key, and the new name of the last key."""
 
     @model_validator(mode="before")
     @classmethod
@@ -184,6 +188,9 @@ def _explain(document: type[Document], problem: dict[str, Any]) -> str:
     path, models = _walk(document, problem["loc"])
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
+        for pattern, name in document.renamed.items():
+            if fnmatch.fnmatchcase(key, pattern):
+                return f"{key}: renamed to {'.'.join([*path[:-1], name])}"
         known = sorted({name for model in models for name in model.model_fields})
         close = difflib.get_close_matches(path[-1], known, n=1)
         advice = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
@@ -216,9 +223,10 @@ def _walk(
         if annotations:
             owners, models = models, [found for a in annotations for found in _models_in(a)]
         elif isinstance(part, str):
-            if place < len(location) - 1 or not models:
+            if not models:
                 continue  # the name of a plain type
-            owners = models  # an unknown key
+            if place == len(location) - 1:
+                owners = models  # an unknown key; elsewhere the key of a mapping
         path.append(str(part))
     return path, owners
 

@@ -187,7 +187,7 @@ def extractor_of(recipe: Recipe) -> ExtractorConfig | None:
 
 def _bounds(recipe: Recipe, plan: RoundPlan) -> dict[str, Any]:
     rules, gate = _required(recipe, plan)
-    bounds = {"distance", "rms", "recall", "follows_w", "finite"}
+    bounds = {"distance", "rms", "recall", "w_consistency", "finite"}
     return {
         "bounds": rules.model_dump(mode="json", include=bounds),
         "num": gate.num_samples,

@@ -11,13 +11,13 @@ from pipeline.bundle import Lineage, Manifest
 from pipeline.config import (
     DiTConfig,
     GaussianConfig,
-    GuidanceWeights,
     MMDiTConfig,
     Network,
     Recipe,
     ScheduleConfig,
     TeacherConfig,
     UNetConfig,
+    WDistribution,
 )
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
@@ -134,12 +134,12 @@ def _tiny_manifest(network: Network, lineage: Lineage) -> Manifest:
     )
 
 
-def student_manifest(teacher: Manifest, w: GuidanceWeights | None = None) -> Manifest:
+def student_manifest(teacher: Manifest, w: WDistribution | None = None) -> Manifest:
     """The manifest of its stage-1 student, whose one w is baked in if it cannot be told it."""
     if teacher.network.why_not_w is not None:
-        law = GuidanceWeights(min=BAKED_W, max=BAKED_W, mass_at_min=0)
+        law = WDistribution(min=BAKED_W, max=BAKED_W, mass_at_min=0)
         return teacher.model_copy(update={"role": "student", "w": law, "baked_w": BAKED_W})
-    return teacher.model_copy(update={"role": "student", "w": w or GuidanceWeights(min=0, max=4)})
+    return teacher.model_copy(update={"role": "student", "w": w or WDistribution(min=0, max=4)})
 
 
 def condition_of(manifest: Manifest, count: int) -> Condition:
@@ -178,7 +178,7 @@ def _channels(network: Network, kind: Literal["text", "pooled"]) -> int:
 
 _METHOD_FIELDS: dict[str, Any] = {
     "loss_weight": LossWeight.TRUNCATED_SNR,
-    "w": GuidanceWeights(min=0, max=4, mass_at_min=0.25),
+    "w": WDistribution(min=0, max=4, mass_at_min=0.25),
     "grid": Grid(4),
     "teacher_grid": Grid(8),
     "null_condition": {"label": torch.tensor([3])},

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from pipeline.bundle import Lineage, Manifest
-from pipeline.config import GuidanceWeights
+from pipeline.config import WDistribution
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.models.pipeline_directory import read_pipeline
 from pipeline.stock.stock import STOCK, StockPipeline
 from tests.tiny_pipelines import tiny_pipeline
 
-LAW = GuidanceWeights(min=0.0, max=8.0)
+LAW = WDistribution(min=0.0, max=8.0)
 BAKED = 3.0
 
 
@@ -54,7 +54,7 @@ class Tiny:
         if folder.exists():
             return folder
         bakes = self.manifest.network.why_not_w is not None
-        law = GuidanceWeights(min=BAKED, max=BAKED) if bakes else LAW
+        law = WDistribution(min=BAKED, max=BAKED) if bakes else LAW
         manifest = self.manifest.model_copy(
             update={
                 "role": "student",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from infra.profile import Profile
 from pipeline.bundle import Lineage, read_manifest
-from pipeline.config import GuidanceWeights, Recipe
+from pipeline.config import Recipe, WDistribution
 from pipeline.documents import apply_override, build, read_yaml, to_yaml
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.sampling import BundleSampler
@@ -61,7 +61,7 @@ def test_encoders_are_a_ladder_of_their_own_and_change_no_other_round() -> None:
         "rounds/04-2-to-1-encode",
     ]
     assert [plan.parent for plan in encoders] == [0, 3]
-    assert all(plan.w == GuidanceWeights(min=0, max=0, mass_at_min=0) for plan in encoders)
+    assert all(plan.w == WDistribution(min=0, max=0, mass_at_min=0) for plan in encoders)
     without = recipe(encoding=None, evaluation={"edits": []})
     assert plan_decoders(recipe()) == plan_rounds(without)
     assert "encoding" not in without.model_dump()
@@ -256,7 +256,7 @@ def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
     first, *plans = plan_rounds(asked)
     for number, plan in enumerate(plans):
         steps, way = plan.student_steps, plan.direction
-        law = GuidanceWeights(min=0, max=4 if way == "decode" else 0)
+        law = WDistribution(min=0, max=4 if way == "decode" else 0)
         values = {"role": "student", "steps": (steps,), "direction": way, "w": law}
         lineage = Lineage(run="test", round=number, parent="f" * 64)
         student = manifest.model_copy(update={**values, "lineage": lineage})
@@ -276,7 +276,7 @@ def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
     assert code == 2
     assert "of as many steps for 4" in said
     any_steps = manifest.model_copy(
-        update={"role": "student", "w": GuidanceWeights(min=0, max=4), "lineage": lineage}
+        update={"role": "student", "w": WDistribution(min=0, max=4), "lineage": lineage}
     )
     publish(run_dir, first.folder, any_steps, module)
     code, said = invoke(*command, *told, "--output", str(output), "--steps", "2")

@@ -36,11 +36,11 @@ from tests.small_run import small_recipe
 
 SHORT = (
     "halving.sampler=both",
-    "halving.own_states=0.25",
+    "halving.on_policy_fraction=0.25",
     "halving.updates=3",
     "guidance.updates=3",
     "guidance.w={values: [0, 2, 4]}",
-    "guidance.time={law: logit_normal, std: 2}",
+    "guidance.time={distribution: logit_normal, std: 2}",
 )
 
 

@@ -20,7 +20,7 @@ from pipeline.config.data import (
 from pipeline.config.encoding import Encoding
 from pipeline.config.extractors import ExtractorConfig, ExtractorKind
 from pipeline.config.gate import GateConfig, GateRules, Remedy
-from pipeline.config.laws import UNIFORM, GuidanceWeights, TimeLaw
+from pipeline.config.laws import UNIFORM, TimeDistribution, WDistribution
 from pipeline.config.recipe import (
     EvaluationConfig,
     Recipe,
@@ -42,7 +42,7 @@ from pipeline.config.teacher import (
 from pipeline.config.training import (
     GuidanceRound,
     Halving,
-    OwnStatesOf,
+    OnPolicySource,
     RoundTraining,
     TrainingConfig,
 )
@@ -68,12 +68,11 @@ __all__ = [
     "GaussianConfig",
     "GaussianData",
     "GuidanceRound",
-    "GuidanceWeights",
     "Halving",
     "ImageFolderData",
     "MMDiTConfig",
     "Network",
-    "OwnStatesOf",
+    "OnPolicySource",
     "PredictionName",
     "PromptsData",
     "Recipe",
@@ -84,8 +83,9 @@ __all__ = [
     "TargetsConfig",
     "TeacherConfig",
     "TeacherTraining",
-    "TimeLaw",
+    "TimeDistribution",
     "TrainingConfig",
     "UNetConfig",
     "UnclassedData",
+    "WDistribution",
 ]

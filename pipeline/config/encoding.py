@@ -28,8 +28,8 @@ class Encoding(Halving):
 
     @model_validator(mode="after")
     def _is_plain(self) -> "Encoding":
-        if self.sampler != "deterministic" or self.own_states:
+        if self.sampler != "deterministic" or self.on_policy_fraction:
             raise ValueError(
-                "sampler and own_states are for students that draw; an encoder has neither"
+                "sampler and on_policy_fraction are for students that draw; an encoder has neither"
             )
         return self

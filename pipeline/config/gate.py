@@ -101,25 +101,25 @@ class GateRules(Document):
             is added on its way, so that no sample of the one belongs to a sample of the other.
         recall: of held-out data, at least so much of the teacher's. Two sets of 200 samples of one
             teacher differ by up to a fifth; the default leaves as much again for the student.
-        follows_w: whether the teacher's samples at the same w must be the nearest.
+        w_consistency: whether the teacher's samples at the same w must be the nearest.
         finite: whether a round whose numbers go bad is the gate's to deal with.
-        then: what follows a no: extend, retry, ask or stop, or several in the order in which they
-            are tried; when nothing is left the run stops.
+        on_fail: reactions to a failure in the order in which they are tried: extend, retry, ask,
+            stop; after the last one the run stops.
     """
 
     distance: Bound = 2.0
     rms: Bound = 0.3
     recall: Bound = 0.6
-    follows_w: bool = True
+    w_consistency: bool = True
     finite: bool = True
-    then: Remedies = ("stop",)
+    on_fail: Remedies = ("stop",)
     extend: Extension = Extension()
     retry: Retrial = Retrial()
 
     @property
     def asks_samples(self) -> bool:
         """Whether anything has to be drawn: some bound that samples are asked for is not off."""
-        return self.follows_w or any((self.distance, self.rms, self.recall))
+        return self.w_consistency or any((self.distance, self.rms, self.recall))
 
 
 class GateOverride(Document):
@@ -128,9 +128,9 @@ class GateOverride(Document):
     distance: Bound | None = None
     rms: Bound | None = None
     recall: Bound | None = None
-    follows_w: bool | None = None
+    w_consistency: bool | None = None
     finite: bool | None = None
-    then: Remedies | None = None
+    on_fail: Remedies | None = None
     extend: Extension | None = None
     retry: Retrial | None = None
 

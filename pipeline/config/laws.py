@@ -10,7 +10,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 
-class GuidanceWeights(Document):
+class WDistribution(Document):
     """The law of the guidance weight w in training: a range, or one or a few values.
 
     On a range it is uniform, plus a point mass at `min`. Of `values` each is as likely; the student
@@ -41,7 +41,7 @@ class GuidanceWeights(Document):
         return {**ends, "mass_at_min": 0, **kept}
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> "GuidanceWeights":
+    def _is_a_range(self) -> "WDistribution":
         if self.min > self.max:
             raise ValueError(f"w range is reversed: min {self.min} is above max {self.max}")
         if self.values and len(set(self.values)) < len(self.values):
@@ -77,7 +77,7 @@ def _are_numbers(values: Any) -> bool:
     return len(numbers) == len(values) > 0 and not any(isinstance(each, bool) for each in values)
 
 
-class TimeLaw(Document):
+class TimeDistribution(Document):
     """The law of the time t that stage 1 is trained at.
 
     `logit_normal` is sigmoid(mean + std n) of a standard normal n: more of the middle, where most
@@ -89,17 +89,19 @@ class TimeLaw(Document):
     Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (logit-normal) and eq. 23 (shift).
     """
 
-    law: Literal["uniform", "logit_normal"] = "uniform"
+    distribution: Literal["uniform", "logit_normal"] = "uniform"
     mean: float = 0.0
     std: PositiveFloat = 1.0
     shift: PositiveFloat = 1.0
 
     @model_validator(mode="after")
-    def _has_what_it_uses(self) -> "TimeLaw":
-        if self.law == "uniform" and (self.mean, self.std) != (0.0, 1.0):
-            raise ValueError("mean and std belong to law: logit_normal; a uniform law has none")
+    def _has_what_it_uses(self) -> "TimeDistribution":
+        if self.distribution == "uniform" and (self.mean, self.std) != (0.0, 1.0):
+            raise ValueError(
+                "mean and std need distribution: logit_normal; a uniform distribution has neither"
+            )
         return self
 
 
-UNIFORM = TimeLaw()
+UNIFORM = TimeDistribution()
 """The plain law."""

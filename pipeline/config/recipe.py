@@ -1,7 +1,8 @@
 """The whole recipe. Cross-checks between sections run once, here."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -63,8 +64,21 @@ class EvaluationConfig(Document):
         return tuple(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
 
 
+RENAMED = {
+    "guidance.time.law": "distribution",
+    "halving.own_states": "on_policy_fraction",
+    "gate.follows_w": "w_consistency",
+    "gate.then": "on_fail",
+    "gate.rounds.*.follows_w": "w_consistency",
+    "gate.rounds.*.then": "on_fail",
+}
+"""Keys of earlier recipes and the new name of the last key."""
+
+
 class Recipe(Document):
     """Everything that determines the result of a run, but for the profile's precision."""
+
+    renamed: ClassVar[Mapping[str, str]] = RENAMED
 
     run: RunConfig
     data: Data

@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.config.laws import GuidanceWeights, Share, TimeLaw
+from pipeline.config.laws import Share, TimeDistribution, WDistribution
 from pipeline.diffusion.grid import Sampling
 from pipeline.documents import Document
 
-OwnStatesOf = Literal["teacher", "student"]
-"""Who is sampled for a student's own states: itself as it trains, or what it starts as."""
+OnPolicySource = Literal["teacher", "student"]
+"""Network that on-policy states are sampled with: the student in training, or its teacher."""
 
 
 class TrainingConfig(Document):
@@ -36,8 +36,8 @@ class GuidanceRound(RoundTraining):
     come on top of `updates`; where nothing is converted they are not made.
     """
 
-    w: GuidanceWeights = GuidanceWeights()
-    time: TimeLaw = TimeLaw()
+    w: WDistribution = WDistribution()
+    time: TimeDistribution = TimeDistribution()
     ema_decay: Share = 0.0
     prediction: Literal["keep", "v"] = "v"
     conversion_updates: NonNegativeInt = 0
@@ -52,10 +52,9 @@ class Halving(Document):
     what it saves no later round could win back.
 
     A `stochastic` student steps twice as far and is noised back half of the way; `both` makes a
-    ladder of each from the same stage-1 student. A share `own_states` of the samples a round trains
-    on are not noised data but states that its student comes through when it samples: as it is at
-    that update where `targets.mode` is online; made ahead, those of its teacher, as which it
-    starts.
+    ladder of each from the same stage-1 student. The share `on_policy_fraction` of training samples
+    are states of the student's own sampling instead of noised data: of the current student if
+    `targets.mode` is online, otherwise of its teacher, from which it is initialised.
     """
 
     steps: tuple[PositiveInt, ...]
@@ -66,7 +65,7 @@ class Halving(Document):
     clip_norm: PositiveFloat = 1.0
     loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
     sampler: Literal["deterministic", "stochastic", "both"] = "deterministic"
-    own_states: Share = 0.0
+    on_policy_fraction: Share = 0.0
 
     @model_validator(mode="after")
     def _steps_halve(self) -> "Halving":
@@ -79,10 +78,10 @@ class Halving(Document):
                     f"steps cannot go from {teacher} to {student}: each entry must be half (or a "
                     f"third, a quarter, ...) of the one before; use {_halvings(teacher)}"
                 )
-        if self.own_states and max(self.steps[1:]) == 1:
+        if self.on_policy_fraction and max(self.steps[1:]) == 1:
             raise ValueError(
-                "own_states: a student of one step starts from noise and meets no states of its "
-                "own; leave it out, or have students of several steps"
+                "on_policy_fraction: a one-step student has no intermediate states; remove the "
+                "key, or add students of several steps"
             )
         rounds, updates = len(self.steps) - 1, self.updates
         if isinstance(updates, tuple) and len(updates) != rounds:

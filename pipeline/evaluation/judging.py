@@ -95,7 +95,7 @@ def measure(
 def _by_noise(w: float, drawn: Mapping[float, Drawn], rules: GateRules) -> AtWeight:
     student = drawn[w].student
     nearest = min(drawn, key=lambda other: paired_rms(student, drawn[other].teacher))
-    is_asked = rules.follows_w and drawn[w].is_paired
+    is_asked = rules.w_consistency and drawn[w].is_paired
     checks = [_rms(drawn[w], rules), *_follows(w, nearest, len(drawn), is_asked=is_asked)]
     return AtWeight(w=w, checks=tuple(checks))
 
@@ -115,7 +115,7 @@ def _by_features(
         Check(name=DISTANCE, value=_kept(factor), most=_bound(rules.distance)),
         _rms(drawn[w], rules),
         *_recall(read, rules, instrument.heldout),
-        *_follows(w, nearest, len(drawn), is_asked=rules.follows_w),
+        *_follows(w, nearest, len(drawn), is_asked=rules.w_consistency),
     ]
     return AtWeight(w=w, checks=tuple(checks))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.config import UNIFORM, GuidanceWeights, TimeLaw
+from pipeline.config import UNIFORM, TimeDistribution, WDistribution
 from pipeline.data.batch import Batch
 from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.methods.method import DistillationMethod, Draws, draw_time, draw_w, noised, required
@@ -25,8 +25,8 @@ class GuidanceDistillation(DistillationMethod):
 
     name: ClassVar[str] = "guidance"
 
-    w: GuidanceWeights
-    time: TimeLaw = UNIFORM
+    w: WDistribution
+    time: TimeDistribution = UNIFORM
 
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
         """Noised data at times of the law, on the grid of the schedule."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from pipeline.config import GuidanceWeights, TimeLaw
+from pipeline.config import TimeDistribution, WDistribution
 from pipeline.data.batch import Batch
 from pipeline.diffusion.loss import LossWeight, velocity_loss, weight
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse, shifted
@@ -99,26 +99,27 @@ class DistillationMethod(ABC):
 METHODS: Registry[DistillationMethod] = Registry("pipeline.methods", DistillationMethod)  # type: ignore[type-abstract]
 
 
-def draw_w(law: GuidanceWeights, random: RowRandom) -> PerSample:
-    """Guidance weights, float64 `[b]`: one of the law's values, each as likely.
+def draw_w(weights: WDistribution, random: RowRandom) -> PerSample:
+    """Guidance weights, float64 `[b]`: one of its values, each as likely.
 
     On a range they are uniform on [min, max], and exactly min with its own mass.
     """
     unit = random.uniform("w")
-    if law.values:
-        return torch.tensor(law.values, dtype=torch.float64)[(unit * len(law.values)).long()]
-    uniform = law.min + (law.max - law.min) * unit
-    at_min = random.uniform("w at min") < law.mass_at_min
-    return torch.where(at_min, torch.full_like(uniform, law.min), uniform)
+    if weights.values:
+        values = torch.tensor(weights.values, dtype=torch.float64)
+        return values[(unit * len(values)).long()]
+    uniform = weights.min + (weights.max - weights.min) * unit
+    at_min = random.uniform("w at min") < weights.mass_at_min
+    return torch.where(at_min, torch.full_like(uniform, weights.min), uniform)
 
 
-def draw_time(law: TimeLaw, random: RowRandom) -> PerSample:
+def draw_time(times: TimeDistribution, random: RowRandom) -> PerSample:
     """Times of training in (0, 1), float64 `[b]`, before a schedule puts them on its own grid."""
     unit = random.uniform("time")
-    if law.law == "logit_normal":
-        unit = torch.sigmoid(law.mean + law.std * torch.special.ndtri(unit))
-    # a wide law rounds to 1 in its tail, which is no time before the end
-    return shifted(unit, law.shift).clamp(max=_BELOW_ONE)
+    if times.distribution == "logit_normal":
+        unit = torch.sigmoid(times.mean + times.std * torch.special.ndtri(unit))
+    # a wide distribution rounds to 1 in its tail, which is no time before the end
+    return shifted(unit, times.shift).clamp(max=_BELOW_ONE)
 
 
 def noise_for(batch: Batch, random: RowRandom) -> Latent:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from pipeline.config import GuidanceWeights, OwnStatesOf
+from pipeline.config import OnPolicySource, WDistribution
 from pipeline.data.batch import Batch
 from pipeline.diffusion.grid import Grid, steps_folded
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
@@ -30,20 +30,19 @@ class ProgressiveDistillation(DistillationMethod):
         w: the law guidance weights are drawn from, passed on to the teacher.
         grid: where the student is asked and how far each of its steps goes.
         teacher_grid: the steps of the teacher, which are followed from there.
-        own_states: share of samples that are no noised data but states of the student's own
-            sampling.
-        own_states_of: who is sampled for them: the `student` as it stands in that update, or the
-            `teacher`, which the student starts as and learns to be: what the student will meet, up
-            to what it gets wrong.
+        on_policy_fraction: share of samples that are states of the student's own sampling instead
+            of noised data.
+        on_policy_source: network that these states are sampled with: the current `student`, or the
+            `teacher`, from which the student is initialised and which it approximates.
     """
 
     name: ClassVar[str] = "progressive"
 
-    w: GuidanceWeights
+    w: WDistribution
     grid: Grid
     teacher_grid: Grid
-    own_states: float = 0.0
-    own_states_of: OwnStatesOf = "teacher"
+    on_policy_fraction: float = 0.0
+    on_policy_source: OnPolicySource = "teacher"
 
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
         """Noised data at the points of the student's grid, each as likely."""
@@ -51,8 +50,8 @@ class ProgressiveDistillation(DistillationMethod):
         t = (random.integers("grid point", steps).double() + self.grid.starts[0]) / steps
         z_t = noised(batch, schedule.at(t), random)
         own = None
-        if self.own_states:
-            own = random.uniform("own state") < self.own_states
+        if self.on_policy_fraction:
+            own = random.uniform("own state") < self.on_policy_fraction
             z_t = torch.where(_rows(own, z_t), noise_for(batch, random).to(z_t), z_t)
         return Draws(z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition, own=own)
 
@@ -63,7 +62,7 @@ class ProgressiveDistillation(DistillationMethod):
         random: RowRandom,
         student: Denoiser | None = None,
     ) -> Draws:
-        """The student's own states where `draw` left pure noise: sampled from it, without gradient.
+        """On-policy states where `draw` left pure noise: sampled from it, without gradient.
 
         One row is taken along if none is to be settled: workers that share a divided teacher, or
         train a divided student, have to ask it equally often.
@@ -88,7 +87,7 @@ class ProgressiveDistillation(DistillationMethod):
         asked = self._sampled(teacher, student)
 
         def velocity(z_t: Latent, t: PerSample) -> Latent:
-            if self.own_states_of == "teacher":
+            if self.on_policy_source == "teacher":
                 return self._folded(asked, part, z_t, self._levels(asked.schedule, t))
             return asked.velocity(z_t, asked.schedule.at(t), part.condition, part.w)
 
@@ -110,8 +109,8 @@ class ProgressiveDistillation(DistillationMethod):
         return max(steps_folded(self.grid, self.teacher_grid))
 
     def _sampled(self, teacher: Denoiser | None, student: Denoiser | None) -> Denoiser:
-        """Who is sampled for own states."""
-        if self.own_states_of == "teacher":
+        """Who is sampled for on-policy states."""
+        if self.on_policy_source == "teacher":
             return required(teacher)
         if student is None:
             raise TypeError("these states are the student's as it stands, and it was not given")

@@ -30,6 +30,6 @@ def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
         w=plan.w,
         grid=plan.grid,
         teacher_grid=plan.teacher_grid,
-        own_states=plan.own_states,
-        own_states_of=plan.own_states_of,
+        on_policy_fraction=plan.on_policy_fraction,
+        on_policy_source=plan.on_policy_source,
     )

@@ -103,7 +103,7 @@ def next_remedy(rules: GateRules, tried: Sequence[Again], judged: Judged) -> Rem
         "ask": judged.student is not None and judged.answer is None,
         "stop": True,
     }
-    return next((remedy for remedy in rules.then if left[remedy]), "stop")
+    return next((remedy for remedy in rules.on_fail if left[remedy]), "stop")
 
 
 def _count(tried: Sequence[Again], kind: str) -> int:

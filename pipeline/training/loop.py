@@ -53,7 +53,7 @@ def train_round(
 ) -> None:
     """Train to the end of the round, from its newest checkpoint if there is one. Collective.
 
-    The draws of an update depend on its position alone, and own states on the student as it then
+    The draws of an update depend on its position, on-policy states also on the student as it then
     is, so the result does not depend on where it was interrupted, and the order of samples does
     not depend on the number of ranks.
 

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 from pipeline.config import (
     UNIFORM,
-    GuidanceWeights,
     Halving,
-    OwnStatesOf,
+    OnPolicySource,
     PredictionName,
     Recipe,
     TrainingConfig,
+    WDistribution,
 )
 from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
 from pipeline.training.round_plan import GUIDANCE_ROUND, TEACHER_ROUND, RoundPlan
 
-_UNGUIDED = GuidanceWeights(min=0, max=0, mass_at_min=0)
+_UNGUIDED = WDistribution(min=0, max=0, mass_at_min=0)
 """What pictures are encoded at: guidance would push them away from where they are."""
 
 
@@ -57,9 +57,9 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
         )
     ]
     halving, encoding = recipe.halving, recipe.encoding
-    of: OwnStatesOf = "student" if recipe.targets.mode == "online" else "teacher"
+    of: OnPolicySource = "student" if recipe.targets.mode == "online" else "teacher"
     ladders = [
-        _Ladder(halving, recipe.guidance.w, sampler=each, own_states_of=of)
+        _Ladder(halving, recipe.guidance.w, sampler=each, on_policy_source=of)
         for each in halving.samplers
     ]
     if encoding is not None:
@@ -84,17 +84,17 @@ class _Ladder:
     """
 
     config: Halving
-    w: GuidanceWeights
+    w: WDistribution
     sampler: Sampling = "deterministic"
     direction: Direction = "decode"
-    own_states_of: OwnStatesOf = "teacher"
+    on_policy_source: OnPolicySource = "teacher"
 
     def rounds(self, first: int, seed: int) -> list[RoundPlan]:
         """Its rounds, from round `first` on."""
         found = []
         for arrow, (teacher, student) in enumerate(itertools.pairwise(self.config.steps)):
             training = self.config.training(arrow)
-            own = self.config.own_states if student > 1 else 0.0
+            own = self.config.on_policy_fraction if student > 1 else 0.0
             found.append(
                 RoundPlan(
                     index=first + arrow,
@@ -106,8 +106,8 @@ class _Ladder:
                     direction=self.direction,
                     sampler=self.sampler,
                     teacher_sampler=self.sampler if arrow else "deterministic",
-                    own_states=own,
-                    own_states_of=self.own_states_of if own else "teacher",
+                    on_policy_fraction=own,
+                    on_policy_source=self.on_policy_source if own else "teacher",
                     training=_training(training),
                     loss_weight=training.loss_weight,
                     w=self.w,

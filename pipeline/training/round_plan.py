@@ -5,11 +5,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.config import (
-    GuidanceWeights,
-    OwnStatesOf,
+    OnPolicySource,
     PredictionName,
-    TimeLaw,
+    TimeDistribution,
     TrainingConfig,
+    WDistribution,
 )
 from pipeline.diffusion.grid import Direction, Grid, Sampling, steps_folded
 from pipeline.documents import Document
@@ -61,9 +61,9 @@ class RoundPlan(Document):
         ema_decay: decay of the exported weights' average, 0 for the raw weights.
         prediction: what the student's network predicts; None for what its teacher's does.
         time: law of the time in stage 1; None for the plain uniform one.
-        own_states: share of samples that are states of the student's own sampling.
-        own_states_of: who is sampled for them, the student as it trains or the teacher, which it
-            starts as.
+        on_policy_fraction: share of samples that are states of the student's own sampling.
+        on_policy_source: network that these states are sampled with: the current student, or its
+            teacher.
         w: law of the guidance weight; None for a network that does not know w.
         label_dropout: share of conditions dropped (teacher training only).
         seed: the run's seed.
@@ -83,10 +83,10 @@ class RoundPlan(Document):
     loss_weight: Literal["snr_plus_one", "truncated_snr", "snr"] = "truncated_snr"
     ema_decay: float = 0.0
     prediction: PredictionName | None = None
-    time: TimeLaw | None = _later(None)
-    own_states: float = _later(0.0)
-    own_states_of: OwnStatesOf = _later("teacher")
-    w: GuidanceWeights | None = None
+    time: TimeDistribution | None = _later(None)
+    on_policy_fraction: float = _later(0.0)
+    on_policy_source: OnPolicySource = _later("teacher")
+    w: WDistribution | None = None
     label_dropout: float = 0.0
     seed: int
     again: Again | None = _later(None)
@@ -122,14 +122,14 @@ class RoundPlan(Document):
 
     @property
     def evaluations_per_target(self) -> float:
-        """Evaluations of the teacher for a target of a halving, unguided, own states included."""
-        own = self._steps_to_own_states if self.own_states_of == "teacher" else 0.0
+        """Evaluations of the teacher per target of a halving, unguided, with on-policy states."""
+        own = self._steps_to_on_policy_states if self.on_policy_source == "teacher" else 0.0
         return (self.folded or 1) * (1 + own)
 
     @property
     def evaluations_per_sample(self) -> float:
-        """Evaluations of the student for a sample it is trained on, own states included."""
-        return 1 + (self._steps_to_own_states if self.own_states_of == "student" else 0.0)
+        """Evaluations of the student per training sample, with on-policy states."""
+        return 1 + (self._steps_to_on_policy_states if self.on_policy_source == "student" else 0.0)
 
     @property
     def exported_steps(self) -> int | None:
@@ -167,9 +167,9 @@ class RoundPlan(Document):
         return f"round {self.index}: {', '.join((steps, *self._kinds))}{over}"
 
     @property
-    def _steps_to_own_states(self) -> float:
-        """Steps of the student that are taken for a sample, on average, to find own states."""
-        return self.own_states * ((self.student_steps or 1) - 1)
+    def _steps_to_on_policy_states(self) -> float:
+        """Steps of the student per training sample, on average, to sample on-policy states."""
+        return self.on_policy_fraction * ((self.student_steps or 1) - 1)
 
     @property
     def _kinds(self) -> tuple[str, ...]:

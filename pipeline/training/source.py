@@ -1,8 +1,8 @@
 """Where a round's draws and targets come from: read from disk, or computed on the spot.
 
 Both are functions of a position on the training clock alone, so that resuming means knowing one
-number and the number of workers changes nothing. Only own states that are computed on the spot
-also depend on the student as it stands, which a checkpoint holds.
+number and the number of workers changes nothing. Only on-policy states of the
+student also depend on its current weights, which a checkpoint holds.
 """
 
 import time

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.bundle import Lineage, Manifest
-from pipeline.config import DigitsData, GuidanceWeights, TeacherConfig, TrainingConfig, UNetConfig
+from pipeline.config import DigitsData, TeacherConfig, TrainingConfig, UNetConfig, WDistribution
 from pipeline.data.records import write_records
 from pipeline.data.shards import SampleShards, write_dataset
 from pipeline.data.source import LoadedSource, stratified_split
@@ -23,7 +23,7 @@ from pipeline.training.round_plan import RoundPlan
 from pipeline.training.source import to_columns
 
 CLASSES = 10
-LAW = GuidanceWeights(min=0, max=4, mass_at_min=0.1)
+LAW = WDistribution(min=0, max=4, mass_at_min=0.1)
 
 
 @dataclass(frozen=True)

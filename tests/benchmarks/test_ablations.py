@@ -27,7 +27,7 @@ def updates_of(variant: Variant, recipe: Recipe) -> int:
     return sum(plan.training.updates for plan in (rounds[:1] if variant.stage_one else rounds[1:]))
 
 
-@pytest.mark.parametrize("stem", ["digits", "captions", "flow-times", "digits-own-states"])
+@pytest.mark.parametrize("stem", ["digits", "captions", "flow-times", "digits-on-policy"])
 def test_every_variant_of_a_group_is_a_recipe_of_as_many_updates(stem: str) -> None:
     tree, found = read_yaml(PATHS[stem]), found_in(stem)
     assert len({variant.folder for variant in found}) == len(found)
@@ -41,8 +41,8 @@ def test_a_variant_changes_what_its_name_says_and_nothing_else() -> None:
     recipes = {each.name: each.recipe(tree) for each in found_in("digits")}
     plain = recipes["jumps/16-8-4-2-1"]
     assert recipes["sampler/stochastic"].halving.samplers == ("stochastic",)
-    assert plan_rounds(recipes["states/own quarter"])[1].own_states_of == "teacher"
-    assert plan_rounds(recipes["states online/own quarter"])[1].own_states_of == "student"
+    assert plan_rounds(recipes["states/own quarter"])[1].on_policy_source == "teacher"
+    assert plan_rounds(recipes["states online/own quarter"])[1].on_policy_source == "student"
     for name in ("sampler/stochastic", "states/own quarter", "states online/none"):
         other = recipes[name]
         assert other.halving.updates == plain.halving.updates

@@ -14,7 +14,7 @@ _SHARED = (
     "evaluation.edits=[]",  # reported with encoders
     "gate=null",
     *("halving.first_substeps=1", "targets.draws_per_tuple=4", "targets.keep=all"),
-    *("halving.sampler=deterministic", "halving.own_states=0", "targets.mode=pregenerated"),
+    *("halving.sampler=deterministic", "halving.on_policy_fraction=0", "targets.mode=pregenerated"),
 )
 
 
@@ -71,7 +71,7 @@ def variants(updates: int, base: Recipe) -> list[Variant]:
 def _ladders(updates: int) -> dict[str, tuple[str, ...]]:
     part = [updates * share // 18 for share in (3, 3, 4, 8)]
     early = [part[0] + part[1], part[2], part[3]]
-    whole, own = (LADDER, f"halving.updates={part}"), "halving.own_states=0.25"
+    whole, own = (LADDER, f"halving.updates={part}"), "halving.on_policy_fraction=0.25"
     online = (*whole, "targets.mode=online")
     return {
         "jumps/16-8-4-2-1": whole,
@@ -96,7 +96,10 @@ def _laws_of_w(weights: tuple[float, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def _laws_of_time(schedule: str) -> dict[str, tuple[str, ...]]:
-    laws = {"uniform": "{law: uniform}", "logit-normal": "{law: logit_normal}"}
+    laws = {"uniform": "{distribution: uniform}", "logit-normal": "{distribution: logit_normal}"}
     if schedule == "rectified_flow":
-        laws |= {"shifted": "{shift: 3}", "logit-normal, shifted": "{law: logit_normal, shift: 3}"}
+        laws |= {
+            "shifted": "{shift: 3}",
+            "logit-normal, shifted": "{distribution: logit_normal, shift: 3}",
+        }
     return {f"times/{name}": (f"guidance.time={law}",) for name, law in laws.items()}

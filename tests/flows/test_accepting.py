@@ -23,8 +23,8 @@ from tests.flows.test_attempts import run_of
 from tests.gate_case import ENOUGH, GATE, GateCase, gate_case
 from tests.small_run import small_recipe
 
-FAILS = ("guidance.updates=2", "gate.then=extend", "gate.extend={share: 0.5, times: 1}")
-BREAKS = ("guidance.learning_rate=100", "gate.then=retry", "gate.retry.factor=0.9")
+FAILS = ("guidance.updates=2", "gate.on_fail=extend", "gate.extend={share: 0.5, times: 1}")
+BREAKS = ("guidance.learning_rate=100", "gate.on_fail=retry", "gate.retry.factor=0.9")
 ROUND = "round 0: guidance, any w in one evaluation"
 
 
@@ -133,7 +133,7 @@ def test_where_training_broke_off_there_is_nobody_to_accept(tmp_path: Path) -> N
 def test_an_attempt_that_failed_makes_room_for_the_next(tmp_path: Path) -> None:
     """Its student was let through by a looser gate, and lies where the next one may come to lie."""
     off = [f"gate.{bound}=off" for bound in ("distance", "rms", "recall")]
-    looser, passed = stopped(tmp_path / "run", *FAILS, *off, "gate.follows_w=false")
+    looser, passed = stopped(tmp_path / "run", *FAILS, *off, "gate.w_consistency=false")
     assert accept(looser.run_dir, looser.plan, passed).path == "rounds/00-guidance/student"
     case = gate_case(looser.run_dir, *FAILS)
     judged = case.attempt(case.plan)

@@ -17,8 +17,8 @@ from stages.attempts import accept, look_up
 from tests.gate_case import GateCase, gate_case
 
 # too few updates, then enough; and a rate at which training breaks off, then a good one
-EXTENDED = ("guidance.updates=20", "gate.then=extend", "gate.extend.share=7")
-RETRIED = ("guidance.learning_rate=100", "gate.then=retry", "gate.retry.factor=0.01")
+EXTENDED = ("guidance.updates=20", "gate.on_fail=extend", "gate.extend.share=7")
+RETRIED = ("guidance.learning_rate=100", "gate.on_fail=retry", "gate.retry.factor=0.01")
 
 ROUND = "round 0: guidance, any w in one evaluation"
 NO_PART = "round 9: 2 -> 1 steps, extended 3"

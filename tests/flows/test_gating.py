@@ -21,10 +21,10 @@ from tests.page_reader import read_page
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-OFF = "{distance: off, rms: off, recall: off, follows_w: off}"
+OFF = "{distance: off, rms: off, recall: off, w_consistency: off}"
 # 12 updates are far too few, and 3 more as well; the last round is asked for finite numbers only
 GATE = (
-    "gate={num_samples: 24, w: [1], then: [extend, stop], extend: {share: 0.25, times: 1}, "
+    "gate={num_samples: 24, w: [1], on_fail: [extend, stop], extend: {share: 0.25, times: 1}, "
     f"rounds: {{halving: {OFF}}}}}"
 )
 SETS = [*SMALLEST, "--set", GATE]

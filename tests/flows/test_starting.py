@@ -80,7 +80,7 @@ def test_what_a_person_starts_from_says_what_it_takes_and_what_came_of_it() -> N
 def test_a_recipe_to_start_from_has_a_gate(kind: str) -> None:
     gate = build(GateConfig, parse_yaml(template(kind), kind)["gate"], kind)
     assert gate.asks_samples
-    assert gate.then[-1] == "ask"
+    assert gate.on_fail[-1] == "ask"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A student that learns from its own states is the same on every engine, stopped or not."""
+"""A student that learns from its on-policy states is the same on every engine, stopped or not."""
 
 from functools import partial
 from pathlib import Path
@@ -46,10 +46,10 @@ class StoppingEngine(DeepSpeedEngine):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A halving of a tiny Stable Diffusion, half of whose samples are the student's own states."""
+    """A halving of a tiny Stable Diffusion with half of the samples on-policy."""
     root = tmp_path_factory.mktemp("own")
     how = {"updates": UPDATES, "batch_size": BATCH, "learning_rate": 0.01}
-    halving = Halving(steps=(4, 2), own_states=0.5, **how)
+    halving = Halving(steps=(4, 2), on_policy_fraction=0.5, **how)
     changes = {"halving": halving, "targets": TargetsConfig(mode="online")}
     recipe, run_dir = resolve("sd", root).model_copy(update=changes), root / "run"
     samples = encode_here(
@@ -87,7 +87,7 @@ def test_every_stage_meets_the_same_states(
 def test_other_states_would_be_seen(
     job: dict[str, Any], plain: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    theirs = {**job["plan"], "own_states_of": "teacher"}
+    theirs = {**job["plan"], "on_policy_source": "teacher"}
     assert difference(train({**job, "plan": theirs}, TorchEngine, tmp_path), plain) > 1e-3
 
 

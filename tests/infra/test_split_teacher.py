@@ -27,13 +27,13 @@ from tests.infra.ranks import run_ranks
 WORKERS = 2
 PLACES = ("output", "checkpoints", "metrics")
 WEIGHTS = "output/unet/diffusion_pytorch_model.safetensors"
-OWN_STATES = 0.4
+ON_POLICY = 0.4
 
 
 def some_rank_meets_none(plan: RoundPlan) -> bool:
-    """Whether in some update one rank has own states to find and another has not."""
+    """Whether in some update one rank has on-policy states to find and another has not."""
     batch = plan.training.batch_size
-    seen = RowRandom(plan.stream, 0, plan.samples_seen).uniform("own state") < OWN_STATES
+    seen = RowRandom(plan.stream, 0, plan.samples_seen).uniform("own state") < ON_POLICY
     share = seen.reshape(plan.training.updates, WORKERS, batch // WORKERS).any(dim=2)
     return bool((share.any(dim=1) & ~share.all(dim=1)).any())
 
@@ -47,7 +47,9 @@ def test_its_student_is_the_same_and_it_takes_half_the_room(tmp_path: Path) -> N
     guided, halving = plan_rounds(recipe)
     teacher = adopt(run_dir, recipe, samples)
     first = train_here(run_dir, recipe, guided, samples, teacher, None)
-    own = halving.model_copy(update={"own_states": OWN_STATES, "own_states_of": "student"})
+    own = halving.model_copy(
+        update={"on_policy_fraction": ON_POLICY, "on_policy_source": "student"}
+    )
     assert some_rank_meets_none(own)
 
     def jobs_of(plan: RoundPlan, teacher: Artifact) -> Iterator[dict[str, Any]]:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
-from pipeline.config import GuidanceWeights
+from pipeline.config import WDistribution
 from pipeline.errors import BundleError
 from tests.cases import student_manifest, teacher_manifest
 
 TEACHER = teacher_manifest("unet")
-STUDENT = student_manifest(TEACHER, GuidanceWeights(min=1, max=4))
+STUDENT = student_manifest(TEACHER, WDistribution(min=1, max=4))
 FOUR_STEPS = STUDENT.model_copy(update={"steps": (4,), "jump": 2})
 
 

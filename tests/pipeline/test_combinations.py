@@ -27,8 +27,8 @@ def recipe(name: str, *changes: str) -> Recipe:
     [
         (
             "digits",
-            ["halving.own_states=0.5", "halving.steps=[16, 1]", "halving.updates=5"],
-            "a student of one step starts from noise",
+            ["halving.on_policy_fraction=0.5", "halving.steps=[16, 1]", "halving.updates=5"],
+            "on_policy_fraction: a one-step student",
         ),
         ("digits-jumps", [ENCODERS], "an encoder of 8 steps needs a student that draws"),
         ("captions", [UNCLASSED, "gate={}", "halving.sampler=both"], "nothing can be asked"),

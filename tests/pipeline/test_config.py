@@ -115,15 +115,34 @@ def test_evaluation_asks_at_the_values_there_are() -> None:
 
 
 def test_laws_of_time_are_typed() -> None:
-    law = accepted("guidance.time={law: logit_normal, mean: -0.5, std: 2}").guidance.time
+    law = accepted("guidance.time={distribution: logit_normal, mean: -0.5, std: 2}").guidance.time
     assert (law.mean, law.std, law.shift) == (-0.5, 2, 1)
-    assert "belong to law: logit_normal" in refusal("guidance.time={std: 2}")
-    assert "guidance.time.std" in refusal("guidance.time={law: logit_normal, std: 0}")
+    assert "need distribution: logit_normal" in refusal("guidance.time={std: 2}")
+    assert "guidance.time.std" in refusal("guidance.time={distribution: logit_normal, std: 0}")
     shifted = "guidance.time={shift: 3}"
     assert "moves times of a rectified flow" in refusal(shifted)
     flow = ("teacher.schedule={kind: rectified_flow, num_train_timesteps: 1024}",)
     flow += ("teacher.prediction=flow_prediction", shifted)
     assert accepted(*flow).guidance.time.shift == 3
+
+
+@pytest.mark.parametrize(
+    ("assignment", "old", "new"),
+    [
+        ("guidance.time={law: logit_normal}", "guidance.time.law", "guidance.time.distribution"),
+        ("halving.own_states=0.25", "halving.own_states", "halving.on_policy_fraction"),
+        ("gate.follows_w=true", "gate.follows_w", "gate.w_consistency"),
+        ("gate.then=[extend, ask]", "gate.then", "gate.on_fail"),
+        ("gate.rounds={'3': {then: ask}}", "gate.rounds.3.then", "gate.rounds.3.on_fail"),
+        (
+            "gate.rounds={halving: {follows_w: off}}",
+            "gate.rounds.halving.follows_w",
+            "gate.rounds.halving.w_consistency",
+        ),
+    ],
+)
+def test_a_renamed_key_is_refused_with_its_new_name(assignment: str, old: str, new: str) -> None:
+    assert refusal(assignment) == f"r.yaml: {old}: renamed to {new}"
 
 
 def test_a_step_list_needs_an_arrow() -> None:

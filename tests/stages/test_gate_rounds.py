@@ -22,9 +22,9 @@ from tests.chain import digests
 from tests.gate_case import GateCase, gate_case
 
 # at 20 updates the tables have not settled: 1000 times the floor and more
-TOO_FEW = ("guidance.updates=20", "gate.then=extend", "gate.extend.share=7")
+TOO_FEW = ("guidance.updates=20", "gate.on_fail=extend", "gate.extend.share=7")
 # a hundred times the rate that is good diverges in ten updates
-TOO_FAST = ("guidance.learning_rate=100", "gate.then=retry", "gate.retry.factor=0.01")
+TOO_FAST = ("guidance.learning_rate=100", "gate.on_fail=retry", "gate.retry.factor=0.01")
 BAD = "guidance.updates=20"
 STUDENT = "rounds/00-guidance/student"
 
@@ -135,7 +135,9 @@ def test_extend_trains_the_failed_student_on_and_decides_the_same_when_run_again
 
 def test_extended_it_begins_where_the_failed_student_ended(make: Make) -> None:
     """One update moves a weight by the rate at most, so after one it is still nearly the same."""
-    case = make(BAD, "guidance.learning_rate=0.0001", "gate.then=extend", "gate.extend.share=0.05")
+    case = make(
+        BAD, "guidance.learning_rate=0.0001", "gate.on_fail=extend", "gate.extend.share=0.05"
+    )
     outcome = case.settle()
     assert outcome.plan.training.updates == 1
     assert not outcome.is_accepted
@@ -149,7 +151,7 @@ def test_extended_it_begins_where_the_failed_student_ended(make: Make) -> None:
 
 
 def test_extend_has_a_limit(make: Make) -> None:
-    case = make("guidance.updates=1", "gate.then=extend", "gate.extend={share: 1, times: 2}")
+    case = make("guidance.updates=1", "gate.on_fail=extend", "gate.extend={share: 1, times: 2}")
     assert not case.settle().is_accepted
     assert case.made == [
         "rounds/00-guidance",
@@ -173,7 +175,7 @@ def test_retry_begins_anew_at_a_lower_rate_after_training_broke_off(make: Make) 
 
 
 def test_a_person_is_asked_once(make: Make) -> None:
-    asked = (BAD, "gate.then=[ask, extend]", "gate.extend.share=0.05")
+    asked = (BAD, "gate.on_fail=[ask, extend]", "gate.extend.share=0.05")
     nobody = make(*asked)
     outcome = nobody.settle()
     assert (outcome.is_accepted, outcome.answer) == (False, None)
@@ -196,7 +198,7 @@ def test_a_bound_that_is_loosened_lets_the_same_student_through(make: Make) -> N
     ledger = Ledger(case.run_dir)
     read = [each for each in ledger.records() if each.kind == "features"]
     assert len(read) == 7  # teacher twice and student at two w, and the held-out data
-    off = [f"gate.{bound}=off" for bound in ("distance", "recall", "follows_w")]
+    off = [f"gate.{bound}=off" for bound in ("distance", "recall", "w_consistency")]
     looser = make(BAD, *off, "gate.rms=9")
     passed = looser.settle()
     assert passed.verdict.passed

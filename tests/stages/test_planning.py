@@ -85,7 +85,7 @@ def test_the_gate_draws_what_no_gate_before_it_drew(tmp_path: Path) -> None:
     gated = recipe(
         "digits",
         "gate={num_samples: 50, w: [0, 2, 4], rounds: {'3': {distance: off, rms: off, "
-        "recall: off, follows_w: off}}}",
+        "recall: off, w_consistency: off}}}",
         "halving.sampler=both",
     )
     rows = describe(gated, Profile(), tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.bundle import read_manifest
-from pipeline.config import GuidanceWeights
+from pipeline.config import WDistribution
 from pipeline.errors import BundleError
 from pipeline.evaluation.sampling import sample
 from pipeline.models.assemble import family_of, save_bundle
@@ -178,7 +178,7 @@ def test_students_of_a_few_guidance_weights_offer_just_those(tmp_path: Path) -> 
     run_dir = playable_run(tmp_path / "run", *BOTH)
     manifest = read_manifest(run_dir / ONE)
     module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
-    few = manifest.model_copy(update={"w": GuidanceWeights.model_validate({"values": [0, 2, 4]})})
+    few = manifest.model_copy(update={"w": WDistribution.model_validate({"values": [0, 2, 4]})})
     save_bundle(run_dir / ONE_NOISY, few, module)
     playground = Playground(find_playable(run_dir, None))
     offer = playground.offer

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import GaussianConfig, GuidanceWeights
+from pipeline.config import GaussianConfig, WDistribution
 from pipeline.diffusion.grid import Direction, Grid
 from pipeline.diffusion.inversion import encode
 from pipeline.diffusion.loss import LossWeight
@@ -121,7 +121,7 @@ class ExactStudent(Denoiser):
         self.schedule = parent.schedule
         self.parent = parent
         teacher_grid = Grid(grid.steps * factor, grid.direction)
-        law = GuidanceWeights(min=0, max=0, mass_at_min=0)
+        law = WDistribution(min=0, max=0, mass_at_min=0)
         self.method = ProgressiveDistillation(LossWeight.TRUNCATED_SNR, law, grid, teacher_grid)
 
     def __call__(

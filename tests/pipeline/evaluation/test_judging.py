@@ -46,7 +46,7 @@ def test_without_classes_the_same_noise_says_how_far_and_at_which_w() -> None:
 
 def test_what_is_off_is_stated_and_not_asked() -> None:
     sets = {0.0: drawn(0.0, 0.01), 4.0: drawn(0.5, 0.1)}
-    found = measure(sets, GateRules(rms=False, follows_w=False), None, seed=0)
+    found = measure(sets, GateRules(rms=False, w_consistency=False), None, seed=0)
     assert verdict(found).passed
     assert [check.most for at in found for check in at.checks] == [None] * 4
     assert verdict(found).numbers["rms"] == pytest.approx(0.4, rel=1e-3)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from pipeline.bundle import Lineage, Manifest
-from pipeline.config import GaussianConfig, GuidanceWeights, ScheduleConfig, UNetConfig
+from pipeline.config import GaussianConfig, ScheduleConfig, UNetConfig, WDistribution
 from pipeline.errors import BundleError
 from pipeline.evaluation.samplers import Sampler, check_sampler, own_sampler
 from pipeline.evaluation.sampling import BundleSampler, balanced_labels, sample
 from pipeline.models.assemble import family_of, load_denoiser, save_bundle
 from pipeline.randomness import RowRandom
 
-W = GuidanceWeights(min=0, max=4)
+W = WDistribution(min=0, max=4)
 GAUSSIAN = Manifest(
     role="teacher",
     network=GaussianConfig(family="gaussian", means=((-3.0, 0.5), (1.0, 2.0)), std=0.4),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.config import GaussianConfig, GuidanceWeights
+from pipeline.config import GaussianConfig, WDistribution
 from pipeline.data.batch import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
@@ -22,7 +22,7 @@ from pipeline.randomness import RowRandom
 from tests.cases import SCHEDULES, Affine, normal
 
 COUNT = 4096
-LAW = GuidanceWeights(min=0, max=4, mass_at_min=0)
+LAW = WDistribution(min=0, max=4, mass_at_min=0)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 
 
@@ -35,7 +35,7 @@ def random(count: int = COUNT) -> RowRandom:
     return RowRandom((0, 1), 0, count)
 
 
-def guidance(law: GuidanceWeights = LAW) -> GuidanceDistillation:
+def guidance(law: WDistribution = LAW) -> GuidanceDistillation:
     return GuidanceDistillation(loss_weight=LossWeight.TRUNCATED_SNR, w=law)
 
 
@@ -49,7 +49,7 @@ def progressive(steps: int, jump: int = 2) -> ProgressiveDistillation:
 
 
 def test_guidance_weights_follow_their_law() -> None:
-    law = GuidanceWeights(min=1, max=3, mass_at_min=0.25)
+    law = WDistribution(min=1, max=3, mass_at_min=0.25)
     w = draw_w(law, random(40_000))
     assert float(w.min()) == 1.0
     assert float(w.max()) < 3.0
@@ -66,7 +66,7 @@ def test_the_mean_square_of_the_weight_is_sixteen_thirds_on_zero_to_four() -> No
 
 
 def test_a_law_of_one_weight_gives_that_weight() -> None:
-    law = GuidanceWeights(min=2, max=2, mass_at_min=0)
+    law = WDistribution(min=2, max=2, mass_at_min=0)
     assert set(draw_w(law, random(100)).tolist()) == {2.0}
 
 

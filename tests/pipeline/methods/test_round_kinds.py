@@ -1,4 +1,4 @@
-"""Jumps of any length, stochastic targets and own states, against step-by-step oracles."""
+"""Jumps of any length, stochastic targets and on-policy states, against step-by-step oracles."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import GaussianConfig, GuidanceWeights, OwnStatesOf
+from pipeline.config import GaussianConfig, OnPolicySource, WDistribution
 from pipeline.data.batch import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
@@ -24,7 +24,7 @@ from pipeline.randomness import RowRandom
 from tests.cases import SCHEDULES, Affine, normal, times, wavy
 
 COUNT = 64
-LAW = GuidanceWeights(min=0, max=4, mass_at_min=0)
+LAW = WDistribution(min=0, max=4, mass_at_min=0)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 
 PAIRS = {
@@ -49,15 +49,15 @@ def random(count: int = COUNT) -> RowRandom:
 
 
 def method(
-    pair: tuple[Grid, Grid], own_states: float = 0.0, of: OwnStatesOf = "teacher"
+    pair: tuple[Grid, Grid], on_policy_fraction: float = 0.0, of: OnPolicySource = "teacher"
 ) -> ProgressiveDistillation:
     return ProgressiveDistillation(
         loss_weight=LossWeight.TRUNCATED_SNR,
         w=LAW,
         grid=pair[0],
         teacher_grid=pair[1],
-        own_states=own_states,
-        own_states_of=of,
+        on_policy_fraction=on_policy_fraction,
+        on_policy_source=of,
     )
 
 
@@ -182,9 +182,9 @@ class Wavy(Affine):
 
 @every_schedule
 @every_own
-@pytest.mark.parametrize("of", get_args(OwnStatesOf))
-def test_own_states_are_states_of_a_sampled_student(
-    schedule: NoiseSchedule, pair: tuple[Grid, Grid], of: OwnStatesOf
+@pytest.mark.parametrize("of", get_args(OnPolicySource))
+def test_on_policy_states_are_states_of_a_sampled_student(
+    schedule: NoiseSchedule, pair: tuple[Grid, Grid], of: OnPolicySource
 ) -> None:
     """Sample it from the same noise, as it is or as it is taught; stop where each row stands."""
     this, teacher, now = method(pair, 0.5, of), Affine(schedule), Wavy(schedule)
@@ -214,8 +214,8 @@ def test_own_states_are_states_of_a_sampled_student(
         torch.testing.assert_close(settled.z_t[index], expected, rtol=0, atol=1e-12)
 
 
-def test_a_share_of_the_samples_are_own_states() -> None:
-    this, count = method(OWN["deterministic"], own_states=0.25), 40_000
+def test_a_share_of_the_samples_are_on_policy_states() -> None:
+    this, count = method(OWN["deterministic"], on_policy_fraction=0.25), 40_000
     draws = this.draw(SCHEDULES["cosine"], batch(count), random(count))
     assert draws.own is not None
     share = draws.own.double().mean().item()
@@ -227,7 +227,7 @@ def test_a_share_of_the_samples_are_own_states() -> None:
 
 @pytest.mark.parametrize(("of", "calls"), [("teacher", 6), ("student", 3)])
 def test_who_shares_a_network_asks_it_equally_often_whoever_is_to_be_settled(
-    of: OwnStatesOf, calls: int
+    of: OnPolicySource, calls: int
 ) -> None:
     this, network = method(OWN["deterministic"], 0.5, of), Affine(SCHEDULES["cosine"])
     draws = drawn(this, network.schedule)
@@ -240,7 +240,10 @@ def test_who_shares_a_network_asks_it_equally_often_whoever_is_to_be_settled(
 
 
 def test_draws_have_no_target_before_they_are_settled() -> None:
-    this, teacher = method(OWN["deterministic"], own_states=0.5), Affine(SCHEDULES["cosine"])
+    this, teacher = (
+        method(OWN["deterministic"], on_policy_fraction=0.5),
+        Affine(SCHEDULES["cosine"]),
+    )
     draws = this.draw(teacher.schedule, batch(), random())
     with pytest.raises(TypeError, match="to be settled before they have a target"):
         this.target(teacher, draws)

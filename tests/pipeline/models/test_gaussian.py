@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import GaussianConfig, GuidanceWeights
+from pipeline.config import GaussianConfig, WDistribution
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
@@ -20,7 +20,7 @@ from pipeline.models.gaussian import GaussianFamily, GaussianStudent, GaussianTe
 from tests.cases import normal, times, uniform
 
 MEANS = ((-1.0, 0.5), (1.0, 0.25), (0.0, -1.0))
-LAW = GuidanceWeights(min=0, max=4)
+LAW = WDistribution(min=0, max=4)
 LOSS = LossWeight.TRUNCATED_SNR
 
 

@@ -49,7 +49,7 @@ def course(gate: dict[str, Any], diverges: int = 0) -> list[RoundPlan]:
 
 def test_remedies_are_used_up_in_order() -> None:
     times = {"extend": {"share": 0.25, "times": 2}, "retry": {"factor": 0.5, "times": 2}}
-    made = course({"then": ["extend", "retry", "ask"], **times})
+    made = course({"on_fail": ["extend", "retry", "ask"], **times})
     assert [plan.folder for plan in made] == [
         "rounds/01-4-to-2",
         "rounds/01-4-to-2-extended-1",
@@ -68,7 +68,7 @@ def test_remedies_are_used_up_in_order() -> None:
 
 
 def test_a_retried_student_is_trained_on_at_its_own_rate() -> None:
-    made = course({"then": ["retry", "extend"], "retry": {"factor": 0.5}})
+    made = course({"on_fail": ["retry", "extend"], "retry": {"factor": 0.5}})
     assert [plan.folder.rpartition("2-")[2] for plan in made[1:]] == ["retried-1", "extended-1"]
     assert made[-1].learning_rate == pytest.approx(0.05)
     assert made[-1].again is not None
@@ -76,8 +76,8 @@ def test_a_retried_student_is_trained_on_at_its_own_rate() -> None:
 
 
 def test_where_training_broke_off_there_is_nothing_to_train_on_or_to_show() -> None:
-    assert len(course({"then": ["extend", "ask"]}, diverges=1)) == 1
-    made = course({"then": ["extend", "retry"]}, diverges=1)
+    assert len(course({"on_fail": ["extend", "ask"]}, diverges=1)) == 1
+    made = course({"on_fail": ["extend", "retry"]}, diverges=1)
     assert [plan.again.kind for plan in made[1:] if plan.again] == ["retried", "extended"]
 
 
@@ -95,13 +95,13 @@ def test_a_recipe_without_a_gate_has_the_fingerprints_of_before() -> None:
 
 
 def test_a_round_is_asked_what_is_said_of_it_before_what_is_said_of_its_kind() -> None:
-    rounds = "{halving: {rms: 0.5, then: ask}, '2': {rms: off}}"
+    rounds = "{halving: {rms: 0.5, on_fail: ask}, '2': {rms: off}}"
     recipe = small_recipe(f"gate={{rms: 0.2, rounds: {rounds}}}", "evaluation.w=[2, 0, 1]")
     gate = recipe.gate
     assert gate is not None
     kinds = [gate.rules(0, "guidance"), gate.rules(1, "halving"), gate.rules(2, "halving")]
     assert [rules.rms for rules in kinds] == [0.2, 0.5, False]
-    assert [rules.then for rules in kinds] == [("stop",), ("ask",), ("ask",)]
+    assert [rules.on_fail for rules in kinds] == [("stop",), ("ask",), ("ask",)]
     assert recipe.gate_weights == (0, 1, 2)
 
 
@@ -129,8 +129,8 @@ def test_the_rounds_of_both_ladders_can_be_named() -> None:
     [
         ("{rms: on}", "gate.rms: expected a number above 0, or `off`"),
         ("{rms: 0}", "gate.rms: expected a number above 0, or `off`"),
-        ("{then: [stop, ask]}", "gate.then: nothing follows stop; put it last"),
-        ("{then: [ask, ask]}", "gate.then: a remedy stands twice"),
+        ("{on_fail: [stop, ask]}", "gate.on_fail: nothing follows stop; put it last"),
+        ("{on_fail: [ask, ask]}", "gate.on_fail: a remedy stands twice"),
         ("{rounds: {'7': {rms: 1}}}", "gate.rounds: there is no round '7'; use 0 to 2"),
         ("{w: [9]}", r"gate.w asks for \[9.0\] outside guidance.w"),
         ("{distanc: 2}", "gate.distanc: unknown key; did you mean 'distance'"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.bundle import Lineage
-from pipeline.config import GuidanceWeights, Recipe
+from pipeline.config import Recipe, WDistribution
 from pipeline.data.shards import SampleShards
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import DivergenceError, InfraError
@@ -79,7 +79,7 @@ def train(recipe: Recipe, data: Path, tmp_path: Path) -> Train:
     lineage = Lineage(run="test", round=None, parent=None)
     manifest = fresh_manifest(recipe.teacher, 3, (2, 1, 1), lineage)
     family = family_of(manifest)
-    told = manifest.model_copy(update={"role": "student", "w": GuidanceWeights()})
+    told = manifest.model_copy(update={"role": "student", "w": WDistribution()})
 
     def run(
         wrap: Callable[[DrawSource], DrawSource] = lambda source: source,

@@ -90,23 +90,23 @@ def test_two_ladders_start_from_the_same_student() -> None:
     assert [plan.exported_steps for plan in rounds] == [None, 8, 4, 2, 1] + [None] * 4
 
 
-def test_own_states_cost_evaluations_where_there_is_more_than_one_step() -> None:
-    rounds = plan_rounds(digits("halving.own_states=0.25", "halving.first_substeps=1"))[1:]
-    assert [plan.own_states for plan in rounds] == [0.25, 0.25, 0.25, 0.0]
+def test_on_policy_states_cost_evaluations_where_there_is_more_than_one_step() -> None:
+    rounds = plan_rounds(digits("halving.on_policy_fraction=0.25", "halving.first_substeps=1"))[1:]
+    assert [plan.on_policy_fraction for plan in rounds] == [0.25, 0.25, 0.25, 0.0]
     costs = [plan.evaluations_per_target for plan in rounds]
     assert costs == [2 + 14 / 4, 2 + 6 / 4, 2 + 2 / 4, 2]
     assert [plan.evaluations_per_sample for plan in rounds] == [1, 1, 1, 1]
 
 
-def test_own_states_are_the_students_where_targets_are_computed_beside_it() -> None:
+def test_on_policy_states_are_the_students_where_targets_are_computed_beside_it() -> None:
     changes = ("targets.mode=online", "halving.first_substeps=1")
-    rounds = plan_rounds(digits(*changes, "halving.own_states=0.25"))[1:]
-    assert [plan.own_states_of for plan in rounds] == ["student"] * 3 + ["teacher"]
+    rounds = plan_rounds(digits(*changes, "halving.on_policy_fraction=0.25"))[1:]
+    assert [plan.on_policy_source for plan in rounds] == ["student"] * 3 + ["teacher"]
     assert [plan.evaluations_per_target for plan in rounds] == [2, 2, 2, 2]
     asked = [plan.evaluations_per_sample for plan in rounds]
     assert asked == [1 + 7 / 4, 1 + 3 / 4, 1 + 1 / 4, 1]
     # who has none keeps the key that he had
-    assert plan_rounds(digits(*changes))[1].model_dump().keys() & {"own_states_of"} == set()
+    assert plan_rounds(digits(*changes))[1].model_dump().keys() & {"on_policy_source"} == set()
 
 
 def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
@@ -118,11 +118,13 @@ def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
     assert samplers == ["deterministic"] * 2 + ["stochastic"] * 2
     assert [plan.jump for plan in found["digits-jumps"]] == [None, 4, 4]
     assert {plan.w and plan.w.said for plan in found["digits-fixed-w"]} == {"{0, 2, 4}"}
-    own = [(plan.own_states, plan.own_states_of) for plan in found["digits-own-states"][1:]]
+    own = [
+        (plan.on_policy_fraction, plan.on_policy_source) for plan in found["digits-on-policy"][1:]
+    ]
     assert own == [(0.25, "student")] * 2 + [(0.0, "teacher")]
     time = found["flow-times"][0].time
     assert time is not None
-    assert (time.law, time.shift) == ("logit_normal", 2.0)
+    assert (time.distribution, time.shift) == ("logit_normal", 2.0)
 
 
 def test_only_the_first_teacher_takes_its_steps_in_substeps() -> None:
@@ -156,7 +158,7 @@ def test_updates_can_be_given_for_each_round() -> None:
         "halving.learning_rate=0.002",
         "targets.mode=online",
         "halving.sampler=stochastic",
-        "halving.own_states=0.25",
+        "halving.on_policy_fraction=0.25",
         "guidance.w={values: [0, 1, 2, 4]}",
         "targets.dtype=float16",
         "teacher.network.block_channels=[32, 32]",
@@ -173,7 +175,7 @@ def test_what_determines_the_student_changes_its_key(change: str) -> None:
         "halving.updates=[300, 300, 400, 601]",
         "evaluation.num_samples=7",
         "targets.keep=none",
-        "guidance.time={law: uniform, shift: 1}",
+        "guidance.time={distribution: uniform, shift: 1}",
     ],
 )
 def test_what_does_not_determine_the_student_leaves_its_key(change: str) -> None:
