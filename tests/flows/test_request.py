@@ -1,7 +1,5 @@
 """A recipe that names a pipeline is completed with what the pipeline says of itself."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,17 +86,3 @@ def test_a_recipe_that_contradicts_the_pipeline_is_refused(
 def test_a_pipeline_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="nowhere is not a directory"):
         read_request(write_recipe(tmp_path, tmp_path / "nowhere"), None, None, [])
-
-
-def test_a_recipe_with_a_pipeline_is_read_without_torch(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, tiny_pipeline("sd", tmp_path / "pipeline"))
-    program = (
-        "import sys; from pathlib import Path; from flows.request import read_request; "
-        f"read_request(Path({str(recipe)!r}), None, None, []); "
-        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
-    )
-    root = Path(__file__).resolve().parents[2]
-    answer = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "[]"
