@@ -1,6 +1,6 @@
-"""From the arguments of a command to a checked request: recipe, profile, run directory.
+"""Read and validate what a command works on: recipe, profile and run directory.
 
-Recipe and profile own disjoint keys, so one `--set` serves both.
+Recipe and profile have no section in common, so `--set` applies to either.
 """
 
 import difflib
@@ -18,18 +18,18 @@ from pipeline.errors import ConfigError
 from pipeline.models.hub import locate_pipeline
 from pipeline.models.pipeline_directory import read_pipeline
 
-_FREE = "teacher.network.w_embedding_dim"  # what a student adds to the teacher
+_FREE = "teacher.network.w_embedding_dim"  # belongs to the student, not to the pipeline
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a command was asked to do.
+    """Validated arguments of a command.
 
     Attributes:
-        recipe: what to run.
-        profile: where to run it.
-        run_dir: its directory, absolute.
-        command: the shell command that asks for the same again.
+        recipe: the recipe.
+        profile: the profile.
+        run_dir: absolute path of the run directory.
+        command: shell command that starts the same run.
     """
 
     recipe: Recipe
@@ -41,17 +41,17 @@ class Request:
 def read_request(
     recipe_path: Path, profile_path: Path | None, run_dir: Path | None, overrides: Sequence[str]
 ) -> Request:
-    """Read and validate everything a command names.
+    """Read and validate recipe and profile.
 
     Args:
         recipe_path: the recipe.
-        profile_path: the profile; the laptop profile that ships with the package if None.
-        run_dir: the run directory; `<storage.root>/<run.name>` if None.
-        overrides: assignments `a.b=c` to keys of either.
+        profile_path: the profile; None for the packaged laptop profile.
+        run_dir: the run directory; None for `<storage.root>/<run.name>`.
+        overrides: assignments `a.b=c` to keys of recipe or profile.
 
     Raises:
-        ConfigError: naming file and key of everything that is wrong.
-        BundleError: `teacher.pipeline` names no pipeline that can be used.
+        ConfigError: a key or value is invalid; the message names file and key.
+        BundleError: `teacher.pipeline` is not a supported pipeline.
     """
     recipe_tree = read_yaml(recipe_path)
     profile_tree = read_yaml(profile_path or default_profile())
@@ -81,11 +81,13 @@ def _owner(
     known = [*Recipe.model_fields, *Profile.model_fields]
     close = difflib.get_close_matches(key, known, n=1)
     advice = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"
-    raise ConfigError(f"--set {assignment}: neither recipe nor profile has a key {key!r}; {advice}")
+    raise ConfigError(
+        f"--set {assignment}: unknown section {key!r} in recipe and profile; {advice}"
+    )
 
 
 def _describe_teacher(recipe_tree: dict[str, Any], source: str) -> None:
-    """Write into `teacher` what its pipeline directory says of it."""
+    """Copy network, schedule and prediction of a pipeline directory into `teacher`."""
     teacher = recipe_tree.get("teacher")
     given = teacher.get("pipeline") if isinstance(teacher, dict) else None
     if not isinstance(teacher, dict) or not isinstance(given, str):
@@ -99,7 +101,7 @@ def _describe_teacher(recipe_tree: dict[str, Any], source: str) -> None:
 
 
 def _merged(asked: Any, holds: Any, key: str, pipeline: str) -> Any:
-    """What the pipeline says, and what the recipe adds to it."""
+    """Merge values of the pipeline with those of the recipe, which may only add keys."""
     if asked is None:
         return holds
     if isinstance(holds, dict) and isinstance(asked, dict):
@@ -111,8 +113,8 @@ def _merged(asked: Any, holds: Any, key: str, pipeline: str) -> Any:
         return holds | added | both
     if asked != holds and not key.endswith(_FREE):
         raise ConfigError(
-            f"{key}: the recipe says {asked!r}, the pipeline in {pipeline} says {holds!r}; remove "
-            "the key from the recipe"
+            f"{key}: {asked!r} in the recipe contradicts {holds!r} of the pipeline in {pipeline}; "
+            "remove the key from the recipe"
         )
     return asked
 
@@ -126,15 +128,3 @@ def _command(
     for assignment in overrides:
         words += ["--set", assignment]
     return shlex.join(words)
-
-
-def read_labels(text: str) -> tuple[int, ...]:
-    """The classes of `--labels 3,3,8`.
-
-    Raises:
-        ConfigError: not whole numbers with commas between.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--labels {text}: give class numbers, such as 3,3,8") from None

@@ -30,7 +30,11 @@ class Document(BaseModel):
     """Base of all configuration types: immutable, finite numbers only, unknown keys are errors."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     renamed: ClassVar[Mapping[str, str]] = {}

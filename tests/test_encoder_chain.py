@@ -73,12 +73,15 @@ def test_encoders_are_a_ladder_of_their_own_and_change_no_other_round() -> None:
     ("changes", "reason"),
     [
         ({"encoding": {**ENCODING, "steps": [6, 3]}}, "encoding.steps: 6 steps"),
-        ({"encoding": {**ENCODING, "w": {"min": 0, "max": 2}}}, "encoded at w = 0, whatever"),
+        ({"encoding": {**ENCODING, "w": {"min": 0, "max": 2}}}, "w: encoders are trained at w = 0"),
         ({"encoding": {**ENCODING, "steps": [4, 1]}, "halving": {"steps": [4, 2]}}, "of 1 steps"),
-        ({"halving": {"sampler": "stochastic"}}, "an encoder of 2 steps needs a student"),
-        ({"guidance": {"w": {"min": 1, "max": 4}}, "evaluation": {"w": [2]}}, "knows w from 1"),
-        ({"encoding": None}, "edits are reported with the encoders"),
-        ({"evaluation": {"edits": [0.5, 0.1]}}, "0.1 is nearer to none of 4 steps"),
+        ({"halving": {"sampler": "stochastic"}}, "an encoder of 2 steps needs a det"),
+        (
+            {"guidance": {"w": {"min": 1, "max": 4}}, "evaluation": {"w": [2]}},
+            r"outside guidance\.w \[1",
+        ),
+        ({"encoding": None}, "evaluation.edits: edits need encoding"),
+        ({"evaluation": {"edits": [0.5, 0.1]}}, "strength 0.1 rounds to 0 of 4 steps"),
         ({"evaluation": {"edits": [1.5]}}, "less than or equal to 1"),
     ],
 )

@@ -211,5 +211,5 @@ def test_prompts_are_not_enough_for_a_teacher_that_draws_into_images(tmp_path: P
 
 @pytest.mark.parametrize("kind", BAKING)
 def test_a_range_of_w_is_refused_where_w_cannot_go(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"guidance\.w: .*no way to tell its network w"):
+    with pytest.raises(ConfigError, match=r"guidance\.w: .*cannot pass w to its network"):
         resolve(kind, tmp_path, w={"min": 1, "max": 7})

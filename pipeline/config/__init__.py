@@ -1,6 +1,7 @@
-"""The recipe: what to run. Types only, no torch, so that checking a recipe is instant.
+"""Types of the recipe: data, teacher, training, evaluation and quality gate of a run.
 
-What belongs to the machine is the profile's.
+Settings of the machine are in the profile. No module here imports torch, so that a recipe is
+validated at once.
 """
 
 from pipeline.config.data import (

@@ -1,4 +1,4 @@
-"""The recipe's `data` section: which samples a run is about, with classes or sentences."""
+"""The `data` section of a recipe: the data set, with classes or captions."""
 
 from typing import Annotated, Literal
 
@@ -7,161 +7,241 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 from pipeline.documents import Document
 
 MaxBad = Annotated[float, Field(ge=0, lt=1)]
-"""Share of a source's samples that may be set aside because they cannot be used."""
+"""Largest fraction of unusable samples that are skipped; above it the run stops."""
 
 
 class DigitsData(Document):
-    """scikit-learn's 1,797 scans of handwritten digits, 8x8, one channel, ten classes."""
+    """scikit-learn's 1,797 handwritten digits: 8x8 pixels, one channel, ten classes."""
 
     source: Literal["digits"]
+    """Data set: `digits`."""
+
     holdout: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
+    """Fraction of samples that are kept out of training, for evaluation."""
+
     shard_size: PositiveInt = 300
+    """Samples per shard file."""
 
 
 class DigitCanvasesData(Document):
-    """Coloured canvases on which two or three of scikit-learn's real digit scans stand as a number.
+    """Synthetic colour images of two- or three-digit numbers, composed of scikit-learn's digits.
 
-    The class is the number read, and all are equally many: each of the 10^digits there are, or
-    those in `numbers`. A canvas that is held out shows scans that no training canvas shows.
+    The class is the number; all classes have equally many images. Training and held-out images are
+    composed of different scans.
     """
 
     source: Literal["digit_canvases"]
+    """Data set: `digit_canvases`."""
+
     digits: Literal[2, 3] = 2
+    """Digits per number."""
+
     numbers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] | None = None
+    """Numbers to use as classes. Default: all, 0 to 10^digits - 1."""
+
     size: Literal[16, 32] = 32
+    """Width and height of an image in pixels."""
+
     per_class: PositiveInt = 100
+    """Training images per class."""
+
     holdout_per_class: PositiveInt = 20
+    """Held-out images per class, for evaluation."""
+
     shard_size: PositiveInt = 1000
+    """Samples per shard file."""
 
     @property
     def holdout(self) -> float:
-        """Share of all canvases that is held out."""
+        """Return the fraction of held-out images."""
         return self.holdout_per_class / (self.per_class + self.holdout_per_class)
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The number that each class is, in the order of the labels."""
+        """Return the number of each class, in the order of the labels."""
         return self.numbers or tuple(range(10**self.digits))
 
     @model_validator(mode="after")
     def _numbers_have_these_digits(self) -> "DigitCanvasesData":
-        strange = [number for number in self.classes if number >= 10**self.digits]
-        if strange or len(set(self.classes)) != len(self.classes):
-            raise ValueError(
-                f"numbers: {strange or list(self.classes)} are not all different and of at most "
-                f"{self.digits} digits; give each number once"
-            )
+        limit = 10**self.digits
+        too_large = [number for number in self.classes if number >= limit]
+        if too_large:
+            raise ValueError(f"numbers: {too_large} have more than {self.digits} digits")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"numbers: {list(self.classes)} has duplicates; list each number once")
         return self
 
     @model_validator(mode="after")
     def _digits_can_be_read(self) -> "DigitCanvasesData":
         if self.digits == 3 and self.size == 16:
-            raise ValueError("three digits cannot be read at 16 pixels; use size: 32 or digits: 2")
+            raise ValueError("three digits are illegible at 16 pixels; use size: 32 or digits: 2")
         return self
 
 
 class ImageFolderData(Document):
-    """A folder whose sub-folders are the classes, holding png, jpg or webp images.
-
-    `size` is the side of the square images the network sees. `resize: refuse` accepts only images
-    that already are that size; `crop` scales the short side and crops the centre.
-    """
+    """A folder with one sub-folder per class that contains png, jpg or webp images."""
 
     source: Literal["image_folder"]
+    """Data set: `image_folder`."""
+
     path: str
+    """Folder whose sub-folders are the classes."""
+
     size: PositiveInt
+    """Width and height of the training images in pixels."""
+
     channels: Literal[1, 3] = 3
+    """Image channels: 1 for grey, 3 for RGB."""
+
     resize: Literal["refuse", "crop"] = "refuse"
+    """Images of another size: `refuse` them, or scale the short side to `size` and `crop` the
+    centre."""
+
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Fraction of samples that are kept out of training, for evaluation."""
+
     max_bad: MaxBad = 0.001
+    """Largest fraction of unreadable samples to skip, in [0, 1). Above it the run stops."""
+
     shard_size: PositiveInt = 1000
+    """Samples per shard file."""
 
 
 class CaptionedDigitsData(Document):
-    """One real digit scan in coloured ink on coloured paper, and a sentence that says so.
+    """Synthetic colour images of one digit, each with a caption that names digit and colours.
 
-    The class is the digit. Wording varies; digit, ink and paper are always said. A canvas that is
-    held out shows a scan that no training canvas shows.
+    The class is the digit. The wording of the captions varies. Training and held-out images are
+    composed of different scans.
     """
 
     source: Literal["captioned_digits"]
+    """Data set: `captioned_digits`."""
+
     size: Literal[16, 32] = 16
+    """Width and height of an image in pixels."""
+
     count: PositiveInt = 6000
+    """Number of training images."""
+
     holdout_count: PositiveInt = 600
+    """Number of held-out images, for evaluation."""
+
     shard_size: PositiveInt = 1000
+    """Samples per shard file."""
 
     @property
     def holdout(self) -> float:
-        """Share of all samples that is held out."""
+        """Return the fraction of held-out images."""
         return self.holdout_count / (self.count + self.holdout_count)
 
 
 class CaptionedTarsData(Document):
-    """Webdataset tars as img2dataset writes them: a jpg, png or webp beside a txt or json.
+    """WebDataset tars as img2dataset writes them: an image with a txt or json caption.
 
-    `path` is a folder of tars. Images are scaled so that they cover `size` x `size` and cropped to
-    it; what size they had and where they were cropped is kept.
+    Images are scaled to cover `size` x `size` and cropped to it. Original sizes and crop offsets
+    are stored with the samples.
     """
 
     source: Literal["captioned_tars"]
+    """Data set: `captioned_tars`."""
+
     path: str
+    """Folder of tar files."""
+
     size: PositiveInt
+    """Width and height of the training images in pixels."""
+
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Fraction of samples that are kept out of training, for evaluation."""
+
     max_bad: MaxBad = 0.001
+    """Largest fraction of unreadable samples to skip, in [0, 1). Above it the run stops."""
+
     shard_size: PositiveInt = 1000
+    """Samples per shard file."""
 
 
 class CaptionedFolderData(Document):
-    """A folder of images and a table of captions: csv, jsonl or parquet.
+    """A folder of images with a caption table, as in Hugging Face's `imagefolder`.
 
-    The table lies in the folder and has the columns `file_name` and `text`, as Hugging Face's
-    `imagefolder` has them. Sizes as in `CaptionedTarsData`.
+    Images are scaled and cropped as those of `captioned_tars`.
     """
 
     source: Literal["captioned_folder"]
+    """Data set: `captioned_folder`."""
+
     path: str
+    """Folder of images."""
+
     captions: str = "metadata.jsonl"
+    """Caption table in that folder: csv, jsonl or parquet with the columns `file_name`, `text`."""
+
     size: PositiveInt
+    """Width and height of the training images in pixels."""
+
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Fraction of samples that are kept out of training, for evaluation."""
+
     max_bad: MaxBad = 0.001
+    """Largest fraction of unreadable samples to skip, in [0, 1). Above it the run stops."""
+
     shard_size: PositiveInt = 1000
+    """Samples per shard file."""
 
 
 class PromptsData(Document):
-    """Sentences without images: what the teacher itself draws for them is what is learnt from.
-
-    `path` is a text file with a sentence a line, or a csv, jsonl or parquet table with the column
-    `text`. Each is drawn once, at the side `size`, in so many DDIM `steps` at guidance weight `w`;
-    without guidance, w = 0, the samples are spread as the teacher's training data were.
-    """
+    """Prompts without images; the teacher generates one training image per prompt."""
 
     source: Literal["prompts"]
+    """Data set: `prompts`."""
+
     path: str
+    """Text file with one prompt per line, or csv, jsonl or parquet table with the column `text`."""
+
     size: PositiveInt
+    """Width and height of the generated images in pixels."""
+
     steps: PositiveInt = 50
+    """DDIM steps per generated image."""
+
     w: NonNegativeFloat = 0
+    """Guidance weight of the generated images. The default 0, no guidance, reproduces the
+    distribution of the teacher's training data best."""
+
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Fraction of samples that are kept out of training, for evaluation."""
+
     max_bad: MaxBad = 0.001
+    """Largest fraction of unusable prompts to skip, in [0, 1). Above it the run stops."""
+
     shard_size: PositiveInt = 1000
+    """Samples per shard file."""
 
 
 class GaussianData(Document):
-    """Samples of the class mixture that the Gaussian teacher knows exactly."""
+    """Samples of the class mixture that the Gaussian teacher describes exactly."""
 
     source: Literal["gaussian"]
+    """Data set: `gaussian`."""
+
     num_samples: PositiveInt = 2048
+    """Number of samples, held-out ones included."""
+
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Fraction of samples that are kept out of training, for evaluation."""
+
     shard_size: PositiveInt = 512
+    """Samples per shard file."""
 
 
 CaptionedData = CaptionedDigitsData | CaptionedTarsData | CaptionedFolderData | PromptsData
-"""Sources whose samples have a sentence each."""
+"""Data sets whose samples have captions."""
 
 UnclassedData = CaptionedTarsData | CaptionedFolderData | PromptsData
-"""Sources whose samples have no class, so that no classifier of their own can be trained."""
+"""Data sets without classes; no evaluation classifier is trained on them."""
 
 FilesData = ImageFolderData | CaptionedTarsData | CaptionedFolderData | PromptsData
-"""Sources that lie at a `path` of the user's."""
+"""Data sets that are read from a `path` of the user."""
 
 Data = Annotated[
     DigitsData | DigitCanvasesData | ImageFolderData | CaptionedData | GaussianData,

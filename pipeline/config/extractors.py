@@ -1,4 +1,4 @@
-"""The recipe's `evaluation.extractors`: more networks that read images, by where weights lie."""
+"""The `evaluation.extractors` key of a recipe: feature extractors, from weights on disk."""
 
 from typing import Literal
 
@@ -8,14 +8,15 @@ ExtractorKind = Literal["inception", "dinov2", "clip"]
 
 
 class ExtractorConfig(Document):
-    """A network that reads images, beside the data set's own classifier.
+    """A feature extractor in addition to the classifier of the data set.
 
-    Each has tables of its own in the report; only Inception-v3 with the published weights is FID.
-
-    Attributes:
-        kind: `inception` is a file, `dinov2` and `clip` are directories as transformers saves them.
-        path: where the weights lie; nothing is fetched.
+    The report has tables for each extractor. Only Inception-v3 with the published weights gives
+    FID.
     """
 
     kind: ExtractorKind
+    """Network: `inception`, `dinov2` or `clip`."""
+
     path: str
+    """Weights: a file for `inception`, a transformers model directory for `dinov2` and `clip`.
+    Nothing is downloaded."""

@@ -1,6 +1,6 @@
-"""The recipe's `gate` section: what a round's student must be to become a teacher, and what else.
+"""The `gate` section of a recipe: the quality gate between rounds.
 
-It is the students' gate. That of an exported pipeline is another (`stages/gate.py`).
+A student must pass the gate to become the teacher of the next round.
 """
 
 from typing import Annotated, Any, Literal
@@ -41,9 +41,9 @@ def _as_list(value: object) -> object:
 
 def _each_once(value: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
     if len(set(value)) < len(value):
-        raise ValueError("a remedy stands twice; say how often with extend.times or retry.times")
+        raise ValueError("a reaction is listed twice; use extend.times or retry.times to repeat it")
     if "stop" in value[:-1]:
-        raise ValueError("nothing follows stop; put it last")
+        raise ValueError("`stop` must come last")
     return value
 
 
@@ -54,105 +54,135 @@ Bound = Annotated[
         json_schema_input_type=Annotated[float, Field(gt=0)] | Literal["off", False],
     ),
 ]
-"""A number, or off."""
+"""A positive number, or False for no bound."""
 
 Remedies = Annotated[
     tuple[Remedy, ...],
     BeforeValidator(_as_list, json_schema_input_type=Remedy | list[Remedy]),
     AfterValidator(_each_once),
 ]
-"""One remedy or several."""
+"""One reaction to a failure, or several in order."""
 
 
 class Extension(Document):
-    """More updates for the failed student: `share` of the round's own, up to `times` times.
+    """`on_fail: extend`: train the failed student for more updates.
 
-    They start from its weights, with a new optimiser and the round's rate annealed to 0 once more.
+    Training continues from its weights, with a new optimiser and a learning rate that is annealed
+    to 0 again.
     """
 
     share: PositiveFloat = 0.5
+    """Additional updates, as a fraction of the round's updates."""
+
     times: PositiveInt = 1
+    """Maximum number of extensions per round."""
 
 
 class Retrial(Document):
-    """The round anew: each time the learning rate is multiplied by `factor`, up to `times` times.
+    """`on_fail: retry`: train the round again from its teacher, at a lower learning rate.
 
-    Targets and draws are those of the first time.
+    Targets and random draws are those of the first attempt.
     """
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Factor on the learning rate, applied again at each retry."""
+
     times: PositiveInt = 1
+    """Maximum number of retries per round."""
 
 
 class GateRules(Document):
-    """What one round's student is asked, against the round's own teacher, and what follows.
+    """Checks on the student of one round against its teacher, and the reactions to a failure.
 
-    Each bound may be `off`. They hold at every guidance weight the gate looks at. Distance and
-    recall are in the features of the report's classifier; of data without classes, in those of the
-    first of `evaluation.extractors`, and without one they are not asked.
-
-    Attributes:
-        distance: Frechet distance to the teacher's samples from other noise, at most so many times
-            the floor, which is the teacher's own. At the default of 2 the student's error is as
-            large as what chance makes of so few samples.
-        rms: root mean square difference to the teacher's samples of the same noise, at most; pixels
-            in [-1, 1]. The default is twice what the report asks of a faithful student. It is not
-            asked where the student, or its teacher, is a stochastic student of several steps: noise
-            is added on its way, so that no sample of the one belongs to a sample of the other.
-        recall: of held-out data, at least so much of the teacher's. Two sets of 200 samples of one
-            teacher differ by up to a fifth; the default leaves as much again for the student.
-        w_consistency: whether the teacher's samples at the same w must be the nearest.
-        finite: whether a round whose numbers go bad is the gate's to deal with.
-        on_fail: reactions to a failure in the order in which they are tried: extend, retry, ask,
-            stop; after the last one the run stops.
+    Checks apply at every guidance weight of the gate. A bound that is `off` is reported, but not
+    checked. Distance and recall use the features of the evaluation classifier; for data without
+    classes those of the first of `evaluation.extractors`, and without one they are not checked.
     """
 
     distance: Bound = 2.0
+    """Maximum Frechet distance between student and teacher samples of different seeds, as a
+    multiple of the noise floor: the distance between two sets of teacher samples. `off` for none.
+    """
+
     rms: Bound = 0.3
+    """Maximum root mean square difference between student and teacher samples of the same noise, in
+    pixel values in [-1, 1]. `off` for none. Not checked if student or teacher is a stochastic
+    student of several steps."""
+
     recall: Bound = 0.6
+    """Minimum recall of held-out data, as a fraction of the teacher's recall. `off` for none. Two
+    sets of 200 teacher samples differ by up to a fifth."""
+
     w_consistency: bool = True
+    """Whether, among teacher samples at all w, those at the student's own w must be the nearest."""
+
     finite: bool = True
+    """Whether a round whose loss or weights are not finite counts as failed at the gate; otherwise
+    the run stops."""
+
     on_fail: Remedies = ("stop",)
+    """Reaction to a failure, or several in the order in which they are tried: `extend` training,
+    `retry` at a lower learning rate, `ask` a person, `stop` the run. After the last one the run
+    stops."""
+
     extend: Extension = Extension()
+    """Settings of `on_fail: extend`."""
+
     retry: Retrial = Retrial()
+    """Settings of `on_fail: retry`."""
 
     @property
     def asks_samples(self) -> bool:
-        """Whether anything has to be drawn: some bound that samples are asked for is not off."""
+        """Whether any check needs samples."""
         return self.w_consistency or any((self.distance, self.rms, self.recall))
 
 
 class GateOverride(Document):
-    """What is otherwise for some rounds; None is as for all."""
+    """Gate settings of some rounds. A key that is not given keeps the value of `gate`."""
 
     distance: Bound | None = None
+    """Overrides `gate.distance`."""
+
     rms: Bound | None = None
+    """Overrides `gate.rms`."""
+
     recall: Bound | None = None
+    """Overrides `gate.recall`."""
+
     w_consistency: bool | None = None
+    """Overrides `gate.w_consistency`."""
+
     finite: bool | None = None
+    """Overrides `gate.finite`."""
+
     on_fail: Remedies | None = None
+    """Overrides `gate.on_fail`."""
+
     extend: Extension | None = None
+    """Overrides the given keys of `gate.extend`."""
+
     retry: Retrial | None = None
+    """Overrides the given keys of `gate.retry`."""
 
 
 class GateConfig(GateRules):
-    """The gate of every round.
-
-    Attributes:
-        num_samples: drawn by teacher and student at each guidance weight.
-        w: guidance weights; None for the ends and the middle of `evaluation.w`.
-        ask_hours: how long `ask` waits for an answer before the run stops.
-        rounds: what is otherwise, by round (`"3"`) or kind of round (`guidance`, `halving`). What
-            is said of a round counts before what is said of its kind.
-    """
+    """The quality gate of every round."""
 
     num_samples: PositiveInt = 200
+    """Samples of teacher and student at each guidance weight."""
+
     w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    """Guidance weights of the checks. Default: smallest, middle and largest of `evaluation.w`."""
+
     ask_hours: PositiveFloat = 24.0
+    """Hours that `on_fail: ask` waits for an answer; then the run stops."""
+
     rounds: dict[str, GateOverride] = {}
+    """Settings by kind of round (`guidance`, `halving`) or by its index (`"3"`), which takes
+    precedence."""
 
     def rules(self, index: int, kind: Kind) -> GateRules:
-        """The rules of one round."""
+        """Return the rules of one round."""
         values = {name: getattr(self, name) for name in GateRules.model_fields}
         for key in (kind, str(index)):
             override = self.rounds.get(key)
@@ -166,7 +196,7 @@ class GateConfig(GateRules):
 
 
 def _over(rule: Any, said: Any) -> Any:
-    """A rule with what an override says of it; of an extension or a retrial the rest stays."""
+    """Apply an override; an extension or retrial keeps the keys that are not overridden."""
     if not isinstance(said, Extension | Retrial):
         return said
     return rule.model_copy(update={name: getattr(said, name) for name in said.model_fields_set})

@@ -1,4 +1,4 @@
-"""What stage 1 draws by chance: the laws of the guidance weight and of the time."""
+"""Distributions of the guidance weight and of the time in stage 1."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,18 +11,25 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class WDistribution(Document):
-    """The law of the guidance weight w in training: a range, or one or a few values.
+    """Distribution of the guidance weight w in training: a range, or one or more values.
 
-    On a range it is uniform, plus a point mass at `min`. Of `values` each is as likely; the student
-    is then good for these and no others. w = 0 is unguided; diffusers' guidance_scale is 1 + w.
+    w = 0 is unguided; diffusers' `guidance_scale` is 1 + w. A student is valid for the trained
+    range or values only.
     """
 
     min: Weight = 0.0
+    """Lower end of the range."""
+
     max: Weight = 4.0
+    """Upper end of the range."""
+
     mass_at_min: Share = 0.1
+    """Probability of exactly `min`, in [0, 1); otherwise w is uniform on the range."""
+
     values: Annotated[tuple[Weight, ...], Field(min_length=1)] | None = Field(
         default=None, exclude_if=lambda values: values is None
     )
+    """Equally likely values of w instead of a range. Default: none, use the range."""
 
     @model_validator(mode="before")
     @classmethod
@@ -34,8 +41,8 @@ class WDistribution(Document):
         wrong = [key for key, end in ends.items() if tree.get(key, end) != end]
         if wrong or tree.get("mass_at_min"):
             raise ValueError(
-                f"w has values and {(*wrong, 'mass_at_min')[0]}: values are each as likely and say "
-                "where the range ends; keep one of the two ways"
+                f"w has values and {(*wrong, 'mass_at_min')[0]}; give either values, or min, max "
+                "and mass_at_min"
             )
         kept = {"values": tuple(sorted(values))} if len(values) > 1 else {}
         return {**ends, "mass_at_min": 0, **kept}
@@ -45,28 +52,28 @@ class WDistribution(Document):
         if self.min > self.max:
             raise ValueError(f"w range is reversed: min {self.min} is above max {self.max}")
         if self.values and len(set(self.values)) < len(self.values):
-            raise ValueError(f"w has a value twice in {list(self.values)}; name each once")
+            raise ValueError(f"w has a value twice in {list(self.values)}; list each once")
         return self
 
     def allows(self, w: float) -> bool:
-        """Whether a student of this law was trained at w."""
+        """Whether students are trained at this w."""
         return w in self.values if self.values else self.min <= w <= self.max
 
     @property
     def middle(self) -> float:
-        """A weight in the middle of those it allows."""
+        """Return a weight in the middle of the trained ones."""
         return self.values[len(self.values) // 2] if self.values else (self.min + self.max) / 2
 
     @property
     def in_words(self) -> str:
-        """The weights it allows, in a sentence."""
+        """Return the trained weights as a phrase: `from 0 to 4`, `one of 0, 2, 4`."""
         if self.values:
             return f"one of {self.said[1:-1]}"
         return f"from {self.min:g} to {self.max:g}"
 
     @property
     def said(self) -> str:
-        """The weights it allows, as a set."""
+        """Return the trained weights as a range or set: `[0.0, 4.0]`, `{0, 2, 4}`."""
         if self.values:
             return "{" + ", ".join(f"{value:g}" for value in self.values) + "}"
         return f"[{self.min}, {self.max}]"
@@ -78,21 +85,24 @@ def _are_numbers(values: Any) -> bool:
 
 
 class TimeDistribution(Document):
-    """The law of the time t that stage 1 is trained at.
-
-    `logit_normal` is sigmoid(mean + std n) of a standard normal n: more of the middle, where most
-    is to be learnt, and little of the ends. `shift` a then moves every time towards noise,
-    t_m = a t_n / (1 + (a - 1) t_n): what a flow-matching teacher of larger images was trained with.
-    It comes on top of the schedule's own `shift`: a here and b there are one of a b in all, so
-    leave it at 1 where the teacher's schedule has the shift that you want.
+    """Distribution of the time t in stage-1 training, in [0, 1]; t = 1 is noise.
 
     Source: Esser et al. 2024, arXiv:2403.03206, section 3.1 (logit-normal) and eq. 23 (shift).
     """
 
     distribution: Literal["uniform", "logit_normal"] = "uniform"
+    """`uniform`, or `logit_normal`: sigmoid(mean + std n) of a standard normal n, which prefers
+    intermediate times."""
+
     mean: float = 0.0
+    """Location of `logit_normal`; positive values prefer noisy times."""
+
     std: PositiveFloat = 1.0
+    """Scale of `logit_normal`."""
+
     shift: PositiveFloat = 1.0
+    """Shift a of all times towards noise, t -> a t / (1 + (a - 1) t), for flow-matching teachers.
+    It multiplies the shift of the teacher's schedule; the default 1 adds none."""
 
     @model_validator(mode="after")
     def _has_what_it_uses(self) -> "TimeDistribution":
@@ -104,4 +114,4 @@ class TimeDistribution(Document):
 
 
 UNIFORM = TimeDistribution()
-"""The plain law."""
+"""Uniform times without shift."""

@@ -1,4 +1,4 @@
-"""The whole recipe. Cross-checks between sections run once, here."""
+"""The whole recipe, with the checks that concern several sections."""
 
 import math
 from collections.abc import Mapping
@@ -18,48 +18,63 @@ from pipeline.wording import joined
 
 
 class RunConfig(Document):
-    """Identity of a run; `name` also names its MLflow run and its default directory."""
+    """Identity of a run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Name of the run in MLflow and of its default directory: up to 64 letters, digits, `.`, `_`,
+    `-`."""
+
     seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of all random numbers in training."""
 
 
 class TargetsConfig(Document):
-    """How targets reach training.
-
-    `pregenerated` computes `draws_per_tuple`-fold reused pools of targets ahead of time, `online`
-    computes each target inside the training loop. `keep` says which rounds' pools stay on disk.
-    """
+    """How training targets are computed."""
 
     mode: Literal["pregenerated", "online"] = "pregenerated"
+    """`pregenerated`: before each round, to disk. `online`: during training, with the teacher in
+    memory beside the student."""
+
     draws_per_tuple: PositiveFloat = 2.0
+    """Average number of times that a pregenerated target is used in training."""
+
     dtype: Literal["float32", "float16"] = "float32"
+    """Data type of pregenerated targets on disk."""
+
     keep: Literal["none", "last", "all"] = "last"
+    """Rounds whose pregenerated targets are kept on disk."""
 
 
 class EvaluationConfig(Document):
-    """What is sampled and compared when the students are done.
-
-    `samplers` are the training-free ways to sample the teacher, each in `baseline_steps`.
-    `extractors` read images beside the data set's own classifier; each has tables of its own.
-    `edits` are strengths in (0, 1]: held-out pictures noised so far of the way and redrawn as
-    another class, by every deterministic student from the nearest time of its grid, and by the
-    teacher. They are reported with the encoders.
-    """
+    """The final evaluation of teacher, students and baselines."""
 
     num_samples: PositiveInt = 500
+    """Samples per network, step count and guidance weight."""
+
     w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 4)
+    """Guidance weights; all within `guidance.w`."""
+
     baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
+    """Step counts of the teacher with each of `samplers`, as baselines."""
+
     samplers: tuple[Literal["ddim", "dpm++", "unipc"], ...] = ("ddim", "dpm++", "unipc")
+    """Samplers of the baselines."""
+
     extractors: tuple[ExtractorConfig, ...] = ()
+    """Feature extractors in addition to the classifier of the data set. Default: none."""
+
     edits: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(), exclude_if=lambda strengths: not strengths
     )
+    """Strengths of SDEdit, in (0, 1]: held-out images are noised to this time and denoised as
+    another class by teacher and deterministic students. Needs `encoding`. Default: none."""
+
     seed: int = Field(default=1234, ge=0, lt=2**31)
+    """Seed of the evaluation samples."""
 
     @property
     def ends_and_middle(self) -> tuple[float, ...]:
-        """The least, the middle and the largest guidance weight, each once."""
+        """Return the smallest, middle and largest guidance weight, each once."""
         known = sorted(set(self.w))
         return tuple(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
 
@@ -76,49 +91,67 @@ RENAMED = {
 
 
 class Recipe(Document):
-    """Everything that determines the result of a run, but for the profile's precision."""
+    """Everything that determines the result of a run, except the precision in the profile."""
 
     renamed: ClassVar[Mapping[str, str]] = RENAMED
 
     run: RunConfig
+    """Name and seed of the run."""
+
     data: Data
+    """Data set, by `source`."""
+
     teacher: TeacherConfig
+    """The guided teacher."""
+
     guidance: GuidanceRound
+    """Stage 1: guidance distillation."""
+
     halving: Halving
+    """Stage 2: progressive distillation to fewer steps."""
+
     encoding: Encoding | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Encoders from data to noise. Default: none."""
+
     targets: TargetsConfig = TargetsConfig()
+    """Computation and storage of training targets."""
+
     evaluation: EvaluationConfig = EvaluationConfig()
+    """The final evaluation."""
+
     gate: GateConfig | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Quality gate after each round. Default: none."""
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Recipe":
         if (self.data.source == "gaussian") != (self.teacher.network.family == "gaussian"):
-            raise ValueError("data source gaussian and family gaussian go together, or not at all")
+            raise ValueError(
+                "data.source: gaussian needs teacher.network.family: gaussian, and vice versa"
+            )
         self._captions_go_with_text()
         self._extractors_see_images()
-        law = self.guidance.w
+        trained = self.guidance.w
         why_not = self.teacher.network.why_not_w
-        if why_not and law.min != law.max:
+        if why_not and trained.min != trained.max:
             raise ValueError(
-                f"guidance.w: {why_not}, so its student has one w baked in; choose it with "
-                f"w: {{min: {law.max:g}, max: {law.max:g}, mass_at_min: 0}}"
+                f"guidance.w: {why_not}, so the student needs a fixed w; use "
+                f"w: {{min: {trained.max:g}, max: {trained.max:g}, mass_at_min: 0}}"
             )
         if self.guidance.time.shift != 1 and self.teacher.schedule.kind != "rectified_flow":
             raise ValueError(
-                f"guidance.time.shift: {self.guidance.time.shift:g} moves times of a rectified "
-                f"flow, and this teacher's path is {self.teacher.schedule.kind}; leave it out"
+                f"guidance.time.shift: {self.guidance.time.shift:g} needs a rectified_flow "
+                f"schedule, not {self.teacher.schedule.kind}; remove the key"
             )
         if self.converts_prediction and not self.guidance.conversion_updates:
             raise ValueError(
-                "guidance.conversion_updates: the teacher predicts epsilon and its student is to "
-                "predict v, which takes updates of its own; say how many, half of guidance.updates "
-                "or more, or guidance.prediction: keep"
+                "guidance.conversion_updates: converting an epsilon teacher to v takes additional "
+                "updates; use at least half of guidance.updates, or set guidance.prediction: keep"
             )
-        outside = [w for w in self.evaluation.w if not law.allows(w)]
+        outside = [w for w in self.evaluation.w if not trained.allows(w)]
         if outside:
             raise ValueError(
-                f"evaluation.w asks for {outside} outside guidance.w {law.said}; "
-                "widen one or narrow the other"
+                f"evaluation.w: {outside} is outside guidance.w {trained.said}; extend guidance.w "
+                "or remove it"
             )
         self._gate_fits()
         self._grids_fall_on_timesteps()
@@ -128,62 +161,60 @@ class Recipe(Document):
 
     @property
     def gate_weights(self) -> tuple[float, ...]:
-        """The guidance weights that the gate looks at, ascending."""
+        """Return the guidance weights of the gate, ascending."""
         own = self.gate.w if self.gate else None
         return tuple(sorted(set(own))) if own else self.evaluation.ends_and_middle
 
     def _gate_fits(self) -> None:
         if self.gate is None:
             return
-        law, arrows = self.guidance.w, len(self.halving.steps) - 1
+        trained, arrows = self.guidance.w, len(self.halving.steps) - 1
         last = len(self.halving.samplers) * arrows
-        outside = [w for w in self.gate.w or () if not law.allows(w)]
+        outside = [w for w in self.gate.w or () if not trained.allows(w)]
         if outside:
             raise ValueError(
-                f"gate.w asks for {outside} outside guidance.w {law.said}; widen one or narrow the "
-                "other"
+                f"gate.w: {outside} is outside guidance.w {trained.said}; extend guidance.w or "
+                "remove it"
             )
         noisy = "stochastic" in self.halving.samplers and any(n > 1 for n in self.halving.steps[1:])
         if noisy and isinstance(self.data, UnclassedData) and not self.evaluation.extractors:
             raise ValueError(
-                "gate: of stochastic students of several steps nothing can be asked without "
-                "features, as noise is added on their way and these data have no classes; give "
-                "evaluation.extractors, or drop gate"
+                "gate: multi-step stochastic students on unlabelled data need "
+                "evaluation.extractors; add one or remove gate"
             )
         rounds = [str(index) for index in range(last + 1)]
         for key in self.gate.rounds:
             if key not in (*KINDS, *rounds):
                 raise ValueError(
-                    f"gate.rounds: there is no round {key!r}; use 0 to {last}, {' or '.join(KINDS)}"
+                    f"gate.rounds: unknown round {key!r}; use 0 to {last}, {' or '.join(KINDS)}"
                 )
 
     def _extractors_see_images(self) -> None:
         asked = self.evaluation.extractors
         if asked and self.data.source == "gaussian":
-            raise ValueError("evaluation.extractors: points are no images; drop it")
+            raise ValueError("evaluation.extractors: gaussian data are not images; remove the key")
         if len(set(asked)) != len(asked):
-            raise ValueError("evaluation.extractors: the same one twice; give each once")
+            raise ValueError("evaluation.extractors: duplicate entry; list each extractor once")
 
     def _captions_go_with_text(self) -> None:
         network, source = self.teacher.network, self.data.source
         if isinstance(self.data, CaptionedData) != network.reads_text:
             wanted = "captions" if network.reads_text else "classes"
             raise ValueError(
-                f"data.source: {source} does not go with this teacher, a {network.family} that is "
-                f"conditioned on {wanted}"
+                f"data.source: {source} has no {wanted}, which condition this teacher "
+                f"({network.family}); choose data with {wanted}"
             )
 
         if not isinstance(self.data, PromptsData):
             return
         if self.teacher.pipeline is None:
             raise ValueError(
-                "data.source: prompts are drawn by the teacher, which has to be there already; "
-                "give teacher.pipeline, or data with images"
+                "data.source: prompts need an existing teacher to generate images; give "
+                "teacher.pipeline, or data with images"
             )
         if isinstance(network, UNetConfig) and network.image_channels:
             raise ValueError(
-                "data.source: prompts are not enough for an inpainting teacher, which draws into "
-                "images; give data with images"
+                "data.source: an inpainting teacher needs data with images, not prompts"
             )
 
     def _encoders_have_a_teacher(self) -> None:
@@ -191,49 +222,47 @@ class Recipe(Document):
             return
         if not self.guidance.w.allows(0.0):
             raise ValueError(
-                f"encoding: pictures are encoded at w = 0, and the stage-1 student, which teaches "
-                f"encoders, knows w {self.guidance.w.in_words}; use guidance.w: {{min: 0, ...}}, "
-                "or drop encoding"
+                f"encoding: encoders are trained at w = 0, outside guidance.w "
+                f"{self.guidance.w.said}; use guidance.w: {{min: 0, ...}}, or remove encoding"
             )
         if isinstance(self.data, PromptsData):
             raise ValueError(
-                "encoding: encoders are given pictures, and prompts come without; drop encoding, "
-                "or give data with images"
+                "encoding: encoders need data with images, not prompts; remove encoding, or give "
+                "data with images"
             )
         if self.teacher.prediction == "sample":
             raise ValueError(
-                "encoding: a teacher that predicts the sample says nothing of the noise where an "
-                "encoder starts, at the data themselves; drop encoding"
+                "encoding: sample-prediction teachers are undefined at t = 0, where encoders "
+                "start; use an epsilon or v teacher, or remove encoding"
             )
         if isinstance(self.teacher.network, UNetConfig) and self.teacher.network.image_channels:
-            raise ValueError("encoding: an inpainting network draws into pictures; drop encoding")
+            raise ValueError("encoding: inpainting networks cannot encode; remove encoding")
         self._encoders_have_decoders(self.encoding.steps[1:])
 
     def _encoders_have_decoders(self, encoders: tuple[int, ...]) -> None:
-        """What one has encoded is drawn from by a student of as many steps, without more noise."""
+        """Check that each encoder has a deterministic student with the same number of steps."""
         drawn = self.halving.steps[1:]
         if "deterministic" not in self.halving.samplers:
             drawn = tuple(steps for steps in drawn if steps == 1)  # both samplers are the same
         alone = [str(steps) for steps in encoders if steps not in drawn]
         if alone:
             raise ValueError(
-                f"encoding.steps: an encoder of {joined(alone)} steps needs a student that draws "
-                "in as many, without noise on the way, and halving makes none; drop it, or have "
-                "halving.steps and halving.sampler make one"
+                f"encoding.steps: an encoder of {joined(alone)} steps needs a deterministic "
+                "student with as many; remove it, or change halving.steps or halving.sampler"
             )
 
     def _edits_are_reported(self) -> None:
         asked, most = self.evaluation.edits, self.halving.steps[0]
         if asked and self.encoding is None:
             raise ValueError(
-                "evaluation.edits: edits are reported with the encoders; give encoding: "
-                "{steps: ..., updates: ...}, or drop edits"
+                "evaluation.edits: edits need encoding: {steps: ..., updates: ...}; add it, or "
+                "remove edits"
             )
         for strength in asked:
             if nearest_point(strength, most) == 0:
                 raise ValueError(
-                    f"evaluation.edits: {strength:g} is nearer to none of {most} steps than to the "
-                    f"first, so nothing would change; use {1 / most:g} or more"
+                    f"evaluation.edits: strength {strength:g} rounds to 0 of {most} steps; use "
+                    f"{1 / most:g} or more"
                 )
 
     def _grids_fall_on_timesteps(self) -> None:
@@ -252,16 +281,16 @@ class Recipe(Document):
         for key, count in ((key, count) for key, values in counts.items() for count in values):
             if not self.teacher.schedule.holds(count):
                 raise ValueError(
-                    f"{key}: {count} steps do not divide the schedule's {total} timesteps, so "
-                    "its grid falls between them; use a divisor"
+                    f"{key}: {count} steps do not divide the schedule's {total} timesteps; use a "
+                    "divisor"
                 )
 
     @property
     def converts_prediction(self) -> bool:
-        """Whether the stage-1 student is to learn v from a teacher that predicts epsilon."""
+        """Whether stage 1 converts an epsilon teacher to a student that predicts v."""
         return self.teacher.prediction == "epsilon" and self.guidance.prediction == "v"
 
     def passes(self, training: TrainingConfig, num_samples: int) -> int:
-        """How often pre-generation goes over the data so that no tuple is drawn too often."""
+        """Return the passes over the data in which enough targets are pregenerated."""
         drawn = training.updates * training.batch_size
         return max(1, math.ceil(drawn / (self.targets.draws_per_tuple * num_samples)))

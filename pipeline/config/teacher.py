@@ -1,4 +1,4 @@
-"""The recipe's `teacher` section: the network, its noise path, and where its weights come from."""
+"""The `teacher` section of a recipe: network, noise schedule and origin of the weights."""
 
 from typing import Annotated, Literal
 
@@ -10,41 +10,49 @@ from pipeline.documents import Document
 
 
 class UNetConfig(Document):
-    """A diffusers `UNet2DConditionModel`: told a class, or a prompt by cross-attention.
+    """A diffusers `UNet2DConditionModel`, conditioned on classes or on prompts.
 
-    Without `text_channels` it is class-conditional and has no attention. With it, the network
-    attends to embedded prompts of so many channels, at every resolution but the lowest, as Stable
-    Diffusion does; the labels are then words.
-
-    Attributes:
-        block_channels: of each resolution, from the highest.
-        w_embedding_dim: size of the sinusoids that a student is told w in.
-        text_channels: channels of an embedded token; None for classes.
-        pooled_channels: of a prompt's pooled embedding, which comes with six numbers on the size
-            and crop of the image (SDXL); None without.
-        image_channels: channels that are given beside z_t and are not denoised: mask and masked
-            latents of an inpainting network.
-        attention_heads: at every resolution that attends.
+    Without `text_channels` it is class-conditional and has no attention. With it, it is
+    text-conditional: cross-attention at every resolution except the lowest.
     """
 
     family: Literal["unet"]
+    """Network family: `unet`."""
+
     block_channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
+    """Channels at each resolution, from the highest; multiples of `norm_groups`."""
+
     layers_per_block: PositiveInt = 1
+    """Residual layers at each resolution."""
+
     norm_groups: PositiveInt = 8
+    """Groups of group normalisation."""
+
     w_embedding_dim: Annotated[int, Field(ge=4, multiple_of=2)] = 64
+    """Size of the sinusoidal embedding of w in a student: an even number from 4."""
+
     text_channels: PositiveInt | None = None
+    """Channels of a token embedding. Default: none, class-conditional."""
+
     pooled_channels: PositiveInt | None = None
+    """Channels of the pooled prompt embedding (SDXL), which comes with original size and crop of
+    the image. Default: none."""
+
     image_channels: NonNegativeInt = 0
+    """Input channels besides z_t that are not denoised: mask and masked latents of an inpainting
+    network. 0 for none."""
+
     attention_heads: PositiveInt = 4
+    """Heads of each cross-attention layer."""
 
     @property
     def reads_text(self) -> bool:
-        """Whether its condition is a prompt."""
+        """Whether the network is conditioned on prompts."""
         return self.text_channels is not None
 
     @property
     def why_not_w(self) -> str | None:
-        """Why its stock pipelines cannot tell a student w; None if they do."""
+        """Return why its diffusers pipeline cannot pass w to a student; None if it can."""
         return None
 
     @model_validator(mode="after")
@@ -60,7 +68,7 @@ class UNetConfig(Document):
                     f"{self.attention_heads}"
                 )
         if self.text_channels is None and (self.pooled_channels or self.image_channels):
-            raise ValueError("pooled_channels and image_channels go with text_channels")
+            raise ValueError("pooled_channels and image_channels need text_channels")
         return self
 
 
@@ -71,88 +79,115 @@ class DiTConfig(Document):
     """
 
     family: Literal["dit"]
+    """Network family: `dit`."""
+
     layers: PositiveInt = 2
+    """Transformer blocks."""
+
     heads: PositiveInt = 2
+    """Attention heads per block."""
+
     head_dim: PositiveInt = 8
+    """Channels per attention head."""
+
     patch: PositiveInt = 2
+    """Width and height of a patch, in latent pixels."""
 
     @property
     def reads_text(self) -> bool:
-        """Never: its condition is a class."""
+        """Return False: it is conditioned on classes."""
         return False
 
     @property
     def why_not_w(self) -> str | None:
-        """Its network has no input for w."""
-        return "DiTPipeline has no way to tell its network w"
+        """Return the reason: the network has no input for w."""
+        return "DiTPipeline cannot pass w to its network"
 
 
 class MMDiTConfig(Document):
-    """A multimodal transformer of flow matching: `sd3` or `flux`.
-
-    Only Flux's network has an input for guidance, `guidance_embeds`, which is told 1 + w.
+    """A multimodal flow-matching transformer: Stable Diffusion 3 or Flux.
 
     Source: Esser et al. 2024, arXiv:2403.03206.
     """
 
     family: Literal["mmdit"]
+    """Network family: `mmdit`."""
+
     kind: Literal["sd3", "flux"]
+    """Architecture: `sd3` or `flux`."""
+
     layers: PositiveInt = 1
+    """Transformer blocks."""
+
     heads: PositiveInt = 2
+    """Attention heads per block."""
+
     head_dim: PositiveInt = 8
+    """Channels per attention head; for `flux` an even number from 6."""
+
     text_channels: PositiveInt = 16
+    """Channels of a token embedding."""
+
     pooled_channels: PositiveInt = 16
+    """Channels of the pooled prompt embedding."""
+
     guidance_embeds: bool = False
+    """Whether the network has an input for the guidance scale 1 + w; `flux` only."""
 
     @property
     def reads_text(self) -> bool:
-        """Always."""
+        """Return True: it is conditioned on prompts."""
         return True
 
     @property
     def why_not_w(self) -> str | None:
-        """SD3's network has no input for w; Flux's has."""
+        """Return the reason for SD3, which has no input for w; None for Flux."""
         if self.kind == "flux":
             return None
-        return "StableDiffusion3Pipeline has no way to tell its network w"
+        return "StableDiffusion3Pipeline cannot pass w to its network"
 
     @model_validator(mode="after")
     def _only_flux_is_told(self) -> "MMDiTConfig":
         if self.kind == "flux" and (self.head_dim % 2 or self.head_dim < 6):
-            raise ValueError(f"head_dim {self.head_dim}: flux wants an even number from 6 up")
+            raise ValueError(f"head_dim {self.head_dim}: flux needs an even number from 6")
         if self.guidance_embeds and self.kind != "flux":
-            raise ValueError("guidance_embeds is Flux's; an sd3 network has no such input")
+            raise ValueError("guidance_embeds: sd3 networks have no such input; remove it")
         return self
 
 
 class GaussianConfig(Document):
-    """Classes N(means[c], std^2 I): every denoiser of it has a closed form.
-
-    `null: mixture` is the true unconditional denoiser of the class mixture. `null: moments` puts
-    one Gaussian of the same mean and mean variance in its place, which makes every map affine in
-    z_t, so that a student of tables can be exact.
-    """
+    """Classes N(means[c], std^2 I), whose denoiser has a closed form."""
 
     family: Literal["gaussian"]
+    """Network family: `gaussian`."""
+
     means: tuple[tuple[float, ...], ...]
+    """Mean of each class; all of the same length."""
+
     std: PositiveFloat = 0.5
+    """Standard deviation of each class."""
+
     null: Literal["mixture", "moments"] = "moments"
+    """Unconditional denoiser: that of the class `mixture`, or of one Gaussian with the same mean
+    and mean variance (`moments`), which makes all maps affine, so that students can be exact."""
+
     w_nodes: PositiveInt = 5
+    """Interpolation nodes in w of a student."""
 
     @property
     def reads_text(self) -> bool:
-        """Never: its condition is a class."""
+        """Return False: it is conditioned on classes."""
         return False
 
     @property
     def why_not_w(self) -> str | None:
-        """Nothing is in the way: it is never exported."""
+        """Return None: it is never exported."""
         return None
 
     @model_validator(mode="after")
     def _means_are_a_table(self) -> "GaussianConfig":
         if not self.means or not self.means[0] or len({len(mean) for mean in self.means}) != 1:
-            raise ValueError("means must be one or more lists of equally many numbers")
+            raise ValueError("means: expected one or more lists of the same length")
         return self
 
 
@@ -164,34 +199,35 @@ PredictionName = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
 
 
 class ScheduleConfig(Document):
-    """The noise path. Own schedules use T = 1024, so that every halving grid falls on integers.
-
-    Attributes:
-        kind: `linear` and `scaled_linear` (linear in the square root) are the discrete paths of
-            existing teachers, `rectified_flow` is that of flow matching.
-        num_train_timesteps: T.
-        beta_start: first beta of a discrete path; the default is Stable Diffusion's.
-        beta_end: its last.
-        shift: of the times of a rectified flow; 1 for none.
-    """
+    """The noise schedule. T = 1024 makes all power-of-two step counts divide T."""
 
     kind: Literal["cosine", "linear", "scaled_linear", "rectified_flow"] = "cosine"
+    """`cosine`; `linear` or `scaled_linear` (linear in sqrt(beta)) for discrete schedules of
+    existing teachers; `rectified_flow` for flow matching."""
+
     num_train_timesteps: PositiveInt = 1024
+    """Number of training timesteps T."""
+
     beta_start: PositiveFloat = 0.00085
+    """First beta of a discrete schedule. Default: that of Stable Diffusion."""
+
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.012
+    """Last beta of a discrete schedule. Default: that of Stable Diffusion."""
+
     shift: PositiveFloat = 1.0
+    """Shift of the times of a rectified flow towards noise. 1 for none."""
 
     @property
     def is_discrete(self) -> bool:
-        """Whether it is a table with T entries."""
+        """Whether the schedule is a table of T entries."""
         return self.kind in ("linear", "scaled_linear")
 
     def holds(self, steps: int) -> bool:
-        """Whether a grid of so many steps can be asked for.
+        """Whether a grid of this many steps falls on timesteps of the schedule.
 
-        A table takes any, each time being its nearest entry, because a stock scheduler does the
-        same; so does a rectified flow, whose networks are told real numbers. Elsewhere the network
-        is to see the integer timesteps that it was trained on.
+        Discrete schedules use the nearest entry and rectified flows take real times, so any number
+        up to T is valid. A cosine schedule needs a divisor of T: its network was trained on
+        integer timesteps.
         """
         if self.is_discrete or self.kind == "rectified_flow":
             return 1 <= steps <= self.num_train_timesteps
@@ -199,59 +235,80 @@ class ScheduleConfig(Document):
 
 
 class TeacherTraining(TrainingConfig):
-    """How the demo's own teacher is trained; real teachers come as bundles."""
+    """Training of a small teacher from data, for demos; other teachers are given as a directory."""
 
     ema_decay: Share = 0.998
+    """Decay of the exponential moving average of the weights, in [0, 1)."""
+
     label_dropout: Share = 0.15
+    """Probability that a class or caption is dropped for classifier-free guidance, in [0, 1)."""
 
 
 class ComponentsTraining(Document):
-    """How the demo's own autoencoder, tokenizer and text encoder are trained, on its own data.
-
-    Attributes:
-        autoencoder_updates: of an `AutoencoderKL`, on batches of `batch_size` training images.
-        autoencoder_channels: of each resolution; every one but the first halves the image.
-        latent_channels: of what the denoising network sees.
-        text_encoder_updates: of a `CLIPTextModel`, which learns to tell the classes and colours in
-            captions apart.
-        text_tokens: length that every prompt is padded to.
-        text_layers: of the text encoder; its width is the network's `text_channels`.
-    """
+    """Training of a small autoencoder, tokenizer and text encoder on the data, for demos."""
 
     autoencoder_updates: PositiveInt
+    """Updates of the `AutoencoderKL`."""
+
     text_encoder_updates: PositiveInt
+    """Updates of the `CLIPTextModel`, trained to classify the digit and colours of a caption."""
+
     batch_size: PositiveInt = 64
+    """Images or captions per update."""
+
     autoencoder_channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
+    """Channels at each resolution; each one after the first halves width and height."""
+
     latent_channels: PositiveInt = 4
+    """Channels of a latent."""
+
     text_tokens: PositiveInt = 16
+    """Length in tokens to which prompts are padded."""
+
     text_layers: PositiveInt = 2
+    """Layers of the text encoder. Its width is the network's `text_channels`."""
 
 
 class TeacherConfig(Document):
-    """Where the guided teacher comes from, and how it is sampled for reference.
+    """The guided teacher: exactly one of `pipeline`, `bundle` and `train`.
 
-    `pipeline` names a stock diffusers pipeline directory, which says itself what network, schedule
-    and prediction are; `bundle` names one of ours; or `train` says how to train one. A Gaussian
-    needs none of them. A teacher that is trained to read captions needs `components` trained too.
+    A Gaussian teacher needs none of them. With `pipeline`, network, schedule and prediction are
+    read from its directory. A teacher that is trained on captions also needs `components`.
     """
 
     network: Network
+    """Architecture of the network, by `family`."""
+
     schedule: ScheduleConfig = ScheduleConfig()
+    """Noise schedule."""
+
     prediction: PredictionName = "v_prediction"
+    """Prediction type of the network: `epsilon`, `sample`, `v_prediction` or `flow_prediction`."""
+
     pipeline: str | None = None
+    """Directory of a diffusers pipeline, or `org/name@COMMIT` of the Hugging Face hub with the full
+    commit hash; it is downloaded once."""
+
     bundle: str | None = None
+    """Directory of a teacher bundle of an earlier run."""
+
     train: TeacherTraining | None = None
+    """Settings to train the teacher from the data."""
+
     components: ComponentsTraining | None = None
+    """Settings to train autoencoder and text encoder, for a teacher that is trained on captions."""
+
     reference_steps: PositiveInt = 64
+    """Sampling steps of the teacher in evaluation and gate."""
 
     @property
     def has_components(self) -> bool:
-        """Whether its network belongs in a stock pipeline, whose other parts draw latents."""
+        """Whether the teacher has an autoencoder and works on latents."""
         return self.pipeline is not None or self.components is not None
 
     @property
     def trained_pipeline(self) -> str | None:
-        """The stock pipeline that `components` are trained for; None where none are."""
+        """Return the diffusers pipeline class of trained `components`; None without."""
         if self.components is None or not isinstance(self.network, UNetConfig):
             return None
         paints = self.network.image_channels > 0
@@ -262,11 +319,11 @@ class TeacherConfig(Document):
         if self.components is None or self.trained_pipeline != "StableDiffusionInpaintPipeline":
             return self
         beside = getattr(self.network, "image_channels", 0)
-        if beside != self.components.latent_channels + 1:
+        needed = self.components.latent_channels + 1
+        if beside != needed:
             raise ValueError(
-                f"network.image_channels {beside}: an inpainting network is given a mask and the "
-                f"masked latents; use {self.components.latent_channels + 1}, one more than "
-                "components.latent_channels"
+                f"network.image_channels {beside}: an inpainting network takes a mask and masked "
+                f"latents; use {needed}, which is components.latent_channels + 1"
             )
         return self
 
@@ -275,25 +332,28 @@ class TeacherConfig(Document):
         origins = sum(origin is not None for origin in (self.pipeline, self.bundle, self.train))
         if self.network.family == "gaussian" and origins:
             raise ValueError(
-                "a gaussian teacher is its closed form; drop `train`, `bundle` and `pipeline`"
+                "a gaussian teacher has no weights; remove `train`, `bundle` and `pipeline`"
             )
         if (self.components is not None) != (self.train is not None and self.network.reads_text):
             raise ValueError(
-                "`components: {autoencoder_updates: ..., text_encoder_updates: ...}` goes with a "
-                "teacher that is trained here to read captions, and with no other"
+                "`components: {autoencoder_updates: ..., text_encoder_updates: ...}` is required "
+                "for a teacher that is trained on captions, and not allowed for any other"
             )
         path = (self.schedule.kind, self.prediction)
         if self.network.family == "gaussian" and path != ("cosine", "v_prediction"):
-            raise ValueError(f"a gaussian is cosine and v_prediction, not {path}; drop them")
+            raise ValueError(
+                f"a gaussian teacher is cosine and v_prediction, not {path}; remove the keys"
+            )
         if self.network.family != "gaussian" and origins != 1:
             raise ValueError(
-                "give one of `pipeline: DIRECTORY`, `bundle: DIRECTORY` and `train: {updates: ...}`"
+                "give exactly one of `pipeline: DIRECTORY`, `bundle: DIRECTORY` and "
+                "`train: {updates: ...}`"
             )
         flow = self.schedule.kind == "rectified_flow"
         if flow != (self.prediction == "flow_prediction") or path == ("cosine", "epsilon"):
             raise ValueError(
                 f"prediction {self.prediction} does not fit schedule {self.schedule.kind}: "
-                "flow_prediction goes with rectified_flow, the others with the rest, and epsilon "
-                "says nothing of x at the pure noise that cosine ends in"
+                "use flow_prediction with rectified_flow and only there; with cosine use "
+                "v_prediction or sample, as epsilon is undefined at its pure noise"
             )
         return self

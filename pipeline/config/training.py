@@ -1,4 +1,4 @@
-"""The recipe's `guidance` and `halving` sections: how long, how fast and on what a round trains."""
+"""The `guidance` and `halving` sections of a recipe: how students are trained."""
 
 from typing import Literal
 
@@ -13,64 +13,92 @@ OnPolicySource = Literal["teacher", "student"]
 
 
 class TrainingConfig(Document):
-    """How long and how fast one round trains. The learning rate is annealed linearly to 0."""
+    """Length and optimiser settings of a training run."""
 
     updates: PositiveInt
+    """Number of optimiser updates."""
+
     batch_size: PositiveInt = 128
+    """Samples per update over all workers; a multiple of `compute.workers`."""
+
     learning_rate: PositiveFloat = 1e-3
+    """Learning rate of the first update; it falls linearly to 0."""
+
     clip_norm: PositiveFloat = 1.0
+    """Maximum norm of the gradient."""
 
 
 class RoundTraining(TrainingConfig):
-    """Training of a distillation round, and the weight of its loss over noise levels."""
+    """Training settings of a distillation round."""
 
     loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
+    """Weight of the loss over noise levels, on the error of x: SNR + 1, or max(SNR, 1)."""
 
 
 class GuidanceRound(RoundTraining):
-    """Round 0, the paper's stage 1: one student for every w of the range.
+    """Round 0, stage 1 of the paper: distil classifier-free guidance into one evaluation.
 
-    An epsilon output says nothing of x where there is almost only noise, which few-step students
-    start from. So the student of an epsilon teacher predicts v (`prediction: v`) unless it is to
-    `keep` what its teacher does. It does then not start as its teacher, and `conversion_updates`
-    come on top of `updates`; where nothing is converted they are not made.
+    The student is w-conditioned and works with any number of steps.
     """
 
     w: WDistribution = WDistribution()
+    """Distribution of the guidance weight."""
+
     time: TimeDistribution = TimeDistribution()
+    """Distribution of the time."""
+
     ema_decay: Share = 0.0
+    """Decay of the exponential moving average of the weights, in [0, 1). 0 exports the raw
+    weights."""
+
     prediction: Literal["keep", "v"] = "v"
+    """Prediction type of the student of an epsilon teacher: `v`, which is also defined at pure
+    noise, or `keep` epsilon. No effect for other teachers."""
+
     conversion_updates: NonNegativeInt = 0
+    """Updates in addition to `updates` to convert an epsilon teacher to v. Required with an epsilon
+    teacher and `prediction: v`; ignored otherwise."""
 
 
 class Halving(Document):
-    """The stage-2 rounds: each arrow of `steps` is a round.
-
-    `updates` is one number for all rounds or a list with one number a round. The stage-1 student is
-    good at any time, so that round 1 need not teach what `steps[0]` coarse steps reach: each may be
-    solved in `first_substeps` DDIM steps. That costs evaluations of round 1's targets only, and
-    what it saves no later round could win back.
-
-    A `stochastic` student steps twice as far and is noised back half of the way; `both` makes a
-    ladder of each from the same stage-1 student. The share `on_policy_fraction` of training samples
-    are states of the student's own sampling instead of noised data: of the current student if
-    `targets.mode` is online, otherwise of its teacher, from which it is initialised.
-    """
+    """Rounds of stage 2: each arrow of `steps` is a round that reduces the number of steps."""
 
     steps: tuple[PositiveInt, ...]
+    """Step counts, such as [8, 4, 2, 1]: each divides the one before. The first is the stage-1
+    student's, sampled by DDIM."""
+
     first_substeps: PositiveInt = 1
+    """DDIM steps per step of the first teacher. Larger values make the targets of the first round
+    more accurate, at the cost of teacher evaluations in that round."""
+
     updates: PositiveInt | tuple[PositiveInt, ...]
+    """Optimiser updates: one number for all rounds, or a list with one per arrow of `steps`."""
+
     batch_size: PositiveInt = 128
+    """Samples per update over all workers; a multiple of `compute.workers`."""
+
     learning_rate: PositiveFloat = 1e-3
+    """Learning rate of the first update of a round; it falls linearly to 0."""
+
     clip_norm: PositiveFloat = 1.0
+    """Maximum norm of the gradient."""
+
     loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
+    """Weight of the loss over noise levels, on the error of x: SNR + 1, or max(SNR, 1)."""
+
     sampler: Literal["deterministic", "stochastic", "both"] = "deterministic"
+    """Sampler of the students. A `stochastic` student takes steps of double length and adds noise
+    back after each. `both` trains a chain of each kind."""
+
     on_policy_fraction: Share = 0.0
+    """Fraction of training samples that are states of the student's own sampling instead of noised
+    data, in [0, 1). They are sampled with the current student if `targets.mode` is online, else
+    with its teacher."""
 
     @model_validator(mode="after")
     def _steps_halve(self) -> "Halving":
         if len(self.steps) < 2:
-            raise ValueError("steps needs at least two entries, for example [4, 2, 1]")
+            raise ValueError("steps needs at least two entries, such as [4, 2, 1]")
         for teacher, student in zip(self.steps[:-1], self.steps[1:], strict=True):
             factor, rest = divmod(teacher, student)
             if rest or factor < 2:
@@ -85,22 +113,24 @@ class Halving(Document):
             )
         rounds, updates = len(self.steps) - 1, self.updates
         if isinstance(updates, tuple) and len(updates) != rounds:
-            wanted = "give one number, or one for each arrow of steps"
-            raise ValueError(f"updates has {len(updates)} entries for {rounds} rounds; {wanted}")
+            raise ValueError(
+                f"updates has {len(updates)} entries for {rounds} rounds; give one number, or one "
+                "per arrow of steps"
+            )
         return self
 
     @property
     def samplers(self) -> tuple[Sampling, ...]:
-        """What ladders there are, in order."""
+        """Return the sampler of each chain, in order."""
         return ("deterministic", "stochastic") if self.sampler == "both" else (self.sampler,)
 
     @property
     def first_steps(self) -> int:
-        """DDIM steps that the stage-1 student is sampled with when it is the teacher."""
+        """Return the DDIM steps of the stage-1 student as the teacher of the first round."""
         return self.steps[0] * self.first_substeps
 
     def training(self, arrow: int) -> RoundTraining:
-        """The training of round `arrow` (0 is the first halving)."""
+        """Return the training settings of an arrow; 0 is the first."""
         return RoundTraining(
             updates=self.updates[arrow] if isinstance(self.updates, tuple) else self.updates,
             batch_size=self.batch_size,
@@ -111,7 +141,7 @@ class Halving(Document):
 
 
 def _halvings(steps: int) -> str:
-    """A ladder from `steps` to 1 that loses its smallest prime factor with each entry."""
+    """Return step counts from `steps` to 1, each divided by its smallest prime factor."""
     ladder = [steps]
     while ladder[-1] > 1:
         last = ladder[-1]

@@ -151,7 +151,7 @@ BAD_INPUT: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
     "w not trained": (
         gaussian,
         ("--set", "evaluation.w=[0, 8]"),
-        r"asks for \[8\.0\] outside guidance\.w \[0\.0, 4\.0\]",
+        r"\[8\.0\] is outside guidance\.w \[0\.0, 4\.0\]",
     ),
     "w negative": (gaussian, ("--set", "guidance.w.min=-1"), r"guidance\.w\.min"),
     "batch and workers": (

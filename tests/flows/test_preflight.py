@@ -53,7 +53,7 @@ def test_an_encoders_batch_that_does_not_divide_is_refused_first(tmp_path: Path)
     ("override", "message"),
     [
         ("evaluation.w=[]", r"evaluation\.w"),
-        ("teacher.prediction=epsilon", "epsilon says nothing of x at the pure noise"),
+        ("teacher.prediction=epsilon", "prediction epsilon does not fit schedule cosine"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused(override: str, message: str) -> None:

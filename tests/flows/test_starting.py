@@ -102,17 +102,27 @@ def test_a_key_has_the_words_of_its_class() -> None:
     schema = json.loads(schema_of("recipe"))
     network = schema["$defs"]["UNetConfig"]
     assert network["properties"]["text_channels"]["description"] == (
-        "channels of an embedded token; None for classes."
+        "Channels of a token embedding. Default: none, class-conditional."
     )
-    assert "Attributes:" not in network["description"]
     assert set(schema["properties"]) == set(Recipe.model_fields)
     assert set(json.loads(schema_of("profile"))["properties"]) == set(Profile.model_fields)
+
+
+def test_every_key_of_a_recipe_has_a_description() -> None:
+    schema = json.loads(schema_of("recipe"))
+    parts = {"Recipe": schema, **schema["$defs"]}
+    assert [
+        f"{name}.{key}"
+        for name, part in parts.items()
+        for key, value in part["properties"].items()
+        if not value.get("description", "").endswith(".")
+    ] == []
 
 
 def test_every_kind_is_listed_with_what_it_is() -> None:
     code, output = invoke("init")
     assert code == 0
-    assert "stepfold init image-folder Your own images, a sub-folder for each class" in output
+    assert "stepfold init image-folder Your own images, one sub-folder per class" in output
     for kind in TEMPLATES:
         assert f"stepfold init {kind} " in output
 

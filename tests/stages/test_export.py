@@ -227,7 +227,7 @@ def test_a_network_that_stands_alone_is_not_exported(made: Make, tmp_path: Path)
 
 def test_a_student_told_w_is_not_exported_where_w_cannot_go(made: Make, tmp_path: Path) -> None:
     bundle = altered(made("dit"), tmp_path / "told", role="student", w=LAW)
-    with pytest.raises(ConfigError, match="DiTPipeline has no way to tell"):
+    with pytest.raises(ConfigError, match="DiTPipeline cannot pass w"):
         export(bundle, made("dit").components, tmp_path / "out", facts={})
 
 

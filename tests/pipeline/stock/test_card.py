@@ -55,7 +55,7 @@ def test_a_baked_weight_is_to_be_left_off_in_the_call(tmp_path: Path) -> None:
     parts = tiny("sd3", tmp_path)
     text = card(parts, parts.student(2))
     assert "guidance_scale=1.0" in code(text)
-    assert "`guidance_scale=4`, because StableDiffusion3Pipeline has no way" in text
+    assert "`guidance_scale=4`, because StableDiffusion3Pipeline cannot pass w" in text
     assert "sigmas" not in text
     assert "sigmas=[1.0" in code(card(parts, parts.student(None)))
 
