@@ -15,13 +15,18 @@ _FROM_ENVIRONMENT = "env:"
 
 
 class ComputeConfig(Document):
-    """The Ray cluster and its workers. `ray_address: local` starts one here, on loopback.
+    """The workers and where they run. `ray_address: local` starts a Ray cluster here, on loopback.
+
+    `launcher: inline` runs everything in the driver's process, as its one worker, without Ray: for
+    debugging. No worker is replaced then, and the keys about Ray, restarts and timeouts have no
+    effect.
 
     A worker that dies, or does not answer for `hang_timeout_s`, is replaced; `max_restarts` times
     without progress, since what happens again and again has a cause that goes on. Workers are
     waited for `start_timeout_s` each time; a cluster that starts machines first may need more.
     """
 
+    launcher: Literal["ray", "inline"] = "ray"
     ray_address: str = "local"
     workers: PositiveInt = 2
     cpus_per_worker: PositiveInt = 1
@@ -29,6 +34,20 @@ class ComputeConfig(Document):
     max_restarts: NonNegativeInt = 2
     hang_timeout_s: PositiveInt = 45
     start_timeout_s: PositiveInt = 120
+
+    @model_validator(mode="after")
+    def _inline_is_one_worker(self) -> "ComputeConfig":
+        if self.launcher == "inline" and self.workers != 1:
+            raise ValueError(
+                f"workers: {self.workers}, but launcher: inline runs in one process; set "
+                "compute.workers: 1 or compute.launcher: ray"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all work is done on this machine."""
+        return self.launcher == "inline" or self.ray_address == "local"
 
 
 class EngineConfig(Document):
