@@ -31,7 +31,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
             "engine.split_teacher: targets are pre-generated, so no training worker holds a "
             "teacher; drop it, or set targets.mode: online"
         )
-    if profile.compute.ray_address == "local":
+    if profile.compute.is_local:
         check_local_resources(profile.compute)
     _check_data(recipe)
     _check_pipeline(recipe)

@@ -132,9 +132,11 @@ def _in_words(error: Exception) -> str:
 
 def _greet(console: Console, request: Request) -> None:
     steps = " → ".join(str(count) for count in request.recipe.halving.steps)
-    workers = request.profile.compute.workers
+    compute = request.profile.compute
+    workers = f"{compute.workers} worker{'s' if compute.workers > 1 else ''}"
+    where = "in one process" if compute.launcher == "inline" else workers
     text = Text(request.recipe.run.name, style="name")
-    text.append(f"  {steps} steps, {workers} worker{'s' if workers > 1 else ''}", style="default")
+    text.append(f"  {steps} steps, {where}", style="default")
     text.append(f"  in {near(request.run_dir)}\n", style="quiet")
     text.append(f"watch it: stepfold ui --run-dir {near(request.run_dir)}\n", style="quiet")
     console.print(text, soft_wrap=True)

@@ -1,6 +1,9 @@
 """The engine on DeepSpeed: ZeRO stages 0 to 3 over the processes that Ray Train has connected."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infra.profile import layout_of
-from infra.watchdog import Watchdog
 from infra.zero_memory import LARGEST_BUCKET
 from pipeline.errors import ConfigError, InfraError
 from pipeline.training.engine import OptimiserPlan, TrainEngine
@@ -43,7 +45,7 @@ class DeepSpeedEngine(TrainEngine):
         zero_stage: Literal[0, 1, 2, 3],
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
-        _join_group()
+        join_group()
         deepspeed = import_deepspeed()
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
@@ -61,7 +63,6 @@ class DeepSpeedEngine(TrainEngine):
         )
         self.module = self._engine
         self.device = torch.device(self._engine.device)
-        self._watchdog = Watchdog(active=self.world_size > 1)
 
     @property
     def layout(self) -> str:
@@ -88,7 +89,6 @@ class DeepSpeedEngine(TrainEngine):
             self._engine.step()  # skips the update by itself if the norm is not finite
             norm = float(self._engine.get_global_grad_norm())
             check_norm(norm)
-        self._watchdog.updated()
         return norm
 
     @property
@@ -107,7 +107,6 @@ class DeepSpeedEngine(TrainEngine):
 
         Nothing here is a commit: the caller hashes and records the folder.
         """
-        self._watchdog.paused()
         self._engine.save_checkpoint(
             str(folder), tag=_TAG, client_state={_OURS: state}, save_latest=False
         )
@@ -127,7 +126,6 @@ class DeepSpeedEngine(TrainEngine):
         Raises:
             InfraError: DeepSpeed finds no checkpoint there.
         """
-        self._watchdog.paused()
         if not (folder / _TAG).is_dir():
             raise InfraError(f"{folder} holds no DeepSpeed checkpoint")
         _, found = self._engine.load_checkpoint(str(folder), tag=_TAG)
@@ -141,7 +139,6 @@ class DeepSpeedEngine(TrainEngine):
 
         Collective; complete on rank 0, empty elsewhere. The engine must not be used after it.
         """
-        self._watchdog.stop()
         self._optimiser.adopt_average()
         module: nn.Module = self._engine.module
         weights = dict(module.named_buffers(remove_duplicate=False))
@@ -169,14 +166,35 @@ class DeepSpeedEngine(TrainEngine):
         return folder / f"random-{self.rank:04d}.safetensors"
 
 
-def _join_group() -> None:
-    """Make a process group of one, unless whoever started this process has made one."""
+@contextmanager
+def group_of_one() -> Iterator[None]:
+    """Have a process group of one, and end it with what DeepSpeed knows of it.
+
+    A group that there is already is used, and stays.
+    """
+    if dist.is_initialized():
+        yield
+        return
+    join_group()
+    try:
+        yield
+    finally:
+        comm = sys.modules.get("deepspeed.comm")
+        if comm is not None and comm.is_initialized():
+            comm.destroy_process_group()  # torch's, and DeepSpeed's references to it
+        else:
+            dist.destroy_process_group()
+
+
+def join_group() -> None:
+    """Make a process group of one, unless there is one in this process."""
     if dist.is_initialized():
         return
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
         os.environ.setdefault(name, value)  # DeepSpeed reads them
     store = dist.HashStore()  # type: ignore[attr-defined] # missing from torch's export list
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=0, world_size=1)
 
 
 def import_deepspeed() -> Any:

@@ -1,7 +1,8 @@
-"""The two ways work reaches Ray: independent jobs on a pool of actors, and one fit on all workers.
+"""The two ways work reaches workers: independent jobs on a pool, and one fit on all of them.
 
 Work is named ("module:function") and described in JSON and paths; no object of ours is pickled.
-Both need Ray up: call them inside `infra.ray_cluster.cluster`.
+Both need Ray up: call them inside `infra.ray_cluster.cluster`. With `compute.launcher: inline` they
+run in this process instead, see `infra.inline`.
 """
 
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from infra import inline
 from infra.actor_pool import ActorPool
 from infra.interruptible import interruptible
 from infra.profile import ComputeConfig, Profile
@@ -29,7 +31,8 @@ def run_jobs(
 
     Every actor calls `factory(spec)` once and the function it returns once a job. Jobs of an actor
     that died, or has not answered for `compute.hang_timeout_s`, are done again, so they must be
-    idempotent.
+    idempotent. With `compute.launcher: inline` jobs run in order in this process, `at_once` has no
+    effect, and none is done again.
 
     Args:
         factory: "module:function", importable in the workers.
@@ -44,6 +47,9 @@ def run_jobs(
         InfraError: a job failed otherwise (with its traceback's end), or lost its worker more than
             `compute.max_restarts` times, or no worker starts.
     """
+    if profile.compute.launcher == "inline":
+        yield from inline.run_jobs(factory, spec, jobs, profile.compute)
+        return
     pool = ActorPool(factory, spec, profile.compute, at_once)
     try:
         with interruptible():
@@ -58,7 +64,8 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     A worker that dies, does not answer for `compute.hang_timeout_s`, or fails by accident, has the
     whole group started again; `entry` then continues from its own checkpoint. That ends after
     `compute.max_restarts` times between which no new checkpoint came into the ledger of
-    `job["checkpoints"]`, if there is such a folder.
+    `job["checkpoints"]`, if there is such a folder. With `compute.launcher: inline` this process is
+    the only rank, and no failure is followed by another attempt.
 
     Args:
         entry: "module:function", importable in the workers; called with `job`.
@@ -71,6 +78,9 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
         StepfoldError: what a worker raised on purpose, as itself and without another attempt.
         InfraError: anything else that failed too often, with the end of its traceback.
     """
+    if profile.compute.launcher == "inline":
+        inline.fit(entry, job, profile.compute, name)
+        return
     import ray
     from ray.train import TrainingFailedError
 

@@ -73,10 +73,22 @@ class _Machines(Document):
 
 
 def this_machine(compute: ComputeConfig) -> Machine:
-    """Where this process runs, and what the Ray that it is connected to has."""
+    """Where this process runs, and what its workers may use."""
+    if compute.launcher == "inline":
+        return machine_with([_own_node(compute)], is_local=True)
     import ray
 
-    return machine_with(ray.nodes(), is_local=compute.ray_address == "local")
+    return machine_with(ray.nodes(), is_local=compute.is_local)
+
+
+def _own_node(compute: ComputeConfig) -> dict[str, Any]:
+    """What the worker in this process may use, as `ray.nodes()` would tell it."""
+    resources: dict[str, float] = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
+    if compute.gpus_per_worker:
+        import torch
+
+        resources[_ACCELERATOR + torch.cuda.get_device_name()] = 1
+    return {"Alive": True, "Resources": resources}
 
 
 def machine_with(nodes: Sequence[Mapping[str, Any]], *, is_local: bool) -> Machine:

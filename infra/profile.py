@@ -15,66 +15,112 @@ _FROM_ENVIRONMENT = "env:"
 
 
 class ComputeConfig(Document):
-    """The Ray cluster and its workers. `ray_address: local` starts one here, on loopback.
+    """Workers: how many, what each gets, and how they are started."""
 
-    A worker that dies, or does not answer for `hang_timeout_s`, is replaced; `max_restarts` times
-    without progress, since what happens again and again has a cause that goes on. Workers are
-    waited for `start_timeout_s` each time; a cluster that starts machines first may need more.
-    """
+    launcher: Literal["ray", "inline"] = "ray"
+    """`ray` runs workers as Ray processes. `inline` runs everything in the driver's process as one
+    worker, for debugging: no worker is replaced, and the keys about Ray, restarts and timeouts have
+    no effect."""
 
     ray_address: str = "local"
+    """Address of a Ray cluster, such as `ray://head:10001`; `local` starts one on this machine,
+    bound to loopback."""
+
     workers: PositiveInt = 2
+    """Number of workers. Batch sizes must be multiples of it. 1 with `launcher: inline`."""
+
     cpus_per_worker: PositiveInt = 1
+    """CPU cores per worker, and threads of its tensor operations."""
+
     gpus_per_worker: NonNegativeInt = 0
+    """GPUs per worker: 0 or 1."""
+
     max_restarts: NonNegativeInt = 2
+    """How often workers that died or hung are replaced without progress in between, before the
+    stage fails."""
+
     hang_timeout_s: PositiveInt = 45
+    """Seconds without a heartbeat after which a worker counts as hung and is replaced."""
+
     start_timeout_s: PositiveInt = 120
+    """Seconds to wait for workers to start, each time; raise it for a cluster that has to start
+    machines first."""
+
+    @model_validator(mode="after")
+    def _inline_is_one_worker(self) -> "ComputeConfig":
+        if self.launcher == "inline" and self.workers != 1:
+            raise ValueError(
+                f"workers: {self.workers}, but launcher: inline runs in one process; set "
+                "compute.workers: 1 or compute.launcher: ray"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all work is done on this machine."""
+        return self.launcher == "inline" or self.ray_address == "local"
 
 
 class EngineConfig(Document):
-    """How a round trains: DeepSpeed ZeRO stage, precision of the network, checkpoints.
+    """How a round trains: DeepSpeed, precision and checkpoints.
 
-    Masters, optimiser state, targets and the schedule are float32 or wider whatever `precision`.
-    `gradient_checkpointing` computes activations twice and keeps few of them: a third more time for
-    a fraction of the memory, with the same gradients. `split_teacher` divides the frozen teacher of
-    online targets over the workers, too, as `zero_stage: 3` does with the student.
+    Master weights, optimiser state, targets and the schedule are float32 or wider at any
+    `precision`.
     """
 
     zero_stage: Literal[0, 1, 2, 3] = 1
+    """DeepSpeed ZeRO stage: 1 shards optimiser state over the workers, 2 gradients too, 3 weights
+    too."""
+
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the network's forward and backward pass."""
+
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third more time for a fraction of their
+    memory, with the same gradients."""
+
     split_teacher: bool = False
+    """Shard the frozen teacher of online targets over the workers, as `zero_stage: 3` does with
+    the student. Needs `targets.mode: online`."""
+
     checkpoint_every: PositiveInt = 200
+    """Updates between two checkpoints of a round."""
+
     keep_checkpoints: PositiveInt = 2
+    """Number of checkpoints of a round to keep."""
+
     log_every: PositiveInt = 10
+    """Updates between two lines of training metrics."""
 
 
 class TrackingConfig(Document):
-    """The MLflow store; without `uri`, SQLite in a file beside the run directory.
-
-    An address with a password is given as `env:NAME`, the variable that holds it: a profile is
-    copied to Prefect and into reports, and nobody keeps a secret that is copied.
-
-    After every round `pictures` samples are drawn at each of three guidance weights, 0 for none.
-    """
+    """Experiment tracking with MLflow."""
 
     uri: str | None = None
+    """Address of the MLflow server or store. Default: an SQLite file beside the run directory.
+    Write an address with a password as `env:NAME`, the environment variable that holds it: the
+    profile is copied to Prefect and into reports."""
+
     experiment: str = "stepfold"
+    """Name of the MLflow experiment."""
+
     pictures: NonNegativeInt = 10
+    """Preview samples per guidance weight (the smallest, the middle and the largest of
+    `evaluation.w`) after every round; 0 for none."""
 
     @field_validator("uri")
     @classmethod
     def _holds_no_password(cls, uri: str | None) -> str | None:
         if uri is not None and has_password(uri):
             raise ValueError(
-                "an address with a password does not belong in a profile; put it into a variable "
-                "of the environment and write env:NAME"
+                "the address holds a password; store it in an environment variable and write "
+                "uri: env:NAME"
             )
         return uri
 
     @property
     def address(self) -> str | None:
-        """The address itself, looked up in the environment where `uri` says so.
+        """The address, read from the environment for `env:NAME`.
 
         Raises:
             ConfigError: the variable is not set.
@@ -89,28 +135,38 @@ class TrackingConfig(Document):
 
 
 class StorageConfig(Document):
-    """Where run directories go unless --run-dir says otherwise; workers must see the same path."""
+    """Where runs are stored."""
 
     root: str = "runs"
+    """Parent folder of run directories, unless `--run-dir` names one; every worker must see the
+    same path."""
 
 
 class NotifyConfig(Document):
-    """Who is told of a failure: a notification block of Prefect's, such as `custom-webhook/us`.
-
-    Its address and secrets are in Prefect's database, and nowhere else.
-    """
+    """Failure notifications."""
 
     block: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = None
+    """Prefect notification block, such as `custom-webhook/ops`. Its address and secrets are stored
+    in Prefect's database only."""
 
 
 class Profile(Document):
-    """The machine's half of the configuration."""
+    """The profile: where to run a recipe."""
 
     compute: ComputeConfig = ComputeConfig()
+    """Workers."""
+
     engine: EngineConfig = EngineConfig()
+    """Training engine."""
+
     tracking: TrackingConfig = TrackingConfig()
+    """Experiment tracking."""
+
     storage: StorageConfig = StorageConfig()
+    """Where runs are stored."""
+
     notify: NotifyConfig = NotifyConfig()
+    """Failure notifications."""
 
     @model_validator(mode="after")
     def _bfloat16_has_masters(self) -> "Profile":

@@ -44,6 +44,8 @@ _EVERYWHERE = {
 def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
     """Have Ray up for the duration; does nothing where it is up in this process already.
 
+    With `compute.launcher: inline` there is no Ray: only what the profile asks for is checked.
+
     A local Ray keeps its files in a private temporary folder, because its socket paths must be
     short. While it runs, `log_dir/ray` points to its logs; afterwards they lie in
     `log_dir/ray-<time>`. Leaving the block, also by Ctrl-C, stops all Ray work; without a handler
@@ -54,6 +56,10 @@ def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
         InfraError: Ray cannot be reached or started.
     """
     settle_environment()
+    if profile.compute.launcher == "inline":
+        check_local_resources(profile.compute)
+        yield
+        return
     import ray
 
     if ray.is_initialized():

@@ -31,7 +31,7 @@ def train_loop(config: dict[str, Any]) -> None:
     try:
         find(config["entry"])(config["job"])
     except Exception as error:
-        raise _short_of_memory(error) or error from error
+        raise short_of_memory(error) or error from error
 
 
 class JobServer:
@@ -86,7 +86,11 @@ def prepare_process(threads: int) -> None:
         level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING,
         format=f"%(asctime)s rank {os.environ.get('RANK', '-')} %(name)s: %(message)s",
     )
-    # deprecations that deepspeed 0.19.8 triggers in torch 2.13 with every update
+    ignore_known_noise()
+
+
+def ignore_known_noise() -> None:
+    """Hide deprecations that deepspeed 0.19.8 triggers in torch 2.13 with every update."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
 
 
@@ -99,13 +103,13 @@ def find(name: str) -> Callable[..., Any]:
 
 def pack(error: Exception) -> dict[str, str]:
     """An error as JSON: its class if it was deliberate, else the end of its traceback."""
-    error = _short_of_memory(error) or error
+    error = short_of_memory(error) or error
     if isinstance(error, StepfoldError):
         return {"class": type(error).__name__, "text": str(error)}
     return {"class": InfraError.__name__, "text": tail(traceback.format_exc())}
 
 
-def _short_of_memory(error: Exception) -> CapacityError | None:
+def short_of_memory(error: Exception) -> CapacityError | None:
     """What to do about an allocation that failed; None for any other error.
 
     torch has a class for it on a GPU only; on a CPU its text is all there is, with the size asked.

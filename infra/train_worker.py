@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from infra.deepspeed_engine import DeepSpeedEngine
+from infra.deepspeed_engine import DeepSpeedEngine, join_group
 from infra.profile import EngineConfig
 from infra.split_teacher import split_over_workers
+from infra.watchdog import Watchdog
+from infra.watched_engine import WatchedEngine
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.data.open import open_samples
 from pipeline.data.samples import Samples
@@ -79,17 +82,20 @@ OpenEngine = Callable[[nn.Module, OptimiserPlan], TrainEngine]
 def train(payload: dict[str, Any]) -> None:
     """Train one round on this rank; rank 0 leaves the student bundle in `output`."""
     job = RoundJob.model_validate(payload)
+    join_group()
+    with Watchdog(dist.get_world_size()) as watchdog:
 
-    def open_engine(module: nn.Module, plan: OptimiserPlan) -> TrainEngine:
-        return DeepSpeedEngine(
-            module,
-            plan,
-            global_batch=job.plan.training.batch_size,
-            zero_stage=job.engine.zero_stage,
-            precision=job.engine.precision,
-        )
+        def open_engine(module: nn.Module, plan: OptimiserPlan) -> TrainEngine:
+            engine = DeepSpeedEngine(
+                module,
+                plan,
+                global_batch=job.plan.training.batch_size,
+                zero_stage=job.engine.zero_stage,
+                precision=job.engine.precision,
+            )
+            return WatchedEngine(engine, watchdog)
 
-    train_with(job, open_engine)
+        train_with(job, open_engine)
 
 
 def train_with(job: RoundJob, open_engine: OpenEngine) -> None:

@@ -7,6 +7,7 @@ ours and fires even while Python waits inside gloo or NCCL.
 
 import faulthandler
 import time
+from types import TracebackType
 
 _SHORTEST_S = 60.0
 _UNKNOWN_S = 600.0
@@ -17,15 +18,30 @@ _REARM_S = 1.0  # arming starts a thread, which costs as much as a percent of a 
 class Watchdog:
     """Dump all stacks to stderr and exit if an update takes far longer than any before.
 
+    Use it as a context manager, whose end is the end of the watch. The timer is the process's only
+    one, so a watchdog belongs to what owns the process: a worker has one, however many engines.
+
     Args:
-        active: False makes it do nothing (a single process has no peer to wait for).
+        world_size: ranks of the process group; with 1 the timer is not touched, because a single
+            process has no peer to wait for.
     """
 
-    def __init__(self, *, active: bool) -> None:
-        self._active = active
+    def __init__(self, world_size: int) -> None:
+        self._active = world_size > 1
         self._longest = 0.0
         self._last: float | None = None
         self._armed = 0.0
+
+    def __enter__(self) -> "Watchdog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
 
     def updated(self) -> None:
         """An update is complete; the next may take 20 times the longest, at least a minute.

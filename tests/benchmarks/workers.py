@@ -8,7 +8,6 @@ Two plain loops say what there is to win: two processes that never speak to each
 on these cores, and PyTorch's own data parallelism.
 """
 
-import faulthandler
 import logging
 import multiprocessing
 import os
@@ -157,7 +156,6 @@ def work(pipe: Connection, job: dict[str, Any]) -> None:
     pipe.send(None)
     while count := pipe.recv():
         updates(count)
-        faulthandler.cancel_dump_traceback_later()  # the engine's watchdog: others have their turn
         pipe.send(None)
 
 

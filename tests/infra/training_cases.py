@@ -2,12 +2,15 @@
 
 import json
 import os
+import random
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -167,3 +170,44 @@ def _meet(folder: Path, number: int, others: int) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"job {number} waited for others in vain")
         time.sleep(0.01)
+
+
+def stir(spec: dict[str, Any]) -> Any:
+    """Factory for `run_jobs`: changes all global state it can, and fails if it is told to."""
+
+    def serve(job: dict[str, Any]) -> dict[str, Any]:
+        found = _found("OMP_NUM_THREADS")
+        _stir()
+        if job.get("refuse"):
+            raise DataError("refused; leave it out")
+        return found
+
+    return serve
+
+
+def stir_fit(job: dict[str, Any]) -> None:
+    """Entry for `fit`: writes what it finds, changes all global state, fails if it is told to."""
+    found = _found("OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE")
+    Path(job["output"]).write_text(json.dumps({**found, "ranks": dist.get_world_size()}))
+    _stir()
+    if job.get("refuse"):
+        raise DataError("refused; leave it out")
+
+
+def _found(*names: str) -> dict[str, Any]:
+    return {
+        **{name: os.environ[name] for name in names},
+        "threads": torch.get_num_threads(),
+        "plain linear": nn.functional.linear is torch._C._nn.linear,
+    }
+
+
+def _stir() -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    torch.set_num_threads(3)
+    os.umask(0o000)
+    os.environ["STEPFOLD_STIRRED"] = "1"
+    nn.functional.linear = None
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -63,9 +63,7 @@ def peak(width: int, layers: int, stage: ZeroStage, precision: Precision, ema: b
         x = torch.ones(1, width, dtype=getattr(torch, precision))
         engine.backward(engine.module(x).float().square().mean())
         engine.step()
-    found = resident("VmHWM") - before
-    engine.full_weights()  # ends its watchdog
-    return found
+    return resident("VmHWM") - before
 
 
 def main() -> None:
