@@ -9,8 +9,8 @@ from flows.beginning import begin
 from flows.changing import change
 from flows.keeping import keep
 from flows.looking import look
+from flows.notifying import notifying
 from flows.refusals import refusals
-from flows.serving import serving
 
 app = typer.Typer(
     name="stepfold",
@@ -254,7 +254,7 @@ app.add_typer(begin)
 app.add_typer(change)
 app.add_typer(look)
 app.add_typer(keep)
-app.add_typer(serving)
+app.add_typer(notifying)
 
 
 def main() -> None:

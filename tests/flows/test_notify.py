@@ -10,8 +10,7 @@ from prefect.blocks.abstract import NotificationError
 from prefect.blocks.core import Block
 
 from flows.child import child, wait_for
-from flows.notify import tell
-from flows.smtp_email import email_at
+from flows.notify import email_block, try_send
 from infra.profile import Profile
 from pipeline.documents import build
 from pipeline.errors import ConfigError
@@ -55,10 +54,10 @@ def test_a_letter_goes_as_it_was_written_and_no_log_has_the_password(
 ) -> None:
     caplog.set_level(1)  # of all loggers, with what Apprise only traces
     with mailbox() as box:
-        block = email_at(box.address)
+        block = email_block(box.address)
         with block.raise_on_failure():
             block.notify("1 < 2 & so on\n\nDirectory: /here", "Stepfold: a run failed")
-            locked_out = email_at(box.address.replace(PASSWORD, "wrong"))
+            locked_out = email_block(box.address.replace(PASSWORD, "wrong"))
             with locked_out.raise_on_failure(), pytest.raises(NotificationError):
                 locked_out.notify("never", "never")
     ((people, letter),) = box.letters
@@ -77,22 +76,25 @@ def test_a_letter_that_is_not_taken_is_not_said_to_have_gone(
 ) -> None:
     with mailbox() as box:
         kept = {  # in place of Prefect's database
-            "smtp-email/us": email_at(box.address),
-            "smtp-email/old": email_at(box.address.replace(PASSWORD, "wrong")),
+            "smtp-email/us": email_block(box.address),
+            "smtp-email/old": email_block(box.address.replace(PASSWORD, "wrong")),
         }
         monkeypatch.setattr(Block, "load", kept.__getitem__)
-        assert tell("smtp-email/us", "subject", "body")
-        assert not tell("smtp-email/old", "subject", "body")
+        assert try_send("smtp-email/us", "subject", "body")
+        assert not try_send("smtp-email/old", "subject", "body")
     assert len(box.letters) == 1
 
 
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("https://hooks.example/T0/B0", "one word made of mailtos://, USER:PASSWORD@"),
-        ("mailto://nowhere", "one word made of mailtos://, USER:PASSWORD@"),
-        ("mailtos://us:pw@mail.example.org/nobody", "one word made of mailtos://, USER:PASSWORD@"),
-        ("mailto://us:pw@mail.example.org/a@example.org", "sends its password unencrypted"),
+        ("https://hooks.example/T0/B0", "smtp-email: the address is not valid; use mailtos://"),
+        ("mailto://nowhere", "smtp-email: the address is not valid; use mailtos://"),
+        (
+            "mailtos://us:pw@mail.example.org/nobody",
+            "smtp-email: the address is not valid; use mailtos://",
+        ),
+        ("mailto://us:pw@mail.example.org/a@example.org", "would send its password unencrypted"),
         ("mailtos://us:pw@mail.example.org/a@example.org?mode=insecure", "password unencrypted"),
     ],
 )
@@ -100,16 +102,16 @@ def test_an_address_that_reaches_nobody_or_tells_all_is_refused_unnamed(
     address: str, said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said) as refused:
-        email_at(address)
+        email_block(address)
     assert address.partition("://")[2] not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        ("pigeon/us", "pigeon: --address-from makes custom-webhook"),
-        ("smtp-email", "named by its type and a name, such as smtp-email/us"),
-        ("smtp-email/us", "one word made of mailtos://"),
+        ("pigeon/us", "pigeon: --address-from supports custom-webhook"),
+        ("smtp-email", "use TYPE/NAME, with lowercase letters"),
+        ("smtp-email/us", "smtp-email: the address is not valid"),
         ("slack-webhook/Our_Team", "lowercase letters, numbers and dashes"),
         ("custom-webhook/a b", "lowercase letters, numbers and dashes"),
     ],
@@ -145,8 +147,8 @@ def test_a_run_that_fails_is_told_of_by_itself_and_by_its_server(tmp_path: Path)
             ALERTS=address,
         )
         assert made.returncode == 0, made.stderr
-        assert "This Prefect server now tells of runs that fail" in made.stdout
-        assert [each["title"] for each in heard] == ["Stepfold reaches you"]
+        assert "This Prefect server now notifies when a run fails" in made.stdout
+        assert [each["title"] for each in heard] == ["Stepfold: test message"]
         failed = stepfold(tmp_path, *run, PREFECT_API_URL=api, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
         assert failed.returncode == 1, failed.stdout + failed.stderr
         deadline = time.monotonic() + 60
@@ -166,7 +168,7 @@ def test_a_run_that_fails_is_told_of_by_itself_and_by_its_server(tmp_path: Path)
             while len(box.letters) < 2:
                 assert time.monotonic() < deadline, box.letters
                 time.sleep(0.2)
-    assert box.letters[0][1]["subject"] == "Stepfold reaches you"
+    assert box.letters[0][1]["subject"] == "Stepfold: test message"
     assert box.letters[1][1]["subject"] == "Stepfold: night failed"
     assert box.letters[1][1].get_content().splitlines()[:3] == ["no", "", "Directory: there"]
     assert holders_of(PASSWORD, tmp_path) == []
