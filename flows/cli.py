@@ -193,11 +193,11 @@ def schedule(
     """Run a recipe by the clock until stopped: resume what is unfinished, else begin anew."""
     with refusals():
         from flows.request import read_request
-        from flows.scheduling import keep_schedule
+        from flows.scheduling import run_schedule
 
         request = read_request(recipe, profile, None, overrides or [])
         place = (root or Path(request.profile.storage.root)).absolute()
-        keep_schedule(request, place, cron=cron, timezone=timezone, port=port)
+        run_schedule(request, place, cron=cron, timezone=timezone, port=port)
 
 
 @app.command(rich_help_panel=_LOOK)
