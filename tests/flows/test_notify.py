@@ -1,4 +1,4 @@
-"""A failure reaches people: a local receiver is told by the run itself, and by the server."""
+"""Failure notifications, sent by the run itself and by its server to local receivers."""
 
 import logging
 import subprocess
@@ -35,7 +35,7 @@ def stepfold(folder: Path, *words: str, **variables: str) -> subprocess.Complete
 
 
 def fail_a_flow_run(api: str) -> None:
-    """Have a server see a run of ours fail, which no process works on."""
+    """Set a flow run of ours to failed on the server, without any process running it."""
     flow = ask(api, "flows/", name="full-distillation")
     run = ask(api, "flow_runs/", flow_id=flow["id"], name="night", parameters={"run_dir": "there"})
     failed = {"type": "FAILED", "name": "Failed", "message": "no"}
@@ -49,7 +49,7 @@ def test_a_block_is_named_by_its_type_and_its_name() -> None:
         build(Profile, {"notify": {"block": "https://hooks.example/T0/B0"}}, "p.yaml")
 
 
-def test_a_letter_goes_as_it_was_written_and_no_log_has_the_password(
+def test_an_email_is_plain_text_and_no_log_has_the_password(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(1)  # of all loggers, with what Apprise only traces
@@ -71,7 +71,7 @@ def test_a_letter_goes_as_it_was_written_and_no_log_has_the_password(
     assert [record for record in told if record.name == "apprise"] == []
 
 
-def test_a_letter_that_is_not_taken_is_not_said_to_have_gone(
+def test_a_rejected_email_is_not_reported_as_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with mailbox() as box:
@@ -86,7 +86,7 @@ def test_a_letter_that_is_not_taken_is_not_said_to_have_gone(
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("https://hooks.example/T0/B0", "smtp-email: the address is not valid; use mailtos://"),
         ("mailto://nowhere", "smtp-email: the address is not valid; use mailtos://"),
@@ -98,16 +98,16 @@ def test_a_letter_that_is_not_taken_is_not_said_to_have_gone(
         ("mailtos://us:pw@mail.example.org/a@example.org?mode=insecure", "password unencrypted"),
     ],
 )
-def test_an_address_that_reaches_nobody_or_tells_all_is_refused_unnamed(
-    address: str, said: str
+def test_an_invalid_or_unencrypted_address_is_refused_without_showing_it(
+    address: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said) as refused:
+    with pytest.raises(ConfigError, match=message) as refused:
         email_block(address)
     assert address.partition("://")[2] not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("block", "said"),
+    ("block", "message"),
     [
         ("pigeon/us", "pigeon: --address-from supports custom-webhook"),
         ("smtp-email", "use TYPE/NAME, with lowercase letters"),
@@ -116,17 +116,17 @@ def test_an_address_that_reaches_nobody_or_tells_all_is_refused_unnamed(
         ("custom-webhook/a b", "lowercase letters, numbers and dashes"),
     ],
 )
-def test_what_cannot_be_made_is_refused(
-    block: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_block_is_refused(
+    block: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALERTS", "a-secret")
     code, output = invoke("notify", block, "--address-from", "ALERTS")
-    assert (code, said in output, "a-secret" in output) == (2, True, False)
+    assert (code, message in output, "a-secret" in output) == (2, True, False)
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_a_run_that_fails_is_told_of_by_itself_and_by_its_server(tmp_path: Path) -> None:
+def test_a_failed_run_and_its_server_both_send_a_notification(tmp_path: Path) -> None:
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     serve = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -163,7 +163,7 @@ def test_a_run_that_fails_is_told_of_by_itself_and_by_its_server(tmp_path: Path)
                 MAIL=box.address,
             )
             assert by_mail.returncode == 0, by_mail.stderr
-            fail_a_flow_run(api)  # of which nobody but the server can tell
+            fail_a_flow_run(api)  # which only the server can report
             deadline = time.monotonic() + 60
             while len(box.letters) < 2:
                 assert time.monotonic() < deadline, box.letters
