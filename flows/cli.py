@@ -9,8 +9,8 @@ from flows.beginning import begin
 from flows.changing import change
 from flows.keeping import keep
 from flows.looking import look
+from flows.notifying import notifying
 from flows.refusals import refusals
-from flows.serving import serving
 
 app = typer.Typer(
     name="stepfold",
@@ -193,11 +193,11 @@ def schedule(
     """Run a recipe by the clock until stopped: resume what is unfinished, else begin anew."""
     with refusals():
         from flows.request import read_request
-        from flows.scheduling import keep_schedule
+        from flows.scheduling import run_schedule
 
         request = read_request(recipe, profile, None, overrides or [])
         place = (root or Path(request.profile.storage.root)).absolute()
-        keep_schedule(request, place, cron=cron, timezone=timezone, port=port)
+        run_schedule(request, place, cron=cron, timezone=timezone, port=port)
 
 
 @app.command(rich_help_panel=_LOOK)
@@ -254,7 +254,7 @@ app.add_typer(begin)
 app.add_typer(change)
 app.add_typer(look)
 app.add_typer(keep)
-app.add_typer(serving)
+app.add_typer(notifying)
 
 
 def main() -> None:

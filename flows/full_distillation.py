@@ -14,7 +14,7 @@ from prefect import flow
 from flows.attempts import MadeRound
 from flows.gating import gated_student
 from flows.latent_tasks import components_task, encode_task, export_task
-from flows.notify import tell_failure
+from flows.notify import notify_failure
 from flows.run import Run, open_run, run_path
 from flows.tasks import (
     distill_task,
@@ -43,8 +43,8 @@ from stages.translate import LABEL as ENCODERS_LABEL
     name="full-distillation",
     flow_run_name="{recipe.run.name}",
     persist_result=False,
-    on_failure=[tell_failure],
-    on_crashed=[tell_failure],
+    on_failure=[notify_failure],
+    on_crashed=[notify_failure],
 )
 def full_distillation(
     recipe: Recipe,

@@ -1,157 +1,73 @@
-"""`stepfold notify`: make a notification block, try it, have a server tell of every failure."""
+"""The `notify` command: create a notification block, test it, set up a Prefect server."""
 
 import os
-import re
-from datetime import timedelta
-from typing import Any
+from typing import Annotated
 
-from flows import environment
-from flows.console import open_console
-from flows.notify import send
-from flows.prefect_pages import pages
-from flows.silence import silenced
-from pipeline.errors import ConfigError, InfraError
+import typer
 
-AUTOMATION = "stepfold: a run failed"
-SILENT = "stepfold: a driver fell silent"
+from flows.refusals import refusals
 
-_FLOWS = ["full-distillation", "train-teacher"]
-_TOLD = ("Failed", "Crashed", "TimedOut", "Paused", "Suspended")
-_ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
-_SILENT_S = 120  # four heartbeats
-
-_SUBJECT = "Stepfold: {{ flow_run.name }} {{ flow_run.state.name | lower }}"
-_BODY = """\
-{{ flow_run.state.message }}
-
-Directory: {{ flow_run.parameters['run_dir'] }}
-Prefect: PAGES/runs/flow-run/{{ flow_run.id }}
-
-The same `stepfold run` goes on from where it stopped."""
+notifying = typer.Typer()
 
 
-def set_up(block: str, address_from: str | None) -> None:
-    """Make the block if an address is given, send a message, and set up the server if there is one.
+@notifying.command(rich_help_panel="Maintain")
+def notify(
+    block: Annotated[
+        str,
+        typer.Argument(
+            metavar="TYPE/NAME", help="Prefect notification block, such as custom-webhook/team."
+        ),
+    ],
+    address_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VARIABLE",
+            help="Create the block from the webhook URL in this environment variable.",
+        ),
+    ] = None,
+) -> None:
+    """Send failure notifications to a Prefect block. Sends a test message.
 
-    Args:
-        block: `TYPE/NAME` of a notification block.
-        address_from: the variable of the environment that holds the address of a webhook, or of a
-            mail server and whom to reach.
+    With PREFECT_API_URL set, that server sends notifications for every run from now on, also when a
+    driver is killed. Otherwise, name the block in the profile, and each run sends its own.
 
-    Raises:
-        ConfigError: no such block or variable, a name that no block may have, or a type that is
-            not made here.
-        InfraError: the message did not go.
+    --address-from creates blocks of type custom-webhook, slack-webhook, ms-teams-webhook and
+    smtp-email. The address of smtp-email is mailtos://USER:PASSWORD@SMTP-SERVER/RECIPIENT.
     """
-    environment.settle()
+    with refusals():
+        from flows import environment
+
+        environment.settle()
+        _set_up(block, address_from)
+
+
+def _set_up(block: str, address_from: str | None) -> None:
+    # imports Prefect, which reads its settings then
+    from flows.console import open_console
+    from flows.notify import create_automations, create_block, send
+    from pipeline.errors import ConfigError, InfraError
+
     if address_from:
-        _make(block, address_from)
+        address = os.environ.get(address_from)
+        if not address:
+            raise ConfigError(
+                f"--address-from: the environment variable {address_from} is not set; export it"
+            )
+        create_block(block, address)
     try:
-        send(block, "Stepfold reaches you", "This is how you are told that a run failed.")
+        send(block, "Stepfold: test message", "Failure notifications will be sent here.")
     except ConfigError:
         raise
     except Exception as error:
         raise InfraError(
-            f"{block}: the message did not go ({type(error).__name__}); look at its address"
+            f"{block}: could not send the test message ({type(error).__name__}); check the address"
         ) from None
     console = open_console()
-    console.print(f"A message went through {block}.")
-    if os.environ.get("PREFECT_API_URL"):
-        _automate(block)
-        console.print("This Prefect server now tells of runs that fail, crash, or wait for you.")
-        if block.startswith("smtp-email/"):
-            console.print("To send e-mail it has to be started where Stepfold is installed.")
-    else:
-        console.print(f"For runs on this machine, add to the profile:\nnotify: {{block: {block}}}")
-
-
-def _make(block: str, address_from: str) -> None:
-    address = os.environ.get(address_from)
-    if not address:
-        raise ConfigError(f"--address-from: {address_from} is not set; export it")
-    kind, _, name = block.partition("/")
-    if not name:
-        raise ConfigError(f"{block}: a block is named by its type and a name, such as {kind}/us")
-    if not re.fullmatch(r"[a-z0-9-]+", name):
-        raise ConfigError(
-            f"{block}: the name of a block is made of lowercase letters, numbers and dashes, "
-            f"which {name!r} is not; choose one such as {kind}/our-team"
-        )
-    with silenced():
-        made = _block_at(kind, address, name)
-        made.save(name, overwrite=True)
-
-
-def _block_at(kind: str, address: str, name: str) -> Any:
-    from prefect.blocks import notifications
-    from pydantic import SecretStr
-
-    from flows.smtp_email import email_at
-
-    match kind:
-        case "custom-webhook":
-            values: dict[str, Any] = {
-                "name": name,
-                "url": "{{address}}",
-                "json_data": {"title": "{{subject}}", "text": "{{subject}}\n\n{{body}}"},
-                "secrets": {"address": address},  # encrypted in Prefect's database, never shown
-            }
-            return notifications.CustomWebhookNotificationBlock(**values)
-        case "slack-webhook":
-            return notifications.SlackWebhook(url=SecretStr(address))
-        case "ms-teams-webhook":
-            return notifications.MicrosoftTeamsWebhook(url=SecretStr(address))
-        case "smtp-email":
-            return email_at(address)
-        case _:
-            raise ConfigError(
-                f"{kind}: --address-from makes custom-webhook, slack-webhook, ms-teams-webhook "
-                "and smtp-email; make others, such as sendgrid-email, in Prefect's pages"
-            )
-
-
-def _automate(block: str) -> None:
-    from prefect.blocks.core import Block
-    from prefect.events.actions import ChangeFlowRunState, SendNotification
-    from prefect.events.schemas.automations import EventTrigger, Posture
-
-    found: Any = Block.load(block)
-    ours: dict[str, Any] = {
-        "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "match_related": {"prefect.resource.role": "flow", "prefect.resource.name": _FLOWS},
-    }
-    told = EventTrigger(
-        **ours,
-        posture=Posture.Reactive,
-        expect={f"prefect.flow-run.{state}" for state in _TOLD},
-        threshold=1,
-        within=timedelta(0),
-    )
-    silent = EventTrigger(
-        **ours,
-        posture=Posture.Proactive,
-        after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{each}" for each in _ENDED)},
-        for_each={"prefect.resource.id"},
-        threshold=1,
-        within=timedelta(seconds=_SILENT_S),
-    )
-    message = SendNotification(
-        block_document_id=found._block_document_id,
-        subject=_SUBJECT,
-        body=_BODY.replace("PAGES", pages()),
-    )
-    _replace(AUTOMATION, told, message)
-    crashed: dict[str, Any] = {"state": "CRASHED", "message": "its driver fell silent"}
-    _replace(SILENT, silent, ChangeFlowRunState(**crashed))
-
-
-def _replace(name: str, trigger: Any, action: Any) -> None:
-    """Have one automation of this name, and no older one."""
-    from prefect.automations import Automation
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        for old in client.read_automations_by_name(name):
-            client.delete_automation(old.id)
-    Automation(name=name, trigger=trigger, actions=[action]).create()
+    console.print(f"Sent a test message via {block}.")
+    if not os.environ.get("PREFECT_API_URL"):
+        console.print(f"To notify of failures, add to the profile:\nnotify: {{block: {block}}}")
+        return
+    create_automations(block)
+    console.print("This Prefect server now notifies when a run fails, crashes or waits for you.")
+    if block.startswith("smtp-email/"):
+        console.print("To send email, start the server where Stepfold is installed.")

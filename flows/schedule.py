@@ -1,4 +1,4 @@
-"""Keep a recipe running by the clock: a Prefect deployment, served until it is stopped."""
+"""Serve a recipe as a Prefect deployment with a cron schedule, until stopped."""
 
 import threading
 from collections.abc import Callable
@@ -6,31 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, FlowFilter, FlowRunFilter
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.schedules import Cron
+from prefect.states import Crashed
+from prefect.types.entrypoint import EntrypointType
+from pydantic import ValidationError
 
-from flows.diary import Diary, Entry
-from flows.firing import check_name
+from flows.scheduled import HistoryEntry, ScheduleHistory, check_name, scheduled_distillation
 from infra.profile import Profile
 from pipeline.config import FilesData, Recipe
 from pipeline.errors import BusyError, ConfigError
 
 
 def check_schedule(recipe: Recipe, cron: str, timezone: str) -> None:
-    """Refuse what cannot be scheduled.
+    """Validate the cron expression, the time zone and the recipe's name.
 
     Raises:
-        ConfigError: the cron expression, the time zone or the recipe's name cannot be used.
+        ConfigError: one of them is not valid.
     """
-    from prefect.client.schemas.schedules import CronSchedule
-    from pydantic import ValidationError
-
     check_name(recipe)
     try:
         CronSchedule(cron=cron, timezone=timezone)
     except ValidationError as error:
-        told = "; ".join(str(problem["msg"]) for problem in error.errors())
+        problems = "; ".join(str(problem["msg"]) for problem in error.errors())
         raise ConfigError(
-            f"--cron {cron!r} in time zone {timezone!r}: {told}; five fields, such as '0 2 * * *' "
-            "for every night at two"
+            f"--cron {cron!r} in time zone {timezone!r}: {problems}; use five fields, such as "
+            "'0 2 * * *' for 02:00 every day, and a time zone such as Europe/Berlin"
         ) from None
 
 
@@ -41,78 +45,64 @@ def serve(
     *,
     cron: str,
     timezone: str,
-    tell: Callable[[Entry], None],
+    show: Callable[[HistoryEntry], None],
 ) -> None:
-    """Serve the schedule until Ctrl-C or SIGTERM; needs PREFECT_API_URL to name a live server.
+    """Serve the schedule until Ctrl-C or SIGTERM; needs PREFECT_API_URL of a running server.
 
-    One run at a time: the runner takes one, the deployment allows one wherever it is started from,
-    and a second `stepfold schedule` of the same name is refused.
+    One run at a time: the runner and the deployment are limited to one, and a lock file refuses a
+    second schedule of the same name and root.
 
     Args:
-        recipe: what to run.
-        profile: where to run it.
-        root: where run directories go, absolute.
-        cron: when.
-        timezone: of the cron expression.
-        tell: called with what each firing does.
+        recipe: recipe to run.
+        profile: compute profile.
+        root: directory of the run directories, absolute.
+        cron: cron expression.
+        timezone: time zone of the cron expression.
+        show: called with each new entry of the schedule history.
 
     Raises:
-        BusyError: this recipe is scheduled here already.
+        BusyError: the recipe is already scheduled in `root`.
     """
+    name = recipe.run.name
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / f".schedule-{recipe.run.name}.lock")
+    lock = FileLock(root / f".schedule-{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise BusyError(
-            f"{recipe.run.name} is scheduled in {root} already; stop that one first"
+            f"{name} is already scheduled in {root}; stop that schedule first"
         ) from None
     stop = threading.Event()
     follower = threading.Thread(
-        target=_follow, args=(Diary(root, recipe.run.name), stop, tell), daemon=True
+        target=_follow, args=(ScheduleHistory(root, name), stop, show), daemon=True
     )
     follower.start()
     try:
-        _serve(_settled(recipe), profile, root, cron, timezone)
+        _crash_orphans(name, root)
+        one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
+        scheduled_distillation.serve(
+            name=name,
+            schedule=Cron(cron, timezone=timezone),
+            limit=1,
+            global_limit=one,
+            parameters={
+                "recipe": _with_absolute_paths(recipe).model_dump(mode="json"),
+                "profile": profile.model_dump(mode="json"),
+                "root": str(root),
+            },
+            tags=["stepfold"],
+            print_starting_message=False,
+            # by module, not by file: Prefect finds it wherever the package is installed
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
     finally:
         stop.set()
         follower.join()
         lock.release()
 
 
-def _serve(recipe: Recipe, profile: Profile, root: Path, cron: str, timezone: str) -> None:
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.schedules import Cron
-    from prefect.types.entrypoint import EntrypointType
-
-    from flows.scheduled import scheduled_distillation
-
-    _release_dead_firings(recipe.run.name, root)
-    scheduled_distillation.serve(
-        name=recipe.run.name,
-        schedule=Cron(cron, timezone=timezone),
-        limit=1,
-        global_limit=ConcurrencyLimitConfig(
-            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
-        ),
-        parameters=_parameters(recipe, profile, root),
-        tags=["stepfold"],
-        print_starting_message=False,
-        # by name, not by file: it is found wherever the package is installed
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
-
-
-def _parameters(recipe: Recipe, profile: Profile, root: Path) -> dict[str, Any]:
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "profile": profile.model_dump(mode="json"),
-        "root": str(root),
-    }
-
-
-def _settled(recipe: Recipe) -> Recipe:
-    """The recipe with absolute paths: a firing may start anywhere."""
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Resolve the recipe's paths, as a scheduled run may start in another directory."""
     update: dict[str, Any] = {}
     if isinstance(recipe.data, FilesData):
         place = str(Path(recipe.data.path).absolute())
@@ -125,45 +115,39 @@ def _settled(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=update)
 
 
-def _release_dead_firings(name: str, root: Path) -> None:
-    """Mark firings as crashed whose process was killed together with its runner.
+def _crash_orphans(name: str, root: Path) -> None:
+    """Mark flow runs as crashed whose process was killed together with its runner.
 
-    Nobody else would, and they would hold the deployment's only slot for ever. Whoever holds the
-    schedule's lock knows that none of them is alive.
+    They would hold the deployment's only slot forever. The lock of the schedule guarantees that
+    none of them is alive.
     """
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterName,
-        FlowFilter,
-        FlowFilterName,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
-    from prefect.states import Crashed
+    alive = {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}
 
-    alive = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    def named(wanted: str) -> dict[str, Any]:
+        return {"name": {"any_": [wanted]}}
+
     with get_client(sync_client=True) as client:
-        for dead in client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=alive)),
-            flow_filter=FlowFilter(name=FlowFilterName(any_=["scheduled-distillation"])),
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
+        for orphan in client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate(alive),
+            flow_filter=FlowFilter.model_validate(
+                {"name": {"any_": [scheduled_distillation.name]}}
+            ),
+            deployment_filter=DeploymentFilter.model_validate({"name": {"any_": [name]}}),
         ):
-            if dead.parameters.get("root") != str(root):
-                continue  # the same recipe, scheduled elsewhere
-            message = "its process was gone when the schedule was started again"
-            client.set_flow_run_state(dead.id, Crashed(message=message))
+            if orphan.parameters.get("root") == str(root):  # else it is scheduled elsewhere
+                message = "its process was gone when the schedule was started again"
+                client.set_flow_run_state(orphan.id, Crashed(message=message))
 
 
-def _follow(diary: Diary, stop: threading.Event, tell: Callable[[Entry], None]) -> None:
-    seen = len(diary.read())
+def _follow(
+    history: ScheduleHistory, stop: threading.Event, show: Callable[[HistoryEntry], None]
+) -> None:
+    seen = len(history.read())
     while True:
-        ending = stop.wait(0.5)
-        entries = diary.read()
+        is_last = stop.wait(0.5)
+        entries = history.read()
         for entry in entries[seen:]:
-            tell(entry)
+            show(entry)
         seen = len(entries)
-        if ending:
+        if is_last:
             return

@@ -1,62 +1,64 @@
-"""`stepfold schedule`: check, have a Prefect server, serve, and say what each firing does."""
+"""`stepfold schedule`: check the request, find or start a Prefect server, serve, print history."""
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flows import environment, preflight
 from flows.console import near, own_terminal
-from flows.diary import Entry
 from flows.prefect_server import Server, server
 from flows.request import Request
 from infra.environment import keep_private
 
+if TYPE_CHECKING:
+    from flows.scheduled import HistoryEntry
+
 _ORIGINS = {
     "yours": "named by PREFECT_API_URL, left as it is",
-    "found": "found running there, left as it is",
+    "found": "already running there, left as it is",
     "started": "started here, stops with this command",
 }
 _STYLES = {"started": "default", "resumed": "default", "done": "good", "failed": "bad"}
 
 
-def keep_schedule(request: Request, root: Path, *, cron: str, timezone: str, port: int) -> None:
+def run_schedule(request: Request, root: Path, *, cron: str, timezone: str, port: int) -> None:
     """Serve the schedule of a recipe until Ctrl-C.
 
     Raises:
-        StepfoldError: it cannot be scheduled; nothing was created.
+        StepfoldError: the recipe cannot be scheduled; nothing was created.
     """
     environment.settle()
     keep_private()
     name = request.recipe.run.name
     preflight.check(request.recipe, request.profile, root / f"{name}-next", accept_changes=False)
     with server(port, root / "schedule-server.log") as found:
-        # prefect reads where its server is when it is first imported: not before this line
+        # this imports Prefect, which reads the address of its server then
         from flows.schedule import check_schedule, serve
 
         check_schedule(request.recipe, cron, timezone)
         log = root / f"schedule-{name}.log"
         with own_terminal(log) as console:
-            console.print(_head(name, f"{cron!r} ({timezone})", found, root, log))
+            console.print(_header(name, f"{cron!r} ({timezone})", found, root, log))
             serve(
                 request.recipe,
                 request.profile,
                 root,
                 cron=cron,
                 timezone=timezone,
-                tell=lambda entry: _tell(console, entry),
+                show=lambda entry: console.print(_line(entry), soft_wrap=True),
             )
-            console.print("Stopped. What is unfinished goes on when the schedule is started again.")
+            console.print("Stopped. Start the schedule again to resume an unfinished run.")
 
 
-def _head(name: str, when: str, found: Server, root: Path, log: Path) -> Table:
+def _header(name: str, when: str, found: Server, root: Path, log: Path) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = {
         "Schedule": f"{name} at {when}",
         "Prefect": f"{found.api_url.removesuffix('/api')}  {_ORIGINS[found.origin]}",
-        "Runs": f"{near(root)}/{name}-<time>, an unfinished one first",
+        "Runs": f"{near(root)}/{name}-<time>; an unfinished run is resumed first",
         "Log": near(log),
         "Stop": "Ctrl-C",
     }
@@ -65,9 +67,9 @@ def _head(name: str, when: str, found: Server, root: Path, log: Path) -> Table:
     return table
 
 
-def _tell(console: Console, entry: Entry) -> None:
+def _line(entry: "HistoryEntry") -> Text:
     line = Text(time.strftime("%Y-%m-%d %H:%M:%S  ", time.localtime(entry.time)), style="quiet")
-    line.append(entry.deed, style=_STYLES.get(entry.deed, "careful"))
+    line.append(entry.outcome, style=_STYLES.get(entry.outcome, "careful"))
     line.append(f"  {near(Path(entry.run_dir))}" if entry.run_dir else "", style="default")
     line.append(f"  {entry.message}" if entry.message else "", style="default")
-    console.print(line, soft_wrap=True)
+    return line

@@ -7,7 +7,7 @@ A full run of the same recipe in the same directory finds both done. Run it as
 from prefect import flow
 
 from flows.latent_tasks import components_task, encode_task
-from flows.notify import tell_failure
+from flows.notify import notify_failure
 from flows.run import open_run, run_path
 from flows.tasks import shard_task, teacher_task
 from infra.profile import Profile
@@ -18,8 +18,8 @@ from pipeline.config import Recipe
     name="train-teacher",
     flow_run_name="{recipe.run.name} teacher",
     persist_result=False,
-    on_failure=[tell_failure],
-    on_crashed=[tell_failure],
+    on_failure=[notify_failure],
+    on_crashed=[notify_failure],
 )
 def train_teacher(
     recipe: Recipe,

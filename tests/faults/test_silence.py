@@ -47,4 +47,4 @@ def test_people_are_told_of_a_driver_that_fell_silent(
     whole = [run for run in runs if run["parent_task_run_id"] is None]
     assert [run["state_name"] for run in whole] == ["Crashed"]
     assert "Stepfold: gaussian crashed" in heard[1]["text"]
-    assert "its driver fell silent" in heard[1]["text"]
+    assert "no heartbeat from the driver for 120 s" in heard[1]["text"]

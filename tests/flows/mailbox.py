@@ -1,4 +1,4 @@
-"""A local SMTP server that keeps what it is sent, for whoever logs in with a secret."""
+"""A local SMTP server with a login that keeps the emails it receives."""
 
 import base64
 import email
@@ -15,11 +15,11 @@ USER, PASSWORD = "night", "canary-9c41aa20"
 
 @dataclass
 class Mailbox:
-    """What came, and where more can be sent.
+    """Emails received, and the address that sends to this server.
 
     Attributes:
-        address: Apprise's, with the secret in it.
-        letters: each with the people it was sent to.
+        address: Apprise URL, with the password in it.
+        letters: each email with its recipients.
     """
 
     address: str
@@ -28,7 +28,7 @@ class Mailbox:
 
 @contextmanager
 def mailbox() -> Iterator[Mailbox]:
-    """A server on loopback that takes letters from those who know the password."""
+    """Serve on loopback; accept emails only after a login."""
     with ThreadingTCPServer(("127.0.0.1", 0), _Postman) as server:
         where = f"{USER}:{PASSWORD}@127.0.0.1:{server.server_address[1]}"
         box = Mailbox(f"mailto://{where}/people@example.org?from=us@example.org")

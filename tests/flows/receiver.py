@@ -1,4 +1,4 @@
-"""A local receiver of notifications, with a secret in its address."""
+"""A local webhook that records notifications, with a secret in its URL."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ TOKEN = "canary-5e1d0b77"
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """An address with a secret in it, and what was posted there."""
+    """Serve a webhook with a secret in its URL; yields the URL and the messages posted to it."""
     heard: list[dict[str, Any]] = []
 
     class Ear(BaseHTTPRequestHandler):

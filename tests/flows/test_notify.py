@@ -1,4 +1,4 @@
-"""A failure reaches people: a local receiver is told by the run itself, and by the server."""
+"""Failure notifications, sent by the run itself and by its server to local receivers."""
 
 import logging
 import subprocess
@@ -10,8 +10,7 @@ from prefect.blocks.abstract import NotificationError
 from prefect.blocks.core import Block
 
 from flows.child import child, wait_for
-from flows.notify import tell
-from flows.smtp_email import email_at
+from flows.notify import email_block, try_send
 from infra.profile import Profile
 from pipeline.documents import build
 from pipeline.errors import ConfigError
@@ -36,7 +35,7 @@ def stepfold(folder: Path, *words: str, **variables: str) -> subprocess.Complete
 
 
 def fail_a_flow_run(api: str) -> None:
-    """Have a server see a run of ours fail, which no process works on."""
+    """Set a flow run of ours to failed on the server, without any process running it."""
     flow = ask(api, "flows/", name="full-distillation")
     run = ask(api, "flow_runs/", flow_id=flow["id"], name="night", parameters={"run_dir": "there"})
     failed = {"type": "FAILED", "name": "Failed", "message": "no"}
@@ -50,15 +49,15 @@ def test_a_block_is_named_by_its_type_and_its_name() -> None:
         build(Profile, {"notify": {"block": "https://hooks.example/T0/B0"}}, "p.yaml")
 
 
-def test_a_letter_goes_as_it_was_written_and_no_log_has_the_password(
+def test_an_email_is_plain_text_and_no_log_has_the_password(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(1)  # of all loggers, with what Apprise only traces
     with mailbox() as box:
-        block = email_at(box.address)
+        block = email_block(box.address)
         with block.raise_on_failure():
             block.notify("1 < 2 & so on\n\nDirectory: /here", "Stepfold: a run failed")
-            locked_out = email_at(box.address.replace(PASSWORD, "wrong"))
+            locked_out = email_block(box.address.replace(PASSWORD, "wrong"))
             with locked_out.raise_on_failure(), pytest.raises(NotificationError):
                 locked_out.notify("never", "never")
     ((people, letter),) = box.letters
@@ -72,59 +71,62 @@ def test_a_letter_goes_as_it_was_written_and_no_log_has_the_password(
     assert [record for record in told if record.name == "apprise"] == []
 
 
-def test_a_letter_that_is_not_taken_is_not_said_to_have_gone(
+def test_a_rejected_email_is_not_reported_as_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with mailbox() as box:
         kept = {  # in place of Prefect's database
-            "smtp-email/us": email_at(box.address),
-            "smtp-email/old": email_at(box.address.replace(PASSWORD, "wrong")),
+            "smtp-email/us": email_block(box.address),
+            "smtp-email/old": email_block(box.address.replace(PASSWORD, "wrong")),
         }
         monkeypatch.setattr(Block, "load", kept.__getitem__)
-        assert tell("smtp-email/us", "subject", "body")
-        assert not tell("smtp-email/old", "subject", "body")
+        assert try_send("smtp-email/us", "subject", "body")
+        assert not try_send("smtp-email/old", "subject", "body")
     assert len(box.letters) == 1
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
-        ("https://hooks.example/T0/B0", "one word made of mailtos://, USER:PASSWORD@"),
-        ("mailto://nowhere", "one word made of mailtos://, USER:PASSWORD@"),
-        ("mailtos://us:pw@mail.example.org/nobody", "one word made of mailtos://, USER:PASSWORD@"),
-        ("mailto://us:pw@mail.example.org/a@example.org", "sends its password unencrypted"),
+        ("https://hooks.example/T0/B0", "smtp-email: the address is not valid; use mailtos://"),
+        ("mailto://nowhere", "smtp-email: the address is not valid; use mailtos://"),
+        (
+            "mailtos://us:pw@mail.example.org/nobody",
+            "smtp-email: the address is not valid; use mailtos://",
+        ),
+        ("mailto://us:pw@mail.example.org/a@example.org", "would send its password unencrypted"),
         ("mailtos://us:pw@mail.example.org/a@example.org?mode=insecure", "password unencrypted"),
     ],
 )
-def test_an_address_that_reaches_nobody_or_tells_all_is_refused_unnamed(
-    address: str, said: str
+def test_an_invalid_or_unencrypted_address_is_refused_without_showing_it(
+    address: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said) as refused:
-        email_at(address)
+    with pytest.raises(ConfigError, match=message) as refused:
+        email_block(address)
     assert address.partition("://")[2] not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("block", "said"),
+    ("block", "message"),
     [
-        ("pigeon/us", "pigeon: --address-from makes custom-webhook"),
-        ("smtp-email", "named by its type and a name, such as smtp-email/us"),
-        ("smtp-email/us", "one word made of mailtos://"),
+        ("pigeon/us", "pigeon: --address-from supports custom-webhook"),
+        ("smtp-email", "use TYPE/NAME, with lowercase letters"),
+        ("smtp-email/us", "smtp-email: the address is not valid"),
         ("slack-webhook/Our_Team", "lowercase letters, numbers and dashes"),
         ("custom-webhook/a b", "lowercase letters, numbers and dashes"),
     ],
 )
-def test_what_cannot_be_made_is_refused(
-    block: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_block_is_refused(
+    block: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALERTS", "a-secret")
     code, output = invoke("notify", block, "--address-from", "ALERTS")
-    assert (code, said in output, "a-secret" in output) == (2, True, False)
+    assert (code, message in output, "a-secret" in output) == (2, True, False)
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_a_run_that_fails_is_told_of_by_itself_and_by_its_server(tmp_path: Path) -> None:
+def test_a_failed_run_and_its_server_both_send_a_notification(tmp_path: Path) -> None:
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     serve = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -145,8 +147,8 @@ def test_a_run_that_fails_is_told_of_by_itself_and_by_its_server(tmp_path: Path)
             ALERTS=address,
         )
         assert made.returncode == 0, made.stderr
-        assert "This Prefect server now tells of runs that fail" in made.stdout
-        assert [each["title"] for each in heard] == ["Stepfold reaches you"]
+        assert "This Prefect server now notifies when a run fails" in made.stdout
+        assert [each["title"] for each in heard] == ["Stepfold: test message"]
         failed = stepfold(tmp_path, *run, PREFECT_API_URL=api, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
         assert failed.returncode == 1, failed.stdout + failed.stderr
         deadline = time.monotonic() + 60
@@ -161,12 +163,12 @@ def test_a_run_that_fails_is_told_of_by_itself_and_by_its_server(tmp_path: Path)
                 MAIL=box.address,
             )
             assert by_mail.returncode == 0, by_mail.stderr
-            fail_a_flow_run(api)  # of which nobody but the server can tell
+            fail_a_flow_run(api)  # which only the server can report
             deadline = time.monotonic() + 60
             while len(box.letters) < 2:
                 assert time.monotonic() < deadline, box.letters
                 time.sleep(0.2)
-    assert box.letters[0][1]["subject"] == "Stepfold reaches you"
+    assert box.letters[0][1]["subject"] == "Stepfold: test message"
     assert box.letters[1][1]["subject"] == "Stepfold: night failed"
     assert box.letters[1][1].get_content().splitlines()[:3] == ["no", "", "Directory: there"]
     assert holders_of(PASSWORD, tmp_path) == []

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 from flows import prefect_server
 from flows.child import answers, check_port, child, wait_for
-from flows.diary import Diary, Entry
 from flows.schedule import check_schedule
+from flows.scheduled import HistoryEntry, ScheduleHistory
 from flows.standing import is_finished
 from infra.profile import Profile
 from pipeline.config import Recipe
@@ -88,27 +88,30 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_for_deed(
-    diary: Diary, wanted: Callable[[Entry], bool], process: subprocess.Popen[bytes], said: Path
-) -> Entry:
+def wait_for_entry(
+    history: ScheduleHistory,
+    wanted: Callable[[HistoryEntry], bool],
+    process: subprocess.Popen[bytes],
+    said: Path,
+) -> HistoryEntry:
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        for entry in diary.read():
+        for entry in history.read():
             if wanted(entry):
                 return entry
-            assert entry.deed != "failed", entry.message
+            assert entry.outcome != "failed", entry.message
         assert process.poll() is None, said.read_text()
         time.sleep(0.2)
-    raise AssertionError(f"no firing did it: {diary.read()}; {said.read_text()}")
+    raise AssertionError(f"no such entry: {history.read()}; {said.read_text()}")
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_the_clock_starts_a_chain_and_after_a_kill_it_finishes_it(tmp_path: Path) -> None:
     root, said, port = tmp_path / "runs", tmp_path / "said.txt", free_port()
-    diary = Diary(root, "gaussian")
+    history = ScheduleHistory(root, "gaussian")
     with scheduled(root, port, said) as process:
-        begun = wait_for_deed(diary, lambda entry: entry.deed == "started", process, said)
+        begun = wait_for_entry(history, lambda entry: entry.outcome == "started", process, said)
         run_dir = Path(begun.run_dir)
         events = run_dir / "events.jsonl"
         while not (events.is_file() and events.stat().st_size):
@@ -116,11 +119,11 @@ def test_the_clock_starts_a_chain_and_after_a_kill_it_finishes_it(tmp_path: Path
             time.sleep(0.2)
     assert not is_finished(run_dir)
     with scheduled(root, port, said) as process, Watch(process.pid) as watch:
-        wait_for_deed(diary, lambda entry: entry.deed == "done", process, said)
+        wait_for_entry(history, lambda entry: entry.outcome == "done", process, said)
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(timeout=120) == 0
-    assert [entry.deed for entry in diary.read()][:3] == ["started", "resumed", "done"]
-    assert {entry.run_dir for entry in diary.read()[:3]} == {str(run_dir)}
+    assert [entry.outcome for entry in history.read()][:3] == ["started", "resumed", "done"]
+    assert {entry.run_dir for entry in history.read()[:3]} == {str(run_dir)}
     assert is_finished(run_dir)
     assert not answers(f"http://127.0.0.1:{port}/api/health")
     assert "started here, stops with this command" in said.read_text()
