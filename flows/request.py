@@ -126,15 +126,3 @@ def _command(
     for assignment in overrides:
         words += ["--set", assignment]
     return shlex.join(words)
-
-
-def read_labels(text: str) -> tuple[int, ...]:
-    """The classes of `--labels 3,3,8`.
-
-    Raises:
-        ConfigError: not whole numbers with commas between.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--labels {text}: give class numbers, such as 3,3,8") from None

@@ -77,11 +77,6 @@ class SampleShards(Samples):
         """None: the null condition is the class after the last."""
         return None
 
-    def shard_rows(self, number: int) -> tuple[int, int]:
-        """First row and number of rows of a shard."""
-        shard = self._shards[number]
-        return shard.first, shard.count
-
     def read(self, rows: NDArray[np.int64]) -> Batch:
         """The samples at `rows`, in that order: x float32 `[b, c, h, w]` and their conditions.
 
