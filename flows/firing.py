@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.run_dir import RECIPE, stored
+from flows.run_dir import stored
 from flows.standing import is_finished
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
+from stages.made_students import RECIPE
 
 _STAMP = re.compile(r"-\d{8}T\d{6}Z$")
 _LONGEST_NAME = 64 - len("-20260101T000000Z")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -21,11 +21,12 @@ from pydantic import model_validator
 
 from pipeline.documents import Document
 from pipeline.durable import make_folder, sync, sync_tree, write_durably
-from pipeline.errors import BusyError, DataError
+from pipeline.errors import BusyError, ConfigError, DataError
 from pipeline.failpoints import failpoint
 from pipeline.identity import Identity, identify
 
-FORMAT_VERSION = 4  # 4 has seals
+FORMAT_VERSION: Final = 5
+"""Of a run directory: its records, and what fingerprints are made of."""
 
 KEY_LENGTH = 32
 """Characters of a fingerprint that name its record."""
@@ -51,11 +52,11 @@ class Artifact(Document):
         files: its files, by path relative to `path` (one entry "." if it is a single file).
         parents: fingerprints of the artifacts it was made from.
         details: small facts about it (counts, steps).
-        seal: hash of all of this, which tells a damaged record from a sound one; "" in records
-            that older versions wrote.
+        seal: hash of all of this, which tells a damaged record from a sound one; "" until it is
+            committed.
     """
 
-    format_version: int = FORMAT_VERSION
+    format_version: Literal[5] = FORMAT_VERSION
     kind: str
     fingerprint: str
     path: str
@@ -219,7 +220,37 @@ def _parse(record: Path) -> Artifact | None:
         artifact = Artifact.model_validate_json(record.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError):
         return None  # a record that cannot be read commits nothing
-    return artifact if artifact.fingerprint[:KEY_LENGTH] == record.stem else None
+    is_committed = bool(artifact.seal) and artifact.fingerprint[:KEY_LENGTH] == record.stem
+    return artifact if is_committed else None
+
+
+def check_format(run_dir: Path) -> None:
+    """Refuse a run directory that another version of the format was written in.
+
+    All its records are of one format, so the first that can be read is enough.
+
+    Raises:
+        ConfigError: it is of another format.
+    """
+    for record in sorted((run_dir / "ledger").glob("*.json")):
+        found = _format_of(record)
+        if found == FORMAT_VERSION:
+            return
+        if found is not None:
+            raise ConfigError(
+                f"{run_dir} is a run directory of format {found}, this version of stepfold works "
+                f"with format {FORMAT_VERSION}; start a new run with another --run-dir, or use the "
+                "version that wrote it"
+            )
+
+
+def _format_of(record: Path) -> int | None:
+    """The format that a record names; None if it cannot be read."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))["format_version"]
+    except (ValueError, OSError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _hash_tree(path: Path) -> dict[str, FileRecord]:

@@ -51,9 +51,7 @@ class EvaluationConfig(Document):
     baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
     samplers: tuple[Literal["ddim", "dpm++", "unipc"], ...] = ("ddim", "dpm++", "unipc")
     extractors: tuple[ExtractorConfig, ...] = ()
-    edits: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(), exclude_if=lambda strengths: not strengths
-    )
+    edits: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     seed: int = Field(default=1234, ge=0, lt=2**31)
 
     @property
@@ -71,10 +69,10 @@ class Recipe(Document):
     teacher: TeacherConfig
     guidance: GuidanceRound
     halving: Halving
-    encoding: Encoding | None = Field(default=None, exclude_if=lambda value: value is None)
+    encoding: Encoding | None = None
     targets: TargetsConfig = TargetsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    gate: GateConfig | None = Field(default=None, exclude_if=lambda value: value is None)
+    gate: GateConfig | None = None
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Recipe":

@@ -24,7 +24,6 @@ from pipeline.data.tar_index import Member, TarIndex, first_problem, open_tar
 from pipeline.errors import DataError
 from pipeline.tensors import Condition
 
-FORMAT_VERSION = 1
 CACHE_BYTES = 512 * 1024**2
 _UNREAD = -1
 

@@ -1,8 +1,6 @@
 """One round as it is planned: who teaches whom what, on which grid, for how long."""
 
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from pipeline.config import (
     GuidanceWeights,
@@ -17,11 +15,6 @@ from pipeline.documents import Document
 TEACHER_ROUND = -1
 GUIDANCE_ROUND = 0
 _ORDINARY = ("deterministic", "decode")
-
-
-def _later(default: Any) -> Any:
-    """A field that joined later: at its default it is not dumped, so old fingerprints stay."""
-    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 AgainKind = Literal["extended", "retried"]
@@ -77,19 +70,19 @@ class RoundPlan(Document):
     student_steps: int | None = None
     substeps: int = 1
     direction: Direction = "decode"
-    sampler: Sampling = _later("deterministic")
-    teacher_sampler: Sampling = _later("deterministic")
+    sampler: Sampling = "deterministic"
+    teacher_sampler: Sampling = "deterministic"
     training: TrainingConfig
     loss_weight: Literal["snr_plus_one", "truncated_snr", "snr"] = "truncated_snr"
     ema_decay: float = 0.0
     prediction: PredictionName | None = None
-    time: TimeLaw | None = _later(None)
-    own_states: float = _later(0.0)
-    own_states_of: OwnStatesOf = _later("teacher")
+    time: TimeLaw | None = None
+    own_states: float = 0.0
+    own_states_of: OwnStatesOf = "teacher"
     w: GuidanceWeights | None = None
     label_dropout: float = 0.0
     seed: int
-    again: Again | None = _later(None)
+    again: Again | None = None
 
     @property
     def jump(self) -> int | None:

@@ -74,8 +74,8 @@ def _read(record: Path) -> tuple[Artifact | None, str]:
     try:
         text = record.read_text(encoding="utf-8")
         version = json.loads(text).get("format_version", FORMAT_VERSION)
-        if version not in range(1, FORMAT_VERSION + 1):
-            known = f"this version reads 1 to {FORMAT_VERSION}"
+        if version != FORMAT_VERSION:
+            known = f"this version reads {FORMAT_VERSION}"
             return None, f"is of format {version!r}, {known}; use the version that wrote it"
         artifact = Artifact.model_validate_json(text)
     except ValidationError as error:
@@ -88,6 +88,8 @@ def _read(record: Path) -> tuple[Artifact | None, str]:
 
 
 def _checked(artifact: Artifact, stem: str) -> tuple[Artifact | None, str]:
+    if not artifact.seal:
+        return None, "has no seal, so it was changed or damaged"
     if artifact.fingerprint[:KEY_LENGTH] != stem:
         return None, f"is the record of {artifact.fingerprint[:12]} under another name"
     if not artifact.files:
