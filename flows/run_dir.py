@@ -13,7 +13,6 @@ from pipeline.config import Recipe
 from pipeline.documents import to_yaml
 from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
-from pipeline.failpoints import failpoint
 from stages.made_students import RECIPE, recipe_of
 
 # what may lie in a directory whose run was stopped before its recipe was written, or while it was
@@ -38,7 +37,6 @@ def prepare(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
         if stored(run_dir) == recipe:
             return
         keep_aside(kept)
-        failpoint("recipe.kept")
     write_durably(kept, to_yaml(recipe))
 
 

@@ -18,7 +18,6 @@ from pipeline.data.open import open_samples
 from pipeline.data.samples import Samples
 from pipeline.documents import Document
 from pipeline.evaluation.preview import Preview, draw_preview
-from pipeline.failpoints import failpoint
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import (
     family_of,
@@ -161,4 +160,3 @@ def _hand_in(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) 
     module = _student_at_start(job)
     module.load_state_dict(weights, strict=True)
     save_bundle(Path(job.output), job.manifest, module.eval(), null)
-    failpoint("train.handed_in")

@@ -135,7 +135,6 @@ def encode_with(
 
     parents = (data.fingerprint, components.fingerprint)
     artifact = ledger.publish("latents", key, "latents", write, parents)
-    failpoint("encode.committed")
     shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)
     return artifact
 

@@ -93,7 +93,6 @@ def accept(
     """
     check(run_dir, plan, student, teacher)
     _drop_targets(Ledger(run_dir), plan, keep_targets)
-    failpoint("promote.dropped")
 
 
 def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Registry) -> None:
@@ -120,7 +119,6 @@ def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Regist
     ledger = Ledger(run_dir)
     if not any(_round_of(promoted) > plan.index for promoted in _promotions(ledger)):
         store.alias(model, "teacher", version)
-    failpoint("promote.aliased")
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"model": model, "version": version}), encoding="utf-8")
