@@ -133,8 +133,8 @@ def _student_at_start(job: RoundJob) -> nn.Module:
         return family.build()
     teacher = Path(job.start or job.teacher)
     module = load_module(teacher, read_manifest(teacher))
-    if job.start is None and job.plan.method == "guidance" and job.plan.w is not None:
-        module = family.student_of(module, (job.plan.w.min, job.plan.w.max))
+    if job.start is None and job.plan.new_w_range is not None:
+        module = family.student_of(module, job.plan.new_w_range)
     return module.requires_grad_(requires_grad=True).train()
 
 

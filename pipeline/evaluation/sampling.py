@@ -156,8 +156,9 @@ class BundleSampler:
         """
         is_text = not isinstance(asked, np.ndarray)
         if is_text != self.manifest.network.reads_text:
-            wanted = "classes" if is_text else "prompts"
-            raise BundleError(f"this bundle is asked for {wanted}; give --{wanted[:6]}")
+            wanted, other = ("classes", "prompts") if is_text else ("prompts", "classes")
+            option = "--labels (--label for one picture)" if is_text else "--prompt"
+            raise BundleError(f"this bundle draws {wanted}, not {other}; give {option}")
         num_classes = self.manifest.num_classes
         if (
             isinstance(asked, np.ndarray)

@@ -165,6 +165,13 @@ class RoundPlan(Document):
         return self.own_states * ((self.student_steps or 1) - 1)
 
     @property
+    def new_w_range(self) -> tuple[float, float] | None:
+        """Range of the w input that the student gets as the round begins; None if it gets none."""
+        if self.method != "guidance" or self.w is None:
+            return None
+        return self.w.min, self.w.max
+
+    @property
     def _kinds(self) -> tuple[str, ...]:
         """What sets the round apart from a deterministic decoder's."""
         return tuple(kind for kind in (self.sampler, self.direction) if kind not in _ORDINARY)
