@@ -107,7 +107,7 @@ class BundleSampler:
         """Network evaluations that one sample costs."""
         return steps * self.denoiser.evaluations(w)
 
-    def sample(  # noqa: PLR0913 (all that determines a sample, each by name)
+    def sample(
         self,
         *,
         steps: int,
@@ -223,7 +223,7 @@ class BundleSampler:
         return _finished(pixels, self.manifest)
 
 
-def sample(  # noqa: PLR0913 (all that determines a sample, each by name)
+def sample(
     bundle: Path,
     *,
     steps: int,
