@@ -92,7 +92,7 @@ def accept(
         DivergenceError: see `check`.
     """
     check(run_dir, plan, student, teacher)
-    _drop_targets(Ledger(run_dir), plan, keep_targets)
+    drop_targets(Ledger(run_dir), plan, keep_targets)
 
 
 def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Registry) -> None:
@@ -134,7 +134,7 @@ def _promotions(ledger: Ledger) -> list[Path]:
     return [Path(artifact.path).parent for artifact in promoted]
 
 
-def _drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
+def drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
     """Forget the target shards of earlier rounds, and of this one too if `keep` is "none".
 
     Those of later rounds stay: a resumed chain comes past finished rounds again.

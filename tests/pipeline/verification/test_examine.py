@@ -9,8 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pipeline.ledger import Ledger, fingerprint
-from pipeline.verification.examine import examine
-from pipeline.verification.findings import Damage, Verdict
+from pipeline.verification.examine import Damage, Verdict, examine
 from tests.small_run import flip, make_checkpoints, recommit
 
 GUIDANCE = "rounds/00-guidance/student"
