@@ -31,7 +31,7 @@ Components = Annotated[
 
 
 @change.command(rich_help_panel=_PANEL)
-def edit(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
+def edit(
     bundle: Bundle,
     image: Picture,
     strength: Annotated[
@@ -65,7 +65,7 @@ def edit(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
 
 
 @change.command(rich_help_panel=_PANEL)
-def inpaint(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
+def inpaint(
     bundle: Bundle,
     image: Picture,
     mask: Annotated[Path, typer.Argument(metavar="MASK", help="White where to paint.")],
@@ -93,7 +93,7 @@ def inpaint(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
 
 
 @change.command(rich_help_panel=_PANEL)
-def stylize(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
+def stylize(
     run: Annotated[
         Path, typer.Argument(metavar="RUN_DIR", help="A run with encoders; or an encoder.")
     ],

@@ -91,7 +91,7 @@ def plan(
 
 
 @app.command(rich_help_panel=_LOOK)
-def sample(  # noqa: PLR0913, PLR0917 (typer: an option is a parameter)
+def sample(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A teacher or a student.")],
     steps: Annotated[int, typer.Option(help="Sampling steps.")],
     guidance_weight: Annotated[

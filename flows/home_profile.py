@@ -34,7 +34,5 @@ def recorded_profile(run_dir: Path) -> Profile:
     """
     path = run_dir / PROFILE
     if not path.is_file():
-        raise ConfigError(
-            f"{run_dir} has no {PROFILE}, it was made by an older version; give --profile"
-        )
+        raise ConfigError(f"{run_dir} has no {PROFILE}; give --profile")
     return build(Profile, read_yaml(path), str(path))

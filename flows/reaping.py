@@ -10,12 +10,13 @@ from flows.disk import readable
 from flows.home_profile import PROFILE, recorded_profile
 from flows.orphans import bury
 from flows.run import open_store
-from flows.run_dir import RECIPE, check_place
+from flows.run_dir import check_place
 from flows.standing import require_run
 from infra.mlflow_pages import default_uri
 from infra.profile import Profile
 from pipeline.errors import BusyError, ConfigError, InfraError
 from pipeline.ledger import hold
+from stages.made_students import RECIPE
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def reap(run_dir: Path | None) -> list[Reaped]:
     found = []
     for recipe in sorted(Path("runs").absolute().glob(f"*/{RECIPE}")):
         try:
-            found.append(_reap(recipe.parent))
+            found.append(_reap(require_run(recipe.parent, Path("runs"))))
         except (BusyError, ConfigError) as error:
             found.append(Reaped(recipe.parent, (), (str(error),)))
     return found

@@ -1,7 +1,6 @@
-"""`stepfold repair`: throw away what is damaged, make it anew, and look again."""
+"""`stepfold repair`: forget what is damaged, run again, and verify."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,13 +15,11 @@ from flows.running import DONE, FAILED, execute
 from flows.standing import require_run
 from flows.verifying import damage_table, show_verdict, verify_run
 from infra.profile import Profile
-from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
-from pipeline.ledger import Artifact, Ledger, hold
+from pipeline.ledger import Ledger, hold
 from pipeline.training.plan import plan_rounds
-from pipeline.verification.discard import Thrown, forget_stale, throw_away
-from pipeline.verification.examine import examine
-from pipeline.verification.findings import Verdict
+from pipeline.verification.examine import Verdict, examine, throw_away
+from stages.promote import drop_targets
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +49,12 @@ def repair(run_dir: Path, profile_path: Path | None, *, dry_run: bool) -> int:
     with hold(place):
         # again: the directory was free in between
         thrown = throw_away(place, examine(place).damaged)
+    _log.info("thrown away: %s", [artifact.path for artifact in thrown])
     code = execute(request, accept_changes=False, teacher_only=False)
     if code != DONE:
         return code
-    with hold(place):
-        _tell_of(console, thrown.artifacts, forget_stale(place, thrown))
-        _drop_remade_targets(place, request.recipe, thrown)
+    with hold(place):  # a student that comes out as it was is not promoted again, which drops them
+        drop_targets(Ledger(place), plan_rounds(request.recipe)[-1], request.recipe.targets.keep)
     after = verify_run(place)
     show_verdict(place, after)
     return DONE if after.is_sound else FAILED
@@ -78,27 +75,3 @@ def _announce(console: Console, place: Path, verdict: Verdict) -> None:
     console.print(damage_table(verdict.damaged, with_remedy=True))
     text = "What was made from it is kept if it comes out with the same bytes, else made anew.\n"
     console.print(Text(text, style="quiet"), soft_wrap=True)
-
-
-def _drop_remade_targets(place: Path, recipe: Recipe, thrown: Thrown) -> None:
-    """Targets that were gone, and were made again only to train a student again.
-
-    Promotion drops them, and a student that comes out as it was is not promoted a second time.
-    """
-    if recipe.targets.keep == "all":
-        return
-    last = f"{plan_rounds(recipe)[-1].folder}/" if recipe.targets.keep == "last" else ""
-    known = {artifact.fingerprint for artifact in thrown.before}
-    ledger = Ledger(place)
-    for artifact in ledger.records():
-        is_new = artifact.kind == "targets" and artifact.fingerprint not in known
-        if is_new and not (last and artifact.path.startswith(last)):
-            ledger.forget(artifact)
-
-
-def _tell_of(console: Console, thrown: Sequence[Artifact], stale: Sequence[Artifact]) -> None:
-    _log.info(
-        "thrown away: %s; forgotten: %s", *([a.path for a in each] for each in (thrown, stale))
-    )
-    kept = "what was made from it is kept" if not stale else f"{len(stale)} records of it forgotten"
-    console.print(f"\nThrown away: {len(thrown)} artifacts; {kept}.", soft_wrap=True)

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from flows.disk import check_disk, existing_ancestor
 from pipeline.config import Recipe
-from pipeline.documents import build, read_yaml, to_yaml
+from pipeline.documents import to_yaml
 from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
-from pipeline.failpoints import failpoint
-
-RECIPE = "recipe.yaml"
+from stages.made_students import RECIPE, recipe_of
 
 # what may lie in a directory whose run was stopped before its recipe was written, or while it was
 _HARMLESS = (".lock", ".lock-holder.json", "logs", "events.jsonl", f".{RECIPE}.*.tmp")
@@ -39,7 +37,6 @@ def prepare(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
         if stored(run_dir) == recipe:
             return
         keep_aside(kept)
-        failpoint("recipe.kept")
     write_durably(kept, to_yaml(recipe))
 
 
@@ -73,7 +70,7 @@ def stored(run_dir: Path) -> Recipe:
     """The resolved recipe a run directory was started with.
 
     Raises:
-        ConfigError: there is none, or this version cannot read it.
+        ConfigError: there is none, it is of another format, or this version cannot read it.
     """
     path = run_dir / RECIPE
     if not path.is_file():
@@ -81,7 +78,7 @@ def stored(run_dir: Path) -> Recipe:
             f"{run_dir} is no run directory: it has no {RECIPE}; check the path, or start one with "
             f"stepfold run RECIPE --run-dir {run_dir}"
         )
-    return build(Recipe, read_yaml(path), str(path))
+    return recipe_of(run_dir)
 
 
 def changes(old: Recipe, new: Recipe) -> str:

@@ -14,13 +14,14 @@ from pydantic import ValidationError
 
 from flows.events import Events
 from flows.full_distillation import full_distillation
-from flows.run_dir import RECIPE, stored
+from flows.run_dir import stored
 from flows.standing import is_finished
 from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.documents import Document
 from pipeline.errors import BusyError, ConfigError
 from pipeline.identity import identify
+from stages.made_students import RECIPE
 
 _STAMP = re.compile(r"-\d{8}T\d{6}Z$")
 _MAX_NAME_LENGTH = 64 - len("-20260101T000000Z")

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from flows.events import Event, Events
-from flows.run_dir import RECIPE, stored
+from flows.run_dir import stored
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.identity import Identity
-from pipeline.ledger import Artifact, Ledger, holder_of
+from pipeline.ledger import Artifact, Ledger, check_format, holder_of
 from pipeline.training.plan import plan_rounds
 from stages.gate_record import GateRecord, gate_records
+from stages.made_students import RECIPE
 
 State = Literal["finished", "running", "failed", "stopped"]
 
@@ -113,10 +114,11 @@ def require_run(run_dir: Path | None, root: Path) -> Path:
     """The run directory asked for, or the newest one.
 
     Raises:
-        ConfigError: it is no run directory, or there is none.
+        ConfigError: it is no run directory or one of another format, or there is none.
     """
     if run_dir is None:
-        return newest_run(root).absolute()
-    if not (run_dir / RECIPE).is_file():
+        run_dir = newest_run(root)
+    elif not (run_dir / RECIPE).is_file():
         raise ConfigError(f"{run_dir} is no run directory: it has no {RECIPE}; check the path")
+    check_format(run_dir)
     return run_dir.absolute()

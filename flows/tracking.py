@@ -8,7 +8,6 @@ from typing import Any
 from flows.attempts import Attempt, MadeRound
 from flows.run import Run
 from infra.mlflow_content import log_curves, log_sources, log_tags
-from infra.mlflow_runs import Training
 from infra.mlflow_store import Status
 from infra.mlflow_tracker import MetricForwarder
 from pipeline.errors import InfraError
@@ -17,7 +16,6 @@ from pipeline.training.attempts import rules_of
 from pipeline.training.plan import plan_rounds, plan_teacher, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.curve_names import curve_name
-from stages.judge import divergence_key
 from stages.labels import DISTIL
 from stages.origins import marks_of_round, sources_of_chain, sources_of_round
 from stages.pictures import Picture, make_pictures, sampling_steps, show_in_chain, show_in_round
@@ -52,10 +50,10 @@ def round_run(run: Run, plan: RoundPlan, *, is_at_work: bool = True) -> str:
     )
 
 
-def training_of(run: Run, plan: RoundPlan) -> Training | None:
+def training_of(run: Run, plan: RoundPlan) -> str | None:
     """What the round trains, from what lies in the run directory; None before its inputs do.
 
-    Its fingerprint is that of the student, which the run and every later one finds it by.
+    It is the fingerprint of the student, which the run and every later one finds it by.
     """
     ledger = Ledger(run.run_dir)
     placed = {each.path: each for each in ledger.records()}  # the newest record of a place holds
@@ -64,13 +62,7 @@ def training_of(run: Run, plan: RoundPlan) -> Training | None:
     teacher = placed.get(place) if place else None
     if data is None or (place and teacher is None):
         return None
-    key = round_key(plan, run.recipe, run.profile.engine.precision, data, teacher)
-    made = {each.fingerprint for each in placed.values()}
-    saved = Ledger(run.run_dir / plan.folder / "checkpoints").records()
-    is_begun = bool(made & {key, divergence_key(key)}) or any(
-        each.details.get("round") == key for each in saved
-    )
-    return Training(key, is_begun)
+    return round_key(plan, run.recipe, run.profile.engine.precision, data, teacher)
 
 
 def _place_of_parent(run: Run, plan: RoundPlan) -> str | None:

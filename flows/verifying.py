@@ -14,8 +14,7 @@ from flows.console import near, open_console
 from flows.disk import readable
 from flows.standing import require_run
 from pipeline.ledger import hold
-from pipeline.verification.examine import examine
-from pipeline.verification.findings import Damage, Note, Verdict
+from pipeline.verification.examine import Damage, Note, Verdict, examine
 from pipeline.wording import grouped
 
 _SHOWN = 5  # names of a list; the rest is counted

@@ -128,7 +128,7 @@ def record_machine(machine: Machine, run_dir: Path) -> None:
 
 
 def read_machines(run_dir: Path) -> tuple[Machine, ...]:
-    """The machines of a run; none if it was made before they were recorded, or the file is cut."""
+    """The machines of a run; none if none is recorded, or the file is cut."""
     path = run_dir / _FILE
     if not path.is_file():
         return ()

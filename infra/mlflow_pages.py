@@ -34,8 +34,3 @@ def chart_page(experiment_id: str, chain_id: str) -> str:
         f"&orderByKey={quote('tags.`round`', safe='')}&orderByAsc=true"
         "&compareRunsMode=CHART&workflowType=machine_learning"
     )
-
-
-def run_page(experiment_id: str, run_id: str) -> str:
-    """The part of the UI's address after the host: one run, its numbers, pictures and inputs."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

@@ -1,7 +1,6 @@
 """Which MLflow run is meant: found by its key, and a round's by what is trained in it as well."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from infra.mlflow_values import quoted, searchable
@@ -12,20 +11,6 @@ SUPERSEDED = "superseded"
 """Tag of a run whose round was trained anew; its value is the run id of what came after it."""
 
 _MOST_RUNS = 1000
-
-
-@dataclass(frozen=True)
-class Training:
-    """What is trained in a run.
-
-    Attributes:
-        fingerprint: the same when training goes on, another when it begins anew.
-        is_begun: whether it is known to have begun before now. Runs of older versions do not say
-            what is trained in them; one of the same key goes on only then.
-    """
-
-    fingerprint: str
-    is_begun: bool
 
 
 def runs_of(client: Any, experiment_id: str, key: str) -> list[Any]:
@@ -39,20 +24,17 @@ def runs_of(client: Any, experiment_id: str, key: str) -> list[Any]:
     return sorted(found, key=lambda run: SUPERSEDED in run.data.tags)
 
 
-def choose(runs: Sequence[Any], training: Training | None) -> Any | None:
+def choose(runs: Sequence[Any], training: str | None) -> Any | None:
     """The run to go on with among those of a key; None if there has to be a new one.
 
     Args:
         runs: see `runs_of`.
-        training: what is trained; None takes the newest, whatever it is of.
+        training: fingerprint of what is trained, the same when training goes on and another when it
+            begins anew; None takes the newest, whatever it is of.
     """
     if training is None:
         return next(iter(runs), None)
-    for run in runs:
-        if run.data.tags.get(TRAINING) == training.fingerprint:
-            return run
-    unnamed = (run for run in runs if TRAINING not in run.data.tags)
-    return next(unnamed, None) if training.is_begun else None
+    return next((run for run in runs if run.data.tags.get(TRAINING) == training), None)
 
 
 def supersede(client: Any, runs: Sequence[Any], run_id: str) -> None:

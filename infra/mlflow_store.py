@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from infra.environment import settle_environment
 from infra.mlflow_pages import CHAIN_TAG, default_uri
-from infra.mlflow_runs import KEY, TRAINING, Training, choose, is_of, runs_of, supersede
+from infra.mlflow_runs import KEY, TRAINING, choose, is_of, runs_of, supersede
 from infra.mlflow_values import ascii_name, points, quoted, searchable, texts
 from pipeline.errors import ConfigError, InfraError
 from pipeline.failpoints import failpoint
@@ -81,7 +81,7 @@ class MlflowStore:
         tags: Mapping[str, Any],
         *,
         is_at_work: bool = True,
-        training: Training | None = None,
+        training: str | None = None,
     ) -> str:
         """The run id of a round of a chain, likewise. `params["round"]`, if given, orders them.
 
@@ -209,9 +209,9 @@ class MlflowStore:
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
         status: Literal["RUNNING", "FINISHED"] = "RUNNING",
-        training: Training | None = None,
+        training: str | None = None,
     ) -> str:
-        told = texts({**tags, TRAINING: training.fingerprint} if training else tags)
+        told = texts({**tags, TRAINING: training} if training else tags)
         with self._translated():
             runs = runs_of(self._client, self.experiment_id, key)
             found = choose(runs, training)

@@ -11,26 +11,11 @@ from typing import Any
 from infra.mlflow_store import MlflowStore
 from infra.mlflow_values import points
 from pipeline.errors import InfraError
-from pipeline.tracking import Tracker, read_metrics
+from pipeline.tracking import read_metrics
 
 _log = logging.getLogger(__name__)
 
 _POINTS_PER_CALL = 1000
-
-
-class MlflowTracker(Tracker):
-    """Log straight to a run; for the few numbers that do not come from a file."""
-
-    def __init__(self, store: MlflowStore, run_id: str) -> None:
-        self._store = store
-        self._run_id = run_id
-
-    def log(self, values: dict[str, float], samples_seen: int) -> None:
-        """Record metrics at a point of the training clock."""
-        self._store.metrics(self._run_id, values, samples_seen)
-
-    def settle(self) -> None:
-        """Nothing to do: the store has them."""
 
 
 class MetricForwarder:

@@ -21,7 +21,6 @@ from pipeline.data.open import open_samples
 from pipeline.data.samples import Samples
 from pipeline.documents import Document
 from pipeline.evaluation.preview import Preview, draw_preview
-from pipeline.failpoints import failpoint
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import (
     family_of,
@@ -140,8 +139,8 @@ def _student_at_start(job: RoundJob) -> nn.Module:
         return family.build()
     teacher = Path(job.start or job.teacher)
     module = load_module(teacher, read_manifest(teacher))
-    if job.start is None and job.plan.method == "guidance" and job.plan.w is not None:
-        module = family.student_of(module, (job.plan.w.min, job.plan.w.max))
+    if job.start is None and job.plan.new_w_range is not None:
+        module = family.student_of(module, job.plan.new_w_range)
     return module.requires_grad_(requires_grad=True).train()
 
 
@@ -167,4 +166,3 @@ def _hand_in(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) 
     module = _student_at_start(job)
     module.load_state_dict(weights, strict=True)
     save_bundle(Path(job.output), job.manifest, module.eval(), null)
-    failpoint("train.handed_in")

@@ -13,19 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from pipeline.documents import Document
 from pipeline.durable import make_folder, sync, sync_tree, write_durably
-from pipeline.errors import BusyError, DataError
+from pipeline.errors import BusyError, ConfigError, DataError
 from pipeline.failpoints import failpoint
 from pipeline.identity import Identity, identify
 
-FORMAT_VERSION = 4  # 4 has seals
+FORMAT_VERSION: Final = 5
+"""Of a run directory: its records, and what fingerprints are made of."""
 
 KEY_LENGTH = 32
 """Characters of a fingerprint that name its record."""
@@ -51,11 +52,11 @@ class Artifact(Document):
         files: its files, by path relative to `path` (one entry "." if it is a single file).
         parents: fingerprints of the artifacts it was made from.
         details: small facts about it (counts, steps).
-        seal: hash of all of this, which tells a damaged record from a sound one; "" in records
-            that older versions wrote.
+        seal: hash of all of this, which tells a damaged record from a sound one; "" until it is
+            committed.
     """
 
-    format_version: int = FORMAT_VERSION
+    format_version: Literal[5] = FORMAT_VERSION
     kind: str
     fingerprint: str
     path: str
@@ -112,16 +113,29 @@ class Ledger:
 
     def find(self, key: str) -> Artifact | None:
         """The committed artifact with this fingerprint, files verified; None if there is none."""
-        artifact = _parse(self.record_path(key))
-        if artifact is None or artifact.fingerprint != key:
+        try:
+            artifact = _read(self.record_path(key))
+        except ValueError:
+            return None  # a record that cannot be read commits nothing
+        if artifact.fingerprint != key:
             return None  # what is under the name of another is no record
         return artifact if self.damage(artifact) is None else None
 
     def records(self) -> list[Artifact]:
         """Every record, oldest first, without verifying files."""
+        return self.read()[0]
+
+    def read(self) -> tuple[list[Artifact], dict[Path, str]]:
+        """Every record, oldest first, and of each file that is no record what is wrong with it."""
         folder = self.run_dir / "ledger"
-        found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        return [artifact for path in found if (artifact := _parse(path))]
+        artifacts: list[Artifact] = []
+        broken: dict[Path, str] = {}
+        for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+            try:
+                artifacts.append(_read(path))
+            except ValueError as error:
+                broken[path] = str(error)
+        return artifacts, broken
 
     def damage(self, artifact: Artifact) -> str | None:
         """What is wrong with the artifact's files: missing, of another size or content; or None."""
@@ -214,12 +228,59 @@ class Ledger:
         return self.run_dir / "ledger" / f"{key[:KEY_LENGTH]}.json"
 
 
-def _parse(record: Path) -> Artifact | None:
+def _read(record: Path) -> Artifact:
+    """The artifact that a file of the ledger commits.
+
+    Raises:
+        ValueError: it is no record and commits nothing; says why.
+    """
     try:
-        artifact = Artifact.model_validate_json(record.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError):
-        return None  # a record that cannot be read commits nothing
-    return artifact if artifact.fingerprint[:KEY_LENGTH] == record.stem else None
+        text = record.read_text(encoding="utf-8")
+        version = json.loads(text).get("format_version", FORMAT_VERSION)
+        if version == FORMAT_VERSION:
+            artifact = Artifact.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ValueError(f"is no record: {where}: {problem['msg']}") from None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"cannot be read: {error}") from None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"is of format {version!r}, this version reads {FORMAT_VERSION}")
+    if not artifact.seal:
+        raise ValueError("has no seal, so it was changed or damaged")
+    if artifact.fingerprint[:KEY_LENGTH] != record.stem:
+        raise ValueError(f"is the record of {artifact.fingerprint[:12]} under another name")
+    return artifact
+
+
+def check_format(run_dir: Path) -> None:
+    """Refuse a run directory that another version of the format was written in.
+
+    All its records are of one format, so the first that can be read is enough.
+
+    Raises:
+        ConfigError: it is of another format.
+    """
+    for record in sorted((run_dir / "ledger").glob("*.json")):
+        found = _format_of(record)
+        if found == FORMAT_VERSION:
+            return
+        if found is not None:
+            raise ConfigError(
+                f"{run_dir} is a run directory of format {found}, this version of stepfold works "
+                f"with format {FORMAT_VERSION}; start a new run with another --run-dir, or use the "
+                "version that wrote it"
+            )
+
+
+def _format_of(record: Path) -> int | None:
+    """The format that a record names; None if it cannot be read."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))["format_version"]
+    except (ValueError, OSError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _hash_tree(path: Path) -> dict[str, FileRecord]:

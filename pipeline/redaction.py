@@ -1,28 +1,28 @@
-"""Keep secrets out of everything that is said: errors, logs, events, what Prefect stores.
+"""Keep secrets out of errors, logs, events and what Prefect stores.
 
-Secrets come from the environment, where their names tell; a password in an address is one wherever
-it stands. Errors raised on purpose are redacted as they are made, log records as they are written.
+Hidden are passwords in URLs, and the values of environment variables whose names end in TOKEN, KEY,
+SECRET or PASSWORD. Errors raised on purpose are redacted as they are made, log records as they are
+written.
 """
 
 import logging
 import os
 import re
-from collections.abc import Iterator
 from typing import Any
 
 _HIDDEN = "***"
-_SECRET_NAME = re.compile(
-    r"PASSWORD|PASSWD|PGPASS|SECRET|TOKEN|CREDENTIAL|ACCESS_KEY|API_KEY|AUTH_STRING", re.IGNORECASE
-)
+_SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)$", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
 _URL_PASSWORD = re.compile(r"//[^/@:\s]*:([^/@\s]+)@")
-_SHORTEST = 6  # what is shorter would be found in ordinary words
+_SHORTEST = 6  # a shorter value occurs in ordinary words
 
 
 def redact(text: str) -> str:
-    """The text without the passwords of addresses and without secrets of the environment."""
-    for secret in _secrets():
-        text = text.replace(secret, _HIDDEN)
+    """The text with passwords of URLs and secrets of the environment hidden."""
+    secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, _HIDDEN)
     return _PASSWORD.sub(f"{_HIDDEN}@", text)
 
 
@@ -57,18 +57,3 @@ def _redact_record(record: logging.LogRecord) -> None:
     if record.exc_info:
         # formatters take the text that is there already
         record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
-
-
-def _secrets() -> Iterator[str]:
-    """Values of the environment that must not be said, the longest first."""
-    found = set()
-    for name, value in os.environ.items():
-        if _SECRET_NAME.search(name):
-            found.add(value)
-        found.update(_URL_PASSWORD.findall(value))
-    usual = (secret for secret in found if len(secret) >= _SHORTEST and not _is_place(secret))
-    return iter(sorted(usual, key=len, reverse=True))
-
-
-def _is_place(value: str) -> bool:
-    return value.startswith(("/", "~", "./"))  # such as RAY_AUTH_TOKEN_PATH

@@ -6,12 +6,11 @@ the batch; `*latent` is everything after it (channels first), which no formula n
 
 from typing import TypeAlias
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 Latent: TypeAlias = Float[Tensor, "b *latent"]
 PerSample: TypeAlias = Float[Tensor, "b"]
-Labels: TypeAlias = Int[Tensor, "b"]
 Condition: TypeAlias = dict[str, Tensor]
 """What a network is conditioned on, one entry per sample in every tensor; keys are the family's."""
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.durable import sync, write_durably
-from pipeline.failpoints import failpoint
 
 
 class Tracker(ABC):
@@ -41,7 +40,6 @@ class JsonlTracker(Tracker):
         """Append one line."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"samples_seen": samples_seen, **values}) + "\n")
-        failpoint("metrics.logged")
 
     def settle(self) -> None:
         """fsync the file."""

@@ -16,7 +16,6 @@ from infra.profile import Profile
 from pipeline.config import Recipe
 from pipeline.errors import BundleError
 from pipeline.evaluation.round_verdict import read_verdict
-from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.attempts import Judged, rules_of, settle
 from pipeline.training.plan import round_key
@@ -108,7 +107,6 @@ def answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
 
     place = f"{PurePosixPath(record.path).parent}/answer.json"
     Ledger(run_dir).publish("answer", _answer_key(record), place, write, (record.fingerprint,))
-    failpoint("gate.answered")
 
 
 def accept(run_dir: Path, plan: RoundPlan, judged: Judged) -> Artifact:
@@ -158,7 +156,6 @@ def _put(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:
             return student.details
 
         moved = ledger.publish(student.kind, student.fingerprint, place, write, student.parents)
-        failpoint("gate.placed")
         if moved.digest != student.digest:
             raise BundleError(f"{source} changed while it was moved; run stepfold repair")
         student = moved

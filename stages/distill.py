@@ -12,7 +12,6 @@ from pipeline.bundle import Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.data.open import read_content
 from pipeline.errors import BundleError, ConfigError
-from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
 from pipeline.training.attempts import rules_of
@@ -98,7 +97,6 @@ def distill(
         train,
         parents,
     )
-    failpoint("distill.committed")
     shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
 

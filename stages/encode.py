@@ -18,11 +18,11 @@ from infra.launch import run_jobs
 from infra.profile import Profile
 from infra.ray_cluster import cluster
 from pipeline.config import Recipe
-from pipeline.data.latents import FORMAT_VERSION, NULL, LatentsInfo, write_latents_info
+from pipeline.data.latents import NULL, LatentsInfo, write_latents_info
 from pipeline.data.shards import SampleShards, read_info
 from pipeline.data.tar_index import index_path
 from pipeline.failpoints import failpoint
-from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint
 from stages.drawing import drawing, drawing_identity
 
 CAPTIONS_A_SHARD = 1024
@@ -135,7 +135,6 @@ def encode_with(
 
     parents = (data.fingerprint, components.fingerprint)
     artifact = ledger.publish("latents", key, "latents", write, parents)
-    failpoint("encode.committed")
     shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)
     return artifact
 

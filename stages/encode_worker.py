@@ -17,7 +17,6 @@ from pipeline.data.latents import NULL, read_null, write_null
 from pipeline.data.records import RecordShards, write_records
 from pipeline.data.shards import SampleShards
 from pipeline.errors import DataError, DivergenceError
-from pipeline.failpoints import failpoint
 from pipeline.randomness import RowRandom
 from pipeline.stock.stock import STOCK, StockPipeline
 from pipeline.tensors import Condition
@@ -50,7 +49,6 @@ class EncodeWorker:
             tar.parent.mkdir(exist_ok=True)
             if _holds_null(job):
                 write_null(self._scratch / NULL, self.stock.null())
-                failpoint("encode.null")
             chunks = self._conditions(job) if job["kind"] == "captions" else self._latents(job)
             write_records(tar, chunks)
         x = RecordShards([tar]).columns.get("x")

@@ -34,7 +34,7 @@ FORMAT_UNCLASSED = 8  # the same; 8 asks its controls what it asks students
 _log = logging.getLogger(__name__)
 
 
-def evaluate(  # noqa: PLR0913 (all that a report depends on, each by name)
+def evaluate(
     run_dir: Path,
     recipe: Recipe,
     profile: Profile,

@@ -86,7 +86,6 @@ def _in_one_move(output: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync_tree(temporary)
-        failpoint("export.synced")
         temporary.rename(output)
         failpoint("export.renamed")
         sync(output.parent)

@@ -18,7 +18,6 @@ from pipeline.config import ExtractorConfig, GateConfig, GateRules, Recipe, Uncl
 from pipeline.evaluation.protocol import Cell
 from pipeline.evaluation.round_verdict import VERDICT, RoundVerdict
 from pipeline.evaluation.weights import find_weights
-from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.training.attempts import rules_of
 from pipeline.training.round_plan import RoundPlan
@@ -112,7 +111,6 @@ def judge(run_dir: Path, recipe: Recipe, candidate: Candidate, hands: Hands) -> 
 
     parents = (candidate.student.fingerprint, candidate.teacher.fingerprint)
     artifact = ledger.publish("verdict", key, f"{plan.folder}/verdict", write, parents)
-    failpoint("gate.judged")
     _log.info("%s: verdict in %s", plan.title, ledger.locate(artifact))
     return artifact
 

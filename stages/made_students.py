@@ -1,10 +1,11 @@
-"""The students that a run has by its recipe: none that failed, none of a recipe of before."""
+"""The students that a run has by its recipe: none that failed, none of an earlier recipe."""
 
 from pathlib import Path
 
 from pipeline.bundle import MANIFEST
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
+from pipeline.ledger import check_format
 from pipeline.training.plan import plan_rounds
 
 RECIPE = "recipe.yaml"
@@ -14,8 +15,9 @@ def recipe_of(run_dir: Path) -> Recipe:
     """The recipe a run directory was last worked on with.
 
     Raises:
-        ConfigError: this version cannot read it.
+        ConfigError: the run directory is of another format, or this version cannot read its recipe.
     """
+    check_format(run_dir)
     return build(Recipe, read_yaml(run_dir / RECIPE), str(run_dir / RECIPE))
 
 

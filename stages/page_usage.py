@@ -55,7 +55,7 @@ def _good(plans: Sequence[RoundPlan], report: AnyReport) -> list[_Chosen]:
     first = min(cells, key=lambda cell: (cell.steps, cell.is_stochastic_student))
     weights = [cell.w for cell in cells if cell.title == first.title]
     plan = next((plan for plan in plans if plan.index == first.round), None)
-    if plan is None:  # of a recipe of before
+    if plan is None:  # the report is of an earlier recipe
         return []
     why = f"as good as the teacher at w = {listed(weights)}"
     return [_Chosen(plan, first.steps, weights[len(weights) // 2], why)]

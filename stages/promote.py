@@ -92,8 +92,7 @@ def accept(
         DivergenceError: see `check`.
     """
     check(run_dir, plan, student, teacher)
-    _drop_targets(Ledger(run_dir), plan, keep_targets)
-    failpoint("promote.dropped")
+    drop_targets(Ledger(run_dir), plan, keep_targets)
 
 
 def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Registry) -> None:
@@ -120,7 +119,6 @@ def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Regist
     ledger = Ledger(run_dir)
     if not any(_round_of(promoted) > plan.index for promoted in _promotions(ledger)):
         store.alias(model, "teacher", version)
-    failpoint("promote.aliased")
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"model": model, "version": version}), encoding="utf-8")
@@ -136,7 +134,7 @@ def _promotions(ledger: Ledger) -> list[Path]:
     return [Path(artifact.path).parent for artifact in promoted]
 
 
-def _drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
+def drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
     """Forget the target shards of earlier rounds, and of this one too if `keep` is "none".
 
     Those of later rounds stay: a resumed chain comes past finished rounds again.

@@ -13,7 +13,7 @@ from stages.drawn_file import check_output, grid, write_output
 from stages.export import components_near
 
 
-def sample_bundle(  # noqa: PLR0913 (all that determines samples, each by name)
+def sample_bundle(
     bundle: Path,
     output: Path,
     *,

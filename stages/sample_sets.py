@@ -81,7 +81,6 @@ def draw_sets(
             for key, drawn in _drawn(spec, profile, missing, progress):
                 cell = missing[key]
                 done[key] = _commit(ledger, key, cell, drawn, parents[cell.digest])
-        failpoint("samples.committed")
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
     return [(cell, done[key]) for key, cell in keys.items()]
 

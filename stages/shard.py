@@ -7,8 +7,8 @@ from typing import Any
 from pipeline.config import Recipe
 from pipeline.data.datasets import identify, load_source
 from pipeline.data.quarantine import REPORT
-from pipeline.data.shards import FORMAT_VERSION, write_dataset
-from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.data.shards import write_dataset
+from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint
 
 _log = logging.getLogger(__name__)
 

@@ -64,16 +64,12 @@ def test_encoders_are_a_ladder_of_their_own_and_change_no_other_round() -> None:
     assert all(plan.w == WDistribution(min=0, max=0, mass_at_min=0) for plan in encoders)
     without = recipe(encoding=None, evaluation={"edits": []})
     assert plan_decoders(recipe()) == plan_rounds(without)
-    assert "encoding" not in without.model_dump()
-    # what recipes of before say of it
-    assert recipe(encoding={**ENCODING, "w": {"min": 0, "max": 0, "mass_at_min": 0}}) == recipe()
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"encoding": {**ENCODING, "steps": [6, 3]}}, "encoding.steps: 6 steps"),
-        ({"encoding": {**ENCODING, "w": {"min": 0, "max": 2}}}, "w: encoders are trained at w = 0"),
         ({"encoding": {**ENCODING, "steps": [4, 1]}, "halving": {"steps": [4, 2]}}, "of 1 steps"),
         ({"halving": {"sampler": "stochastic"}}, "an encoder of 2 steps needs a det"),
         (
@@ -190,12 +186,11 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
     assert row.state == "done"
 
 
-def test_reports_without_edits_keep_their_fingerprint(run: Path) -> None:
+def test_edits_belong_to_the_encoders_report_alone(run: Path) -> None:
     by_path = {each.path: each for each in Ledger(run).records()}
     subject = Subject(by_path["data"], None)
     bundles = [by_path["teacher"], by_path["rounds/00-guidance/student"]]
     without = recipe(evaluation={"edits": []})
-    assert "edits" not in without.model_dump(mode="json")["evaluation"]
     assert translation_key(recipe(), subject, bundles) != translation_key(without, subject, bundles)
     key = report_key(recipe(), subject, bundles[0], bundles[1:])
     assert key == report_key(without, subject, bundles[0], bundles[1:])

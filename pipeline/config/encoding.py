@@ -1,7 +1,5 @@
 """The `encoding` section of a recipe: students that encode images to noise in a few steps."""
 
-from typing import Any
-
 from pydantic import model_validator
 
 from pipeline.config.training import Halving
@@ -15,16 +13,6 @@ class Encoding(Halving):
 
     Source: Meng et al. 2022, arXiv:2210.03142, progressive distillation for encoding.
     """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_w_of_zero(cls, tree: Any) -> Any:
-        """Accept the `w` of earlier recipes, which was always w = 0."""
-        if not isinstance(tree, dict) or "w" not in tree:
-            return tree
-        if tree["w"] != {"min": 0, "max": 0, "mass_at_min": 0}:
-            raise ValueError("w: encoders are trained at w = 0 only; remove the key")
-        return {key: value for key, value in tree.items() if key != "w"}
 
     @model_validator(mode="after")
     def _is_plain(self) -> "Encoding":

@@ -63,9 +63,7 @@ class EvaluationConfig(Document):
     extractors: tuple[ExtractorConfig, ...] = ()
     """Feature extractors in addition to the classifier of the data set. Default: none."""
 
-    edits: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(), exclude_if=lambda strengths: not strengths
-    )
+    edits: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     """Strengths of SDEdit, in (0, 1]: held-out images are noised to this time and denoised as
     another class by teacher and deterministic students. Needs `encoding`. Default: none."""
 
@@ -110,7 +108,7 @@ class Recipe(Document):
     halving: Halving
     """Stage 2: progressive distillation to fewer steps."""
 
-    encoding: Encoding | None = Field(default=None, exclude_if=lambda value: value is None)
+    encoding: Encoding | None = None
     """Encoders from data to noise. Default: none."""
 
     targets: TargetsConfig = TargetsConfig()
@@ -119,7 +117,7 @@ class Recipe(Document):
     evaluation: EvaluationConfig = EvaluationConfig()
     """The final evaluation."""
 
-    gate: GateConfig | None = Field(default=None, exclude_if=lambda value: value is None)
+    gate: GateConfig | None = None
     """Quality gate after each round. Default: none."""
 
     @model_validator(mode="after")

@@ -22,7 +22,6 @@ from pipeline.durable import replace_durably
 from pipeline.errors import DataError
 from pipeline.tensors import Condition
 
-FORMAT_VERSION = 1
 LATENTS = "latents.json"
 NULL = "null.safetensors"
 _REMAKE = "encode the data again"

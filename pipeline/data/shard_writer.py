@@ -11,7 +11,6 @@ from pipeline.data.quarantine import Quarantine
 from pipeline.data.source import FEWEST_HELDOUT, LoadedSource
 from pipeline.data.tar_index import IndexedTarWriter, Member, TarIndex, write_index
 from pipeline.errors import DataError
-from pipeline.failpoints import failpoint
 
 
 def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetInfo:
@@ -39,7 +38,6 @@ def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetI
         splits=written,
         captioned=samples.caption is not None,
     )
-    failpoint("shards.written")
     write_info(folder, info)
     quarantine.write(folder)
     return info

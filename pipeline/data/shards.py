@@ -24,7 +24,6 @@ from pipeline.data.tar_index import Member, TarIndex, first_problem, open_tar
 from pipeline.errors import DataError
 from pipeline.tensors import Condition
 
-FORMAT_VERSION = 1
 CACHE_BYTES = 512 * 1024**2
 _UNREAD = -1
 
@@ -76,11 +75,6 @@ class SampleShards(Samples):
     def null(self) -> Condition | None:
         """None: the null condition is the class after the last."""
         return None
-
-    def shard_rows(self, number: int) -> tuple[int, int]:
-        """First row and number of rows of a shard."""
-        shard = self._shards[number]
-        return shard.first, shard.count
 
     def read(self, rows: NDArray[np.int64]) -> Batch:
         """The samples at `rows`, in that order: x float32 `[b, c, h, w]` and their conditions.

@@ -112,7 +112,6 @@ class IndexedTarWriter:
             )
             self._end = member.offset + _round_up(member.size, _BLOCK)
             added.append(member)
-        failpoint("tar.member")
         return added
 
     @contextmanager

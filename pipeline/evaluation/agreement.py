@@ -80,14 +80,13 @@ class AgreementReport(Document):
         protocol: how it was measured.
         rows: by w: the yardstick, which is the teacher from other noise and so says how far
             unrelated samples are from each other, then students and training-free samplers.
-        verdicts: how faithful each student is, and that the controls, bad on purpose, are not;
-            reports of before judge nothing.
+        verdicts: how faithful each student is, and that the controls, bad on purpose, are not.
         pictures: file names beside the report.
-        metrics: how each number of a row was made; reports of before lack it.
+        metrics: how each number of a row was made.
         panels: the same sets of samples in the features of extractors.
     """
 
-    format_version: Literal[1, 2] = 2
+    format_version: Literal[2] = 2
     kind: Literal["agreement"] = "agreement"
     run: str
     protocol: AgreementProtocol

@@ -5,23 +5,14 @@ compared with, how many samples and from which noise. Tables take their columns 
 that numbers of two of them cannot share one.
 """
 
-from collections.abc import Iterable, Mapping
-
-from pydantic import Field
+from collections.abc import Iterable
 
 from pipeline.documents import Document, leaves
 from pipeline.errors import DataError
 from pipeline.ledger import fingerprint
 
 PIXELS = "pixels in [-1, 1]"
-UNKNOWN = "unknown"
-"""What is said of what a report of before does not tell."""
-
 _WORDS = ("title", "meaning", "source", "reference.name")
-
-
-def _is_unknown(value: object) -> bool:
-    return value is None
 
 
 class Reference(Document):
@@ -31,10 +22,10 @@ class Reference(Document):
         name: in words.
         split: of the data set; None for samples and for nothing at all.
         data_sha256: of the data set that the images, or what is asked for, are of, as its commit
-            record has it; reports of before have it for real images only.
+            record has it.
         count: how many there are.
         seed: of the noise of samples; None for real images.
-        steps: of the teacher whose samples they are; None for others, and in reports of before.
+        steps: of the teacher whose samples they are; None for others.
         teacher_sha256: of that teacher's network, whoever has it; None as `steps` is.
     """
 
@@ -43,8 +34,8 @@ class Reference(Document):
     data_sha256: str | None = None
     count: int = 0
     seed: int | None = None
-    steps: int | None = Field(default=None, exclude_if=_is_unknown)
-    teacher_sha256: str | None = Field(default=None, exclude_if=_is_unknown)
+    steps: int | None = None
+    teacher_sha256: str | None = None
 
 
 class MetricProtocol(Document):
@@ -66,7 +57,7 @@ class MetricProtocol(Document):
         resamples: of the 95 % bootstrap interval; the reference is held fixed.
         settings: constants of the metric.
         source: where it is defined.
-        shape: of an image (height, width, channels); None in reports of before.
+        shape: of an image (height, width, channels).
     """
 
     metric: str
@@ -74,22 +65,19 @@ class MetricProtocol(Document):
     meaning: str
     extractor: str
     extractor_sha256: str | None
-    extractor_identity: str | None = Field(default=None, exclude_if=_is_unknown)
-    components_sha256: str | None = Field(default=None, exclude_if=_is_unknown)
+    extractor_identity: str | None = None
+    components_sha256: str | None = None
     reference: Reference
     num_samples: int
     seed: int
     resamples: int
     settings: dict[str, float] = {}
     source: str
-    shape: tuple[int, ...] | None = Field(default=None, exclude_if=_is_unknown)
+    shape: tuple[int, ...]
 
     @property
     def identity(self) -> str:
-        """A short name of all of it but the words; equal where numbers may be compared.
-
-        What a report of before does not tell is not what another one tells.
-        """
+        """A short name of all of it but the words; equal where numbers may be compared."""
         content = self.model_dump(mode="json", exclude={"title", "meaning", "source"})
         content["reference"].pop("name")
         return fingerprint(content)[:12]
@@ -111,13 +99,8 @@ def check_comparable(protocols: Iterable[MetricProtocol]) -> None:
             for key in dict.fromkeys([*one, *two])
             if one.get(key) != two.get(key) and key not in _WORDS
         ]
-        said = "; ".join(f"{key} {_told(one, key)} against {_told(two, key)}" for key in differing)
+        said = "; ".join(f"{key} {one.get(key)} against {two.get(key)}" for key in differing)
         raise DataError(
             f"{first.title}: numbers of different protocols do not compare ({said}); evaluate both "
             "with the same data, samples and extractor"
         )
-
-
-def _told(protocol: Mapping[str, object], key: str) -> object:
-    value = protocol.get(key)
-    return UNKNOWN if value is None else value

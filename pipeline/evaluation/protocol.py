@@ -9,8 +9,6 @@ holds the floor: how far the teacher is from itself.
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
-
 from pipeline.bundle import Manifest
 from pipeline.config import Recipe
 from pipeline.diffusion.grid import Sampling
@@ -67,17 +65,12 @@ class Cell(Document):
     steps: int
     w: float
     seed: int
-    ladder: Sampling = Field(
-        default="deterministic", exclude_if=lambda kind: kind == "deterministic"
-    )
+    ladder: Sampling = "deterministic"
 
     @property
     def is_stochastic_student(self) -> bool:
-        """Whether its network is one of a ladder of stochastic students.
-
-        A report of before has no ladders: there only students of several steps are known for it.
-        """
-        return self.role == "student" and "stochastic" in (self.ladder, self.sampler)
+        """Whether its network is one of a ladder of stochastic students."""
+        return self.role == "student" and self.ladder == "stochastic"
 
     @property
     def adds_noise(self) -> bool:
@@ -173,11 +166,11 @@ class Report(Document):
         verdicts: how faithful each student is, and that the controls, bad on purpose, are not.
         skipped: what was left out, with the reason.
         pictures: file names beside the report.
-        metrics: how each number of a row was made; reports of before lack it.
+        metrics: how each number of a row was made.
         panels: the same sets of samples in the features of other extractors.
     """
 
-    format_version: Literal[1, 2] = 2
+    format_version: Literal[2] = 2
     run: str
     protocol: Protocol
     class_names: tuple[str, ...]

@@ -6,8 +6,6 @@ The verdict on a finished chain, in its report, is another: `pipeline/evaluation
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from pipeline.documents import Document
 from pipeline.evaluation.fidelity import Check
 
@@ -51,7 +49,7 @@ class RoundVerdict(Document):
     bad_numbers: str = ""
     unmeasured: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
-    extractor: str = Field(default="", exclude_if=lambda name: not name)
+    extractor: str = ""
 
     @property
     def passed(self) -> bool:

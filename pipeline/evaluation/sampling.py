@@ -107,7 +107,7 @@ class BundleSampler:
         """Network evaluations that one sample costs."""
         return steps * self.denoiser.evaluations(w)
 
-    def sample(  # noqa: PLR0913 (all that determines a sample, each by name)
+    def sample(
         self,
         *,
         steps: int,
@@ -156,8 +156,9 @@ class BundleSampler:
         """
         is_text = not isinstance(asked, np.ndarray)
         if is_text != self.manifest.network.reads_text:
-            wanted = "classes" if is_text else "prompts"
-            raise BundleError(f"this bundle is asked for {wanted}; give --{wanted[:6]}")
+            wanted, other = ("classes", "prompts") if is_text else ("prompts", "classes")
+            option = "--labels (--label for one picture)" if is_text else "--prompt"
+            raise BundleError(f"this bundle draws {wanted}, not {other}; give {option}")
         num_classes = self.manifest.num_classes
         if (
             isinstance(asked, np.ndarray)
@@ -222,7 +223,7 @@ class BundleSampler:
         return _finished(pixels, self.manifest)
 
 
-def sample(  # noqa: PLR0913 (all that determines a sample, each by name)
+def sample(
     bundle: Path,
     *,
     steps: int,

@@ -33,8 +33,8 @@ class PanelScores(Document):
 class Scores(Document):
     """What is measured on a set of samples; None where a comparison has no meaning.
 
-    Whatever ends in `_interval` is the 95 % bootstrap interval of the number before it; reports of
-    before have fewer of them. How each is measured is told by the report's `metrics`.
+    Whatever ends in `_interval` is the 95 % bootstrap interval of the number before it. How each is
+    measured is told by the report's `metrics`.
 
     Attributes:
         distance_to_real: Frechet distance to the held-out real images, in classifier features.

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from pipeline.data.shards import SampleShards
 from pipeline.documents import Document
@@ -84,7 +83,7 @@ class TranslationRow(Document):
 
     who: str
     steps: int
-    taken: int | None = Field(default=None, exclude_if=lambda taken: taken is None)
+    taken: int | None = None
     evaluations: int
     w: float
     round_trip: float | None = None

@@ -179,14 +179,11 @@ class GaussianFamily(ModelFamily):
         module: nn.Module = self.build()
         if knows_w:
             w_range = (float(state["nodes"].min()), float(state["nodes"].max()))
-            # tables of before there were encoders know no t = 0, and are not asked there
-            module = self._tables(w_range, len(state["slope.weight"]) // self.num_classes)
+            module = self._tables(w_range)
         module.load_state_dict(state)
         return module.eval()
 
-    def _tables(
-        self, w_range: tuple[float, float], num_times: int | None = None
-    ) -> GaussianStudent:
+    def _tables(self, w_range: tuple[float, float]) -> GaussianStudent:
         size = self.latent_shape[0] * self.latent_shape[1] * self.latent_shape[2]
-        times = num_times or self.num_timesteps + 1
+        times = self.num_timesteps + 1
         return GaussianStudent(times, self.num_classes, size, w_range, self.network.w_nodes)

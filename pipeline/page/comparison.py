@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.evaluation.metric_protocol import UNKNOWN, MetricProtocol
 from pipeline.evaluation.protocol import Report
 from pipeline.evaluation.tables import Value, value_of
-from pipeline.ledger import fingerprint
 from pipeline.page.content import Chart, Encoders, Look, Page, Picture, Table
 from pipeline.page.curves import key_in, main_number
 from pipeline.page.numbers import AnyReport, sections_of
@@ -28,12 +26,6 @@ SHOWN = {
     "class_accuracy": "accuracy",
 }
 """The main numbers, with the heads of their columns."""
-
-_TOLD_LATER = ("data", "teacher", "image shape")
-_BEFORE = (
-    "What is unknown was not told by the report of before: run that run again, and its report is "
-    "made once more."
-)
 
 
 @dataclass(frozen=True)
@@ -96,26 +88,11 @@ def identities(report: AnyReport) -> dict[str, str]:
 
     A metric of an extractor has the extractor's kind before it.
     """
-    steps = report.protocol.reference_steps
-    found = {
-        key_in(section.kind, metric.metric): _with_steps(metric, steps).identity
+    return {
+        key_in(section.kind, metric.metric): metric.identity
         for section in sections_of(report)
         for metric in section.metrics
     }
-    if not report.metrics:  # a report of before says it once for all
-        protocol = report.protocol.model_dump(mode="json")
-        keys = [key for key in SHOWN if key in type(report.rows[0].scores).model_fields]
-        found |= {key: fingerprint({"metric": key, **protocol})[:12] for key in keys}
-    return found
-
-
-def _with_steps(metric: MetricProtocol, steps: int) -> MetricProtocol:
-    """The same; of a report of before, with the teacher's steps, which it tells elsewhere."""
-    reference = metric.reference
-    if reference.seed is None or reference.steps is not None:
-        return metric
-    told = reference.model_copy(update={"steps": steps})
-    return metric.model_copy(update={"reference": told})
 
 
 def comparable(one: AnyReport, two: AnyReport) -> bool:
@@ -146,11 +123,9 @@ def warnings_of(sides: tuple[Side, Side]) -> tuple[str, ...]:
         if first.get(key) != second.get(key)
     ]
     columns = f"Measured in different ways, so not to be compared: {', '.join(apart)}."
-    untold = any((first[key] == UNKNOWN) != (second[key] == UNKNOWN) for key in _TOLD_LATER)
     return (
         columns,
         *([f"What differs: {'; '.join(differing)}."] if differing else []),
-        *([_BEFORE] if untold else []),
     )
 
 
@@ -172,16 +147,14 @@ def _readers_apart(
 
 
 def _protocol_of(report: AnyReport) -> dict[str, object]:
-    said = dict.fromkeys(_TOLD_LATER, UNKNOWN)
+    said: dict[str, object] = {}
     for metric in report.metrics:
         reference = metric.reference
-        found = (reference.data_sha256, reference.teacher_sha256, _size(metric.shape))
-        said |= {key: told for key, told in zip(_TOLD_LATER, found, strict=True) if told}
+        size = "x".join(map(str, metric.shape))
+        told = {"data": reference.data_sha256, "teacher": reference.teacher_sha256}
+        told |= {"image shape": size}
+        said |= {key: value for key, value in told.items() if value}
     return {"kind": main_number(report).key, **report.protocol.model_dump(mode="json"), **said}
-
-
-def _size(shape: tuple[int, ...] | None) -> str | None:
-    return None if shape is None else "x".join(map(str, shape))
 
 
 def _short(value: object) -> str:

@@ -31,7 +31,7 @@ class Section:
         kind: a short name of the reader; empty for a report's own numbers.
         title: whose features they are; empty for a report's own.
         rows: by w.
-        metrics: how they were made; empty in reports of before.
+        metrics: how they were made.
         real: real images measured as if they were samples, with what they are called.
     """
 
@@ -90,12 +90,8 @@ def _filled(w: float, title: str, columns: Sequence[Column], lines: Sequence[Lin
 
 
 def columns_in(section: Section, lines: Sequence[Line]) -> list[Column]:
-    """What some of the lines have: by protocol, or by name in a report of before."""
+    """What some of the lines have."""
     found = [column for metric in section.metrics for column in columns_of(metric, lines)]
-    if not section.metrics:
-        keys = dict.fromkeys(key for line in lines for key in line.scores)
-        numbers = [k for k in keys if not k.endswith("_interval") and k != "prompt_accuracy"]
-        found = [(key.replace("_", " "), key, None) for key in numbers]
     return [
         (title, key, part)
         for title, key, part in found
@@ -111,7 +107,7 @@ def line_of(row: Point) -> Line:
 
 
 def made_of(report: AnyReport) -> tuple[Made, ...]:
-    """How all numbers were made; nothing of a report of before."""
+    """How all numbers were made."""
     return tuple(
         Made(
             column=metric.title,

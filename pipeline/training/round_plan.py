@@ -1,8 +1,6 @@
 """One round as it is planned: who teaches whom what, on which grid, for how long."""
 
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from pipeline.config import (
     OnPolicySource,
@@ -17,11 +15,6 @@ from pipeline.documents import Document
 TEACHER_ROUND = -1
 GUIDANCE_ROUND = 0
 _ORDINARY = ("deterministic", "decode")
-
-
-def _later(default: Any) -> Any:
-    """A field that joined later: at its default it is not dumped, so old fingerprints stay."""
-    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 AgainKind = Literal["extended", "retried"]
@@ -77,19 +70,19 @@ class RoundPlan(Document):
     student_steps: int | None = None
     substeps: int = 1
     direction: Direction = "decode"
-    sampler: Sampling = _later("deterministic")
-    teacher_sampler: Sampling = _later("deterministic")
+    sampler: Sampling = "deterministic"
+    teacher_sampler: Sampling = "deterministic"
     training: TrainingConfig
     loss_weight: Literal["snr_plus_one", "truncated_snr", "snr"] = "truncated_snr"
     ema_decay: float = 0.0
     prediction: PredictionName | None = None
-    time: TimeDistribution | None = _later(None)
-    on_policy_fraction: float = _later(0.0)
-    on_policy_source: OnPolicySource = _later("teacher")
+    time: TimeDistribution | None = None
+    on_policy_fraction: float = 0.0
+    on_policy_source: OnPolicySource = "teacher"
     w: WDistribution | None = None
     label_dropout: float = 0.0
     seed: int
-    again: Again | None = _later(None)
+    again: Again | None = None
 
     @property
     def jump(self) -> int | None:
@@ -170,6 +163,13 @@ class RoundPlan(Document):
     def _steps_to_on_policy_states(self) -> float:
         """Steps of the student per training sample, on average, to sample on-policy states."""
         return self.on_policy_fraction * ((self.student_steps or 1) - 1)
+
+    @property
+    def new_w_range(self) -> tuple[float, float] | None:
+        """Range of the w input that the student gets as the round begins; None if it gets none."""
+        if self.method != "guidance" or self.w is None:
+            return None
+        return self.w.min, self.w.max
 
     @property
     def _kinds(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class DrawSource(ABC):
 
     @abstractmethod
     def at(self, first: int, count: int) -> tuple[Draws, Latent]:
-        """The draws and velocity targets of `count` positions from `first`, on the CPU."""
+        """The draws and velocity targets of `count` positions from `first`, on the device."""
 
     def state(self, samples_seen: int) -> dict[str, float]:  # noqa: ARG002 (what is computed on the spot has no age)
         """Numbers to watch: how old the targets are, how often each has been used; {} if fresh."""

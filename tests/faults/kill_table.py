@@ -15,9 +15,9 @@ PUBLISHED = (
 KILLED_IN_PROCESS = {
     "write": ANYWHERE,
     "publish": (*ANYWHERE, *PUBLISHED, "forget.unrecorded"),
-    "take over": (*ANYWHERE, "recipe.kept"),
-    "shard": ("tar.member", "tar.closed", "shards.written", *PUBLISHED),
-    "ask": ("tar.member", "tar.closed"),
+    "take over": ANYWHERE,
+    "shard": ("tar.closed", *PUBLISHED),
+    "ask": ("tar.closed",),
     "train": (
         *ANYWHERE,
         *PUBLISHED,
@@ -26,21 +26,12 @@ KILLED_IN_PROCESS = {
         "checkpoint.staged",
         "checkpoint.committed",
         "checkpoint.forgotten",
-        "metrics.logged",
-        "train.handed_in",
     ),
-    "promote": (
-        "model.created",
-        "promote.registered",
-        "promote.named",
-        "promote.aliased",
-        "forget.unrecorded",
-        "promote.dropped",
-    ),
-    "gate": (*ANYWHERE, *PUBLISHED, "gate.judged", "gate.answered", "gate.placed"),
+    "promote": ("model.created", "promote.registered", "promote.named", "forget.unrecorded"),
+    "gate": (*ANYWHERE, *PUBLISHED),
     "sample": (*ANYWHERE, "samples.part"),
-    "encode": ("encode.null", "tar.member", "tar.closed", "encode.moved", "encode.committed"),
-    "export": ("export.filled", "export.synced", "export.renamed"),
+    "encode": ("tar.closed", "encode.moved"),
+    "export": ("export.filled", "export.renamed"),
 }
 """By workload of `workloads.py`; each kill is of a forked process and takes a moment."""
 
@@ -79,7 +70,6 @@ STAGES = {
 """What a chain calls the stages that are killed in."""
 
 NO_CHECKPOINTS = ("--set", "engine.checkpoint_every=100")
-NO_RESTARTS = ("--set", "compute.max_restarts=0")
 
 
 def _kills(stage: str, points: tuple[str, ...], *how: Any, **more: Any) -> list[ChainKill]:
@@ -87,24 +77,20 @@ def _kills(stage: str, points: tuple[str, ...], *how: Any, **more: Any) -> list[
 
 
 KILLED_IN_A_CHAIN = [
-    *_kills("shard", (*ANYWHERE, *PUBLISHED, "tar.closed", "shards.written")),
-    ChainKill("shard", "tar.member", 20),
+    *_kills("shard", (*ANYWHERE, *PUBLISHED, "tar.closed")),
     *_kills("teacher", (*ANYWHERE, *PUBLISHED)),
-    *_kills("pregenerate", (*ANYWHERE, *PUBLISHED, "tar.member", "tar.closed"), 4, "worker"),
+    *_kills("pregenerate", (*ANYWHERE, *PUBLISHED, "tar.closed"), 4, "worker"),
     *_kills("distil", ANYWHERE, 3),  # two before it: what the targets took, in two files
-    *_kills("distil", ("checkpoint.claimed", "distill.committed")),
+    ChainKill("distil", "checkpoint.claimed"),
     *_kills("distil", PUBLISHED, extra=NO_CHECKPOINTS),
     *_kills("distil", ANYWHERE, 3, "worker"),
     *_kills("distil", (*PUBLISHED, "checkpoint.staged", "checkpoint.committed"), 2, "worker"),
-    ChainKill("distil", "metrics.logged", 2, "worker"),
     *_kills("distil", ("forget.unrecorded", "checkpoint.forgotten"), 1, "worker"),
-    ChainKill("distil", "train.handed_in", 1, "worker", NO_RESTARTS),
     *_kills("promote", (*ANYWHERE, *PUBLISHED, "model.created", "promote.registered")),
-    *_kills("promote", ("promote.named", "promote.aliased", "promote.dropped")),
+    *_kills("promote", ("promote.named",)),
     ChainKill("evaluate", "samples.part", 4, "worker"),
     *_kills("evaluate", PUBLISHED, 3),  # a set of samples
     *_kills("evaluate", PUBLISHED, 8),  # the report
     *_kills("evaluate", ANYWHERE, 7),
-    ChainKill("evaluate", "samples.committed"),
 ]
 """Each takes a minute or so: a part of `make faults`."""

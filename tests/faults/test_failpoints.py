@@ -50,10 +50,10 @@ def test_every_failpoint_is_killed_and_nothing_else_is_in_the_tables() -> None:
     ("text", "complaint"),
     [
         ("publish.renamd=kill9", "there is no failpoint 'publish.renamd'; see POINTS"),
-        ("publish.renamed", "publish.renamed cannot do ''; it can kill9 or eio or stop"),
-        ("publish.renamed=explode@2", "cannot do 'explode'; it can kill9 or eio or stop"),
-        ("publish.renamed=kill9@0", "after @ comes a number from 1 upwards"),
-        ("publish.renamed=kill9@two", "after @ comes a number from 1 upwards"),
+        ("publish.renamed", "'publish.renamed' is not POINT=ACTION"),
+        ("publish.renamed=explode@2", "'publish.renamed=explode@2' is not POINT=ACTION"),
+        ("publish.renamed=kill9@0", "a time 1 or more"),
+        ("publish.renamed=kill9@two", "a time 1 or more"),
         ("durable.synced=eio,=kill9", "there is no failpoint ''"),
     ],
 )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from mlflow import MlflowClient
 
-from flows.run_dir import RECIPE, prepare
+from flows.run_dir import prepare
 from infra.mlflow_pages import default_uri
 from infra.mlflow_store import MlflowStore
 from infra.profile import EngineConfig, Profile
@@ -35,6 +35,7 @@ from stages.distill import round_job
 from stages.encode import Jobs, encode_with
 from stages.encode_worker import open_worker as open_encoder
 from stages.export import export
+from stages.made_students import RECIPE
 from stages.promote import Registry, accept, register
 from stages.sample_sets import open_sampler
 from stages.shard import shard

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from infra.mlflow_runs import KEY, SUPERSEDED, TRAINING, Training
+from infra.mlflow_runs import KEY, SUPERSEDED
 from infra.mlflow_store import MlflowStore
 from infra.mlflow_values import searchable
 
@@ -93,22 +93,6 @@ class TestOfOneKey:
         assert (new.info.run_name, new.info.status) == ("round 0", "RUNNING")
         assert opened.store.find(opened.key) == first
 
-    def test_a_run_of_an_older_version_goes_on_if_it_is_of_this_training(
-        self, client: MlflowClient, opened: "Opened"
-    ) -> None:
-        old = opened.run(None)
-        assert TRAINING not in client.get_run(old).data.tags
-        assert opened.run("one", is_begun=True) == old
-        assert opened.run("one") == old  # it says so from here on
-        assert opened.run("two", is_begun=True) != old
-
-    def test_and_not_if_training_begins_anew(self, client: MlflowClient, opened: "Opened") -> None:
-        old = opened.run(None)
-        new = opened.run("one")
-        assert new != old
-        assert client.get_run(old).data.tags[SUPERSEDED] == new
-        assert opened.run(None) == new  # whoever does not know what is trained means the newest
-
     def test_a_run_is_marked_also_if_the_first_try_was_killed_before_it(
         self, client: MlflowClient, opened: "Opened"
     ) -> None:
@@ -127,10 +111,7 @@ class Opened:
         self.chain = chain
         self.key = str(Path("/runs") / chain / "rounds/00-guidance")
 
-    def run(
-        self, fingerprint: str | None, *, is_begun: bool = False, is_at_work: bool = True
-    ) -> str:
-        training = None if fingerprint is None else Training(fingerprint, is_begun)
+    def run(self, training: str, *, is_at_work: bool = True) -> str:
         name, of = "round 0", {"round": 0}
         return self.store.round(
             self.chain, self.key, name, of, {}, is_at_work=is_at_work, training=training

@@ -166,7 +166,7 @@ def test_an_encoder_of_a_run_is_not_offered_and_alike_students_are_told_apart(
     backwards = manifest.model_copy(update={"direction": "encode"})
     encoder = run_dir / "rounds/05-8-to-4-encode/student"
     save_bundle(encoder, backwards, module)
-    save_bundle(run_dir / "rounds/07-2-to-1/student", manifest, module)  # of a recipe of before
+    save_bundle(run_dir / "rounds/07-2-to-1/student", manifest, module)  # of an earlier recipe
     offer = Playground(find_playable(run_dir, None)).offer
     alike = ("1 step, 02-4-to-1", "1 step, 04-4-to-1-stochastic")
     assert offer.students == ("stage 1", "4 steps", *alike)

@@ -17,7 +17,7 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.plan import plan_rounds
 from stages.adopt import adopt
-from stages.promote import Registry, _drop_targets, accept, check, promotion_key, register
+from stages.promote import Registry, accept, check, drop_targets, promotion_key, register
 from stages.shard import shard
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
@@ -132,7 +132,7 @@ def test_promoting_a_round_again_leaves_later_rounds_their_targets(
         ledger.publish("targets", f"{plan.index}" * 40, path, write)
     store = MlflowStore(None, tmp_path, "test")
     chain = store.chain("run", "run", {}, {})
-    _drop_targets(ledger, rounds[1], keep)
+    drop_targets(ledger, rounds[1], keep)
     registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
     accept(run_dir, PLAN, student=student, teacher=teacher, keep_targets="last")
     register(run_dir, PLAN, student, registry)

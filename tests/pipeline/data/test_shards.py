@@ -76,11 +76,12 @@ def test_float_samples_come_back_exactly(tmp_path):
 def test_shards_cover_the_split_in_order_and_mix_the_classes(tmp_path):
     write_dataset(tmp_path, pictures(), CONFIG)
     shards = SampleShards(tmp_path, "train")
-    assert [shards.shard_rows(i) for i in range(4)] == [(0, 7), (7, 7), (14, 7), (21, 7)]
-    assert SampleShards(tmp_path, "heldout").shard_rows(1) == (7, 5)
-    for i in range(len(shards.info.splits["train"].shards)):
-        first, count = shards.shard_rows(i)
-        labels = shards.read(np.arange(first, first + count)).condition["label"]
+    parts = shards.info.splits["train"].shards
+    assert [(part.first, part.count) for part in parts] == [(0, 7), (7, 7), (14, 7), (21, 7)]
+    heldout = shards.info.splits["heldout"].shards[1]
+    assert (heldout.first, heldout.count) == (7, 5)
+    for part in parts:
+        labels = shards.read(np.arange(part.first, part.first + part.count)).condition["label"]
         assert len(set(labels.tolist())) > 1
 
 

@@ -157,28 +157,6 @@ def test_every_number_has_an_interval_and_a_protocol(digits: Made) -> None:
     assert all(f"`{metric.identity}`" in page for metric in report.metrics)
 
 
-def test_a_report_of_before_can_still_be_read(digits: Made, tmp_path: Path) -> None:
-    _, report, folder = digits
-    tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    tree["format_version"] = 1
-    del tree["metrics"]
-    new = (
-        *("kid", "density", "coverage", "psnr", "ssim", "class_accuracy_i", "recall_i"),
-        "accuracy_by_class",
-    )
-    for scores in [tree["real"], *(row["scores"] for row in tree["rows"])]:
-        for name in [name for name in scores if name.startswith(new)]:
-            del scores[name]
-    (tmp_path / "report.json").write_text(json.dumps(tree), encoding="utf-8")
-    old = read_report(tmp_path)
-    assert old.metrics == ()
-    assert old.rows[0].scores.recall == report.rows[0].scores.recall
-    assert old.rows[0].scores.kid_to_real is None
-    assert old.rows[0].scores.accuracy_by_class is None
-    write_report(old, tmp_path)
-    assert "Accuracy by class" not in (tmp_path / "report.md").read_text(encoding="utf-8")
-
-
 def test_a_sampler_that_is_always_wrong_in_one_class_is_shown_to_be(
     gaussian: Made, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from pipeline.bundle import Lineage, Manifest
 from pipeline.config import GaussianConfig, ScheduleConfig, UNetConfig, WDistribution
 from pipeline.errors import BundleError
 from pipeline.evaluation.samplers import Sampler, check_sampler, own_sampler
-from pipeline.evaluation.sampling import BundleSampler, balanced_labels, sample
+from pipeline.evaluation.sampling import BundleSampler, LabelArray, balanced_labels, sample
 from pipeline.models.assemble import family_of, load_denoiser, save_bundle
 from pipeline.randomness import RowRandom
 
@@ -134,6 +134,23 @@ def test_the_counted_evaluations_are_those_made(gaussian: tuple[Path, Path]) -> 
             rows_seen.clear()
             opened.sample(steps=4, w=w, asked=np.zeros(3, np.int64), seed=0, sampler=sampler)
             assert sum(rows_seen) == 3 * opened.evaluations(steps=4, w=w)
+
+
+@pytest.mark.parametrize(
+    ("text_channels", "asked", "option"),
+    [(None, ["a cat"], "--labels "), (16, np.zeros(1, np.int64), "--prompt$")],
+)
+def test_what_a_bundle_does_not_read_is_refused_with_the_option_for_what_it_does(
+    unet: tuple[Path, Path],
+    text_channels: int | None,
+    asked: LabelArray | list[str],
+    option: str,
+) -> None:
+    opened = BundleSampler(unet[0])
+    network = UNET.network.model_copy(update={"text_channels": text_channels})
+    opened.manifest = UNET.model_copy(update={"network": network})
+    with pytest.raises(BundleError, match=option):
+        opened.check_asked(asked)
 
 
 def test_uses_a_bundle_was_not_made_for_are_refused(unet: tuple[Path, Path]) -> None:

@@ -46,6 +46,7 @@ def metric(key: str, samples: int, extractor: str = "ab" * 32) -> MetricProtocol
         num_samples=samples,
         seed=1,
         resamples=100,
+        shape=(8, 8, 1),
         source="",
     )
 
@@ -155,15 +156,6 @@ def test_one_metric_with_another_extractor_is_apart_alone() -> None:
     assert warnings_of(both)[0].endswith("not to be compared: recall.")
 
 
-def test_a_report_of_before_compares_by_the_protocol_it_has() -> None:
-    old = [each.report.model_copy(update={"metrics": ()}) for each in ALIKE]
-    assert comparable(*old)
-    changed = old[1].model_copy(
-        update={"protocol": PROTOCOL.model_copy(update={"classifier_sha256": "ef" * 32})}
-    )
-    assert not comparable(old[0], changed)
-
-
 def classless(digit: str, steps: int = 64, **changes: Any) -> AgreementReport:
     """Agreement with a teacher, measured on data of this digest."""
     setting = Setting(50, 1, 2, steps, 100, digit * 64, (8, 8, 1), "c" * 64)
@@ -177,14 +169,6 @@ def classless(digit: str, steps: int = 64, **changes: Any) -> AgreementReport:
         pictures=(),
         metrics=tuple(against_pairs(replace(setting, **changes))),
     )
-
-
-def of_before(report: AgreementReport) -> AgreementReport:
-    tree = report.model_dump(mode="json")
-    for metric in tree["metrics"]:
-        del metric["shape"], metric["reference"]["steps"], metric["reference"]["teacher_sha256"]
-        metric["reference"]["data_sha256"] = None
-    return AgreementReport.model_validate(tree)
 
 
 def test_runs_without_classes_compare_on_the_same_data_and_teacher_only() -> None:
@@ -206,20 +190,6 @@ def test_runs_without_classes_compare_on_the_same_data_and_teacher_only() -> Non
             differs,
         )
         assert nearer(both) == ()
-
-
-def test_what_a_report_of_before_does_not_tell_is_called_unknown() -> None:
-    old, new = of_before(classless("d")), classless("d")
-    assert comparable(old, of_before(classless("d")))
-    # its teacher's steps it tells elsewhere
-    assert not comparable(old, of_before(classless("d", 32)))
-    assert not comparable(old, new)
-    said = warnings_of((Side("one", page("one"), old), Side("two", page("two"), new)))
-    assert said[1] == (
-        "What differs: data unknown against dddddddddddd...; teacher unknown against "
-        "cccccccccccc...; image shape unknown against 8x8x1."
-    )
-    assert "run that run again" in said[2]
 
 
 def test_the_nearer_one_is_named_where_intervals_are_apart() -> None:

@@ -43,21 +43,6 @@ def test_each_arrow_of_the_steps_is_a_round_after_the_guidance_round() -> None:
     assert [plan.jump for plan in rounds] == [None, 2, 2, 2, 2]
 
 
-# what the rounds of shipped recipes were known by before rounds had directions and samplers
-KNOWN = {
-    "digits.yaml": "8c1d1e22 a456a4e8 c6a17bcb 99d82823 f0c9f449",
-    "captions.yaml": "511fbbda d91819d8 f260f345 7bb67c4b",
-    "gaussian.yaml": "1e1baf2d 4719e162 e0503bee",
-}
-
-
-@pytest.mark.parametrize("name", KNOWN)
-def test_old_recipes_keep_the_keys_of_their_rounds(name: str) -> None:
-    recipe = build(Recipe, read_yaml(RECIPES / name), name)
-    keys = [key(recipe, plan.index)[:8] for plan in plan_rounds(recipe)]
-    assert keys == KNOWN[name].split()
-
-
 def test_a_round_names_its_grid_and_its_teachers() -> None:
     rounds = plan_rounds(digits("halving.first_substeps=4"))
     assert [plan.grid for plan in rounds] == [None, Grid(8), Grid(4), Grid(2), Grid(1)]
@@ -105,8 +90,6 @@ def test_on_policy_states_are_the_students_where_targets_are_computed_beside_it(
     assert [plan.evaluations_per_target for plan in rounds] == [2, 2, 2, 2]
     asked = [plan.evaluations_per_sample for plan in rounds]
     assert asked == [1 + 7 / 4, 1 + 3 / 4, 1 + 1 / 4, 1]
-    # who has none keeps the key that he had
-    assert plan_rounds(digits(*changes))[1].model_dump().keys() & {"on_policy_source"} == set()
 
 
 def test_each_kind_of_round_has_a_recipe_that_ships() -> None:

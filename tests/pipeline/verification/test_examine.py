@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipeline.ledger import Ledger
-from pipeline.verification.examine import examine
-from pipeline.verification.findings import Damage, Verdict
+from pipeline.ledger import Ledger, fingerprint
+from pipeline.verification.examine import Damage, Verdict, examine
 from tests.small_run import flip, make_checkpoints, recommit
 
 GUIDANCE = "rounds/00-guidance/student"
@@ -32,8 +31,9 @@ def record_of(run_dir: Path, place: str) -> Path:
 
 def edit_record(run_dir: Path, place: str, **changes: object) -> Path:
     record = record_of(run_dir, place)
-    # without a seal, as older versions wrote them: it alone would tell
-    record.write_text(json.dumps(json.loads(record.read_text()) | changes | {"seal": ""}))
+    tree = json.loads(record.read_text()) | changes
+    del tree["seal"]  # the old one alone would tell
+    record.write_text(json.dumps(tree | {"seal": fingerprint(tree)}))
     return record
 
 
@@ -126,7 +126,7 @@ def test_a_shard_in_the_place_of_another_is_found(run_dir: Path) -> None:
         ("\x00\x01", "cannot be read"),
         ('"text"', "cannot be read"),
         ('{"kind": "data"}', "is no record: fingerprint: Field required"),
-        ('{"format_version": 99}', "is of format 99, this version reads 1 to 4"),
+        ('{"format_version": 99}', "is of format 99, this version reads 5"),
     ],
 )
 def test_a_record_that_is_none_is_damage_and_names_what_hangs_on_it(
