@@ -23,7 +23,7 @@ demo-text: .venv/installed ## train a small Stable Diffusion on captioned digits
 	$(BIN)/stepfold run flows/recipes/captions.yaml --profile infra/profiles/laptop.yaml --run-dir runs/captions
 
 smoke: .venv/installed-tests ## the whole stack on Gaussian classes, against the exact answer (2-3 minutes)
-	$(BIN)/python -m pytest -m '' tests/test_smoke.py
+	$(BIN)/python -m pytest -m '' tests/chains/test_smoke.py
 
 check: .venv/installed-tests ## lint, types, import contracts, and the tests that need no cluster
 	$(BIN)/ruff check .

@@ -11,14 +11,16 @@ import sys
 
 from prefect import flow
 
-from flows.attempts import MadeRound
-from flows.gating import gated_student
-from flows.latent_tasks import components_task, encode_task, export_task
-from flows.notify import notify_failure
-from flows.run import Run, open_run, run_path
+from flows.orchestration.notifications import notify_failure
+from flows.quality_gate import gated_student
+from flows.run import MadeRound, Run, run_path
+from flows.session import open_run
 from flows.tasks import (
+    components_task,
     distill_task,
+    encode_task,
     evaluate_task,
+    export_task,
     page_task,
     promote_task,
     publish_task,
@@ -27,16 +29,16 @@ from flows.tasks import (
     teacher_task,
     translate_task,
 )
-from infra.profile import Profile
 from pipeline.config import Recipe
+from pipeline.config.profile import Profile
 from pipeline.ledger import Artifact
-from pipeline.training.attempts import rules_of
+from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import plan_decoders, plan_rounds
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
-from stages.export import export_label
-from stages.labels import DISTIL, PROMOTE
-from stages.sample_sets import Subject
-from stages.translate import LABEL as ENCODERS_LABEL
+from stages.chain import DISTIL, PROMOTE
+from stages.evaluation.encoders import LABEL as ENCODERS_LABEL
+from stages.evaluation.sample_sets import Subject
+from stages.export.export import export_label
 
 
 @flow(
@@ -125,8 +127,34 @@ def distill_round(
     return promote_task(run, title + PROMOTE, made, teacher)
 
 
+@flow(
+    name="train-teacher",
+    flow_run_name="{recipe.run.name} teacher",
+    persist_result=False,
+    on_failure=[notify_failure],
+    on_crashed=[notify_failure],
+)
+def train_teacher(
+    recipe: Recipe,
+    profile: Profile = Profile(),  # noqa: B008 (frozen)
+    run_dir: str = "",
+    *,
+    accept_changes: bool = False,
+) -> str:
+    """Train (or take in) the guided teacher of a recipe; arguments as in `full_distillation`."""
+    path = run_path(recipe, profile, run_dir)
+    with open_run(recipe, profile, path, accept_changes=accept_changes) as run:
+        data = shard_task(run, "shard the data")
+        samples = data
+        if recipe.teacher.has_components:
+            components = components_task(run, "components", data)
+            samples = encode_task(run, "encode the data", data, components)
+        teacher_task(run, "teacher", samples)
+    return str(path)
+
+
 if __name__ == "__main__":
-    from flows.cli import main
+    from flows.cli.app import main
 
     sys.argv[1:1] = ["run"]
     main()

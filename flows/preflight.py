@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from flows import run_dir as home
-from infra.profile import Profile
-from infra.ray_cluster import check_local_resources
+from infra.ray.cluster import check_local_resources
 from pipeline.bundle import read_manifest
 from pipeline.config import FilesData, Recipe
-from pipeline.data.counting import count_source
-from pipeline.data.source import FEWEST_HELDOUT
+from pipeline.config.profile import Profile
+from pipeline.data.sources.counting import count_source
+from pipeline.data.sources.loaded_source import FEWEST_HELDOUT
 from pipeline.errors import BundleError, ConfigError
-from pipeline.evaluation.weights import find_weights
-from pipeline.models.pipeline_directory import read_pipeline
+from pipeline.evaluation.features.extractor_weights import find_weights
+from pipeline.models.directory.pipeline_directory import read_pipeline
+from pipeline.run_dir import recipe_file as home
+from stages.plan.disk import check_disk
 
 
 def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bool) -> None:
@@ -20,7 +21,8 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
     Raises:
         ConfigError: batches do not divide among the workers, a teacher is to be split where no
             worker holds one, the machine has fewer CPUs or GPUs
-            than asked for, the run directory cannot be used (see `flows.run_dir.check`).
+            than asked for, the run directory cannot be used (see
+            `pipeline.run_dir.recipe_file.check`), or its disk is too small.
         DataError: the data set is missing, empty or not of one size.
         BundleError: the teacher bundle is not one, or not a teacher; or the teacher's pipeline
             cannot be used, or its weights contradict its scheduler.
@@ -38,6 +40,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
     _check_teacher(recipe)
     _check_evaluation(recipe)
     home.check(recipe, run_dir, accept_changes=accept_changes)
+    check_disk(recipe, run_dir)
     _try_pipeline(recipe, run_dir)
 
 
@@ -60,7 +63,7 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
 
 def _check_data(recipe: Recipe) -> None:
     if isinstance(recipe.data, FilesData):
-        from pipeline.data.datasets import load_source
+        from pipeline.data.sources.datasets import load_source
 
         # names, headers and captions; nothing is decoded
         load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
@@ -131,7 +134,9 @@ def _try_pipeline(recipe: Recipe, run_dir: Path) -> None:
     """Its network predicts what its scheduler says; takes seconds, minutes with a large one."""
     if recipe.teacher.pipeline is None or (run_dir / "teacher").exists():
         return
-    from stages.trial import check_prediction  # torch, which nothing before needs
+    from stages.teacher.prediction_check import (
+        check_prediction,  # torch, which nothing before needs
+    )
 
     check_prediction(recipe)
 

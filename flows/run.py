@@ -1,27 +1,17 @@
 """One run as tasks and subflows see it: typed, JSON-able, and enough to find everything else."""
 
-import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flows.events import Events
-from flows.home_profile import record_profile
-from flows.orphans import bury
-from flows.owed import Owed
-from flows.prefect_pages import flow_run_marks
-from flows.run_dir import check, prepare
-from flows.timing import Timing
-from infra.environment import keep_private
-from infra.machines import record_machine, this_machine
-from infra.mlflow_store import MlflowStore, Status
-from infra.profile import Profile
-from infra.ray_cluster import cluster
+from flows.tracking.outbox import Owed
+from infra.mlflow.store import MlflowStore
 from pipeline.config import Recipe
+from pipeline.config.profile import Profile
 from pipeline.documents import Document
-from pipeline.ledger import hold
-from pipeline.training.plan import plan_rounds
+from pipeline.ledger import Artifact
+from pipeline.run_dir.events import Events, Timing
+from pipeline.training.round_plan import RoundPlan
 
 
 class Run(Document):
@@ -75,65 +65,32 @@ def run_path(recipe: Recipe, profile: Profile, run_dir: str) -> Path:
     return (Path(run_dir) if run_dir else Path(profile.storage.root) / recipe.run.name).absolute()
 
 
-@contextmanager
-def open_run(
-    recipe: Recipe, profile: Profile, path: Path, *, accept_changes: bool
-) -> Iterator[Run]:
-    """Begin or resume a run: check the directory, be alone in it, track it, have a cluster.
+Attempt = tuple[RoundPlan, Artifact | None]
+"""A round as it was tried, and its student; None where training broke off."""
 
-    The MLflow run ends FINISHED, FAILED or KILLED as the block does.
+
+@dataclass(frozen=True)
+class MadeRound:
+    """A round whose student may teach.
+
+    Attributes:
+        plan: the round as it is in the recipe.
+        attempts: what was tried, in order; the last is the one whose student was let through.
+            Without a gate there is one, and it is the plan.
     """
-    keep_private()
-    check(recipe, path, accept_changes=accept_changes)  # leaves nothing behind if it refuses
-    with hold(path):
-        prepare(recipe, path, accept_changes=accept_changes)
-        record_profile(profile, path)
-        bury(path)
-        run = Run(
-            recipe=recipe,
-            profile=profile,
-            path=str(path),
-            chain_id=_chain_id(recipe, profile, path),
-        )
-        status: Status = "FAILED"
-        try:
-            with cluster(profile, path / "logs"):
-                record_machine(this_machine(profile.compute), path)
-                yield run
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            with run.owed.telling("how the run ended"):
-                run.store.finish(run.chain_id, status)
 
+    plan: RoundPlan
+    attempts: tuple[Attempt, ...]
 
-def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:
-    return open_store(profile, path).chain(
-        key=str(path),
-        name=recipe.run.name,
-        params={
-            "steps": " -> ".join(str(count) for count in recipe.halving.steps),
-            "family": recipe.teacher.network.family,
-            "schedule": recipe.teacher.schedule.kind,
-            "w_min": recipe.guidance.w.min,
-            "w_max": recipe.guidance.w.max,
-            "seed": recipe.run.seed,
-            "data": recipe.data.source,
-            "teacher": _origin_of_teacher(recipe),
-            "rounds": len(plan_rounds(recipe)),
-            "student_steps": recipe.halving.steps[-1],
-            "updates": sum(plan.training.updates for plan in plan_rounds(recipe)),
-            "precision": profile.engine.precision,
-            "workers": profile.compute.workers,
-        },
-        tags={"run_dir": str(path), "host": platform.node(), **flow_run_marks()},
-    )
+    @property
+    def accepted(self) -> RoundPlan:
+        """The attempt that made the student; numbers of the student belong to it."""
+        return self.attempts[-1][0]
 
-
-def _origin_of_teacher(recipe: Recipe) -> str:
-    teacher = recipe.teacher
-    if teacher.train is not None:
-        return "trained here"
-    return teacher.pipeline or teacher.bundle or "closed form"
+    @property
+    def student(self) -> Artifact:
+        """The student of the round."""
+        student = self.attempts[-1][1]
+        if student is None:
+            raise TypeError(f"{self.plan.title}: a round without a student is not done")
+        return student

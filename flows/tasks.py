@@ -1,10 +1,9 @@
 """The tasks of every chain, one for each stage."""
 
-from flows.artifacts import show_links, show_round, training_shown
-from flows.attempts import MadeRound
-from flows.run import Run
-from flows.stage_task import perform, skipped, stage_task, telling
-from flows.tracking import (
+from flows.orchestration.artifacts import show_links, show_round, training_shown
+from flows.orchestration.stage_task import perform, skipped, stage_task, telling
+from flows.run import MadeRound, Run
+from flows.tracking.rounds import (
     promotion_of,
     round_run,
     tell_accepted,
@@ -13,12 +12,18 @@ from flows.tracking import (
     tracked_round,
 )
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.attempts import rules_of
+from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import plan_teacher
 from pipeline.training.round_plan import RoundPlan
-from stages import adopt, distill, evaluate, page, pregenerate, promote, publish, shard, translate
-from stages.labels import TARGETS
-from stages.sample_sets import Subject
+from stages.chain import TARGETS
+from stages.data import encode, shard
+from stages.evaluation import encoders, evaluate, publish
+from stages.evaluation.sample_sets import Subject
+from stages.export import export
+from stages.report import page
+from stages.rounds import promote, train
+from stages.rounds import targets as pregenerate
+from stages.teacher import adopt, components
 
 
 @stage_task
@@ -57,7 +62,7 @@ def pregenerate_task(
     run: Run, label: str, plan: RoundPlan, data: Artifact, teacher: Artifact
 ) -> tuple[Artifact, ...] | None:
     """The round's targets, made ahead, unless nobody needs them any more."""
-    if distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher):
+    if train.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher):
         return skipped(run, label, None)
 
     return perform(
@@ -96,14 +101,14 @@ def _train(
     teacher: Artifact | None,
     targets: tuple[Artifact, ...] | None,
 ) -> Artifact:
-    found = distill.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
+    found = train.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
     if found:
         return skipped(run, label, found)
     with tracked_round(run, plan), training_shown(run, label):
         made = perform(
             run,
             label,
-            lambda: distill.distill(
+            lambda: train.distill(
                 run.run_dir,
                 run.recipe,
                 run.profile,
@@ -190,12 +195,12 @@ def translate_task(
 ) -> Artifact:
     """The encoders' report: there and back, by students and by the teacher."""
     subject = Subject(data, parts)
-    found = Ledger(run.run_dir).find(translate.translation_key(run.recipe, subject, bundles))
+    found = Ledger(run.run_dir).find(encoders.translation_key(run.recipe, subject, bundles))
     if found:
         return skipped(run, label, found)
 
     def work() -> Artifact:
-        report = translate.translate(
+        report = encoders.translate(
             run.run_dir,
             run.recipe,
             run.profile,
@@ -207,7 +212,7 @@ def translate_task(
         folder = Ledger(run.run_dir).locate(report)
         with run.owed.telling(label):
             files = [folder / name for name in sorted(report.files)]
-            run.store.files(run.chain_id, files, translate.FOLDER)
+            run.store.files(run.chain_id, files, encoders.FOLDER)
         return report
 
     return perform(run, label, work)
@@ -249,3 +254,58 @@ def page_task(run: Run, label: str) -> None:
             run.store.files(run.chain_id, [path], "report")
 
     return perform(run, label, work)
+
+
+@stage_task
+def components_task(run: Run, label: str, data: Artifact) -> Artifact:
+    """What surrounds a network of latents in its stock pipeline: taken in, or trained here."""
+    recipe, run_dir = run.recipe, run.run_dir
+    is_given = recipe.teacher.pipeline is not None
+    if is_given:
+        key = adopt.adopted_components_key(recipe)
+    else:
+        key = components.components_key(recipe, data)
+    found = Ledger(run_dir).find(key)
+    if found:
+        return skipped(run, label, found)
+    if is_given:
+        return perform(run, label, lambda: adopt.adopt_components(run_dir, recipe))
+    return perform(
+        run,
+        label,
+        lambda: components.components(run_dir, recipe, data=data, progress=telling(run, label)),
+    )
+
+
+@stage_task
+def encode_task(run: Run, label: str, data: Artifact, parts: Artifact) -> Artifact:
+    """The data as the network sees it: latents and embedded captions."""
+    found = Ledger(run.run_dir).find(encode.encode_key(run.recipe, data, parts))
+    if found:
+        return skipped(run, label, found)
+    return perform(
+        run,
+        label,
+        lambda: encode.encode(
+            run.run_dir,
+            run.recipe,
+            run.profile,
+            data=data,
+            components=parts,
+            progress=telling(run, label),
+        ),
+    )
+
+
+@stage_task
+def export_task(
+    run: Run, label: str, plan: RoundPlan, student: Artifact, parts: Artifact, report: Artifact
+) -> Artifact:
+    """The student as a stock pipeline that draws what we draw, with its numbers on its card."""
+    stated = export.report_facts(run.run_dir, report, plan)
+    found = Ledger(run.run_dir).find(export.export_key(student, parts, stated))
+    if found:
+        return skipped(run, label, found)
+    return perform(
+        run, label, lambda: export.export_student(run.run_dir, student, parts, facts=stated)
+    )

@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from infra.environment import keep_private, settle_environment
-from infra.interruptible import interruptible
-from infra.memory import keep_freed_memory
-from infra.profile import ComputeConfig
-from infra.ray_worker import find, ignore_known_noise, pack, short_of_memory, tail, unpack
+from infra.process.environment import keep_private, settle_environment
+from infra.process.malloc import keep_freed_memory
+from infra.process.signals import interruptible
+from infra.ray.worker import find, ignore_known_noise, pack, short_of_memory, tail, unpack
+from pipeline.config.profile import ComputeConfig
 from pipeline.errors import ConfigError, InfraError, StepfoldError
 
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
@@ -63,7 +63,7 @@ def fit(entry: str, job: dict[str, Any], compute: ComputeConfig, name: str) -> N
     as in a fresh process.
     """
     with as_worker(compute, {**_ONLY_RANK, **_LOOPBACK}), _without_mlflow():
-        from infra.deepspeed_engine import group_of_one
+        from infra.deepspeed.engine import group_of_one
 
         try:
             with group_of_one():

@@ -1,7 +1,7 @@
 """The two ways work reaches workers: independent jobs on a pool, and one fit on all of them.
 
 Work is named ("module:function") and described in JSON and paths; no object of ours is pickled.
-Both need Ray up: call them inside `infra.ray_cluster.cluster`. With `compute.launcher: inline` they
+Both need Ray up: call them inside `infra.ray.cluster.cluster`. With `compute.launcher: inline` they
 run in this process instead, see `infra.inline`.
 """
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from infra import inline
-from infra.actor_pool import ActorPool
-from infra.interruptible import interruptible
-from infra.profile import ComputeConfig, Profile
-from infra.ray_worker import tail, train_loop
+from infra.process.signals import interruptible
+from infra.ray.actor_pool import ActorPool
+from infra.ray.worker import tail, train_loop
+from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.errors import InfraError
 
 
@@ -84,7 +84,7 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     import ray
     from ray.train import TrainingFailedError
 
-    from infra.ray_trainer import RoundTrainer, deliberate
+    from infra.ray.trainer import RoundTrainer, deliberate
 
     loop = {"entry": entry, "job": job, "threads": profile.compute.cpus_per_worker}
     how = _how_to_run(profile.compute, name, storage)
@@ -108,7 +108,7 @@ def _how_to_run(compute: ComputeConfig, name: str, storage: Path) -> dict[str, A
     """Where the workers are, how many, and what follows when one fails, as Ray is told it."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    from infra.ray_loopback import LoopbackConfig
+    from infra.ray.loopback import LoopbackConfig
 
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(compute.hang_timeout_s)
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(compute.start_timeout_s)

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """All subclasses of `base` in the modules of `package` that declare a name for themselves.
+    """All subclasses of `base` in the modules below `package` that declare a name for themselves.
 
     A class declares it in its own body: `name: ClassVar[str] = "unet"`. Modules are imported when
     the registry is first asked, not when it is made.
@@ -42,8 +42,8 @@ class Registry(Generic[T]):
     def _scan(self) -> dict[str, type[T]]:
         if not self._found:
             package = importlib.import_module(self._package)
-            for module_info in pkgutil.iter_modules(package.__path__):
-                module = importlib.import_module(f"{self._package}.{module_info.name}")
+            for module_info in pkgutil.walk_packages(package.__path__, f"{self._package}."):
+                module = importlib.import_module(module_info.name)
                 for value in vars(module).values():
                     if self._is_entry(value, module.__name__):
                         self._add(value)

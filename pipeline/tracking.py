@@ -1,8 +1,4 @@
-"""Metrics of a round: a durable JSON-lines file first, whoever wants to watch reads it.
-
-The file is the truth. Training never waits for a tracking server: a forwarder in the driver reads
-the file and hands it on (to MLflow, to the progress display), so a dead server costs no work.
-"""
+"""Names of curves that MLflow draws against sampling steps."""
 
 import json
 from abc import ABC, abstractmethod
@@ -11,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.durable import sync, write_durably
+
+
+def curve_name(name: str, *, is_stochastic: bool) -> str:
+    """Of two ladders in one chain each has a curve, also where both have as many steps."""
+    return f"{name}_stochastic" if is_stochastic else name
 
 
 class Tracker(ABC):

@@ -18,15 +18,17 @@ from pipeline.config.data import (
     PromptsData,
     UnclassedData,
 )
-from pipeline.config.encoding import Encoding
-from pipeline.config.extractors import ExtractorConfig, ExtractorKind
+from pipeline.config.distributions import UNIFORM, TimeDistribution, WDistribution
+from pipeline.config.evaluation import EvaluationConfig, ExtractorConfig, ExtractorKind
 from pipeline.config.gate import GateConfig, GateRules, Remedy
-from pipeline.config.laws import UNIFORM, TimeDistribution, WDistribution
-from pipeline.config.recipe import (
-    EvaluationConfig,
-    Recipe,
-    RunConfig,
-    TargetsConfig,
+from pipeline.config.recipe import Recipe, RunConfig, TargetsConfig
+from pipeline.config.rounds import (
+    Encoding,
+    GuidanceRound,
+    Halving,
+    OnPolicySource,
+    RoundTraining,
+    TrainingConfig,
 )
 from pipeline.config.teacher import (
     ComponentsTraining,
@@ -39,13 +41,6 @@ from pipeline.config.teacher import (
     TeacherConfig,
     TeacherTraining,
     UNetConfig,
-)
-from pipeline.config.training import (
-    GuidanceRound,
-    Halving,
-    OnPolicySource,
-    RoundTraining,
-    TrainingConfig,
 )
 
 __all__ = [

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from pipeline.config.data import CaptionedData, Data, PromptsData, UnclassedData
-from pipeline.config.encoding import Encoding
-from pipeline.config.extractors import ExtractorConfig
+from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.gate import KINDS, GateConfig
+from pipeline.config.rounds import Encoding, GuidanceRound, Halving, TrainingConfig
 from pipeline.config.teacher import TeacherConfig, UNetConfig
-from pipeline.config.training import GuidanceRound, Halving, TrainingConfig
 from pipeline.diffusion.grid import nearest_point
 from pipeline.documents import Document
 from pipeline.wording import joined
@@ -43,38 +42,6 @@ class TargetsConfig(Document):
 
     keep: Literal["none", "last", "all"] = "last"
     """Rounds whose pregenerated targets are kept on disk."""
-
-
-class EvaluationConfig(Document):
-    """The final evaluation of teacher, students and baselines."""
-
-    num_samples: PositiveInt = 500
-    """Samples per network, step count and guidance weight."""
-
-    w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 4)
-    """Guidance weights; all within `guidance.w`."""
-
-    baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
-    """Step counts of the teacher with each of `samplers`, as baselines."""
-
-    samplers: tuple[Literal["ddim", "dpm++", "unipc"], ...] = ("ddim", "dpm++", "unipc")
-    """Samplers of the baselines."""
-
-    extractors: tuple[ExtractorConfig, ...] = ()
-    """Feature extractors in addition to the classifier of the data set. Default: none."""
-
-    edits: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
-    """Strengths of SDEdit, in (0, 1]: held-out images are noised to this time and denoised as
-    another class by teacher and deterministic students. Needs `encoding`. Default: none."""
-
-    seed: int = Field(default=1234, ge=0, lt=2**31)
-    """Seed of the evaluation samples."""
-
-    @property
-    def ends_and_middle(self) -> tuple[float, ...]:
-        """Return the smallest, middle and largest guidance weight, each once."""
-        known = sorted(set(self.w))
-        return tuple(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
 
 
 RENAMED = {

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.config.laws import Share
-from pipeline.config.training import TrainingConfig
+from pipeline.config.distributions import Share
+from pipeline.config.rounds import TrainingConfig
 from pipeline.documents import Document
 
 

@@ -13,10 +13,9 @@ from pydantic import NonNegativeInt, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from pipeline.data.batch import Batch
-from pipeline.data.dataset_info import SplitInfo, read_contents
 from pipeline.data.records import Column, RecordShards
-from pipeline.data.samples import Samples
+from pipeline.data.samples import Batch, Samples
+from pipeline.data.shards.dataset_info import SplitInfo, read_contents
 from pipeline.documents import Document
 from pipeline.durable import replace_durably
 from pipeline.errors import DataError

@@ -1,12 +1,25 @@
-"""What training asks of a data set, whatever is stored: clean samples, and their conditions."""
+"""What the data gives to a round: clean samples and what they are conditioned on."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.batch import Batch
-from pipeline.tensors import Condition
+from pipeline.tensors import Condition, Latent
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean samples from the data.
+
+    Attributes:
+        x: `[b, channels, height, width]` float32, pixels in [-1, 1].
+        condition: what each sample is conditioned on.
+    """
+
+    x: Latent
+    condition: Condition
 
 
 class Samples(ABC):

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
-from pipeline.evaluation.asking import Asked
-from pipeline.evaluation.bootstrap import Bootstrap, Found, Interval
-from pipeline.evaluation.classifier import Reading
-from pipeline.evaluation.metrics import (
+from pipeline.evaluation.documents import RESAMPLES
+from pipeline.evaluation.features.caption_parts import look_for
+from pipeline.evaluation.features.classifier import Reading
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Found, Interval
+from pipeline.evaluation.metrics.frechet import (
     Features,
     Moments,
     class_accuracies,
@@ -20,12 +21,11 @@ from pipeline.evaluation.metrics import (
     inception_type_score,
     neighbour_distance,
 )
-from pipeline.evaluation.paired import psnr, squared_errors, ssim
-from pipeline.evaluation.prompts import look_for
-from pipeline.evaluation.protocol import RESAMPLES
-from pipeline.evaluation.real_images import RealImages
-from pipeline.evaluation.sampling import Images, LabelArray
+from pipeline.evaluation.metrics.pairwise import psnr, squared_errors, ssim
+from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.scores import Scores
+from pipeline.sampling.conditions import Asked
+from pipeline.sampling.sampler import Images, LabelArray
 
 _DIGITS = 6  # significant digits that are kept; the rest is rounding
 _MOST_NEIGHBOURS_LOOKED_UP = 500

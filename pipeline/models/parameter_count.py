@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.bundle import Manifest
 from pipeline.errors import BundleError
 from pipeline.models.assemble import family_of
-from pipeline.models.stock_network import StockFamily
+from pipeline.models.stock.stock_network import StockFamily
 
 
 def count_networks(

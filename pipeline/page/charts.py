@@ -7,10 +7,10 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 
-from pipeline.evaluation.figures import STUDENT, bars
-from pipeline.evaluation.protocol import Report, Row
+from pipeline.evaluation.documents import Report, Row
+from pipeline.evaluation.figures.curves import STUDENT, bars
 from pipeline.evaluation.tables import value_of
-from pipeline.page.content import Chart
+from pipeline.page.view_model import Chart
 
 INK = "#22262e"
 _SHADES = (

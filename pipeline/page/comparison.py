@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.evaluation.protocol import Report
+from pipeline.evaluation.documents import Report
 from pipeline.evaluation.tables import Value, value_of
-from pipeline.page.content import Chart, Encoders, Look, Page, Picture, Table
-from pipeline.page.curves import key_in, main_number
-from pipeline.page.numbers import AnyReport, sections_of
-from pipeline.page.verdict import listed
+from pipeline.page.number_tables import AnyReport, sections_of
+from pipeline.page.quality_curves import key_in, main_number
+from pipeline.page.summary import listed
+from pipeline.page.view_model import Chart, Encoders, Look, Page, Picture, Table
 from pipeline.wording import counted
 
 Pair = tuple[str, tuple[Chart, ...]]

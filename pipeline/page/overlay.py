@@ -5,13 +5,12 @@ from dataclasses import replace
 
 import plotly.graph_objects as go
 
-from pipeline.evaluation.figures import STUDENT, Point
-from pipeline.evaluation.protocol import Report
+from pipeline.evaluation.documents import Report
+from pipeline.evaluation.figures.curves import STUDENT, Point
 from pipeline.evaluation.scores import Scores
 from pipeline.page.charts import spans_of, trade_charts
 from pipeline.page.comparison import Pair, Side, is_shared
-from pipeline.page.content import Chart, ChartKind, Encoders
-from pipeline.page.curves import (
+from pipeline.page.quality_curves import (
     STUDENT_STYLES,
     Curves,
     Style,
@@ -21,6 +20,7 @@ from pipeline.page.curves import (
     ladders,
     name_axes,
 )
+from pipeline.page.view_model import Chart, ChartKind, Encoders
 
 _COLOURS = (STUDENT, "#3f8fd2")
 

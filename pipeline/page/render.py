@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rich.filesize import decimal
 
 from pipeline.page.comparison import Comparison
-from pipeline.page.content import Page
+from pipeline.page.view_model import Page
 from pipeline.wording import duration, grouped
 
 _HERE = "pipeline.page"

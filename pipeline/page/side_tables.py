@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.evaluation.figures import Point
+from pipeline.evaluation.figures.curves import Point
 from pipeline.evaluation.tables import cell
 from pipeline.page.comparison import SHOWN, Side, identities, is_shared, titles_of
-from pipeline.page.content import Table
-from pipeline.page.curves import key_in
-from pipeline.page.numbers import Section, columns_in, line_of, sections_of
+from pipeline.page.number_tables import Section, columns_in, line_of, sections_of
+from pipeline.page.quality_curves import key_in
+from pipeline.page.view_model import Table
 
 _Column = tuple[str, str, str | None, tuple[int, ...]]
 """Head, metric, part of the prompt, and the places of the runs whose numbers stand in it."""

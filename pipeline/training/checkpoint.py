@@ -15,7 +15,7 @@ from pipeline.durable import write_durably
 from pipeline.errors import InfraError
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from pipeline.training.engine import TrainEngine
+from pipeline.training.engines import TrainEngine
 
 _log = logging.getLogger(__name__)
 

@@ -8,13 +8,11 @@ from pipeline.errors import DivergenceError
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.denoiser import Denoiser
 from pipeline.tracking import Tracker
+from pipeline.training.batches import DrawSource
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.divergence import LossWatch
-from pipeline.training.engine import TrainEngine
-from pipeline.training.own_time import OwnTime
+from pipeline.training.engines import TrainEngine
+from pipeline.training.monitors import LossWatch, OwnTime, Vitals
 from pipeline.training.round_plan import RoundPlan
-from pipeline.training.source import DrawSource
-from pipeline.training.vitals import Vitals
 
 _log = logging.getLogger(__name__)
 

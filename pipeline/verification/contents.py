@@ -41,7 +41,8 @@ def content_problem(place: Path, artifact: Artifact) -> str | None:
 
 
 def _data(place: Path, artifact: Artifact) -> None:
-    from pipeline.data.shards import SampleShards, read_info
+    from pipeline.data.shards.dataset_info import read_info
+    from pipeline.data.shards.reader import SampleShards
 
     for split in read_info(place).splits:
         # opening compares the samples of each shard with its index and the table of contents
@@ -114,7 +115,7 @@ def _promotion(place: Path, artifact: Artifact) -> None:
 
 
 def _verdict(place: Path, artifact: Artifact) -> None:
-    from pipeline.evaluation.round_verdict import read_verdict
+    from pipeline.evaluation.verdicts.gate_documents import read_verdict
 
     _same("passed", read_verdict(place).passed, artifact.details.get("passed"))
 

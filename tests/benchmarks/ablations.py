@@ -16,28 +16,28 @@ from typing import Any
 
 import torch
 
-from infra.profile import Profile
-from infra.train_worker import RoundJob, train_with
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
-from pipeline.data.open import read_content
-from pipeline.data.shards import read_info
+from pipeline.config.profile import Profile
+from pipeline.data.open_samples import read_content
+from pipeline.data.shards.dataset_info import read_info
 from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.evaluation.asking import asked_of
-from pipeline.evaluation.classifier import Classifier, train_classifier
-from pipeline.evaluation.real_splits import real_images
-from pipeline.evaluation.samplers import own_sampler
-from pipeline.evaluation.sampling import BundleSampler, Images
+from pipeline.evaluation.dataset_images import real_images
+from pipeline.evaluation.features.classifier import Classifier, train_classifier
 from pipeline.evaluation.scoring import Judge, ReadImages, Teacher, moments_of
 from pipeline.ledger import Artifact, Ledger
+from pipeline.sampling.conditions import asked_of
+from pipeline.sampling.sampler import BundleSampler, Images
+from pipeline.sampling.solvers import own_sampler
 from pipeline.training.checkpoint import claim
+from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
-from pipeline.training.torch_engine import TorchEngine
-from stages.distill import find_student, round_job
-from stages.pregenerate import shard_jobs
-from stages.target_worker import TargetWorker
+from stages.rounds.target_worker import TargetWorker
+from stages.rounds.targets import shard_jobs
+from stages.rounds.train import find_student, round_job
+from stages.rounds.train_worker import RoundJob, train_with
 from tests.benchmarks.variants import Variant, variants
 
 PROFILE = Profile()

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 
-from flows.run_dir import stored
-from infra.profile import Profile
-from pipeline.training.plan_row import PlanRow
-from stages.planning import describe
+from pipeline.config.profile import Profile
+from pipeline.run_dir.recipe_file import stored
+from stages.plan.plan import PlanRow, describe
 from tests.benchmarks.plain import in_memory, plain_loop
 from tests.benchmarks.rows import Row, Settings, at_most
 from tests.benchmarks.sizes import DEMO, random_draws

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.data.order import Order
 from pipeline.data.records import RecordShards
-from pipeline.training.source import READ, TargetSource
+from pipeline.training.batches import READ, TargetSource
 from tests.benchmarks.rows import Row, Settings, at_least
 from tests.benchmarks.sizes import DEMO, Targets, write_targets
 from tests.benchmarks.timing import Arm, interleave

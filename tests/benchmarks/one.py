@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from infra.ray_worker import prepare_process
+from infra.ray.worker import prepare_process
 from tests.benchmarks.hardware import this_machine
 from tests.benchmarks.rows import Part, Settings
 

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests.benchmarks.rows import Row, Settings, at_most
-from tests.chain import SMALLEST, events
+from tests.support.chain import SMALLEST, events
 
 MOST_COMMITS, MOST_WATCHING = 0.03, 0.01
 _ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def measure(settings: Settings) -> list[Row]:
 
 def _run(settings: Settings, folder: Path, run_dir: Path) -> float:
     recipe = ["flows/recipes/gaussian.yaml", *SMALLEST] if settings.quick else _DEMO
-    command = [sys.executable, "-m", "flows.cli", "run", *recipe, "--run-dir", str(run_dir)]
+    command = [sys.executable, "-m", "flows.cli.app", "run", *recipe, "--run-dir", str(run_dir)]
     environment = {
         name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")
     }

@@ -21,14 +21,14 @@ from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import DataError
-from pipeline.evaluation.asking import Asked
-from pipeline.evaluation.classifier import Classifier
-from pipeline.evaluation.real_splits import real_images
-from pipeline.evaluation.sampling import BundleSampler, Images, LabelArray, balanced_labels
+from pipeline.evaluation.dataset_images import real_images
+from pipeline.evaluation.features.classifier import Classifier
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.scoring import Judge, ReadImages, Teacher, moments_of
 from pipeline.models.assemble import load_module
 from pipeline.randomness import RowRandom
+from pipeline.sampling.conditions import Asked
+from pipeline.sampling.sampler import BundleSampler, Images, LabelArray, balanced_labels
 from tests.benchmarks import peers_lcm, peers_progressive
 from tests.benchmarks.peers_plan import Budget, Draw
 from tests.benchmarks.peers_run import tiny_run

@@ -6,11 +6,11 @@ The suite's quick form compares on it, so that no trained teacher has to be at h
 from pathlib import Path
 
 from pipeline.config import DigitsData, Recipe
-from pipeline.data.datasets import load_source
-from pipeline.data.shards import write_dataset
+from pipeline.data.shards.writer import write_dataset
+from pipeline.data.sources.datasets import load_source
 from pipeline.documents import build, to_yaml
-from pipeline.evaluation.classifier import train_classifier
-from pipeline.evaluation.real_splits import real_images
+from pipeline.evaluation.dataset_images import real_images
+from pipeline.evaluation.features.classifier import train_classifier
 from tests.benchmarks.sizes import CLASSES, LAW, Size, write_bundle
 
 _SIZE = Size("tiny", (8, 16), (1, 8, 8), 16)

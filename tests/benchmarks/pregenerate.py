@@ -14,20 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.data.shards import read_info
+from pipeline.data.shards.dataset_info import read_info
 from pipeline.training.round_plan import RoundPlan
-from stages.pregenerate import JOBS_AT_ONCE, shard_jobs
-from stages.target_worker import CHUNK, TargetWorker
+from stages.rounds.target_worker import CHUNK, TargetWorker
+from stages.rounds.targets import JOBS_AT_ONCE, shard_jobs
 from tests.benchmarks.rows import Row, Settings, at_least
-from tests.benchmarks.sizes import (
-    DEMO,
-    Size,
-    target_spec,
-    write_bundle,
-    write_samples,
-)
+from tests.benchmarks.sizes import DEMO, Size, target_spec, write_bundle, write_samples
 from tests.benchmarks.timing import Arm, Timing, interleave, repeated
-from tests.cases import RECIPES, read_recipe
+from tests.support.cases import RECIPES, read_recipe
 
 LEAST = 0.95
 BATCHES = (16, 32, 64, 128, 256, 512)

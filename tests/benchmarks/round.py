@@ -1,7 +1,7 @@
 """The fixed cost of a round, part by part: from the call of `fit` to the first update, and the end.
 
 The laptop profile on a Ray of our own, and a halving round of the demo's size. The worker is
-`infra.train_worker` with the time noted between its statements. Starts Ray.
+`stages.rounds.train_worker` with the time noted between its statements. Starts Ray.
 """
 
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.launch import fit
-from infra.profile import Profile, default_profile
-from infra.ray_cluster import cluster
+from infra.ray.cluster import cluster
+from pipeline.config.profile import Profile, default_profile
 from pipeline.documents import build, read_yaml
 from tests.benchmarks.round_jobs import round_job
 from tests.benchmarks.round_worker import ENTERED, FIRST_UPDATE

@@ -1,4 +1,4 @@
-"""What a worker does in a round, as `infra.train_worker.train`, with the time and memory noted.
+"""What a worker does in a round, as `stages.rounds.train_worker.train`, with the time and memory noted.
 
 Ray calls `train` by name. `python -m tests.benchmarks.round_worker JOB.json` does the same without
 Ray, as the only worker.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from infra.train_worker import RoundJob
+    from stages.rounds.train_worker import RoundJob
 
 ENTERED = "entered"
 IDLE = "import of the network's family: diffusers"
@@ -53,10 +53,10 @@ def train(job: dict[str, Any]) -> None:
     """Train `job["round"]` on this rank; leaves `marks-<rank>.json` in `job["marks"]`."""
     marks = Marks()
     marks.add(ENTERED)
-    from infra.train_worker import RoundJob
+    from stages.rounds.train_worker import RoundJob
 
     marks.add("imports of ours")
-    from infra.deepspeed_engine import import_deepspeed
+    from infra.deepspeed.engine import import_deepspeed
 
     import_deepspeed()
     marks.add("import deepspeed")
@@ -65,14 +65,14 @@ def train(job: dict[str, Any]) -> None:
 
 
 def _train(job: "RoundJob", marks: Marks) -> int:
-    from infra import train_worker as worker
-    from pipeline.data.open import open_samples
+    from pipeline.data.open_samples import open_samples
     from pipeline.models.assemble import family_of, network_denoiser
     from pipeline.tracking import JsonlTracker
-    from pipeline.training.assemble import method_of
+    from pipeline.training.build_method import method_of
     from pipeline.training.checkpoint import Checkpoints
-    from pipeline.training.engine import OptimiserPlan
+    from pipeline.training.engines import OptimiserPlan
     from pipeline.training.loop import Lesson, Rhythm, train_round
+    from stages.rounds import train_worker as worker
 
     plan, family = job.plan, family_of(job.manifest)
     marks.add(IDLE)
@@ -113,7 +113,7 @@ def _train(job: "RoundJob", marks: Marks) -> int:
 
 def _marked(source: Any, marks: Marks) -> Any:
     """The same source; its first and second use say when the loop began, and updated once."""
-    from pipeline.training.source import DrawSource
+    from pipeline.training.batches import DrawSource
 
     class Marked(DrawSource):
         def __init__(self) -> None:
@@ -130,8 +130,8 @@ def _marked(source: Any, marks: Marks) -> Any:
 
 def main() -> None:
     """Be the only worker."""
-    sys.modules["mlflow"] = None  # type: ignore[assignment] # as in infra.ray_worker.train_loop
-    from infra.ray_worker import prepare_process
+    sys.modules["mlflow"] = None  # type: ignore[assignment] # as in infra.ray.worker.train_loop
+    from infra.ray.worker import prepare_process
 
     prepare_process(1)
     logging.getLogger().setLevel(logging.ERROR)

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from infra.deepspeed_engine import DeepSpeedEngine
+from infra.deepspeed.engine import DeepSpeedEngine
 from pipeline.config import TrainingConfig
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.tracking import JsonlTracker
-from pipeline.training.assemble import method_of
+from pipeline.training.batches import TargetSource
+from pipeline.training.build_method import method_of
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.engine import OptimiserPlan, TrainEngine
+from pipeline.training.engines import OptimiserPlan, TorchEngine, TrainEngine
 from pipeline.training.loop import Lesson, Rhythm, train_round
-from pipeline.training.source import TargetSource
-from pipeline.training.torch_engine import TorchEngine
 from tests.benchmarks.sizes import Size, Targets
 
 OPTIMISER = OptimiserPlan(learning_rate=1e-4, total_updates=1_000_000, clip_norm=1.0)
@@ -20,7 +19,7 @@ LOG_EVERY = 10
 
 
 class OpenRound:
-    """A halving round on pre-generated targets, as `infra.train_worker` puts it together.
+    """A halving round on pre-generated targets, as `stages.rounds.train_worker` puts it together.
 
     Args:
         size: network and batch.

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.shards import read_info
-from stages.target_worker import TargetWorker
+from pipeline.data.shards.dataset_info import read_info
+from stages.rounds.target_worker import TargetWorker
 from tests.benchmarks.paper import on_paper
 from tests.benchmarks.power_law import fit_power
 from tests.benchmarks.rounds import OpenRound

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import DigitsData, TeacherConfig, TrainingConfig, UNetConfig, WDistribution
 from pipeline.data.records import write_records
-from pipeline.data.shards import SampleShards, write_dataset
-from pipeline.data.source import LoadedSource, stratified_split
+from pipeline.data.shards.reader import SampleShards
+from pipeline.data.shards.writer import write_dataset
+from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
 from pipeline.methods.method import Draws
 from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
+from pipeline.training.batches import to_columns
 from pipeline.training.round_plan import RoundPlan
-from pipeline.training.source import to_columns
 
 CLASSES = 10
 LAW = WDistribution(min=0, max=4, mass_at_min=0.1)

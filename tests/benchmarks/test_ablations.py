@@ -8,7 +8,7 @@ from pipeline.config import Recipe
 from pipeline.documents import read_yaml
 from pipeline.training.plan import plan_rounds
 from tests.benchmarks.variants import Variant, variants
-from tests.cases import RECIPES, read_recipe
+from tests.support.cases import RECIPES, read_recipe
 
 PATHS = {path.stem: path for path in RECIPES}
 UPDATES = 1800

@@ -141,7 +141,7 @@ def _start(processes: list[Any], folder: Path, targets: Targets, shape: _Shape) 
 
 def work(pipe: Connection, job: dict[str, Any]) -> None:
     """Body of a worker: join the group, then make as many updates as the pipe says, until 0."""
-    from infra.ray_worker import prepare_process
+    from infra.ray.worker import prepare_process
 
     rank, workers = job["rank"], job["workers"]
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(workers))

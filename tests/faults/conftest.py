@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_server import server
-from tests.chain import KILLED, SMALLEST, finish, log_of
-from tests.doors import free_port
+from flows.orchestration.server import server
 from tests.faults.fault_rows import PROPERTY, FaultRow
+from tests.support.chain import KILLED, SMALLEST, finish, log_of
+from tests.support.doors import free_port
 
 MakeRow = Callable[[str, str, str], FaultRow]
 

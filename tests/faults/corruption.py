@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from pipeline.data.records import RecordShards
-from pipeline.data.shards import SampleShards
+from pipeline.data.shards.reader import SampleShards
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import load_denoiser
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.verification.contents import content_problem
-from tests.small_run import CHECKPOINTS, ROUND, engine_of
-from tests.watching import nothing_but_reading, refusal_of
+from tests.support.small_run import CHECKPOINTS, ROUND, engine_of
+from tests.support.watching import nothing_but_reading, refusal_of
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from infra.profile import Profile
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe
+from pipeline.config.profile import Profile
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
-from stages.adopt import adopt
-from stages.attempts import Setting, accept, answer, judged_by, look_up
-from stages.judge import judge, on_workers
-from stages.sample_sets import Subject
-from stages.shard import shard
-from tests.small_run import small_recipe
+from stages.data.shard import shard
+from stages.evaluation.sample_sets import Subject
+from stages.gate.attempts import Setting, accept, answer, judged_by, look_up
+from stages.gate.judge import judge, on_workers
+from stages.teacher.adopt import adopt
+from tests.support.small_run import small_recipe
 
 
 def gated_recipe() -> Recipe:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from infra.mlflow_pages import default_uri
+from infra.mlflow.pages import default_uri
 from pipeline.ledger import Ledger
-from tests.chain import SMALLEST, digests, events, finish, log_of, report_of
 from tests.faults.conftest import MakeRow
 from tests.faults.kill_table import KILLED_IN_A_CHAIN, STAGES, ChainKill
+from tests.support.chain import SMALLEST, digests, events, finish, log_of, report_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 

@@ -11,11 +11,11 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from flows.child import child, wait_for
-from flows.owed import Owed
-from flows.prefect_server import server
-from infra.mlflow_pages import ui_command
-from tests.chain import (
+from flows.orchestration.server import child, server, wait_for
+from flows.tracking.outbox import Owed
+from infra.mlflow.pages import ui_command
+from tests.faults.conftest import MakeRow
+from tests.support.chain import (
     DISTIL,
     SMALLEST,
     digests,
@@ -26,8 +26,7 @@ from tests.chain import (
     start,
     wait_until_started,
 )
-from tests.doors import free_port
-from tests.faults.conftest import MakeRow
+from tests.support.doors import free_port
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 

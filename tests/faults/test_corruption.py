@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.faults.corruption import KINDS, Damage, Runs
-from tests.small_run import make_checkpoints, make_run
+from tests.support.small_run import make_checkpoints, make_run
 
 MANY = 10_000
 shares = st.floats(0, 1, exclude_max=True)

@@ -97,7 +97,7 @@ def test_the_environment_arms_a_process_for_the_time_it_says(tmp_path: Path) -> 
 
 
 def test_a_run_with_a_name_that_is_none_is_refused_before_it_begins(tmp_path: Path) -> None:
-    command = ("-m", "flows.cli", "run", "flows/recipes/gaussian.yaml", "--run-dir")
+    command = ("-m", "flows.cli.app", "run", "flows/recipes/gaussian.yaml", "--run-dir")
     refused = run("publish.renamd=kill9", *command, str(tmp_path / "run"))
     assert refused.returncode != 0
     assert "there is no failpoint 'publish.renamd'" in refused.stderr.splitlines()[-1]

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.config import CaptionedTarsData, Recipe
-from pipeline.data.captioned_tars import open_tars
-from pipeline.data.source import LoadedSource
+from pipeline.data.sources.captioned_tars import open_tars
+from pipeline.data.sources.loaded_source import LoadedSource
 from pipeline.documents import build, parse_yaml
 from pipeline.errors import SampleError
-from pipeline.models.pipeline_directory import read_pipeline
-from tests.cases import RECIPES
-from tests.tiny_pipelines import tiny_pipeline
-from tests.watching import refusal_of
+from pipeline.models.directory.pipeline_directory import read_pipeline
+from tests.support.cases import RECIPES
+from tests.support.tiny_pipelines import tiny_pipeline
+from tests.support.watching import refusal_of
 
 MANY = 3000
 TEXTS = [path.read_text(encoding="utf-8") for path in RECIPES]

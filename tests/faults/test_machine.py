@@ -14,7 +14,8 @@ import pytest
 
 from pipeline.ledger import Ledger
 from pipeline.tracking import read_metrics
-from tests.chain import (
+from tests.faults.conftest import MakeRow
+from tests.support.chain import (
     DISTIL,
     PREGENERATE,
     ROOT,
@@ -26,7 +27,6 @@ from tests.chain import (
     start,
     wait_until_started,
 )
-from tests.faults.conftest import MakeRow
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 
@@ -70,7 +70,7 @@ def test_a_disk_that_fills_in_a_stage_loses_nothing(
     disk, log = tmp_path / "disk", tmp_path / "log"
     disk.mkdir()
     command = [
-        *(sys.executable, "-m", "flows.cli", "run", "flows/recipes/gaussian.yaml"),
+        *(sys.executable, "-m", "flows.cli.app", "run", "flows/recipes/gaussian.yaml"),
         *("--run-dir", str(disk / "chain"), *SMALLEST),
         *("--set", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"),
     ]
@@ -100,7 +100,7 @@ def test_a_disk_too_small_is_refused_at_the_start(tmp_path: Path, fault_row: Mak
     disk = tmp_path / "disk"
     disk.mkdir()
     script = (
-        f"mount -t tmpfs -o size=2m none {disk} && {sys.executable} -m flows.cli run "
+        f"mount -t tmpfs -o size=2m none {disk} && {sys.executable} -m flows.cli.app run "
         f"flows/recipes/gaussian.yaml --run-dir {disk}/chain; code=$?; ls -A {disk}; exit $code"
     )
     done = with_own_mounts(script)

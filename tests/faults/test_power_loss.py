@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flows.run_dir import prepare, stored
 from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, Ledger
+from pipeline.run_dir.recipe_file import prepare, stored
 from pipeline.tracking import JsonlTracker, read_metrics
 from pipeline.training.checkpoint import Checkpoints, claim, claimed_by
-from pipeline.training.engine import TrainEngine
-from stages.export import _in_one_move
+from pipeline.training.engines import TrainEngine
+from stages.export.export import _in_one_move
 from tests.faults.conftest import MakeRow
 from tests.faults.crash_states import Moment, record, restore
 

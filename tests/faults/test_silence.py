@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_server import server
-from tests.asking_prefect import ask
-from tests.chain import DISTIL, KILLED, SMALLEST, start, wait_until_started
-from tests.doors import free_port
+from flows.orchestration.server import server
 from tests.faults.conftest import MakeRow
-from tests.flows.receiver import receiver
-from tests.flows.terminal import command
+from tests.support.asking_prefect import ask
+from tests.support.chain import DISTIL, KILLED, SMALLEST, start, wait_until_started
+from tests.support.doors import free_port
+from tests.support.receiver import receiver
+from tests.support.terminal import command
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 

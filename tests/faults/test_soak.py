@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from pipeline.verification.examine import examine
-from tests.chain import KILLED, SMALLEST, Process, events, log_of, result_of, start
 from tests.faults.conftest import MakeRow
+from tests.support.chain import KILLED, SMALLEST, Process, events, log_of, result_of, start
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.soak]
 

@@ -13,7 +13,8 @@ from ray.cluster_utils import Cluster
 
 from pipeline.ledger import Ledger
 from pipeline.tracking import read_metrics
-from tests.chain import (
+from tests.faults.conftest import MakeRow
+from tests.support.chain import (
     DISTIL,
     PREGENERATE,
     SMALLEST,
@@ -27,7 +28,6 @@ from tests.chain import (
     started,
     wait_until_started,
 )
-from tests.faults.conftest import MakeRow
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 

@@ -15,33 +15,32 @@ from typing import Any
 import torch
 from mlflow import MlflowClient
 
-from flows.run_dir import prepare
-from infra.mlflow_pages import default_uri
-from infra.mlflow_store import MlflowStore
-from infra.profile import EngineConfig, Profile
-from infra.train_worker import RoundJob, train_with
+from infra.mlflow.pages import default_uri
+from infra.mlflow.store import MlflowStore
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe
+from pipeline.config.profile import EngineConfig, Profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.durable import write_durably
-from pipeline.evaluation.protocol import Cell
+from pipeline.evaluation.documents import Cell
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
+from pipeline.run_dir.recipe_file import RECIPE, prepare
 from pipeline.training.checkpoint import claim
+from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds
-from pipeline.training.torch_engine import TorchEngine
-from stages.adopt import adopt
-from stages.distill import round_job
-from stages.encode import Jobs, encode_with
-from stages.encode_worker import open_worker as open_encoder
-from stages.export import export
-from stages.made_students import RECIPE
-from stages.promote import Registry, accept, register
-from stages.sample_sets import open_sampler
-from stages.shard import shard
-from stages.target_worker import open_worker as open_asker
+from stages.data.encode import Jobs, encode_with
+from stages.data.encode_worker import open_worker as open_encoder
+from stages.data.shard import shard
+from stages.evaluation.sample_sets import open_sampler
+from stages.export.export import export
+from stages.rounds.promote import Registry, accept, register
+from stages.rounds.target_worker import open_worker as open_asker
+from stages.rounds.train import round_job
+from stages.rounds.train_worker import RoundJob, train_with
+from stages.teacher.adopt import adopt
 from tests.faults.gate_workload import failed_candidate, judge_and_accept
-from tests.stock_bundles import tiny
+from tests.support.stock_bundles import tiny
 
 torch.set_num_threads(1)
 

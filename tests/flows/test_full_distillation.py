@@ -16,11 +16,11 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from flows.prefect_server import server
+from flows.orchestration.server import server
 from pipeline.ledger import Ledger
-from tests.asking_prefect import ask
-from tests.browser import be_wide, keep_picture, open_browser
-from tests.chain import (
+from tests.support.asking_prefect import ask
+from tests.support.browser import be_wide, keep_picture, open_browser
+from tests.support.chain import (
     KILLED,
     ROOT,
     SERVERS,
@@ -33,9 +33,9 @@ from tests.chain import (
     started,
     student_digests,
 )
-from tests.doors import free_port
-from tests.flows.terminal import command, invoke
-from tests.small_run import flip
+from tests.support.doors import free_port
+from tests.support.small_run import flip
+from tests.support.terminal import command, invoke
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -241,7 +241,7 @@ def test_a_repaired_chain_has_the_bytes_it_had(undisturbed: Path, tmp_path: Path
 
 
 def step(asked: str, run_dir: Path) -> int:
-    command = [sys.executable, "-m", "flows.cli", asked, str(run_dir)]
+    command = [sys.executable, "-m", "flows.cli.app", asked, str(run_dir)]
     return subprocess.run(command, cwd=ROOT, timeout=600, check=False).returncode
 
 

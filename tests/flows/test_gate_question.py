@@ -14,12 +14,12 @@ from prefect.flow_runs import resume_flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import gate_question
-from flows.gate_question import ask_person
+from flows import quality_gate
+from flows.quality_gate import ask_person
 from flows.run import Run
-from infra.profile import Profile
-from pipeline.training.attempts import Judged
-from tests.gate_case import GateCase, gate_case
+from pipeline.config.profile import Profile
+from pipeline.training.gate_policy import Judged
+from tests.support.gate_case import GateCase, gate_case
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def paused(name: str) -> UUID:
 def test_the_flow_run_waits_for_the_answer_of_a_person(
     failed: tuple[GateCase, Judged], monkeypatch: pytest.MonkeyPatch, said: bool
 ) -> None:
-    monkeypatch.setattr(gate_question, "_LOOK_EVERY_S", 1)
+    monkeypatch.setattr(quality_gate, "_LOOK_EVERY_S", 1)
     case, judged = failed
     name = f"asks for {said}"
     heard: list[Any] = []
@@ -93,7 +93,7 @@ def test_the_flow_run_waits_for_the_answer_of_a_person(
 def test_nobody_answers_in_time(
     failed: tuple[GateCase, Judged], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate_question, "_LOOK_EVERY_S", 1)
+    monkeypatch.setattr(quality_gate, "_LOOK_EVERY_S", 1)
     case, judged = failed
 
     @flow(name="round", persist_result=False)

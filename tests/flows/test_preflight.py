@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.request import read_request
 from flows.preflight import check
-from flows.request import read_request
-from infra.profile import ComputeConfig, Profile
 from pipeline.config import Recipe
+from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import BundleError, ConfigError, StepfoldError
-from stages.adopt import adopt
-from stages.shard import shard
-from tests.stages.test_trial import declare, fitted
-from tests.tiny_pipelines import edit, tiny_pipeline
+from stages.data.shard import shard
+from stages.teacher.adopt import adopt
+from tests.stages.teacher.test_prediction_check import declare, fitted
+from tests.support.tiny_pipelines import edit, tiny_pipeline
 
 RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
 PROFILE = Profile(compute=ComputeConfig(workers=1))

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.ledger import check_format
-from tests.flows.terminal import GAUSSIAN, invoke, snapshot
-from tests.small_run import make_run
+from tests.support.small_run import make_run
+from tests.support.terminal import GAUSSIAN, invoke, snapshot
 
 REFUSED = (
     "run is a run directory of format 4, this version of stepfold works with format 5; start a new "

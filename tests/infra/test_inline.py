@@ -21,31 +21,31 @@ import torch.distributed as dist
 from threadpoolctl import threadpool_info
 
 from infra.launch import fit, run_jobs
-from infra.machines import this_machine
-from infra.profile import ComputeConfig, Profile, default_profile
-from infra.ray_cluster import cluster
+from infra.process.machines import this_machine
+from infra.ray.cluster import cluster
 from pipeline.config import Recipe
+from pipeline.config.profile import ComputeConfig, Profile, default_profile
 from pipeline.documents import build, read_yaml
 from pipeline.errors import CapacityError, ConfigError, DataError, InfraError
-from pipeline.evaluation.protocol import Cell
+from pipeline.evaluation.documents import Cell
 from pipeline.ledger import Ledger
 from pipeline.training.plan import plan_rounds
-from stages.adopt import adopt, adopt_components
-from stages.distill import distill
-from stages.encode import encode
-from stages.pregenerate import pregenerate
-from stages.sample_sets import Subject, draw_sets
-from stages.shard import shard
-from tests.doors import open_doors
-from tests.family_chain import resolve
+from stages.data.encode import encode
+from stages.data.shard import shard
+from stages.evaluation.sample_sets import Subject, draw_sets
+from stages.rounds.targets import pregenerate
+from stages.rounds.train import distill
+from stages.teacher.adopt import adopt, adopt_components
+from tests.support.doors import open_doors
+from tests.support.family_chain import resolve
 
 INLINE = Profile(compute=ComputeConfig(launcher="inline", workers=1))
 RAY = Profile(compute=ComputeConfig(workers=1))
 JOBS = [{"number": number} for number in range(5)]
-DOUBLE = "tests.infra.training_cases:double"
-STIR = "tests.infra.training_cases:stir"
-STIR_FIT = "tests.infra.training_cases:stir_fit"
-WORKER = "tests.infra.training_cases:worker"
+DOUBLE = "tests.support.training_cases:double"
+STIR = "tests.support.training_cases:stir"
+STIR_FIT = "tests.support.training_cases:stir_fit"
+WORKER = "tests.support.training_cases:worker"
 ENGINES = ("zero1", "zero3", "zero1-bfloat16")
 
 
@@ -196,13 +196,13 @@ class TestFit:
 import sys
 from pathlib import Path
 from infra.launch import fit
-from infra.profile import ComputeConfig, Profile
-from infra.ray_cluster import cluster
+from pipeline.config.profile import ComputeConfig, Profile
+from infra.ray.cluster import cluster
 profile = Profile(compute=ComputeConfig(launcher="inline", workers=1))
 folder = Path({str(tmp_path)!r})
 try:
     with cluster(profile, folder / "logs"):
-        fit("tests.infra.training_cases:sleep", {job!r}, profile, "slow", folder / "ray")
+        fit("tests.support.training_cases:sleep", {job!r}, profile, "slow", folder / "ray")
 except KeyboardInterrupt:
     sys.exit(131 if "ray" in sys.modules else 130)
 """

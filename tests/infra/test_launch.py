@@ -14,19 +14,19 @@ import pytest
 from safetensors.torch import load_file
 
 from infra.launch import fit, run_jobs
-from infra.profile import ComputeConfig, Profile
-from infra.ray_cluster import check_local_resources, cluster
+from infra.ray.cluster import check_local_resources, cluster
+from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.errors import CapacityError, ConfigError, DataError, InfraError
-from tests.doors import open_doors
-from tests.infra.training_cases import UPDATES, ZERO, difference, make_engine, train
+from tests.support.doors import open_doors
+from tests.support.training_cases import UPDATES, ZERO, difference, make_engine, train
 
 pytestmark = pytest.mark.cluster
 
 PROFILE = Profile(compute=ComputeConfig(workers=2, max_restarts=1))
 IMPATIENT = Profile(compute=ComputeConfig(workers=2, max_restarts=0))
 JOBS = [{"number": number} for number in range(5)]
-DOUBLE = "tests.infra.training_cases:double"
-WORKER = "tests.infra.training_cases:worker"
+DOUBLE = "tests.support.training_cases:double"
+WORKER = "tests.support.training_cases:worker"
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_deaths_are_counted_from_the_last_progress_on(tmp_path, progresses, star
     job |= {"enough": 3, "progresses": progresses}
     ends = contextlib.nullcontext() if progresses else pytest.raises(InfraError, match="stumbling")
     with ends:
-        fit("tests.infra.training_cases:stumble", job, alone, "stumbling", tmp_path / "ray")
+        fit("tests.support.training_cases:stumble", job, alone, "stumbling", tmp_path / "ray")
     assert len((tmp_path / "starts").read_text()) == starts
 
 
@@ -199,12 +199,12 @@ def test_a_signal_stops_the_work_and_leaves_no_process(tmp_path, number):
 import sys
 from pathlib import Path
 from infra.launch import fit
-from infra.profile import Profile
-from infra.ray_cluster import check_local_resources, cluster
+from pipeline.config.profile import Profile
+from infra.ray.cluster import check_local_resources, cluster
 folder = Path({str(tmp_path)!r})
 try:
     with cluster(Profile(), folder / "logs"):
-        fit("tests.infra.training_cases:sleep", {job!r}, Profile(), "slow", folder / "ray")
+        fit("tests.support.training_cases:sleep", {job!r}, Profile(), "slow", folder / "ray")
 except KeyboardInterrupt:
     sys.exit(130)
 """

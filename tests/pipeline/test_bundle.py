@@ -9,7 +9,7 @@ import pytest
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
 from pipeline.config import WDistribution
 from pipeline.errors import BundleError
-from tests.cases import student_manifest, teacher_manifest
+from tests.support.cases import student_manifest, teacher_manifest
 
 TEACHER = teacher_manifest("unet")
 STUDENT = student_manifest(TEACHER, WDistribution(min=1, max=4))

@@ -6,8 +6,8 @@ from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.training.plan import plan_rounds
-from stages.drawing_command import drawing
-from tests.flows.terminal import ROOT
+from stages.report.usage import drawing
+from tests.support.terminal import ROOT
 
 UNCLASSED = "data={source: captioned_folder, path: x, size: 16}"
 ENCODERS = "encoding={steps: [16, 8], updates: 2}"

@@ -8,7 +8,7 @@ import pytest
 from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
-from tests.cases import RECIPES
+from tests.support.cases import RECIPES
 
 TREES = {path.stem: read_yaml(path) for path in RECIPES}
 

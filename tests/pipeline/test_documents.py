@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from pipeline.config import Recipe
 from pipeline.documents import Document, apply_override, build, parse_yaml, read_yaml, to_yaml
 from pipeline.errors import ConfigError
-from tests.cases import RECIPES, read_recipe
+from tests.support.cases import RECIPES, read_recipe
 
 
 class Cat(Document):

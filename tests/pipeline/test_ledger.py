@@ -12,14 +12,7 @@ import pytest
 
 from pipeline.errors import BusyError, DataError
 from pipeline.identity import identify
-from pipeline.ledger import (
-    Artifact,
-    Ledger,
-    fingerprint,
-    hash_file,
-    hold,
-    holder_of,
-)
+from pipeline.ledger import Artifact, Ledger, fingerprint, hash_file, hold, holder_of
 
 KEY = fingerprint({"what": "data"})
 

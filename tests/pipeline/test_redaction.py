@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-from infra.profile import Profile
+from pipeline.config.profile import Profile
 from pipeline.documents import build
 from pipeline.errors import ConfigError, InfraError, SampleError
 from pipeline.redaction import has_password, redact, redact_logs

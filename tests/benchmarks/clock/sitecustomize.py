@@ -24,10 +24,10 @@ CLOCKED = {
     "pipeline.ledger": {"hash_file": "hash a file"},
     "pipeline.data.records": {"hashlib": "hash a member"},
     "pipeline.tracking": {"JsonlTracker.log": "tell a line"},
-    "infra.mlflow_tracker": {"MetricForwarder.close": "tell the last lines"},
-    "flows.tracking": {"tell_result": "tell a result", "tell_verdict": "tell a verdict"},
-    "flows.artifacts": {"show_links": "show links", "show_round": "show a round"},
-    "stages.promote": {"register": "tell a promotion"},
+    "infra.mlflow.tracker": {"MetricForwarder.close": "tell the last lines"},
+    "flows.tracking.rounds": {"tell_result": "tell a result", "tell_verdict": "tell a verdict"},
+    "flows.orchestration.artifacts": {"show_links": "show links", "show_round": "show a round"},
+    "stages.rounds.promote": {"register": "tell a promotion"},
 }
 """What is timed, by module and name; none is called by another of them."""
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from pipeline.config import DigitsData
-from pipeline.data.dataset_info import DatasetInfo, ShardInfo, SplitInfo
 from pipeline.data.latents import (
     LatentShards,
     LatentsInfo,
@@ -15,11 +14,13 @@ from pipeline.data.latents import (
     write_latents_info,
     write_null,
 )
-from pipeline.data.open import open_samples, read_content
+from pipeline.data.open_samples import open_samples, read_content
 from pipeline.data.records import write_records
-from pipeline.data.shards import SampleShards, write_dataset
+from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, SplitInfo
+from pipeline.data.shards.reader import SampleShards
+from pipeline.data.shards.writer import write_dataset
 from pipeline.errors import DataError
-from tests.pipeline.data.test_shards import pictures
+from tests.pipeline.data.shards.test_reader import pictures
 
 SHAPE = (4, 2, 3)
 CAPTIONS = 5

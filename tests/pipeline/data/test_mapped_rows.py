@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.mapped_rows import MappedRows
+from pipeline.data.records import MappedRows
 
 
 @given(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 
 from pipeline.data.records import RecordShards, write_records
-from pipeline.data.tar_index import index_path
+from pipeline.data.shards.tar_index import index_path
 from pipeline.errors import DataError
 
 

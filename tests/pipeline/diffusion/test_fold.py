@@ -14,7 +14,7 @@ from pipeline.diffusion.prediction import PredictionType, express, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseLevel, NoiseSchedule, RectifiedFlow
 from pipeline.diffusion.solver import ddim_step, fold, jump
 from pipeline.tensors import per_sample
-from tests.cases import SCHEDULES, normal, times, uniform, wavy
+from tests.support.cases import SCHEDULES, normal, times, uniform, wavy
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 COSINE = CosineSchedule(1024)

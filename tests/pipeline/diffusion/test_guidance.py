@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline.diffusion.guidance import guide
 from pipeline.diffusion.prediction import Prediction, PredictionType, express, interpret
 from pipeline.diffusion.schedule import NoiseSchedule
-from tests.cases import SCHEDULES, legal_levels, normal, times, uniform
+from tests.support.cases import SCHEDULES, legal_levels, normal, times, uniform
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 every_kind = pytest.mark.parametrize("kind", list(PredictionType))

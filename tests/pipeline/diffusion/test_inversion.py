@@ -17,9 +17,9 @@ from pipeline.diffusion.solver import ddim_step, fold, jump, sample
 from pipeline.methods.method import Draws
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, NetworkDenoiser
-from pipeline.models.gaussian import GaussianFamily
+from pipeline.models.gaussian.gaussian import GaussianFamily
 from pipeline.tensors import Condition, Latent, PerSample, per_sample
-from tests.cases import SCHEDULES, normal, times, wavy
+from tests.support.cases import SCHEDULES, normal, times, wavy
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 COSINE = CosineSchedule(1024)

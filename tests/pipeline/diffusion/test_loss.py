@@ -6,7 +6,7 @@ import torch
 from pipeline.diffusion.loss import LossWeight, velocity_loss, weight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import NoiseSchedule
-from tests.cases import SCHEDULES, legal_levels, normal, times
+from tests.support.cases import SCHEDULES, legal_levels, normal, times
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 VARIANCE_PRESERVING = {k: s for k, s in SCHEDULES.items() if s.velocity is PredictionType.V}

@@ -21,7 +21,7 @@ from pipeline.diffusion.schedule import (
     RectifiedFlow,
     diffuse,
 )
-from tests.cases import SCHEDULES, normal, times
+from tests.support.cases import SCHEDULES, normal, times
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 

@@ -17,7 +17,7 @@ from pipeline.diffusion.schedule import (
     RectifiedFlow,
 )
 from pipeline.diffusion.solver import ddim_step, fold, jump, sample
-from tests.cases import SCHEDULES, normal, times, wavy
+from tests.support.cases import SCHEDULES, normal, times, wavy
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 COSINE = CosineSchedule(1024)

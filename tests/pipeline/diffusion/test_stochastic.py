@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.diffusion.prediction import Prediction, interpret
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.diffusion.solver import ddim_step, renoise, sample
-from tests.cases import SCHEDULES, normal, times, wavy
+from tests.support.cases import SCHEDULES, normal, times, wavy
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 SPANS = [(0.0, 0.5), (0.0, 0.125), (0.25, 0.5), (0.5, 0.75), (0.75, 0.875)]

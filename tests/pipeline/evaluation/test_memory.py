@@ -8,11 +8,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.evaluation import metrics
-from pipeline.evaluation import neighbourhood as manifolds
-from pipeline.evaluation.bootstrap import Bootstrap
-from pipeline.evaluation.metrics import Moments, frechet_found, neighbour_distance, paired_rms
-from pipeline.evaluation.neighbourhood import RealManifold, neighbourhood
+from pipeline.evaluation.metrics import frechet
+from pipeline.evaluation.metrics import manifold as manifolds
+from pipeline.evaluation.metrics.bootstrap import Bootstrap
+from pipeline.evaluation.metrics.frechet import (
+    Moments,
+    frechet_found,
+    neighbour_distance,
+    paired_rms,
+)
+from pipeline.evaluation.metrics.manifold import RealManifold, neighbourhood
 
 # a process of its own: memory of torch is counted by the system alone
 PAIRED = """
@@ -74,7 +79,7 @@ def test_a_resampled_distance_holds_one_wide_copy_of_its_rows() -> None:
 def test_resampled_shares_hold_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     count = 3000
     real, samples = np.random.default_rng(0).normal(size=(2, count, 2))
-    for module in (metrics, manifolds):
+    for module in (frechet, manifolds):
         monkeypatch.setattr(module, "_CHUNK", 20)  # as few of 3,000 as 1,000 are of 150,000
     bootstrap = Bootstrap(np.zeros(count, np.int64), 2, seed=0)
     assert len(bootstrap.rows) == 2
@@ -88,7 +93,7 @@ def test_resampled_shares_hold_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_distances_to_neighbours_keep_no_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     count = 2000
     points = np.random.default_rng(0).normal(size=(count, 2))
-    monkeypatch.setattr(metrics, "_CHUNK", 20)
+    monkeypatch.setattr(frechet, "_CHUNK", 20)
     # some five of the 100 chunks, and three columns; views of their column kept all of them
     most = (5 * 20 + 3) * 8 * count
     assert peak(lambda: neighbour_distance(points, points, 4)) < most

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.evaluation.columns import Setting, against_pairs, against_real, own_metrics
 from pipeline.evaluation.metric_protocol import MetricProtocol, check_comparable
+from pipeline.evaluation.metric_specs import Setting, against_pairs, against_real, own_metrics
 from pipeline.evaluation.tables import Line, class_table, protocol_table, table
 
 SETTING = Setting(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.data.batch import Batch
+from pipeline.data.samples import Batch
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import Prediction, PredictionType, express, interpret
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
@@ -15,7 +15,7 @@ from pipeline.methods.method import METHODS, Draws
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Condition, Latent, PerSample
-from tests.cases import SCHEDULES, Affine, method, normal
+from tests.support.cases import SCHEDULES, Affine, method, normal
 
 COUNT = 64
 every_method = pytest.mark.parametrize("name", METHODS.names())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.config import GaussianConfig, WDistribution
-from pipeline.data.batch import Batch
+from pipeline.data.samples import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
@@ -17,9 +17,9 @@ from pipeline.methods.guidance import GuidanceDistillation
 from pipeline.methods.method import Draws, draw_w
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import GuidedDenoiser, NetworkDenoiser
-from pipeline.models.gaussian import GaussianFamily
+from pipeline.models.gaussian.gaussian import GaussianFamily
 from pipeline.randomness import RowRandom
-from tests.cases import SCHEDULES, Affine, normal
+from tests.support.cases import SCHEDULES, Affine, normal
 
 COUNT = 4096
 LAW = WDistribution(min=0, max=4, mass_at_min=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import GaussianConfig, OnPolicySource, WDistribution
-from pipeline.data.batch import Batch
+from pipeline.data.samples import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
@@ -19,9 +19,9 @@ from pipeline.diffusion.solver import ddim_step, sample
 from pipeline.methods.method import Draws
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
-from pipeline.models.gaussian import GaussianFamily
+from pipeline.models.gaussian.gaussian import GaussianFamily
 from pipeline.randomness import RowRandom
-from tests.cases import SCHEDULES, Affine, normal, times, wavy
+from tests.support.cases import SCHEDULES, Affine, normal, times, wavy
 
 COUNT = 64
 LAW = WDistribution(min=0, max=4, mass_at_min=0)

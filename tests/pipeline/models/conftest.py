@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_pipelines import KINDS, Folder, tiny_pipeline
+from tests.support.tiny_pipelines import KINDS, Folder, tiny_pipeline
 
 
 @pytest.fixture(scope="session")

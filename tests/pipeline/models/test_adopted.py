@@ -13,7 +13,7 @@ from pipeline.bundle import Manifest
 from pipeline.errors import BundleError
 from pipeline.models.assemble import family_of, load_module
 from pipeline.tensors import Condition
-from tests.cases import condition_of, normal, student_manifest, teacher_manifest
+from tests.support.cases import condition_of, normal, student_manifest, teacher_manifest
 
 SD_15: dict[str, Any] = {
     "_class_name": "UNet2DConditionModel",

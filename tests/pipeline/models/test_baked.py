@@ -9,7 +9,7 @@ from torch import nn
 from pipeline.errors import BundleError
 from pipeline.models.assemble import family_of, load_denoiser, load_module, save_bundle
 from pipeline.models.denoiser import NetworkDenoiser
-from tests.cases import (
+from tests.support.cases import (
     BAKED_W,
     NETWORKS,
     condition_of,

@@ -20,7 +20,7 @@ from pipeline.models.assemble import (
 from pipeline.models.denoiser import GuidedDenoiser, NetworkDenoiser
 from pipeline.models.family import FAMILIES, ModelFamily
 from pipeline.tensors import Condition
-from tests.cases import (
+from tests.support.cases import (
     NETWORKS,
     condition_of,
     normal,

@@ -5,7 +5,7 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.models.assemble import family_of
-from tests.cases import NETWORKS, condition_of, normal, teacher_manifest
+from tests.support.cases import NETWORKS, condition_of, normal, teacher_manifest
 
 
 def gradients(name: str, *, checkpointing: bool) -> tuple[dict[str, torch.Tensor], int]:

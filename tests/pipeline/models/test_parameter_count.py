@@ -13,9 +13,9 @@ from pipeline.config import ScheduleConfig, UNetConfig
 from pipeline.errors import BundleError
 from pipeline.models.assemble import family_of, fresh_manifest
 from pipeline.models.parameter_count import count, count_networks, count_stored
-from tests.cases import NETWORKS, teacher_config, teacher_manifest
-from tests.stock_bundles import tiny
-from tests.tiny_pipelines import KINDS
+from tests.support.cases import NETWORKS, teacher_config, teacher_manifest
+from tests.support.stock_bundles import tiny
+from tests.support.tiny_pipelines import KINDS
 
 LINEAGE = Lineage(run="counted", round=None, parent=None)
 SDXL = {

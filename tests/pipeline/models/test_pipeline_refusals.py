@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BundleError
-from pipeline.models.pipeline_directory import read_pipeline
-from tests.tiny_pipelines import Folder, edit, sharded
+from pipeline.models.directory.pipeline_directory import read_pipeline
+from tests.support.tiny_pipelines import Folder, edit, sharded
 
 
 def unknown(folder: Path) -> None:

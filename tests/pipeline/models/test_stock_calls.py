@@ -24,9 +24,9 @@ from diffusers import (
 from torch import Tensor, nn
 
 from pipeline.models.assemble import family_of
-from pipeline.models.mmdit import unpack
+from pipeline.models.mmdit.mmdit import unpack
 from pipeline.tensors import Condition
-from tests.cases import NETWORKS, condition_of, teacher_manifest
+from tests.support.cases import NETWORKS, condition_of, teacher_manifest
 
 COUNT, STEPS, W = 2, 4, 2.5
 """Four steps shifted by 3 are at t = 1, .9, .75, .5: 1000 t is exact, and Flux is asked at t."""

@@ -8,31 +8,24 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.by import By
 
-from pipeline.evaluation.agreement import (
+from pipeline.evaluation.documents import Report
+from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
+from pipeline.evaluation.metric_specs import Setting, against_pairs
+from pipeline.evaluation.reports.agreement import (
     Agreement,
     AgreementProtocol,
     AgreementReport,
     AgreementRow,
 )
-from pipeline.evaluation.columns import Setting, against_pairs
-from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
-from pipeline.evaluation.protocol import Report
-from pipeline.page.comparison import (
-    Comparison,
-    Side,
-    comparable,
-    nearer,
-    side_by_side,
-    warnings_of,
-)
+from pipeline.page.comparison import Comparison, Side, comparable, nearer, side_by_side, warnings_of
 from pipeline.page.overlay import beside, encoders_beside, overlaid
 from pipeline.page.render import render_comparison
 from pipeline.page.side_tables import others_of, tables_of
-from tests.browser import be_dark, be_wide, complaints, fetched, open_browser, too_wide_by
-from tests.page_content import look, page
-from tests.page_reader import read_page
-from tests.pipeline.page.test_verdict import PROTOCOL, cell, row, verdict
-from tests.pipeline.page.test_verdict import report as report_of
+from tests.pipeline.page.test_summary import PROTOCOL, cell, row, verdict
+from tests.pipeline.page.test_summary import report as report_of
+from tests.support.browser import be_dark, be_wide, complaints, fetched, open_browser, too_wide_by
+from tests.support.page_content import look, page
+from tests.support.page_reader import read_page
 
 
 def metric(key: str, samples: int, extractor: str = "ab" * 32) -> MetricProtocol:

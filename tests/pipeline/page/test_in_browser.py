@@ -12,8 +12,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.page.render import render
-from tests.browser import be_dark, be_wide, complaints, open_browser, too_wide_by
-from tests.page_content import page
+from tests.support.browser import be_dark, be_wide, complaints, open_browser, too_wide_by
+from tests.support.page_content import page
 
 pytestmark = pytest.mark.browser
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.page.render import render
-from tests.page_content import WHY, page
-from tests.page_reader import read_page
+from tests.support.page_content import WHY, page
+from tests.support.page_reader import read_page
 
 HOSTILE = "</script><!--<script><script src='https://evil.invalid/x.js'></script><b>&"
 

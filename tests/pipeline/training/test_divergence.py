@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import DivergenceError
-from pipeline.training.divergence import HOPELESS, PATIENCE, LossWatch, check_finite
+from pipeline.training.monitors import HOPELESS, PATIENCE, LossWatch, check_finite
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -12,21 +12,20 @@ from torch import Tensor, nn
 
 from pipeline.bundle import Lineage
 from pipeline.config import Recipe, WDistribution
-from pipeline.data.shards import SampleShards
+from pipeline.data.shards.reader import SampleShards
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import DivergenceError, InfraError
 from pipeline.methods.method import Draws
 from pipeline.models.assemble import denoiser_of, family_of, fresh_manifest, network_denoiser
 from pipeline.tensors import Latent
 from pipeline.tracking import JsonlTracker, read_metrics
-from pipeline.training.assemble import method_of
+from pipeline.training.batches import DrawSource, OnlineSource
+from pipeline.training.build_method import method_of
 from pipeline.training.checkpoint import Checkpoints, claim
-from pipeline.training.engine import OptimiserPlan
+from pipeline.training.engines import OptimiserPlan, TorchEngine
 from pipeline.training.loop import Lesson, Rhythm, train_round
 from pipeline.training.plan import plan_rounds
-from pipeline.training.source import DrawSource, OnlineSource
-from pipeline.training.torch_engine import TorchEngine
-from stages.shard import shard
+from stages.data.shard import shard
 
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 

@@ -1,4 +1,4 @@
-"""What only the plain engine promises; the rest is in `tests/infra/test_engines.py`, for all."""
+"""What only the plain engine promises; the rest is in `tests/infra/deepspeed/test_engines.py`, for all."""
 
 import pickle  # noqa: TID251 (to show that nothing of the kind is read)
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.engine import OptimiserPlan
-from pipeline.training.torch_engine import TorchEngine
+from pipeline.training.engines import OptimiserPlan, TorchEngine
 
 PLAN = OptimiserPlan(learning_rate=0.1, total_updates=4, clip_norm=1.0)
 

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from pipeline.training.vitals import Vitals
+from pipeline.training.monitors import Vitals
 
 
 def test_pace_and_time_left_are_those_since_the_last_time() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_run import make_run
+from tests.support.small_run import make_run
 
 
 @pytest.fixture(scope="module")

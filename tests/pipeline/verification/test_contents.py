@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.data.records import RecordShards, write_records
 from pipeline.ledger import Ledger
 from pipeline.verification.examine import examine
-from tests.small_run import make_samples, recommit
+from tests.support.small_run import make_samples, recommit
 
 HALVING = "rounds/01-4-to-2/student"
 LAST = "rounds/02-2-to-1/student"

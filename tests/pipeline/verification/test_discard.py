@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.ledger import Artifact, Ledger
 from pipeline.verification.examine import examine, throw_away
-from tests.small_run import flip, make_checkpoints
+from tests.support.small_run import flip, make_checkpoints
 
 GUIDANCE = "rounds/00-guidance/student"
 TARGETS = "rounds/01-4-to-2/targets/pass-000-shard-00000"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.ledger import Ledger, fingerprint
 from pipeline.verification.examine import Damage, Verdict, examine
-from tests.small_run import flip, make_checkpoints, recommit
+from tests.support.small_run import flip, make_checkpoints, recommit
 
 GUIDANCE = "rounds/00-guidance/student"
 HALVING = "rounds/01-4-to-2/student"

@@ -1,0 +1,1 @@
+"""Prefect: servers, deployments, tasks, artifacts and notifications."""

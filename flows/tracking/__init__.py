@@ -1,0 +1,1 @@
+"""The experiment tracker as flows use it: rounds, outbox and links."""

@@ -1,0 +1,1 @@
+"""DeepSpeed: training engine, sharded teacher and memory model."""

@@ -1,0 +1,239 @@
+"""The engine on DeepSpeed: ZeRO stages 0 to 3 over the processes that Ray Train has connected."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from infra.deepspeed.memory_model import LARGEST_BUCKET
+from pipeline.config.profile import layout_of
+from pipeline.errors import ConfigError, InfraError
+from pipeline.training.engines import OptimiserPlan, TrainEngine, check_norm, make_optimiser
+
+_TAG = "state"
+_OURS = "stepfold"
+
+
+class DeepSpeedEngine(TrainEngine):
+    """Train a float32 module on all ranks of the process group; starts a group of one without.
+
+    Args:
+        module: the network, the same on every rank; build it normally, not under `zero.Init`.
+        plan: optimiser and schedule.
+        global_batch: samples of one update over all ranks.
+        zero_stage: 0 replicates; 1, 2, 3 split optimiser, gradients, weights over the ranks.
+        precision: of the network's weights and activations; masters are float32 (stage 1 to 3).
+
+    Raises:
+        ConfigError: the batch does not divide by the ranks, or bfloat16 with stage 0.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        plan: OptimiserPlan,
+        *,
+        global_batch: int,
+        zero_stage: Literal[0, 1, 2, 3],
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:
+        join_group()
+        deepspeed = import_deepspeed()
+        self.rank = dist.get_rank()
+        self.world_size = dist.get_world_size()
+        _check(global_batch, self.world_size, zero_stage, precision)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        self._optimiser, self._schedule = make_optimiser(trained, plan)
+        self._engine, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=self._optimiser,
+            lr_scheduler=self._schedule,
+            config={
+                **_config(plan.clip_norm, zero_stage, precision, sum(p.numel() for p in trained)),
+                "train_micro_batch_size_per_gpu": global_batch // self.world_size,
+            },
+        )
+        self.module = self._engine
+        self.device = torch.device(self._engine.device)
+
+    @property
+    def layout(self) -> str:
+        """ZeRO stage and number of ranks."""
+        return layout_of(self._engine.zero_optimization_stage(), self.world_size)
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of this rank's mean loss; ranks are averaged."""
+        self._engine.backward(loss)
+
+    def step(self) -> float:
+        """Clip, update, advance the learning rate; returns the gradient norm before clipping.
+
+        Raises:
+            DivergenceError: the norm is not finite, on every rank; nothing was updated.
+        """
+        if self._engine.zero_optimization_stage() == 0:
+            # DeepSpeed does not keep the norm here
+            gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+            norm = float(nn.utils.get_total_norm(gradients))
+            check_norm(norm)
+            self._engine.step()
+        else:
+            self._engine.step()  # skips the update by itself if the norm is not finite
+            norm = float(self._engine.get_global_grad_norm())
+            check_norm(norm)
+        return norm
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate the next update will use."""
+        return float(self._schedule.get_last_lr()[0])
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over ranks of a tensor, element by element; collective."""
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total / self.world_size
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        """Write every rank's part into `folder`, which all ranks see; returns when all have.
+
+        Nothing here is a commit: the caller hashes and records the folder.
+        """
+        self._engine.save_checkpoint(
+            str(folder), tag=_TAG, client_state={_OURS: state}, save_latest=False
+        )
+        save_file({"cpu": torch.get_rng_state()}, self._random_file(folder))
+        dist.barrier()
+        if self.rank == 0:
+            for script in folder.glob("*.py"):  # DeepSpeed leaves one, and a checkpoint is data
+                script.unlink()
+        dist.barrier()
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Restore what `save` wrote with the same number of ranks and the same stage.
+
+        DeepSpeed's reader is pickle, which runs what the file says: give it only folders whose
+        hashes were checked against the ledger of this run.
+
+        Raises:
+            InfraError: DeepSpeed finds no checkpoint there.
+        """
+        if not (folder / _TAG).is_dir():
+            raise InfraError(f"{folder} holds no DeepSpeed checkpoint")
+        _, found = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        torch.set_rng_state(load_file(self._random_file(folder))["cpu"])
+        dist.barrier()
+        state: dict[str, Any] = found[_OURS]
+        return state
+
+    def full_weights(self) -> dict[str, Tensor]:
+        """The float32 masters, or their average, and the buffers, under the bare module's names.
+
+        Collective; complete on rank 0, empty elsewhere. The engine must not be used after it.
+        """
+        self._optimiser.adopt_average()
+        module: nn.Module = self._engine.module
+        weights = dict(module.named_buffers(remove_duplicate=False))
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            weights[name] = self._master(parameter)
+        if self.rank != 0:
+            return {}
+        kept = {name: weights[name].detach().cpu() for name in module.state_dict()}
+        return {n: t.float() if t.dtype == torch.bfloat16 else t for n, t in kept.items()}
+
+    def _master(self, parameter: nn.Parameter) -> Tensor:
+        import deepspeed
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        master: Tensor | None = None
+        if parameter.requires_grad:
+            master = safe_get_full_fp32_param(parameter)
+        if master is not None:
+            return master.detach().cpu()
+        whole = self._engine.zero_optimization_stage() < 3
+        with deepspeed.zero.GatheredParameters([parameter], enabled=not whole):
+            return parameter.detach().clone()
+
+    def _random_file(self, folder: Path) -> Path:
+        return folder / f"random-{self.rank:04d}.safetensors"
+
+
+@contextmanager
+def group_of_one() -> Iterator[None]:
+    """Have a process group of one, and end it with what DeepSpeed knows of it.
+
+    A group that there is already is used, and stays.
+    """
+    if dist.is_initialized():
+        yield
+        return
+    join_group()
+    try:
+        yield
+    finally:
+        comm = sys.modules.get("deepspeed.comm")
+        if comm is not None and comm.is_initialized():
+            comm.destroy_process_group()  # torch's, and DeepSpeed's references to it
+        else:
+            dist.destroy_process_group()
+
+
+def join_group() -> None:
+    """Make a process group of one, unless there is one in this process."""
+    if dist.is_initialized():
+        return
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+        os.environ.setdefault(name, value)  # DeepSpeed reads them
+    store = dist.HashStore()  # type: ignore[attr-defined] # missing from torch's export list
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=0, world_size=1)
+
+
+def import_deepspeed() -> Any:
+    """DeepSpeed, without what it would compile or warn of at its first import."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it is found anyway, with a warning
+    import deepspeed
+    import deepspeed.ops
+
+    # compiled with g++ at first use (35 s), and of no use outside DeepSpeed's own launcher
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _check(global_batch: int, world_size: int, zero_stage: int, precision: str) -> None:
+    if global_batch % world_size:
+        raise ConfigError(
+            f"a batch of {global_batch} does not divide by {world_size} workers; change "
+            "batch_size or compute.workers"
+        )
+    if precision == "bfloat16" and zero_stage == 0:
+        raise ConfigError("bfloat16 needs zero_stage 1, 2 or 3, which keep float32 masters")
+
+
+def _config(
+    clip_norm: float, zero_stage: int, precision: str, num_parameters: int
+) -> dict[str, Any]:
+    # the default reserves room for 5e8 numbers, 2 GB, however small the network
+    bucket = min(LARGEST_BUCKET, num_parameters + num_parameters % 2)  # DeepSpeed wants it even
+    return {
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": clip_norm,
+        "zero_optimization": {
+            "stage": zero_stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            # a copy of every gradient that spares a GPU's allocator, and on a CPU spares nothing
+            "contiguous_gradients": torch.cuda.is_available(),
+        },
+        "zero_allow_untested_optimizer": True,  # ours is AdamW with a memory
+        "bf16": {"enabled": precision == "bfloat16", "check_grad_overflow": True},
+        "steps_per_print": 10**9,
+    }

@@ -1,0 +1,159 @@
+"""Numbers on their way to MLflow: from a metrics file, in the background, never in the way."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from infra.mlflow.store import MlflowStore
+from infra.mlflow.values import points
+from pipeline.errors import InfraError
+from pipeline.tracking import read_metrics
+
+_log = logging.getLogger(__name__)
+
+_POINTS_PER_CALL = 1000
+
+
+class MetricForwarder:
+    """Copy a growing metrics file to a run until closed; use it in a `with` statement.
+
+    Lines that the run holds already, from before a resume, are left out. A store that does not
+    answer is asked again later; work never notices. Only names with a section ("train/loss") are
+    copied, against samples seen.
+
+    Args:
+        store: where to.
+        open_run: gives the run; called until the store has answered once.
+        path: the metrics file; it need not exist yet.
+        interval: seconds between looks.
+        patience: seconds that closing may take.
+        awaits_writer: leave the file until it changes. Whoever trains writes it anew first, and
+            what it holds until then may be of a training before.
+    """
+
+    def __init__(
+        self,
+        store: MlflowStore,
+        open_run: Callable[[], str],
+        path: Path,
+        *,
+        interval: float = 2.0,
+        patience: float = 10.0,
+        awaits_writer: bool = False,
+    ) -> None:
+        self._store = store
+        self._open_run = open_run
+        self._run_id: str | None = None
+        self._path = path
+        self._interval = interval
+        self._patience = patience
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="metrics", daemon=True)
+        self._seen: float | None = None
+        self._stamp = self._file_stamp() if awaits_writer else None
+        self._warned = False
+        self._is_behind = True
+
+    def __enter__(self) -> "MetricForwarder":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forward what is left, within the time limit."""
+        self._closing.set()
+        self._thread.join(self._patience)
+        if self._thread.is_alive():
+            _log.warning("MLflow was too slow; %s holds the rest", self._path)
+
+    def check(self) -> None:
+        """See that the run holds all of the file, after closing.
+
+        Raises:
+            InfraError: it does not; forward the file again, which tells nothing twice.
+        """
+        if self._thread.is_alive() or self._is_behind:
+            raise InfraError(f"MLflow does not hold all of {self._path} yet")
+
+    def _follow(self) -> None:
+        deadline = None
+        while True:
+            closing = self._closing.is_set()
+            if closing and deadline is None:
+                deadline = time.monotonic() + self._patience
+            started = time.monotonic()
+            done = self._forward()
+            self._is_behind = not done
+            if closing and (done or (deadline and time.monotonic() > deadline)):
+                return
+            # reading a long file must not become the driver's main occupation
+            pause = max(self._interval, 20 * (time.monotonic() - started) if done else 0.0)
+            if closing:
+                time.sleep(min(pause, 0.5))
+            else:
+                self._closing.wait(pause)
+
+    def _forward(self) -> bool:
+        """Send what is new; False if the store did not take it."""
+        try:
+            self._send_new_lines()
+        except InfraError as error:
+            if not self._warned:
+                _log.warning("%s (will be tried again)", error)
+            self._warned = True
+            self._seen = None  # it may have taken the points and failed to say so: ask again
+            return False
+        except (OSError, ValueError, KeyError) as error:
+            _log.warning("%s cannot be forwarded: %s", self._path, error)
+            return True
+        return True
+
+    def _send_new_lines(self) -> None:
+        run_id = self._run_id = self._run_id or self._open_run()
+        stamp = self._file_stamp()
+        if stamp is None or stamp == self._stamp:
+            return
+        batch: list[Any] = []
+        last = self._seen
+        for line in read_metrics(self._path):
+            values = {name: value for name, value in line.items() if "/" in name}
+            if not values:
+                continue
+            if last is None:
+                last = self._last_step(run_id, next(iter(values)))
+            if line["samples_seen"] <= last:
+                continue
+            if len(batch) + len(values) > _POINTS_PER_CALL:
+                self._send(run_id, batch, last)
+                batch = []
+            last = line["samples_seen"]
+            batch += points(values, int(last))
+        if batch and last is not None:
+            self._send(run_id, batch, last)
+        self._stamp = stamp
+
+    def _send(self, run_id: str, batch: list[Any], last: float) -> None:
+        self._store.log_points(run_id, batch)
+        self._seen = last
+
+    def _last_step(self, run_id: str, name: str) -> float:
+        self._seen = float(max(self._store.newest(run_id, name), default=-1))
+        return self._seen
+
+    def _file_stamp(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,1 +1,0 @@
-"""A stock pipeline's other parts, trained here: autoencoder, tokenizer and text encoder."""

@@ -1,0 +1,1 @@
+"""Data shards: webdataset tars, written and read by position."""

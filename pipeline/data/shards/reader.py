@@ -1,0 +1,198 @@
+"""Data shards read: one split of a data set, its samples in any order, with their conditions."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipeline.data.samples import Batch, Samples
+from pipeline.data.shards.dataset_info import ShardInfo, read_info
+from pipeline.data.shards.sample_encoding import DTYPES, decode, to_unit_range
+from pipeline.data.shards.tar_index import Member, TarIndex, first_problem, open_tar
+from pipeline.data.shards.writer import sample_key
+from pipeline.data.sources.captions import Caption
+from pipeline.data.sources.loaded_source import Sample
+from pipeline.errors import DataError
+from pipeline.tensors import Condition
+
+CACHE_BYTES = 512 * 1024**2
+_UNREAD = -1
+
+_log = logging.getLogger(__name__)
+
+
+class SampleShards(Samples):
+    """One split of a data set by random access, with its conditions.
+
+    A split that is small when decoded is kept in memory, each sample decoded when first read.
+    """
+
+    def __init__(self, folder: Path, split: str, *, cache_bytes: int = CACHE_BYTES) -> None:
+        """Open a split.
+
+        Args:
+            folder: a sharded data set.
+            split: "train" or "heldout".
+            cache_bytes: the decoded size up to which it is kept in memory.
+
+        Raises:
+            DataError: the data set is not one, or a shard is missing, cut, or holds another number
+                of samples than it should.
+        """
+        self.info = read_info(folder)
+        if split not in self.info.splits:
+            raise DataError(f"{folder} has no split {split!r}, only {', '.join(self.info.splits)}")
+        content = self.info.splits[split]
+        self._places = {name: place for place, name in enumerate(self.info.extensions)}
+        self._shards = content.shards
+        self._firsts = np.array([shard.first for shard in content.shards], np.int64)
+        self._tars = [folder / shard.name for shard in content.shards]
+        self._views: list[memoryview] = []
+        self._members: list[Member] = []
+        for shard, tar in zip(content.shards, self._tars, strict=True):
+            index, view = open_tar(tar, TarIndex)
+            self._check_shard(tar, shard, index)
+            self._views.append(view)
+            self._members += index.members
+        self._cache = self._make_cache(split, content.count, cache_bytes)
+        self._is_decoded = np.zeros(content.count, bool)
+        self._labels = np.full(content.count, _UNREAD, np.int64)
+
+    def __len__(self) -> int:
+        """Samples in the split."""
+        return len(self._labels)
+
+    @property
+    def null(self) -> Condition | None:
+        """None: the null condition is the class after the last."""
+        return None
+
+    def read(self, rows: NDArray[np.int64]) -> Batch:
+        """The samples at `rows`, in that order: x float32 `[b, c, h, w]` and their conditions.
+
+        8-bit images come in [-1, 1].
+
+        Raises:
+            IndexError: a row is negative or past the end.
+            DataError: a sample does not decode to what the data set says it holds, or the data
+                set holds captions only.
+        """
+        condition = self.conditions(rows)
+        if self._cache is None:
+            samples = self._decode(rows)
+        else:
+            new = np.unique(rows[~self._is_decoded[rows]])
+            self._cache[new] = self._decode(new)
+            self._is_decoded[new] = True
+            samples = self._cache[rows]
+        return Batch(x=torch.from_numpy(to_unit_range(samples)), condition=condition)
+
+    def conditions(self, rows: NDArray[np.int64]) -> Condition:
+        """The classes of the samples at `rows`, int64, if they have any; each is read once.
+
+        Raises:
+            IndexError: a row is negative or past the end.
+            DataError: a sample names no class of the data set.
+        """
+        self._check_rows(rows)
+        if not self.info.num_classes:
+            return {}
+        for row in np.unique(rows[self._labels[rows] == _UNREAD]).tolist():
+            self._labels[row] = self._read_label(row)
+        return {"label": torch.from_numpy(self._labels[rows])}
+
+    def captions(self, rows: NDArray[np.int64]) -> list[Caption]:
+        """The captions of the samples at `rows`, in that order.
+
+        Raises:
+            IndexError: a row is negative or past the end.
+            DataError: the data set has no captions, or one is damaged.
+        """
+        self._check_rows(rows)
+        if not self.info.captioned:
+            raise DataError(f"data from {self.info.source} has no captions; use a captioned source")
+        return [self._read_caption(row) for row in rows.tolist()]
+
+    def _check_rows(self, rows: NDArray[np.int64]) -> None:
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
+            raise IndexError(
+                f"rows {rows.min()} .. {rows.max()} are not all in 0 .. {len(self) - 1}"
+            )
+
+    def _check_shard(self, tar: Path, shard: ShardInfo, index: TarIndex) -> None:
+        expected = [
+            f"{sample_key(position)}.{extension}"
+            for position in range(shard.first, shard.first + shard.count)
+            for extension in self.info.extensions
+        ]
+        if index.count != shard.count or [member.name for member in index.members] != expected:
+            raise DataError(
+                f"{tar}: expected {shard.count} samples ({len(expected)} members) from "
+                f"{sample_key(shard.first)} on, its index has {index.count} ({len(index.members)} "
+                "members); make the data anew"
+            )
+
+    def _make_cache(self, split: str, count: int, cache_bytes: int) -> Sample | None:
+        if self.info.encoding is None:
+            return None
+        shape = (count, *self.info.latent_shape)
+        dtype = DTYPES[self.info.encoding]
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        fits = size <= cache_bytes
+        _log.debug(
+            "%s: %d samples are %s, because decoded they take %d of %d bytes allowed",
+            split,
+            count,
+            "kept in memory" if fits else "decoded at every read",
+            size,
+            cache_bytes,
+        )
+        return np.empty(shape, dtype) if fits else None
+
+    def _decode(self, rows: NDArray[np.int64]) -> Sample:
+        encoding = self.info.encoding
+        if encoding is None:
+            raise DataError(f"data from {self.info.source} are captions without images; draw them")
+        samples = np.empty((len(rows), *self.info.latent_shape), DTYPES[encoding])
+        for i, row in enumerate(rows.tolist()):
+            with self._reading(row):
+                content = self._content(row, encoding)
+                samples[i] = decode(content, encoding, self.info.latent_shape)
+        return samples
+
+    def _read_label(self, row: int) -> int:
+        with self._reading(row):
+            label = int(self._content(row, "cls"))
+            if not 0 <= label < self.info.num_classes:
+                raise ValueError(f"class {label} of {self.info.num_classes}")
+            return label
+
+    def _read_caption(self, row: int) -> Caption:
+        with self._reading(row):
+            try:
+                return Caption.model_validate_json(self._content(row, "json"))
+            except ValidationError as error:
+                raise ValueError(f"no caption ({first_problem(error)})") from None
+
+    @contextmanager
+    def _reading(self, row: int) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            tar = self._tars[self._shard_of(row)]
+            raise DataError(
+                f"{tar}, sample {sample_key(row)}: {error}; make the data anew"
+            ) from None
+
+    def _content(self, row: int, extension: str) -> bytes:
+        member = self._members[len(self._places) * row + self._places[extension]]
+        view = self._views[self._shard_of(row)]
+        return bytes(view[member.offset : member.offset + member.size])
+
+    def _shard_of(self, row: int) -> int:
+        return int(np.searchsorted(self._firsts, row, side="right")) - 1

@@ -1,0 +1,122 @@
+"""Data shards written: a source as plain webdataset tars, what cannot be used set aside."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+from pipeline.config import Data
+from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, SplitInfo, write_info
+from pipeline.data.shards.sample_encoding import encode
+from pipeline.data.shards.tar_index import IndexedTarWriter, Member, TarIndex, write_index
+from pipeline.data.sources.loaded_source import FEWEST_HELDOUT, LoadedSource
+from pipeline.data.sources.quarantine import Quarantine
+from pipeline.errors import DataError
+
+
+def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetInfo:
+    """Write every split of a source in shards of `config.shard_size`; the bytes depend on it alone.
+
+    A sample lies as `000000012.png` (or `.npy`), counted over the split; beside it `000000012.cls`
+    with its class and `000000012.json` with its caption, if it has them. A sample that does not
+    decode is set aside, and those after it move up; `set-aside.json` names it.
+
+    Raises:
+        DataError: a source cannot be read, more samples cannot be used than its budget lets be set
+            aside, or they leave a split or a class of it empty.
+        InfraError: a tar came out short.
+    """
+    quarantine = samples.quarantine.copy()
+    written = {
+        split: _write_split(folder, split, samples, config.shard_size, quarantine)
+        for split in samples.splits
+    }
+    info = DatasetInfo(
+        source=samples.name,
+        class_names=samples.class_names,
+        latent_shape=samples.latent_shape,
+        encoding=samples.encoding,
+        splits=written,
+        captioned=samples.caption is not None,
+    )
+    write_info(folder, info)
+    quarantine.write(folder)
+    return info
+
+
+def _write_split(
+    folder: Path, split: str, samples: LoadedSource, size: int, quarantine: Quarantine
+) -> SplitInfo:
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    good = _good(samples, split, quarantine)
+    shards: list[ShardInfo] = []
+    first = 0
+    # a shard is begun when there is a sample for it: those left may all be bad
+    while (sample := next(good, None)) is not None:
+        name = f"{split}/shard-{len(shards):05d}.tar"
+        count = _write_shard(folder / name, first, chain([sample], islice(good, size - 1)))
+        shards.append(ShardInfo(name=name, first=first, count=count))
+        first += count
+    return SplitInfo(count=first, shards=tuple(shards))
+
+
+def _good(samples: LoadedSource, split: str, quarantine: Quarantine) -> Iterator[dict[str, bytes]]:
+    """The members of every sample of a split that can be used."""
+    kept: set[int] = set()
+    for row in samples.splits[split].tolist():
+        before = len(quarantine)
+        with quarantine.catching():
+            parts = _parts(samples, row)
+        if len(quarantine) > before:
+            quarantine.check(samples.total)
+            continue
+        kept.add(row)
+        yield parts
+    _check_kept(samples, split, kept)
+
+
+def _check_kept(samples: LoadedSource, split: str, kept: set[int]) -> None:
+    """See that what was set aside leaves enough of a split, and of each class in it."""
+    if len(kept) == len(samples.splits[split]):
+        return
+    if samples.labels is None:
+        fewest = FEWEST_HELDOUT if split == "heldout" else 1
+        if len(kept) < fewest:
+            raise DataError(
+                f"{split}: {len(kept)} samples can be used, {fewest} are needed; add some"
+            )
+        return
+    there = {int(samples.labels[row]) for row in kept}
+    for row in samples.splits[split].tolist():
+        label = int(samples.labels[row])
+        if label not in there:
+            raise DataError(
+                f"class {samples.class_names[label]!r} has no sample left in {split} that can be "
+                "used; add samples or remove the class"
+            )
+
+
+def _write_shard(tar: Path, first: int, samples: Iterable[dict[str, bytes]]) -> int:
+    members: list[Member] = []
+    count = 0
+    with IndexedTarWriter(tar) as writer:
+        for count, parts in enumerate(samples, start=1):
+            members += writer.add(sample_key(first + count - 1), parts)
+    write_index(tar, TarIndex(size=writer.size, count=count, members=tuple(members)))
+    return count
+
+
+def _parts(samples: LoadedSource, row: int) -> dict[str, bytes]:
+    """The members of one sample by extension."""
+    parts: dict[str, bytes] = {}
+    if samples.encoding is not None and samples.read is not None:
+        parts[samples.encoding] = encode(samples.read(row), samples.encoding)
+    if samples.labels is not None:
+        parts["cls"] = str(int(samples.labels[row])).encode()
+    if samples.caption is not None:
+        parts["json"] = samples.caption(row).to_json()
+    return parts
+
+
+def sample_key(position: int) -> str:
+    """The key of a sample: its position in the split."""
+    return f"{position:09d}"

@@ -1,0 +1,82 @@
+"""Images with a sentence each, wherever they lie: decoded when read, without classes."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pipeline.config import CaptionedFolderData, CaptionedTarsData
+from pipeline.data.sources.captions import Caption
+from pipeline.data.sources.images import Cropped, File, crop_centre, decode_upright
+from pipeline.data.sources.loaded_source import LoadedSource, unlabelled_split
+from pipeline.data.sources.quarantine import Quarantine
+from pipeline.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedImage:
+    """One image and its caption.
+
+    Attributes:
+        name: what errors call it.
+        text: the caption.
+        path: the image file, or the file it is a part of.
+        part: (first byte, number of bytes) of the image in that file; None if it is all of it.
+    """
+
+    name: str
+    text: str
+    path: Path
+    part: tuple[int, int] | None = None
+
+    def open(self) -> File:
+        """The image file.
+
+        Raises:
+            DataError: the file it is a part of cannot be read.
+        """
+        if self.part is None:
+            return self.path
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.part[0])
+                return io.BytesIO(file.read(self.part[1]))
+        except OSError as error:
+            raise DataError(
+                f"{self.path} cannot be read ({error.strerror}); restore it and run again"
+            ) from None
+
+
+def open_captioned(
+    config: CaptionedTarsData | CaptionedFolderData,
+    images: Sequence[CaptionedImage],
+    quarantine: Quarantine,
+    seed: int,
+) -> LoadedSource:
+    """Captioned images as a source; each is scaled to cover the recipe's square and cropped.
+
+    Raises:
+        DataError: there are too few images.
+    """
+
+    @lru_cache(maxsize=1)  # pixels and caption of one image are asked for one after the other
+    def cropped(index: int) -> Cropped:
+        image = images[index]
+        return crop_centre(decode_upright(image.open(), image.name, "RGB"), config.size)
+
+    def caption(index: int) -> Caption:
+        crop = cropped(index)
+        return Caption(text=images[index].text, original_size=crop.original_size, crop=crop.corner)
+
+    return LoadedSource(
+        name=config.source,
+        class_names=(),
+        latent_shape=(3, config.size, config.size),
+        encoding="png",
+        labels=None,
+        read=lambda index: cropped(index).pixels,
+        splits=unlabelled_split(len(images), config.holdout, seed, config.path),
+        caption=caption,
+        quarantine=quarantine,
+    )

@@ -1,0 +1,1 @@
+"""Data sets of the demos, composed from scikit-learn's digit scans."""

@@ -1,0 +1,149 @@
+"""A folder of images: each sub-folder is a class; what cannot be used is set aside or refused.
+
+Names and headers of all images are checked before the first is decoded; see `images` for what is
+accepted.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from pipeline.config import ImageFolderData
+from pipeline.data.sources.images import SUFFIXES, Mode, check_header, decode_upright
+from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
+from pipeline.data.sources.quarantine import Quarantine
+from pipeline.errors import DataError
+
+_MODES: dict[int, Mode] = {1: "L", 3: "RGB"}
+
+
+def list_classes(root: Path) -> dict[str, list[Path]]:
+    """The images of each class, sorted by name; names with a leading dot are not seen.
+
+    Raises:
+        DataError: the folder, its sub-folders or their images are missing, or something else lies
+            among them.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"data.path: {root} is not a folder; give one whose sub-folders are classes"
+        )
+    classes = {
+        folder.name: [_checked_name(path) for path in _visible(folder)]
+        for folder in _visible(root)
+        if folder.is_dir()
+    }
+    if not classes:
+        raise DataError(
+            f"{root} has no sub-folders; each sub-folder is a class, so put the images into one"
+        )
+    for name, images in classes.items():
+        _check_class_name(name)
+        if not images:
+            raise DataError(f"{root / name} holds no images; add some or remove the folder")
+    return classes
+
+
+def check_image_folder(config: ImageFolderData) -> None:
+    """Refuse a folder that cannot be used, by names and headers alone.
+
+    Raises:
+        DataError: as `open_folder`.
+    """
+    open_folder(config, seed=0)
+
+
+def identify_folder(config: ImageFolderData) -> dict[str, Any]:
+    """What determines the samples of a folder, its place aside: names and sha256 of all images.
+
+    Raises:
+        DataError: the folder cannot be used; see `list_classes` and `open_folder`.
+    """
+    classes = list_classes(Path(config.path))
+    _usable(classes, config)
+    listing = hashlib.sha256()
+    for name, images in classes.items():
+        for image in images:
+            with image.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            listing.update(repr((name, image.name, digest)).encode())
+    return {"sha256": listing.hexdigest()}
+
+
+def open_folder(config: ImageFolderData, seed: int) -> LoadedSource:
+    """Open a folder of images; they are decoded when they are read.
+
+    Raises:
+        DataError: the folder cannot be used, a class has one image only, an image has a size that
+            the recipe does not accept, or more cannot be used than the recipe lets be set aside.
+    """
+    classes = list_classes(Path(config.path))
+    images, labels, quarantine = _usable(classes, config)
+    names = tuple(classes)
+    return LoadedSource(
+        name=config.source,
+        class_names=names,
+        latent_shape=(config.channels, config.size, config.size),
+        encoding="png",
+        labels=labels,
+        read=lambda index: _decode(images[index], config),
+        splits=stratified_split(labels, names, config.holdout, seed),
+        quarantine=quarantine,
+    )
+
+
+def _usable(
+    classes: dict[str, list[Path]], config: ImageFolderData
+) -> tuple[list[Path], NDArray[np.int64], Quarantine]:
+    """The images whose headers are in order, their classes, and the others."""
+    quarantine = Quarantine(config.max_bad, config.path)
+    images, labels = [], []
+    for label, members in enumerate(classes.values()):
+        for image in members:
+            with quarantine.catching():
+                _check_header(image, config)
+                images.append(image)
+                labels.append(label)
+    quarantine.check(len(images) + len(quarantine))
+    return images, np.array(labels, np.int64), quarantine
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _checked_name(path: Path) -> Path:
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        raise DataError(
+            f"{path} is no image file; a class folder holds {', '.join(sorted(SUFFIXES))} files "
+            "only, so convert it or move it away"
+        )
+    return path
+
+
+def _check_class_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"folder {name!r} has a name that is not valid UTF-8; rename it") from None
+
+
+def _check_header(path: Path, config: ImageFolderData) -> None:
+    width, height = check_header(path, str(path))
+    if config.resize == "refuse" and (width, height) != (config.size, config.size):
+        raise DataError(
+            f"{path} is {width}x{height}, the recipe says {config.size}x{config.size}; say "
+            "data.resize: crop to scale and crop all images, or change data.size"
+        )
+
+
+def _decode(path: Path, config: ImageFolderData) -> NDArray[np.uint8]:
+    upright = decode_upright(path, str(path), _MODES[config.channels])
+    side = (config.size, config.size)
+    if upright.size != side:
+        upright = ImageOps.fit(upright, side, method=Image.Resampling.LANCZOS)
+    return np.asarray(upright).reshape(*side, config.channels).transpose(2, 0, 1)

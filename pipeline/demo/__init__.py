@@ -1,0 +1,1 @@
+"""Components of the demo pipelines: autoencoder, tokenizer and text encoder."""

@@ -1,0 +1,115 @@
+"""A small `AutoencoderKL`, trained on the images that its latents will stand for.
+
+Source: Rombach et al. 2022, arXiv:2112.10752, section 3.1, without its perceptual and adversarial
+losses, for which images of 16 pixels have no use.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from pipeline.config import ComponentsTraining
+from pipeline.data.samples import Samples
+from pipeline.demo.fitting import Course, Rows, Tell, fit, seeded
+from pipeline.errors import ConfigError
+from pipeline.randomness import RowRandom
+
+_RATE = 2e-3
+_ABSOLUTE = 0.1  # of the loss: edges blur under the square alone
+_PRIOR = 1e-6  # of the loss: latents stay near each other, and images are not blurred for it
+_NORM_GROUPS = 8
+_CHUNK = 256
+_MEASURED = 2048  # latents of so many images say their mean and scale well enough
+
+_log = logging.getLogger(__name__)
+
+
+def train_autoencoder(
+    config: ComponentsTraining, samples: Samples, size: int, seed: int, tell: Tell = lambda _: None
+) -> AutoencoderKL:
+    """Train on images in [-1, 1]; its latents then have mean 0 and, times its scale, variance 1.
+
+    Args:
+        config: how large and how long.
+        samples: the training split.
+        size: side of the images.
+        seed: decides everything random.
+        tell: see `Tell`.
+
+    Raises:
+        ConfigError: the images cannot be halved so often.
+        DivergenceError: training went bad.
+    """
+    halvings = len(config.autoencoder_channels) - 1
+    if size % 2**halvings:
+        raise ConfigError(
+            f"teacher.components.autoencoder_channels: images of {size} pixels cannot be halved "
+            f"{halvings} times; name fewer resolutions"
+        )
+    with seeded(seed):
+        autoencoder = _fresh(config, size)
+
+    def loss_of(rows: Rows, random: RowRandom) -> Tensor:
+        x = samples.read(rows).x
+        posterior = autoencoder.encode(x).latent_dist
+        noise = random.normal("posterior", *posterior.mean.shape[1:])
+        error: Tensor = autoencoder.decode(posterior.mean + posterior.std * noise).sample - x
+        reconstruction = error.square().mean() + _ABSOLUTE * error.abs().mean()
+        loss: Tensor = reconstruction + _PRIOR * posterior.kl().mean()
+        return loss
+
+    course = Course(config.autoencoder_updates, config.batch_size, _RATE, seed)
+    fit("autoencoder", (autoencoder,), loss_of, len(samples), course, tell)
+    centre_and_scale(autoencoder, samples)
+    return autoencoder
+
+
+@torch.no_grad()
+def reconstruction_rms(autoencoder: AutoencoderKL, samples: Samples) -> float:
+    """Root mean square of what images in [-1, 1] lose by way of their latents; clipped back."""
+    total = values = 0.0
+    for x in _chunks(samples, len(samples)):
+        back = autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample.clamp(-1, 1)
+        total += float((back - x).double().square().sum())
+        values += x.numel()
+    return math.sqrt(total / values)
+
+
+def _fresh(config: ComponentsTraining, size: int) -> AutoencoderKL:
+    channels = config.autoencoder_channels
+    return AutoencoderKL(
+        block_out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        latent_channels=config.latent_channels,
+        norm_num_groups=math.gcd(_NORM_GROUPS, *channels),
+        sample_size=size,
+    )
+
+
+@torch.no_grad()
+def centre_and_scale(autoencoder: AutoencoderKL, samples: Samples) -> None:
+    """Fold the mean of each channel into the 1x1 layers around the latents; images stay the same.
+
+    Denoisers start from noise of mean 0, and a stock U-Net's pipeline knows a scale but no shift.
+    """
+    means = [autoencoder.encode(x).latent_dist.mean for x in _chunks(samples, _MEASURED)]
+    latents = torch.cat(means)
+    centre = latents.mean((0, 2, 3))
+    before, after = autoencoder.quant_conv, autoencoder.post_quant_conv
+    before.bias[: len(centre)] -= centre
+    after.bias += after.weight[:, :, 0, 0] @ centre
+    scale = 1 / float((latents - centre[:, None, None]).std())
+    autoencoder.register_to_config(scaling_factor=scale)
+    _log.info("autoencoder: scaling factor %.4f", scale)
+
+
+def _chunks(samples: Samples, most: int) -> Iterator[Tensor]:
+    rows = np.arange(min(most, len(samples)))
+    for first in range(0, len(rows), _CHUNK):
+        yield samples.read(rows[first : first + _CHUNK]).x

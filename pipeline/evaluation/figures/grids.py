@@ -1,0 +1,291 @@
+"""Pictures of samples: the same noise in every column, so that a row shows what changed."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.evaluation.figures.curves import FAINT, INK, STUDENT, as_it_is, save_figure
+from pipeline.sampling.conditions import Asked
+from pipeline.sampling.sampler import Images, LabelArray
+
+_MOST_CLASSES = 12
+
+_GAP = 0.1  # of an image, between images
+
+
+@dataclass(frozen=True)
+class Column:
+    """One network's samples in a grid.
+
+    Attributes:
+        title: what made them.
+        evaluations: network evaluations per sample; 0 for what no network made.
+        images: its samples, in the order of the labels all columns share.
+        student: whether it is a student's, which colours the title.
+    """
+
+    title: str
+    evaluations: int
+    images: Images
+    student: bool
+
+
+def why_no_picture(shape: tuple[int, ...]) -> str | None:
+    """Why samples of shape (height, width, channels) cannot be shown; None if they can."""
+    height, width, channels = shape
+    if (height > 1 or width > 1) and channels in (1, 3):
+        return None
+    if (height, width, channels) == (1, 1, 2):
+        return None
+    return f"no picture of samples: {height}x{width} with {channels} channels is not an image"
+
+
+def draw_samples(
+    title: str,
+    columns: Sequence[Column],
+    labels: LabelArray,
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw a grid of images (rows are classes), or scatter points of the plane."""
+    if columns[0].images.shape[1:] == (1, 1, 2):
+        _draw_scatter(title, columns, labels, class_names, path)
+    else:
+        _draw_grid(title, columns, labels, class_names, path)
+
+
+def sample_rows(labels: LabelArray, per_class: int) -> list[list[int]]:
+    """The first `per_class` rows of each class, at most twelve classes, evenly chosen."""
+    present = np.unique(labels)
+    chosen = present[
+        np.linspace(0, len(present) - 1, min(len(present), _MOST_CLASSES)).round().astype(int)
+    ]
+    return [np.flatnonzero(labels == label)[:per_class].tolist() for label in chosen]
+
+
+def tile(images: Images, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, "_ _ 3"]:
+    """One picture of `images[rows]`, values in [0, 1], white where there is nothing.
+
+    Every pixel is blown up to a square of pixels (nearest neighbour), to about 64 pixels a side.
+    """
+    height, width, channels = images.shape[1:]
+    zoom = max(1, round(64 / max(height, width)))
+    gap = max(1, round(_GAP * zoom * height))
+    tall, wide = height * zoom + gap, width * zoom + gap
+    canvas = np.ones((len(rows) * tall - gap, max(map(len, rows)) * wide - gap, 3))
+    for i, row in enumerate(rows):
+        for j, index in enumerate(row):
+            picture = np.clip((images[index].astype(np.float64) + 1) / 2, 0, 1)
+            picture = picture.repeat(zoom, 0).repeat(zoom, 1).repeat(3 // channels, 2)
+            top, left = i * tall, j * wide
+            canvas[top : top + height * zoom, left : left + width * zoom] = picture
+    return canvas
+
+
+def _draw_grid(
+    title: str,
+    columns: Sequence[Column],
+    labels: LabelArray,
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    per_class = 3 if max(columns[0].images.shape[1:3]) <= 16 else 2
+    rows = sample_rows(labels, per_class)
+    tiles = [tile(column.images, rows) for column in columns]
+    tall, wide = tiles[0].shape[:2]
+    names = [class_names[labels[row[0]]] for row in rows]
+    each, left = 1.55, max(0.42, 0.2 + 0.085 * max(map(len, names)))  # inches
+    width = each * len(columns) * 1.06 + 0.08 + left
+    figure = Figure(figsize=(width, each * tall / wide + 1.15))
+    axes = figure.subplots(1, len(columns), squeeze=False)[0]
+    for ax, column, picture in zip(axes, columns, tiles, strict=True):
+        ax.imshow(picture, interpolation="nearest")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+        _head(ax, column)
+    axes[0].set_yticks(
+        [(i + 0.5) * tall / len(rows) for i in range(len(rows))],
+        [as_it_is(name) for name in names],
+        fontsize=10,
+        color=INK,
+    )
+    axes[0].tick_params(length=0)
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=left / width, right=0.995, bottom=0.06 / height, wspace=0.06,
+        top=1 - 1.0 / height,
+    )  # fmt: skip
+    figure.suptitle(title, x=left / width, y=1 - 0.12 / height, ha="left", va="top",
+                    fontsize=12, fontweight="bold", color=INK)  # fmt: skip
+    save_figure(figure, path)
+
+
+def _draw_scatter(
+    title: str,
+    columns: Sequence[Column],
+    labels: LabelArray,
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    figure = Figure(figsize=(2.4 * len(columns), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(columns), squeeze=False, sharex=True, sharey=True)[0]
+    palette = ("#2a6fb0", "#c8373f", "#3a8f5c", "#b8860b", "#6d4aa2", "#22262e")
+    for ax, column in zip(axes, columns, strict=True):
+        points = column.images.reshape(len(labels), 2)
+        for label in np.unique(labels):
+            of_class = points[labels == label]
+            color = palette[label % len(palette)]
+            name = as_it_is(class_names[label])
+            ax.scatter(*of_class.T, s=7, alpha=0.6, lw=0, color=color, label=name)
+        ax.set_box_aspect(1)
+        ax.tick_params(colors=FAINT, labelsize=8)
+        ax.spines[:].set_color(FAINT)
+        _head(ax, column)
+    axes[0].legend(frameon=False, fontsize=8, handletextpad=0, title="class", title_fontsize=8)
+    figure.suptitle(title, fontsize=12, fontweight="bold", color=INK)
+    save_figure(figure, path)
+
+
+def _head(ax: Axes, column: Column) -> None:
+    unit = "evaluation" if column.evaluations == 1 else "evaluations"
+    cost = f"\n{column.evaluations} {unit}" if column.evaluations else ""
+    ax.set_title(
+        f"{column.title}{cost}",
+        fontsize=9.5,
+        color=STUDENT if column.student else INK,
+        linespacing=1.35,
+    )
+
+
+_MOST_PROMPTS = 10
+
+_SIDE, _WORDS, _HEADS = 0.92, 2.5, 0.95  # inches: of a sample, for a prompt, for the titles
+
+
+def prompt_picture(w: float) -> str:
+    """Name of the picture at a guidance weight."""
+    return f"prompts-w{w:g}.png"
+
+
+def draw_prompts(title: str, columns: Sequence[Column], asked: Asked, path: Path) -> None:
+    """Draw prompts by networks; as many prompts as fit, evenly chosen, so of different classes."""
+    prompts = asked.prompts or ()
+    few = min(len(prompts), _MOST_PROMPTS)
+    # the middles of equal parts: the first of each class would be the same caption's neighbours
+    rows = ((np.arange(few) + 0.5) * len(prompts) / few).astype(int).tolist()
+    wide, tall = _WORDS + _SIDE * len(columns), _HEADS + _SIDE * few
+    figure = Figure(figsize=(wide, tall))
+    axes = figure.subplots(few, len(columns), squeeze=False)
+    for line, row in zip(axes, rows, strict=True):
+        for ax, column in zip(line, columns, strict=True):
+            ax.imshow(tile(column.images, [[row]]), interpolation="nearest")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[:].set_visible(False)
+        words = as_it_is(textwrap.fill(prompts[row], 30))
+        line[0].set_ylabel(
+            words, rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=8
+        )
+    for ax, column in zip(axes[0], columns, strict=True):
+        unit = "evaluation" if column.evaluations == 1 else "evaluations"
+        cost = f"\n{column.evaluations} {unit}" if column.evaluations else ""
+        color = STUDENT if column.student else INK
+        ax.set_title(f"{column.title}{cost}", fontsize=7.5, color=color)
+    figure.subplots_adjust(
+        left=_WORDS / wide, right=1 - 0.08 / wide, top=1 - _HEADS / tall, bottom=0.06 / tall,
+        wspace=0.08, hspace=0.08,
+    )  # fmt: skip
+    figure.suptitle(title, x=0.1 / wide, y=1 - 0.1 / tall, ha="left", va="top", fontsize=11,
+                    fontweight="bold", color=INK)  # fmt: skip
+    figure.text(0.1 / wide, 1 - 0.38 / tall, "the prompt", fontsize=8, color=FAINT, va="top")
+    save_figure(figure, path)
+
+
+_TILE = 72  # pixels; larger pictures are reduced to twice that
+
+_PAIR_GAP = 6
+
+_LINE = 20
+
+_ACROSS = 5  # nearly square, as charts are
+
+_NARROWEST = 300
+
+_PLANE_SIDE = 300
+
+_INK, _TEACHER, _STUDENT = (34, 38, 46), (150, 155, 165), (42, 111, 176)
+
+
+def draw_pairs(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image | None:
+    """One or two rows with their names; None for what is neither images nor points of a plane.
+
+    Points are drawn in one square, a line from each of the first row's to its own of the last.
+    """
+    height, width, channels = rows[0][1].shape[1:]
+    if (height, width, channels) == (1, 1, 2):
+        return _plane(title, rows)
+    if channels not in {1, 3} or height * width == 1:
+        return None
+    tiles = [[_tile(image) for image in images] for _, images in rows]
+    wide, tall = tiles[0][0].size
+    lines = -(-len(tiles[0]) // _ACROSS)
+    block = len(rows) * (tall + 1) + _PAIR_GAP  # a line of pairs
+    head = _LINE * (1 + len(rows))
+    size = (_ACROSS * (wide + _PAIR_GAP) + _PAIR_GAP, head + lines * block + _PAIR_GAP)
+    canvas = Image.new("RGB", (max(size[0], _NARROWEST), size[1]), "white")
+    write = ImageDraw.Draw(canvas)
+    write.text((_PAIR_GAP, 3), title, fill=_INK, font=_font(14))
+    for number, ((name, _), pictures) in enumerate(zip(rows, tiles, strict=True)):
+        said = name if len(rows) == 1 else f"{('above', 'below')[number]}: {name}"
+        write.text((_PAIR_GAP, _LINE * (1 + number)), said, fill=_INK, font=_font(12))
+        for index, picture in enumerate(pictures):
+            line, place = divmod(index, _ACROSS)
+            top = head + line * block + number * (tall + 1) + _PAIR_GAP
+            canvas.paste(picture, (_PAIR_GAP + place * (wide + _PAIR_GAP), top))
+    return canvas
+
+
+def _tile(image: np.ndarray) -> Image.Image:
+    pixels: UInt8[np.ndarray, "h w c"] = np.rint((image.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    picture = Image.fromarray(pixels.squeeze()).convert("RGB")
+    longest = max(picture.size)
+    zoom = max(1, _TILE // longest)
+    if zoom > 1:
+        size = (picture.width * zoom, picture.height * zoom)
+        return picture.resize(size, Image.Resampling.NEAREST)
+    picture.thumbnail((2 * _TILE, 2 * _TILE))
+    return picture
+
+
+def _plane(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image:
+    sets = [images.reshape(-1, 2).astype(np.float64) for _, images in rows]
+    least, most = sets[0].min(0), sets[0].max(0)
+    margin = 0.2 * max(float((most - least).max()), 1e-6)
+    scale = _PLANE_SIDE / (float((most - least).max()) + 2 * margin)
+    canvas = Image.new(
+        "RGB", (_PLANE_SIDE + 2 * _PAIR_GAP, _PLANE_SIDE + _LINE * (1 + len(rows))), "white"
+    )
+    write = ImageDraw.Draw(canvas)
+    write.text((_PAIR_GAP, 3), title, fill=_INK, font=_font(14))
+    placed = [((points - least + margin) * scale) + (_PAIR_GAP, _LINE) for points in sets]
+    for first, last in zip(placed[0].tolist(), placed[-1].tolist(), strict=True):
+        write.line([tuple(first), tuple(last)], fill=_TEACHER, width=1)
+    for number, ((name, _), points) in enumerate(zip(rows, placed, strict=True)):
+        colour = _TEACHER if number == 0 and len(rows) > 1 else _STUDENT
+        for x, y in points.tolist():
+            write.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
+        below = _PLANE_SIDE + _LINE * (1 + number)
+        write.text((_PAIR_GAP, below), name, fill=colour, font=_font(12))
+    return canvas
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

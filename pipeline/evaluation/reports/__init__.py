@@ -1,0 +1,1 @@
+"""Evaluation reports: documents and Markdown."""

@@ -1,0 +1,1 @@
+"""Pass or fail: checks of reports and of the quality gate."""

@@ -1,0 +1,1 @@
+"""Reading stock diffusers pipeline directories."""

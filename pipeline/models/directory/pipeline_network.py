@@ -1,0 +1,248 @@
+"""What the denoising network of a stock pipeline is, from its configuration and its neighbours'.
+
+Each function reads one kind and checks that the parts belong together, because a text encoder of
+another width fails only inside the network, hours later.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BundleError
+from pipeline.models.directory.pipeline_files import read_json
+
+_W_EMBEDDING_DIM = 256  # as published students have it
+_CORNERS = 6  # numbers on size and crop that SDXL is told
+_FLUX_PATCH = 4  # latent pixels in one token
+
+
+@dataclass(frozen=True)
+class NetworkFields:
+    """What is found.
+
+    Attributes:
+        network: fields of the `Network` document.
+        latent_shape: (channels, height, width) of what is denoised.
+        num_classes: 0 for a network that reads captions.
+    """
+
+    network: dict[str, Any]
+    latent_shape: tuple[int, int, int]
+    num_classes: int = 0
+
+
+class PartConfigs:
+    """The `config.json` files of a pipeline's parts, read when asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def path(self, part: str) -> Path:
+        """Where that part's file is."""
+        return self.directory / part / "config.json"
+
+    def get(self, part: str, key: str) -> Any:
+        """A value, None where diffusers may leave it out."""
+        return read_json(self.path(part)).get(key)
+
+    def number(self, part: str, key: str) -> int:
+        """A whole number of at least 1.
+
+        Raises:
+            BundleError: it is missing, or something else.
+        """
+        value = self.get(part, key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise BundleError(f"{self.path(part)}: expected a number for {key}, got {value!r}")
+        return value
+
+    def side(self, part: str) -> tuple[int, int]:
+        """`sample_size` as height and width."""
+        value = self.get(part, "sample_size")
+        if isinstance(value, list) and len(value) == 2:
+            return int(value[0]), int(value[1])
+        size = self.number(part, "sample_size")
+        return size, size
+
+    def downsampling(self) -> int:
+        """Pixels along the side of one latent: every level of the autoencoder but one halves.
+
+        Raises:
+            BundleError: the autoencoder's configuration has no levels.
+        """
+        levels = self.get("vae", "block_out_channels")
+        if not isinstance(levels, list) or not levels:
+            raise BundleError(
+                f"{self.path('vae')}: expected a list for block_out_channels, got {levels!r}"
+            )
+        return int(2 ** (len(levels) - 1))
+
+    def agree(self, what: str, holds: int, needs: str, expected: int) -> None:
+        """Refuse two parts of different widths.
+
+        Raises:
+            BundleError: naming both.
+        """
+        if holds != expected:
+            raise BundleError(
+                f"{self.directory}: {what} {holds}, but {needs} {expected}; these parts do not "
+                "belong together"
+            )
+
+
+def stable_diffusion(configs: PartConfigs) -> NetworkFields:
+    """Stable Diffusion 1.x and 2.x: a U-Net that reads one CLIP encoder."""
+    _plain_unet(configs, None)
+    return _unet(configs, configs.number("text_encoder", "hidden_size"), image_channels=0)
+
+
+def inpainting(configs: PartConfigs) -> NetworkFields:
+    """The same with a mask and the masked latents beside the noise."""
+    _plain_unet(configs, None)
+    latent = configs.number("vae", "latent_channels")
+    return _unet(configs, configs.number("text_encoder", "hidden_size"), image_channels=latent + 1)
+
+
+def stable_diffusion_xl(configs: PartConfigs) -> NetworkFields:
+    """SDXL: two CLIP encoders side by side, the second's pooled embedding, and sizes."""
+    _plain_unet(configs, "text_time")
+    width = configs.number("text_encoder", "hidden_size")
+    width += configs.number("text_encoder_2", "hidden_size")
+    pooled = configs.number("text_encoder_2", "projection_dim")
+    told = _CORNERS * configs.number("unet", "addition_time_embed_dim") + pooled
+    configs.agree(
+        "sizes and pooled embedding have",
+        told,
+        "unet takes",
+        configs.number("unet", "projection_class_embeddings_input_dim"),
+    )
+    found = _unet(configs, width, image_channels=0)
+    found.network["pooled_channels"] = pooled
+    return found
+
+
+def _plain_unet(configs: PartConfigs, addition: str | None) -> None:
+    if configs.get("unet", "time_cond_proj_dim") is not None:
+        raise BundleError(
+            f"{configs.path('unet')}: time_cond_proj_dim is set, so this network is told w and is "
+            "a distilled student (such as LCM); give the teacher it was distilled from"
+        )
+    expected = {
+        "addition_embed_type": addition,
+        "class_embed_type": None,
+        "num_class_embeds": None,
+        "encoder_hid_dim_type": None,
+    }
+    for key, value in expected.items():
+        found = configs.get("unet", key)
+        if found != value:
+            raise BundleError(
+                f"{configs.path('unet')}: {key} is {found!r}, which its pipeline does not serve; "
+                f"expected {value!r}"
+            )
+
+
+def _unet(configs: PartConfigs, width: int, image_channels: int) -> NetworkFields:
+    latent = configs.number("vae", "latent_channels")
+    takes = configs.number("unet", "cross_attention_dim")
+    configs.agree("its text encoders give", width, "unet takes", takes)
+    configs.agree(
+        "its pipeline gives unet",
+        latent + image_channels,
+        "unet's in_channels are",
+        configs.number("unet", "in_channels"),
+    )
+    configs.agree(
+        "vae's latent_channels are",
+        latent,
+        "unet's out_channels are",
+        configs.number("unet", "out_channels"),
+    )
+    heads = configs.get("unet", "num_attention_heads") or configs.get("unet", "attention_head_dim")
+    network = {
+        "family": "unet",
+        "block_channels": configs.get("unet", "block_out_channels"),
+        "layers_per_block": configs.get("unet", "layers_per_block"),
+        "norm_groups": configs.get("unet", "norm_num_groups"),
+        "w_embedding_dim": _W_EMBEDDING_DIM,
+        "text_channels": takes,
+        "image_channels": image_channels,
+        "attention_heads": heads[0] if isinstance(heads, list) and heads else heads or 8,
+    }
+    return NetworkFields(network, (latent, *configs.side("unet")))
+
+
+def dit(configs: PartConfigs) -> NetworkFields:
+    """A class-conditional transformer, whose output may hold a learned variance beside eps."""
+    latent = configs.number("vae", "latent_channels")
+    configs.agree(
+        "vae's latent_channels are",
+        latent,
+        "transformer's in_channels are",
+        configs.number("transformer", "in_channels"),
+    )
+    network = {
+        "family": "dit",
+        "layers": configs.number("transformer", "num_layers"),
+        "heads": configs.number("transformer", "num_attention_heads"),
+        "head_dim": configs.number("transformer", "attention_head_dim"),
+        "patch": configs.number("transformer", "patch_size"),
+    }
+    classes = configs.number("transformer", "num_embeds_ada_norm")
+    return NetworkFields(network, (latent, *configs.side("transformer")), classes)
+
+
+def stable_diffusion_3(configs: PartConfigs) -> NetworkFields:
+    """SD3: T5 after both CLIP encoders, which are padded to its width."""
+    latent = configs.number("vae", "latent_channels")
+    configs.agree(
+        "vae's latent_channels are",
+        latent,
+        "transformer's in_channels are",
+        configs.number("transformer", "in_channels"),
+    )
+    pooled = sum(
+        configs.number(part, "projection_dim") for part in ("text_encoder", "text_encoder_2")
+    )
+    return NetworkFields(
+        _mmdit(configs, "sd3", "text_encoder_3", pooled),
+        (latent, *configs.side("transformer")),
+    )
+
+
+def flux(configs: PartConfigs) -> NetworkFields:
+    """Flux: T5 tokens, CLIP's pooled embedding, and latents packed two by two.
+
+    Its network holds no size; its images have that of the autoencoder's training.
+    """
+    latent = configs.number("vae", "latent_channels")
+    configs.agree(
+        "packed latents have channels",
+        _FLUX_PATCH * latent,
+        "transformer's in_channels are",
+        configs.number("transformer", "in_channels"),
+    )
+    side = configs.number("vae", "sample_size") // configs.downsampling()
+    pooled = configs.number("text_encoder", "hidden_size")
+    return NetworkFields(_mmdit(configs, "flux", "text_encoder_2", pooled), (latent, side, side))
+
+
+def _mmdit(configs: PartConfigs, kind: str, t5: str, pooled: int) -> dict[str, Any]:
+    takes = configs.number("transformer", "joint_attention_dim")
+    configs.agree(f"{t5} gives", configs.number(t5, "d_model"), "transformer takes", takes)
+    configs.agree(
+        "the pooled embedding has",
+        pooled,
+        "transformer takes",
+        configs.number("transformer", "pooled_projection_dim"),
+    )
+    return {
+        "family": "mmdit",
+        "kind": kind,
+        "layers": configs.number("transformer", "num_layers"),
+        "heads": configs.number("transformer", "num_attention_heads"),
+        "head_dim": configs.number("transformer", "attention_head_dim"),
+        "text_channels": takes,
+        "pooled_channels": pooled,
+        "guidance_embeds": bool(configs.get("transformer", "guidance_embeds")),
+    }

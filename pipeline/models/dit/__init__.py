@@ -1,0 +1,1 @@
+"""The DiT family and its stock pipeline."""

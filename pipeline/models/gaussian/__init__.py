@@ -1,0 +1,1 @@
+"""The Gaussian family: an exact teacher for tests."""

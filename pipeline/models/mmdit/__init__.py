@@ -1,0 +1,1 @@
+"""The MMDiT family and its stock pipelines: Stable Diffusion 3 and Flux."""

@@ -1,0 +1,38 @@
+"""Stable Diffusion 3: three text encoders, flow matching, and no way to be told w."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from pipeline.bundle import Manifest
+from pipeline.models.stock.stock_pipeline import StockPipeline
+from pipeline.tensors import Condition
+
+
+class StableDiffusion3(StockPipeline):
+    """Text to image."""
+
+    name: ClassVar[str] = "StableDiffusion3Pipeline"
+    network: ClassVar[str] = "transformer"
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """`text` `[b, tokens, channels]`, CLIP's then T5's tokens, and CLIP's `pooled` `[b, d]`."""
+        text, _, pooled, _ = self.encoders.encode_prompt(
+            list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
+        )
+        return {"text": text, "pooled": pooled}
+
+    def null(self) -> Condition:
+        """The empty prompt."""
+        return self.encode([""])
+
+    def arguments(
+        self, manifest: Manifest, prompts: Sequence[str], *, steps: int, w: float
+    ) -> dict[str, Any]:
+        """With the times 1, ..., 1/N where the scheduler was not made for one N."""
+        call = super().arguments(manifest, prompts, steps=steps, w=w)
+        if manifest.steps is None:
+            call["sigmas"] = [1 - index / steps for index in range(steps)]
+        return call

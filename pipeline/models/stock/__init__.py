@@ -1,0 +1,1 @@
+"""What all stock diffusers networks and pipelines share."""

@@ -1,0 +1,1 @@
+"""The U-Net family and its stock pipelines: Stable Diffusion, SDXL and inpainting."""

@@ -1,0 +1,39 @@
+"""Stable Diffusion 1.x and 2.x: one text encoder, and the w of a student in the U-Net."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+
+from pipeline.models.stock.stock_pipeline import StockPipeline
+from pipeline.tensors import Condition
+
+
+class StableDiffusion(StockPipeline):
+    """Text to image."""
+
+    name: ClassVar[str] = "StableDiffusionPipeline"
+    network: ClassVar[str] = "unet"
+    also_carry_w: ClassVar[tuple[str, ...]] = (
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
+        "StableDiffusionControlNetPipeline",
+        "StableDiffusionAdapterPipeline",
+    )
+    drop_w: ClassVar[tuple[str, ...]] = (
+        "StableDiffusionControlNetImg2ImgPipeline",
+        "StableDiffusionControlNetInpaintPipeline",
+        "AnimateDiffPipeline",
+    )
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """`text` `[b, tokens, channels]`: the last hidden state of the text encoder."""
+        text, _ = self.encoders.encode_prompt(
+            list(prompts), self.device, 1, do_classifier_free_guidance=False
+        )
+        return {"text": text}
+
+    def null(self) -> Condition:
+        """The empty prompt."""
+        return self.encode([""])

@@ -1,0 +1,1 @@
+"""The run directory: recipe, events, progress and status."""

@@ -1,0 +1,1 @@
+"""Sampling from bundles: solvers, conditions, editing and inversion."""

@@ -1,0 +1,142 @@
+"""diffusers' own DPM-Solver++ and UniPC on our schedules: the strongest training-free baselines."""
+
+from typing import Any, Literal
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+from pipeline.bundle import Manifest
+from pipeline.diffusion.prediction import PredictionType
+from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
+from pipeline.diffusion.solver import Velocity
+from pipeline.errors import BundleError, ConfigError
+from pipeline.tensors import Latent
+
+Solver = Literal["dpm++", "unipc"]
+
+
+def why_not_solver(schedule: NoiseSchedule) -> str | None:
+    """Why neither DPM-Solver++ nor UniPC is run on this path; None if they are."""
+    if schedule.velocity is PredictionType.V:
+        return None
+    return (
+        f"dpm++ and unipc are run on variance-preserving paths only; on a {schedule.name} path "
+        "diffusers' schedulers have a time grid of their own, which would not be compared at equal "
+        "times"
+    )
+
+
+def dpm_solver_scheduler(
+    schedule: NoiseSchedule, *, solver_order: int = 2
+) -> DPMSolverMultistepScheduler:
+    """The stock multistep scheduler for our path: same alphas, v output, trailing time grid.
+
+    A path that ends in pure noise has alpha(1) = 0, where log-SNR is infinite. diffusers' remedy is
+    used as it is (`rescale_betas_zero_snr`, alpha(1) = 2^-12); the rescaling itself changes nothing
+    on a path that already ends there.
+
+    Raises:
+        ConfigError: the path is not variance preserving.
+
+    Source: Lu et al. 2022, arXiv:2211.01095, Algorithm 2 (DPM-Solver++(2M)).
+    """
+    return DPMSolverMultistepScheduler(
+        solver_order=solver_order, algorithm_type="dpmsolver++", **_our_path(schedule)
+    )
+
+
+def unipc_scheduler(schedule: NoiseSchedule) -> UniPCMultistepScheduler:
+    """The stock UniPC scheduler for our path, of second order as for guided sampling.
+
+    Raises:
+        ConfigError: the path is not variance preserving.
+
+    Source: Zhao et al. 2023, arXiv:2302.04867, Algorithm 1 and 2 (UniPC-2, B_2(h)).
+    """
+    return UniPCMultistepScheduler(solver_order=2, solver_type="bh2", **_our_path(schedule))
+
+
+def _our_path(schedule: NoiseSchedule) -> dict[str, Any]:
+    """The arguments that stock multistep schedulers have in common."""
+    reason = why_not_solver(schedule)
+    if reason is not None:
+        raise ConfigError(f"{reason}; use --sampler ddim")
+    total = schedule.num_train_timesteps
+    signal = schedule.at(torch.arange(total + 1, dtype=torch.float64) / total).alpha.square()
+    betas = 1 - signal[1:] / signal[:-1]
+    return {
+        "num_train_timesteps": total,
+        "trained_betas": betas.tolist(),
+        "prediction_type": "v_prediction",
+        "timestep_spacing": "trailing",
+        "rescale_betas_zero_snr": bool(signal[-1] == 0),
+    }
+
+
+def solver_sample(
+    z_1: Latent, schedule: NoiseSchedule, num_steps: int, velocity: Velocity, solver: Solver
+) -> Latent:
+    """Sample with a stock solver from pure noise, `num_steps` calls of `velocity`.
+
+    Args:
+        z_1: pure noise, float32 (the schedulers compute in float32).
+        schedule: the path.
+        num_steps: N, dividing the schedule's T.
+        velocity: the guided velocity, its condition and w already given.
+        solver: `dpm++` for DPM-Solver++(2M), or `unipc`.
+
+    Raises:
+        ConfigError: the path is not variance preserving.
+    """
+    if solver == "unipc":
+        scheduler: Any = unipc_scheduler(schedule)
+    else:
+        scheduler = dpm_solver_scheduler(schedule)
+    scheduler.set_timesteps(num_steps)
+    z_t = z_1
+    for timestep in scheduler.timesteps:
+        level = _level_at(schedule, int(timestep), len(z_t), z_t.device)
+        z_t = scheduler.step(velocity(z_t, level), timestep, z_t, return_dict=False)[0]
+    return z_t
+
+
+def _level_at(
+    schedule: NoiseSchedule, timestep: int, count: int, device: torch.device
+) -> NoiseLevel:
+    # entry `index` of a discrete schedule is time (index + 1) / T
+    t = torch.tensor((timestep + 1) / schedule.num_train_timesteps, dtype=torch.float64)
+    return schedule.at(t.to(device).expand(count))
+
+
+Sampler = Literal["ddim", "stochastic", "dpm++", "unipc"]
+
+
+def own_sampler(manifest: Manifest) -> Sampler:
+    """How a bundle is sampled if nothing else is asked for: as it was distilled to be."""
+    is_one_step = manifest.steps == (1,)  # then there is no step that noise could follow
+    return "stochastic" if manifest.sampler == "stochastic" and not is_one_step else "ddim"
+
+
+def check_sampler(manifest: Manifest, sampler: Sampler) -> None:
+    """Refuse a sampler whose steps a student was not distilled for.
+
+    A teacher and a stage-1 student are good at any time: the stochastic sampler's steps are theirs
+    as well.
+
+    Raises:
+        BundleError: with the reason and the sampler to use.
+    """
+    if manifest.role == "teacher" or sampler == own_sampler(manifest):
+        return
+    if sampler not in ("ddim", "stochastic"):
+        raise BundleError(
+            f"a student's step is one DDIM step on its own grid, so {sampler} does not apply to "
+            f"it; use --sampler {own_sampler(manifest)}"
+        )
+    if manifest.steps in (None, (1,)):
+        return
+    made, asked = ("twice", "once") if sampler == "ddim" else ("once", "twice")
+    raise BundleError(
+        f"this student was distilled for steps {made} as long as its grid's, and {sampler} takes "
+        f"them {asked} as long; use --sampler {own_sampler(manifest)}"
+    )

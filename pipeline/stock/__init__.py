@@ -1,1 +1,0 @@
-"""Stock diffusers pipelines around the network: one file for each kind of them."""

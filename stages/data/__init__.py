@@ -1,0 +1,1 @@
+"""Stages that prepare the data: shards, latents and embeddings."""

@@ -1,0 +1,1 @@
+"""Stages that measure the students and write the report."""

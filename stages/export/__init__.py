@@ -1,0 +1,1 @@
+"""Export to stock diffusers pipelines, with a parity check."""

@@ -1,0 +1,1 @@
+"""The quality gate between a round's training and its promotion."""

@@ -1,0 +1,1 @@
+"""Applications of a trained bundle: sampling, editing, style transfer."""

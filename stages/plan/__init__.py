@@ -1,0 +1,1 @@
+"""Dry run: what a recipe would do, and what it costs."""

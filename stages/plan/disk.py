@@ -1,0 +1,127 @@
+"""How much disk a run needs, roughly and from above, before anything is written."""
+
+import math
+import shutil
+from pathlib import Path
+
+from pipeline.config import GaussianConfig, MMDiTConfig, Recipe, TrainingConfig, UNetConfig
+from pipeline.data.sources.counting import count_source
+from pipeline.documents import Document
+from pipeline.errors import ConfigError
+from pipeline.run_dir.recipe_file import existing_ancestor
+from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.wording import readable
+from stages.plan.sizes import sample_shape, trained_shape
+
+_ALLOWANCE = 64 * 2**20  # logs, the report and the MLflow database
+_CHECKPOINTS = 3  # two that are kept and one being written
+_BYTES_PER_PARAMETER = 20  # weights, float32 masters, two Adam moments, an average
+_TUPLE_OVERHEAD = 64  # ids, t, w
+_PIXEL_BYTES = {"gaussian": 4, "prompts": 0}  # of all other sources one
+_MOST_TOKENS = 512  # of a T5 prompt; CLIP has 77
+
+
+class DiskEstimate(Document):
+    """Bytes a run directory grows to; targets at their peak, samples those of the evaluation."""
+
+    data: int
+    targets: int
+    weights: int
+    samples: int
+
+    @property
+    def total(self) -> int:
+        """All of it, with an allowance for logs and the report."""
+        return self.data + self.targets + self.weights + self.samples + _ALLOWANCE
+
+
+def estimate(recipe: Recipe) -> DiskEstimate:
+    """The disk a recipe needs."""
+    num_samples = count_source(recipe)[0]
+    pixels, values = math.prod(sample_shape(recipe)), math.prod(trained_shape(recipe))
+    width = _PIXEL_BYTES.get(recipe.data.source, 1)
+    latents = 4 * values if recipe.teacher.network.reads_text else 0
+    parameters = _num_parameters(recipe)
+    plans = plan_rounds(recipe)
+    num_bundles = len(plans) + (1 if plan_teacher(recipe) is None else 2)
+    return DiskEstimate(
+        # a tar member costs two 512-byte blocks, and there is a label or a caption or both
+        data=num_samples * (pixels * width + 3 * 1024 + latents + _text_bytes(recipe)),
+        targets=_peak(recipe, [_targets(recipe, p.training, num_samples, values) for p in plans]),
+        weights=parameters * (4 * num_bundles + _BYTES_PER_PARAMETER * _CHECKPOINTS),
+        samples=_num_sets(recipe) * recipe.evaluation.num_samples * values * 4,
+    )
+
+
+def check_disk(recipe: Recipe, run_dir: Path) -> None:
+    """Refuse a run that would fill the disk.
+
+    Raises:
+        ConfigError: with what is needed, for what, and what is free.
+    """
+    needed = estimate(recipe)
+    held = sum(file.lstat().st_size for file in run_dir.rglob("*") if file.is_file())
+    missing = needed.total - held
+    free = shutil.disk_usage(existing_ancestor(run_dir)).free
+    if missing > free:
+        raise ConfigError(
+            f"{run_dir}: not enough disk: about {readable(missing)} needed "
+            f"(data {readable(needed.data)}, targets {readable(needed.targets)}, weights and "
+            f"checkpoints {readable(needed.weights)}, samples {readable(needed.samples)}), "
+            f"{readable(free)} free. Free some, choose "
+            "another --run-dir, or raise targets.draws_per_tuple or set targets.mode: online"
+        )
+
+
+def _text_bytes(recipe: Recipe) -> int:
+    """Bytes of one embedded caption in half precision, as if no two captions were the same."""
+    network = recipe.teacher.network
+    if isinstance(network, UNetConfig | MMDiTConfig) and network.text_channels is not None:
+        parts = recipe.teacher.components
+        tokens = _MOST_TOKENS if parts is None else parts.text_tokens
+        return 2 * (tokens * network.text_channels + (network.pooled_channels or 0))
+    return 0
+
+
+def _targets(recipe: Recipe, training: TrainingConfig, num_samples: int, values: int) -> int:
+    if recipe.targets.mode == "online":
+        return 0
+    trained_on = max(1, math.ceil(num_samples * (1 - recipe.data.holdout)))
+    tuples = recipe.passes(training, trained_on) * trained_on
+    width = 4 if recipe.targets.dtype == "float32" else 2
+    return tuples * (2 * values * width + _TUPLE_OVERHEAD)
+
+
+def _peak(recipe: Recipe, pools: list[int]) -> int:
+    if recipe.targets.keep == "all":
+        return sum(pools)
+    # a round's pool is there until its successor's student is promoted
+    return max(now + before for now, before in zip(pools, [0, *pools[:-1]], strict=True))
+
+
+def _num_parameters(recipe: Recipe) -> int:
+    network = recipe.teacher.network
+    given = recipe.teacher.bundle or recipe.teacher.pipeline
+    if given is not None:
+        files = Path(given).rglob("*.safetensors")
+        return sum(file.stat().st_size for file in files) // 2  # as if half precision
+    if isinstance(network, UNetConfig):
+        # two 3x3 convolutions a residual block; on the way up they see the skip connections too
+        widest = max(network.block_channels)
+        per_block = [9 * c * (2 * c + 4 * c) for c in network.block_channels]
+        return 2 * (network.layers_per_block + 1) * sum(per_block) + 40 * widest**2
+    if isinstance(network, GaussianConfig):
+        return 4 * network.w_nodes * len(network.means) * len(network.means[0]) * _grid(recipe)
+    return 0
+
+
+def _num_sets(recipe: Recipe) -> int:
+    # for each w: the teacher from two seeds, every student, and training-free samplers
+    asked = recipe.evaluation
+    students = 1 + len(recipe.halving.samplers) * (len(recipe.halving.steps) - 1)
+    baselines = len(asked.samplers) * len(asked.baseline_steps)
+    return len(asked.w) * (2 + students + baselines)
+
+
+def _grid(recipe: Recipe) -> int:
+    return recipe.teacher.schedule.num_train_timesteps

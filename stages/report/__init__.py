@@ -1,0 +1,1 @@
+"""The HTML report of one run and of two."""

@@ -1,0 +1,1 @@
+"""Stages of one distillation round: targets, training, promotion."""

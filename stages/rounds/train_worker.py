@@ -1,0 +1,167 @@
+"""What one Ray Train worker does in a round: assemble the parts from a job, train, hand in.
+
+The job is JSON: paths and numbers. Nothing but files leaves this process.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from infra.deepspeed.engine import DeepSpeedEngine, join_group
+from infra.deepspeed.sharded_teacher import split_over_workers
+from infra.process.watchdog import Watchdog, WatchedEngine
+from pipeline.bundle import Manifest, read_manifest
+from pipeline.config.profile import EngineConfig
+from pipeline.data.open_samples import open_samples
+from pipeline.data.samples import Samples
+from pipeline.documents import Document
+from pipeline.methods.method import DistillationMethod
+from pipeline.models.assemble import (
+    family_of,
+    load_denoiser,
+    load_module,
+    network_denoiser,
+    save_bundle,
+)
+from pipeline.models.denoiser import Denoiser
+from pipeline.sampling.preview import Preview, draw_preview
+from pipeline.tensors import Condition
+from pipeline.tracking import JsonlTracker
+from pipeline.training.batches import DrawSource, OnlineSource, TargetSource
+from pipeline.training.build_method import method_of
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.engines import OptimiserPlan, TrainEngine
+from pipeline.training.loop import Lesson, Rhythm, train_round
+from pipeline.training.monitors import check_finite
+from pipeline.training.round_plan import RoundPlan
+
+
+class RoundJob(Document):
+    """One round of training, as it crosses to the workers.
+
+    Attributes:
+        plan: the round.
+        key: fingerprint of the student.
+        attempt: identity of the driver's attempt, see `pipeline.training.checkpoint.claim`.
+        manifest: the student's manifest.
+        teacher: teacher bundle, None when a teacher is trained from data.
+        start: bundle of a failed student that is trained on; None to begin with the teacher.
+        data: data set folder.
+        targets: target shards in order; None to compute targets online.
+        output: directory the student bundle is written into.
+        checkpoints: folder of the round's checkpoints.
+        metrics: the round's metrics file.
+        engine: how to train.
+        preview: what is drawn for people to look at when the bundle is there; None for nothing.
+    """
+
+    plan: RoundPlan
+    key: str
+    attempt: str
+    manifest: Manifest
+    teacher: str | None
+    start: str | None = None
+    data: str
+    targets: tuple[str, ...] | None
+    output: str
+    checkpoints: str
+    metrics: str
+    engine: EngineConfig
+    preview: Preview | None = None
+
+
+OpenEngine = Callable[[nn.Module, OptimiserPlan], TrainEngine]
+
+
+def train(payload: dict[str, Any]) -> None:
+    """Train one round on this rank; rank 0 leaves the student bundle in `output`."""
+    job = RoundJob.model_validate(payload)
+    join_group()
+    with Watchdog(dist.get_world_size()) as watchdog:
+
+        def open_engine(module: nn.Module, plan: OptimiserPlan) -> TrainEngine:
+            engine = DeepSpeedEngine(
+                module,
+                plan,
+                global_batch=job.plan.training.batch_size,
+                zero_stage=job.engine.zero_stage,
+                precision=job.engine.precision,
+            )
+            return WatchedEngine(engine, watchdog)
+
+        train_with(job, open_engine)
+
+
+def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
+    """`train`, on an engine of the caller's; the round is the same on any."""
+    plan = job.plan
+    student_module = _student_at_start(job)
+    if job.engine.gradient_checkpointing:
+        family_of(job.manifest).checkpoint_gradients(student_module)
+    engine = open_engine(
+        student_module,
+        OptimiserPlan(
+            learning_rate=plan.learning_rate,
+            total_updates=plan.training.updates,
+            clip_norm=plan.training.clip_norm,
+            ema_decay=plan.ema_decay,
+        ),
+    )
+    student = network_denoiser(job.manifest, engine.module)
+    samples = open_samples(Path(job.data), "train")
+    method = method_of(plan, family_of(job.manifest, samples.null))
+    source = _source(job, method, student, samples, engine.device)
+    train_round(
+        Lesson(plan=plan, method=method, student=student, source=source),
+        engine,
+        Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
+        Rhythm(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
+        lambda samples_seen: JsonlTracker(Path(job.metrics), samples_seen),
+    )
+    weights = engine.full_weights()
+    if engine.rank == 0:
+        # a teacher's bundle says what guidance contrasts with; a student needs nothing of the kind
+        _hand_in(job, weights, samples.null if job.teacher is None else None)
+        if job.preview is not None:
+            draw_preview(job.preview, Path(job.output))
+
+
+def _student_at_start(job: RoundJob) -> nn.Module:
+    """The network as the round begins; the same on every rank."""
+    torch.manual_seed(job.plan.seed)
+    family = family_of(job.manifest)
+    if job.teacher is None:
+        return family.build()
+    teacher = Path(job.start or job.teacher)
+    module = load_module(teacher, read_manifest(teacher))
+    if job.start is None and job.plan.new_w_range is not None:
+        module = family.student_of(module, job.plan.new_w_range)
+    return module.requires_grad_(requires_grad=True).train()
+
+
+def _source(
+    job: RoundJob,
+    method: DistillationMethod,
+    student: Denoiser,
+    samples: Samples,
+    device: torch.device,
+) -> DrawSource:
+    if job.targets is not None:
+        tars = [Path(tar) for tar in job.targets]
+        return TargetSource(tars, samples, job.plan.stream, device)
+    teacher = None
+    if job.teacher is not None:
+        wrap = split_over_workers if job.engine.split_teacher else None
+        _, teacher = load_denoiser(Path(job.teacher), device, wrap)
+    return OnlineSource(method, student, teacher, samples, job.plan.stream, device)
+
+
+def _hand_in(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) -> None:
+    check_finite(weights, job.plan.title)
+    module = _student_at_start(job)
+    module.load_state_dict(weights, strict=True)
+    save_bundle(Path(job.output), job.manifest, module.eval(), null)

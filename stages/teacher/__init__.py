@@ -1,0 +1,1 @@
+"""Stages that provide the teacher and its components."""

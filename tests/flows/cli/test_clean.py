@@ -1,0 +1,83 @@
+"""Cleaning takes what nobody reads any more, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from flows.cli.clean import clean, clean_all
+from pipeline.config import Recipe
+from pipeline.documents import build, read_yaml
+from pipeline.errors import BusyError, ConfigError
+from pipeline.ledger import Ledger, hold
+from pipeline.run_dir.recipe_file import prepare
+from tests.support.terminal import GAUSSIAN
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    run_dir = tmp_path / "run"
+    prepare(build(Recipe, read_yaml(GAUSSIAN), "test"), run_dir, accept_changes=False)
+    ledger = Ledger(run_dir)
+
+    def write(folder: Path) -> dict[str, int]:
+        (folder / "content").write_text("x" * 100)
+        return {}
+
+    ledger.publish("data", "00" * 32, "data", write)
+    ledger.publish("targets", "01" * 32, "rounds/00-guidance/targets/pass-000-shard-00000", write)
+    ledger.publish("student", "02" * 32, "rounds/00-guidance/student", write)
+    ledger.publish("targets", "03" * 32, "rounds/01-4-to-2/targets/pass-000-shard-00000", write)
+    for place in ("rounds/00-guidance", "rounds/01-4-to-2"):
+        (run_dir / place / "checkpoints").mkdir()
+        (run_dir / place / "checkpoints" / "state").write_text("x" * 10)
+    (run_dir / "rounds" / "01-4-to-2" / "targets" / ".pass-001.ab12.tmp").mkdir()
+    return run_dir
+
+
+def test_done_rounds_lose_targets_and_checkpoints_and_debris_goes(run_dir: Path) -> None:
+    debris, targets, checkpoints = clean(run_dir)
+    assert (debris.count, targets.count, checkpoints.count) == (1, 1, 1)
+    assert (targets.size, checkpoints.size) == (100, 10)
+    kept = {artifact.fingerprint[:2] for artifact in Ledger(run_dir).records()}
+    assert kept == {"00", "02", "03"}
+    assert not (run_dir / "rounds/00-guidance/targets/pass-000-shard-00000").exists()
+    assert not (run_dir / "rounds/00-guidance/checkpoints").exists()
+    assert (run_dir / "rounds/01-4-to-2/checkpoints/state").exists()
+    assert not list(run_dir.rglob("*.tmp"))
+
+
+def test_a_second_cleaning_finds_nothing(run_dir: Path) -> None:
+    clean(run_dir)
+    assert [part.count for part in clean(run_dir)] == [0, 0, 0]
+
+
+def test_a_run_at_work_is_not_cleaned(run_dir: Path) -> None:
+    with hold(run_dir):
+        for remove in (clean, clean_all):
+            with pytest.raises(BusyError):
+                remove(run_dir)
+    assert (run_dir / "recipe.yaml").exists()
+
+
+def test_what_is_no_run_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    for remove in (clean, clean_all):
+        with pytest.raises(ConfigError, match="no run directory"):
+            remove(tmp_path)
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_link_to_a_run_is_not_followed(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run_dir)
+    with pytest.raises(ConfigError, match="symbolic link"):
+        clean_all(tmp_path / "link")
+    assert (run_dir / "recipe.yaml").exists()
+
+
+def test_removing_all_asks_first(run_dir: Path) -> None:
+    assert CliRunner().invoke(app, ["clean", "--all", str(run_dir)], input="n\n").exit_code == 1
+    assert run_dir.exists()
+    assert CliRunner().invoke(app, ["clean", "--all", str(run_dir)], input="y\n").exit_code == 0
+    assert not run_dir.exists()

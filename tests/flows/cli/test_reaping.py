@@ -1,0 +1,276 @@
+"""After a kill -9 of the driver: what it left is recognised surely, ended, marked and removed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
+
+from flows.cli.clean import reap
+from flows.orchestration.cleanup import VARIABLE, _is_dead, bury, servers_of_the_dead
+from infra.mlflow.store import MlflowStore
+from infra.ray.cluster import clear_dead_session
+from pipeline.errors import BusyError
+from pipeline.identity import Identity, from_tag, identify
+from pipeline.ledger import hold
+from tests.support.small_run import make_run
+from tests.support.terminal import GAUSSIAN, command, environment, invoke
+
+# its command line has the word that an embedded Prefect server's has
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(300)"]
+WORD = "prefect.server.api.server:create_app"
+
+
+@contextmanager
+def process(*words: str, driver: Identity | None = None) -> Iterator[psutil.Process]:
+    signed = {VARIABLE: driver.tag} if driver else {}
+    with subprocess.Popen([*SLEEPER, *words], env={**os.environ, **signed}) as started:
+        try:
+            yield psutil.Process(started.pid)
+        finally:
+            started.kill()
+
+
+def dead() -> Identity:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        return identify(psutil.Process(ended.pid))
+
+
+class Flow:
+    """What Prefect tells of a flow run, as far as it matters here."""
+
+    def __init__(self, parameters: dict[str, object], *tags: str) -> None:
+        self.parameters = parameters
+        self.tags = list(tags)
+
+
+def test_a_process_is_known_by_number_and_start() -> None:
+    me = identify()
+    assert me.is_alive
+    assert from_tag(me.tag) is not None
+    assert from_tag(me.tag).is_alive  # type: ignore[union-attr]
+    assert me.model_copy(update={"since_boot": me.since_boot - 60}).is_alive is False
+    assert me.model_copy(update={"boot": "another"}).is_alive is False
+    # the clock was set an hour ahead meanwhile: it is the same process
+    assert me.model_copy(update={"started": me.started - 3600}).is_alive
+    # where the machine does not say which boot it is in, the clock decides
+    unsaid = me.model_copy(update={"boot": "", "since_boot": 0.0})
+    assert from_tag(unsaid.tag) == unsaid.model_copy(update={"started": round(me.started, 2)})
+    assert unsaid.is_alive
+    assert unsaid.model_copy(update={"started": me.started - 60}).is_alive is False
+    assert me.model_copy(update={"host": "elsewhere"}).is_alive is None
+    assert dead().is_alive is False
+    for word in ("", "nightly", "driver:", "driver:host:x:y", "driver:host:1"):
+        assert from_tag(word) is None
+
+
+def test_the_server_of_a_dead_driver_is_ended(tmp_path: Path) -> None:
+    with process(WORD, driver=dead()) as server:
+        assert "Prefect server" in bury(tmp_path)[0]
+        assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+        assert server.pid not in [each.pid for each in servers_of_the_dead()]
+
+
+@pytest.mark.parametrize("whose", ["of one that lives", "of another machine", "of nobody"])
+def test_the_server_of_anybody_else_is_left_alone(tmp_path: Path, whose: str) -> None:
+    drivers = {
+        "of one that lives": identify(),
+        "of another machine": dead().model_copy(update={"host": "elsewhere"}),
+        "of nobody": None,
+    }
+    with process(WORD, driver=drivers[whose]) as server:
+        bury(tmp_path)
+        assert server.is_running()
+
+
+def test_another_process_of_a_dead_driver_is_left_alone(tmp_path: Path) -> None:
+    with process(driver=dead()) as other:
+        bury(tmp_path)
+        assert other.is_running()
+
+
+def test_a_tag_that_is_none_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "driver:here:one:two")
+    with process(WORD) as server:
+        bury(tmp_path)
+        assert server.is_running()
+
+
+def test_rays_folder_of_a_dead_driver_goes_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    folder = Path("/tmp") / f"sf-test{os.getpid()}"
+    logs = folder / "session_1" / "logs"
+    logs.mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
+    link = tmp_path / "logs" / "ray"
+    link.symlink_to(logs)
+    assert clear_dead_session(tmp_path / "logs")
+    assert not folder.exists()
+    assert not link.is_symlink()
+    precious = tmp_path / "sf-precious" / "session" / "logs"
+    precious.mkdir(parents=True)
+    link.symlink_to(precious)  # not where we make such folders
+    assert not clear_dead_session(tmp_path / "logs")
+    assert precious.exists()
+
+
+def test_a_flow_run_is_dead_if_it_is_of_this_run_and_its_driver_is_gone() -> None:
+    here = Path("/runs/a")
+    by_dir: dict[str, object] = {"run_dir": "/runs/a"}
+    recipe = {"run": {"name": "a"}}
+    for parameters in (
+        by_dir,
+        {"run": {"path": "/runs/a"}},
+        {"run_dir": "", "recipe": recipe, "profile": {"storage": {"root": "/runs"}}},
+    ):
+        assert _is_dead(Flow(parameters), here)
+    assert _is_dead(Flow(by_dir, "nightly", dead().tag), here)
+    assert not _is_dead(Flow(by_dir, identify().tag), here)
+    elsewhere = identify().model_copy(update={"host": "elsewhere"})
+    assert not _is_dead(Flow(by_dir, elsewhere.tag), here)
+    for parameters in ({"run_dir": "/runs/b"}, {"run": {"path": "/runs/a/b"}}, {}, {"recipe": 1}):
+        assert not _is_dead(Flow(parameters), here)
+
+
+def test_runs_of_mlflow_left_running_are_ended_and_others_are_not(tmp_path: Path) -> None:
+    store = MlflowStore(None, tmp_path, "stepfold")
+    chain = store.chain(str(tmp_path / "run"), "run", {}, {})
+    store.round(chain, f"{tmp_path}/run/rounds/00-guidance", "round 0", {}, {})
+    done = store.round(chain, f"{tmp_path}/run/rounds/01-4-to-2", "round 1", {}, {})
+    store.finish(done, "FINISHED")
+    other = store.chain(str(tmp_path / "run2"), "run2", {}, {})
+    assert store.end_abandoned(str(tmp_path / "run")) == 2
+    assert store.end_abandoned(str(tmp_path / "run")) == 0
+    states = {run: store._client.get_run(run).info.status for run in (chain, done, other)}
+    assert states == {chain: "KILLED", done: "FINISHED", other: "RUNNING"}
+
+
+@pytest.fixture
+def no_prefect(tmp_path: Path) -> Iterator[None]:
+    """A Prefect without a database, whatever it has read of its settings before."""
+    with temporary_settings(updates={PREFECT_HOME: tmp_path / "prefect"}):
+        yield
+
+
+@pytest.mark.usefixtures("no_prefect")
+def test_every_run_below_runs_is_looked_after_but_those_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    free, busy = make_run(tmp_path / "runs" / "free"), make_run(tmp_path / "runs" / "busy")
+    for run_dir in (free, busy):
+        (run_dir / "rounds" / ".student.0.tmp").mkdir()
+        (run_dir / "ledger" / ".0123.json.ab.tmp").write_text('{"kind": "stu')
+        (run_dir / "rounds" / "02-2-to-1" / "checkpoints" / ".staging-a").mkdir(parents=True)
+    with hold(busy):
+        by_name = {each.run_dir.name: each for each in reap(None)}
+        with pytest.raises(BusyError):
+            reap(busy)
+    assert by_name["free"].done == ("3 pieces of debris removed (13 B)",)
+    assert "is in use by process" in by_name["busy"].left[0]
+    left = {run: [*run.rglob(".s*"), *run.rglob(".*.tmp")] for run in (free, busy)}
+    assert left[free] == []
+    assert len(left[busy]) == 4
+    code, output = invoke("reap", "runs/free")
+    assert (code, "nothing to clear up" in output) == (0, True)
+    assert invoke("reap", "prefect")[0] == 2
+
+
+@pytest.mark.usefixtures("no_prefect")
+def test_a_link_to_a_run_is_looked_after_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_dir = make_run(tmp_path / "elsewhere" / "run")
+    debris = run_dir / "rounds" / ".student.0.tmp"
+    debris.mkdir()
+    Path("runs").mkdir()
+    Path("runs/link").symlink_to(run_dir)
+    (left,) = reap(None)
+    assert "symbolic link" in left.left[0]
+    assert invoke("reap", "runs/link")[0] == 2
+    assert debris.exists()
+
+
+def has_server(driver: int) -> bool:
+    """Whether a driver has begun to start its Prefect server."""
+    with contextlib.suppress(psutil.Error):
+        return any(WORD in child.cmdline() for child in psutil.Process(driver).children())
+    return False
+
+
+def server_of(driver: int) -> Identity | None:
+    """The Prefect server of a driver that is gone."""
+    for each in servers_of_the_dead():
+        if f":{driver}:" in each.environ()[VARIABLE]:
+            return identify(each)
+    return None
+
+
+def reaped(run_dir: Path, home: dict[str, str]) -> str:
+    """What `stepfold reap` says about a run."""
+    done = subprocess.run(
+        command("reap", str(run_dir)),
+        cwd=run_dir.parent,
+        env=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join(done.stdout.split())
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.faults
+def test_what_a_killed_driver_left_is_cleared_up(tmp_path: Path) -> None:
+    home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    run_dir = tmp_path / "chain"
+    words = command("run", str(GAUSSIAN), "--run-dir", str(run_dir))
+    with subprocess.Popen(words, cwd=tmp_path, env=home, stdout=subprocess.DEVNULL) as driver:
+        while "pre-generate" not in _events(run_dir):
+            assert driver.poll() is None
+            time.sleep(0.2)
+        driver.send_signal(signal.SIGKILL)
+    server = server_of(driver.pid)
+    folder = (run_dir / "logs" / "ray").readlink().parents[1]
+    assert server is not None
+    assert folder.is_dir()
+    said = reaped(run_dir, home)
+    assert "Prefect server ended, 1 folder of Ray removed" in said
+    assert "1 MLflow runs marked as killed, 2 flow runs marked as crashed" in said
+    assert server.is_alive is False
+    assert not folder.exists()
+
+
+@pytest.mark.cluster
+@pytest.mark.faults
+def test_a_driver_killed_while_its_server_starts_leaves_none_for_long(tmp_path: Path) -> None:
+    home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    run_dir = tmp_path / "chain"
+    words = command("run", str(GAUSSIAN), "--run-dir", str(run_dir))
+    with subprocess.Popen(words, cwd=tmp_path, env=home, stdout=subprocess.DEVNULL) as driver:
+        while not has_server(driver.pid):
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+    server = server_of(driver.pid)
+    assert server is not None
+    assert "Prefect server" in reaped(run_dir, home)
+    assert server.is_alive is False
+
+
+def _events(run_dir: Path) -> str:
+    path = run_dir / "events.jsonl"
+    return path.read_text() if path.is_file() else ""

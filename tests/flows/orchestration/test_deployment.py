@@ -1,0 +1,199 @@
+"""A schedule as people use it: a server of its own, the clock, a kill, and the run that goes on."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from flows.orchestration import server
+from flows.orchestration.deployment import check_schedule
+from flows.orchestration.server import answers, check_port, child, wait_for
+from flows.scheduled_distillation import HistoryEntry, ScheduleHistory
+from pipeline.config import Recipe
+from pipeline.config.profile import Profile
+from pipeline.documents import build, read_yaml
+from pipeline.errors import ConfigError, InfraError
+from pipeline.run_dir.run_status import is_finished
+from tests.support.doors import Watch, free_port
+from tests.support.terminal import DIGITS, GAUSSIAN, ROOT, command, environment
+
+PREFECT = ROOT / "infra" / "prefect" / "prefect.yaml"
+TINY = [
+    *("--set", "data.num_samples=256", "--set", "data.shard_size=128"),
+    *("--set", "guidance.updates=4", "--set", "guidance.batch_size=32"),
+    *("--set", "halving.steps=[2, 1]", "--set", "halving.updates=4"),
+    *("--set", "halving.batch_size=32", "--set", "evaluation.num_samples=64"),
+]
+
+
+def gaussian() -> Recipe:
+    return build(Recipe, read_yaml(GAUSSIAN), "gaussian.yaml")
+
+
+CANARY = "canary-7f3a9c51"
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": CANARY,
+    "PGPASSWORD": CANARY,
+    "MLFLOW_TRACKING_PASSWORD": CANARY,
+    "STEPFOLD_DATABASE": f"postgresql://stepfold:{CANARY}@db.invalid/mlflow",
+}
+SERVERS = {"prefect server", "gcs_server", "raylet", "RayTrainWorker", "RuntimeEnvAgent"}
+
+
+def holders_of(secret: str, folder: Path) -> list[str]:
+    """Files below a folder that hold a secret: logs, databases, reports, anything."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [str(path) for path in files if secret.encode() in path.read_bytes()]
+
+
+def readable_by_others(folder: Path) -> list[str]:
+    """Files and directories that another user could read or enter."""
+    found = [path for path in folder.rglob("*") if not path.is_symlink()]
+    return [f"{path} {path.stat().st_mode:o}" for path in found if path.stat().st_mode & 0o077]
+
+
+@contextmanager
+def scheduled(root: Path, port: int, said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    words = ["schedule", str(GAUSSIAN), "--cron", "* * * * *", "--root", str(root)]
+    with said.open("ab") as sink:
+        process = subprocess.Popen(
+            command(*words, "--port", str(port), *TINY),
+            cwd=root.parent,
+            env=environment(PREFECT_HOME=str(root.parent / "prefect"), **SECRETS),
+            stdout=sink,
+            stderr=sink,
+        )
+    try:
+        yield process
+    finally:
+        kill_tree(process)
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """kill -9 of everything, as a power cut would."""
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), process]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        member.kill()
+    process.wait()
+
+
+def wait_for_entry(
+    history: ScheduleHistory,
+    wanted: Callable[[HistoryEntry], bool],
+    process: subprocess.Popen[bytes],
+    said: Path,
+) -> HistoryEntry:
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        for entry in history.read():
+            if wanted(entry):
+                return entry
+            assert entry.outcome != "failed", entry.message
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.2)
+    raise AssertionError(f"no such entry: {history.read()}; {said.read_text()}")
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_the_clock_starts_a_chain_and_after_a_kill_it_finishes_it(tmp_path: Path) -> None:
+    root, said, port = tmp_path / "runs", tmp_path / "said.txt", free_port()
+    history = ScheduleHistory(root, "gaussian")
+    with scheduled(root, port, said) as process:
+        begun = wait_for_entry(history, lambda entry: entry.outcome == "started", process, said)
+        run_dir = Path(begun.run_dir)
+        events = run_dir / "events.jsonl"
+        while not (events.is_file() and events.stat().st_size):
+            assert process.poll() is None, said.read_text()
+            time.sleep(0.2)
+    assert not is_finished(run_dir)
+    with scheduled(root, port, said) as process, Watch(process.pid) as watch:
+        wait_for_entry(history, lambda entry: entry.outcome == "done", process, said)
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(timeout=120) == 0
+    assert [entry.outcome for entry in history.read()][:3] == ["started", "resumed", "done"]
+    assert {entry.run_dir for entry in history.read()[:3]} == {str(run_dir)}
+    assert is_finished(run_dir)
+    assert not answers(f"http://127.0.0.1:{port}/api/health")
+    assert "started here, stops with this command" in said.read_text()
+    # the same run, looked at from outside: who could have come in, what would have leaked
+    assert watch.doors == set()
+    assert {kind for kind in SERVERS if any(kind in name for name in watch.names)} == SERVERS
+    assert holders_of(CANARY, tmp_path) == []
+    assert readable_by_others(tmp_path / "runs") == []
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone"),
+    [("every night", "UTC"), ("0 2 * *", "UTC"), ("61 2 * * *", "UTC"), ("0 2 * * *", "Mars/Base")],
+)
+def test_a_time_that_cannot_be_is_refused(cron: str, timezone: str) -> None:
+    with pytest.raises(ConfigError, match="five fields"):
+        check_schedule(gaussian(), cron, timezone)
+
+
+def test_ordinary_times_are_accepted() -> None:
+    for cron, timezone in [("0 2 * * *", "UTC"), ("*/5 9-17 * * 1-5", "Europe/Berlin")]:
+        check_schedule(gaussian(), cron, timezone)
+
+
+def test_a_server_of_the_user_that_is_down_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    with (
+        pytest.raises(ConfigError, match=r"PREFECT_API_URL=.* does not answer"),
+        server.server(4200, tmp_path / "log"),
+    ):
+        pytest.fail("there is no such server")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_port_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="--port"):
+            check_port(taken.getsockname()[1])
+
+
+def test_a_child_that_ends_before_it_answers_is_reported(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        pytest.raises(InfraError, match="ended with code 3"),
+        child([command()[0], "-c", "print('no'); raise SystemExit(3)"], log) as process,
+    ):
+        wait_for(process, f"http://127.0.0.1:{free_port()}", 30, log)
+    assert log.read_text() == "no\n"
+
+
+def test_a_child_does_not_outlive_the_block(tmp_path: Path) -> None:
+    with child(["sleep", "600"], tmp_path / "log") as process:
+        assert process.poll() is None
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_the_shipped_deployments_hold_recipes_and_profiles_that_are_valid() -> None:
+    content = YAML(typ="safe").load(PREFECT)
+    deployments = {entry["name"]: entry for entry in content["deployments"]}
+    digits = deployments["digits-nightly"]["parameters"]
+    assert build(Recipe, digits["recipe"], "prefect.yaml") == build(
+        Recipe, read_yaml(DIGITS), "digits.yaml"
+    )
+    for entry in deployments.values():
+        build(Profile, entry["parameters"]["profile"], "prefect.yaml")
+        module, _, name = entry["entrypoint"].rpartition(".")
+        assert (ROOT / (module.replace(".", "/") + ".py")).is_file()
+        assert name in (ROOT / (module.replace(".", "/") + ".py")).read_text()
+        assert entry["concurrency_limit"]["limit"] == 1

@@ -1,0 +1,44 @@
+"""What crosses between driver and workers: names, JSON, and errors that stay what they are."""
+
+import json
+
+import pytest
+
+from infra.ray.worker import JobServer, find, pack, unpack
+from pipeline.errors import BundleError, DivergenceError, InfraError, StepfoldError
+
+DOUBLE = "tests.support.training_cases:double"
+
+
+@pytest.mark.parametrize("kind", [BundleError, DivergenceError, InfraError, StepfoldError])
+def test_a_deliberate_error_survives_the_journey(kind):
+    arrived = unpack(json.loads(json.dumps(pack(kind("what, got, do")))))
+    assert type(arrived) is kind
+    assert str(arrived) == "what, got, do"
+
+
+def test_an_accident_becomes_an_infra_error_with_its_place():
+    try:
+        find("tests.support.training_cases:nothing")
+    except AttributeError as error:
+        arrived = unpack(pack(error))
+    assert type(arrived) is InfraError
+    assert "ray_worker.py" in str(arrived)
+    assert "AttributeError" in str(arrived)
+
+
+def test_the_factory_is_called_once_for_all_jobs(tmp_path):
+    server = JobServer(DOUBLE, {"folder": str(tmp_path), "refuse": [2]}, threads=1)
+    assert server.serve({"number": 1})["result"]["double"] == 2
+    made = server._serve
+    assert server.serve({"number": 2}) == {
+        "failure": {"class": "DataError", "text": "2 is refused; leave it out"}
+    }
+    assert server.serve({"number": 3})["result"]["double"] == 6
+    assert server._serve is made
+
+
+def test_an_error_of_the_factory_is_an_answer_too():
+    assert (
+        JobServer("no_such_module:f", {}, threads=1).serve({})["failure"]["class"] == "InfraError"
+    )

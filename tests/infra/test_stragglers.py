@@ -1,0 +1,32 @@
+"""The worker that the others wait for is found, though all make their updates in step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.training.engines import OptimiserPlan, TorchEngine
+from pipeline.training.monitors import OwnTime
+from tests.support.ranks import run_ranks
+from tests.support.straggler_worker import QUICK_S, SLOW_S
+
+
+@pytest.mark.cluster
+def test_the_slow_worker_is_found_by_all(tmp_path: Path) -> None:
+    said, *others = run_ranks("tests/support/straggler_worker.py", 3, tmp_path)
+    assert all(other == said for other in others)
+    last, first, nobody = said
+    assert (last["time/slowest_worker"], first["time/slowest_worker"]) == (2, 0)
+    # sleeps last as long as asked or longer, the longer the busier the machine is
+    for found in (last, first):
+        assert SLOW_S / QUICK_S / 2 < found["time/slowest_ratio"] < SLOW_S / QUICK_S * 2
+    assert 1 <= nobody["time/slowest_ratio"] < 1.5
+
+
+def test_who_is_alone_has_nobody_to_wait_for() -> None:
+    plan = OptimiserPlan(1e-4, total_updates=9, clip_norm=1.0)
+    own_time = OwnTime(TorchEngine(nn.Linear(2, 2), plan))
+    with own_time.measured():
+        torch.ones(2).sum()
+    assert own_time.slowest() == {}

@@ -1,0 +1,201 @@
+"""Tars made to harm: what could run, point elsewhere, loop or grow is refused by name."""
+
+import io
+import re
+import resource
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.sources.plain_tar import list_tar
+from pipeline.errors import DataError
+
+BLOCK = 512
+
+
+def info_of(name, kind=tarfile.REGTYPE, size=0, **fields):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info
+
+
+def raw(*pieces):
+    """A tar of headers and contents as they are given, which tarfile would not write."""
+    blocks = b"".join(
+        piece.tobuf(tarfile.GNU_FORMAT) if isinstance(piece, tarfile.TarInfo) else padded(piece)
+        for piece in pieces
+    )
+    return blocks + bytes(2 * BLOCK)
+
+
+def padded(content):
+    return content + bytes(-len(content) % BLOCK)
+
+
+def pax(**fields):
+    """A pax header with these records."""
+    records = b""
+    for key, value in fields.items():
+        rest = f" {key.replace('__', '.')}={value}\n".encode()
+        length = len(rest) + 1
+        while length != len(str(length)) + len(rest):
+            length = len(str(length)) + len(rest)
+        records += str(length).encode() + rest
+    return info_of("pax", tarfile.XHDTYPE, len(records)), records
+
+
+def negative(name):
+    """A header whose size is -512, in base 256; its checksum is right."""
+    header = bytearray(info_of(name).tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" * 10 + b"\xfe\x00"
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def plain(name, content=b"x"):
+    return info_of(name, size=len(content)), content
+
+
+def refusal(tar):
+    with pytest.raises(DataError) as caught:
+        list_tar(tar)
+    said = str(caught.value)
+    assert said.startswith(str(tar))
+    return said.removeprefix(str(tar))
+
+
+@pytest.mark.parametrize("kind", ["pyd", "pkl", "pickle", "pth", "pt", "PKL", "seg.pkl", "bin"])
+def test_members_that_webdataset_would_run_are_refused_by_name(tmp_path, kind):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(raw(*plain(f"a.{kind}"), *plain("a.txt")))
+    assert re.search(rf"'a\.{kind}' may be a pickle, which can run code", refusal(tar))
+
+
+@pytest.mark.parametrize("name", ["a.py", "a.sh", "a.gz", "a.json.gz", "a.url", "README", "a.png~"])
+def test_members_that_are_not_known_are_refused_by_name(tmp_path, name):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(raw(*plain(name)))
+    assert re.search(rf"'{name}' is none of cls, jpeg, jpg, json", refusal(tar))
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "/a.png", "b/../../a.png", "..", "/", "b/..", "c:\\a.png", "..\\a.png"]
+)
+def test_names_that_point_outside_are_refused(tmp_path, name):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(raw(*plain(name)))
+    assert re.search(r"names a path outside|is no plain file", refusal(tar))
+
+
+@pytest.mark.parametrize("name", [".png", "b/.png", "._a.jpg"])
+def test_names_without_a_key_which_webdataset_loses_are_refused(tmp_path, name):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(raw(*plain(name)))
+    assert "has no key before its first dot" in refusal(tar)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.txt", "anything"])
+def test_links_and_devices_are_refused_whatever_they_are_called(tmp_path, kind, name):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(raw(info_of(name, kind, linkname="/etc/hostname")))
+    assert f"{name!r} is no plain file" in refusal(tar)
+
+
+def test_a_key_that_stands_twice_is_refused_though_others_lie_between(tmp_path):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(raw(*plain("a.txt"), *plain("b.txt"), *plain("a.TXT")))
+    assert "'a.TXT' stands there twice" in refusal(tar)
+
+
+@pytest.mark.parametrize(("mode", "name"), [("w:gz", "gzip"), ("w:bz2", "bzip2"), ("w:xz", "xz")])
+def test_a_compressed_tar_is_refused_whatever_it_is_called(tmp_path, mode, name):
+    tar = tmp_path / "x.tar"
+    with tarfile.open(tar, mode) as archive:
+        archive.addfile(info_of("a.txt", size=10**6), io.BytesIO(bytes(10**6)))
+    assert f"is compressed by {name}" in refusal(tar)
+
+
+SPARSE_10 = pax(GNU__sparse__major=1, GNU__sparse__minor=0, GNU__sparse__realsize=2**40)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "complaint"),
+    [
+        ((info_of("a.txt", tarfile.GNUTYPE_SPARSE),), "holds the sparse file 'a.txt'"),
+        ((*SPARSE_10, *plain("a.txt", b"9999999999\n")), "holds a sparse file"),
+        ((*pax(GNU__sparse__map="0,1"), *plain("a.txt")), "holds a sparse file"),
+        ((info_of("x", tarfile.XHDTYPE, 9000), bytes(9000)), "has a header of 9000 bytes"),
+        ((info_of("x", tarfile.GNUTYPE_LONGNAME, 2**33),), "has a header of 8589934592 bytes"),
+        ((info_of("x", tarfile.GNUTYPE_LONGLINK, 9000), bytes(9000)), "has a header of 9000"),
+        ((info_of("x", tarfile.XGLTYPE, 10), b"10 a=bcd\n"), "has a global pax header"),
+        ((negative("a.txt"),), "has a member of negative size"),
+        ((*pax(size=-1024), *plain("a.txt")), "is no plain file"),
+        ((*pax(path="../../a.txt"), *plain("a.txt")), "names a path outside"),
+        ((*pax(path="a.pkl"), *plain("a.txt")), "may be a pickle"),
+        (pax(comment="x") * 2000, "is no readable tar"),
+    ],
+)
+def test_headers_that_would_make_tarfile_loop_or_grow_are_refused(tmp_path, pieces, complaint):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(raw(*pieces))
+    assert complaint in refusal(tar)
+
+
+def test_honest_long_names_are_read(tmp_path):
+    tar = tmp_path / "x.tar"
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tar, "w", format=form) as archive:
+            archive.addfile(info_of("./deep", tarfile.DIRTYPE))
+            archive.addfile(info_of(f"./deep/{'k' * 300}.txt", size=1), io.BytesIO(b"x"))
+        assert list(list_tar(tar)) == [f"./deep/{'k' * 300}"]
+
+
+def test_samples_after_the_end_are_not_lost_silently(tmp_path):
+    tar = tmp_path / "x.tar"
+    whole = raw(*plain("a.txt"), *plain("b.txt"), *plain("c.txt"))
+    tar.write_bytes(whole[:1024] + bytes(512) + whole[1536:])  # the header of b is blank
+    assert "is damaged at byte 1024: it ends there, and goes on" in refusal(tar)
+    tar.write_bytes(whole + raw(*plain("d.txt")))
+    assert "two tars in one file" in refusal(tar)
+
+
+_CHILD = """
+import resource, sys
+from pathlib import Path
+from pipeline.data.sources.plain_tar import list_tar
+from pipeline.errors import DataError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    list_tar(Path(sys.argv[1]))
+except DataError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_header_bomb_takes_no_memory(tmp_path):
+    tar = tmp_path / "x.tar"
+    with tar.open("wb") as file:  # 2 GB of pax header, in a file that has holes
+        file.write(info_of("x", tarfile.XHDTYPE, 2**31).tobuf(tarfile.GNU_FORMAT))
+        file.truncate(2**31 + 4096)
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(tar)],
+        cwd=Path(__file__).resolve().parents[4],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (60, 60)),
+    )
+    said, grown = done.stdout.splitlines()
+    assert "has a header of 2147483648 bytes" in said
+    assert int(grown) < 20_000  # kB

@@ -1,0 +1,114 @@
+"""The instrument: good on real digits, the same every time, at home in any shape."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from pipeline.config import DigitCanvasesData
+from pipeline.data.sources.demo.digit_canvases import open_canvases
+from pipeline.errors import BundleError
+from pipeline.evaluation.features.classifier import Classifier, train_classifier
+
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Labelled, Labelled]:
+    found = load_digits()
+    images = (found.images / 8 - 1).astype(np.float32)[..., None]
+    labels = found.target.astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(labels))
+    train, heldout = order[:1198], order[1198:]
+    return (images[train], labels[train]), (images[heldout], labels[heldout])
+
+
+@pytest.fixture(scope="module")
+def trained(
+    digits: tuple[Labelled, Labelled], tmp_path_factory: pytest.TempPathFactory
+) -> Classifier:
+    folder = tmp_path_factory.mktemp("classifier")
+    train_classifier(folder, *digits, num_classes=10, seed=0)
+    return Classifier(folder)
+
+
+def test_it_knows_digits_it_has_not_seen(
+    digits: tuple[Labelled, Labelled], trained: Classifier
+) -> None:
+    images, labels = digits[1]
+    reading = trained.read(images)
+    accuracy = float((reading.probabilities.argmax(1) == labels).mean())
+    assert accuracy == trained.card.heldout_accuracy
+    assert accuracy >= 0.975
+    np.testing.assert_allclose(reading.probabilities.sum(1), 1)
+    assert trained.card.num_parameters < 100_000
+    assert trained.card.updates == 600
+
+
+@pytest.mark.slow
+def test_it_reads_numbers_on_coloured_canvases(tmp_path: Path) -> None:
+    source = open_canvases(DigitCanvasesData(source="digit_canvases"), 0)
+
+    def side(split: str) -> Labelled:
+        rows = source.splits[split]
+        canvases = np.stack([source.read(int(row)).transpose(1, 2, 0) for row in rows])
+        return (canvases / 127.5 - 1).astype(np.float32), source.labels[rows]
+
+    card = train_classifier(tmp_path, side("train"), side("heldout"), num_classes=100, seed=0)
+    assert card.updates == 1500
+    assert card.heldout_accuracy >= 0.965
+
+
+def test_features_are_in_units_of_the_training_split(
+    digits: tuple[Labelled, Labelled], trained: Classifier
+) -> None:
+    features = trained.read(digits[0][0]).features
+    assert features.shape == (1198, 64)
+    assert features.var(0, ddof=1).mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_training_again_gives_the_same_bytes_whatever_ran_before(
+    digits: tuple[Labelled, Labelled], tmp_path: Path
+) -> None:
+    for name, noise in (("a", 1), ("b", 2)):
+        torch.manual_seed(noise)
+        torch.set_num_threads(noise)
+        train_classifier(tmp_path / name, *digits, num_classes=10, seed=3, updates=5)
+        assert torch.get_num_threads() == noise
+    torch.set_num_threads(1)
+    first, second = Classifier(tmp_path / "a"), Classifier(tmp_path / "b")
+    assert first.identity == second.identity
+    assert first.card == second.card
+    train_classifier(tmp_path / "c", *digits, num_classes=10, seed=4, updates=5)
+    assert Classifier(tmp_path / "c").identity != first.identity
+
+
+def separable(shape: tuple[int, int, int]) -> Labelled:
+    labels = np.arange(60) % 3
+    noise = 0.2 * np.random.default_rng(0).normal(size=(60, *shape))
+    return (noise + labels[:, None, None, None] - 1).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 1, 5), (3, 5, 1), (16, 16, 3), (33, 20, 3)])
+def test_it_takes_any_shape(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    data = separable(shape)
+    card = train_classifier(tmp_path, data, data, num_classes=3, seed=0, updates=2)
+    assert card.latent_shape == (shape[2], *shape[:2])
+    reading = Classifier(tmp_path).read(data[0])
+    assert reading.features.shape == (60, 64)
+    assert (reading.probabilities.argmax(1) == data[1]).mean() == card.heldout_accuracy
+    few = Classifier(tmp_path).read(data[0][:7])
+    np.testing.assert_allclose(few.features, reading.features[:7], atol=1e-5)
+
+
+def test_it_learns_points_of_the_plane(tmp_path: Path) -> None:
+    data = separable((1, 1, 2))
+    card = train_classifier(tmp_path, data, data, num_classes=3, seed=0, updates=150)
+    assert card.heldout_accuracy > 0.95
+
+
+def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not hold a classifier"):
+        Classifier(tmp_path)

@@ -1,0 +1,56 @@
+"""Pictures of samples: which are shown, where, and which cannot be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.evaluation.figures.grids import (
+    Column,
+    draw_prompts,
+    draw_samples,
+    sample_rows,
+    tile,
+    why_no_picture,
+)
+from pipeline.sampling.conditions import Asked
+
+
+def test_a_tile_holds_each_image_blown_up_in_its_place() -> None:
+    images = np.linspace(-1, 1, 6, dtype=np.float32).reshape(6, 1, 1, 1) * np.ones(
+        (6, 8, 8, 1), "f4"
+    )
+    canvas = tile(images, [[0, 1, 2], [3, 4]])
+    step = (canvas.shape[0] + 1) // 2
+    assert canvas[0, 0].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(canvas[step + 3, 3], 0.6, atol=1e-6)  # image 3 of values .2
+    np.testing.assert_allclose(canvas[-1, -1], 1)  # no image there
+
+
+def test_rows_of_a_grid_are_classes_evenly_chosen() -> None:
+    assert sample_rows(np.array([0, 0, 0, 1, 1]), 2) == [[0, 1], [3, 4]]
+    many = sample_rows(np.repeat(np.arange(100), 2), 1)
+    assert len(many) == 12
+    assert many[0] == [0]
+    assert many[-1] == [198]
+
+
+def test_samples_that_are_no_pictures_are_said_to_be_none() -> None:
+    assert why_no_picture((8, 8, 1)) is None
+    assert why_no_picture((1, 1, 2)) is None
+    assert "1x1 with 5 channels" in str(why_no_picture((1, 1, 5)))
+
+
+@pytest.mark.parametrize("words", ["#1 $9 and 5% of $8", "100% $$ off", "a $5 and a $10 bill"])
+def test_what_stands_between_dollars_is_no_mathematics(words: str, tmp_path: Path) -> None:
+    images = np.zeros((2, 8, 8, 1), np.float32)
+    columns = [Column("teacher", 1, images, student=False)]
+    labels = np.array([0, 1])
+    draw_prompts("test", columns, Asked(labels, (words, "plain")), tmp_path / "prompts.png")
+    draw_samples("test", columns, labels, (words, "plain"), tmp_path / "samples.png")
+    points = [Column("teacher", 1, np.zeros((2, 1, 1, 2), np.float32), student=False)]
+    draw_samples("test", points, labels, (words, "plain"), tmp_path / "points.png")
+    for name in ("prompts", "samples", "points"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 100

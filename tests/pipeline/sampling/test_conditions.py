@@ -1,0 +1,82 @@
+"""What networks are asked for: classes, or captions of held-out images."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import CaptionedDigitsData, DigitsData, GaussianConfig
+from pipeline.data.shards.reader import SampleShards
+from pipeline.data.shards.writer import write_dataset
+from pipeline.data.sources.datasets import load_source
+from pipeline.data.sources.demo.digit_wording import read_attributes
+from pipeline.data.sources.loaded_source import unlabelled_split
+from pipeline.evaluation.features.caption_parts import look_for
+from pipeline.sampling.conditions import asked_of
+from pipeline.sampling.sampler import Images
+
+CAPTIONED = CaptionedDigitsData(source="captioned_digits", count=60, holdout_count=40)
+NO_NETWORK = GaussianConfig(family="gaussian", means=((0.0,),))
+
+
+def captioned(folder: Path) -> Path:
+    write_dataset(folder, load_source(CAPTIONED, 0, NO_NETWORK), CAPTIONED)
+    return folder
+
+
+def heldout(folder: Path) -> tuple[Images, list[str], np.ndarray]:
+    shards = SampleShards(folder, "heldout")
+    rows = np.arange(len(shards))
+    batch = shards.read(rows)
+    images = batch.x.permute(0, 2, 3, 1).numpy()
+    captions = [caption.text for caption in shards.captions(rows)]
+    return images, captions, batch.condition["label"].numpy()
+
+
+def test_data_with_classes_alone_is_asked_for_by_class(tmp_path: Path) -> None:
+    config = DigitsData(source="digits")
+    write_dataset(tmp_path, load_source(config, 0, NO_NETWORK), config)
+    asked = asked_of(tmp_path, 25)
+    assert asked.prompts is None
+    assert asked.by_network is asked.labels
+    assert np.bincount(asked.labels).tolist() == [3] * 5 + [2] * 5
+
+
+def test_captioned_classes_are_asked_for_by_their_held_out_captions(tmp_path: Path) -> None:
+    asked = asked_of(captioned(tmp_path), 70)
+    _, captions, _ = heldout(tmp_path)
+    assert asked.prompts is not None
+    assert asked.by_network == asked.prompts
+    assert set(asked.prompts) <= set(captions)
+    assert [read_attributes(prompt).digit for prompt in asked.prompts] == asked.labels.tolist()
+    # four of each digit are held out, so that the fifth question is the first again
+    assert asked.prompts[4] == asked.prompts[0]
+    assert len(set(asked.prompts[:4])) > 1
+
+
+def test_captions_without_classes_are_asked_for_one_after_the_other(tmp_path: Path) -> None:
+    source = load_source(CAPTIONED, 0, NO_NETWORK)
+    splits = unlabelled_split(100, 0.1, 0, "here")
+    bare = replace(source, labels=None, class_names=(), splits=splits)
+    write_dataset(tmp_path, bare, CAPTIONED)
+    asked = asked_of(tmp_path, 12)
+    shards = SampleShards(tmp_path, "heldout")
+    expected = [caption.text for caption in shards.captions(np.arange(10))]
+    assert list(asked.prompts or ()) == [*expected, *expected[:2]]
+    assert not asked.labels.any()
+
+
+def test_real_images_show_what_their_captions_say_and_nothing_else(tmp_path: Path) -> None:
+    images, captions, labels = heldout(captioned(tmp_path))
+    seen = look_for(images, labels, captions)
+    assert set(seen) == {"digit", "ink", "paper", "all"}
+    # 9,000 canvases of this kind were read without an error
+    assert all(right.all() for right in seen.values())
+    others = [captions[-1], *captions[:-1]]
+    wrong = look_for(images, labels, others)
+    pairs = zip(captions, others, strict=True)
+    said = [(read_attributes(true), read_attributes(other)) for true, other in pairs]
+    assert wrong["ink"].tolist() == [a.ink == b.ink for a, b in said]
+    assert wrong["paper"].tolist() == [a.paper == b.paper for a, b in said]
+    assert wrong["digit"].tolist() == [a.digit == b.digit for a, b in said]
+    assert wrong["all"].tolist() == [a == b for a, b in said]

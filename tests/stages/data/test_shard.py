@@ -1,0 +1,198 @@
+"""Stage `shard`: twice is once, and bad input is refused with nothing left behind."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config import Recipe
+from pipeline.data.shards.reader import SampleShards
+from pipeline.data.sources.demo.digit_wording import read_attributes
+from pipeline.documents import build
+from pipeline.errors import DataError
+from pipeline.ledger import Ledger
+from stages.data.shard import shard, shard_key
+
+ROUNDS = {
+    "guidance": {"updates": 1},
+    "halving": {"steps": [4, 2, 1], "updates": 1},
+}
+NETWORK = {"family": "gaussian", "means": [[-1.0, 0.5], [1.0, 0.25]], "std": 0.4}
+SCHEDULE = {"num_train_timesteps": 4}
+EVALUATION = {"baseline_steps": [1, 2]}
+
+
+def gaussian_recipe(**changes):
+    tree = {
+        "run": {"name": "test", "seed": 0},
+        "data": {"source": "gaussian", "num_samples": 40, "shard_size": 8},
+        "teacher": {"network": NETWORK, "schedule": SCHEDULE, "reference_steps": 4},
+        "evaluation": EVALUATION,
+        **ROUNDS,
+        **changes,
+    }
+    return build(Recipe, tree, "test")
+
+
+def folder_recipe(folder, **data):
+    teacher = {"network": {"family": "unet"}, "train": {"updates": 1}}
+    source = {"source": "image_folder", "path": str(folder), "size": 8, "channels": 1, **data}
+    return gaussian_recipe(data=source, teacher=teacher, evaluation={})
+
+
+@pytest.fixture
+def images(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = random.integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+def snapshot(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_the_second_run_does_no_work_and_gives_the_same(tmp_path):
+    first = shard(gaussian_recipe(), tmp_path)
+    before = snapshot(tmp_path)
+    assert shard(gaussian_recipe(), tmp_path) == first
+    assert snapshot(tmp_path) == before
+    assert first.kind == "data"
+    assert first.path == "data"
+    assert first.details == {
+        "train": 30,
+        "heldout": 10,
+        "set_aside": 0,
+        "num_classes": 2,
+        "latent_shape": [2, 1, 1],
+    }
+    shards = SampleShards(Ledger(tmp_path).locate(first), "train")
+    assert len(shards) == 30
+
+
+def test_another_run_makes_the_same_bytes(tmp_path):
+    digests = {shard(gaussian_recipe(), tmp_path / name).digest for name in ("a", "b")}
+    assert len(digests) == 1
+
+
+def test_the_fingerprint_holds_what_determines_the_bytes_and_nothing_else():
+    base = shard_key(gaussian_recipe())
+    others = [
+        gaussian_recipe(run={"name": "test", "seed": 1}),
+        gaussian_recipe(data={"source": "gaussian", "num_samples": 40, "shard_size": 9}),
+        gaussian_recipe(
+            teacher={
+                "network": {**NETWORK, "std": 0.5},
+                "schedule": SCHEDULE,
+                "reference_steps": 4,
+            }
+        ),
+    ]
+    assert len({base, *map(shard_key, others)}) == 4
+    same = gaussian_recipe(run={"name": "other", "seed": 0}, guidance={"updates": 9})
+    assert shard_key(same) == base
+
+
+def test_damaged_shards_are_made_anew(tmp_path):
+    first = shard(gaussian_recipe(), tmp_path)
+    tar = tmp_path / "data/train/shard-00000.tar"
+    tar.write_bytes(tar.read_bytes()[:-1])
+    assert shard(gaussian_recipe(), tmp_path).digest == first.digest
+    assert Ledger(tmp_path).find(first.fingerprint) == first
+
+
+def test_images_become_shards_and_changed_images_other_shards(tmp_path, images):
+    run_dir = tmp_path / "run"
+    first = shard(folder_recipe(images, holdout=0.5), run_dir)
+    assert (first.details["train"], first.details["heldout"]) == (6, 6)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(images / "dog" / "0.png")
+    second = shard(folder_recipe(images, holdout=0.5), run_dir)
+    assert second.fingerprint != first.fingerprint
+    assert second.digest != first.digest
+
+
+def test_images_of_another_size_are_refused_before_anything_is_written(tmp_path, images):
+    with pytest.raises(DataError, match=r"cat/0\.png is 8x8, the recipe says 16x16"):
+        shard(folder_recipe(images, size=16), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_that_does_not_decode_leaves_nothing_committed(tmp_path, images):
+    path = images / "dog" / "3.png"
+    path.write_bytes(path.read_bytes()[:70])
+    with pytest.raises(DataError, match=r"dog/3\.png cannot be read"):
+        shard(folder_recipe(images), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.*"))
+    assert Ledger(tmp_path / "run").records() == []
+
+
+def captioned_recipe(**data):
+    teacher = {"network": {"family": "unet", "text_channels": 16}, "bundle": "not looked at"}
+    return gaussian_recipe(data=data, teacher=teacher, evaluation={})
+
+
+def test_captioned_digits_become_shards(tmp_path):
+    recipe = captioned_recipe(source="captioned_digits", count=20, holdout_count=10)
+    first = shard(recipe, tmp_path)
+    assert first.details == {
+        "train": 20,
+        "heldout": 10,
+        "set_aside": 0,
+        "num_classes": 10,
+        "latent_shape": [3, 16, 16],
+    }
+    shards = SampleShards(tmp_path / "data", "heldout")
+    rows = np.arange(10)
+    said = [read_attributes(caption.text).digit for caption in shards.captions(rows)]
+    assert said == shards.conditions(rows)["label"].tolist()
+    more = captioned_recipe(source="captioned_digits", count=21, holdout_count=10)
+    assert shard_key(more) != shard_key(recipe)
+
+
+def write_captions(folder, texts):
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for number, text in enumerate(texts):
+        Image.fromarray(np.full((20, 10, 3), number, np.uint8)).save(folder / f"{number}.png")
+        rows.append(json.dumps({"file_name": f"{number}.png", "text": text}))
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+def test_captions_become_shards_and_changed_captions_other_shards(tmp_path):
+    folder = write_captions(tmp_path / "images", "abcdefgh")
+    recipe = captioned_recipe(source="captioned_folder", path=str(folder), size=8)
+    first = shard(recipe, tmp_path / "run")
+    assert (first.details["train"], first.details["heldout"]) == (4, 4)
+    assert first.details["num_classes"] == 0
+    captions = SampleShards(tmp_path / "run/data", "train").captions(np.arange(4))
+    assert {caption.text for caption in captions} < set("abcdefgh")
+    assert {(caption.original_size, caption.crop) for caption in captions} == {((20, 10), (4, 0))}
+    write_captions(folder, "abcdefgx")
+    assert shard(recipe, tmp_path / "run").fingerprint != first.fingerprint
+
+
+def test_an_empty_caption_is_refused_before_anything_is_written(tmp_path):
+    folder = write_captions(tmp_path / "images", ["a", "b", "", "d", "e"])
+    recipe = captioned_recipe(source="captioned_folder", path=str(folder), size=8)
+    with pytest.raises(DataError, match="row 3: the caption is empty"):
+        shard(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_with_captions_are_tars_that_can_be_sharded_again(tmp_path):
+    recipe = captioned_recipe(source="captioned_digits", count=20, holdout_count=5)
+    shard(recipe, tmp_path / "digits")
+    place = str(tmp_path / "digits/data/train")
+    shard(captioned_recipe(source="captioned_tars", path=place, size=16), tmp_path / "tars")
+    texts = {
+        caption.text
+        for split, count in (("train", 16), ("heldout", 4))
+        for caption in SampleShards(tmp_path / "tars/data", split).captions(np.arange(count))
+    }
+    shards = SampleShards(tmp_path / "digits/data", "train")
+    assert texts == {caption.text for caption in shards.captions(np.arange(20))}

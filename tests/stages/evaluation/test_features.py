@@ -1,0 +1,198 @@
+"""The stage: features are read by workers once, and kept by content."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.ray.cluster import cluster
+from pipeline.config import Recipe
+from pipeline.config.profile import Profile
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.errors import ConfigError
+from pipeline.evaluation.dataset_images import class_means, real_images, rows_like
+from pipeline.evaluation.features.classifier import CHUNK, Classifier, Reading, train_classifier
+from pipeline.evaluation.features.extractor_weights import find_weights
+from pipeline.evaluation.features.extractors import open_extractor
+from pipeline.ledger import Artifact, Ledger
+from pipeline.sampling.sampler import balanced_labels
+from pipeline.verification.examine import examine
+from stages.data.shard import shard
+from stages.evaluation.features import (
+    HELDOUT,
+    MEAN,
+    MEANS,
+    PROMPTS,
+    TRAINING,
+    Reader,
+    Source,
+    classifier_reader,
+    extractor_reader,
+    open_reader,
+    opened,
+    read_features,
+)
+from stages.evaluation.sample_sets import write_array
+from tests.support.extractor_weights import write_clip, write_dino
+
+RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
+COUNT = 5
+ONE_WORKER = Profile.model_validate({"compute": {"workers": 1}})
+
+
+def small_data(run_dir: Path) -> Artifact:
+    tree = read_yaml(RECIPES / "captions.yaml")
+    tree.pop("$schema", None)
+    apply_override(tree, "data={source: captioned_digits, count: 30, holdout_count: 10}")
+    return shard(build(Recipe, tree, "captions.yaml"), run_dir)
+
+
+def samples(
+    ledger: Ledger, name: str, seed: int, shape: tuple[int, ...] = (COUNT, 8, 8, 1)
+) -> Source:
+    images = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+    def write(path: Path) -> dict[str, int]:
+        write_array(path, images)
+        return {"count": len(images)}
+
+    artifact = ledger.publish("samples", f"{seed}" * 64, f"evaluation/{name}", write)
+    return Source(name, artifact, len(images))
+
+
+def test_a_job_reads_its_rows_of_images_and_of_prompts(tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    config = write_clip(tmp_path / "clip")
+    how = extractor_reader(config).how
+    serve = open_reader({"run_dir": str(tmp_path), "reader": how})
+    job = {"key": "k", "place": data.path, "asked": 6, "first": 2, "count": 3}
+    serve({**job, "what": HELDOUT, "part": "images.npy"})
+    serve({**job, "what": PROMPTS, "part": "prompts.npy"})
+    drawn = samples(Ledger(tmp_path), "drawn.npy", 1).artifact.path
+    mean = {"place": drawn, "what": MEAN, "first": 0, "count": 1, "part": "mean.npy"}
+    serve({**job, **mean})
+    heldout, _ = real_images(tmp_path / data.path, HELDOUT)
+    seen = open_extractor(find_weights(config)).read(heldout[2:5])
+    np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), seen)
+    assert np.load(tmp_path / "prompts.npy").shape == (3, 12)
+    of_all = np.load(tmp_path / drawn).mean(0, keepdims=True)
+    seen = open_extractor(find_weights(config)).read(of_all)
+    np.testing.assert_array_equal(np.load(tmp_path / "mean.npy"), seen)
+    with pytest.raises(ConfigError, match="other weights on this worker's machine"):
+        opened(tmp_path, {**how, "identity": "0" * 64})
+
+
+def classifier(ledger: Ledger, data: Artifact) -> Artifact:
+    """A quick one, committed as the stage commits its own."""
+    real = [real_images(ledger.locate(data), split) for split in ("train", "heldout")]
+
+    def write(folder: Path) -> dict[str, int]:
+        train_classifier(folder, *real, num_classes=10, seed=0, updates=2)
+        return {}
+
+    return ledger.publish("classifier", "c" * 64, "evaluation/classifier", write)
+
+
+def classified(ledger: Ledger, data: Artifact, count: int) -> list[Source]:
+    """Samples, and all that the classifier is asked to read of a data set."""
+    return [
+        samples(ledger, "b.npy", 2, (count, 16, 16, 3)),
+        Source("heldout.npy", data, 10, HELDOUT),
+        Source("training.npy", data, 20, TRAINING, 20),
+        Source("means.npy", data, 20, MEANS, 20),
+    ]
+
+
+def seen_whole(ledger: Ledger, data: Artifact, seer: Classifier, count: int) -> dict[str, Reading]:
+    """The same, read at once by the classifier itself."""
+    place = ledger.locate(data)
+    labels = balanced_labels(20, 10)
+    training, training_labels = real_images(place, "train")
+    images = {
+        "b.npy": np.load(ledger.run_dir / "evaluation/b.npy"),
+        "heldout.npy": real_images(place, HELDOUT)[0],
+        "training.npy": training[rows_like(labels, training_labels)],
+        "means.npy": class_means(training, training_labels)[labels],
+    }
+    assert len(images["b.npy"]) == count
+    return {name: seer.read(array) for name, array in images.items()}
+
+
+def test_what_takes_no_time_is_read_here_and_by_the_classifier_as_by_hand(tmp_path: Path) -> None:
+    ledger, data = Ledger(tmp_path), small_data(tmp_path)
+    reader = classifier_reader(ledger, classifier(ledger, data))
+    count = CHUNK + 3
+    assert reader.few > count + 50
+    told: list[tuple[int, int]] = []
+    places = read_features(
+        ledger,
+        ONE_WORKER,
+        reader,
+        classified(ledger, data, count),
+        lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 5) for done in (1, 2, 3, 4, 5)]
+    assert not (tmp_path / "logs").exists()  # no cluster has been here
+    expected = seen_whole(ledger, data, Classifier(tmp_path / "evaluation/classifier"), count)
+    for name, reading in expected.items():
+        found = Reading.of(np.load(places[name]))
+        np.testing.assert_array_equal(found.features, reading.features)
+        np.testing.assert_array_equal(found.probabilities, reading.probabilities)
+    assert examine(tmp_path).damaged == ()
+
+
+def test_sets_that_are_alike_no_more_are_read_apart(tmp_path: Path) -> None:
+    ledger, data = Ledger(tmp_path), small_data(tmp_path)
+    reader = classifier_reader(ledger, classifier(ledger, data))
+
+    def read(*sources: Source) -> list[Reading]:
+        places = read_features(ledger, ONE_WORKER, reader, sources, lambda done, total: None)
+        return [Reading.of(np.load(places[source.name])) for source in sources]
+
+    one = samples(ledger, "one.npy", 1, (COUNT, 16, 16, 3))
+    alike = read(one, Source("two.npy", one.artifact, COUNT))
+    np.testing.assert_array_equal(alike[0].features, alike[1].features)
+    other = samples(ledger, "other.npy", 2, (COUNT, 16, 16, 3))
+    apart = read(one, Source("two.npy", other.artifact, COUNT))
+    np.testing.assert_array_equal(apart[0].features, alike[0].features)
+    assert not np.array_equal(apart[1].features, alike[0].features)
+
+
+@pytest.fixture
+def ray(tmp_path: Path) -> Iterator[None]:
+    with cluster(ONE_WORKER, tmp_path / "logs"):
+        yield
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray")
+def test_what_was_read_once_is_not_read_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "run")
+    data = small_data(tmp_path / "run")
+    drawn = samples(ledger, "a.npy", 1)
+    twin = Source("twin.npy", drawn.artifact, COUNT)  # the same samples by another name
+    sources = [drawn, twin, Source("real.npy", data, 10, HELDOUT)]
+    dino = extractor_reader(write_dino(tmp_path / "dino"))
+    jobs: list[tuple[int, int]] = []
+
+    def read(reader: Reader, sources: list[Source]) -> dict[str, Path]:
+        jobs.clear()
+        return read_features(
+            ledger, ONE_WORKER, reader, sources, lambda done, total: jobs.append((done, total))
+        )
+
+    first = read(dino, sources)
+    assert jobs == [(1, 2), (2, 2)]
+    assert {name: np.load(path).shape for name, path in first.items()} == {
+        "a.npy": (COUNT, 16),
+        "twin.npy": (COUNT, 16),
+        "real.npy": (10, 16),
+    }
+    times = {path: path.stat().st_mtime_ns for path in first.values()}
+    assert read(dino, sources) == first
+    assert jobs == []
+    assert {path: path.stat().st_mtime_ns for path in first.values()} == times
+    kinds = [artifact.kind for artifact in ledger.records()]
+    assert kinds.count("features") == 2
+    assert not (tmp_path / "run/evaluation/.features.tmp").exists()

@@ -1,0 +1,139 @@
+"""What the gate's samples are read by: the data set's classifier, an extractor, or nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.config import CaptionedDigitsData, GateRules, GaussianConfig, Recipe
+from pipeline.config.profile import Profile
+from pipeline.data.shards.writer import write_dataset
+from pipeline.data.sources.datasets import load_source
+from pipeline.data.sources.loaded_source import unlabelled_split
+from pipeline.documents import apply_override, build, read_yaml
+from pipeline.evaluation.documents import Role
+from pipeline.evaluation.verdicts.gate_checks import measure
+from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
+from pipeline.ledger import Artifact, Ledger
+from stages.evaluation.features import Reader, Source, read_features
+from stages.evaluation.sample_sets import Subject, write_array
+from stages.gate.judge import extractor_of
+from stages.gate.samples import GateCell, Seen, unmeasured
+from tests.support.cases import RECIPES
+from tests.support.extractor_weights import write_dino
+
+COUNT = 12
+OFF = {"yardstick": 0.0, "teacher": 0.0, "student": 1.5}
+
+
+@dataclass
+class Here:
+    """Reads in this process, whoever the reader is; `told` has the parts that were read."""
+
+    told: list[tuple[int, int]] = field(default_factory=list)
+
+    def read(self, ledger: Ledger, reader: Reader, sources: Sequence[Source]) -> dict[str, Path]:
+        quick = replace(reader, few=1000)
+        return read_features(ledger, Profile(), quick, sources, lambda *at: self.told.append(at))
+
+
+def publish(ledger: Ledger, kind: str, path: str, write: Any) -> Artifact:
+    return ledger.publish(kind, f"{kind}-{path}".encode().hex().ljust(64, "0"), path, write)
+
+
+def captions_without_classes(ledger: Ledger) -> Artifact:
+    config = CaptionedDigitsData(source="captioned_digits", count=30, holdout_count=10)
+    source = load_source(config, 0, GaussianConfig(family="gaussian", means=((0.0,),)))
+    bare = replace(source, labels=None, class_names=())
+    bare = replace(bare, splits=unlabelled_split(40, 0.25, 0, "here"))
+
+    def write(folder: Path) -> dict[str, Any]:
+        write_dataset(folder, bare, config)
+        return {"train": 30, "heldout": 10}
+
+    return publish(ledger, "data", "data", write)
+
+
+def drawn(ledger: Ledger, role: Role, w: float) -> tuple[GateCell, Artifact]:
+    """Noise around a grey that is the guidance weight's, and for students another."""
+    noise = np.random.default_rng([len(role), int(w)]).normal(size=(COUNT, 16, 16, 3))
+    images = np.clip(0.2 * noise - 0.9 + w / 4 + OFF[role], -1, 1).astype(np.float32)
+    cell = GateCell(
+        role=role,
+        bundle="b",
+        digest=role * 3,
+        round=None,
+        sampler="ddim",
+        steps=2,
+        w=w,
+        seed=int(role == "yardstick"),
+    )
+
+    def write(path: Path) -> dict[str, int]:
+        write_array(path, images)
+        return {"evaluations": 2, "count": COUNT}
+
+    return cell, publish(ledger, "samples", f"evaluation/{cell.file}", write)
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> tuple[Seen, Here]:
+    ledger, here = Ledger(tmp_path / "run"), Here()
+    subject = Subject(captions_without_classes(ledger), None)
+    sets = tuple(drawn(ledger, role, w) for w in (0.0, 2.0) for role in OFF)
+    return Seen(ledger, subject, sets, here.read), here
+
+
+def test_without_classes_an_extractor_of_the_recipe_says_how_far_and_how_various(
+    seen: tuple[Seen, Here], tmp_path: Path
+) -> None:
+    samples, here = seen
+    dino = write_dino(tmp_path / "dino")
+    instrument = samples.instrument(dino)
+    assert instrument is not None
+    assert instrument.extractor == "DINOv2 (not FID)"
+    found = measure(samples.load(), GateRules(), instrument, seed=0)
+    for at in found:
+        assert [check.name for check in at.checks] == ["distance", "RMS", "recall", "follows w"]
+        assert all(check.is_asked for check in at.checks)
+    assert unmeasured(samples.load(), instrument) == ()
+    verdict = RoundVerdict(
+        title="t", num_samples=COUNT, seed=0, found=found, extractor=instrument.extractor
+    )
+    assert "times the floor in the features of DINOv2 (not FID) at w = 0" in verdict.reasons[0]
+    assert here.told[-1] == (7, 7)  # six sets and the held-out images
+    here.told.clear()
+    assert samples.instrument(dino) is not None
+    assert here.told == []
+
+
+def test_without_classes_and_extractors_the_words_say_what_is_not_asked(
+    seen: tuple[Seen, Here],
+) -> None:
+    samples, _ = seen
+    assert samples.instrument(None) is None
+    assert unmeasured(samples.load(), None) == (
+        "distance and recall: the data have no classes, so there are no features",
+    )
+
+
+def test_the_first_extractor_is_asked_of_data_without_classes_alone(tmp_path: Path) -> None:
+    config = write_dino(tmp_path / "dino")
+
+    def recipe(*overrides: str) -> Recipe:
+        tree = read_yaml(next(path for path in RECIPES if path.stem == "captions"))
+        tree.pop("$schema", None)
+        for override in (
+            f"evaluation.extractors=[{{kind: dinov2, path: {config.path}}}]",
+            *overrides,
+        ):
+            apply_override(tree, override)
+        return build(Recipe, tree, "captions.yaml")
+
+    assert extractor_of(recipe()) is None
+    bare = "data={source: captioned_folder, path: here, size: 16}"
+    assert extractor_of(recipe(bare)) == config
+    assert extractor_of(recipe(bare, "evaluation.extractors=[]")) is None

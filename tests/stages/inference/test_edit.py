@@ -1,0 +1,293 @@
+"""Pictures are redrawn and painted into on the student's grid, as stock pipelines do it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DiffusionPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+)
+from PIL import Image
+from torch import Tensor
+
+from pipeline.diffusion.schedule import diffuse
+from pipeline.errors import BundleError, ConfigError, DataError
+from pipeline.models.assemble import family_of, save_bundle
+from pipeline.models.unet.inpainting import Inpainting
+from pipeline.randomness import RowRandom
+from pipeline.sampling import editing
+from pipeline.sampling.editing import Wish, draw_on, edit, is_on_a_step, nearest_step
+from pipeline.sampling.sampler import BundleSampler
+from stages.export.export import export
+from stages.export.parity import TOLERANCE
+from stages.inference.edit import Done, Order, edit_picture, inpaint_picture, read_picture
+from tests.support.cases import student_manifest, teacher_manifest
+from tests.support.stock_bundles import Tiny, tiny
+from tests.support.terminal import invoke
+from tests.support.tiny_pipelines import PIXELS
+
+SIDE = 8
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained student of four steps that is told classes and draws pixels."""
+    root = tmp_path_factory.mktemp("digits")
+    teacher = teacher_manifest("unet")
+    family = family_of(teacher)
+    manifest = student_manifest(teacher).model_copy(update={"steps": (4,)})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_bundle(root / "student", manifest, family.student_of(family.build(), (0.0, 4.0)))
+    return root / "student"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tiny]:
+    found: dict[str, Tiny] = {}
+
+    def make(kind: str) -> Tiny:
+        if kind not in found:
+            found[kind] = tiny(kind, tmp_path_factory.mktemp(kind))
+        return found[kind]
+
+    return make
+
+
+def picture(path: Path, size: tuple[int, int], seed: int = 0, mode: str = "RGB") -> Path:
+    shape = (*size, 3) if mode == "RGB" else size
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def half_white(path: Path, side: int) -> Path:
+    pixels = np.zeros((side, side), np.uint8)
+    pixels[:, side // 2 :] = 255
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("strength", "steps", "taken", "exact"),
+    [
+        (0.5, 4, 2, True),
+        (1.0, 1, 1, True),
+        (0.3, 4, 1, False),
+        (0.125, 4, 1, False),
+        (0.9, 4, 4, False),
+        (2 / 3, 3, 2, True),
+    ],
+)
+def test_a_strength_is_the_nearest_time_of_the_grid(
+    strength: float, steps: int, taken: int, exact: bool
+) -> None:
+    assert nearest_step(strength, steps) == taken
+    assert is_on_a_step(strength, steps) is exact
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.5, 1.01, float("nan"), 0.1])
+def test_a_strength_that_would_change_nothing_or_is_none_is_refused(strength: float) -> None:
+    with pytest.raises(ConfigError, match="--strength"):
+        nearest_step(strength, 4)
+
+
+def test_the_last_step_returns_the_exact_mean_of_what_the_noised_picture_may_have_been(
+    tmp_path: Path,
+) -> None:
+    manifest = teacher_manifest("gaussian")
+    save_bundle(tmp_path / "teacher", manifest, family_of(manifest).build())
+    opened = BundleSampler(tmp_path / "teacher")
+    x = np.full((3, 1, 1, manifest.latent_shape[0]), 0.25, np.float32)
+    label, steps = np.array([0, 1, 2]), 4
+    drawn = edit(opened, x, Wish(label, 0.0, seed=5), steps=steps, taken=1)
+    level = opened.denoiser.schedule.at(torch.full((3,), 1 / steps, dtype=torch.float64))
+    noise = RowRandom((5,), 0, 3).normal("z_1", *manifest.latent_shape)
+    z_t = diffuse(torch.from_numpy(x).permute(0, 3, 1, 2), noise, level).double()
+    network: Any = manifest.network
+    mean = torch.tensor(network.means, dtype=torch.float64)[label][:, :, None, None]
+    alpha, sigma, variance = level.alpha[0], level.sigma[0], network.std**2
+    gain = alpha * variance / (alpha**2 * variance + sigma**2)
+    expected = mean + gain * (z_t - alpha * mean)
+    np.testing.assert_allclose(drawn, expected.permute(0, 2, 3, 1).numpy(), atol=1e-6)
+
+
+def drawn_by_stock(pipeline: DiffusionPipeline, **call: Any) -> Tensor:
+    pipeline.set_progress_bar_config(disable=True)
+    drawn: Tensor = pipeline(
+        **call, generator=torch.Generator().manual_seed(0), output_type="latent"
+    ).images
+    return drawn
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("taken", [1, 2, 3])
+def test_stock_image_to_image_redraws_a_picture_as_we_do(
+    made: Callable[[str], Tiny], taken: int, tmp_path: Path
+) -> None:
+    parts, steps, w = made("sd"), 4, 3.0
+    export(parts.student(steps), parts.components, tmp_path / "out", facts={})
+    opened = BundleSampler(parts.student(steps), components=parts.components)
+    source = read_picture(picture(tmp_path / "in.png", (PIXELS, PIXELS)), opened)
+    x = editing.latents_of(opened, source)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    level = opened.denoiser.schedule.at(torch.full((1,), taken / steps, dtype=torch.float64))
+    z_t = diffuse(x, noise, level)
+    ours = draw_on(opened, z_t, opened.condition(("7",)), w, steps=steps, taken=taken)
+    theirs = drawn_by_stock(
+        StableDiffusionImg2ImgPipeline.from_pretrained(
+            tmp_path / "out", local_files_only=True, use_safetensors=True
+        ),
+        prompt="7",
+        image=x,
+        strength=taken / steps,
+        num_inference_steps=steps,
+        guidance_scale=1 + w,
+    )
+    assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
+    assert (ours - x).abs().max() > 0.1 * ours.abs().max()  # or else nothing was redrawn
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("steps", [1, 4])
+def test_stock_inpainting_paints_as_we_do(
+    made: Callable[[str], Tiny], steps: int, tmp_path: Path
+) -> None:
+    parts, w = made("sd-inpaint"), 3.0
+    export(parts.student(steps), parts.components, tmp_path / "out", facts={})
+    opened = BundleSampler(parts.student(steps), components=parts.components)
+    source = read_picture(picture(tmp_path / "in.png", (PIXELS, PIXELS)), opened)
+    mask = torch.zeros(1, 1, PIXELS, PIXELS)
+    mask[..., : PIXELS // 2] = 1
+    assert isinstance(opened.stock, Inpainting)
+    pixels = torch.from_numpy(source).permute(0, 3, 1, 2)
+    beside = opened.stock.around(pixels, mask)
+    noise = torch.randn(
+        1, *opened.manifest.latent_shape, generator=torch.Generator().manual_seed(0)
+    )
+    condition = {**opened.condition(("7",)), **beside}
+    ours = draw_on(opened, noise, condition, w, steps=steps, taken=steps)
+    theirs = drawn_by_stock(
+        StableDiffusionInpaintPipeline.from_pretrained(
+            tmp_path / "out", local_files_only=True, use_safetensors=True
+        ),
+        prompt="7",
+        image=(pixels + 1) / 2,
+        mask_image=mask,
+        masked_image_latents=beside["image"][:, 1:],
+        height=PIXELS,
+        width=PIXELS,
+        num_inference_steps=steps,
+        guidance_scale=1 + w,
+    )
+    assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
+
+
+def test_what_is_not_masked_stays_to_the_last_bit(
+    made: Callable[[str], Tiny], tmp_path: Path
+) -> None:
+    parts = made("sd-inpaint")
+    source = picture(tmp_path / "in.png", (PIXELS, PIXELS))
+    mask = half_white(tmp_path / "mask.png", PIXELS)
+    order = Order(
+        *(parts.student(2), source, tmp_path / "out.png", "red", 3.0),
+        components=parts.components,
+    )
+    assert inpaint_picture(order, mask) == Done(2, 2)
+    before, after = np.asarray(Image.open(source)), np.asarray(Image.open(order.output))
+    np.testing.assert_array_equal(before[:, : PIXELS // 2], after[:, : PIXELS // 2])
+    assert (before[:, PIXELS // 2 :] != after[:, PIXELS // 2 :]).any()
+
+
+def test_the_command_writes_the_picture_or_a_row_behind_its_source(
+    digits: Path, tmp_path: Path
+) -> None:
+    source = picture(tmp_path / "in.png", (SIDE, SIDE), mode="L")
+    edited = ("edit", str(digits), str(source), "--guidance-weight", "1", "--label", "8")
+    code, said = invoke(*edited, "--strength", "0.3", "--output", str(tmp_path / "one.png"))
+    assert code == 0
+    assert "0.3 falls on no step of 4; 0.25 is the nearest" in said
+    assert "1 of 4 steps taken" in said
+    with Image.open(tmp_path / "one.png") as one:
+        assert (one.size, one.mode) == ((SIDE, SIDE), "L")
+    code, said = invoke(
+        *(*edited, "--strength", "0.5", "--num", "3"), "--output", str(tmp_path / "row.png")
+    )
+    assert code == 0
+    assert "falls on no step" not in said
+    with Image.open(tmp_path / "row.png") as row:
+        assert row.size == (4 * 50 + 2, 50 + 2)
+    code, _ = invoke(*edited, "--strength", "0.5", "--output", str(tmp_path / "out.npz"))
+    with np.load(tmp_path / "out.npz") as content:
+        assert content["images"].shape == content["source"].shape == (1, SIDE, SIDE, 1)
+        assert content["labels"].tolist() == [8]
+
+
+def test_other_seeds_and_more_steps_give_other_pictures(digits: Path, tmp_path: Path) -> None:
+    opened = BundleSampler(digits)
+    source = read_picture(picture(tmp_path / "in.png", (SIDE, SIDE)), opened)
+    wish = Wish(np.array([8]), 1.0, seed=0)
+    first = edit(opened, source, wish, steps=4, taken=2)
+    np.testing.assert_array_equal(first, edit(opened, source, wish, steps=4, taken=2))
+    assert (first != edit(opened, source, Wish(np.array([8]), 1.0, 1), steps=4, taken=2)).any()
+    anew = edit(opened, source, wish, steps=4, taken=4)
+    np.testing.assert_array_equal(
+        anew, opened.sample(steps=4, w=1.0, asked=np.array([8]), seed=0)
+    )  # nothing of the picture is left
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "reason"),
+    [
+        ({"asked": 10}, BundleError, "knows classes 0 to 9"),
+        ({"asked": "a red seven"}, BundleError, "--label CLASS"),
+        ({"w": 9.0}, BundleError, "distilled for guidance weights"),
+        ({"steps": 2}, BundleError, "distilled for 4"),
+        ({"num": 0}, ConfigError, "at least one"),
+        ({"picture": Path("missing.png")}, ConfigError, "no file"),
+        ({"picture": Path(__file__)}, DataError, "png, jpg or webp"),
+        ({"output": Path("out.gif")}, ConfigError, ".npz or .png"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    digits: Path, tmp_path: Path, change: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    values = {
+        "bundle": digits,
+        "picture": picture(tmp_path / "in.png", (SIDE, SIDE)),
+        "output": tmp_path / "out.png",
+        "asked": 8,
+        "w": 1.0,
+    }
+    with pytest.raises(error, match=reason):
+        edit_picture(Order(**{**values, **change}), 0.5)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_masks_and_networks_that_do_not_fit_are_refused(
+    made: Callable[[str], Tiny], digits: Path, tmp_path: Path
+) -> None:
+    parts = made("sd-inpaint")
+    source = picture(tmp_path / "in.png", (PIXELS, PIXELS))
+    order = Order(
+        *(parts.student(2), source, tmp_path / "out.png", "red", 3.0),
+        components=parts.components,
+    )
+    with pytest.raises(ConfigError, match=r"8x8 and .*16x16"):
+        inpaint_picture(order, half_white(tmp_path / "small.png", SIDE))
+    black = tmp_path / "black.png"
+    Image.fromarray(np.zeros((PIXELS, PIXELS), np.uint8)).save(black)
+    with pytest.raises(ConfigError, match="hides nothing"):
+        inpaint_picture(order, black)
+    with pytest.raises(BundleError, match="use stepfold inpaint"):
+        edit_picture(order, 0.5)
+    mask = half_white(tmp_path / "mask.png", SIDE)
+    small = picture(tmp_path / "digit.png", (SIDE, SIDE))
+    with pytest.raises(BundleError, match="not given a mask"):
+        inpaint_picture(Order(digits, small, tmp_path / "out.png", 8, 1.0), mask)
+    assert not order.output.exists()

@@ -1,0 +1,127 @@
+"""Samples in a file: what is in it, what is refused, and that a refusal leaves nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from pipeline.errors import BundleError, ConfigError
+from pipeline.models.assemble import family_of, save_bundle
+from pipeline.sampling.sampler import balanced_labels, sample
+from stages.inference.output_file import grid
+from stages.inference.sample import sample_bundle
+from tests.support.cases import student_manifest, teacher_manifest
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A teacher of each family, untrained where it trains, and a 2-step student."""
+    root = tmp_path_factory.mktemp("bundles")
+    for family in ("unet", "gaussian"):
+        manifest = teacher_manifest(family)
+        save_bundle(root / family, manifest, family_of(manifest).build())
+    manifest = teacher_manifest("gaussian")
+    module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
+    student = student_manifest(manifest).model_copy(update={"steps": (2,)})
+    save_bundle(root / "student", student, module)
+    return {path.name: path for path in root.iterdir()}
+
+
+def test_an_npz_holds_images_and_balanced_labels(bundles: dict[str, Path], tmp_path: Path) -> None:
+    output = tmp_path / "out.npz"
+    count = sample_bundle(bundles["unet"], output, steps=2, w=1.0, seed=3, asked=12)
+    with np.load(output) as content:
+        assert set(content) == {"images", "labels"}
+        images, labels = content["images"], content["labels"]
+    assert count == 12
+    assert (images.dtype, images.shape) == (np.float32, (12, 8, 8, 1))
+    assert labels.dtype == np.int64
+    assert labels.tolist() == balanced_labels(12, 10).tolist()
+    assert np.abs(images).max() <= 1
+    expected = sample(bundles["unet"], steps=2, w=1.0, asked=labels, seed=3)
+    np.testing.assert_array_equal(images, expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+
+
+def test_labels_are_drawn_exactly_as_given(bundles: dict[str, Path], tmp_path: Path) -> None:
+    output = tmp_path / "out.npz"
+    arguments = ["sample", str(bundles["gaussian"]), "--steps", "4", "--guidance-weight", "2"]
+    arguments += ["--labels", "2,2,0", "--seed", "1", "--output", str(output)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert "3 samples in" in result.output
+    with np.load(output) as content:
+        assert content["labels"].tolist() == [2, 2, 0]
+
+
+def test_the_same_command_writes_the_same_bytes(bundles: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("one.npz", "two.npz"):
+        sample_bundle(bundles["gaussian"], tmp_path / name, steps=4, w=2.0, seed=1, asked=30)
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_a_png_has_a_row_for_each_class(bundles: dict[str, Path], tmp_path: Path) -> None:
+    sample_bundle(bundles["unet"], tmp_path / "out.png", steps=1, w=0.0, seed=0, asked=20)
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == (2 * 50 + 2, 10 * 50 + 2)
+
+
+def test_the_grid_shows_every_image_in_its_place() -> None:
+    images = np.stack([np.full((2, 3, 3), level, np.float32) for level in (-1.0, 0.0, 1.0)])
+    canvas = grid(images, columns=2)
+    scale = 48 // 3
+    assert canvas.shape == (2 * (2 * scale + 2) + 2, 2 * (3 * scale + 2) + 2, 3)
+    assert canvas[2, 2].tolist() == [0, 0, 0]
+    assert canvas[2, 2 + 3 * scale + 2].tolist() == [128, 128, 128]
+    assert canvas[-3, 2].tolist() == [255, 255, 255]
+    assert canvas[0].min() == 255
+
+
+REFUSED = {
+    "steps": ("student", {"steps": 4}, "distilled for 2 step"),
+    "steps off the grid": ("gaussian", {"steps": 3}, "do not divide"),
+    "w above": ("student", {"w": 9.0}, r"knows nothing of w = 9\.0"),
+    "w negative": ("gaussian", {"w": -1.0}, "from 0 upwards"),
+    "no samples": ("gaussian", {"asked": 0}, "at least one"),
+    "an unknown class": ("gaussian", {"asked": (0, 3)}, "classes 0 to 2, not 3"),
+    "a sampler for teachers": ("student", {"sampler": "dpm++"}, "use --sampler ddim"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_use_the_bundle_was_not_made_for_is_refused(
+    bundles: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    bundle, changes, message = REFUSED[name]
+    arguments = {"steps": 2, "w": 1.0, "seed": 0, "asked": 6, **changes}
+    with pytest.raises((BundleError, ConfigError), match=message):
+        sample_bundle(bundles[bundle], tmp_path / "out.npz", **arguments)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["out.jpg", "missing/out.npz", "."])
+def test_a_place_that_cannot_be_written_is_refused(
+    bundles: dict[str, Path], tmp_path: Path, output: str
+) -> None:
+    with pytest.raises(ConfigError, match="--output"):
+        sample_bundle(bundles["gaussian"], tmp_path / output, steps=4, w=0.0, seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_are_no_picture(bundles: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no pictures"):
+        sample_bundle(bundles["gaussian"], tmp_path / "out.png", steps=4, w=0.0, seed=0)
+
+
+def test_the_command_exits_with_2_when_refused(bundles: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ["sample", str(bundles["student"]), "--steps", "4", "--guidance-weight", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "out.npz")])
+    assert result.exit_code == 2
+    assert "Refused" in result.output
+    arguments = ["sample", str(tmp_path), "--steps", "4", "--guidance-weight", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "out.npz")])
+    assert result.exit_code == 2
+    assert "is not a bundle" in result.output

@@ -1,0 +1,42 @@
+"""What a gate is said to draw is what it draws, for the plan and for the page of the run."""
+
+from pathlib import Path
+
+from pipeline.config import GateConfig
+from pipeline.ledger import Ledger
+from pipeline.training.plan import plan_rounds
+from pipeline.training.round_plan import TEACHER_ROUND
+from stages.evaluation.sample_sets import Subject
+from stages.gate.judge import Candidate, judge
+from stages.plan.costs import gate_costs
+from stages.plan.plan import committed_sizes, round_rows
+from stages.report.stage_costs import costs_of
+from tests.chains.test_round_kinds import chain
+from tests.support.gate_case import hands_here
+
+NUM = 12
+
+
+def test_what_was_drawn_for_every_round_is_what_was_planned(tmp_path: Path) -> None:
+    recipe, (teacher, *students) = chain(tmp_path)
+    gated = recipe.model_copy(update={"gate": GateConfig(num_samples=NUM, w=(0.0, 2.0))})
+    ledger, plans = Ledger(tmp_path), plan_rounds(gated)
+    (data,) = [each for each in ledger.records() if each.kind == "data"]
+    sizes, planned = committed_sizes(tmp_path), gate_costs(gated)
+    drawn_before, expected = 0, {}
+    for plan, student in zip(plans, students, strict=True):
+        taught_by = teacher if plan.parent == TEACHER_ROUND else students[plan.parent or 0]
+        judge(
+            tmp_path, gated, Candidate(plan, student, taught_by, Subject(data, None)), hands_here()
+        )
+        sets = [each for each in ledger.records() if "/gate-" in each.path]
+        drawn = sum(each.details["evaluations"] * each.details["count"] for each in sets)
+        assert drawn - drawn_before == sum(planned[plan.index].values()), plan.title
+        drawn_before = drawn
+        trained = [
+            row.teacher_evaluations + row.student_evaluations
+            for row in round_rows(gated, plan, sizes)
+        ]
+        expected[plan.title] = sum(trained) + sum(planned[plan.index].values())
+    rows = costs_of(tmp_path, gated, {})
+    assert {row.title: row.evaluations for row in rows if row.title in expected} == expected

@@ -1,0 +1,151 @@
+"""Pages of whole runs, from their directories alone: what a person can answer from them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from infra.process.machines import machine_with, record_machine
+from stages.report.compare import write_comparison
+from stages.report.page import forget_page, gather, page_of, write_page
+from stages.report.stage_costs import costs_of
+from tests.support.page_reader import PageReader, read_page
+from tests.support.page_run import PageRun, make_page_run
+
+HOUR = 36.0
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PageRun, PageRun]:
+    """Two, and what their data were made from is gone."""
+    root = tmp_path_factory.mktemp("pages")
+    made = make_page_run(root / "first"), make_page_run(root / "second", off=1.12)
+    before = costs_of(made[0].run_dir, made[0].recipe, {})
+    for each in made:
+        shutil.rmtree(each.source)
+    assert costs_of(made[0].run_dir, made[0].recipe, {}) == before
+    # of 120 scans 4 of each digit are held out, more than asked; a guided target asks the teacher
+    # twice, an update the student 128 times, and each tuple is drawn twice at most
+    guidance = next(row for row in before if row.title.startswith("round 0"))
+    passes = 1200 * 128 // (2 * 80)
+    assert guidance.evaluations == 2 * 80 * passes + 1200 * 128
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(runs: tuple[PageRun, PageRun]) -> PageReader:
+    run_dir = runs[0].run_dir
+    node = {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0, "accelerator_type:H100": 1.0}}
+    record_machine(machine_with([node], is_local=True), run_dir)
+    return read_page(write_page(run_dir, runs[0].recipe, HOUR))
+
+
+def test_the_source_of_the_data_may_be_gone(page: PageReader) -> None:
+    assert page.fetched == []
+    assert (
+        "A guided unet teacher, distilled into students that draw in 4, 2 and 1 step, " in page.text
+    )
+    assert "deterministic and stochastic, and take the guidance weight w" in page.text
+
+
+def test_every_number_stands_in_a_table_with_its_interval_and_protocol(page: PageReader) -> None:
+    numbers = page.text.partition("All numbers")[2]
+    for head in ("KID", "precision", "density", "coverage", "PSNR", "SSIM", "accuracy", "FID"):
+        assert head in numbers
+    assert "0.0022 (0.0020 to 0.0024)" in numbers  # KID of the student of four steps
+    assert "In the features of InceptionV3 (FID)" in numbers
+    assert "9: 89.5% (82.3% to 96.7%)" in numbers  # the worst class of the teacher
+    assert "network evaluations 0 1 2 3 4 5 6 7 8 9" in numbers.partition("Accuracy by class")[2]
+    made = numbers.partition("How each number was made")[2]
+    assert "real neighbourhoods with a sample inside (Naeem et al. 2020, arXiv:2002.09797)" in made
+
+
+def test_ratios_of_the_verdict_have_the_intervals_that_were_measured(page: PageReader) -> None:
+    judged = page.text.partition("Good enough?")[2]
+    # 1.6 times as far as the teacher, each distance to 8 %
+    assert "distance 1.6 (1.47 to 1.73), asked at most 1.2" in judged
+    assert "every check holds distance 1.1 (1.01 to 1.19)" in judged
+
+
+def test_what_the_encoders_do_is_on_the_page_of_a_run_that_has_them(page: PageReader) -> None:
+    assert "In 2 + 2 steps, a picture comes back from noise with an RMS of 0.100 " in page.text
+    students, teacher = page.charts["round-trip"]["data"]
+    assert (students["x"], teacher["x"]) == ([2, 4, 8], [64])
+    assert students["y"] == pytest.approx([0.1, 0.07, 0.055])
+    assert students["error_y"]["array"] == pytest.approx([0.008, 0.0056, 0.0044])
+    for w in ("0", "2", "4"):
+        assert {f"became-{w}", f"kept-{w}"} <= page.charts.keys()
+    # those of the report are larger than grids of samples
+    assert sum(picture.size[0] > 1000 for picture in page.pictures) == 3
+    # edits have no round trip
+    assert "student, edit at 0.5, 2 of 4 steps 2 - " in page.text
+    assert "the same at t = 1, where nothing is left of the source." in page.text
+
+
+def test_every_row_has_its_money_and_all_of_it_is_the_sum(
+    runs: tuple[PageRun, PageRun], page: PageReader
+) -> None:
+    run = runs[0]
+    seconds = {"shard the data": 100.0, "round 1: 8 -> 4 steps, distil": 50.0, "else": 7.0}
+    rows = costs_of(run.run_dir, run.recipe, seconds, HOUR)
+    money = {row.title: row.money for row in rows if row.money}
+    expected = {"shard the data": 1.0, "round 1: 8 -> 4 steps": 0.5, "all else": 0.07}
+    assert money == pytest.approx(expected)
+    assert "in money, at 36 an hour 23.25" in page.text
+    table = page.text.partition("What it cost")[2]
+    assert "of the rest money shard the data 1:00 0.60 teacher" in table
+    assert "38:45 23.25 At 36 an hour for all machines together" in table
+
+
+def test_it_says_how_to_draw_in_the_fewest_steps_that_are_good_enough(page: PageReader) -> None:
+    use = page.text.partition("Use it")[2].partition("Where it came from")[0]
+    assert "In 4 steps, as good as the teacher at w = 0, 2 and 4" in use
+    assert "stepfold sample rounds/01-8-to-4/student --steps 4 --guidance-weight 2" in use
+    assert "In 1 step, the shortest" in use
+    assert "stepfold sample rounds/03-2-to-1/student --steps 1" in use
+
+
+def test_the_machine_is_that_of_the_run_or_unknown(
+    runs: tuple[PageRun, PageRun], page: PageReader
+) -> None:
+    assert "GPUs of workers 2 x H100" in page.text
+    other = gather(runs[1].run_dir, runs[1].recipe, None)
+    assert other.environment[0] == ("machine", "unknown: the run has not recorded it")
+    assert (other.money, other.price) == (None, "")
+
+
+def test_two_runs_are_shown_as_each_is_by_itself(
+    runs: tuple[PageRun, PageRun], page: PageReader, tmp_path: Path
+) -> None:
+    one, two = ((each.run_dir, each.recipe) for each in runs)
+    write_comparison(one, two, tmp_path / "both.html", HOUR)
+    both = read_page(tmp_path / "both.html")
+    assert both.fetched == []
+    assert "not measured in the same way" not in both.text
+    # pass or fail, money, where it was made, how to draw: all that the one page has
+    for words in (
+        *("every check holds distance 1.1 (1.01 to 1.19)", "distance 1.23 (1.13 to 1.33), asked"),
+        *("GPUs of workers 2 x H100", "unknown: the run has not recorded it"),
+        "stepfold sample rounds/01-8-to-4/student --steps 4",
+        "stepfold sample rounds/00-guidance/student --steps 16",
+    ):
+        assert words in both.text
+    shared = {name for name in page.charts if name.startswith(("curve", "inception", "clip"))}
+    own = page.charts.keys() - shared
+    assert {"training", "trade-recall", "round-trip"} <= own
+    assert both.charts.keys() == shared | {f"{name}-{place}" for name in own for place in (0, 1)}
+    names = [trace["name"] for trace in both.charts["inception-distance_to_real-2"]["data"]]
+    assert [name.partition(", ")[2] for name in names] == [
+        *("students", "stochastic students", "teacher") * 2
+    ]
+    trips = [both.charts[f"round-trip-{place}"]["data"][0]["y"][0] for place in (0, 1)]
+    assert trips == pytest.approx([0.1, 0.112])
+
+
+def test_a_page_that_does_not_tell_all_is_taken_away(tmp_path: Path) -> None:
+    place = page_of(tmp_path)
+    place.parent.mkdir()
+    place.touch()
+    forget_page(tmp_path)
+    forget_page(tmp_path)
+    assert not place.exists()

@@ -1,0 +1,99 @@
+"""A student that learns from its on-policy states is the same on every engine, stopped or not."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from infra.deepspeed.engine import DeepSpeedEngine
+from pipeline.config import Halving, TargetsConfig
+from pipeline.config.profile import EngineConfig, Profile
+from pipeline.training.checkpoint import claim
+from pipeline.training.engines import OptimiserPlan, TorchEngine
+from pipeline.training.plan import plan_rounds
+from stages.data.shard import shard
+from stages.rounds.train import round_job
+from stages.rounds.train_worker import OpenEngine, RoundJob, train_with
+from stages.teacher.adopt import adopt, adopt_components
+from tests.support.family_chain import encode_here, resolve, train_here
+from tests.support.training_cases import difference
+
+UPDATES, BATCH = 4, 4
+
+
+class StoppedError(Exception):
+    """The process went away here."""
+
+
+class StoppingEngine(DeepSpeedEngine):
+    """An engine that is cut off before the last update."""
+
+    def __init__(self, module: nn.Module, plan: OptimiserPlan, **how: Any) -> None:
+        super().__init__(module, plan, **how)
+        self.left = UPDATES - 1
+
+    def step(self) -> float:
+        if self.left == 0:
+            raise StoppedError
+        self.left -= 1
+        return super().step()
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A halving of a tiny Stable Diffusion with half of the samples on-policy."""
+    root = tmp_path_factory.mktemp("own")
+    how = {"updates": UPDATES, "batch_size": BATCH, "learning_rate": 0.01}
+    halving = Halving(steps=(4, 2), on_policy_fraction=0.5, **how)
+    changes = {"halving": halving, "targets": TargetsConfig(mode="online")}
+    recipe, run_dir = resolve("sd", root).model_copy(update=changes), root / "run"
+    samples = encode_here(
+        run_dir, recipe, shard(recipe, run_dir), adopt_components(run_dir, recipe)
+    )
+    guided, plan = plan_rounds(recipe)
+    first = train_here(run_dir, recipe, guided, samples, adopt(run_dir, recipe, samples), None)
+    profile = Profile(engine=EngineConfig(checkpoint_every=2))
+    return round_job(run_dir, recipe, profile, plan, data=samples, teacher=first, targets=None)
+
+
+def zero(stage: int, engine: type[DeepSpeedEngine] = DeepSpeedEngine) -> OpenEngine:
+    return partial(engine, global_batch=BATCH, zero_stage=stage)
+
+
+def train(job: dict[str, Any], engine: OpenEngine, place: Path) -> dict[str, Tensor]:
+    places = {key: str(place / key) for key in ("output", "checkpoints", "metrics")}
+    claim(place / "checkpoints", job["attempt"])
+    train_with(RoundJob.model_validate({**job, **places}), engine)
+    return load_file(place / "output/unet/diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def plain(job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    return train(job, TorchEngine, tmp_path_factory.mktemp("torch"))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_every_stage_meets_the_same_states(
+    job: dict[str, Any], plain: dict[str, Tensor], tmp_path: Path, stage: int
+) -> None:
+    assert difference(train(job, zero(stage), tmp_path), plain) < 1e-4
+
+
+def test_other_states_would_be_seen(
+    job: dict[str, Any], plain: dict[str, Tensor], tmp_path: Path
+) -> None:
+    theirs = {**job["plan"], "on_policy_source": "teacher"}
+    assert difference(train({**job, "plan": theirs}, TorchEngine, tmp_path), plain) > 1e-3
+
+
+def test_stopped_and_resumed_is_never_stopped(job: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        train(job, zero(3, StoppingEngine), tmp_path / "stopped")
+    assert list((tmp_path / "stopped/checkpoints").glob("update-*"))
+    resumed = train(job, zero(3), tmp_path / "stopped")
+    whole = train(job, zero(3), tmp_path / "whole")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)

@@ -1,0 +1,129 @@
+"""A look at a student right after its round: from the same noise, and no part of what it made."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from infra.mlflow.store import MlflowStore
+from pipeline.config.profile import Profile
+from pipeline.documents import build
+from pipeline.evaluation.figures.grids import draw_pairs
+from pipeline.ledger import Ledger
+from pipeline.sampling.conditions import asked_of
+from pipeline.sampling.preview import Preview, draw_preview, read_drawing
+from pipeline.sampling.sampler import BundleSampler
+from pipeline.training.plan import plan_rounds
+from pipeline.verification.examine import examine
+from stages.rounds.preview_images import make_pictures, preview_of, show_in_chain, show_in_round
+from stages.rounds.provenance import marks_of_round, sources_of_chain, sources_of_round
+from tests.support.small_run import make_run, small_recipe
+
+RECIPE = small_recipe()
+PLAN = plan_rounds(RECIPE)[1]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("pictures") / "run")
+
+
+def drawn(run_dir: Path, profile: Profile) -> Preview:
+    by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
+    student = by_place[f"{PLAN.folder}/student"]
+    preview = preview_of(run_dir, RECIPE, profile, PLAN, student.fingerprint)
+    assert preview is not None
+    draw_preview(preview, run_dir / student.path)
+    return preview
+
+
+def test_a_round_is_shown_beside_the_first_teacher(run_dir: Path) -> None:
+    by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
+    student = by_place[f"{PLAN.folder}/student"]
+    profile = build(Profile, {"tracking": {"pictures": 6}}, "p.yaml")
+    before = sorted(run_dir.rglob("*"))
+    preview = drawn(run_dir, profile)
+    made = set(run_dir.rglob("*")) - set(before)
+    assert {path.parent.name for path in made if path.is_file()} == {"pictures"}
+    samples = [read_drawing(Path(each.place)) for each in preview.drawings]
+    sampler = BundleSampler(run_dir / student.path)
+    w = preview.w[-1]
+    asked = asked_of(run_dir / "data", 6).by_network
+    again = sampler.sample(steps=PLAN.student_steps or 0, w=w, asked=asked, seed=0)
+    np.testing.assert_array_equal(samples[-1][w], again)
+    pictures = make_pictures(run_dir, RECIPE, profile, PLAN, student)
+    assert [each.w for each in pictures] == list(preview.w)
+    expected = np.sqrt(np.mean((samples[1][w] - samples[0][w]) ** 2))
+    assert pictures[-1].rms == pytest.approx(float(expected))
+    assert pictures[-1].path is not None
+    with Image.open(pictures[-1].path) as image:
+        assert image.size[0] > 200
+    # nothing of it is anybody's debris, or changes what is verified
+    verdict = examine(run_dir)
+    assert [note for note in verdict.notes if note.kind in ("foreign", "debris")] == []
+
+
+def test_they_are_drawn_once_and_not_at_all_if_nobody_asks(run_dir: Path) -> None:
+    profile = Profile()
+    preview = drawn(run_dir, profile)
+    times = [Path(each.place).stat().st_mtime_ns for each in preview.drawings]
+    assert drawn(run_dir, profile) == preview
+    assert [Path(each.place).stat().st_mtime_ns for each in preview.drawings] == times
+    none = build(Profile, {"tracking": {"pictures": 0}}, "p.yaml")
+    assert preview_of(run_dir, RECIPE, none, PLAN, "ab" * 32) is None
+
+
+def test_a_picture_that_cannot_be_drawn_is_worth_no_round(
+    run_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    profile = build(Profile, {"tracking": {"pictures": 4}}, "p.yaml")
+    preview = preview_of(run_dir, RECIPE, profile, PLAN, "cd" * 32)
+    assert preview is not None
+    draw_preview(preview, tmp_path / "nothing")
+    assert "no pictures of this round" in caplog.text
+    place = Path(preview.drawings[-1].place)
+    assert read_drawing(place) == {}
+    place.write_bytes(b"half a file")
+    assert read_drawing(place) == {}
+
+
+def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
+    store = MlflowStore(None, run_dir.parent, "stepfold")
+    client = MlflowClient(tracking_uri=store.uri)
+    chain = store.chain("chain", "gaussian", {}, {})
+    child = store.round(chain, "chain/1", "round 1", {"round": 1}, {})
+    by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
+    student = by_place[f"{PLAN.folder}/student"]
+    drawn(run_dir, Profile())
+    pictures = make_pictures(run_dir, RECIPE, Profile(), PLAN, student)
+    for _ in range(2):
+        show_in_round(pictures, RECIPE, PLAN, store, child)
+        show_in_chain(pictures, RECIPE, PLAN, store, chain)
+    assert len(client.list_artifacts(chain, "images")) == 2 * len(pictures)
+    assert len(client.get_metric_history(chain, "preview/rms_w0")) == 1
+    noisy = PLAN.model_copy(update={"sampler": "stochastic"})
+    show_in_chain(pictures, RECIPE, noisy, store, chain)  # as many steps, and another ladder
+    for name in ("preview/rms_w0", "preview/rms_w0_stochastic"):
+        assert len(client.get_metric_history(chain, name)) == 1
+    assert [source.context for source in sources_of_chain(run_dir)] == ["training", "teacher"]
+    sources = sources_of_round(run_dir, PLAN, student)
+    assert [source.context for source in sources] == ["training", "teacher", "targets"]
+    first = by_place["rounds/00-guidance/student"]
+    assert sources[1].digest == first.digest
+    marks = marks_of_round(run_dir, PLAN, student)
+    assert (marks["bundle.digest"], marks["parent.digest"]) == (student.digest, first.digest)
+
+
+def test_images_are_pairs_and_what_is_neither_image_nor_point_has_no_picture() -> None:
+    rows = np.zeros((7, 8, 8, 1), np.float32), np.ones((7, 8, 8, 1), np.float32)
+    image = draw_pairs("w = 2", [("teacher, 8 steps", rows[0]), ("student, 1 step", rows[1])])
+    assert image is not None
+    pixels = np.asarray(image)
+    assert pixels.shape[0] < 2 * pixels.shape[1] < 4 * pixels.shape[0]  # nearly square
+    column = pixels[:, 40, 0]
+    top = np.flatnonzero(column == 128)
+    assert len(top) == 2 * 72  # two lines of teachers' tiles, 9 pixels a pixel
+    assert (column[top[0] + 72 + 1 : top[0] + 2 * 72] == 255).all()
+    assert draw_pairs("w", [("a", np.zeros((2, 4, 4, 4), np.float32))]) is None

@@ -1,0 +1,24 @@
+"""What the stage has its readers read, read in this process."""
+
+from pathlib import Path
+
+from pipeline.evaluation.candidates import OwnReadings, SampleSet
+from pipeline.evaluation.dataset_images import class_means, real_images, rows_like
+from pipeline.evaluation.features.classifier import Classifier
+from pipeline.sampling.conditions import asked_of
+
+
+def read_all(
+    data: Path, classifier: Path, sets: tuple[SampleSet, ...], num_samples: int
+) -> OwnReadings:
+    seer = Classifier(classifier)
+    labels = asked_of(data, num_samples).labels
+    training, training_labels = real_images(data, "train")
+    found = {each.cell: seer.read(each.load()) for each in sets}
+    return OwnReadings(
+        classifier=classifier,
+        of=found.__getitem__,
+        heldout=seer.read(real_images(data, "heldout")[0]),
+        training=seer.read(training[rows_like(labels, training_labels)]),
+        means=seer.read(class_means(training, training_labels)[labels]),
+    )
