@@ -7,6 +7,7 @@ Run it as `stepfold run RECIPE`, as `python flows/full_distillation.py RECIPE`, 
 deployment: the typed recipe is the flow's parameter, so Prefect refuses a bad one first.
 """
 
+import runpy
 import sys
 
 from prefect import flow
@@ -154,7 +155,6 @@ def train_teacher(
 
 
 if __name__ == "__main__":
-    from flows.cli.app import main
-
+    # by name: the command line imports this flow, not the other way round
     sys.argv[1:1] = ["run"]
-    main()
+    runpy.run_module("flows.cli.app", run_name="__main__", alter_sys=True)

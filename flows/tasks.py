@@ -22,7 +22,7 @@ from stages.evaluation.sample_sets import Subject
 from stages.export import export
 from stages.report import page
 from stages.rounds import promote, train
-from stages.rounds import targets as pregenerate
+from stages.rounds.targets import pregenerate
 from stages.teacher import adopt, components
 
 
@@ -68,7 +68,7 @@ def pregenerate_task(
     return perform(
         run,
         label,
-        lambda: pregenerate.pregenerate(
+        lambda: pregenerate(
             run.run_dir,
             run.recipe,
             run.profile,

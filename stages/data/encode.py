@@ -136,7 +136,8 @@ def encode_with(
     Args:
         run_dir: the run directory.
         recipe: says what the teacher is to draw, if the data have no images.
-        serve: given what `stages.data.encode_worker.open_worker` is to be opened with, and jobs for it;
+        serve: runs jobs on workers, given the arguments of
+            `stages.data.encode_worker.open_worker` and the jobs;
             yields its answers in any order.
         data: the sharded images, with captions or classes.
         components: the stock pipeline without its network.

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 def export(bundle: Path, components: Path, output: Path, *, facts: Mapping[str, Any]) -> None:
     """Write a complete stock pipeline directory in one move.
 
-    `stages.export.parity.check_export` says whether stock diffusers draws from it what our sampler draws.
+    `stages.export.parity.check_export` compares its samples with those of our sampler.
 
     Args:
         bundle: a student, or a teacher.

@@ -1,6 +1,6 @@
 """Stage `judge`: a round's student against its teacher, by the recipe's `gate`; a verdict.
 
-This is the students' gate, after every round. That of exported pipelines is `stages/export/parity.py`.
+This is the quality gate of a round. Exported pipelines are checked in `stages/export/parity.py`.
 
 Samples are few, drawn from noise of their own: the report, which is drawn later from other noise,
 is not flattered by a gate that has chosen among students.

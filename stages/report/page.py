@@ -36,7 +36,7 @@ from stages.report.usage import usage_of
 
 
 def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
-    """Everything that is shown; arguments and errors are those of `stages.report.page.write_page`."""
+    """Collect all content of the page; arguments and errors as in `write_page`."""
     ledger = Ledger(run_dir)
     by_place = {artifact.path: artifact for artifact in ledger.records()}
     if "report" not in by_place:

@@ -1,4 +1,4 @@
-"""What a worker does in a round, as `stages.rounds.train_worker.train`, with the time and memory noted.
+"""`stages.rounds.train_worker.train` with time and memory recorded.
 
 Ray calls `train` by name. `python -m tests.benchmarks.round_worker JOB.json` does the same without
 Ray, as the only worker.

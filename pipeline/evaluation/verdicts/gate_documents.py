@@ -1,6 +1,6 @@
 """What the gate found of a round's student: documents only, quick to read.
 
-The verdict on a finished chain, in its report, is another: `pipeline/evaluation/verdicts/checks.py`.
+The checks of a finished run, in its report, are in `pipeline/evaluation/verdicts/checks.py`.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What only the plain engine promises; the rest is in `tests/infra/deepspeed/test_engines.py`, for all."""
+"""Tests of the plain engine alone; `tests/infra/deepspeed/test_engines.py` covers both."""
 
 import pickle  # noqa: TID251 (to show that nothing of the kind is read)
 
