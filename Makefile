@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text smoke check test tests-that-wait tests-that-compute faults bench schema clean
+.PHONY: help demo demo-text smoke check test tests-that-wait tests-that-compute faults bench schema docs clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,14 @@ bench: .venv/installed-tests ## measure speed, memory and cost on this machine (
 schema: .venv/installed ## write the JSON schemas of recipe and profile again, after a key was added
 	$(BIN)/stepfold schema recipe > flows/recipes/recipe.schema.json
 	$(BIN)/stepfold schema profile > infra/profiles/profile.schema.json
+
+# the module that holds the typer application, and the schemas behind docs/configuration.md
+CLI := flows.cli.app
+SCHEMAS := flows/recipes/recipe.schema.json infra/profiles/profile.schema.json
+
+docs: .venv/installed ## write docs/cli.md and docs/configuration.md, after a command, an option or a key changed
+	$(BIN)/typer $(CLI) utils docs --name stepfold --output docs/cli.md
+	$(BIN)/python -m pipeline.config.reference $(SCHEMAS) > docs/configuration.md
 
 clean: ## remove the installation and the caches of tools; runs/ is kept
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,1 +1,1 @@
-"""Order: Prefect flows and the command line."""
+"""Prefect flows and the command line."""

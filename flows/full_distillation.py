@@ -1,10 +1,7 @@
-"""The whole chain: data -> teacher -> guidance -> halvings -> report.
+"""The Prefect flows of a run: data, teacher, guidance, halvings, report, export.
 
-A network of latents has components around it: they come after the data and encode it, and at the
-end every student is put back between them as a stock pipeline.
-
-Run it as `stepfold run RECIPE`, as `python flows/full_distillation.py RECIPE`, or as a Prefect
-deployment: the typed recipe is the flow's parameter, so Prefect refuses a bad one first.
+Start one by `stepfold run RECIPE`, by `python flows/full_distillation.py RECIPE`, or as a Prefect
+deployment. The typed recipe is the parameter of the flow, so Prefect validates it before the start.
 """
 
 import runpy
@@ -14,32 +11,30 @@ from prefect import flow
 
 from flows.orchestration.notifications import notify_failure
 from flows.quality_gate import gated_student
-from flows.run import MadeRound, Run, run_path
+from flows.run import CompletedRound, Run, resolve_run_dir
 from flows.session import open_run
 from flows.tasks import (
     components_task,
-    distill_task,
+    data_task,
     encode_task,
+    encoders_task,
     evaluate_task,
     export_task,
     page_task,
     promote_task,
     publish_task,
-    shard_task,
-    targets_of,
+    round_targets,
     teacher_task,
-    translate_task,
+    train_task,
 )
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.ledger import Artifact
 from pipeline.training.gate_policy import rules_of
-from pipeline.training.plan import plan_decoders, plan_rounds
-from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
-from stages.chain import DISTIL, PROMOTE
-from stages.evaluation.encoders import LABEL as ENCODERS_LABEL
-from stages.evaluation.sample_sets import Subject
-from stages.export.export import export_label
+from pipeline.training.round_plan import RoundPlan
+from stages.chain import Inputs, Operations, StageId, Step, Students, walk
+from stages.evaluation.sample_sets import SampleInputs
+from stages.rounds.train import find_student
 
 
 @flow(
@@ -56,81 +51,27 @@ def full_distillation(
     *,
     accept_changes: bool = False,
 ) -> str:
-    """Distil a guided teacher into few-step students, from wherever the run directory stands.
+    """Distil a guided teacher into few-step students; resumes an existing run directory.
 
     Args:
-        recipe: what to run.
-        profile: where to run it.
-        run_dir: the run directory; `<storage.root>/<run.name>` if empty.
-        accept_changes: go on with a recipe that differs from the one the directory was started
-            with, keeping every round whose fingerprint still matches.
+        recipe: recipe to run.
+        profile: compute profile.
+        run_dir: run directory; `<storage.root>/<run.name>` if empty.
+        accept_changes: continue with a recipe that differs from the stored one; stages with
+            unchanged fingerprints are reused.
 
     Returns:
         The run directory.
 
     Raises:
-        StepfoldError: see `pipeline.errors` for what each kind means.
+        StepfoldError: a stage failed; see `pipeline.errors` for the types.
     """
-    path = run_path(recipe, profile, run_dir)
-    with open_run(recipe, profile, path, accept_changes=accept_changes) as run:
-        data = shard_task(run, "shard the data")
-        components, samples = None, data
-        if recipe.teacher.has_components:
-            components = components_task(run, "components", data)
-            samples = encode_task(run, "encode the data", data, components)
-        first = teacher_task(run, "teacher", samples)
-        made: dict[int | None, Artifact] = {TEACHER_ROUND: first}
-        rounds: list[MadeRound] = []
-        for plan in plan_rounds(recipe):
-            teacher = made[plan.parent]
-            done = distill_round(run, plan, plan.title, samples, teacher, data, components)
-            rounds.append(done)
-            made[plan.index] = done.student
-        students = [done.student for done in rounds]
-        decoders = tuple(made[plan.index] for plan in plan_decoders(recipe))
-        report = evaluate_task(run, "evaluate", data, first, decoders, components)
-        publish_task(run, "publish the report", report, tuple(rounds))
-        if recipe.encoding is not None:
-            bundles = (first, *students)
-            translate_task(run, ENCODERS_LABEL, data, bundles, components)
-        if components is not None:
-            for plan, student in zip(plan_decoders(recipe), decoders, strict=True):
-                if plan.exported_steps is not None:
-                    label = export_label(plan.exported_steps)
-                    export_task(run, label, plan, student, components, report)
-        page_task(run, "write the page")
-    return str(path)
-
-
-@flow(name="round", flow_run_name="{title}", persist_result=False)
-def distill_round(
-    run: Run,
-    plan: RoundPlan,
-    title: str,
-    data: Artifact,
-    teacher: Artifact,
-    source: Artifact,
-    components: Artifact | None,
-) -> MadeRound:
-    """One round: the teacher's targets, the student's training, its promotion.
-
-    Where the recipe has a gate, the student has to come through it first, or another in its place.
-    The gate draws images: it is asked what `source` asks, by way of `components`.
-    """
-    rules = rules_of(run.recipe, plan)
-    if rules is not None:
-        subject = Subject(source, components)
-        made = gated_student(run, rules, plan, data, teacher, subject)
-        return promote_task(run, title + PROMOTE, made, teacher)
-    targets = targets_of(run, plan, data, teacher)
-    student = distill_task(run, title + DISTIL, plan, data, teacher, targets)
-    made = MadeRound(plan, ((plan, student),))
-    return promote_task(run, title + PROMOTE, made, teacher)
+    return _run(recipe, profile, run_dir, accept_changes=accept_changes, until=StageId.PAGE)
 
 
 @flow(
     name="train-teacher",
-    flow_run_name="{recipe.run.name} teacher",
+    flow_run_name="{recipe.run.name}",
     persist_result=False,
     on_failure=[notify_failure],
     on_crashed=[notify_failure],
@@ -142,19 +83,92 @@ def train_teacher(
     *,
     accept_changes: bool = False,
 ) -> str:
-    """Train (or take in) the guided teacher of a recipe; arguments as in `full_distillation`."""
-    path = run_path(recipe, profile, run_dir)
+    """Train or adopt the guided teacher of a recipe; arguments as in `full_distillation`."""
+    return _run(recipe, profile, run_dir, accept_changes=accept_changes, until=StageId.TEACHER)
+
+
+def _run(
+    recipe: Recipe, profile: Profile, run_dir: str, *, accept_changes: bool, until: StageId
+) -> str:
+    path = resolve_run_dir(recipe, profile, run_dir)
     with open_run(recipe, profile, path, accept_changes=accept_changes) as run:
-        data = shard_task(run, "shard the data")
-        samples = data
-        if recipe.teacher.has_components:
-            components = components_task(run, "components", data)
-            samples = encode_task(run, "encode the data", data, components)
-        teacher_task(run, "teacher", samples)
+        walk(recipe, _Tasks(run), until=until)
     return str(path)
 
 
+class _Tasks(Operations[Artifact]):
+    """Run every stage as a Prefect task, and every round as a subflow."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._rounds: list[CompletedRound] = []
+
+    def data(self) -> Artifact:
+        return data_task(self._run, Step(StageId.DATA))
+
+    def components(self, data: Artifact) -> Artifact:
+        return components_task(self._run, Step(StageId.COMPONENTS), data)
+
+    def encode(self, data: Artifact, components: Artifact) -> Artifact:
+        return encode_task(self._run, Step(StageId.ENCODE), data, components)
+
+    def teacher(self, samples: Artifact) -> Artifact:
+        return teacher_task(self._run, Step(StageId.TEACHER), samples)
+
+    def round(self, plan: RoundPlan, inputs: Inputs[Artifact]) -> Artifact:
+        done = distill_round(self._run, plan, plan.title, inputs)
+        self._rounds.append(done)
+        return done.student
+
+    def evaluate(self, students: Students[Artifact]) -> Artifact:
+        sample_inputs = SampleInputs(students.data, students.components)
+        decoders = students.decoders(self._run.recipe)
+        step = Step(StageId.EVALUATE)
+        return evaluate_task(self._run, step, sample_inputs, students.teacher, decoders)
+
+    def publish(self, report: Artifact) -> None:
+        publish_task(self._run, Step(StageId.PUBLISH), report, tuple(self._rounds))
+
+    def encoders(self, students: Students[Artifact]) -> None:
+        sample_inputs = SampleInputs(students.data, students.components)
+        encoders_task(self._run, Step(StageId.ENCODERS), sample_inputs, students.bundles())
+
+    def export(
+        self, plan: RoundPlan, student: Artifact, components: Artifact | None, report: Artifact
+    ) -> None:
+        if components is None:
+            raise TypeError("components is None; export needs the components of the pipeline")
+        step = Step(StageId.EXPORT, plan)
+        export_task(self._run, step, plan, student, components, report)
+
+    def page(self) -> None:
+        page_task(self._run, Step(StageId.PAGE))
+
+
+@flow(name="round", flow_run_name="{title}", persist_result=False)
+def distill_round(
+    run: Run, plan: RoundPlan, title: str, inputs: Inputs[Artifact]
+) -> CompletedRound:
+    """Run one round: targets, training, the quality gate if the recipe has one, and promotion.
+
+    `title` is only used as the name of the flow run.
+    """
+    del title
+    samples, teacher = inputs.samples, inputs.teacher
+    promote = Step(StageId.PROMOTE, plan)
+    rules = rules_of(run.recipe, plan)
+    if rules is not None:
+        sample_inputs = SampleInputs(inputs.data, inputs.components)
+        done = gated_student(run, rules, plan, samples, teacher, sample_inputs)
+        return promote_task(run, promote, done, teacher)
+    found = find_student(run.workspace, plan, samples, teacher)
+    targets = round_targets(run, plan, samples, teacher, found)
+    train = Step(StageId.TRAIN, plan)
+    student = train_task(run, train, plan, samples, teacher, targets, found)
+    return promote_task(run, promote, CompletedRound(plan, ((plan, student),)), teacher)
+
+
 if __name__ == "__main__":
-    # by name: the command line imports this flow, not the other way round
+    # by name, because flows must not import the command line
     sys.argv[1:1] = ["run"]
     runpy.run_module("flows.cli.app", run_name="__main__", alter_sys=True)

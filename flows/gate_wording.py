@@ -1,4 +1,4 @@
-"""What the gate says, in words: one wording for the terminal, Prefect, MLflow and `status`."""
+"""Texts about gate verdicts, shared by the terminal, Prefect, MLflow and `stepfold status`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,61 +6,64 @@ from pathlib import Path
 from pipeline.config import Remedy
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
 from pipeline.run_dir.gate_history import reasons
-from pipeline.training.gate_policy import Judged
-from pipeline.training.round_plan import Again
-from pipeline.wording import counted, near
+from pipeline.training.gate_policy import JudgedAttempt
+from pipeline.training.round_plan import Retry
+from pipeline.wording import format_count, format_path
 
-_FOLLOWS: dict[Remedy, str] = {
-    "extend": "it is trained on",
-    "retry": "the round begins anew at a lower learning rate",
-    "ask": "a person is asked",
+_FOLLOW_UPS: dict[Remedy, str] = {
+    "extend": "training is extended",
+    "retry": "the round is retried with a lower learning rate",
+    "ask": "waiting for manual approval",
     "stop": "the run stops",
 }
 
 
-def found(verdict: RoundVerdict) -> str:
-    """A verdict in one line: why not, or the numbers and what could not be asked."""
+def verdict_text(verdict: RoundVerdict) -> str:
+    """Format a verdict in one line: reasons of a failure, or values and skipped checks."""
     if not verdict.passed:
         return f"failed: {reasons(verdict)}"
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in verdict.numbers.items())
-    unasked = "".join(f"; not asked: {what}" for what in verdict.unmeasured)
-    return f"passed ({numbers.replace('_', ' ')}){unasked}"
+    skipped = "".join(f"; not checked: {check}" for check in verdict.unmeasured)
+    return f"passed ({numbers.replace('_', ' ')}){skipped}"
 
 
-def follows(remedy: Remedy) -> str:
-    """What follows a failure."""
-    return _FOLLOWS[remedy]
+def follow_up_text(remedy: Remedy) -> str:
+    """Describe the step that follows a failed student."""
+    return _FOLLOW_UPS[remedy]
 
 
-def last_word(run_dir: Path, judged: Judged, tried: Sequence[Again], why_unasked: str) -> str:
-    """Why a run stopped at the gate, and the ways on: what, got, do.
+def failure_text(
+    run_dir: Path, judged: JudgedAttempt, tried: Sequence[Retry], no_decision: str
+) -> str:
+    """Format the error of a run that stops at the gate, with the possible next steps.
 
     Args:
-        run_dir: the run directory.
+        run_dir: run directory.
         judged: the last attempt.
-        tried: how the round was done over.
-        why_unasked: why a person who was to be asked was not, or gave no answer; "" if not so.
+        tried: retries of the round.
+        no_decision: why there is no manual decision although the recipe requests one; else empty.
     """
-    so_far = f" after {_counted(tried)}" if tried else ""
-    no = " A person said no." if judged.answer is False else ""
-    asked = f" {why_unasked}." if why_unasked else ""
+    retries = f" after it was {_count(tried)}" if tried else ""
+    rejected = " It was rejected manually." if judged.answer is False else ""
+    no_decision = f" {no_decision}." if no_decision else ""
     return (
-        f"{judged.plan.title}: the student failed the gate{so_far} and was not promoted: "
-        f"{reasons(judged.verdict)}.{no}{asked} Look at {_where(run_dir, judged)}. Then accept it "
-        f"with stepfold accept --run-dir {near(run_dir)}, loosen that bound in the recipe's gate, "
-        "or have it trained on (gate.on_fail: extend, gate.extend.times); and run again, with "
-        "--accept-changes if the recipe changed"
+        f"{judged.plan.title}: the student failed the gate{retries} and was not promoted: "
+        f"{reasons(judged.verdict)}.{rejected}{no_decision} See {_evidence(run_dir, judged)}. Then "
+        f"approve it (`stepfold approve --run-dir {format_path(run_dir)}`), loosen that bound of "
+        "the recipe's gate, or extend its training (gate.on_fail: extend, gate.extend.times), and "
+        "run again, with --accept-changes if the recipe changed"
     )
 
 
-def _where(run_dir: Path, judged: Judged) -> str:
+def _evidence(run_dir: Path, judged: JudgedAttempt) -> str:
+    """Return the path of the middle sample grid, or of the verdict if there is no grid."""
     folder = run_dir / judged.record.path
     if not judged.verdict.pictures:
-        return near(folder)
-    return near(folder / judged.verdict.pictures[len(judged.verdict.pictures) // 2])
+        return format_path(folder)
+    return format_path(folder / judged.verdict.pictures[len(judged.verdict.pictures) // 2])
 
 
-def _counted(tried: Sequence[Again]) -> str:
-    kinds = list(dict.fromkeys(again.kind for again in tried))
-    counts = [(kind, sum(again.kind == kind for again in tried)) for kind in kinds]
-    return " and ".join(f"being {kind} {counted(n, 'time')}" for kind, n in counts)
+def _count(tried: Sequence[Retry]) -> str:
+    kinds = list(dict.fromkeys(retry.kind for retry in tried))
+    counts = [(kind, sum(retry.kind == kind for retry in tried)) for kind in kinds]
+    return " and ".join(f"{kind} {format_count(n, 'time')}" for kind, n in counts)

@@ -1,7 +1,7 @@
-"""Ask a person whether a student that failed the gate is good enough: a pause of the flow run.
+"""The quality gate of a round: train, judge, remedies, and manual approval.
 
-The question can be answered where there is a Prefect server that people can reach. The server that
-lives as long as a run has no page, so nobody is asked there and the run stops.
+A request for approval pauses the flow run until its form is submitted in the Prefect UI. This needs
+a Prefect server that outlives the run: the temporary server of a run has no UI, so the run stops.
 """
 
 import base64
@@ -16,63 +16,76 @@ from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 from prefect.settings import get_current_settings
 
-from flows.gate_wording import follows, found, last_word
-from flows.orchestration.stage_task import perform, skipped, stage_task, telling
-from flows.run import Attempt, MadeRound, Run
-from flows.tasks import distill_task, targets_of
-from flows.tracking.rounds import tell_verdict
+from flows.gate_wording import failure_text, follow_up_text, verdict_text
+from flows.orchestration.stage_task import StageObserver, skipped, stage_task
+from flows.run import Attempt, CompletedRound, Run
+from flows.tasks import round_targets, train_task
+from flows.tracking.rounds import log_verdict
 from pipeline.config import GateRules, Remedy
 from pipeline.errors import DivergenceError, GateError
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.gate_policy import Judged, settle
-from pipeline.training.round_plan import Again, RoundPlan
-from stages.chain import DISTIL, JUDGE
-from stages.evaluation.sample_sets import Subject
+from pipeline.training.gate_policy import JudgedAttempt, run_attempts
+from pipeline.training.round_plan import Retry, RoundPlan
+from stages.chain import StageId, Step
+from stages.evaluation.sample_sets import SampleInputs
 from stages.gate import judge
-from stages.gate.attempts import Setting, accept, answer, judged_by, look_up, set_aside
+from stages.gate.attempts import (
+    GateContext,
+    accept,
+    find_attempt,
+    judged_attempt,
+    record_answer,
+    set_aside,
+)
 
-_LOOK_EVERY_S = 5
+_POLL_EVERY_S = 5
 
 _log = logging.getLogger(__name__)
 
 
-class Answer(RunInput):
-    """What the form asks: whether the student may become the next round's teacher."""
+class Approval(RunInput):
+    """Input form of an approval request: whether the student may be the next teacher."""
 
     accept: bool = False
 
 
-def ask_person(run: Run, judged: Judged) -> bool | str:
-    """Show pictures and numbers, pause the flow run, wait: the answer, or why there is none.
+def request_approval(run: Run, judged: JudgedAttempt) -> bool | str:
+    """Publish samples and values, pause the flow run, and wait for a manual decision.
 
     Call within a flow.
+
+    Returns:
+        The decision (True approves the student), or why there is none.
     """
     if not get_current_settings().api.url:
         return (
-            "Nobody could be asked: the run's own Prefect server has no page; start one with "
-            "prefect server start and set PREFECT_API_URL"
+            "Manual approval is not possible, because the temporary Prefect server of a run has no "
+            "UI; start one with `prefect server start` and set PREFECT_API_URL"
         )
     gate = run.recipe.gate
     hours = gate.ask_hours if gate else 0.0
-    show(run, judged)
-    question = f"{found(judged.verdict)}; is it good enough? Answer in Prefect within {hours:g} h"
-    run.events.emit("asked", label=judged.plan.title, message=question)
-    form = Answer.with_initial_data(description=_form(judged), accept=False)
+    show_verdict(run, judged)
+    message = f"{verdict_text(judged.verdict)}; approve or reject it in Prefect within {hours:g} h"
+    step = Step(StageId.JUDGE, judged.plan)
+    run.events.emit("approval_requested", stage=step.id, title=judged.plan.title, message=message)
+    form = Approval.with_initial_data(description=_form(judged), accept=False)
     try:
-        said = pause_flow_run(
+        decision = pause_flow_run(
             wait_for_input=form,
             timeout=max(1, round(hours * 3600)),
-            poll_interval=_LOOK_EVERY_S,
+            poll_interval=_POLL_EVERY_S,
             key=judged.record.fingerprint[:32],
         )
     except FlowPauseTimeout:
-        return f"Nobody answered within {hours:g} h"
-    _log.info("%s: a person said %s", judged.plan.title, "yes" if said.accept else "no")
-    return bool(said.accept)
+        return f"There was no manual decision within {hours:g} h"
+    _log.info(
+        "%s: manual decision: %s", judged.plan.title, "approved" if decision.accept else "rejected"
+    )
+    return bool(decision.accept)
 
 
-def show(run: Run, judged: Judged) -> None:
-    """Numbers and pictures of a verdict as an artifact of the flow run."""
+def show_verdict(run: Run, judged: JudgedAttempt) -> None:
+    """Publish values and sample grids of a verdict as an artifact of the flow run."""
     name = judged.plan.folder.replace("/", "-").lower()
     create_markdown_artifact(
         markdown=_page(run.run_dir / judged.record.path, judged),
@@ -81,17 +94,17 @@ def show(run: Run, judged: Judged) -> None:
     )
 
 
-def _form(judged: Judged) -> str:
+def _form(judged: JudgedAttempt) -> str:
     return (
-        f"**{judged.plan.title}**: the student {found(judged.verdict)}.\n\nIts pictures are in the "
-        "artifact of this flow run. Accept it, and it becomes the next round's teacher; else the "
-        "recipe's next remedy follows, or the run stops."
+        f"**{judged.plan.title}**: the student {verdict_text(judged.verdict)}.\n\nIts samples are "
+        "in an artifact of this flow run. If approved, it becomes the teacher of the next round; "
+        "otherwise the next remedy of the recipe is applied, or the run stops."
     )
 
 
-def _page(folder: Path, judged: Judged) -> str:
-    lines = [f"# {judged.plan.title}", f"The student {found(judged.verdict)}.", ""]
-    lines += ["| w | check | found | bound |", "|--:|---|--:|---|"]
+def _page(folder: Path, judged: JudgedAttempt) -> str:
+    lines = [f"# {judged.plan.title}", f"The student {verdict_text(judged.verdict)}.", ""]
+    lines += ["| w | check | value | bound |", "|--:|---|--:|---|"]
     for at in judged.verdict.found:
         for check in at.checks:
             bounds = [f"at least {check.least:g}"] if check.least is not None else []
@@ -111,107 +124,127 @@ def _picture(path: Path) -> str:
 
 
 def gated_student(
-    run: Run, rules: GateRules, plan: RoundPlan, data: Artifact, teacher: Artifact, subject: Subject
-) -> MadeRound:
-    """A round whose student its gate, or a person, let through; called within a flow.
+    run: Run,
+    rules: GateRules,
+    plan: RoundPlan,
+    data: Artifact,
+    teacher: Artifact,
+    sample_inputs: SampleInputs,
+) -> CompletedRound:
+    """Run a round until the gate or a person accepts a student; call within a flow.
 
     Raises:
-        GateError: there is none, and nothing is left to try.
-        DivergenceError: training broke off, and nothing is left to try.
+        GateError: no student was accepted, and no remedy is left.
+        DivergenceError: training diverged, and no remedy is left.
     """
-    setting = Setting(run.run_dir, run.recipe, run.profile, data, teacher, subject)
-    course = _Course(run, rules, setting)
-    outcome = settle(plan, rules, course.attempt, course.ask, course.decide)
+    context = GateContext(run.workspace, data, teacher, sample_inputs)
+    attempts = _RoundAttempts(run, rules, context)
+    outcome = run_attempts(
+        plan, rules, attempts.attempt, attempts.request_approval, attempts.on_failure
+    )
     if outcome is None:
-        raise TypeError("a run makes what it does not find")
+        raise TypeError("outcome is None, but `attempt` never ends the search")
     if outcome.is_accepted:
-        course.tell(outcome, "")
+        attempts.report(outcome, "")
         student = accept(run.run_dir, plan, outcome)
-        return MadeRound(plan, (*course.made[:-1], (outcome.plan, student)))
+        return CompletedRound(plan, (*attempts.done[:-1], (outcome.plan, student)))
     if outcome.student is None:
-        # the same command is to try again, from the last checkpoint
+        # without the record, the next run trains again from the last checkpoint
         Ledger(run.run_dir).forget(outcome.record)
         raise DivergenceError(f"{outcome.plan.title}: {outcome.verdict.bad_numbers}")
     set_aside(run.run_dir, plan, outcome)
-    raise GateError(last_word(run.run_dir, outcome, course.tried, course.why_unasked))
+    raise GateError(failure_text(run.run_dir, outcome, attempts.retries, attempts.no_decision))
 
 
 @dataclass
-class _Course:
-    """How a run takes the steps of `settle`."""
+class _RoundAttempts:
+    """The callbacks of `run_attempts` for one round of a run.
+
+    Attributes:
+        run: the run.
+        rules: gate rules of the round.
+        context: inputs of the round's attempts.
+        done: finished attempts, in order.
+        retries: retries before the last failure.
+        no_decision: why a requested manual decision is missing; empty if it is not.
+    """
 
     run: Run
     rules: GateRules
-    setting: Setting
-    made: list[Attempt] = field(default_factory=list)
-    tried: Sequence[Again] = ()
-    why_unasked: str = ""
+    context: GateContext
+    done: list[Attempt] = field(default_factory=list)
+    retries: Sequence[Retry] = ()
+    no_decision: str = ""
 
-    def attempt(self, plan: RoundPlan) -> Judged:
-        """Make and judge a student, as far as that is not done."""
-        judged = self._judged(plan)
-        self.made.append((plan, judged.student))
+    def attempt(self, plan: RoundPlan) -> JudgedAttempt:
+        """Train and judge a student; committed parts are reused."""
+        judged = self._train_and_judge(plan)
+        self.done.append((plan, judged.student))
         return judged
 
-    def _judged(self, plan: RoundPlan) -> Judged:
-        known = look_up(self.setting, plan)
-        if known is not None and known.student is None:
-            return known
-        run, data, teacher = self.run, self.setting.data, self.setting.teacher
-        targets = targets_of(run, plan, data, teacher)
+    def _train_and_judge(self, plan: RoundPlan) -> JudgedAttempt:
+        found = find_attempt(self.context, plan)
+        if found.judged is not None and found.student is None:
+            return found.judged
+        run, data, teacher = self.run, self.context.data, self.context.teacher
+        targets = round_targets(run, plan, data, teacher, found.student)
+        train = Step(StageId.TRAIN, plan)
         try:
-            student = distill_task(run, plan.title + DISTIL, plan, data, teacher, targets)
+            student = train_task(run, train, plan, data, teacher, targets, found.student)
         except DivergenceError as error:
             if not self.rules.finite:
                 raise
-            return self._diverged(plan, str(error))
-        judged = judge_task(run, plan.title + JUDGE, self.setting, plan, student)
-        return known or judged  # what was found done is shown as skipped, and was read above
+            return self._judge_divergence(plan, str(error))
+        step = Step(StageId.JUDGE, plan)
+        return judge_task(run, step, self.context, plan, student, found.judged)
 
-    def _diverged(self, plan: RoundPlan, told: str) -> Judged:
-        run_dir, recipe = self.run.run_dir, self.run.recipe
-        key = judge.divergence_key(self.setting.key(plan))
-        record = judge.judge_divergence(run_dir, recipe, plan, key, told)
-        return judged_by(Ledger(run_dir), plan, None, record)
+    def _judge_divergence(self, plan: RoundPlan, message: str) -> JudgedAttempt:
+        work = self.run.workspace
+        key = judge.divergence_key(self.context.key(plan))
+        record = judge.judge_divergence(work, plan, key, message)
+        return judged_attempt(work.ledger, plan, None, record)
 
-    def decide(self, judged: Judged, tried: Sequence[Again], remedy: Remedy) -> None:
-        """Say what follows a failure; where another attempt does, this one makes room for it."""
-        self.tried = tuple(tried)
-        self.tell(judged, f"; {follows(remedy)}")
+    def on_failure(self, judged: JudgedAttempt, tried: Sequence[Retry], remedy: Remedy) -> None:
+        """Report a failed attempt and its remedy; set the student aside for another attempt."""
+        self.retries = tuple(tried)
+        self.report(judged, f"; {follow_up_text(remedy)}")
         if remedy in ("extend", "retry"):
             first = judged.plan.model_copy(update={"again": None})
-            self.made[-1] = (judged.plan, set_aside(self.run.run_dir, first, judged))
+            self.done[-1] = (judged.plan, set_aside(self.run.run_dir, first, judged))
 
-    def tell(self, judged: Judged, then: str) -> None:
-        """Tell whoever watches what the gate found."""
-        said = found(judged.verdict) + (", accepted by a person" if judged.answer else "") + then
-        self.run.events.emit("judged", label=judged.plan.title, message=said)
-        _log.info("%s: %s", judged.plan.title, said)
-        tell_verdict(self.run, judged.plan, said, judged.verdict.numbers)
+    def report(self, judged: JudgedAttempt, follow_up: str) -> None:
+        """Write a verdict and its follow-up to the events, the log and MLflow."""
+        approved = ", approved by a person" if judged.answer else ""
+        message = verdict_text(judged.verdict) + approved + follow_up
+        step = Step(StageId.JUDGE, judged.plan)
+        self.run.events.emit("gate_result", stage=step.id, title=judged.plan.title, message=message)
+        _log.info("%s: %s", judged.plan.title, message)
+        log_verdict(self.run, judged.plan, message, judged.verdict.numbers)
 
-    def ask(self, judged: Judged) -> bool | None:
-        """Ask a person, and commit the answer."""
-        said = ask_person(self.run, judged)
-        if isinstance(said, str):
-            self.why_unasked = said
+    def request_approval(self, judged: JudgedAttempt) -> bool | None:
+        """Request a manual decision and commit it; returns None if there is none."""
+        decision = request_approval(self.run, judged)
+        if isinstance(decision, str):
+            self.no_decision = decision
             return None
-        answer(self.run.run_dir, judged.record, accepted=said)
-        return said
+        record_answer(self.run.run_dir, judged.record, accepted=decision)
+        return decision
 
 
 @stage_task
 def judge_task(
-    run: Run, label: str, setting: Setting, plan: RoundPlan, student: Artifact
-) -> Judged:
-    """The gate's verdict on a student."""
-    known = look_up(setting, plan)
-    if known:
-        return skipped(run, label, known)
-
-    def work() -> Judged:
-        hands = judge.on_workers(run.profile, telling(run, label))
-        candidate = setting.candidate(plan, student)
-        record = judge.judge(run.run_dir, run.recipe, candidate, hands)
-        return judged_by(Ledger(run.run_dir), plan, student, record)
-
-    return perform(run, label, work)
+    run: Run,
+    step: Step,
+    context: GateContext,
+    plan: RoundPlan,
+    student: Artifact,
+    judged: JudgedAttempt | None,
+) -> JudgedAttempt:
+    """Judge a student by the quality gate, unless its verdict `judged` is already committed."""
+    if judged is not None:
+        return skipped(run, step, judged)
+    observer = StageObserver(run, step)
+    with observer.working():
+        workers = judge.on_workers(run.profile, observer.progress)
+        record = judge.judge(run.workspace, context.candidate(plan, student), workers)
+    return judged_attempt(run.workspace.ledger, plan, student, record)

@@ -1,10 +1,10 @@
-"""One run as tasks and subflows see it: typed, JSON-able, and enough to find everything else."""
+"""The run as a value that tasks and subflows take as a parameter, serializable to JSON."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flows.tracking.outbox import Owed
+from flows.tracking.outbox import Outbox
 from infra.mlflow.store import MlflowStore
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
@@ -12,16 +12,17 @@ from pipeline.documents import Document
 from pipeline.ledger import Artifact
 from pipeline.run_dir.events import Events, Timing
 from pipeline.training.round_plan import RoundPlan
+from stages.workspace import Workspace
 
 
 class Run(Document):
     """A run in progress.
 
     Attributes:
-        recipe: what to run.
-        profile: where to run it.
-        path: the run directory, absolute.
-        chain_id: its MLflow run, the parent of the rounds' runs.
+        recipe: resolved recipe.
+        profile: compute profile.
+        path: run directory, absolute.
+        chain_id: id of its MLflow run, the parent of the rounds' runs.
     """
 
     recipe: Recipe
@@ -34,9 +35,14 @@ class Run(Document):
         """The run directory."""
         return Path(self.path)
 
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace that stages take."""
+        return Workspace(self.run_dir, self.recipe, self.profile)
+
     @cached_property
     def events(self) -> Events:
-        """What the progress display follows."""
+        """Events of the run."""
         return Events(self.run_dir)
 
     @cached_property
@@ -45,38 +51,38 @@ class Run(Document):
         return Timing(self.run_dir)
 
     @cached_property
-    def owed(self) -> Owed:
-        """What MLflow is still to be told."""
-        return Owed(self.run_dir)
+    def outbox(self) -> Outbox:
+        """Pending MLflow updates."""
+        return Outbox(self.run_dir)
 
     @cached_property
     def store(self) -> MlflowStore:
-        """Where the run is tracked."""
+        """The MLflow store of the run."""
         return open_store(self.profile, self.run_dir)
 
 
 def open_store(profile: Profile, run_dir: Path) -> MlflowStore:
-    """The MLflow store of a profile; by default one SQLite file beside the run directories."""
+    """Open the MLflow store of a profile; by default an SQLite file beside the run directories."""
     return MlflowStore(profile.tracking.address, run_dir.parent, profile.tracking.experiment)
 
 
-def run_path(recipe: Recipe, profile: Profile, run_dir: str) -> Path:
-    """The run directory asked for, or the recipe's own below the storage root; absolute."""
+def resolve_run_dir(recipe: Recipe, profile: Profile, run_dir: str) -> Path:
+    """Return the absolute run directory; `<storage.root>/<run.name>` if `run_dir` is empty."""
     return (Path(run_dir) if run_dir else Path(profile.storage.root) / recipe.run.name).absolute()
 
 
 Attempt = tuple[RoundPlan, Artifact | None]
-"""A round as it was tried, and its student; None where training broke off."""
+"""The plan of an attempt at a round, and its student; None if training diverged."""
 
 
 @dataclass(frozen=True)
-class MadeRound:
-    """A round whose student may teach.
+class CompletedRound:
+    """A round with an accepted student.
 
     Attributes:
-        plan: the round as it is in the recipe.
-        attempts: what was tried, in order; the last is the one whose student was let through.
-            Without a gate there is one, and it is the plan.
+        plan: the round as planned in the recipe.
+        attempts: its attempts, in order; the student of the last was accepted. Without a gate
+            there is one attempt, whose plan is that of the round.
     """
 
     plan: RoundPlan
@@ -84,13 +90,13 @@ class MadeRound:
 
     @property
     def accepted(self) -> RoundPlan:
-        """The attempt that made the student; numbers of the student belong to it."""
+        """Plan of the accepted attempt, to which the student's metrics belong."""
         return self.attempts[-1][0]
 
     @property
     def student(self) -> Artifact:
-        """The student of the round."""
+        """The accepted student."""
         student = self.attempts[-1][1]
         if student is None:
-            raise TypeError(f"{self.plan.title}: a round without a student is not done")
+            raise TypeError(f"{self.plan.title}: student is None in a completed round")
         return student

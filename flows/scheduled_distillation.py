@@ -19,7 +19,8 @@ from pipeline.documents import Document
 from pipeline.errors import BusyError, ConfigError
 from pipeline.identity import identify
 from pipeline.run_dir.events import Events
-from pipeline.run_dir.recipe_file import RECIPE, stored
+from pipeline.run_dir.layout import RECIPE
+from pipeline.run_dir.recipe_file import read_recipe
 from pipeline.run_dir.run_status import is_finished
 
 _STAMP = re.compile(r"-\d{8}T\d{6}Z$")
@@ -125,7 +126,7 @@ def _runs_of(recipe: Recipe, root: Path) -> list[SelectedRun]:
     found = []
     for path in sorted(root.glob(f"*/{RECIPE}")):
         try:
-            kept = stored(path.parent)
+            kept = read_recipe(path.parent)
         except ConfigError:  # written by another version, which this one cannot resume
             continue
         base = _STAMP.sub("", kept.run.name)

@@ -1,21 +1,22 @@
-"""Open a run: lock its directory, start its cluster, and record how it ends."""
+"""The session of a run: lock its directory, start its cluster, and record its final status."""
 
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.orchestration.cleanup import bury
-from flows.orchestration.prefect_links import flow_run_marks
+from flows.orchestration.cleanup import remove_leftovers
+from flows.orchestration.prefect_links import flow_run_tags
 from flows.run import Run, open_store
 from infra.mlflow.store import Status
-from infra.process.environment import keep_private
+from infra.process.environment import set_private_umask
 from infra.process.machines import record_machine, this_machine
 from infra.ray.cluster import cluster
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
-from pipeline.ledger import hold
-from pipeline.run_dir.recipe_file import check, prepare, record_profile
+from pipeline.ledger import lock_run_dir
+from pipeline.run_dir.layout import RunDir
+from pipeline.run_dir.recipe_file import check_run_dir, prepare_run_dir, record_profile
 from pipeline.training.plan import plan_rounds
 from stages.plan.disk import check_disk
 
@@ -24,17 +25,18 @@ from stages.plan.disk import check_disk
 def open_run(
     recipe: Recipe, profile: Profile, path: Path, *, accept_changes: bool
 ) -> Iterator[Run]:
-    """Begin or resume a run: check the directory, be alone in it, track it, have a cluster.
+    """Start or resume a run: check and lock its directory, open its MLflow run, start its cluster.
 
-    The MLflow run ends FINISHED, FAILED or KILLED as the block does.
+    When the block ends, the MLflow run gets the status FINISHED, FAILED or KILLED.
     """
-    keep_private()
-    check(recipe, path, accept_changes=accept_changes)  # leaves nothing behind if it refuses
+    set_private_umask()
+    # before the lock, which creates the directory
+    check_run_dir(recipe, path, accept_changes=accept_changes)
     check_disk(recipe, path)
-    with hold(path):
-        prepare(recipe, path, accept_changes=accept_changes)
+    with lock_run_dir(path):
+        prepare_run_dir(recipe, path, accept_changes=accept_changes)
         record_profile(profile, path)
-        bury(path)
+        remove_leftovers(path)
         run = Run(
             recipe=recipe,
             profile=profile,
@@ -43,7 +45,7 @@ def open_run(
         )
         status: Status = "FAILED"
         try:
-            with cluster(profile, path / "logs"):
+            with cluster(profile, RunDir(path).logs):
                 record_machine(this_machine(profile.compute), path)
                 yield run
             status = "FINISHED"
@@ -51,7 +53,7 @@ def open_run(
             status = "KILLED"
             raise
         finally:
-            with run.owed.telling("how the run ended"):
+            with run.outbox.delivering("end of the run"):
                 run.store.finish(run.chain_id, status)
 
 
@@ -67,19 +69,19 @@ def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:
             "w_max": recipe.guidance.w.max,
             "seed": recipe.run.seed,
             "data": recipe.data.source,
-            "teacher": _origin_of_teacher(recipe),
+            "teacher": _teacher_origin(recipe),
             "rounds": len(plan_rounds(recipe)),
             "student_steps": recipe.halving.steps[-1],
             "updates": sum(plan.training.updates for plan in plan_rounds(recipe)),
             "precision": profile.engine.precision,
             "workers": profile.compute.workers,
         },
-        tags={"run_dir": str(path), "host": platform.node(), **flow_run_marks()},
+        tags={"run_dir": str(path), "host": platform.node(), **flow_run_tags()},
     )
 
 
-def _origin_of_teacher(recipe: Recipe) -> str:
+def _teacher_origin(recipe: Recipe) -> str:
     teacher = recipe.teacher
     if teacher.train is not None:
-        return "trained here"
+        return "trained in this run"
     return teacher.pipeline or teacher.bundle or "closed form"

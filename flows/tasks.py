@@ -1,235 +1,228 @@
-"""The tasks of every chain, one for each stage."""
+"""The Prefect tasks of a run, one for each stage."""
 
-from flows.orchestration.artifacts import show_links, show_round, training_shown
-from flows.orchestration.stage_task import perform, skipped, stage_task, telling
-from flows.run import MadeRound, Run
+from functools import partial
+
+from flows.orchestration.artifacts import show_links, show_round, training_progress
+from flows.orchestration.stage_task import StageObserver, finish, skipped, stage_task
+from flows.run import CompletedRound, Run
 from flows.tracking.rounds import (
-    promotion_of,
-    round_run,
-    tell_accepted,
-    tell_missed,
-    tell_result,
-    tracked_round,
+    deliver_pending,
+    log_accepted,
+    log_result,
+    registration_key,
+    round_run_id,
+    track_round,
 )
-from pipeline.ledger import Artifact, Ledger
+from pipeline.ledger import Artifact
+from pipeline.run_dir import layout
 from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import plan_teacher
 from pipeline.training.round_plan import RoundPlan
-from stages.chain import TARGETS
-from stages.data import encode, shard
-from stages.evaluation import encoders, evaluate, publish
-from stages.evaluation.sample_sets import Subject
-from stages.export import export
+from stages.chain import StageId, Step
+from stages.data.encode import encode
+from stages.data.shard import shard
+from stages.evaluation import publish
+from stages.evaluation.encoders import evaluate_encoders
+from stages.evaluation.evaluate import evaluate
+from stages.evaluation.sample_sets import SampleInputs
+from stages.export.export import export_student, model_card_facts
 from stages.report import page
-from stages.rounds import promote, train
+from stages.rounds import promote
 from stages.rounds.targets import pregenerate
-from stages.teacher import adopt, components
+from stages.rounds.train import find_student, train
+from stages.teacher.adopt import adopt, adopt_components
+from stages.teacher.components import components as make_components
+from stages.workspace import StageResult
 
 
 @stage_task
-def shard_task(run: Run, label: str) -> Artifact:
-    """The data set as shards."""
+def data_task(run: Run, step: Step) -> Artifact:
+    """Shard the data set."""
     show_links(run)
-    found = Ledger(run.run_dir).find(shard.shard_key(run.recipe))
-    if found:
-        return skipped(run, label, found)
-    return perform(run, label, lambda: shard.shard(run.recipe, run.run_dir))
+    return finish(run, step, shard(run.workspace, StageObserver(run, step)))
 
 
 @stage_task
-def teacher_task(run: Run, label: str, data: Artifact) -> Artifact:
-    """The guided teacher: trained here, or taken in."""
+def components_task(run: Run, step: Step, data: Artifact) -> Artifact:
+    """Train the components around the network, or copy those of the teacher's pipeline."""
+    observer = StageObserver(run, step)
+    if run.recipe.teacher.pipeline is not None:
+        return finish(run, step, adopt_components(run.workspace, observer))
+    return finish(run, step, make_components(run.workspace, data=data, observer=observer))
+
+
+@stage_task
+def encode_task(run: Run, step: Step, data: Artifact, components: Artifact) -> Artifact:
+    """Encode the data set to latents and text embeddings."""
+    observer = StageObserver(run, step)
+    result = encode(run.workspace, data=data, components=components, observer=observer)
+    return finish(run, step, result)
+
+
+@stage_task
+def teacher_task(run: Run, step: Step, samples: Artifact) -> Artifact:
+    """Train the guided teacher, or adopt an existing one."""
     plan = plan_teacher(run.recipe)
     if plan is None:
-        found = Ledger(run.run_dir).find(adopt.adopt_key(run.recipe, data))
-        if found:
-            return skipped(run, label, found)
-        return perform(run, label, lambda: adopt.adopt(run.run_dir, run.recipe, data))
-    return _train(run, label, plan, data, None, None)
+        return finish(run, step, adopt(run.workspace, samples, StageObserver(run, step)))
+    found = find_student(run.workspace, plan, samples, None)
+    return finish(run, step, _train(run, step, plan, samples, None, None, found))
 
 
-def targets_of(
-    run: Run, plan: RoundPlan, data: Artifact, teacher: Artifact
+def round_targets(
+    run: Run, plan: RoundPlan, samples: Artifact, teacher: Artifact, student: Artifact | None
 ) -> tuple[Artifact, ...] | None:
-    """The round's targets; None, and no stage, where they are computed online."""
+    """Run the targets stage of a round; returns None if targets are computed online."""
     if run.recipe.targets.mode == "online":
         return None
-    return pregenerate_task(run, plan.title + TARGETS, plan, data, teacher)
+    return targets_task(run, Step(StageId.TARGETS, plan), plan, samples, teacher, student)
 
 
 @stage_task
-def pregenerate_task(
-    run: Run, label: str, plan: RoundPlan, data: Artifact, teacher: Artifact
-) -> tuple[Artifact, ...] | None:
-    """The round's targets, made ahead, unless nobody needs them any more."""
-    if train.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher):
-        return skipped(run, label, None)
-
-    return perform(
-        run,
-        label,
-        lambda: pregenerate(
-            run.run_dir,
-            run.recipe,
-            run.profile,
-            plan,
-            data=data,
-            teacher=teacher,
-            progress=telling(run, label),
-        ),
-    )
-
-
-@stage_task
-def distill_task(
+def targets_task(
     run: Run,
-    label: str,
+    step: Step,
     plan: RoundPlan,
-    data: Artifact,
+    samples: Artifact,
+    teacher: Artifact,
+    student: Artifact | None,
+) -> tuple[Artifact, ...] | None:
+    """Generate the targets of a round, unless its student is already committed."""
+    if student is not None:
+        return skipped(run, step, None)
+    observer = StageObserver(run, step)
+    result = pregenerate(run.workspace, plan, data=samples, teacher=teacher, observer=observer)
+    return finish(run, step, result)
+
+
+@stage_task
+def train_task(
+    run: Run,
+    step: Step,
+    plan: RoundPlan,
+    samples: Artifact,
     teacher: Artifact,
     targets: tuple[Artifact, ...] | None,
+    student: Artifact | None,
 ) -> Artifact:
-    """The round's student."""
-    return _train(run, label, plan, data, teacher, targets)
+    """Train the student of a round, unless it is already committed."""
+    return finish(run, step, _train(run, step, plan, samples, teacher, targets, student))
 
 
 def _train(
     run: Run,
-    label: str,
+    step: Step,
     plan: RoundPlan,
-    data: Artifact,
+    samples: Artifact,
     teacher: Artifact | None,
     targets: tuple[Artifact, ...] | None,
-) -> Artifact:
-    found = train.find_student(run.run_dir, run.recipe, run.profile, plan, data, teacher)
-    if found:
-        return skipped(run, label, found)
-    with tracked_round(run, plan), training_shown(run, label):
-        made = perform(
-            run,
-            label,
-            lambda: train.distill(
-                run.run_dir,
-                run.recipe,
-                run.profile,
-                plan,
-                data=data,
-                teacher=teacher,
-                targets=targets,
-            ),
-        )
-    show_round(run, plan, tell_result(run, plan, made))
-    return made
+    student: Artifact | None,
+) -> StageResult[Artifact]:
+    if student is not None:
+        return StageResult(student, reused=True)
+    observer = StageObserver(
+        run, step, partial(track_round, run, plan), partial(training_progress, run, step.title)
+    )
+    with observer.working():
+        trained = train(run.workspace, plan, data=samples, teacher=teacher, targets=targets)
+    show_round(run, plan, log_result(run, plan, trained))
+    return StageResult(trained, reused=False)
 
 
 @stage_task
-def promote_task(run: Run, label: str, made: MadeRound, teacher: Artifact) -> MadeRound:
-    """The student becomes the next round's teacher, if it deserves it.
+def promote_task(run: Run, step: Step, done: CompletedRound, teacher: Artifact) -> CompletedRound:
+    """Check the student of a round and register it as the teacher of the next round.
 
-    Without MLflow it is checked and goes on all the same; its registration is owed.
+    If MLflow is unreachable, the registration stays in the outbox and the run continues.
     """
-    if Ledger(run.run_dir).find(promote.promotion_key(made.student)):
-        return skipped(run, label, made)
-
-    def work() -> MadeRound:
-        promote.accept(
-            run.run_dir,
-            made.plan,
-            student=made.student,
-            teacher=teacher,
-            keep_targets=run.recipe.targets.keep,
-        )
-        register(run, made)
-        return made
-
-    return perform(run, label, work)
+    if run.workspace.ledger.find(promote.promotion_key(done.student)):
+        return skipped(run, step, done)
+    with StageObserver(run, step).working():
+        promote.accept(run.workspace, done.plan, student=done.student, teacher=teacher)
+        register(run, done)
+    return done
 
 
-def register(run: Run, made: MadeRound) -> None:
-    """Register the student of a round, as made by the attempt that it came from."""
-    with run.owed.telling(promotion_of(made.plan)):
-        round_id = round_run(run, made.accepted, is_at_work=False)
-        if rules_of(run.recipe, made.plan):
-            tell_accepted(run, made)
+def register(run: Run, done: CompletedRound) -> None:
+    """Register the student of a round under the MLflow run of its accepted attempt."""
+    with run.outbox.delivering(registration_key(done.plan)):
+        round_id = round_run_id(run, done.accepted, is_training=False)
+        if rules_of(run.recipe, done.plan):
+            log_accepted(run, done)
         registry = promote.Registry(run.store, run.recipe.run.name, round_id)
-        promote.register(run.run_dir, made.plan, made.student, registry)
+        promote.register(run.run_dir, done.plan, done.student, registry)
 
 
 @stage_task
 def evaluate_task(
     run: Run,
-    label: str,
-    data: Artifact,
+    step: Step,
+    sample_inputs: SampleInputs,
     teacher: Artifact,
     students: tuple[Artifact, ...],
-    parts: Artifact | None,
 ) -> Artifact:
-    """The report: every student against the teacher and the training-free samplers."""
-    key = evaluate.report_key(run.recipe, Subject(data, parts), teacher, students)
-    found = Ledger(run.run_dir).find(key)
-    if found:
-        return skipped(run, label, found)
-    return perform(
-        run,
-        label,
-        lambda: evaluate.evaluate(
-            run.run_dir,
-            run.recipe,
-            run.profile,
-            data=data,
-            teacher=teacher,
-            students=students,
-            components=parts,
-            progress=telling(run, label),
-        ),
+    """Evaluate every student against the teacher and the training-free samplers."""
+    result = evaluate(
+        run.workspace,
+        data=sample_inputs.data,
+        teacher=teacher,
+        students=students,
+        components=sample_inputs.components,
+        observer=StageObserver(run, step),
     )
+    return finish(run, step, result)
 
 
 @stage_task
-def translate_task(
-    run: Run,
-    label: str,
-    data: Artifact,
-    bundles: tuple[Artifact, ...],
-    parts: Artifact | None,
+def encoders_task(
+    run: Run, step: Step, sample_inputs: SampleInputs, bundles: tuple[Artifact, ...]
 ) -> Artifact:
-    """The encoders' report: there and back, by students and by the teacher."""
-    subject = Subject(data, parts)
-    found = Ledger(run.run_dir).find(encoders.translation_key(run.recipe, subject, bundles))
-    if found:
-        return skipped(run, label, found)
-
-    def work() -> Artifact:
-        report = encoders.translate(
-            run.run_dir,
-            run.recipe,
-            run.profile,
-            bundles=bundles,
-            subject=subject,
-            progress=telling(run, label),
-        )
-        page.forget_page(run.run_dir)  # it does not tell of these encoders
-        folder = Ledger(run.run_dir).locate(report)
-        with run.owed.telling(label):
-            files = [folder / name for name in sorted(report.files)]
-            run.store.files(run.chain_id, files, encoders.FOLDER)
-        return report
-
-    return perform(run, label, work)
+    """Evaluate the encoders by inversion round trips of students and teacher."""
+    result = evaluate_encoders(
+        run.workspace,
+        bundles=bundles,
+        sample_inputs=sample_inputs,
+        observer=StageObserver(run, step),
+    )
+    if not result.reused:
+        page.remove_page(run.run_dir)  # written without these encoders
+        folder = run.workspace.ledger.locate(result.value)
+        with run.outbox.delivering(step.id):
+            files = [folder / name for name in sorted(result.value.files)]
+            run.store.files(run.chain_id, files, layout.ENCODERS)
+    return finish(run, step, result)
 
 
 @stage_task
-def publish_task(run: Run, label: str, report: Artifact, rounds: tuple[MadeRound, ...]) -> None:
-    """The report, in MLflow, and what MLflow has missed before."""
+def export_task(
+    run: Run,
+    step: Step,
+    plan: RoundPlan,
+    student: Artifact,
+    components: Artifact,
+    report: Artifact,
+) -> Artifact:
+    """Export a student as a stock pipeline and check its parity with the student."""
+    facts = model_card_facts(run.run_dir, report, plan)
+    observer = StageObserver(run, step)
+    result = export_student(run.workspace, student, components, facts=facts, observer=observer)
+    return finish(run, step, result)
 
-    def work() -> None:
-        tell_missed(run, rounds)
-        for made in rounds:
-            if not Ledger(run.run_dir).find(promote.promotion_key(made.student)):
-                register(run, made)
-        with run.owed.telling(label):
+
+@stage_task
+def publish_task(
+    run: Run, step: Step, report: Artifact, rounds: tuple[CompletedRound, ...]
+) -> None:
+    """Deliver pending MLflow updates and log the report."""
+    with StageObserver(run, step).working():
+        deliver_pending(run, rounds)
+        for each in rounds:
+            if not run.workspace.ledger.find(promote.promotion_key(each.student)):
+                register(run, each)
+        with run.outbox.delivering(step.id):
             ids = {
-                made.plan.index: round_run(run, made.accepted, is_at_work=False) for made in rounds
+                each.plan.index: round_run_id(run, each.accepted, is_training=False)
+                for each in rounds
             }
             publish.publish(
                 run.run_dir, report, store=run.store, chain_id=run.chain_id, round_ids=ids
@@ -237,75 +230,16 @@ def publish_task(run: Run, label: str, report: Artifact, rounds: tuple[MadeRound
             for round_id in ids.values():
                 run.store.finish(round_id, "FINISHED", unless_ended=True)
 
-    perform(run, label, work)
-
 
 @stage_task
-def page_task(run: Run, label: str) -> None:
-    """The page of the run, beside its report and in MLflow; a new report takes the old one away."""
+def page_task(run: Run, step: Step) -> None:
+    """Write the HTML report beside the evaluation report, and log it to MLflow."""
     path = page.page_of(run.run_dir)
-    if path.is_file() and label not in run.owed.all():
-        return skipped(run, label, None)
-
-    def work() -> None:
+    if path.is_file() and step.id not in run.outbox.pending():
+        return skipped(run, step, None)
+    with StageObserver(run, step).working():
         if not path.is_file():
             page.write_page(run.run_dir, run.recipe)
-        with run.owed.telling(label):
-            run.store.files(run.chain_id, [path], "report")
-
-    return perform(run, label, work)
-
-
-@stage_task
-def components_task(run: Run, label: str, data: Artifact) -> Artifact:
-    """What surrounds a network of latents in its stock pipeline: taken in, or trained here."""
-    recipe, run_dir = run.recipe, run.run_dir
-    is_given = recipe.teacher.pipeline is not None
-    if is_given:
-        key = adopt.adopted_components_key(recipe)
-    else:
-        key = components.components_key(recipe, data)
-    found = Ledger(run_dir).find(key)
-    if found:
-        return skipped(run, label, found)
-    if is_given:
-        return perform(run, label, lambda: adopt.adopt_components(run_dir, recipe))
-    return perform(
-        run,
-        label,
-        lambda: components.components(run_dir, recipe, data=data, progress=telling(run, label)),
-    )
-
-
-@stage_task
-def encode_task(run: Run, label: str, data: Artifact, parts: Artifact) -> Artifact:
-    """The data as the network sees it: latents and embedded captions."""
-    found = Ledger(run.run_dir).find(encode.encode_key(run.recipe, data, parts))
-    if found:
-        return skipped(run, label, found)
-    return perform(
-        run,
-        label,
-        lambda: encode.encode(
-            run.run_dir,
-            run.recipe,
-            run.profile,
-            data=data,
-            components=parts,
-            progress=telling(run, label),
-        ),
-    )
-
-
-@stage_task
-def export_task(
-    run: Run, label: str, plan: RoundPlan, student: Artifact, parts: Artifact, report: Artifact
-) -> Artifact:
-    """The student as a stock pipeline that draws what we draw, with its numbers on its card."""
-    stated = export.report_facts(run.run_dir, report, plan)
-    found = Ledger(run.run_dir).find(export.export_key(student, parts, stated))
-    if found:
-        return skipped(run, label, found)
-    return perform(
-        run, label, lambda: export.export_student(run.run_dir, student, parts, facts=stated)
-    )
+        with run.outbox.delivering(step.id):
+            run.store.files(run.chain_id, [path], layout.REPORT)
+    return None

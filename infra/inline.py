@@ -1,12 +1,12 @@
-"""The launcher `inline`: jobs and training in the driver's own process, without Ray.
+"""The `inline` launcher: jobs and training in the driver's own process, without Ray.
 
-The results are those of one Ray worker, bit for bit: while a job or a fit runs, the process has the
-threads and the environment of a fresh worker, and gets its own back afterwards, like the random
-state of every library. A debugger, a profiler and `print` see everything.
+Results equal those of one Ray worker, bit for bit: while a job or a fit runs, the process has the
+threads and the environment of a fresh worker. Afterwards its own settings and the random state of
+every library are restored. Debuggers, profilers and `print` work as usual.
 
-Nothing replaces a worker here: an error ends the work at once, a crash ends the driver, and work
-that hangs is not noticed. `ray_address`, `max_restarts`, `hang_timeout_s` and `start_timeout_s` of
-`compute` have no effect. A later run continues from the newest checkpoint, as after any failure.
+There is no fault tolerance: an error ends the work at once, a crash ends the driver, and a hang is
+not detected. `ray_address`, `max_restarts`, `hang_timeout_s` and `start_timeout_s` of `compute`
+have no effect. A later run continues from the newest checkpoint, as after any failure.
 """
 
 import gc
@@ -19,10 +19,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from infra.process.environment import keep_private, settle_environment
+from infra.process.environment import set_environment_defaults, set_private_umask
 from infra.process.malloc import keep_freed_memory
 from infra.process.signals import interruptible
-from infra.ray.worker import find, ignore_known_noise, pack, short_of_memory, tail, unpack
+from infra.ray.worker import (
+    error_from_json,
+    error_to_json,
+    ignore_known_warnings,
+    import_function,
+    last_lines,
+    short_of_memory,
+)
 from pipeline.config.profile import ComputeConfig
 from pipeline.errors import ConfigError, InfraError, StepfoldError
 
@@ -39,27 +46,27 @@ _ONLY_RANK = {
 def run_jobs(
     factory: str, spec: dict[str, Any], jobs: Sequence[dict[str, Any]], compute: ComputeConfig
 ) -> Iterator[dict[str, Any]]:
-    """Do independent jobs one after another, in order; see `infra.launch.run_jobs`.
+    """Run independent jobs one after another, in order; see `infra.launch.run_jobs`.
 
-    The process has a worker's settings during a job only, not while the caller uses a result.
+    Worker settings apply during a job only, not while the caller uses a result.
     """
     serve = None
     for job in jobs:
         with as_worker(compute):
             try:
-                serve = serve or find(factory)(spec)
+                serve = serve or import_function(factory)(spec)
                 result = serve(job)
             except StepfoldError:
                 raise
             except Exception as error:
-                raise unpack(pack(error)) from error
+                raise error_from_json(error_to_json(error)) from error
         yield result
 
 
 def fit(entry: str, job: dict[str, Any], compute: ComputeConfig, name: str) -> None:
     """Call `entry` as the only rank of a process group; see `infra.launch.fit`.
 
-    The group and DeepSpeed's traces in the process are gone afterwards, so that the next fit begins
+    The group and DeepSpeed's process-wide state are removed afterwards, so that the next fit starts
     as in a fresh process.
     """
     with as_worker(compute, {**_ONLY_RANK, **_LOOPBACK}), _without_mlflow():
@@ -67,30 +74,30 @@ def fit(entry: str, job: dict[str, Any], compute: ComputeConfig, name: str) -> N
 
         try:
             with group_of_one():
-                find(entry)(job)
+                import_function(entry)(job)
         except StepfoldError:
             raise
         except Exception as error:
-            text = f"{name} failed:\n{tail(traceback.format_exc())}"
+            text = f"{name} failed:\n{last_lines(traceback.format_exc())}"
             raise short_of_memory(error) or InfraError(text) from error
         finally:
-            gc.collect()  # engines are cycles, and the next one needs their memory
+            gc.collect()  # engines are reference cycles, and the next one needs their memory
 
 
 @contextmanager
 def as_worker(
     compute: ComputeConfig, environment: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Give this process the settings of a fresh Ray worker, and its own back afterwards.
+    """Give this process the settings of a fresh Ray worker, and restore its own afterwards.
 
-    Memory that is freed is kept from then on, as a worker keeps it: that cannot be taken back.
+    Freed memory is kept by the allocator from then on, as in a worker; this is not undone.
 
     Args:
         compute: threads and GPUs of the worker.
-        environment: more variables of the worker's.
+        environment: further environment variables of the worker.
 
     Raises:
-        ConfigError: `gpus_per_worker` is 0, but this process uses a GPU already.
+        ConfigError: `gpus_per_worker` is 0, but this process already uses a GPU.
     """
     variables = {"OMP_NUM_THREADS": str(compute.cpus_per_worker), **(environment or {})}
     if compute.gpus_per_worker == 0:
@@ -99,18 +106,18 @@ def as_worker(
         stack.enter_context(interruptible())
         stack.enter_context(_environment(variables))
         stack.callback(os.umask, os.umask(0o077))
-        settle_environment()
-        keep_private()
+        set_environment_defaults()
+        set_private_umask()
         import torch
 
         _check_gpus(compute)
-        if not torch.cuda.is_available():  # where there is a GPU, the large blocks are there
+        if not torch.cuda.is_available():  # with a GPU, large blocks are in GPU memory
             keep_freed_memory()
         stack.enter_context(_threads(compute.cpus_per_worker))
-        stack.enter_context(_kept_random_state())
-        stack.enter_context(_plain_linear())
+        stack.enter_context(_preserved_random_state())
+        stack.enter_context(_stock_linear())
         stack.enter_context(warnings.catch_warnings())
-        ignore_known_noise()
+        ignore_known_warnings()
         yield
 
 
@@ -131,14 +138,14 @@ def _check_gpus(compute: ComputeConfig) -> None:
 
     if compute.gpus_per_worker == 0 and torch.cuda.is_available():
         raise ConfigError(
-            "compute.gpus_per_worker: 0 with compute.launcher: inline, but this process uses a GPU "
-            "already; set compute.gpus_per_worker: 1, or export CUDA_VISIBLE_DEVICES="
+            "compute.gpus_per_worker: 0 with compute.launcher: inline, but this process "
+            "already uses a GPU; set compute.gpus_per_worker: 1, or export CUDA_VISIBLE_DEVICES="
         )
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Have torch, and the BLAS of NumPy and SciPy, compute in so many threads."""
+    """Limit torch, and the BLAS of NumPy and SciPy, to `count` threads."""
     import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
@@ -152,7 +159,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _kept_random_state() -> Iterator[None]:
+def _preserved_random_state() -> Iterator[None]:
     """Restore every library's random state afterwards."""
     import numpy as np
     import torch
@@ -167,11 +174,11 @@ def _kept_random_state() -> Iterator[None]:
 
 
 @contextmanager
-def _plain_linear() -> Iterator[None]:
-    """Begin with torch's own `linear`, and take back whatever replaces it.
+def _stock_linear() -> Iterator[None]:
+    """Start with torch's own `linear`, and undo any replacement afterwards.
 
-    ZeRO 3 replaces it for the rest of a process, by one that adds the bias in a step of its own:
-    all later networks would differ from those of a fresh process in the last bits.
+    ZeRO 3 replaces it for the rest of the process by a version that adds the bias separately, which
+    would change the last bits of all later networks.
     """
     import torch
 
@@ -185,7 +192,7 @@ def _plain_linear() -> Iterator[None]:
 
 @contextmanager
 def _without_mlflow() -> Iterator[None]:
-    """Hide MLflow, which DeepSpeed imports where it finds it (1 s) and a worker does not use."""
+    """Hide MLflow, which DeepSpeed would import (1 s) and a worker does not use."""
     if "mlflow" in sys.modules:
         yield
         return

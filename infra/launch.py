@@ -1,8 +1,8 @@
-"""The two ways work reaches workers: independent jobs on a pool, and one fit on all of them.
+"""Launch work on the workers: independent jobs on a pool of actors, or one `ray.train` fit.
 
-Work is named ("module:function") and described in JSON and paths; no object of ours is pickled.
-Both need Ray up: call them inside `infra.ray.cluster.cluster`. With `compute.launcher: inline` they
-run in this process instead, see `infra.inline`.
+Work is named "module:function" and described in JSON and paths; no object of this project is
+pickled. Call both functions inside `infra.ray.cluster.cluster`. With `compute.launcher: inline`
+they run in this process instead, see `infra.inline`.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from infra import inline
 from infra.process.signals import interruptible
 from infra.ray.actor_pool import ActorPool
-from infra.ray.worker import tail, train_loop
+from infra.ray.worker import last_lines, train_loop
 from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.errors import InfraError
 
@@ -27,25 +27,25 @@ def run_jobs(
     *,
     at_once: int = 1,
 ) -> Iterator[dict[str, Any]]:
-    """Do independent jobs on `profile.compute.workers` actors; yields results as they finish.
+    """Run independent jobs on `profile.compute.workers` actors; yield results as they finish.
 
-    Every actor calls `factory(spec)` once and the function it returns once a job. Jobs of an actor
-    that died, or has not answered for `compute.hang_timeout_s`, are done again, so they must be
-    idempotent. With `compute.launcher: inline` jobs run in order in this process, `at_once` has no
-    effect, and none is done again.
+    Every actor calls `factory(spec)` once, and the function it returns once per job. A job is
+    repeated when its actor dies or exceeds `compute.hang_timeout_s`, so jobs must be idempotent.
+    With `compute.launcher: inline`, jobs run in order in this process, `at_once` has no effect, and
+    no job is repeated.
 
     Args:
         factory: "module:function", importable in the workers.
         spec: JSON for the factory.
         jobs: JSON for each job.
-        profile: where to run.
-        at_once: jobs that an actor works on at the same time, each in a thread. More than one pays
-            where a job waits for a disk; the function must then keep its computing apart itself.
+        profile: compute profile.
+        at_once: number of jobs per actor at the same time, each in a thread. More than one pays off
+            when jobs wait for a disk; the function must then serialise its own computation.
 
     Raises:
-        StepfoldError: what a job raised on purpose, as itself.
-        InfraError: a job failed otherwise (with its traceback's end), or lost its worker more than
-            `compute.max_restarts` times, or no worker starts.
+        StepfoldError: raised by a job, with its own type.
+        InfraError: a job failed with another error (the message ends with its traceback), lost its
+            worker more than `compute.max_restarts` times, or no worker starts.
     """
     if profile.compute.launcher == "inline":
         yield from inline.run_jobs(factory, spec, jobs, profile.compute)
@@ -61,22 +61,22 @@ def run_jobs(
 def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: Path) -> None:
     """Call `entry` on every worker of one `ray.train` fit, in fresh processes with a process group.
 
-    A worker that dies, does not answer for `compute.hang_timeout_s`, or fails by accident, has the
-    whole group started again; `entry` then continues from its own checkpoint. That ends after
-    `compute.max_restarts` times between which no new checkpoint came into the ledger of
-    `job["checkpoints"]`, if there is such a folder. With `compute.launcher: inline` this process is
-    the only rank, and no failure is followed by another attempt.
+    If a worker dies, exceeds `compute.hang_timeout_s` or fails unexpectedly, the whole group
+    restarts and `entry` continues from its own checkpoint. The fit gives up after
+    `compute.max_restarts` restarts without a new checkpoint in the ledger of `job["checkpoints"]`,
+    if there is such a folder. With `compute.launcher: inline` this process is the only rank, and
+    failures are not retried.
 
     Args:
         entry: "module:function", importable in the workers; called with `job`.
         job: JSON: paths and numbers.
-        profile: where to run.
-        name: name of the run, for Ray; unique in `storage`.
-        storage: a folder that all nodes see. Ray leaves nothing there.
+        profile: compute profile.
+        name: run name for Ray, unique in `storage`.
+        storage: folder visible to all nodes. Ray's files in it are removed afterwards.
 
     Raises:
-        StepfoldError: what a worker raised on purpose, as itself and without another attempt.
-        InfraError: anything else that failed too often, with the end of its traceback.
+        StepfoldError: raised by a worker, with its own type and without a retry.
+        InfraError: another error exhausted the retries; the message ends with its traceback.
     """
     if profile.compute.launcher == "inline":
         inline.fit(entry, job, profile.compute, name)
@@ -84,28 +84,30 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     import ray
     from ray.train import TrainingFailedError
 
-    from infra.ray.trainer import RoundTrainer, deliberate
+    from infra.ray.trainer import RoundTrainer, stepfold_error
 
     loop = {"entry": entry, "job": job, "threads": profile.compute.cpus_per_worker}
-    how = _how_to_run(profile.compute, name, storage)
-    trainer = RoundTrainer(train_loop, train_loop_config=loop, **how)
+    config = _trainer_config(profile.compute, name, storage)
+    trainer = RoundTrainer(train_loop, train_loop_config=loop, **config)
     try:
         with interruptible():
             trainer.fit()
     except TrainingFailedError as error:
-        raise deliberate(error) or InfraError(f"{name} failed:\n{tail(str(error))}") from error
+        raise stepfold_error(error) or InfraError(
+            f"{name} failed:\n{last_lines(str(error))}"
+        ) from error
     except ray.exceptions.RayError as error:
         trainer.stop()
-        raise InfraError(f"{name} lost its Ray cluster:\n{tail(str(error))}") from error
-    except BaseException:  # Ctrl-C and SIGTERM too: nothing must go on behind the user's back
+        raise InfraError(f"{name} lost its Ray cluster:\n{last_lines(str(error))}") from error
+    except BaseException:  # Ctrl-C and SIGTERM too: no worker may outlive the command
         trainer.stop()
         raise
     finally:
         shutil.rmtree(storage / name, ignore_errors=True)
 
 
-def _how_to_run(compute: ComputeConfig, name: str, storage: Path) -> dict[str, Any]:
-    """Where the workers are, how many, and what follows when one fails, as Ray is told it."""
+def _trainer_config(compute: ComputeConfig, name: str, storage: Path) -> dict[str, Any]:
+    """Return Ray's configuration of workers, storage and failure handling."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     from infra.ray.loopback import LoopbackConfig
@@ -115,7 +117,7 @@ def _how_to_run(compute: ComputeConfig, name: str, storage: Path) -> dict[str, A
     resources = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
     failures = FailureConfig(
         max_failures=compute.max_restarts,
-        controller_failure_limit=compute.max_restarts,  # or it waits for ever for a worker
+        controller_failure_limit=compute.max_restarts,  # or it waits forever
     )
     return {
         "torch_config": LoopbackConfig() if compute.ray_address == "local" else None,

@@ -1,8 +1,8 @@
 """A bundle on disk: a stock weights folder plus a manifest. Data only, and cheap to inspect.
 
-The manifest says what the network is and what it was made for. Sampling a student outside its own
-step count or w range does not degrade gracefully (a 1-step student asked for 4 steps gets worse,
-not better), so it is refused with the reason.
+The manifest describes the network and its valid range of use. A student sampled outside its step
+count or w range degrades sharply (a 1-step student gets worse, not better, at 4 steps), so such
+use raises an error with the reason.
 """
 
 import json
@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 
 
 class Lineage(Document):
-    """Where a bundle comes from: the recipe's name, the round, and its parent's weights digest."""
+    """Provenance of a bundle: recipe name, round, and the digest of its parent's weights."""
 
     run: str
     round: int | None
@@ -29,19 +29,19 @@ class Lineage(Document):
 
 
 class Manifest(Document):
-    """What a bundle holds and what it may be used for.
+    """Description of a bundle's network and its valid range of use.
 
     Attributes:
-        role: a teacher is sampled under guidance, a student is told w.
-        steps: the step counts a student may be sampled with; None for any divisor of T.
+        role: a teacher is sampled under guidance, a student is conditioned on w.
+        steps: valid step counts of a student; None for any divisor of T.
         direction: whether a student of those step counts goes from noise to data, or back.
-        sampler: how a student of those step counts is to be sampled.
-        jump: how many steps of the round's teacher one step stands for; None outside halvings.
-        pipeline: class of the stock diffusers pipeline its network belongs in; None for a network
-            that stands alone. Its samples are then latents, and `components` beside it draw them.
-        baked_w: the one w of a student whose stock pipeline cannot be told w.
-        w: the law of w a student was trained under, in the paper's convention (w = 0 unguided,
-            diffusers' guidance_scale = 1 + w).
+        sampler: the sampler that a student of those step counts was distilled for.
+        jump: steps of the round's teacher that one step replaces; None outside halvings.
+        pipeline: class of the stock diffusers pipeline the network belongs to; None for a
+            standalone network. With a pipeline, samples are latents, decoded by its `components`.
+        baked_w: the fixed w of a student whose stock pipeline has no input for w.
+        w: the distribution of w a student was trained with, in the paper's convention (w = 0
+            unguided, diffusers' guidance_scale = 1 + w).
         folder: sub-folder of the weights.
     """
 
@@ -66,67 +66,79 @@ class Manifest(Document):
     lineage: Lineage
 
     @property
-    def knows_w(self) -> bool:
+    def is_w_conditioned(self) -> bool:
         """Whether the network has an input for w."""
         if self.role == "student":
             return self.baked_w is None
         return isinstance(self.network, MMDiTConfig) and self.network.guidance_embeds
 
     def check_use(self, steps: int, w: float, direction: Direction = "decode") -> None:
-        """Refuse a step count, guidance weight or direction the network was not made for.
+        """Validate a step count, guidance weight and direction.
 
-        A network without step counts of its own, a teacher or a stage-1 student, goes both ways.
+        A network without fixed step counts (a teacher or a stage-1 student) supports both
+        directions.
 
         Raises:
-            BundleError: with the reason and what is allowed.
+            BundleError: outside the supported range; the message lists the valid values.
         """
         if self.steps is not None and direction != self.direction:
-            way = {"decode": "draws, from noise", "encode": "encodes, from pictures to noise"}
+            purpose = {"decode": "samples images from noise", "encode": "encodes images to noise"}
             raise BundleError(
-                f"this student {way[self.direction]}, and cannot be used the other way; use "
+                f"direction {direction!r} is not supported: this student "
+                f"{purpose[self.direction]}; use "
                 + ("stepfold sample" if self.direction == "decode" else "stepfold stylize")
             )
         total = self.schedule.num_train_timesteps
         if not self.schedule.holds(steps):
-            raise BundleError(f"{steps} steps do not divide the schedule's {total}; use a divisor")
+            raise BundleError(
+                f"{steps} steps do not divide the schedule's {total} timesteps; use a divisor"
+            )
         if self.steps is not None and steps not in self.steps:
             allowed = " or ".join(str(count) for count in self.steps)
             raise BundleError(
-                f"this student was distilled for {allowed} step(s) and is worse, not better, at "
-                f"{steps}; use --steps {allowed}"
+                f"{steps} steps are not supported: this student was distilled for {allowed} "
+                f"step(s) and other step counts give worse samples; use --steps {allowed}"
             )
         if not math.isfinite(w) or w < 0:
             raise BundleError(
-                f"guidance weight {w} is not a number from 0 upwards; w = 0 is unguided"
+                f"guidance weight {w} is invalid; use a finite number >= 0 (w = 0 is unguided)"
             )
         if self.w is not None and not self.w.allows(w):
             raise BundleError(
-                f"this student was distilled for guidance weights in {self.w.said} "
-                f"and knows nothing of w = {w} (diffusers' guidance_scale is 1 more); ask within"
+                f"guidance weight w = {w} is outside the trained weights {self.w.said}; use one "
+                "of these (diffusers' guidance_scale is 1 + w)"
             )
 
 
 def read_manifest(bundle: Path) -> Manifest:
-    """The manifest of a bundle directory.
+    """Read the manifest of a bundle directory.
 
     Raises:
-        BundleError: the directory is not a bundle, or is not data only.
+        BundleError: the directory is not a bundle, or contains files other than data.
     """
     path = bundle / MANIFEST
     if not path.is_file():
-        raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}")
+        raise BundleError(
+            f"{bundle} is not a bundle: it has no {MANIFEST}; give the directory of a bundle"
+        )
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         manifest = build(Manifest, tree if isinstance(tree, dict) else {}, str(path))
     except (ConfigError, ValueError) as error:
-        raise BundleError(f"not a manifest this version reads: {error}") from None
+        raise BundleError(f"not a manifest that this version can read: {error}") from None
     if not (bundle / manifest.folder).is_dir():
-        raise BundleError(f"{bundle} is damaged: its weights folder {manifest.folder} is missing")
+        raise BundleError(
+            f"{bundle} is damaged: its weights folder {manifest.folder} is missing; copy or distil "
+            "it again"
+        )
     foreign = [
         file.relative_to(bundle).as_posix()
         for file in bundle.rglob("*")
         if file.is_file() and file.suffix not in {".safetensors", ".json"}
     ]
     if foreign:
-        raise BundleError(f"{bundle} holds more than data ({', '.join(foreign[:3])}); refused")
+        raise BundleError(
+            f"{bundle} contains files that are not data ({', '.join(foreign[:3])}); a bundle has "
+            ".safetensors and .json files only"
+        )
     return manifest

@@ -1,7 +1,7 @@
-"""Files and folders that survive a power cut: whole, or not there at all.
+"""Durable writes: after a power failure a file is complete or absent.
 
-A name is only on the disk once its folder is synced, and what it names once the file is. A kernel
-may keep either without the other, so both are synced, the content before the name.
+A file name is on disk once its folder is synced, and the content once the file is synced. The
+kernel may persist either without the other, so both are synced, the content before the name.
 """
 
 import os
@@ -29,21 +29,21 @@ def sync_tree(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Have a folder and those above it, their own names on the disk too."""
+    """Create a folder with its parents and sync their directory entries."""
     missing = list(takewhile(lambda above: not above.is_dir(), folder.parents))
     folder.mkdir(parents=True, exist_ok=True)
-    # also if it is there: another process may have made it this moment and not come to sync it
+    # an existing folder too: another process may have just created it without having synced it
     for made in (folder, *missing):
-        if os.access(made.parent, os.R_OK):  # what we may not open is not ours to sync
+        if os.access(made.parent, os.R_OK):  # a directory we cannot read cannot be synced
             sync(made.parent)
 
 
 def replace_durably(path: Path, write: Callable[[Path], object]) -> None:
-    """Make or replace a file in one move.
+    """Create or replace a file atomically and durably.
 
     Args:
-        path: the file; its folder is made if it is missing.
-        write: writes it whole, under the temporary name that it is given.
+        path: the file; its folder is created if missing.
+        write: writes the complete content to the temporary path it receives.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
@@ -59,5 +59,5 @@ def replace_durably(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Make or replace a small text file in one move."""
+    """Create or replace a small text file atomically and durably."""
     replace_durably(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

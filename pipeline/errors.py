@@ -1,44 +1,44 @@
-"""Every error the product raises on purpose.
+"""The product's exception classes.
 
     StepfoldError
-    ├── ConfigError       the recipe, the profile or the command is wrong: fix it, nothing was done
-    ├── DataError         a data set or shard is missing, damaged or not what was declared
-    │   └── SampleError   one sample of a source cannot be used: it may be set aside
+    ├── ConfigError       the recipe, profile or command line is invalid; nothing was run
+    ├── DataError         a data set or shard is missing, damaged or not as declared
+    │   └── SampleError   one sample of a source is unusable and may be quarantined
     ├── BundleError       a teacher or student bundle is missing, damaged or used outside its range
-    ├── DivergenceError   the numbers went bad: a loss that is not finite, weights that are not
-    ├── GateError         a student is not good enough to teach: look at it, say what is to follow
+    ├── DivergenceError   training diverged: a loss or a weight is not finite
+    ├── GateError         a student failed the quality gate; inspect it and decide how to continue
     ├── BusyError         another run holds the run directory
-    ├── CapacityError     a worker's memory is too small for what the recipe asks
-    └── InfraError        a worker, service or disk failed; trying again may help
+    ├── CapacityError     a worker's memory is too small for the recipe
+    └── InfraError        a worker, service or disk failed; a retry may help
 
-A class exists per *reaction*: the command line exits 2 for ConfigError, DataError, BundleError and
-BusyError, 1 for the rest, and flows retry InfraError only. A message says what, got, and do, and no
-secrets, wherever it comes to stand.
+There is one class per *reaction*: the command line exits with 2 for ConfigError, DataError,
+BundleError and BusyError and with 1 for the rest, and flows retry InfraError only. A message has
+the problem, the value found and the remedy. Secrets are redacted from every message.
 """
 
 from pipeline.redaction import redact
 
 
 class StepfoldError(Exception):
-    """Base of all errors raised on purpose; `str(error)` is one paragraph meant for the user."""
+    """Base class of the product's errors; `str(error)` is one paragraph for the user."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(redact(message))
 
 
 class ConfigError(StepfoldError):
-    """The recipe, the profile or the command line asks for something that cannot be."""
+    """The recipe, the profile or the command line is invalid."""
 
 
 class DataError(StepfoldError):
-    """A data set or shard is missing, damaged or not what its index says."""
+    """A data set or shard is missing, damaged or does not match its index."""
 
 
 class SampleError(DataError):
-    """One sample of a source cannot be used.
+    """One sample of a source is unusable.
 
     Args:
-        sample: what it is called; the message begins with it.
+        sample: name of the sample; the message begins with it.
         reason: the rest of the message.
     """
 
@@ -49,24 +49,24 @@ class SampleError(DataError):
 
 
 class BundleError(StepfoldError):
-    """A bundle is missing, damaged, or asked for something it was not made for."""
+    """A bundle is missing, damaged or used outside its valid range."""
 
 
 class DivergenceError(StepfoldError):
-    """Training or a student produced numbers that are not finite."""
+    """Training or a student produced values that are not finite."""
 
 
 class GateError(StepfoldError):
-    """A round's student failed the recipe's gate, and nothing is left to try."""
+    """A round's student failed the quality gate and no remedy is left."""
 
 
 class BusyError(StepfoldError):
-    """Another process is at work in the same run directory."""
+    """Another process is using the same run directory."""
 
 
 class CapacityError(StepfoldError):
-    """A worker ran out of memory; it would again, so less has to be asked of it."""
+    """A worker ran out of memory; a retry would fail again, so the work must be made smaller."""
 
 
 class InfraError(StepfoldError):
-    """Something outside our code failed; running again may help."""
+    """Something outside our code failed; a retry may help."""

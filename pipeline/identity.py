@@ -1,4 +1,4 @@
-"""Who a process is: its number alone comes round again, its number and its start do not."""
+"""Process identity: a pid alone is reused by the system, a pid with its start time is not."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import psutil
 
 from pipeline.documents import Document
 
-_TOLERANCE_S = 2.0  # times of boot and of starts are rounded ones
+_TOLERANCE_S = 2.0  # boot and start times are rounded
 
 _TAG = "driver"
 
@@ -15,17 +15,17 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Identity(Document):
-    """A process of a machine.
+    """The identity of a process.
 
-    Where the machine says which boot it is in, the start is counted from it: a clock that is set
-    while a process runs makes no other process of it.
+    Where the machine has a boot id, the start time is counted from boot, so that a change of the
+    system clock does not change a process's identity.
 
     Attributes:
         host: the machine's name.
-        pid: its number there.
-        started: when, in seconds since the epoch, as the clock said.
-        boot: which boot of the machine; empty where the machine does not say.
-        since_boot: seconds from that to the start.
+        pid: process id on that machine.
+        started: start time in seconds since the epoch, by the system clock.
+        boot: boot id of the machine; empty where it has none.
+        since_boot: seconds from boot to the start.
     """
 
     host: str
@@ -36,13 +36,13 @@ class Identity(Document):
 
     @property
     def is_alive(self) -> bool | None:
-        """Whether it still runs; None if it is, or was, on another machine."""
+        """Whether the process still runs; None if it belongs to another machine."""
         if self.host != os.uname().nodename:
             return None
         return self.process() is not None
 
     def process(self) -> psutil.Process | None:
-        """The process itself; None if it is gone, or is on another machine."""
+        """Return the process; None if it has ended or belongs to another machine."""
         try:
             found = psutil.Process(self.pid)
             is_same = self._is(identify(found))
@@ -53,21 +53,21 @@ class Identity(Document):
 
     def _is(self, other: "Identity") -> bool:
         if self.boot:
-            apart = self.since_boot - other.since_boot
-            return self.boot == other.boot and abs(apart) < _TOLERANCE_S
+            difference = self.since_boot - other.since_boot
+            return self.boot == other.boot and abs(difference) < _TOLERANCE_S
         return abs(self.started - other.started) < _TOLERANCE_S
 
     @property
     def tag(self) -> str:
-        """As one word, for flow runs."""
+        """The identity as one word, used as a tag of flow runs."""
         word = f"{_TAG}:{self.host}:{self.pid}:{self.started:.2f}"
         return f"{word}:{self.boot}:{self.since_boot:.2f}" if self.boot else word
 
 
 def identify(process: psutil.Process | None = None) -> Identity:
-    """Who a process of this machine is; this one by default."""
+    """Return the identity of a process of this machine; by default the current process."""
     process = process or psutil.Process()
-    started = process.create_time()  # psutil adds what the clock now says of the boot
+    started = process.create_time()  # psutil adds the boot time by the current system clock
     return Identity(
         host=os.uname().nodename,
         pid=process.pid,
@@ -78,7 +78,7 @@ def identify(process: psutil.Process | None = None) -> Identity:
 
 
 def from_tag(tag: str) -> Identity | None:
-    """The inverse of `Identity.tag`; None for any other word."""
+    """Parse an `Identity.tag`; None for any other word."""
     kind, *parts = tag.split(":")
     if kind != _TAG or len(parts) not in (3, 5):
         return None

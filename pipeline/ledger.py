@@ -1,8 +1,8 @@
-"""What exists: an artifact exists if and only if its commit record exists and verifies.
+"""The ledger of committed artifacts: an artifact exists iff its commit record exists and verifies.
 
 Order of a commit: write into a temporary sibling, fsync every file and directory, rename into
-place, then write, fsync and rename the record. A crash at any point leaves an artifact that
-verifies or none; whatever has no record is debris and is cleared away by the next attempt.
+place, then write, fsync and rename the record. A crash at any point leaves either an artifact that
+verifies or no artifact. Files without a record are debris and are removed by the next attempt.
 """
 
 import glob
@@ -26,13 +26,19 @@ from pipeline.failpoints import failpoint
 from pipeline.identity import Identity, identify
 
 FORMAT_VERSION: Final = 5
-"""Of a run directory: its records, and what fingerprints are made of."""
+"""Format of a run directory: its records, and the content of fingerprints."""
 
 KEY_LENGTH = 32
-"""Characters of a fingerprint that name its record."""
+"""Number of fingerprint characters in a record's file name."""
+
+RECORDS = "ledger"
+"""Folder of the commit records."""
+
+LOCK = ".lock"
+"""File that is locked while a process works in a run directory."""
 
 LOCK_HOLDER = ".lock-holder.json"
-"""Says who is at work in a run directory."""
+"""File with the identity of the process that holds a run directory."""
 
 
 class FileRecord(Document):
@@ -43,17 +49,16 @@ class FileRecord(Document):
 
 
 class Artifact(Document):
-    """A committed artifact: what Prefect, Ray and stages hand to each other.
+    """A committed artifact: the value passed between Prefect tasks, Ray workers and stages.
 
     Attributes:
-        kind: what it is (`data`, `targets`, `student`, ...).
-        fingerprint: hash of all that determined it; the key it is found by.
-        path: where it lies, relative to the run directory.
+        kind: artifact type (`data`, `targets`, `student`, ...).
+        fingerprint: hash of all inputs that determine it; its key in the ledger.
+        path: location relative to the run directory.
         files: its files, by path relative to `path` (one entry "." if it is a single file).
         parents: fingerprints of the artifacts it was made from.
         details: small facts about it (counts, steps).
-        seal: hash of all of this, which tells a damaged record from a sound one; "" until it is
-            committed.
+        seal: checksum of this record, to detect damage; "" until the artifact is committed.
     """
 
     format_version: Literal[5] = FORMAT_VERSION
@@ -68,14 +73,14 @@ class Artifact(Document):
     @model_validator(mode="after")
     def _is_sound(self) -> "Artifact":
         for name in (self.path, *(name for name in self.files if name != ".")):
-            if not lies_inside(name):
-                raise ValueError(f"names {name!r}, which is no place of an artifact")
+            if not is_inside(name):
+                raise ValueError(f"path {name!r} is not a plain path below the run directory")
         if self.seal and self.seal != self.sealed().seal:
-            raise ValueError("its seal does not fit, so the record was changed or damaged")
+            raise ValueError("checksum mismatch: the record was changed or damaged")
         return self
 
     def sealed(self) -> "Artifact":
-        """The same with the seal of its content."""
+        """Return a copy with the checksum of its content."""
         content = json.loads(self.model_dump_json(exclude={"seal"}))
         return self.model_copy(update={"seal": fingerprint(content)})
 
@@ -85,21 +90,21 @@ class Artifact(Document):
         return fingerprint({name: record.sha256 for name, record in self.files.items()})
 
 
-def lies_inside(path: str) -> bool:
-    """Whether a relative path stays below its root, and is the only way to write that place."""
+def is_inside(path: str) -> bool:
+    """Whether a path is relative, normalised and stays below its root."""
     parts = PurePosixPath(path).parts
     plain = path == "/".join(parts) and bool(parts) and ".." not in parts
     return plain and "\0" not in path and not path.startswith("/")
 
 
 def fingerprint(content: Any) -> str:
-    """A sha256 in hex over the canonical JSON of `content`."""
+    """Compute the sha256 in hex of the canonical JSON of `content`."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_file(path: Path) -> FileRecord:
-    """Size and sha256 of a file."""
+    """Compute size and sha256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileRecord(size=path.stat().st_size, sha256=digest)
@@ -112,22 +117,22 @@ class Ledger:
         self.run_dir = run_dir
 
     def find(self, key: str) -> Artifact | None:
-        """The committed artifact with this fingerprint, files verified; None if there is none."""
+        """Return the committed artifact with this fingerprint, files verified; None if absent."""
         try:
             artifact = _read(self.record_path(key))
         except ValueError:
-            return None  # a record that cannot be read commits nothing
+            return None  # an unreadable record is no commit
         if artifact.fingerprint != key:
-            return None  # what is under the name of another is no record
+            return None  # a record under another record's name is invalid
         return artifact if self.damage(artifact) is None else None
 
     def records(self) -> list[Artifact]:
-        """Every record, oldest first, without verifying files."""
+        """Return all records, oldest first, without verifying files."""
         return self.read()[0]
 
     def read(self) -> tuple[list[Artifact], dict[Path, str]]:
-        """Every record, oldest first, and of each file that is no record what is wrong with it."""
-        folder = self.run_dir / "ledger"
+        """Return all records, oldest first, and the problem of each file that is not a record."""
+        folder = self.run_dir / RECORDS
         artifacts: list[Artifact] = []
         broken: dict[Path, str] = {}
         for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
@@ -138,24 +143,24 @@ class Ledger:
         return artifacts, broken
 
     def damage(self, artifact: Artifact) -> str | None:
-        """What is wrong with the artifact's files: missing, of another size or content; or None."""
+        """Describe the first missing or changed file of the artifact; None if all verify."""
         root = self.locate(artifact)
         for name, expected in artifact.files.items():
             path = root / name if name != "." else root
             if not path.is_file():
                 return f"{path} is missing"
             if path.stat().st_size != expected.size:
-                return f"{path} has {path.stat().st_size} bytes, its record says {expected.size}"
+                return f"{path} has {path.stat().st_size} bytes, its record has {expected.size}"
             if hash_file(path).sha256 != expected.sha256:
-                return f"{path} does not have the sha256 of its record"
+                return f"{path}: sha256 differs from its record"
         return None
 
     def locate(self, artifact: Artifact) -> Path:
-        """The absolute path of an artifact."""
+        """Return the absolute path of an artifact."""
         return self.run_dir / artifact.path
 
     def require(self, key: str) -> Artifact:
-        """The artifact with this fingerprint.
+        """Return the committed artifact with this fingerprint, files verified.
 
         Raises:
             DataError: it was not committed, or its files changed since.
@@ -164,7 +169,7 @@ class Ledger:
         if artifact is None:
             raise DataError(
                 f"artifact {key[:16]} is not committed in {self.run_dir} or does not verify; "
-                "run the same command again to make it anew"
+                "run the same command again to rebuild it"
             )
         return artifact
 
@@ -176,20 +181,20 @@ class Ledger:
         write: Callable[[Path], dict[str, Any]],
         parents: tuple[str, ...] = (),
     ) -> Artifact:
-        """Make an artifact: call `write` on a temporary path, then commit what it left there.
+        """Create an artifact: call `write` on a temporary path, then commit the result.
 
         Args:
-            kind: what it is.
+            kind: artifact type.
             key: its fingerprint.
-            path: its final place, relative to the run directory.
+            path: its final location, relative to the run directory.
             write: fills the temporary path (a directory, or a file if `path` has a suffix) and
                 returns the artifact's details.
-            parents: fingerprints of what it was made from.
+            parents: fingerprints of the artifacts it is made from.
         """
         final = self.run_dir / path
         make_folder(final.parent)
         for debris in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
-            _remove(debris)  # of an attempt that was killed
+            _remove(debris)  # left by a killed attempt
         temporary = final.with_name(f".{final.name}.{uuid4().hex[:8]}.tmp")
         try:
             if not final.suffix:
@@ -219,20 +224,20 @@ class Ledger:
         """Remove an artifact: its record first, then its files."""
         record = self.record_path(artifact.fingerprint)
         record.unlink(missing_ok=True)
-        sync(record.parent)  # or it might come back without its files
+        sync(record.parent)  # else a power failure could restore the record without its files
         failpoint("forget.unrecorded")
         _remove(self.locate(artifact))
 
     def record_path(self, key: str) -> Path:
-        """The file that commits the artifact with this fingerprint, or would."""
-        return self.run_dir / "ledger" / f"{key[:KEY_LENGTH]}.json"
+        """Return the path of the commit record for this fingerprint; it need not exist."""
+        return self.run_dir / RECORDS / f"{key[:KEY_LENGTH]}.json"
 
 
 def _read(record: Path) -> Artifact:
-    """The artifact that a file of the ledger commits.
+    """Load a commit record.
 
     Raises:
-        ValueError: it is no record and commits nothing; says why.
+        ValueError: the file is not a valid record; the message says why.
     """
     try:
         text = record.read_text(encoding="utf-8")
@@ -242,7 +247,7 @@ def _read(record: Path) -> Artifact:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise ValueError(f"is no record: {where}: {problem['msg']}") from None
+        raise ValueError(f"is not a record: {where}: {problem['msg']}") from None
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"cannot be read: {error}") from None
     if version != FORMAT_VERSION:
@@ -255,27 +260,27 @@ def _read(record: Path) -> Artifact:
 
 
 def check_format(run_dir: Path) -> None:
-    """Refuse a run directory that another version of the format was written in.
+    """Refuse a run directory of another format.
 
-    All its records are of one format, so the first that can be read is enough.
+    All its records have one format, so the first readable record is enough.
 
     Raises:
-        ConfigError: it is of another format.
+        ConfigError: the run directory has another format.
     """
-    for record in sorted((run_dir / "ledger").glob("*.json")):
+    for record in sorted((run_dir / RECORDS).glob("*.json")):
         found = _format_of(record)
         if found == FORMAT_VERSION:
             return
         if found is not None:
             raise ConfigError(
-                f"{run_dir} is a run directory of format {found}, this version of stepfold works "
-                f"with format {FORMAT_VERSION}; start a new run with another --run-dir, or use the "
-                "version that wrote it"
+                f"{run_dir} has format {found}, this version of Stepfold needs format "
+                f"{FORMAT_VERSION}; start a new run with another --run-dir, or use the version "
+                "that wrote it"
             )
 
 
 def _format_of(record: Path) -> int | None:
-    """The format that a record names; None if it cannot be read."""
+    """Return the format number of a record; None if it cannot be read."""
     try:
         found = json.loads(record.read_text(encoding="utf-8"))["format_version"]
     except (ValueError, OSError, KeyError, TypeError, RecursionError):
@@ -291,7 +296,7 @@ def _hash_tree(path: Path) -> dict[str, FileRecord]:
 
 
 def _replace(temporary: Path, final: Path) -> None:
-    _remove(final)  # its record no longer verifies from here on, so it does not exist
+    _remove(final)  # from here on its record does not verify, so the old artifact is gone
     failpoint("publish.removed")
     temporary.rename(final)
 
@@ -304,20 +309,20 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def hold(run_dir: Path) -> Iterator[None]:
-    """Be the only process at work in a run directory.
+def lock_run_dir(run_dir: Path) -> Iterator[None]:
+    """Lock a run directory for this process.
 
     Raises:
-        BusyError: another process is; names it.
+        BusyError: another process holds the lock; the message names it.
     """
     make_folder(run_dir)
     holder = run_dir / LOCK_HOLDER
-    lock = FileLock(run_dir / ".lock")
+    lock = FileLock(run_dir / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise BusyError(
-            f"{run_dir} is in use by {_who(run_dir)}; wait for it, or stop it first"
+            f"{run_dir} is in use by {_describe_holder(run_dir)}; wait for it, or stop it first"
         ) from None
     try:
         holder.write_text(identify().model_dump_json(), encoding="utf-8")
@@ -327,17 +332,17 @@ def hold(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def holder_of(run_dir: Path) -> Identity | None:
-    """Who wrote that it holds a run directory; None if nobody did, or let go of it."""
+def lock_holder(run_dir: Path) -> Identity | None:
+    """Return the recorded holder of a run directory; None if it is not held."""
     try:
         return Identity.model_validate_json((run_dir / LOCK_HOLDER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _who(run_dir: Path) -> str:
-    holder = holder_of(run_dir)
-    if holder is None:  # it is just starting or just ending
+def _describe_holder(run_dir: Path) -> str:
+    holder = lock_holder(run_dir)
+    if holder is None:  # the holder is just starting or just ending
         return "another process"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder.started))
     return f"process {holder.pid} on {holder.host}, which started at {since} UTC"

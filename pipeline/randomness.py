@@ -1,8 +1,8 @@
-"""Random numbers that depend on what is drawn, never on who draws it.
+"""Counter-based random numbers, independent of workers, chunking and interruptions.
 
 Every draw is a pure function of (seed path, name, row): Philox is a counter-based generator, so
-the numbers of rows 1000..1063 are computed directly, without drawing the rows before them. One
-worker or eight, interrupted or not, in chunks of any size: the same tuple gets the same noise.
+the numbers of rows 1000..1063 are computed directly, without drawing the rows before them. A tuple
+gets the same noise for any number of workers, any chunk size, and after an interruption.
 """
 
 import math
@@ -18,10 +18,10 @@ _WORDS_PER_COUNTER = 4
 
 @dataclass(frozen=True)
 class RowRandom:
-    """Draws for `count` consecutive rows starting at row `first` of the stream `path`.
+    """Random numbers of `count` consecutive rows starting at row `first` of the stream `path`.
 
     Attributes:
-        path: what the stream belongs to, for example (run seed, round index).
+        path: key of the stream, for example (run seed, round index).
         first: index of the first row (a tuple index or a position in training), >= 0.
         count: number of rows.
     """
@@ -31,9 +31,9 @@ class RowRandom:
     count: int
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """Uniform numbers in (0, 1), float64, `[count, *shape]`; `name` selects the sub-stream.
+        """Draw uniform numbers in (0, 1), float64 `[count, *shape]`; `name` selects the sub-stream.
 
-        They are the middles of 2^52 equal cells: neither end can occur, nor be reached by rounding.
+        Values are the midpoints of 2^52 equal cells, so 0 and 1 cannot occur, even by rounding.
         """
         words = math.prod(shape)
         counters = -(-words // _WORDS_PER_COUNTER)
@@ -47,10 +47,10 @@ class RowRandom:
         return torch.from_numpy(np.ascontiguousarray(rows)).reshape(self.count, *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
-        """Standard normal numbers, float32, `[count, *shape]`, by inverting the distribution."""
+        """Draw standard normal numbers, float32 `[count, *shape]`, by the inverse distribution."""
         normal: Tensor = torch.special.ndtri(self.uniform(name, *shape))
         return normal.float()
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
-        """Integers in [0, high), int64, `[count, *shape]`."""
+        """Draw integers in [0, high), int64 `[count, *shape]`."""
         return (self.uniform(name, *shape) * high).long()

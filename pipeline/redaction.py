@@ -1,8 +1,7 @@
-"""Keep secrets out of errors, logs, events and what Prefect stores.
+"""Redact secrets in errors, logs, events and messages stored by Prefect.
 
-Hidden are passwords in URLs, and the values of environment variables whose names end in TOKEN, KEY,
-SECRET or PASSWORD. Errors raised on purpose are redacted as they are made, log records as they are
-written.
+Secrets are passwords in URLs and the values of environment variables whose names end in TOKEN, KEY,
+SECRET or PASSWORD. Stepfold's own errors are redacted on creation, log records when written.
 """
 
 import logging
@@ -14,25 +13,25 @@ _HIDDEN = "***"
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)$", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
 _URL_PASSWORD = re.compile(r"//[^/@:\s]*:([^/@\s]+)@")
-_SHORTEST = 6  # a shorter value occurs in ordinary words
+_MIN_LENGTH = 6  # shorter values occur in ordinary words
 
 
 def redact(text: str) -> str:
-    """The text with passwords of URLs and secrets of the environment hidden."""
+    """Replace passwords in URLs and secrets of the environment by asterisks."""
     secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
     for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST:
+        if len(secret) >= _MIN_LENGTH:
             text = text.replace(secret, _HIDDEN)
     return _PASSWORD.sub(f"{_HIDDEN}@", text)
 
 
 def has_password(url: str) -> bool:
-    """Whether an address holds a password."""
+    """Whether a URL contains a password."""
     return _URL_PASSWORD.search(url) is not None
 
 
 def redact_logs() -> None:
-    """Redact every log record of this process from now on, tracebacks included."""
+    """Redact all later log records of this process, including tracebacks."""
     make = logging.getLogRecordFactory()
     if getattr(make, "redacts", False):
         return
@@ -42,18 +41,18 @@ def redact_logs() -> None:
         _redact_record(record)
         return record
 
-    make_redacted.redacts = True  # type: ignore[attr-defined] # so that twice is once
+    make_redacted.redacts = True  # type: ignore[attr-defined] # a second call does nothing
     logging.setLogRecordFactory(make_redacted)
 
 
 def _redact_record(record: logging.LogRecord) -> None:
     try:
-        said = record.getMessage()
-    except (TypeError, ValueError):  # the handler reports it, as it would have
+        message = record.getMessage()
+    except (TypeError, ValueError):  # wrong arguments, which the handler reports
         return
-    clean = redact(said)
-    if clean != said:
+    clean = redact(message)
+    if clean != message:
         record.msg, record.args = clean, ()
     if record.exc_info:
-        # formatters take the text that is there already
+        # formatters reuse this text instead of formatting the traceback
         record.exc_text = redact(logging.Formatter().formatException(record.exc_info))

@@ -1,4 +1,4 @@
-"""Find implementations by scanning a package: a new file is a new entry, no list to edit."""
+"""Registry of implementations, found by scanning a package: a new file is a new entry."""
 
 import importlib
 import pkgutil
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """All subclasses of `base` in the modules below `package` that declare a name for themselves.
+    """All subclasses of `base` in the modules below `package` that declare a name.
 
-    A class declares it in its own body: `name: ClassVar[str] = "unet"`. Modules are imported when
-    the registry is first asked, not when it is made.
+    A class declares it in its own body: `name: ClassVar[str] = "unet"`. Modules are imported on
+    first use of the registry, not when it is created.
     """
 
     def __init__(self, package: str, base: type[T]) -> None:
@@ -22,14 +22,14 @@ class Registry(Generic[T]):
         self._found: dict[str, type[T]] = {}
 
     def names(self) -> list[str]:
-        """The registered names, sorted."""
+        """Return the registered names, sorted."""
         return sorted(self._scan())
 
     def get(self, name: str) -> type[T]:
-        """The class called `name`.
+        """Return the class registered as `name`.
 
         Raises:
-            ConfigError: no module of the package defines it.
+            ConfigError: no class has this name.
         """
         found = self._scan()
         if name not in found:
@@ -53,7 +53,8 @@ class Registry(Generic[T]):
         name = vars(entry)["name"]
         if name in self._found:
             raise TypeError(
-                f"{entry.__module__} and {self._found[name].__module__} both are {name!r}"
+                f"name {name!r} is declared by both {entry.__module__} and "
+                f"{self._found[name].__module__}; use distinct names"
             )
         self._found[name] = entry
 

@@ -1,7 +1,7 @@
-"""Names for the tensor shapes that travel through the library.
+"""Type aliases for tensor shapes.
 
 Shapes are documentation in production and are checked in tests (jaxtyping with beartype). `b` is
-the batch; `*latent` is everything after it (channels first), which no formula needs to know.
+the batch size; `*latent` are all other dimensions (channels first), on which no formula depends.
 """
 
 from typing import TypeAlias
@@ -12,14 +12,14 @@ from torch import Tensor
 Latent: TypeAlias = Float[Tensor, "b *latent"]
 PerSample: TypeAlias = Float[Tensor, "b"]
 Condition: TypeAlias = dict[str, Tensor]
-"""What a network is conditioned on, one entry per sample in every tensor; keys are the family's."""
+"""Conditioning inputs of a network, one row per sample in every tensor, keyed by input."""
 
 
 def per_sample(coefficient: PerSample, like: Latent) -> Tensor:
-    """Shape a per-sample coefficient `[b]` so that it multiplies `like` `[b, *latent]`.
+    """Reshape a per-sample coefficient `[b]` to broadcast against `like` `[b, *latent]`.
 
-    The coefficient keeps its precision up to this point (levels are float64) and is cast to the
-    precision of the product: that of `like`, but at least float32.
+    The coefficient is cast to the precision of the product: that of `like`, but at least float32.
+    Until here it keeps its own precision (levels are float64).
     """
     dtype = like.dtype if like.dtype.itemsize >= 4 else coefficient.float().dtype
     return coefficient.to(device=like.device, dtype=dtype).reshape(-1, *[1] * (like.ndim - 1))

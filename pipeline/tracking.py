@@ -1,4 +1,4 @@
-"""Names of curves that MLflow draws against sampling steps."""
+"""Metric trackers: the interface, the metrics file, and names of curves over sampling steps."""
 
 import json
 from abc import ABC, abstractmethod
@@ -10,26 +10,26 @@ from pipeline.durable import sync, write_durably
 
 
 def curve_name(name: str, *, is_stochastic: bool) -> str:
-    """Of two ladders in one chain each has a curve, also where both have as many steps."""
+    """Return the curve's name, distinct for the deterministic and stochastic ladder of a chain."""
     return f"{name}_stochastic" if is_stochastic else name
 
 
 class Tracker(ABC):
-    """Where numbers go."""
+    """Destination of training metrics."""
 
     @abstractmethod
     def log(self, values: dict[str, float], samples_seen: int) -> None:
-        """Record metrics at a point of the training clock."""
+        """Record metrics at `samples_seen`, the training clock."""
 
     @abstractmethod
-    def settle(self) -> None:
-        """Let what was logged survive a power cut; a checkpoint is about to rely on it."""
+    def flush(self) -> None:
+        """Make logged metrics durable; called before a checkpoint that relies on them."""
 
 
 class JsonlTracker(Tracker):
-    """Append metrics to a file, one JSON object a line.
+    """Append metrics to a file, one JSON object per line.
 
-    Opening it at `samples_seen` drops later lines, which a resumed round will write again.
+    Opening it at `samples_seen` drops later lines, because a resumed round writes them again.
     """
 
     def __init__(self, path: Path, samples_seen: int) -> None:
@@ -42,16 +42,15 @@ class JsonlTracker(Tracker):
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"samples_seen": samples_seen, **values}) + "\n")
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """fsync the file."""
         sync(self._path)
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, float]]:
-    """The complete lines of a metrics file so far.
+    """Iterate over the complete lines of a metrics file; incomplete or damaged lines are skipped.
 
-    A line still being written is left out, and so is one that a power cut left damaged: it is of
-    an update after the last checkpoint, which will be made and logged again.
+    Those belong to updates after the last checkpoint, which are repeated and logged again.
     """
     if not path.is_file():
         return

@@ -1,1 +1,1 @@
-"""What one node of the DAG does: references in, one reference out, safe to run twice."""
+"""Stages of a run: each reads artifacts, writes one artifact and is safe to repeat."""

@@ -1,44 +1,65 @@
-"""`stepfold accept`: let the student through at which a run stopped."""
+"""`stepfold approve`: accept the student that failed the quality gate."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from flows.cli.console import open_console
-from flows.gate_wording import found
+from flows.cli.exit_codes import refusals
+from flows.cli.options import RunDirOption, RunsProfile
 from pipeline.errors import ConfigError
-from pipeline.evaluation.verdicts.gate_documents import read_verdict
-from pipeline.ledger import Artifact, Ledger, hold
-from pipeline.run_dir.run_status import require_run
-from pipeline.wording import near
-from stages.gate.attempts import answer, find_answer
+from pipeline.wording import format_path
+
+if TYPE_CHECKING:
+    from pipeline.ledger import Artifact, Ledger
 
 
-def accept_failed(run_dir: Path | None) -> None:
-    """Commit a yes to the student that failed the gate last; the next `run` goes on with it.
+def approve(run_dir: RunDirOption = None, profile: RunsProfile = None) -> None:
+    """Approve the student that failed the quality gate, so that the run can continue.
+
+    The next `stepfold run` promotes the student and starts the following round.
+    """
+    with refusals():
+        from flows.cli.request import find_run
+
+        approve_failed(find_run(run_dir, profile))
+
+
+def approve_failed(run_dir: Path) -> None:
+    """Record the approval of the student that failed the gate last.
 
     Raises:
-        ConfigError: it is no run, or no student of it waits for that.
-        BusyError: a run is at work in it.
+        ConfigError: no student of the run waits for approval.
+        BusyError: another process works in the run directory.
     """
-    place = require_run(run_dir, Path("runs"))
-    with hold(place):
-        record = _waiting(Ledger(place), place)
-        answer(place, record, accepted=True)
-    verdict = read_verdict(place / record.path)
-    text = Text("Accepted ", style="good").append(f"{verdict.title}, which {found(verdict)}.\n")
-    text.append("It is promoted when the run goes on: ", style="quiet").append("stepfold run")
+    from flows.gate_wording import verdict_text
+    from pipeline.evaluation.verdicts.gate_documents import read_verdict
+    from pipeline.ledger import Ledger, lock_run_dir
+    from stages.gate.attempts import record_answer
+
+    with lock_run_dir(run_dir):
+        record = _waiting(Ledger(run_dir), run_dir)
+        record_answer(run_dir, record, accepted=True)
+    verdict = read_verdict(run_dir / record.path)
+    text = Text("Approved ", style="good").append(f"{verdict.title} ({verdict_text(verdict)}).\n")
+    text.append("To promote it and continue the run: ", style="quiet").append("stepfold run")
     open_console().print(text, soft_wrap=True)
 
 
-def _waiting(ledger: Ledger, place: Path) -> Artifact:
+def _waiting(ledger: "Ledger", run_dir: Path) -> "Artifact":
+    """Return the verdict of the student that waits for approval."""
+    from stages.gate.attempts import find_answer
+
     verdicts = [a for a in ledger.records() if a.kind == "verdict" and ledger.damage(a) is None]
     last = verdicts[-1] if verdicts else None
     if last is None or last.details["passed"] or find_answer(ledger, last):
-        raise ConfigError(f"{near(place)}: no student waits at the gate; see stepfold status")
+        raise ConfigError(
+            f"{format_path(run_dir)}: no student waits for approval; see stepfold status"
+        )
     if not last.parents:
         raise ConfigError(
-            f"{near(place)}: training broke off, so there is no student to accept; see stepfold "
-            "status"
+            f"{format_path(run_dir)}: training diverged, so there is no student to approve; see "
+            "stepfold status"
         )
     return last

@@ -1,4 +1,4 @@
-"""What our own modules have to say goes into the log of a run, beside what Prefect says."""
+"""The terminal: colours, the texts of refusals and failures, and the log file of a run."""
 
 import logging
 import os
@@ -12,16 +12,76 @@ from rich.console import Console
 from rich.text import Text
 from rich.theme import Theme
 
-from pipeline.wording import near
+from pipeline.wording import format_path
 
 _PACKAGES = ("flows", "stages", "infra", "pipeline")
 
 _FORM = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(name)s - %(message)s"  # as Prefect's lines
 
+_THEME = Theme(
+    {
+        "good": "green",
+        "bad": "bold red",
+        "careful": "yellow",
+        "quiet": "dim",
+        "name": "bold",
+        "bar.complete": "cyan",
+        "bar.finished": "green",
+    }
+)
+
+
+def open_console(*, stderr: bool = False, file: IO[str] | None = None, **options: Any) -> Console:
+    """Return a console with our colours; without markup, so that paths keep their brackets.
+
+    Args:
+        stderr: write to standard error instead of standard output.
+        file: write to this file instead.
+        options: more options of rich's Console.
+    """
+    return Console(
+        theme=_THEME,
+        stderr=stderr,
+        file=file,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        **options,
+    )
+
 
 @contextmanager
-def written() -> Iterator[None]:
-    """Write what ours say from INFO on to standard error, once."""
+def exclusive_terminal(log: Path) -> Iterator[Console]:
+    """Keep the terminal for our own output: file descriptors 1 and 2 go to a log file.
+
+    Descriptors and not `sys.stdout`, because Ray's processes and C++ libraries write there too.
+    Yields a console on the former standard output.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_descriptor(1):  # output is captured inside this process; there is no terminal
+        yield open_console()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    os.close(sink)
+    try:
+        with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as terminal, _log_to_stderr():
+            yield open_console(file=terminal)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, original in enumerate(kept, start=1):
+            os.dup2(original, number)
+            os.close(original)
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Write log records of our own packages, from INFO on, to standard error, once each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORM, "%H:%M:%S"))
     loggers = [logging.getLogger(name) for name in _PACKAGES]
@@ -39,67 +99,6 @@ def written() -> Iterator[None]:
             logger.propagate = propagate
 
 
-_THEME = Theme(
-    {
-        "good": "green",
-        "bad": "bold red",
-        "careful": "yellow",
-        "quiet": "dim",
-        "name": "bold",
-        "bar.complete": "cyan",
-        "bar.finished": "green",
-    }
-)
-
-
-def open_console(*, stderr: bool = False, file: IO[str] | None = None, **options: Any) -> Console:
-    """A console in our colours; no markup, so that paths in brackets stay as they are.
-
-    Args:
-        stderr: write to standard error instead of standard output.
-        file: write there.
-        options: more options of rich's Console.
-    """
-    return Console(
-        theme=_THEME,
-        stderr=stderr,
-        file=file,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        **options,
-    )
-
-
-@contextmanager
-def own_terminal(log: Path) -> Iterator[Console]:
-    """Give the terminal to us alone: file descriptors 1 and 2 go to a log file meanwhile.
-
-    Descriptors and not `sys.stdout`, because Ray's processes and C++ libraries write there too.
-    Yields a console on what standard output was.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if not _is_descriptor(1):  # output is captured inside this process; there is no terminal
-        yield open_console()
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(sink, 1)
-    os.dup2(sink, 2)
-    os.close(sink)
-    try:
-        with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as terminal, written():
-            yield open_console(file=terminal)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, original in enumerate(kept, start=1):
-            os.dup2(original, number)
-            os.close(original)
-
-
 def _is_descriptor(number: int) -> bool:
     try:
         return sys.stdout.fileno() == number
@@ -108,7 +107,7 @@ def _is_descriptor(number: int) -> bool:
 
 
 def refusal(message: str, *, created_nothing: bool) -> Text:
-    """What a refused command says."""
+    """Return the message of a refused command."""
     text = Text("Refused  ", style="bad")
     text.append(message.strip(), style="default")
     if created_nothing:
@@ -116,22 +115,22 @@ def refusal(message: str, *, created_nothing: bool) -> Text:
     return text
 
 
-def failure(where: str, what: str, log: Path, command: str) -> Text:
-    """What a failed run says: where, what, the log, the command that continues."""
+def failure(where: str, reason: str, log: Path, command: str) -> Text:
+    """Return the message of a failed run: stage, reason, log, and the command that resumes it."""
     text = Text("Failed   ", style="bad")
     text.append(f"{where}: " if where else "", style="name")
-    text.append(f"{what.strip()}\n", style="default")
-    return _signposts(text, log, command)
+    text.append(f"{reason.strip()}\n", style="default")
+    return _with_directions(text, log, command)
 
 
 def interruption(where: str, log: Path, command: str) -> Text:
-    """What an interrupted run says."""
+    """Return the message of an interrupted run."""
     text = Text("Stopped  ", style="careful")
-    text.append(f"in {where or 'preparation'}; what is committed is kept.\n", style="default")
-    return _signposts(text, log, command)
+    text.append(f"in {where or 'preparation'}; finished work is kept.\n", style="default")
+    return _with_directions(text, log, command)
 
 
-def _signposts(text: Text, log: Path, command: str) -> Text:
-    text.append("Log      ", style="name").append(f"{near(log)}\n", style="default")
+def _with_directions(text: Text, log: Path, command: str) -> Text:
+    text.append("Log      ", style="name").append(f"{format_path(log)}\n", style="default")
     text.append("Continue ", style="name").append(command, style="default")
     return text

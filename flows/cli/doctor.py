@@ -14,13 +14,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+import typer
 from packaging.requirements import InvalidRequirement, Requirement
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.orchestration.server import is_free
-from pipeline.wording import readable
+from flows.cli.console import open_console
+from flows.cli.exit_codes import DONE, FAILED, refusals
+from flows.cli.options import RunsProfile
+from pipeline.wording import format_bytes
 
 Verdict = Literal["good", "careful", "bad"]
 
@@ -32,6 +35,24 @@ gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 build = f"CUDA {torch.version.cuda} build" if torch.version.cuda else "CPU build"
 print(json.dumps({"build": f"{torch.__version__}, {build}", "gpus": ", ".join(gpus)}))
 """
+
+
+_PORTS = {"prefect ui": 4200, "mlflow ui": 5000}
+"""Default ports of `stepfold schedule` and `stepfold ui`."""
+
+
+def doctor(profile: RunsProfile = None) -> None:
+    """Check whether this machine can run recipes: packages, cores, memory, disk, ports, GPU.
+
+    Exit codes: 0 ready, 1 something is broken.
+    """
+    console = open_console()
+    with refusals(), console.status("Checking this machine ..."):
+        from flows.cli.request import runs_root
+
+        findings = list(examine(runs_root(profile), _PORTS))
+    console.print(doctor_table(findings))
+    raise typer.Exit(FAILED if any(each.verdict == "bad" for each in findings) else DONE)
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,8 @@ def examine(root: Path, ports: dict[str, int]) -> Iterator[Finding]:
         root: directory of the run directories.
         ports: default ports of the servers that commands start, by purpose.
     """
+    from flows.orchestration.server import is_free
+
     version = platform.python_version()
     advice = "create the environment with Python 3.11"
     yield _check("python", version.startswith("3.11."), f"{version} in {sys.prefix}", advice, "bad")
@@ -58,15 +81,15 @@ def examine(root: Path, ports: dict[str, int]) -> Iterator[Finding]:
     text = f"{usable} of {present}, load {load:.1f}"
     yield _check("cores", load <= usable, text, "busy, so runs will be slow")
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield _check("memory", size >= 4 * _GB, readable(size), "two workers need about 4 GB")
+    yield _check("memory", size >= 4 * _GB, format_bytes(size), "two workers need about 4 GB")
     place = next(found for found in [root, *root.parents] if found.is_dir())
     free = shutil.disk_usage(place).free
-    text = f"{readable(free)} free at {place}"
+    text = f"{format_bytes(free)} free at {place}"
     yield _check("disk", free >= _GB, text, "free at least 1 GB", "bad")
     shared = Path("/dev", "shm")
     free = shutil.disk_usage(shared).free if shared.is_dir() else 0
     advice = "below 125 MB Ray uses slow files; start the container with --shm-size=1g"
-    yield _check(str(shared), free >= _GB // 8, f"{readable(free)} free", advice)
+    yield _check(str(shared), free >= _GB // 8, f"{format_bytes(free)} free", advice)
     for purpose, port in ports.items():
         is_unused = is_free(port)
         text = f"port {port} is {'free' if is_unused else 'in use'}"

@@ -1,96 +1,133 @@
-"""`stepfold evaluate`: make the report of a run again."""
+"""`stepfold evaluate`: measure a finished run again, and write its report."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.text import Text
+import typer
 
-from flows.cli.console import own_terminal
-from flows.cli.run import show_summary
-from flows.orchestration import settings
-from infra.process.environment import keep_private
-from infra.process.machines import record_machine, this_machine
-from pipeline.config import Recipe
-from pipeline.config.profile import Profile, default_profile
-from pipeline.documents import build, read_yaml
+from flows.cli.exit_codes import refusals
+from flows.cli.options import ComputeProfile, RunDirArgument
 from pipeline.errors import DataError
-from pipeline.ledger import Artifact, Ledger, hold
-from pipeline.run_dir.events import Timing
-from pipeline.run_dir.recipe_file import stored
-from pipeline.run_dir.run_status import require_run
-from pipeline.training.plan import plan_decoders
-from pipeline.wording import near
+from pipeline.wording import format_path
 
-REPORT_FOLDER = "report"
+if TYPE_CHECKING:
+    from pipeline.config import Recipe
+    from pipeline.ledger import Artifact, Ledger
 
 
-def evaluate_again(run_dir: Path, profile_path: Path | None, num_samples: int | None) -> None:
-    """Sample, measure and draw again what the run directory holds.
+def evaluate(
+    run_dir: RunDirArgument = None,
+    profile: ComputeProfile = None,
+    num_samples: Annotated[
+        int | None,
+        typer.Option(
+            "--num-samples",
+            "-n",
+            min=2,
+            help="Number of samples per model; the report goes to report-NUMBER/. "
+            "Default: the recipe's number, and report/.",
+        ),
+    ] = None,
+) -> None:
+    """Sample and measure a finished run again, and write its report.
 
-    With a number of samples of its own the report goes to `report-NUMBER/`, and the run's stays.
+    Example: stepfold evaluate runs/digits --num-samples 5000
+    """
+    with refusals():
+        evaluate_run(run_dir, profile, num_samples)
+
+
+def evaluate_run(run_dir: Path | None, profile_path: Path | None, num_samples: int | None) -> None:
+    """Sample, measure and report a run; another number of samples leaves its report alone.
 
     Raises:
-        StepfoldError: it is no run, or its students are not all there.
+        StepfoldError: not a run directory, or some students are missing.
     """
-    place = require_run(run_dir, Path("runs"))
-    profile = build(Profile, read_yaml(profile_path or default_profile()), str(profile_path))
-    recipe, folder = asked_for(stored(place), num_samples)
-    settings.settle()
-    keep_private()
-    with hold(place), own_terminal(place / "logs" / "run.log") as console:
+    from rich.text import Text
+
+    from flows.cli.console import exclusive_terminal
+    from flows.cli.request import find_run, read_profile
+    from flows.cli.run import show_summary
+    from flows.orchestration import settings
+    from infra.process.environment import set_private_umask
+    from infra.process.machines import record_machine, this_machine
+    from pipeline.ledger import Ledger, lock_run_dir
+    from pipeline.run_dir import layout
+    from pipeline.run_dir.events import Timing
+    from pipeline.run_dir.layout import RunDir
+    from pipeline.run_dir.recipe_file import read_recipe
+
+    place = find_run(run_dir, profile_path)
+    profile = read_profile(profile_path)
+    recipe, folder = report_plan(read_recipe(place), num_samples)
+    settings.set_defaults()
+    set_private_umask()
+    with lock_run_dir(place), exclusive_terminal(RunDir(place).run_log) as console:
         ledger = Ledger(place)
-        data, teacher, *students = _ingredients(ledger)
-        parts = [each for each in ledger.records() if each.path == "components"]
-        with console.status(Text(f"Evaluating {near(place)} ...")) as shown:
+        data, teacher, *students = _inputs(ledger)
+        components = RunDir(place).artifacts().get(layout.COMPONENTS)
+        with console.status(Text(f"Evaluating {format_path(place)} ...")) as status:
             from infra.ray.cluster import cluster
-            from stages.evaluation.evaluate import evaluate
+            from stages.chain import StageId, Step
+            from stages.evaluation import evaluate as stage
+            from stages.workspace import ProgressObserver, Workspace
 
-            def tell(done: int, total: int) -> None:
-                shown.update(Text(f"Evaluating {near(place)}: {done} of {total} parts drawn ..."))
+            def show(done: int, total: int) -> None:
+                line = f"Evaluating {format_path(place)}: {done} of {total} parts sampled ..."
+                status.update(Text(line))
 
-            label = "evaluate" if folder == REPORT_FOLDER else f"evaluate, {num_samples} samples"
-            with cluster(profile, place / "logs"), Timing(place).measure(label):
+            step = Step(StageId.EVALUATE)
+            side = "" if folder == layout.REPORT else f", {num_samples} samples"
+            timed = Timing(place).measure(f"{step.id}{side}", f"{step.title}{side}")
+            with cluster(profile, RunDir(place).logs), timed:
                 record_machine(this_machine(profile.compute), place)
-                _forget_report(ledger, folder)  # only now that a new one can be made
-                evaluate(
-                    place,
-                    recipe,
-                    profile,
+                _forget_report(ledger, folder)  # not before the cluster is up
+                stage.evaluate(
+                    Workspace(place, recipe, profile),
                     data=data,
                     teacher=teacher,
                     students=students,
-                    components=parts[-1] if parts else None,
-                    progress=tell,
+                    components=components,
+                    observer=ProgressObserver(show),
                     folder=folder,
                 )
-            if folder == REPORT_FOLDER:
+            if folder == layout.REPORT:
                 from stages.report.page import write_page
 
                 write_page(place, recipe)
         show_summary(console, place, {}, folder)
 
 
-def asked_for(recipe: Recipe, num_samples: int | None) -> tuple[Recipe, str]:
-    """The recipe to evaluate, and the folder its report goes to."""
-    if num_samples in (None, recipe.evaluation.num_samples):
-        return recipe, REPORT_FOLDER
-    asked = recipe.evaluation.model_copy(update={"num_samples": num_samples})
-    return recipe.model_copy(update={"evaluation": asked}), f"report-{num_samples}"
+def report_plan(recipe: "Recipe", num_samples: int | None) -> "tuple[Recipe, str]":
+    """Return the recipe to evaluate, and the folder of its report."""
+    from pipeline.run_dir import layout
+
+    if num_samples is None or num_samples == recipe.evaluation.num_samples:
+        return recipe, layout.REPORT
+    evaluation = recipe.evaluation.model_copy(update={"num_samples": num_samples})
+    return recipe.model_copy(update={"evaluation": evaluation}), layout.side_report(num_samples)
 
 
-def _ingredients(ledger: Ledger) -> list[Artifact]:
-    """The data, the teacher, and the student of every round."""
-    by_place = {artifact.path: artifact for artifact in ledger.records()}
-    recipe = stored(ledger.run_dir)
-    places = ["data", "teacher", *(f"{plan.folder}/student" for plan in plan_decoders(recipe))]
+def _inputs(ledger: "Ledger") -> "list[Artifact]":
+    """Return the data, the teacher, and the student of every round."""
+    from pipeline.run_dir import layout
+    from pipeline.run_dir.layout import RunDir
+    from pipeline.run_dir.recipe_file import read_recipe
+    from pipeline.training.plan import plan_decoders
+
+    by_place = RunDir(ledger.run_dir).artifacts()
+    students = map(layout.student_of, plan_decoders(read_recipe(ledger.run_dir)))
+    places = [layout.DATA, layout.TEACHER, *students]
     missing = [place for place in places if place not in by_place]
     if missing:
         raise DataError(
-            f"{ledger.run_dir} has no {', '.join(missing)} yet; finish the run before evaluating it"
+            f"{format_path(ledger.run_dir)}: {', '.join(missing)} missing; finish the run with "
+            "stepfold run before evaluating it"
         )
     return [by_place[place] for place in places]
 
 
-def _forget_report(ledger: Ledger, folder: str) -> None:
+def _forget_report(ledger: "Ledger", folder: str) -> None:
     for artifact in ledger.records():
         if artifact.path == folder:
             ledger.forget(artifact)

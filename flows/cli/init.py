@@ -1,45 +1,20 @@
-"""`stepfold schema`: what an editor has to know of recipes and profiles."""
+"""`stepfold init` and `stepfold schema`: starter recipes, and schemas of recipe and profile."""
 
-import json
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import typer
 
 from flows.cli.console import open_console
-from pipeline.config import Recipe
-from pipeline.config.profile import Profile
-from pipeline.config.schema import json_schema
-from pipeline.documents import leaves
-from pipeline.durable import write_durably
+from flows.cli.exit_codes import refusals
 from pipeline.errors import ConfigError
-from pipeline.wording import near
+from pipeline.wording import format_path
 
-Kind = Literal["recipe", "profile"]
+DocumentKind = Literal["recipe", "profile"]
 
 _SHIPPED = {"recipe": ("flows", "recipes"), "profile": ("infra", "profiles")}
-
-
-def schema_of(kind: Kind) -> str:
-    """The JSON schema of recipes or of profiles, as the file that ships with the package has it."""
-    schema = _recipes() if kind == "recipe" else json_schema(Profile, "Stepfold profile")
-    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
-
-
-def shipped_schema(kind: Kind) -> Path:
-    """Where the schema lies that ships with the package."""
-    package, folder = _SHIPPED[kind]
-    return Path(str(resources.files(package))) / folder / f"{kind}.schema.json"
-
-
-def _recipes() -> dict[str, Any]:
-    """A recipe that names a stock pipeline need not say what network, path and output are."""
-    schema = json_schema(Recipe, "Stepfold recipe")
-    teacher = schema["$defs"]["TeacherConfig"]
-    teacher["required"].remove("network")
-    teacher["anyOf"] = [{"required": ["network"]}, {"required": ["pipeline"]}]
-    return schema
-
 
 TEMPLATES = {
     "digits": "recipes/digits.yaml",
@@ -50,71 +25,134 @@ TEMPLATES = {
 }
 
 PLACEHOLDER = "/path/to/"
-"""What begins a path that is to be filled in."""
+"""The beginning of every path that the user has to fill in."""
 
-_SCHEMA = re.compile(r"^# yaml-language-server: \$schema=.*$", re.MULTILINE)
+_SCHEMA_LINE = re.compile(r"^# yaml-language-server: \$schema=.*$", re.MULTILINE)
 
 
-def start(kind: str | None, to: Path | None, *, force: bool) -> None:
-    """Write the recipe of a kind, or list the kinds there are.
+def init(
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="KIND", help="Kind of recipe. Default: list the kinds."),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="File to write. Default: KIND.yaml."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the file if it exists.")
+    ] = False,
+) -> None:
+    """Write a starter recipe: digits, your images, Stable Diffusion, SDXL, SD3 or Flux.
 
-    Args:
-        kind: one of `TEMPLATES`; None to list them.
-        to: the file; `<kind>.yaml` here by default.
-        force: write over a file that is there.
-
-    Raises:
-        ConfigError: no such kind, a file that is there already, or a place that cannot be written.
+    Example: stepfold init sdxl --to my-model.yaml
     """
-    console = open_console()
-    if kind is None:
-        for name in TEMPLATES:
-            console.print(f"stepfold init {name:<17} {_about(name)}", soft_wrap=True)
+    with refusals(creates=True):
+        if kind is None:
+            _list_kinds()
+        else:
+            _write_recipe(kind, to or Path(f"{kind}.yaml"), force=force)
+
+
+def schema(
+    document: Annotated[
+        DocumentKind, typer.Argument(help="Type of the document to describe.")
+    ] = "recipe",
+    output_format: Annotated[
+        Literal["json", "markdown"],
+        typer.Option("--format", help="JSON Schema for editors, or Markdown tables for reading."),
+    ] = "json",
+) -> None:
+    """Print every key of recipes or profiles, as a JSON Schema or as Markdown.
+
+    Example: stepfold schema profile --format markdown
+    """
+    if output_format == "json":
+        typer.echo(schema_of(document), nl=False)
         return
-    if kind not in TEMPLATES:
-        raise ConfigError(f"there is no recipe {kind!r} to start from; use {', '.join(TEMPLATES)}")
-    target = to or Path(f"{kind}.yaml")
-    _check(target, force=force)
-    text = template(kind)
-    write_durably(target, text)
-    console.print(f"Recipe  {near(target.absolute())}", soft_wrap=True)
-    if PLACEHOLDER in text:
-        console.print(f"Fill in its paths, they begin with {PLACEHOLDER}; then", style="quiet")
-    console.print(f"  stepfold plan {target}\n  stepfold run {target}", soft_wrap=True)
+    from pipeline.config.reference import to_markdown
+
+    typer.echo(to_markdown(_json_schema(document)), nl=False)
+
+
+def schema_of(document: DocumentKind) -> str:
+    """Return the JSON Schema of recipes or profiles, byte for byte as it is installed."""
+    import json
+
+    return json.dumps(_json_schema(document), indent=1, ensure_ascii=False) + "\n"
+
+
+def shipped_schema(document: DocumentKind) -> Path:
+    """Return the path of the installed JSON Schema."""
+    package, folder = _SHIPPED[document]
+    return Path(str(resources.files(package))) / folder / f"{document}.schema.json"
 
 
 def template(kind: str) -> str:
-    """The text of a recipe to start from; its first line leads an editor to the schema."""
+    """Return a starter recipe; its first line points editors to the installed schema."""
     text = (Path(str(resources.files("flows"))) / TEMPLATES[kind]).read_text(encoding="utf-8")
-    return _SCHEMA.sub(
+    return _SCHEMA_LINE.sub(
         lambda _: f"# yaml-language-server: $schema={shipped_schema('recipe')}", text, count=1
     )
 
 
 def check_filled_in(tree: dict[str, Any], source: str) -> None:
-    """Refuse a recipe in which a path still is as `stepfold init` wrote it.
+    """Refuse a starter recipe whose paths are not filled in.
 
     Raises:
         ConfigError: naming every such key.
     """
+    from pipeline.documents import leaves
+
     left = [key for key, value in leaves(tree) if str(value).startswith(PLACEHOLDER)]
     if left:
-        verb = "is" if len(left) == 1 else "are"
+        noun = "a placeholder" if len(left) == 1 else "placeholders"
         raise ConfigError(
-            f"{source}: {' and '.join(left)} {verb} still to be filled in (now {PLACEHOLDER}...); "
-            "write the path of yours"
+            f"{source}: {' and '.join(left)} still {noun} ({PLACEHOLDER}...); write your own path"
         )
 
 
-def _about(kind: str) -> str:
-    """The first sentence of its head."""
+def _json_schema(document: DocumentKind) -> dict[str, Any]:
+    from pipeline.config import Recipe
+    from pipeline.config.profile import Profile
+    from pipeline.config.schema import json_schema
+
+    if document == "profile":
+        return json_schema(Profile, "Stepfold profile")
+    schema = json_schema(Recipe, "Stepfold recipe")
+    # the directory of a stock pipeline states its network
+    teacher = schema["$defs"]["TeacherConfig"]
+    teacher["required"].remove("network")
+    teacher["anyOf"] = [{"required": ["network"]}, {"required": ["pipeline"]}]
+    return schema
+
+
+def _list_kinds() -> None:
+    console = open_console()
+    for kind in TEMPLATES:
+        console.print(f"stepfold init {kind:<17} {_summary(kind)}", soft_wrap=True)
+
+
+def _summary(kind: str) -> str:
+    """Return the first sentence of a recipe's leading comment."""
     lines = template(kind).splitlines()[1:]
     head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
     return head.partition(":")[0].partition(". ")[0]
 
 
-def _check(target: Path, *, force: bool) -> None:
+def _write_recipe(kind: str, target: Path, *, force: bool) -> None:
+    from pipeline.durable import write_durably
+
+    if kind not in TEMPLATES:
+        raise ConfigError(f"unknown kind of recipe {kind!r}; use one of {', '.join(TEMPLATES)}")
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise ConfigError(f"--to {target}: not a file in an existing directory; choose another")
     if target.exists() and not force:
-        raise ConfigError(f"{target} is there already; choose another with --to, or --force")
+        raise ConfigError(f"{target} exists; choose another file with --to, or add --force")
+    text = template(kind)
+    write_durably(target, text)
+    console = open_console()
+    console.print(f"Recipe  {format_path(target.absolute())}", soft_wrap=True)
+    if PLACEHOLDER in text:
+        console.print(f"Replace the paths that begin with {PLACEHOLDER}, then run", style="quiet")
+    console.print(f"  stepfold plan {target}\n  stepfold run {target}", soft_wrap=True)

@@ -1,32 +1,31 @@
-"""The `notify` command: create a notification block, test it, set up a Prefect server."""
+"""`stepfold notify`: set up notifications of failed runs, and send a test message."""
 
 import os
 from typing import Annotated
 
 import typer
 
-from flows.cli.refusals import refusals
-
-notifying = typer.Typer()
+from flows.cli.exit_codes import refusals
 
 
-@notifying.command(rich_help_panel="Maintain")
 def notify(
     block: Annotated[
         str,
         typer.Argument(
-            metavar="TYPE/NAME", help="Prefect notification block, such as custom-webhook/team."
+            metavar="TYPE/NAME",
+            help="Prefect notification block, such as custom-webhook/team or smtp-email/team.",
         ),
     ],
     address_from: Annotated[
         str | None,
         typer.Option(
             metavar="VARIABLE",
-            help="Create the block from the webhook URL in this environment variable.",
+            help="Environment variable with the address: a webhook URL, or mailtos://... for "
+            "e-mail. Creates or replaces the block.",
         ),
     ] = None,
 ) -> None:
-    """Send failure notifications to a Prefect block. Sends a test message.
+    """Set up notifications of failed runs through a Prefect block, and send a test message.
 
     With PREFECT_API_URL set, that server sends notifications for every run from now on, also when a
     driver is killed. Otherwise, name the block in the profile, and each run sends its own.
@@ -37,7 +36,7 @@ def notify(
     with refusals():
         from flows.orchestration import settings
 
-        settings.settle()
+        settings.set_defaults()
         _set_up(block, address_from)
 
 

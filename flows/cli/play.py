@@ -1,23 +1,21 @@
-"""`stepfold play`: a page on this machine on which a student is drawn with beside its teacher."""
+"""`stepfold play`: a local page to draw with a student beside its teacher."""
 
 import socket
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+import typer
 from rich.text import Text
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from flows.cli.console import open_console
-from flows.orchestration import settings
+from flows.cli.exit_codes import refusals
 from pipeline.errors import ConfigError, StepfoldError
-from pipeline.page.play_page import render_play
-from stages.inference.playground import Playground, Question, find_playable
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from stages.inference.playground import Playground
 
 _HOST = "127.0.0.1"
 _POLICY = (
@@ -26,23 +24,58 @@ _POLICY = (
 )
 
 
-def play_with(place: Path, teacher: Path | None, port: int) -> None:
+def play(
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="Directory of a student; or a run directory, for all its students.",
+        ),
+    ],
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher", metavar="DIR", help="Directory of the teacher. Default: that of the run."
+        ),
+    ] = None,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, help="Port of the page, on 127.0.0.1 only; 0 for any free port."
+        ),
+    ] = 7860,
+) -> None:
+    """Open a page on this machine to draw with a student beside its teacher, until Ctrl-C.
+
+    Example: stepfold play runs/digits
+    """
+    with refusals():
+        serve_playground(bundle, teacher, port)
+
+
+def serve_playground(place: Path, teacher: Path | None, port: int) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
-        place: a student's bundle, or a run for all its students.
-        teacher: another teacher than the run's.
-        port: on loopback; 0 for any that is free.
+        place: a student's bundle, or a run directory for all its students.
+        teacher: the teacher's bundle; that of the run if None.
+        port: port on loopback; 0 for any free port.
 
     Raises:
-        BundleError: there is nothing to play with, or it is damaged.
-        ConfigError: the port is taken.
+        BundleError: no student, or a damaged one.
+        ConfigError: the port is in use.
     """
-    settings.settle()
-    playground = Playground(find_playable(place, teacher))
+    from flows.orchestration import settings
+
+    settings.set_defaults()
+    import uvicorn
+
+    from stages.inference.playground import Playground, find_networks
+
+    playground = Playground(find_networks(place, teacher))
     console = open_console()
     with _listen(port) as listening:
-        with console.status("Opening the student ..."):
+        with console.status("Loading the student ..."):
             playground.open_first()
         address = f"http://{_HOST}:{listening.getsockname()[1]}"
         console.print(Text(address, style="name"), soft_wrap=True)
@@ -53,10 +86,20 @@ def play_with(place: Path, teacher: Path | None, port: int) -> None:
         console.print("Stopped.")
 
 
-def app_of(playground: Playground) -> FastAPI:
-    """The page at `/`, pictures at `/draw`; it answers to this machine's own names only."""
+def app_of(playground: "Playground") -> "FastAPI":
+    """Return the web application: the page at `/`, images at `/draw`; for loopback hosts only."""
+    from dataclasses import asdict
+
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from pipeline.page.play_page import render_play
+    from stages.inference.playground import SampleRequest
+
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    # a page elsewhere could otherwise reach it under a name that it points here
+    # against DNS rebinding: a foreign page cannot reach the server under a name of its own
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_HOST, "localhost"])
 
     @app.get("/", response_class=HTMLResponse)
@@ -65,7 +108,7 @@ def app_of(playground: Playground) -> FastAPI:
         return HTMLResponse(render_play(playground.offer), headers=headers)
 
     @app.post("/draw")
-    def draw(question: Question) -> dict[str, Any]:
+    def draw(question: SampleRequest) -> dict[str, Any]:
         return asdict(playground.draw(question))
 
     @app.exception_handler(StepfoldError)
@@ -75,8 +118,8 @@ def app_of(playground: Playground) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     def correct(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
         first = error.errors()[0]
-        said = f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}"
-        return JSONResponse({"error": said}, status_code=422)
+        message = f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}"
+        return JSONResponse({"error": message}, status_code=422)
 
     return app
 
@@ -89,7 +132,7 @@ def _listen(port: int) -> socket.socket:
     except OSError:
         listening.close()
         raise ConfigError(
-            f"port {port} is taken by another program; choose one with --port"
+            f"port {port} is in use by another program; choose another with --port"
         ) from None
     listening.listen()
     return listening

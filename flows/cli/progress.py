@@ -15,24 +15,24 @@ from rich.text import Text
 
 from pipeline.config import Recipe
 from pipeline.run_dir.events import Event
-from pipeline.run_dir.monitor import Follower, Stage, Training
-from pipeline.wording import duration, grouped
+from pipeline.run_dir.monitor import RunMonitor, StageProgress, TrainingProgress
+from pipeline.wording import format_duration, format_integer
 
-_LOOK_EVERY = 0.25  # seconds
-_STRAGGLES_FROM = 1.5  # times as long as the others
-_PLAIN_EVERY = 15.0  # seconds between lines about one stage when nobody watches live
+_REFRESH_EVERY = 0.25  # seconds
+_STRAGGLER_RATIO = 1.5  # of the time of the other workers
+_PLAIN_EVERY = 15.0  # seconds between lines about one stage without a terminal
 
 
 @contextmanager
-def shown(run_dir: Path, recipe: Recipe, console: Console) -> Iterator[Follower]:
-    """Show the progress of the run in `run_dir` while the block runs; yields what it follows."""
-    follower = Follower(run_dir, recipe)
+def show_progress(run_dir: Path, recipe: Recipe, console: Console) -> Iterator[RunMonitor]:
+    """Show the progress of the run in `run_dir` while the block runs; yields its source."""
+    follower = RunMonitor(run_dir, recipe)
     view = _LiveView(follower, console) if console.is_terminal else _PlainView(follower, console)
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(_LOOK_EVERY):
-            view.look()
+        while not stop.wait(_REFRESH_EVERY):
+            view.refresh()
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     view.open()
@@ -42,44 +42,44 @@ def shown(run_dir: Path, recipe: Recipe, console: Console) -> Iterator[Follower]
     finally:
         stop.set()
         thread.join()
-        view.look()
+        view.refresh()
         view.close()
 
 
 class _PlainView:
-    """One line when a stage begins, ends, or has run for a while."""
+    """One line when a stage begins or ends, and at intervals in between."""
 
-    def __init__(self, follower: Follower, console: Console) -> None:
+    def __init__(self, follower: RunMonitor, console: Console) -> None:
         self._follower = follower
         self._console = console
-        self._said = 0.0
+        self._printed = 0.0
 
     def open(self) -> None:
-        """Nothing to set up."""
+        """Do nothing; plain lines need no set-up."""
 
     def close(self) -> None:
-        """Nothing to take down."""
+        """Do nothing; plain lines need no clean-up."""
 
-    def look(self) -> None:
-        """Say what is new."""
+    def refresh(self) -> None:
+        """Print what is new."""
         for event in self._follower.poll():
             line = _event_line(event)
             if line:
-                self._say(line)
+                self._print(line)
         stage = self._follower.stage
-        if stage and time.monotonic() - self._said > _PLAIN_EVERY:
-            self._say(f"{stage.label}: {numbers(stage)}")
+        if stage and time.monotonic() - self._printed > _PLAIN_EVERY:
+            self._print(f"{stage.title}: {numbers(stage)}")
 
-    def _say(self, line: str) -> None:
-        self._said = time.monotonic()
+    def _print(self, line: str) -> None:
+        self._printed = time.monotonic()
         stamp = time.strftime("%H:%M:%S")
         self._console.print(f"{stamp}  {line}", soft_wrap=True)
 
 
 class _LiveView:
-    """Finished stages stay as lines; below them the running stage and the whole chain move."""
+    """Lines of finished stages, above moving bars of the current stage and the whole run."""
 
-    def __init__(self, follower: Follower, console: Console) -> None:
+    def __init__(self, follower: RunMonitor, console: Console) -> None:
         self._follower = follower
         self._console = console
         self._begun = time.monotonic()
@@ -96,63 +96,65 @@ class _LiveView:
         """Stop drawing and clear the moving lines."""
         self._live.stop()
 
-    def look(self) -> None:
-        """Turn finished stages into lines."""
+    def refresh(self) -> None:
+        """Print a line for every finished stage and gate result."""
         for event in self._follower.poll():
             if event.kind == "stage_done":
                 self._console.print(_done_line(event))
-            elif event.kind in ("judged", "asked"):
+            elif event.kind in ("gate_result", "approval_requested"):
                 self._console.print(Text(f"  {_event_line(event)}", style="careful"))
 
     def _render(self) -> RenderableType:
         stage = self._follower.stage
         rows: list[RenderableType] = []
         if stage:
-            self._spinner.update(text=Text(stage.label))
+            self._spinner.update(text=Text(stage.title))
             rows += [self._spinner, _bar(*_share(stage), numbers(stage))]
         elif not self._follower.has_begun:
             self._spinner.update(text=Text("starting Prefect, MLflow and Ray"))
             rows += [self._spinner]
         done, total = self._follower.updates_done(), self._follower.updates_total()
-        elapsed = f"{grouped(done)} of {grouped(total)} updates, {self._elapsed()}"
-        rows.append(Text("  whole chain", style="quiet"))
+        elapsed = f"{format_integer(done)} of {format_integer(total)} updates, {self._elapsed()}"
+        rows.append(Text("  whole run", style="quiet"))
         rows.append(_bar(done, total, elapsed))
         return Group(*rows)
 
     def _elapsed(self) -> str:
         left = self._follower.seconds_left()
-        elapsed = duration(time.monotonic() - self._begun)
-        return f"{elapsed} so far" + (f", about {duration(left)} left" if left is not None else "")
+        elapsed = format_duration(time.monotonic() - self._begun)
+        return f"{elapsed} so far" + (
+            f", about {format_duration(left)} left" if left is not None else ""
+        )
 
 
-def numbers(stage: Stage) -> str:
-    """How far a stage is, in words."""
+def numbers(stage: StageProgress) -> str:
+    """Return the progress of a stage as text."""
     training = stage.training
     if training:
         left = training.seconds_left
         return (
-            f"{grouped(training.update)} of {grouped(training.total)} updates, "
+            f"{format_integer(training.update)} of {format_integer(training.total)} updates, "
             f"loss {training.loss:.4g}, {training.rate:.3g}/s"
-            + (f", {duration(left)} left" if left is not None else "")
+            + (f", {format_duration(left)} left" if left is not None else "")
             + _straggler(training)
         )
     elapsed = time.time() - stage.since
     if not stage.total:
-        return f"{duration(elapsed)} so far"
+        return f"{format_duration(elapsed)} so far"
     left = elapsed * (stage.total - stage.done) / stage.done if stage.done else None
-    return f"{grouped(stage.done)} of {grouped(stage.total)}" + (
-        f", {duration(left)} left" if left is not None else ""
+    return f"{format_integer(stage.done)} of {format_integer(stage.total)}" + (
+        f", {format_duration(left)} left" if left is not None else ""
     )
 
 
-def _straggler(training: Training) -> str:
-    if training.slowest_ratio < _STRAGGLES_FROM:
+def _straggler(training: TrainingProgress) -> str:
+    if training.slowest_ratio < _STRAGGLER_RATIO:
         return ""
     times = f"{training.slowest_ratio:.1f} times as long as the others"
     return f"; worker {training.slowest} takes {times}"
 
 
-def _share(stage: Stage) -> tuple[int, int]:
+def _share(stage: StageProgress) -> tuple[int, int]:
     if stage.training:
         return stage.training.update, stage.training.total
     return stage.done, stage.total
@@ -170,20 +172,20 @@ def _bar(done: int, total: int, text: str) -> Table:
 
 def _done_line(event: Event) -> Text:
     if event.cached:
-        return Text(f"· {event.label}  already done", style="quiet")
-    text = Text("✓ ", style="good").append(event.label, style="default")
-    return text.append(f"  {duration(event.seconds)}", style="quiet")
+        return Text(f"· {event.title}  already done", style="quiet")
+    text = Text("✓ ", style="good").append(event.title, style="default")
+    return text.append(f"  {format_duration(event.seconds)}", style="quiet")
 
 
 def _event_line(event: Event) -> str:
     match event.kind:
         case "stage_started":
-            return f"{event.label}: started"
+            return f"{event.title}: started"
         case "stage_done" if event.cached:
-            return f"{event.label}: already done"
+            return f"{event.title}: already done"
         case "stage_done":
-            return f"{event.label}: done in {duration(event.seconds)}"
-        case "judged" | "asked":
-            return f"{event.label}: {event.message}"
+            return f"{event.title}: done in {format_duration(event.seconds)}"
+        case "gate_result" | "approval_requested":
+            return f"{event.title}: {event.message}"
         case _:
             return ""

@@ -1,77 +1,112 @@
-"""`stepfold repair`: forget what is damaged, run again, and verify."""
+"""`stepfold repair`: remove what is damaged in a run, compute it again, and check the run."""
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from flows import preflight
 from flows.cli.console import open_console
-from flows.cli.request import Request
-from flows.cli.run import DONE, FAILED, execute
+from flows.cli.exit_codes import DONE, FAILED, refusals
+from flows.cli.options import RunDirArgument
+from flows.cli.run import execute
 from flows.cli.verify import damage_table, show_verdict, verify_run
-from pipeline.config.profile import Profile
-from pipeline.documents import build, read_yaml
-from pipeline.ledger import Ledger, hold
-from pipeline.run_dir.recipe_file import recorded_profile, stored
-from pipeline.run_dir.run_status import require_run
-from pipeline.training.plan import plan_rounds
-from pipeline.verification.examine import Verdict, examine, throw_away
-from pipeline.wording import near
-from stages.rounds.promote import drop_targets
+from pipeline.wording import format_count, format_path
+
+if TYPE_CHECKING:
+    from flows.cli.request import Request
+    from pipeline.verification.examine import Examination
 
 _log = logging.getLogger(__name__)
 
 
-def repair(run_dir: Path, profile_path: Path | None, *, dry_run: bool) -> int:
-    """Bring a run directory back to what it was, redoing as little as can be; the exit code.
+def repair(
+    run_dir: RunDirArgument = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="FILE",
+            help="Profile file (YAML) to compute with. Default: the profile of the last run.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed, without removing it.")
+    ] = False,
+) -> None:
+    """Remove what is damaged in a run, compute it again, and check the run.
+
+    What was computed from damaged artifacts is kept if they come out with the same bytes.
+
+    Exit codes: those of `stepfold run`; 1 also if --dry-run finds damage, or some remains.
+    """
+    with refusals():
+        from flows.cli.request import find_run
+
+        code = repair_run(find_run(run_dir, profile), profile, dry_run=dry_run)
+    raise typer.Exit(code)
+
+
+def repair_run(run_dir: Path, profile_path: Path | None, *, dry_run: bool) -> int:
+    """Restore a run directory with as little work as possible; returns the exit code.
 
     Args:
-        run_dir: the run directory.
-        profile_path: where to redo things; None for the profile it was last worked on with.
-        dry_run: say what would be done, and do nothing.
+        run_dir: the run directory, absolute.
+        profile_path: the profile to compute with; None for that of the last run.
+        dry_run: print what would be done, and change nothing.
 
     Raises:
-        StepfoldError: it is no run, a run is at work in it, or what is damaged could not be made
-            anew (its data are gone, say); nothing was thrown away then.
+        StepfoldError: the run is in progress, or what is damaged cannot be computed again (its
+            data are missing, for example); then nothing was removed.
     """
-    place, console = require_run(run_dir, Path("runs")), open_console()
-    verdict = verify_run(place)
+    from flows import preflight
+    from pipeline.ledger import Ledger, lock_run_dir
+    from pipeline.training.plan import plan_rounds
+    from pipeline.verification.examine import examine, remove_damaged
+    from stages.rounds.promote import drop_targets
+
+    console = open_console()
+    verdict = verify_run(run_dir)
     if verdict.is_sound:
-        show_verdict(place, verdict)
+        show_verdict(run_dir, verdict)
         return DONE
-    _announce(console, place, verdict)
+    _announce(console, run_dir, verdict)
     if dry_run:
         return FAILED
-    request = _request(place, profile_path)
-    preflight.check(request.recipe, request.profile, place, accept_changes=False)
-    with hold(place):
-        # again: the directory was free in between
-        thrown = throw_away(place, examine(place).damaged)
-    _log.info("thrown away: %s", [artifact.path for artifact in thrown])
+    request = _request(run_dir, profile_path)
+    preflight.check(request.recipe, request.profile, run_dir, accept_changes=False)
+    with lock_run_dir(run_dir):
+        # examined a second time: the directory was not locked in between
+        thrown = remove_damaged(run_dir, examine(run_dir).damaged)
+    _log.info("repair: removed=%s", [artifact.path for artifact in thrown])
     code = execute(request, accept_changes=False, teacher_only=False)
     if code != DONE:
         return code
-    with hold(place):  # a student that comes out as it was is not promoted again, which drops them
-        drop_targets(Ledger(place), plan_rounds(request.recipe)[-1], request.recipe.targets.keep)
-    after = verify_run(place)
-    show_verdict(place, after)
+    with lock_run_dir(run_dir):
+        # promotion drops targets, but a student with the same bytes is not promoted again
+        drop_targets(Ledger(run_dir), plan_rounds(request.recipe)[-1], request.recipe.targets.keep)
+    removed = format_count(len(thrown), "artifact")
+    console.print(f"\nRemoved and computed again: {removed}.", soft_wrap=True)
+    after = verify_run(run_dir)
+    show_verdict(run_dir, after)
     return DONE if after.is_sound else FAILED
 
 
-def _request(place: Path, profile_path: Path | None) -> Request:
-    if profile_path is None:
-        profile = recorded_profile(place)
-    else:
-        profile = build(Profile, read_yaml(profile_path), str(profile_path))
-    command = f"stepfold repair {near(place)}"
+def _request(run_dir: Path, profile_path: Path | None) -> "Request":
+    from flows.cli.request import Request, read_profile
+    from pipeline.run_dir.recipe_file import read_recipe, recorded_profile
+
+    profile = recorded_profile(run_dir) if profile_path is None else read_profile(profile_path)
+    command = f"stepfold repair {format_path(run_dir)}"
     command += f" --profile {profile_path}" if profile_path else ""
-    return Request(recipe=stored(place), profile=profile, run_dir=place, command=command)
+    return Request(recipe=read_recipe(run_dir), profile=profile, run_dir=run_dir, command=command)
 
 
-def _announce(console: Console, place: Path, verdict: Verdict) -> None:
-    console.print(Text(f"{near(place)}: {len(verdict.damaged)} damaged", style="name"))
+def _announce(console: Console, run_dir: Path, verdict: "Examination") -> None:
+    console.print(Text(f"{format_path(run_dir)}: {len(verdict.damaged)} damaged", style="name"))
     console.print(damage_table(verdict.damaged, with_remedy=True))
-    text = "What was made from it is kept if it comes out with the same bytes, else made anew.\n"
+    text = "What was computed from it is kept if the bytes come out equal, else computed again.\n"
     console.print(Text(text, style="quiet"), soft_wrap=True)

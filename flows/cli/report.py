@@ -1,48 +1,69 @@
-"""`stepfold page` and `stepfold compare`: the page of a finished run, and of two."""
+"""`stepfold report` and `stepfold compare`: the HTML page of one run, and of two."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from flows.cli.console import open_console
-from flows.orchestration import settings
-from infra.process.environment import keep_private
+from flows.cli.exit_codes import refusals
+from flows.cli.options import Price, RunDirOption, RunsProfile
 from pipeline.errors import ConfigError
-from pipeline.ledger import hold
-from pipeline.run_dir.recipe_file import stored
-from pipeline.run_dir.run_status import require_run
-from pipeline.wording import near
+from pipeline.wording import format_path
 
 
-def write_again(run_dir: Path | None, price_per_hour: float | None) -> None:
-    """Make the page from what the run directory holds, and say where it is.
+def report(run_dir: RunDirOption = None, profile: RunsProfile = None, price: Price = None) -> None:
+    """Write the page of a finished run: verdict, images, charts, cost and lineage in one file.
 
-    Raises:
-        StepfoldError: it is no run, or has no report yet.
+    Example: stepfold report --run-dir runs/digits --price 2.50
     """
-    place = require_run(run_dir, Path("runs"))
-    settings.settle()
-    keep_private()
-    from stages.report.page import write_page
+    with refusals():
+        from flows.cli.request import find_run
+        from flows.orchestration import settings
+        from infra.process.environment import set_private_umask
+        from pipeline.ledger import lock_run_dir
+        from pipeline.run_dir.recipe_file import read_recipe
 
-    with hold(place):
-        path = write_page(place, stored(place), price_per_hour)
-    open_console().print(f"Page  {near(path)}", soft_wrap=True)
+        place = find_run(run_dir, profile)
+        settings.set_defaults()
+        set_private_umask()
+        from stages.report.page import write_page
+
+        with lock_run_dir(place):
+            path = write_page(place, read_recipe(place), price)
+        open_console().print(f"Page  {format_path(path)}", soft_wrap=True)
 
 
-def write_both(one: Path, two: Path, to: Path | None, price_per_hour: float | None) -> None:
-    """Make the page of two runs, and say where it is.
+def compare(
+    one: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Run directory with a report.")],
+    two: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="Run directory to compare it with.")
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="File to write. Default: compare-RUN-RUN.html."),
+    ] = None,
+    price: Price = None,
+) -> None:
+    """Write one page of two finished runs: verdicts, numbers, images and cost side by side.
 
-    Raises:
-        StepfoldError: one is no run or has no report yet, or both are the same.
+    Example: stepfold compare runs/digits runs/digits-on-policy
     """
-    places = [require_run(run_dir, Path("runs")) for run_dir in (one, two)]
-    settings.settle()
-    keep_private()
-    from stages.report.compare import labels_of, write_comparison
+    with refusals():
+        from flows.orchestration import settings
+        from infra.process.environment import set_private_umask
+        from pipeline.run_dir.recipe_file import read_recipe
+        from pipeline.run_dir.run_status import require_run
 
-    names = "-".join(label.replace("/", "_") for label in labels_of(*places))
-    target = to or Path(f"compare-{names}.html")
-    if target.is_dir() or not target.absolute().parent.is_dir():
-        raise ConfigError(f"--to {target}: not a file in an existing directory; choose another")
-    first, second = ((place, stored(place)) for place in places)
-    write_comparison(first, second, target, price_per_hour)
-    open_console().print(f"Page  {near(target.absolute())}", soft_wrap=True)
+        places = [require_run(run_dir, Path()) for run_dir in (one, two)]
+        settings.set_defaults()
+        set_private_umask()
+        from stages.report.compare import labels_of, write_comparison
+
+        names = "-".join(label.replace("/", "_") for label in labels_of(*places))
+        target = to or Path(f"compare-{names}.html")
+        if target.is_dir() or not target.absolute().parent.is_dir():
+            raise ConfigError(f"--to {target}: not a file in an existing directory; choose another")
+        first, second = ((place, read_recipe(place)) for place in places)
+        write_comparison(first, second, target, price)
+        open_console().print(f"Page  {format_path(target.absolute())}", soft_wrap=True)

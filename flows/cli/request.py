@@ -1,6 +1,6 @@
-"""Read and validate what a command works on: recipe, profile and run directory.
+"""From the arguments of a command to checked values: recipe, profile, run directory.
 
-Recipe and profile have no section in common, so `--set` applies to either.
+Recipe and profile have no key in common, so one `--set` serves both.
 """
 
 import difflib
@@ -17,19 +17,20 @@ from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.models.directory.hub import locate_pipeline
 from pipeline.models.directory.pipeline_directory import read_pipeline
+from pipeline.run_dir.run_status import require_run
 
-_FREE = "teacher.network.w_embedding_dim"  # belongs to the student, not to the pipeline
+_OVERRIDABLE = "teacher.network.w_embedding_dim"  # of the student; the teacher has none
 
 
 @dataclass(frozen=True)
 class Request:
-    """Validated arguments of a command.
+    """The validated arguments of `stepfold run` and its relatives.
 
     Attributes:
-        recipe: the recipe.
+        recipe: the recipe, resolved.
         profile: the profile.
-        run_dir: absolute path of the run directory.
-        command: shell command that starts the same run.
+        run_dir: the run directory, absolute.
+        command: the shell command that resumes the run.
     """
 
     recipe: Recipe
@@ -41,17 +42,17 @@ class Request:
 def read_request(
     recipe_path: Path, profile_path: Path | None, run_dir: Path | None, overrides: Sequence[str]
 ) -> Request:
-    """Read and validate recipe and profile.
+    """Read and validate the recipe and the profile of a command.
 
     Args:
         recipe_path: the recipe.
-        profile_path: the profile; None for the packaged laptop profile.
-        run_dir: the run directory; None for `<storage.root>/<run.name>`.
-        overrides: assignments `a.b=c` to keys of recipe or profile.
+        profile_path: the profile; the installed laptop profile if None.
+        run_dir: the run directory; `<storage.root>/<run.name>` if None.
+        overrides: assignments `a.b=c` to keys of either.
 
     Raises:
-        ConfigError: a key or value is invalid; the message names file and key.
-        BundleError: `teacher.pipeline` is not a supported pipeline.
+        ConfigError: naming file and key of everything that is wrong.
+        BundleError: `teacher.pipeline` is not a usable pipeline.
     """
     recipe_tree = read_yaml(recipe_path)
     profile_tree = read_yaml(profile_path or default_profile())
@@ -70,6 +71,37 @@ def read_request(
     )
 
 
+def read_profile(path: Path | None) -> Profile:
+    """Read and validate a profile; the installed laptop profile if None.
+
+    Raises:
+        ConfigError: naming file and key of everything that is wrong.
+    """
+    path = path or default_profile()
+    return build(Profile, read_yaml(path), str(path))
+
+
+def runs_root(profile: Path | None) -> Path:
+    """Return the directory that holds the run directories of a profile, absolute.
+
+    Args:
+        profile: the profile; the installed laptop profile if None.
+
+    Raises:
+        ConfigError: the profile is not valid.
+    """
+    return Path(read_profile(profile).storage.root).absolute()
+
+
+def find_run(run_dir: Path | None, profile: Path | None) -> Path:
+    """Return the given run directory, or the newest run of a profile; absolute.
+
+    Raises:
+        ConfigError: not a run directory, or the profile has no run.
+    """
+    return require_run(run_dir, Path() if run_dir else runs_root(profile))
+
+
 def _owner(
     assignment: str, recipe_tree: dict[str, Any], profile_tree: dict[str, Any]
 ) -> dict[str, Any]:
@@ -82,12 +114,12 @@ def _owner(
     close = difflib.get_close_matches(key, known, n=1)
     advice = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"
     raise ConfigError(
-        f"--set {assignment}: unknown section {key!r} in recipe and profile; {advice}"
+        f"--set {assignment}: {key!r} is a key of neither recipe nor profile; {advice}"
     )
 
 
 def _describe_teacher(recipe_tree: dict[str, Any], source: str) -> None:
-    """Copy network, schedule and prediction of a pipeline directory into `teacher`."""
+    """Complete `teacher` with network, schedule and prediction of its pipeline directory."""
     teacher = recipe_tree.get("teacher")
     given = teacher.get("pipeline") if isinstance(teacher, dict) else None
     if not isinstance(teacher, dict) or not isinstance(given, str):
@@ -95,28 +127,35 @@ def _describe_teacher(recipe_tree: dict[str, Any], source: str) -> None:
     directory = locate_pipeline(given).expanduser()
     info = read_pipeline(directory)
     teacher["pipeline"] = str(directory.resolve())
-    says = info.model_dump(mode="json", include={"network", "schedule", "prediction"})
-    for key, value in says.items():
+    found = info.model_dump(mode="json", include={"network", "schedule", "prediction"})
+    for key, value in found.items():
         teacher[key] = _merged(teacher.get(key), value, f"{source}: teacher.{key}", given)
 
 
-def _merged(asked: Any, holds: Any, key: str, pipeline: str) -> Any:
-    """Merge values of the pipeline with those of the recipe, which may only add keys."""
-    if asked is None:
-        return holds
-    if isinstance(holds, dict) and isinstance(asked, dict):
-        common = holds.keys() & asked.keys()
-        added = {name: value for name, value in asked.items() if name not in common}
+def _merged(written: Any, found: Any, key: str, pipeline: str) -> Any:
+    """Return the pipeline's value, with the keys that the recipe adds.
+
+    Args:
+        written: the value in the recipe.
+        found: the value in the pipeline directory.
+        key: the key, for errors.
+        pipeline: the directory, for errors.
+    """
+    if written is None:
+        return found
+    if isinstance(found, dict) and isinstance(written, dict):
+        common = found.keys() & written.keys()
+        added = {name: value for name, value in written.items() if name not in common}
         both = {
-            name: _merged(asked[name], holds[name], f"{key}.{name}", pipeline) for name in common
+            name: _merged(written[name], found[name], f"{key}.{name}", pipeline) for name in common
         }
-        return holds | added | both
-    if asked != holds and not key.endswith(_FREE):
+        return found | added | both
+    if written != found and not key.endswith(_OVERRIDABLE):
         raise ConfigError(
-            f"{key}: {asked!r} in the recipe contradicts {holds!r} of the pipeline in {pipeline}; "
-            "remove the key from the recipe"
+            f"{key}: {written!r} in the recipe, {found!r} in the pipeline {pipeline}; remove the "
+            "key from the recipe"
         )
-    return asked
+    return written
 
 
 def _command(

@@ -1,37 +1,233 @@
-"""What a finished run says: the result in short, where the time went, where everything is."""
+"""`stepfold run`: run or resume a recipe, and print its results.
+
+Heavy packages are imported inside functions: `stepfold --help` imports this file.
+"""
 
 import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows import preflight
-from flows.cli.console import failure, interruption, own_terminal
-from flows.cli.progress import shown
-from flows.cli.request import Request
-from flows.orchestration import settings
-from flows.orchestration.cleanup import sign_children
-from flows.orchestration.reconnect import is_lost, start_again
-from flows.tracking.mlflow_links import history_page
-from flows.tracking.outbox import Owed
-from infra.process.environment import keep_private
-from infra.process.signals import interruptible
-from pipeline.errors import BundleError, BusyError, ConfigError, DataError, StepfoldError
-from pipeline.identity import identify
-from pipeline.ledger import hold
-from pipeline.redaction import redact
-from pipeline.run_dir.events import Events
-from pipeline.run_dir.recipe_file import prepare
-from pipeline.training.plan import plan_decoders
-from pipeline.wording import duration, near
-from stages.report.usage import drawing
-from stages.rounds.train import discard_other_layouts
+from flows.cli.console import exclusive_terminal, failure, interruption
+from flows.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, refusals
+from flows.cli.options import ComputeProfile, NewRunDir, Overrides, RecipeFile
+from pipeline.errors import StepfoldError
+from pipeline.wording import format_count, format_duration, format_path
+
+if TYPE_CHECKING:
+    from flows.cli.request import Request
+
+_log = logging.getLogger(__name__)
+
+_PREFECT_LOST = -1  # in place of an exit code
+
+
+def run(
+    recipe: RecipeFile,
+    profile: ComputeProfile = None,
+    run_dir: NewRunDir = None,
+    overrides: Overrides = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Resume although the recipe has changed; what the change affects is computed "
+            "again.",
+        ),
+    ] = False,
+    teacher_only: Annotated[
+        bool, typer.Option("--teacher-only", help="Stop after the teacher is trained.")
+    ] = False,
+    discard_checkpoints: Annotated[
+        bool,
+        typer.Option(
+            "--discard-checkpoints",
+            help="Discard checkpoints saved with another number of workers or ZeRO stage.",
+        ),
+    ] = False,
+) -> None:
+    """Run a recipe to its end, or resume it from where it stopped.
+
+    Example: stepfold run my-model.yaml --profile gpu.yaml --set compute.workers=4
+
+    Exit codes: 0 finished, 1 failed, 2 refused, 130 interrupted.
+    """
+    with refusals(creates=True):
+        from flows.cli.request import read_request
+
+        request = read_request(recipe, profile, run_dir, overrides or [])
+        code = execute(
+            request,
+            accept_changes=accept_changes,
+            teacher_only=teacher_only,
+            discard_checkpoints=discard_checkpoints,
+        )
+    raise typer.Exit(code)
+
+
+def execute(
+    request: "Request",
+    *,
+    accept_changes: bool,
+    teacher_only: bool,
+    discard_checkpoints: bool = False,
+) -> int:
+    """Run a chain to its end, from wherever its directory stands; returns the exit code.
+
+    Args:
+        request: recipe, profile and run directory.
+        accept_changes: resume with a recipe that differs from the one in the directory.
+        teacher_only: stop after the teacher.
+        discard_checkpoints: first remove checkpoints that the profile cannot resume.
+
+    Raises:
+        StepfoldError: one of `REFUSALS`, before anything was created.
+    """
+    from flows import preflight
+    from flows.orchestration import settings
+    from flows.orchestration.reconnect import restart_driver
+    from infra.process.environment import set_private_umask
+    from pipeline.ledger import lock_run_dir
+    from pipeline.run_dir.recipe_file import prepare_run_dir
+
+    preflight.check(request.recipe, request.profile, request.run_dir, accept_changes=accept_changes)
+    set_private_umask()
+    with lock_run_dir(request.run_dir):
+        prepare_run_dir(request.recipe, request.run_dir, accept_changes=accept_changes)
+        if discard_checkpoints:
+            from stages.rounds.train import discard_other_layouts
+
+            discard_other_layouts(request.run_dir, request.profile)
+    settings.set_defaults()
+    if teacher_only:
+        request = replace(request, command=f"{request.command} --teacher-only")
+    with exclusive_terminal(_log_of(request.run_dir)) as console:
+        _print_header(console, request)
+        code = _run_with_progress(console, request, teacher_only=teacher_only)
+        # Prefect logs a line at exit, which would follow the summary
+        logging.getLogger("prefect").setLevel(logging.WARNING)
+        if code == DONE:
+            _print_pending_updates(console, request)
+            show_summary(console, request.run_dir, _links(request))
+    if code == _PREFECT_LOST:
+        restart_driver(request.command)
+    return code
+
+
+def _run_with_progress(console: Console, request: "Request", *, teacher_only: bool) -> int:
+    from flows.cli.progress import show_progress
+    from flows.orchestration.reconnect import is_server_lost
+    from pipeline.run_dir.events import Events
+
+    events = Events(request.run_dir)
+    log = _log_of(request.run_dir)
+    with show_progress(request.run_dir, request.recipe, console) as follower:
+        end = _run_flow(request, teacher_only=teacher_only)
+    stage = follower.stage
+    where = stage.title if stage else ""
+    at = {"stage": stage.id, "title": stage.title} if stage else {}
+    if end is None:
+        events.emit("run_done")
+        return DONE
+    if not isinstance(end, Exception):
+        events.emit("run_interrupted", **at)
+        console.print(interruption(where, log, request.command), soft_wrap=True)
+        return INTERRUPTED
+    if not isinstance(end, StepfoldError) and is_server_lost(end):
+        text = "The Prefect server is unreachable; restarting with a temporary local server.\n"
+        console.print(Text(text, style="careful"))
+        return _PREFECT_LOST
+    reason = _reason(end)
+    events.emit("run_failed", **at, message=reason)
+    console.print(failure(where, reason, log, request.command), soft_wrap=True)
+    return exit_code_of(end)
+
+
+def _run_flow(request: "Request", *, teacher_only: bool) -> BaseException | None:
+    """Run the flow; returns the exception that ended it, or None."""
+    from flows.orchestration.cleanup import tag_child_processes
+    from flows.orchestration.settings import tag_flow_runs
+    from infra.process.signals import interruptible
+    from pipeline.identity import identify
+
+    tag_child_processes()
+    try:
+        if teacher_only:
+            from flows.full_distillation import train_teacher as flow
+        else:
+            from flows.full_distillation import full_distillation as flow
+        # by this tag `stepfold clean --stale` finds out whether the driver is alive
+        with interruptible(), tag_flow_runs(identify().tag):
+            flow(request.recipe, request.profile, run_dir=str(request.run_dir))
+    except (KeyboardInterrupt, SystemExit) as end:
+        return end
+    except Exception as error:
+        _log.exception("the run failed")
+        return error
+    except BaseException as end:  # Prefect's own exceptions of cancelled and terminated runs
+        _log.warning("the run was stopped: %r", end)
+        return end
+    return None
+
+
+def _reason(error: Exception) -> str:
+    from pipeline.redaction import redact
+
+    if isinstance(error, StepfoldError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return redact(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
+
+
+def _print_header(console: Console, request: "Request") -> None:
+    steps = " → ".join(str(count) for count in request.recipe.halving.steps)
+    workers = format_count(request.profile.compute.workers, "worker")
+    text = Text(request.recipe.run.name, style="name")
+    text.append(f"  {steps} steps, {workers}", style="default")
+    text.append(f"  in {format_path(request.run_dir)}\n", style="quiet")
+    text.append(f"Watch it: stepfold ui --run-dir {format_path(request.run_dir)}\n", style="quiet")
+    console.print(text, soft_wrap=True)
+
+
+def _print_pending_updates(console: Console, request: "Request") -> None:
+    from flows.tracking.outbox import Outbox
+
+    pending = Outbox(request.run_dir).pending()
+    if pending:
+        text = Text("MLflow was unreachable; not logged: ", style="careful")
+        text.append(f"{', '.join(pending)}. Run the command again to retry:\n")
+        console.print(text.append(request.command, style="default"), soft_wrap=True)
+
+
+def _log_of(run_dir: Path) -> Path:
+    from pipeline.run_dir.layout import RunDir
+
+    return RunDir(run_dir).run_log
+
+
+def _links(request: "Request") -> dict[str, str]:
+    """Return commands and addresses that show more of the results."""
+    from flows.tracking.mlflow_links import charts_url
+    from pipeline.run_dir.layout import student_of
+    from pipeline.training.plan import plan_decoders
+    from stages.report.usage import sample_command
+
+    place = format_path(request.run_dir)
+    last = plan_decoders(request.recipe)[-1]
+    steps, w = last.student_steps or 1, request.recipe.guidance.w.middle
+    return {
+        "History": f"stepfold ui --run-dir {place}",
+        "MLflow": charts_url(request.profile, request.run_dir),
+        "Samples": sample_command(request.recipe, f"{place}/{student_of(last)}", steps, w),
+    }
+
 
 _WORTH_A_LINE = 1.0  # seconds
 
@@ -42,45 +238,48 @@ _COLUMNS = {
     "RMS": "rms_to_teacher",
 }
 
+_DISTANCES = "to real, to teacher: Frechet distances in features of a classifier; not FID.\n"
 
-_DISTANCES = "Frechet distances in the features of a small classifier of this data; not FID.\n"
-
-_NUMBERS = "evals: network evaluations a sample; RMS: to the teacher's sample of the same noise.\n"
+_NUMBERS = "evals: network evaluations per sample; RMS: distance to the teacher, same noise.\n"
 
 
 def show_summary(
-    console: Console, run_dir: Path, links: dict[str, str], report: str = "report"
+    console: Console, run_dir: Path, links: dict[str, str], report: str | None = None
 ) -> None:
-    """Print the end of a run.
+    """Print the results of a finished run.
 
     Args:
-        console: where to.
-        run_dir: the finished run.
-        links: more places worth knowing, by name.
-        report: the folder of the report to show.
+        console: the terminal.
+        run_dir: the run directory.
+        links: more places to print, by name.
+        report: folder of the report; None for the run's own.
     """
+    from pipeline.run_dir.layout import RunDir
+
+    folder = run_dir / report if report else RunDir(run_dir).report
     console.print()
-    for part in [*_results(run_dir / report), *_times(run_dir)]:
+    for part in [*_results(folder), *_times(run_dir)]:
         console.print(part)
-    console.print(_places(run_dir, report, links), soft_wrap=True)
+    console.print(_places(run_dir, folder, links), soft_wrap=True)
 
 
 def _results(folder: Path) -> Iterator[RenderableType]:
-    from pipeline.evaluation.documents import Cell
+    from pipeline.evaluation.documents import SampleSpec
+    from pipeline.run_dir.layout import REPORT_JSON
 
-    report = _read(folder / "report.json")
+    report = _read(folder / REPORT_JSON)
     rows = report.get("rows", [])
     if not rows:
         return
     weights = list(dict.fromkeys(row["cell"]["w"] for row in rows))
-    # the largest weight but one: guided, and short of the end of the students' range
+    # the second largest weight: guided, but not the end of the students' range
     w = weights[-2] if len(weights) > 1 else weights[-1]
     table = _table(f"Samples at w = {w:g}", "evals", *_COLUMNS)
     for row in rows:
         if row["cell"]["w"] == w:
             numbers = [_number(row["scores"].get(key)) for key in _COLUMNS.values()]
-            cell = Cell.model_validate(row["cell"])
-            title = f"{cell.title}, other noise" if cell.role == "yardstick" else cell.title
+            cell = SampleSpec.model_validate(row["cell"])
+            title = f"{cell.title}, other noise" if cell.role == "noise_floor" else cell.title
             table.add_row(title, str(row.get("evaluations", "")), *numbers)
     yield table
     has_distances = any("distance_to_real" in row["scores"] for row in rows)
@@ -88,16 +287,16 @@ def _results(folder: Path) -> Iterator[RenderableType]:
     yield _faithful(report.get("verdicts", []))
 
 
-def _faithful(told: list[dict[str, Any]]) -> Text:
-    """Which students fail which checks, in a line each, and whether the controls are caught."""
-    from pipeline.evaluation.verdicts.checks import Verdict, why_void
+def _faithful(trees: list[dict[str, Any]]) -> Text:
+    """Return how many students pass every check, the failures, and the controls caught."""
+    from pipeline.evaluation.verdicts.checks import Verdict, void_reason
 
-    verdicts = [Verdict.model_validate(verdict) for verdict in told]
+    verdicts = [Verdict.model_validate(tree) for tree in trees]
     students = [verdict for verdict in verdicts if verdict.judged == "student"]
     controls = [verdict for verdict in verdicts if verdict.judged != "student"]
     if not students:
         return Text("")
-    if void := why_void(verdicts):
+    if void := void_reason(verdicts):
         return Text(f"{void}\n", style="careful")
     failing = [verdict for verdict in students if not verdict.passed]
     caught = sum(not verdict.passed for verdict in controls)
@@ -110,36 +309,40 @@ def _faithful(told: list[dict[str, Any]]) -> Text:
 
 
 def _times(run_dir: Path) -> Iterator[RenderableType]:
-    timing = _read(run_dir / "report" / "timing.json")
+    from pipeline.run_dir.layout import TIMING, RunDir
+
+    timing = _read(RunDir(run_dir).report / TIMING)
     if not timing.get("stages"):
         return
-    table = _table("Where the time went", "time")
+    table = _table("Duration of the stages", "time")
     short = 0.0
     for stage in timing["stages"]:
         if stage["seconds"] < _WORTH_A_LINE:
             short += stage["seconds"]
         else:
-            table.add_row(stage["label"], duration(stage["seconds"]))
-    table.add_row(f"all that took less than {_WORTH_A_LINE:.0f} s", duration(short))
-    table.add_row("in all", duration(timing["total_seconds"]), style="name")
+            table.add_row(stage["title"], format_duration(stage["seconds"]))
+    table.add_row(f"stages under {_WORTH_A_LINE:.0f} s", format_duration(short))
+    table.add_row("total", format_duration(timing["total_seconds"]), style="name")
     yield table
     yield Text("")
 
 
-def _places(run_dir: Path, report: str, links: dict[str, str]) -> Text:
-    """One line each, never cut: they are there to be copied."""
+def _places(run_dir: Path, report: Path, links: dict[str, str]) -> Text:
+    """Return one line per place, never cut, so that it can be copied."""
+    from pipeline.run_dir import layout
+
     files = {
-        "Page": run_dir / report / "index.html",
-        "Report": run_dir / report / "report.md",
-        "Numbers": run_dir / report / "report.json",
-        "Students": run_dir / "rounds",
-        "Pipelines": run_dir / "pipelines",
-        "Log": run_dir / "logs" / "run.log",
+        "Page": report / layout.REPORT_PAGE,
+        "Report": report / layout.REPORT_MARKDOWN,
+        "Numbers": report / layout.REPORT_JSON,
+        "Students": run_dir / layout.ROUNDS,
+        "Pipelines": run_dir / layout.PIPELINES,
+        "Log": layout.RunDir(run_dir).run_log,
     }
-    said = {name: near(path) for name, path in files.items() if path.exists()}
+    found = {name: format_path(path) for name, path in files.items() if path.exists()}
     lines = [
         Text(f"{name:<10}", style="name").append(text, style="default")
-        for name, text in {**said, **links}.items()
+        for name, text in {**found, **links}.items()
     ]
     return Text("\n").join(lines)
 
@@ -162,142 +365,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-REFUSALS = (ConfigError, DataError, BundleError, BusyError)
-
-DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-
-_PREFECT_LOST = -1
-
-_log = logging.getLogger(__name__)
-
-
-def execute(
-    request: Request,
-    *,
-    accept_changes: bool,
-    teacher_only: bool,
-    discard_checkpoints: bool = False,
-) -> int:
-    """Run a chain to its end, from wherever its directory stands; returns the exit code.
-
-    Args:
-        request: what was asked for.
-        accept_changes: go on with a recipe that differs from the one the directory holds.
-        teacher_only: stop when the teacher is there.
-        discard_checkpoints: first drop those that the profile cannot continue.
-
-    Raises:
-        StepfoldError: one of `REFUSALS`, before anything was created.
-    """
-    preflight.check(request.recipe, request.profile, request.run_dir, accept_changes=accept_changes)
-    keep_private()
-    with hold(request.run_dir):
-        prepare(request.recipe, request.run_dir, accept_changes=accept_changes)
-        if discard_checkpoints:
-            discard_other_layouts(request.run_dir, request.profile)
-    settings.settle()
-    if teacher_only:
-        request = replace(request, command=f"{request.command} --teacher-only")
-    with own_terminal(_log_of(request.run_dir)) as console:
-        _greet(console, request)
-        code = _watched(console, request, teacher_only=teacher_only)
-        # its farewell at exit would be the last line on the terminal
-        logging.getLogger("prefect").setLevel(logging.WARNING)
-        if code == DONE:
-            _say_what_is_owed(console, request)
-            show_summary(console, request.run_dir, _links(request))
-    if code == _PREFECT_LOST:
-        start_again(request.command)
-    return code
-
-
-def _watched(console: Console, request: Request, *, teacher_only: bool) -> int:
-    events = Events(request.run_dir)
-    log = _log_of(request.run_dir)
-    with shown(request.run_dir, request.recipe, console) as follower:
-        outcome = _outcome(request, teacher_only=teacher_only)
-    where = follower.stage.label if follower.stage else ""
-    if outcome is None:
-        events.emit("run_done")
-        return DONE
-    if not isinstance(outcome, Exception):
-        events.emit("run_interrupted", label=where)
-        console.print(interruption(where, log, request.command), soft_wrap=True)
-        return INTERRUPTED
-    if not isinstance(outcome, StepfoldError) and is_lost(outcome):
-        text = "Prefect no longer answers; going on with a server of this run's own\n"
-        console.print(Text(text, style="careful"))
-        return _PREFECT_LOST
-    what = _in_words(outcome)
-    events.emit("run_failed", label=where, message=what)
-    console.print(failure(where, what, log, request.command), soft_wrap=True)
-    return REFUSED if isinstance(outcome, REFUSALS) else FAILED
-
-
-def _outcome(request: Request, *, teacher_only: bool) -> BaseException | None:
-    """Run the flow; what ended it early, or None."""
-    sign_children()
-    try:
-        from prefect import tags
-
-        if teacher_only:
-            from flows.full_distillation import train_teacher as flow
-        else:
-            from flows.full_distillation import full_distillation as flow
-        # by the tag a later `stepfold reap` knows whether we live
-        with interruptible(), tags(identify().tag):
-            flow(request.recipe, request.profile, run_dir=str(request.run_dir))
-    except (KeyboardInterrupt, SystemExit) as end:
-        return end
-    except Exception as error:
-        _log.exception("the run failed")
-        return error
-    except BaseException as end:  # Prefect's own kinds of cancelling and terminating
-        _log.warning("the run was stopped: %r", end)
-        return end
-    return None
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, StepfoldError):
-        return str(error)
-    lines = str(error).strip().splitlines()
-    return redact(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
-
-
-def _greet(console: Console, request: Request) -> None:
-    steps = " → ".join(str(count) for count in request.recipe.halving.steps)
-    compute = request.profile.compute
-    workers = f"{compute.workers} worker{'s' if compute.workers > 1 else ''}"
-    where = "in one process" if compute.launcher == "inline" else workers
-    text = Text(request.recipe.run.name, style="name")
-    text.append(f"  {steps} steps, {where}", style="default")
-    text.append(f"  in {near(request.run_dir)}\n", style="quiet")
-    text.append(f"watch it: stepfold ui --run-dir {near(request.run_dir)}\n", style="quiet")
-    console.print(text, soft_wrap=True)
-
-
-def _say_what_is_owed(console: Console, request: Request) -> None:
-    owed = Owed(request.run_dir).all()
-    if owed:
-        text = Text("MLflow did not answer and was not told: ", style="careful")
-        text.append(f"{', '.join(owed)}. The work is done; run again when it answers:\n")
-        console.print(text.append(request.command, style="default"), soft_wrap=True)
-
-
-def _log_of(run_dir: Path) -> Path:
-    return run_dir / "logs" / "run.log"
-
-
-def _links(request: Request) -> dict[str, str]:
-    """Commands that show more of what was made."""
-    place = near(request.run_dir)
-    last = plan_decoders(request.recipe)[-1]
-    steps, w = last.student_steps or 1, request.recipe.guidance.w.middle
-    return {
-        "History": f"stepfold ui --run-dir {place}",
-        "MLflow": history_page(request.profile, request.run_dir),
-        "Samples": drawing(request.recipe, f"{place}/{last.folder}/student", steps, w),
-    }

@@ -1,24 +1,84 @@
-"""What `stepfold sample` and its like are asked to draw: a number, classes, or prompts."""
+"""`stepfold sample`: draw samples with a teacher or a student into a file."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
+
+from flows.cli.console import open_console
+from flows.cli.exit_codes import refusals
+from flows.cli.options import BundleDir, Components, GuidanceWeight, Seed
 from pipeline.errors import ConfigError
+from pipeline.wording import format_count, format_path
 
 
-def read_asked(
+def sample(
+    bundle: BundleDir,
+    steps: Annotated[int, typer.Option(help="Number of sampling steps.")],
+    guidance_weight: GuidanceWeight,
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Output file: .npz for arrays, .png for a grid."),
+    ],
+    num: Annotated[int, typer.Option(help="Number of samples, balanced over classes.")] = 1000,
+    seed: Seed = 0,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="3,3,8", help="Class of each sample, instead of balanced classes."),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Prompt of one sample. Repeatable."),
+    ] = None,
+    components: Components = None,
+    sampler: Annotated[
+        Literal["ddim", "stochastic", "dpm++", "unipc"] | None,
+        typer.Option(
+            help="Sampling algorithm; dpm++ and unipc are for teachers. Default: the one the "
+            "bundle is made for."
+        ),
+    ] = None,
+) -> None:
+    """Draw samples with a teacher or a student, and write them to a file.
+
+    Example: stepfold sample runs/digits/rounds/04-2-to-1/student --steps 1 --guidance-weight 2
+    --num 100 --output samples.png
+    """
+    with refusals():
+        from flows.orchestration import settings
+
+        settings.set_defaults()
+        from stages.inference.sample import sample_bundle
+
+        count = sample_bundle(
+            bundle,
+            output,
+            steps=steps,
+            w=guidance_weight,
+            seed=seed,
+            samples=read_conditions(num, labels, prompt),
+            sampler=sampler,
+            components=components,
+        )
+        place = format_path(output.absolute())
+        open_console().print(f"{format_count(count, 'sample')} in {place}", soft_wrap=True)
+
+
+def read_conditions(
     num: int, labels: str | None, prompts: Sequence[str] | None
 ) -> int | tuple[int, ...] | tuple[str, ...]:
-    """The options `--num 20`, `--labels 3,3,8` and `--prompt TEXT` as one; the last named wins.
+    """Return the conditions to sample: prompts or classes if given, else the number of samples.
 
     Raises:
-        ConfigError: classes and prompts together, labels that are not whole numbers with commas
-            between, or a prompt without a word.
+        ConfigError: both classes and prompts, labels that are not whole numbers, or an empty
+            prompt.
     """
     if labels is not None and prompts:
-        raise ConfigError("--labels and --prompt: a bundle is asked for one or the other; drop one")
+        raise ConfigError("--labels and --prompt exclude each other; drop one")
     if prompts:
         if not all(prompt.strip() for prompt in prompts):
-            raise ConfigError("--prompt: a prompt is empty; say what to draw")
+            raise ConfigError("--prompt: empty prompt; write the text to draw")
         return tuple(prompts)
     if labels is None:
         return num
@@ -28,18 +88,16 @@ def read_asked(
         raise ConfigError(f"--labels {labels}: give class numbers, such as 3,3,8") from None
 
 
-def read_one(label: int | None, prompt: str | None) -> int | str:
-    """The options `--label 8` or `--prompt TEXT`.
+def read_condition(label: int | None, prompt: str | None) -> int | str:
+    """Return the one class or prompt to draw.
 
     Raises:
-        ConfigError: none of them, both, or a prompt without a word.
+        ConfigError: none of them, both, or an empty prompt.
     """
     if (label is None) == (prompt is None):
-        raise ConfigError(
-            "--label and --prompt: say what to draw by one of them, a class or a sentence"
-        )
+        raise ConfigError("--label and --prompt: give exactly one of them, a class or a prompt")
     if prompt is None:
         return label or 0
     if not prompt.strip():
-        raise ConfigError("--prompt: the prompt is empty; say what to draw")
+        raise ConfigError("--prompt: empty prompt; write the text to draw")
     return prompt

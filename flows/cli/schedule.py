@@ -1,48 +1,86 @@
-"""`stepfold schedule`: check the request, find or start a Prefect server, serve, print history."""
+"""`stepfold schedule`: run a recipe at times given by a cron expression."""
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows import preflight
-from flows.cli.console import own_terminal
-from flows.cli.request import Request
-from flows.orchestration import settings
-from flows.orchestration.server import Server, server
-from infra.process.environment import keep_private
-from pipeline.wording import near
+from flows.cli.console import exclusive_terminal
+from flows.cli.exit_codes import refusals
+from flows.cli.options import ComputeProfile, Overrides, RecipeFile
+from pipeline.wording import format_path
 
 if TYPE_CHECKING:
+    from flows.cli.request import Request
+    from flows.orchestration.server import PrefectServer
     from flows.scheduled_distillation import HistoryEntry
 
 _ORIGINS = {
-    "yours": "named by PREFECT_API_URL, left as it is",
-    "found": "already running there, left as it is",
-    "started": "started here, stops with this command",
+    "configured": "given by PREFECT_API_URL; keeps running",
+    "running": "already running there; keeps running",
+    "started": "started by this command; stops with it",
 }
 _STYLES = {"started": "default", "resumed": "default", "done": "good", "failed": "bad"}
 
 
-def run_schedule(request: Request, root: Path, *, cron: str, timezone: str, port: int) -> None:
+def schedule(
+    recipe: RecipeFile,
+    cron: Annotated[
+        str, typer.Option(metavar="'0 2 * * *'", help="Cron expression of the start times.")
+    ],
+    profile: ComputeProfile = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory for the run directories. Default: the profile's storage.root.",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    timezone: Annotated[
+        str, typer.Option(help="Time zone of the cron expression, such as Europe/Berlin.")
+    ] = "UTC",
+    port: Annotated[
+        int, typer.Option(help="Port of the Prefect server, if none is running yet.")
+    ] = 4200,
+) -> None:
+    """Run a recipe on a schedule: resume an unfinished run, else start a new one; until Ctrl-C.
+
+    Example: stepfold schedule my-model.yaml --cron '0 2 * * *' --timezone Europe/Berlin
+    """
+    with refusals():
+        from flows.cli.request import read_request
+
+        request = read_request(recipe, profile, None, overrides or [])
+        place = (root or Path(request.profile.storage.root)).absolute()
+        run_schedule(request, place, cron=cron, timezone=timezone, port=port)
+
+
+def run_schedule(request: "Request", root: Path, *, cron: str, timezone: str, port: int) -> None:
     """Serve the schedule of a recipe until Ctrl-C.
 
     Raises:
         StepfoldError: the recipe cannot be scheduled; nothing was created.
     """
-    settings.settle()
-    keep_private()
+    from flows import preflight
+    from flows.orchestration import settings
+    from flows.orchestration.server import prefect_server
+    from infra.process.environment import set_private_umask
+
+    settings.set_defaults()
+    set_private_umask()
     name = request.recipe.run.name
     preflight.check(request.recipe, request.profile, root / f"{name}-next", accept_changes=False)
-    with server(port, root / "schedule-server.log") as found:
+    with prefect_server(port, root / "schedule-server.log") as found:
         # this imports Prefect, which reads the address of its server then
         from flows.orchestration.deployment import check_schedule, serve
 
         check_schedule(request.recipe, cron, timezone)
         log = root / f"schedule-{name}.log"
-        with own_terminal(log) as console:
+        with exclusive_terminal(log) as console:
             console.print(_header(name, f"{cron!r} ({timezone})", found, root, log))
             serve(
                 request.recipe,
@@ -55,13 +93,13 @@ def run_schedule(request: Request, root: Path, *, cron: str, timezone: str, port
             console.print("Stopped. Start the schedule again to resume an unfinished run.")
 
 
-def _header(name: str, when: str, found: Server, root: Path, log: Path) -> Table:
+def _header(name: str, when: str, found: "PrefectServer", root: Path, log: Path) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = {
         "Schedule": f"{name} at {when}",
         "Prefect": f"{found.api_url.removesuffix('/api')}  {_ORIGINS[found.origin]}",
-        "Runs": f"{near(root)}/{name}-<time>; an unfinished run is resumed first",
-        "Log": near(log),
+        "Runs": f"{format_path(root)}/{name}-<time>; an unfinished run is resumed first",
+        "Log": format_path(log),
         "Stop": "Ctrl-C",
     }
     for key, value in rows.items():
@@ -72,6 +110,6 @@ def _header(name: str, when: str, found: Server, root: Path, log: Path) -> Table
 def _line(entry: "HistoryEntry") -> Text:
     line = Text(time.strftime("%Y-%m-%d %H:%M:%S  ", time.localtime(entry.time)), style="quiet")
     line.append(entry.outcome, style=_STYLES.get(entry.outcome, "careful"))
-    line.append(f"  {near(Path(entry.run_dir))}" if entry.run_dir else "", style="default")
+    line.append(f"  {format_path(Path(entry.run_dir))}" if entry.run_dir else "", style="default")
     line.append(f"  {entry.message}" if entry.message else "", style="default")
     return line

@@ -1,48 +1,70 @@
-"""`stepfold ui`: the pages of MLflow, on this machine only, for as long as they are wanted."""
+"""`stepfold ui`: the MLflow pages of all runs, on this machine only."""
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.text import Text
 
 from flows.cli.console import open_console
-from flows.orchestration.server import check_port, child, wait_for
-from flows.tracking.mlflow_links import history_page
-from infra.mlflow.pages import SERVER_SETTINGS, default_uri, ui_command
-from infra.process.environment import keep_private
-from pipeline.config.profile import Profile, default_profile
-from pipeline.documents import build, read_yaml
+from flows.cli.exit_codes import refusals
+from flows.cli.options import RunsProfile
 from pipeline.errors import ConfigError
-from pipeline.run_dir.run_status import require_run
+from pipeline.wording import format_path
 
-_PATIENCE = 180.0  # seconds
+_START_TIMEOUT_S = 180.0
+
+
+def ui(
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--run-dir", "-d", metavar="DIR", help="Run directory to open. Default: all runs."
+        ),
+    ] = None,
+    profile: RunsProfile = None,
+    port: Annotated[int, typer.Option(help="Port of the pages, on 127.0.0.1 only.")] = 5000,
+) -> None:
+    """Serve the MLflow pages of all runs on this machine, until Ctrl-C.
+
+    Example: stepfold ui --run-dir runs/digits
+    """
+    with refusals():
+        serve_ui(run_dir, profile, port)
 
 
 def serve_ui(run_dir: Path | None, profile_path: Path | None, port: int) -> None:
-    """Serve MLflow's pages until Ctrl-C.
+    """Start MLflow's server and wait for Ctrl-C.
 
     Raises:
-        ConfigError: there is no history yet, or the port is taken.
+        ConfigError: no run was tracked yet, or the port is in use.
         InfraError: MLflow's server did not start.
     """
-    path = profile_path or default_profile()
-    profile = build(Profile, read_yaml(path), str(path))
-    root = require_run(run_dir, Path(profile.storage.root)).parent if run_dir else None
-    place = (root or Path(profile.storage.root)).absolute()
+    from flows.cli.request import find_run, read_profile, runs_root
+    from flows.orchestration.server import check_port, child_process, wait_until_up
+    from flows.tracking.mlflow_links import charts_url
+    from infra.mlflow.pages import SERVER_SETTINGS, default_uri, ui_command
+    from infra.process.environment import set_private_umask
+
+    profile = read_profile(profile_path)
+    root = find_run(run_dir, profile_path).parent if run_dir else runs_root(profile_path)
     given = profile.tracking.address
-    artifacts = None if given else place / "mlflow-artifacts"
-    if artifacts and not (place / "mlflow.db").is_file():
-        raise ConfigError(f"no history in {place} yet; start a run, or name one with --run-dir")
+    artifacts = None if given else root / "mlflow-artifacts"
+    if artifacts and not (root / "mlflow.db").is_file():
+        raise ConfigError(
+            f"{format_path(root)} has no MLflow history; start a run, or name one with --run-dir"
+        )
     check_port(port)
-    keep_private()
+    set_private_umask()
     console = open_console()
-    log = place / "mlflow-ui.log"
+    log = root / "mlflow-ui.log"
     url = f"http://127.0.0.1:{port}"
-    # an address may hold a password, and everybody sees the arguments of a process
-    store = {"MLFLOW_BACKEND_STORE_URI": given or default_uri(place), **SERVER_SETTINGS}
-    with child(ui_command(artifacts, port), log, store) as process:
+    # an address may hold a password, and every user can read the arguments of a process
+    store = {"MLFLOW_BACKEND_STORE_URI": given or default_uri(root), **SERVER_SETTINGS}
+    with child_process(ui_command(artifacts, port), log, store) as process:
         with console.status(Text(f"Starting MLflow at {url} ...")):
-            wait_for(process, f"{url}/health", _PATIENCE, log)
-        page = history_page(profile, run_dir.absolute(), port) if run_dir else url
+            wait_until_up(process, f"{url}/health", _START_TIMEOUT_S, log)
+        page = charts_url(profile, run_dir.absolute(), port) if run_dir else url
         console.print(Text(page, style="name"), soft_wrap=True)
         console.print(Text("Ctrl-C stops it.", style="quiet"))
         try:

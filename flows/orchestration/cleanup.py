@@ -1,4 +1,4 @@
-"""Flow runs whose driver was killed: Prefect shows them as running for ever, unless told."""
+"""Clean up after killed drivers: flow runs still shown as running, servers, and Ray folders."""
 
 import contextlib
 import os
@@ -9,8 +9,10 @@ from typing import Any
 import psutil
 
 from flows.orchestration import settings
-from infra.ray.cluster import clear_dead_session
+from infra.ray.cluster import remove_dead_session
 from pipeline.identity import from_tag, identify
+from pipeline.run_dir.layout import RunDir
+from pipeline.wording import format_count
 
 FLOWS = ("full-distillation", "train-teacher", "round")
 
@@ -18,18 +20,21 @@ _PAGE = 200
 
 
 def crash_dead_flow_runs(run_dir: Path) -> int:
-    """Mark the flow runs of a run directory as crashed that cannot be running; how many.
+    """Mark the flow runs of killed drivers of a run directory as crashed.
 
-    Asks the server that PREFECT_API_URL names. Without one, Prefect's local database is asked by
-    way of a server that lives as long as this process, if there is such a database.
+    Uses the server of PREFECT_API_URL; without one, Prefect's local database, if it exists, through
+    a temporary server.
 
     Args:
-        run_dir: the run directory, absolute; the caller holds it, so nobody else is at work in it.
+        run_dir: run directory, absolute and locked by the caller.
+
+    Returns:
+        The number of crashed flow runs.
 
     Raises:
-        InfraError: Prefect does not answer.
+        InfraError: the Prefect server does not respond.
     """
-    settings.settle()
+    settings.set_defaults()
     from prefect.settings import get_current_settings
 
     if not os.environ.get("PREFECT_API_URL") and not _has_database(get_current_settings().home):
@@ -56,13 +61,13 @@ def _crash(run_dir: Path) -> int:
         with get_client(sync_client=True) as client:
             dead = [found for found in _running(client) if _is_dead(found, run_dir)]
             for flow_run in dead:
-                message = "its driver was gone when the run directory was looked after"
+                message = "the driver process was killed"
                 client.set_flow_run_state(flow_run.id, Crashed(message=message))
     except (HTTPError, PrefectException, RuntimeError) as error:
-        where = os.environ.get("PREFECT_API_URL", "its own server")
+        where = os.environ.get("PREFECT_API_URL", "a temporary server")
         raise InfraError(
-            f"Prefect at {where} does not answer ({error}); flow runs are left as they are, run "
-            "stepfold reap again when it does"
+            f"Prefect at {where} does not respond, so flow runs were not changed ({error}); run "
+            "`stepfold clean --stale` again when it does"
         ) from None
     return len(dead)
 
@@ -77,7 +82,7 @@ def _running(client: Any) -> Iterator[Any]:
     )
     from prefect.client.schemas.objects import StateType
 
-    # paused: its driver was killed while it waited for a person's answer
+    # a driver can also be killed while its flow run is paused for approval
     at_work = [StateType.RUNNING, StateType.PENDING, StateType.PAUSED]
     kinds = FlowRunFilterStateType(any_=at_work)
     offset = 0
@@ -95,19 +100,19 @@ def _running(client: Any) -> Iterator[Any]:
 
 
 def _is_dead(flow_run: Any, run_dir: Path) -> bool:
-    """Of this directory, and its driver is gone.
+    """Whether a flow run belongs to this directory and its driver has ended.
 
-    A driver that has just begun does not hold its directory yet; its tag says that it lives. Where
-    there is no tag, because a deployment started the flow, the directory being free decides.
+    A driver that has just started has not locked its directory yet, but the tag of its flow run
+    identifies it. Without a tag (flows started by a deployment), the free lock decides.
     """
     drivers = [driver for tag in flow_run.tags if (driver := from_tag(tag))]
     if any(driver.is_alive is not False for driver in drivers):
         return False
-    return _place_of(flow_run.parameters) == str(run_dir)
+    return _run_dir_of(flow_run.parameters) == str(run_dir)
 
 
-def _place_of(parameters: dict[str, Any]) -> str:
-    """The run directory that a flow was called with, as `flows.run.run_path` finds it."""
+def _run_dir_of(parameters: dict[str, Any]) -> str:
+    """Return the run directory of flow parameters, like `flows.run.resolve_run_dir`."""
     run = parameters.get("run")
     if isinstance(run, dict):
         return str(run.get("path", ""))
@@ -121,52 +126,54 @@ def _place_of(parameters: dict[str, Any]) -> str:
         return ""
 
 
-VARIABLE = "STEPFOLD_DRIVER"
+DRIVER_VARIABLE = "STEPFOLD_DRIVER"
 
-_WORD = "prefect.server.api.server:create_app"  # of its command line
+_SERVER_ARGUMENT = "prefect.server.api.server:create_app"  # in the command line of a server
 
-_PATIENCE_S = 10.0
-
-
-def sign_children() -> None:
-    """Let whatever this process starts from here on say whose it is."""
-    os.environ[VARIABLE] = identify().tag
+_TERMINATE_TIMEOUT_S = 10.0
 
 
-def bury(run_dir: Path) -> list[str]:
-    """End and remove what killed drivers left; what that was.
+def tag_child_processes() -> None:
+    """Set a variable that identifies this process in the environment of later child processes."""
+    os.environ[DRIVER_VARIABLE] = identify().tag
+
+
+def remove_leftovers(run_dir: Path) -> list[str]:
+    """Stop Prefect servers of killed drivers of any run, and remove the Ray folder of this run.
 
     Args:
-        run_dir: the run directory whose last driver left a folder of Ray; nobody else is at work in
-            it. Servers are ended if their driver is dead, of whatever run it was.
+        run_dir: run directory, locked by the caller.
+
+    Returns:
+        A description of each removed kind.
     """
     done = []
-    ended = _end_servers()
-    if ended:
-        done.append(f"{ended} Prefect server{'s' if ended > 1 else ''} ended")
-    if clear_dead_session(run_dir / "logs"):
-        done.append("1 folder of Ray removed")
+    stopped = _stop_servers()
+    if stopped:
+        done.append(f"{format_count(stopped, 'Prefect server')} stopped")
+    if remove_dead_session(RunDir(run_dir).logs):
+        done.append("1 Ray folder removed")
     return done
 
 
-def _end_servers() -> int:
-    orphans = list(servers_of_the_dead())
+def _stop_servers() -> int:
+    orphans = list(abandoned_servers())
     for process in orphans:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _, stubborn = psutil.wait_procs(orphans, timeout=_PATIENCE_S)
-    for process in stubborn:
+    _, alive = psutil.wait_procs(orphans, timeout=_TERMINATE_TIMEOUT_S)
+    for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
     return len(orphans)
 
 
-def servers_of_the_dead() -> Iterator[psutil.Process]:
-    """Prefect servers on this machine whose drivers are gone."""
+def abandoned_servers() -> Iterator[psutil.Process]:
+    """Find Prefect servers on this machine whose drivers have ended."""
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):  # it ended meanwhile, or is another user's
-            if _WORD not in process.cmdline():
+        with contextlib.suppress(psutil.Error):  # the process ended, or is another user's
+            if _SERVER_ARGUMENT not in process.cmdline():
                 continue
-            driver = from_tag(process.environ().get(VARIABLE, ""))
+            driver = from_tag(process.environ().get(DRIVER_VARIABLE, ""))
             if driver is not None and driver.is_alive is False:
                 yield process

@@ -139,8 +139,8 @@ def _crash_orphans(name: str, root: Path) -> None:
             ),
             deployment_filter=DeploymentFilter.model_validate({"name": {"any_": [name]}}),
         ):
-            if orphan.parameters.get("root") == str(root):  # else it is scheduled elsewhere
-                message = "its process was gone when the schedule was started again"
+            if orphan.parameters.get("root") == str(root):  # else of another schedule
+                message = "the process was killed together with its schedule"
                 client.set_flow_run_state(orphan.id, Crashed(message=message))
 
 

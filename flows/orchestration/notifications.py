@@ -21,11 +21,12 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
-from flows.orchestration.prefect_links import flow_run_page, pages
-from flows.orchestration.reconnect import is_lost
+from flows.orchestration.prefect_links import flow_run_url, ui_url
+from flows.orchestration.reconnect import is_server_lost
 from pipeline.errors import BusyError, ConfigError
 from pipeline.redaction import redact
 from pipeline.run_dir.events import Events
+from pipeline.run_dir.layout import RunDir
 
 _MAX_ERROR_LENGTH = 600  # characters; the log has the full text
 
@@ -63,7 +64,7 @@ def notify_failure(flow: Any, flow_run: Any, state: Any) -> None:
     server, after which the run continues without it.
     """
     block, error = _block_of(flow_run), _cause(state)
-    expected = error and (isinstance(error, KeyboardInterrupt | BusyError) or is_lost(error))
+    expected = error and (isinstance(error, KeyboardInterrupt | BusyError) or is_server_lost(error))
     if block and not expected:
         subject = f"Stepfold: {flow_run.name} {state.name.lower()}"
         try_send(block, subject, _failure_text(flow, flow_run, state, error))
@@ -158,7 +159,7 @@ def create_automations(block: str) -> None:
     message = SendNotification(
         block_document_id=stored._block_document_id,
         subject=_SUBJECT,
-        body=_BODY.replace("PAGES", pages()),
+        body=_BODY.replace("PAGES", ui_url()),
     )
     crash: dict[str, Any] = {"state": "CRASHED", "message": _SILENT_MESSAGE}
     _replace_automation(_AUTOMATION, reported, message)
@@ -269,8 +270,11 @@ def _failure_text(flow: Any, flow_run: Any, state: Any, error: BaseException | N
     if run_dir:
         stage = _last_stage(Path(run_dir))
         lines += [f"In: {stage}"] if stage else []
-        lines += [f"Directory: {platform.node()}:{run_dir}", f"Log: {run_dir}/logs/run.log"]
-    page = flow_run_page(flow_run.id)
+        lines += [
+            f"Directory: {platform.node()}:{run_dir}",
+            f"Log: {RunDir(Path(run_dir)).run_log}",
+        ]
+    page = flow_run_url(flow_run.id)
     lines += [f"Prefect: {page}"] if page else []
     lines += ["", f"Run the same `stepfold run` command again to resume ({flow.name})."]
     return "\n".join(lines)
@@ -279,7 +283,7 @@ def _failure_text(flow: Any, flow_run: Any, state: Any, error: BaseException | N
 def _last_stage(run_dir: Path) -> str:
     """The stage that started last, in which the run must have failed."""
     events, _ = Events(run_dir).read()
-    return next((event.label for event in reversed(events) if event.kind == "stage_started"), "")
+    return next((event.title for event in reversed(events) if event.kind == "stage_started"), "")
 
 
 def _block_of(flow_run: Any) -> str | None:

@@ -1,7 +1,7 @@
-"""Going on when the Prefect server goes away in the middle of a run.
+"""Continue a run whose Prefect server became unreachable.
 
-Stages finish without it, but no next one begins. What is done is decided by the ledger, so the same
-command, started again with a server of its own, goes on from there.
+Without a server, the running stage can finish but no other stage can start. The ledger records what
+is done, so the same command, restarted with a temporary local server, continues from there.
 """
 
 import os
@@ -13,8 +13,8 @@ from typing import NoReturn
 _SECOND = "STEPFOLD_SECOND_START"
 
 
-def is_lost(error: BaseException) -> bool:
-    """Whether a flow ended because its Prefect server does not answer, for the first time."""
+def is_server_lost(error: BaseException) -> bool:
+    """Whether a flow failed as its server was unreachable, and was not restarted for it before."""
     from httpx import TransportError
     from prefect.exceptions import PrefectHTTPStatusError
 
@@ -22,17 +22,17 @@ def is_lost(error: BaseException) -> bool:
     return _SECOND not in os.environ and any(isinstance(each, lost) for each in _causes(error))
 
 
-def start_again(command: str) -> NoReturn:
-    """Replace this process by `command`, as typed, with a Prefect server of its own."""
+def restart_driver(command: str) -> NoReturn:
+    """Replace this process by `command`, a shell command line, without PREFECT_API_URL."""
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     words = [sys.executable, "-m", "flows.cli.app", *shlex.split(command)[1:]]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, words, {**environment, _SECOND: "1"})  # noqa: S606 (ours, no shell)
+    os.execve(sys.executable, words, {**environment, _SECOND: "1"})  # noqa: S606 (no shell)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from; a group holds several."""
+    """Iterate over an error, its causes and contexts, and the members of groups."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:

@@ -1,4 +1,4 @@
-"""A server started here: its output in a log, its life no longer than ours."""
+"""Child server processes: the Prefect server and others, logged to files and stopped on exit."""
 
 import os
 import signal
@@ -19,17 +19,17 @@ Process = subprocess.Popen[bytes]
 
 
 @contextmanager
-def child(
+def child_process(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Process]:
-    """Run a command for the duration, in a process group of its own.
+    """Run a command while the block runs, in its own process group.
 
-    Ctrl-C is for us: we stop the child when our own work has stopped.
+    Ctrl-C therefore reaches only this process, which stops the child at the end of the block.
 
     Args:
-        command: what to start.
-        log: gets its output, appended.
-        environment: added to ours.
+        command: command and arguments.
+        log: file to which its output is appended.
+        environment: variables added to the environment of this process.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
@@ -47,45 +47,45 @@ def child(
         _stop(process)
 
 
-def wait_for(process: Process, url: str, patience: float, log: Path) -> None:
-    """Wait until a server answers.
+def wait_until_up(process: Process, url: str, timeout: float, log: Path) -> None:
+    """Wait until a server responds at `url`.
 
     Raises:
-        InfraError: it ended, or did not answer within `patience` seconds.
+        InfraError: the process ended, or did not respond within `timeout` seconds.
     """
-    deadline = time.monotonic() + patience
-    while not answers(url):
+    deadline = time.monotonic() + timeout
+    while not is_up(url):
         if process.poll() is not None:
             raise InfraError(
-                f"the server ended with code {process.returncode} before it answered at {url}; "
+                f"{url}: the server ended with code {process.returncode} during its start; "
                 f"see {log}"
             )
         if time.monotonic() > deadline:
-            raise InfraError(f"{url} did not answer within {patience:.0f} s; see {log}")
+            raise InfraError(f"{url}: the server did not respond within {timeout:.0f} s; see {log}")
         time.sleep(0.3)
 
 
-def answers(url: str) -> bool:
-    """Whether a server says 200 at this address."""
+def is_up(url: str) -> bool:
+    """Whether a GET request to `url` returns status 200."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (http, by its callers)
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 (callers use http)
+            return bool(response.status == 200)
     except (OSError, ValueError):
         return False
 
 
 def check_port(port: int) -> None:
-    """Refuse a port that something else listens on.
+    """Check that no other program uses a port.
 
     Raises:
-        ConfigError: it is taken.
+        ConfigError: the port is in use.
     """
     if not is_free(port):
-        raise ConfigError(f"port {port} is taken by another program; choose one with --port")
+        raise ConfigError(f"--port: {port} is in use by another program; choose another port")
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1."""
+    """Whether a server can listen on this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -106,54 +106,54 @@ def _stop(process: Process) -> None:
         process.wait()
 
 
-_PATIENCE = 180.0  # seconds; a first start makes its database
+_START_TIMEOUT_S = 180.0  # the first start creates the database
 
 
 @dataclass(frozen=True)
-class Server:
-    """A server that answers.
+class PrefectServer:
+    """A Prefect server that responds.
 
     Attributes:
-        api_url: address of its API.
-        origin: `yours` is named by PREFECT_API_URL, `found` was running on the port, `started` is
-            ours and stops with us.
+        api_url: URL of its API.
+        origin: `configured` by PREFECT_API_URL, already `running` on the port, or `started` as a
+            child process.
     """
 
     api_url: str
-    origin: Literal["yours", "found", "started"]
+    origin: Literal["configured", "running", "started"]
 
 
 @contextmanager
-def server(port: int, log: Path) -> Iterator[Server]:
-    """Have a Prefect server for the duration, and PREFECT_API_URL pointing to it.
+def prefect_server(port: int, log: Path) -> Iterator[PrefectServer]:
+    """Find or start a Prefect server, and set PREFECT_API_URL to it while the block runs.
 
-    Call before `prefect` is imported: it reads its settings then.
+    Call before importing `prefect`, which reads its settings on import.
 
     Raises:
-        ConfigError: PREFECT_API_URL names a server that does not answer, or the port is taken.
-        InfraError: no server could be started.
+        ConfigError: the server of PREFECT_API_URL does not respond, or the port is in use.
+        InfraError: the server did not start.
     """
     given = os.environ.get("PREFECT_API_URL")
     if given:
-        if not answers(f"{given}/health"):
+        if not is_up(f"{given}/health"):
             raise ConfigError(
-                f"PREFECT_API_URL={given} does not answer; start that server, or unset the "
-                "variable to have one started here"
+                f"PREFECT_API_URL: {given} does not respond; start that server, or unset the "
+                "variable to start a local server"
             )
-        yield Server(api_url=given, origin="yours")
+        yield PrefectServer(api_url=given, origin="configured")
         return
     url = f"http://127.0.0.1:{port}/api"
     os.environ["PREFECT_API_URL"] = url
     try:
-        if answers(f"{url}/health"):
-            yield Server(api_url=url, origin="found")
+        if is_up(f"{url}/health"):
+            yield PrefectServer(api_url=url, origin="running")
             return
         check_port(port)
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-        # the page asks the API at this address; without it a port of our own gives a blank page
-        page = {"PREFECT_SERVER_UI_API_URL": url}
-        with child([*command, "--port", str(port)], log, page) as process:
-            wait_for(process, f"{url}/health", _PATIENCE, log)
-            yield Server(api_url=url, origin="started")
+        # the URL that the UI requests; its default is wrong on another port than 4200
+        ui = {"PREFECT_SERVER_UI_API_URL": url}
+        with child_process([*command, "--port", str(port)], log, ui) as process:
+            wait_until_up(process, f"{url}/health", _START_TIMEOUT_S, log)
+            yield PrefectServer(api_url=url, origin="started")
     finally:
         del os.environ["PREFECT_API_URL"]

@@ -1,39 +1,51 @@
-"""What Prefect reads from the environment, settled before it is imported.
+"""Default settings of Prefect, set in the environment before it is imported.
 
-Only defaults are set: whatever the user has set wins. PREFECT_HOME and PREFECT_API_URL are never
-touched, so that `prefect flow-run retry` and the UI work from the user's own shell.
+Variables that the user has set are kept. PREFECT_HOME and PREFECT_API_URL are never changed, so
+that `prefect flow-run retry` and the UI work from the user's shell.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from infra.process.environment import settle_environment
+from infra.process.environment import set_environment_defaults
 
 _DEFAULTS = {
-    # two flows starting at once on a busy machine need more than Prefect's 20 s
+    # Prefect's default of 20 s is too short if two flows start at once on a busy machine
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
-    # shown to nobody, kept in the run's log
+    # written to the log of the run, not to the terminal
     "PREFECT_LOGGING_LEVEL": "INFO",
     "PREFECT_LOGGING_COLORS": "false",
-    # what ours say within a flow shows on its page; not what infra passes on from Ray
+    # send our logs to the page of the flow run, except those that infra forwards from Ray
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,stages,pipeline",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    # the least Prefect allows; a killed run is then seen to be dead within minutes, not hours
+    # Prefect's minimum in seconds, so that a killed run is detected within minutes
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_CLI_PROMPT": "false",
-    # a server that went away is asked for 15 s a call, not for a minute: the run goes on without it
+    # give up on an unreachable server after 15 s per call instead of one minute
     "PREFECT_CLIENT_MAX_RETRIES": "3",
-    # nothing of ours is persisted; should a deployment turn it on, it is no pickle
+    # flows persist no results; a deployment that enables them must not write pickle
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-    # of servers started here: no other page of a browser may order something
+    # protects servers started here from requests of other web pages
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
 }
 
 
-def settle() -> None:
-    """Set what is not set yet, Prefect's and everybody else's; call before importing `prefect`."""
+def set_defaults() -> None:
+    """Set unset variables of Prefect and other libraries; call before importing `prefect`."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    settle_environment()
+    set_environment_defaults()
+
+
+@contextmanager
+def tag_flow_runs(tag: str) -> Iterator[None]:
+    """Add a tag to all flow runs that start in the block."""
+    set_defaults()
+    from prefect import tags
+
+    with tags(tag):
+        yield

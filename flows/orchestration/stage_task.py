@@ -1,10 +1,11 @@
-"""A stage as a Prefect task: named for people, timed, retried for infrastructure faults only.
+"""Stages as Prefect tasks, with events, timing, and one retry after infrastructure errors.
 
-Prefect keeps no results here. What exists is decided by the ledger, so that a run resumes from its
-directory alone, whatever became of the control plane; a stage found done shows as Skipped.
+Prefect stores no results. The ledger records what is done, so that a run resumes from its directory
+alone, whatever the state of the Prefect server. A stage that is already done shows as Skipped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from prefect.cache_policies import NO_CACHE
@@ -12,15 +13,17 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from flows.orchestration.artifacts import Progress
+from flows.orchestration.artifacts import ProgressBar
 from flows.run import Run
 from pipeline.errors import InfraError
+from stages.chain import Step
+from stages.workspace import StageResult
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _may_help_to_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+def _is_retryable(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     try:
         state.result()
     except InfraError:
@@ -31,52 +34,74 @@ def _may_help_to_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) 
 
 
 class StageTask(Task[P, T]):
-    """A task whose caller sees what its work returns, whether the stage was skipped or not.
+    """A task that returns its result to the caller, also if the stage was skipped.
 
-    Prefect hands a state that a task returned to the caller as it is.
+    Prefect itself would return the Skipped state to the caller.
     """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:  # type: ignore[override]
-        """Do the work, called within a flow."""
-        given: Any = super().__call__(*args, **kwargs)
-        found: T = given.result() if isinstance(given, State) else given
-        return found
+        """Run the task; call within a flow."""
+        returned: Any = super().__call__(*args, **kwargs)
+        result: T = returned.result() if isinstance(returned, State) else returned
+        return result
 
 
 def stage_task(work: Callable[P, T]) -> StageTask[P, T]:
-    """A task that does a stage's work; its parameter `label` is its name."""
+    """Build the task of a stage; its parameter `step` gives the name of the task run."""
     return StageTask(
         work,
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=1,
-        retry_condition_fn=_may_help_to_retry,
-        task_run_name="{label}",
+        retry_condition_fn=_is_retryable,
+        task_run_name="{step.id}",
     )
 
 
-def perform(run: Run, label: str, work: Callable[[], T]) -> T:
-    """Do a stage's work, timed, and tell whoever watches that it began and ended."""
-    run.events.emit("stage_started", label=label)
-    with run.timing.measure(label):
-        result = work()
-    run.events.emit("stage_done", label=label, seconds=run.timing.stages()[label], cached=False)
-    return result
+class StageObserver:
+    """Record a stage of a run: events, timing and a progress bar in Prefect.
+
+    Args:
+        run: the run.
+        step: the stage.
+        around: factories of further contexts to enter while the stage runs.
+    """
+
+    def __init__(
+        self, run: Run, step: Step, *around: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._run = run
+        self._step = step
+        self._around = around
+        self._bar = ProgressBar(step.title)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Record the start, the end and the duration of the stage."""
+        run, step = self._run, self._step
+        run.events.emit("stage_started", stage=step.id, title=step.title)
+        with ExitStack() as contexts:
+            for enter in self._around:
+                contexts.enter_context(enter())
+            with run.timing.measure(step.id, step.title):
+                yield
+        seconds = run.timing.seconds()[step.id]
+        run.events.emit("stage_done", stage=step.id, title=step.title, seconds=seconds)
+
+    def progress(self, done: int, total: int) -> None:
+        """Record the progress of the stage."""
+        self._bar.update(done, total)
+        run, step = self._run, self._step
+        run.events.emit("stage_progress", stage=step.id, title=step.title, done=done, total=total)
 
 
-def telling(run: Run, label: str) -> Callable[[int, int], None]:
-    """A function that tells whoever watches how far a stage is."""
-    bar = Progress(label)
-
-    def tell(done: int, total: int) -> None:
-        bar.tell(done, total)
-        run.events.emit("stage_progress", label=label, done=done, total=total)
-
-    return tell
+def finish(run: Run, step: Step, result: StageResult[T]) -> T:
+    """Return the result of a stage; a reused result as a state that shows the task as Skipped."""
+    return skipped(run, step, result.value) if result.reused else result.value
 
 
-def skipped(run: Run, label: str, result: T) -> T:
-    """A Prefect state that shows the stage as skipped; the caller sees `result`."""
-    run.events.emit("stage_done", label=label, seconds=0.0, cached=True)
-    state: Any = Completed(name="Skipped", message=f"{label}: already done", data=result)
-    return state  # type: ignore[no-any-return] # `StageTask` gives the caller what it holds
+def skipped(run: Run, step: Step, value: T) -> T:
+    """Return a state that shows the task as Skipped; the caller of the task gets `value`."""
+    run.events.emit("stage_done", stage=step.id, title=step.title, cached=True)
+    state: Any = Completed(name="Skipped", message=f"{step.title}: already done", data=value)
+    return state  # type: ignore[no-any-return] # `StageTask` returns its data

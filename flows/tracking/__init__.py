@@ -1,1 +1,1 @@
-"""The experiment tracker as flows use it: rounds, outbox and links."""
+"""Experiment tracking of runs: rounds, outbox and links."""

@@ -1,4 +1,4 @@
-"""Where in MLflow's pages a run is found."""
+"""Links to runs in the MLflow UI."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from pipeline.redaction import redact
 UI_PORT = 5000
 
 
-def history_page(profile: Profile, run_dir: Path, port: int = UI_PORT) -> str:
-    """The address of a chain's rounds, in order.
+def charts_url(profile: Profile, run_dir: Path, port: int = UI_PORT) -> str:
+    """Return the URL of the charts of a run's rounds in the MLflow UI.
 
-    It answers while `stepfold ui` runs, or always where the profile names a server.
+    Without an MLflow server in the profile, the URL works while `stepfold ui` runs.
     """
     uri = profile.tracking.address
     host = redact(uri).rstrip("/") if uri and uri.startswith("http") else f"http://127.0.0.1:{port}"

@@ -1,8 +1,8 @@
-"""What MLflow is still to be told: that it is away costs no work, and nothing is told twice.
+"""Outbox of pending MLflow updates: an unreachable MLflow server does not stop a run.
 
-Everything said to MLflow stands in the run directory first: metrics in a file for each round,
-promotions and reports as artifacts. What it could not be told is noted in `owed.json`, told at the
-end of the run, and else by the next run of the same directory.
+All data sent to MLflow is first in the run directory: metrics in a file per round, promotions and
+reports as artifacts. The outbox file lists the updates that could not be delivered. They are
+delivered at the end of the run, or by the next run of the same directory; delivery is idempotent.
 """
 
 import json
@@ -13,45 +13,46 @@ from pathlib import Path
 
 from pipeline.durable import write_durably
 from pipeline.errors import InfraError
+from pipeline.run_dir.layout import RunDir
 
 _log = logging.getLogger(__name__)
 
 
-class Owed:
-    """The notes of one run directory."""
+class Outbox:
+    """The pending MLflow updates of a run directory."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / "owed.json"
+        self._path = RunDir(run_dir).outbox
 
-    def all(self) -> list[str]:
-        """What is owed, in order."""
+    def pending(self) -> list[str]:
+        """Return the keys of pending updates, in order."""
         try:
             found: list[str] = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # there are none
+        except (OSError, ValueError):  # no file, or not JSON
             return []
         return found
 
     @contextmanager
-    def telling(self, what: str) -> Iterator[None]:
-        """Tell MLflow something in the block; if it does not answer, note it and go on.
+    def delivering(self, key: str) -> Iterator[None]:
+        """Deliver the update `key` in the block; if MLflow is unreachable, add it to the outbox.
 
-        The block may do nothing else that raises InfraError.
+        The block must not raise InfraError for any other reason.
         """
         try:
             yield
         except InfraError as error:
-            _log.warning("%s (%s is told later)", error, what)
-            if what not in self.all():
-                write_durably(self._path, json.dumps([*self.all(), what], indent=1))
+            _log.warning("%s; queued MLflow update %s for later delivery", error, key)
+            if key not in self.pending():
+                write_durably(self._path, json.dumps([*self.pending(), key], indent=1))
         else:
-            self.drop(what)
+            self.drop(key)
 
-    def drop(self, what: str) -> None:
-        """Owe it no longer."""
-        left = self.all()
-        if what not in left:
+    def drop(self, key: str) -> None:
+        """Remove an update from the outbox."""
+        left = self.pending()
+        if key not in left:
             return
-        left.remove(what)
+        left.remove(key)
         if left:
             write_durably(self._path, json.dumps(left, indent=1))
         else:

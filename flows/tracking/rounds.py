@@ -1,45 +1,47 @@
-"""A run as MLflow sees it: a round's numbers while it trains, and what MLflow missed, later."""
+"""MLflow tracking of rounds: metrics during training, results, and pending updates."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from flows.run import Attempt, MadeRound, Run
-from infra.mlflow.content import log_curves, log_sources, log_tags
+from flows.run import Attempt, CompletedRound, Run
+from infra.mlflow.content import log_curves, log_inputs, log_tags
 from infra.mlflow.store import Status
 from infra.mlflow.tracker import MetricForwarder
 from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
+from pipeline.run_dir import layout
 from pipeline.tracking import curve_name
 from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import plan_rounds, plan_teacher, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
-from stages.chain import DISTIL
+from stages.chain import train_step
 from stages.rounds.preview_images import (
-    Picture,
-    make_pictures,
+    PreviewImage,
+    log_to_chain,
+    log_to_round,
+    make_previews,
     sampling_steps,
-    show_in_chain,
-    show_in_round,
 )
-from stages.rounds.provenance import marks_of_round, sources_of_chain, sources_of_round
+from stages.rounds.provenance import inputs_of_chain, inputs_of_round, tags_of_round
 
 _log = logging.getLogger(__name__)
 
 
-def round_run(run: Run, plan: RoundPlan, *, is_at_work: bool = True) -> str:
-    """The MLflow run of a round, continued if what was trained in it is what is meant now.
+def round_run_id(run: Run, plan: RoundPlan, *, is_training: bool = True) -> str:
+    """Open the MLflow run of a round and return its id.
 
-    A round that is trained anew, as after a change of the recipe, has a run of its own.
+    An existing run is continued if it tracks the same training. A training with other inputs or
+    settings, such as after a change of the recipe, gets a new run.
 
     Args:
         run: the run.
-        plan: the round.
-        is_at_work: whether it trains; if not, a run that has ended stays so.
+        plan: plan of the round.
+        is_training: whether the round trains; if not, the status of an existing run is kept.
 
     Raises:
-        InfraError: MLflow does not answer.
+        InfraError: MLflow is unreachable.
     """
     tags = {"run_dir": run.path, "steps": plan.student_steps or "any"}
     if plan.index == TEACHER_ROUND:
@@ -47,40 +49,39 @@ def round_run(run: Run, plan: RoundPlan, *, is_at_work: bool = True) -> str:
     return run.store.round(
         run.chain_id,
         key=f"{run.path}/{plan.folder}",
-        name=plan.title.replace(", any w in one evaluation", ""),  # a legend has little room
+        name=plan.title.replace(", any w in one evaluation", ""),  # short, for chart legends
         params=_params(run, plan),
         tags=tags,
-        is_at_work=is_at_work,
-        training=training_of(run, plan),
+        is_at_work=is_training,
+        training=training_fingerprint(run, plan),
     )
 
 
-def training_of(run: Run, plan: RoundPlan) -> str | None:
-    """What the round trains, from what lies in the run directory; None before its inputs do.
+def training_fingerprint(run: Run, plan: RoundPlan) -> str | None:
+    """Return the fingerprint of the student that a round trains; None without its inputs.
 
-    It is the fingerprint of the student, which the run and every later one finds it by.
+    It identifies the training, and is the key under which the student is committed.
     """
-    ledger = Ledger(run.run_dir)
-    placed = {each.path: each for each in ledger.records()}  # the newest record of a place holds
-    data = placed.get("latents" if run.recipe.teacher.has_components else "data")
-    place = _place_of_parent(run, plan)
-    teacher = placed.get(place) if place else None
-    if data is None or (place and teacher is None):
+    artifacts = run.workspace.layout.artifacts()
+    data = artifacts.get(layout.LATENTS if run.recipe.teacher.has_components else layout.DATA)
+    path = _parent_path(run, plan)
+    teacher = artifacts.get(path) if path else None
+    if data is None or (path and teacher is None):
         return None
     return round_key(plan, run.recipe, run.profile.engine.precision, data, teacher)
 
 
-def _place_of_parent(run: Run, plan: RoundPlan) -> str | None:
+def _parent_path(run: Run, plan: RoundPlan) -> str | None:
     if plan.parent is None:
         return None
     if plan.parent == TEACHER_ROUND:
-        return "teacher"
+        return layout.TEACHER
     parent = next(each for each in plan_rounds(run.recipe) if each.index == plan.parent)
-    return f"{parent.folder}/student"
+    return layout.student_of(parent)
 
 
 def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
-    """What columns and comparisons are made of: numbers as numbers, one name in every round."""
+    """Return the MLflow parameters of a round, under the same names in every round."""
     engine, compute = run.profile.engine, run.profile.compute
     params: dict[str, Any] = {
         "round": plan.index,
@@ -104,18 +105,23 @@ def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
 
 
 @contextmanager
-def tracked_round(
+def track_round(
     run: Run, plan: RoundPlan, done: Status = "FINISHED", *, trains: bool = True
 ) -> Iterator[None]:
-    """Have MLflow follow a round's metrics for the block, and end its run as the block ends.
+    """Forward the metrics of a round to MLflow during the block, then end its MLflow run.
 
-    A block that comes to its end leaves the status `done`; one that raises has failed. What MLflow
-    cannot be told is owed, and the block does not notice. A block that `trains` writes its metrics
-    first, so what is there before that is not told.
+    An unreachable MLflow server does not affect the block; the update stays in the outbox.
+
+    Args:
+        run: the run.
+        plan: plan of the round.
+        done: final status if the block succeeds; FAILED if it raises.
+        trains: whether the block trains; metrics written before it starts are then skipped,
+            because training rewrites the file.
     """
-    metrics = run.run_dir / plan.folder / "metrics.jsonl"
+    metrics = run.workspace.layout.metrics(plan)
     forwarder = MetricForwarder(
-        run.store, lambda: round_run(run, plan), metrics, awaits_writer=trains
+        run.store, lambda: round_run_id(run, plan), metrics, awaits_writer=trains
     )
     status: Status = "FAILED"
     try:
@@ -123,46 +129,46 @@ def tracked_round(
             yield
         status = done
     finally:
-        with run.owed.telling(_numbers(plan)):
+        with run.outbox.delivering(_metrics_key(plan)):
             forwarder.check()
-            run.store.finish(round_run(run, plan), status)
+            run.store.finish(round_run_id(run, plan), status)
 
 
-def tell_result(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
-    """Tell MLflow what a round has made, from what, what it took, and how it looks.
+def log_result(run: Run, plan: RoundPlan, student: Artifact) -> list[PreviewImage]:
+    """Log the result of a round to MLflow: inputs, tags and preview images.
 
     Returns:
-        The pictures, for whoever else shows them.
+        The preview images.
     """
-    pictures = _pictures_of(run, plan, made)
-    if plan.index == 0:  # data and teacher are there by now
-        _tell_origin(run)
-    with run.owed.telling(_result(plan)):
-        round_id = round_run(run, plan, is_at_work=False)
-        log_sources(run.store, round_id, sources_of_round(run.run_dir, plan, made))
-        log_tags(run.store, round_id, marks_of_round(run.run_dir, plan, made))
-        show_in_round(pictures, run.recipe, plan, run.store, round_id)
+    pictures = _make_previews(run, plan, student)
+    if plan.index == 0:  # data and teacher are committed by then
+        _log_chain_inputs(run)
+    with run.outbox.delivering(_result_key(plan)):
+        round_id = round_run_id(run, plan, is_training=False)
+        log_inputs(run.store, round_id, inputs_of_round(run.run_dir, plan, student))
+        log_tags(run.store, round_id, tags_of_round(run.run_dir, plan, student))
+        log_to_round(pictures, run.recipe, plan, run.store, round_id)
         if rules_of(run.recipe, plan) is None:
-            _tell_chain(run, plan, pictures)
+            _log_to_chain(run, plan, pictures)
     return pictures
 
 
-def tell_accepted(run: Run, made: MadeRound) -> None:
-    """Tell MLflow that a round's gate let a student through: where that lies now, and the chain.
+def log_accepted(run: Run, done: CompletedRound) -> None:
+    """Log to MLflow that a student was accepted: its new path, and its results on the chain's run.
 
-    What an attempt looks like is of the chain when its student may teach, and not before.
+    Only accepted students are logged on the chain's run.
 
     Raises:
-        InfraError: MLflow does not answer.
+        InfraError: MLflow is unreachable.
     """
-    round_id = round_run(run, made.accepted, is_at_work=False)
-    log_tags(run.store, round_id, marks_of_round(run.run_dir, made.plan, made.student))
-    _tell_chain(run, made.accepted, _pictures_of(run, made.accepted, made.student))
+    round_id = round_run_id(run, done.accepted, is_training=False)
+    log_tags(run.store, round_id, tags_of_round(run.run_dir, done.plan, done.student))
+    _log_to_chain(run, done.accepted, _make_previews(run, done.accepted, done.student))
 
 
-def _tell_chain(run: Run, plan: RoundPlan, pictures: list[Picture]) -> None:
-    show_in_chain(pictures, run.recipe, plan, run.store, run.chain_id)
-    seconds = run.timing.stages().get(training_label(plan))
+def _log_to_chain(run: Run, plan: RoundPlan, pictures: list[PreviewImage]) -> None:
+    log_to_chain(pictures, run.recipe, plan, run.store, run.chain_id)
+    seconds = run.timing.seconds().get(train_step(plan).id)
     is_of_curve = plan.index != TEACHER_ROUND and plan.direction == "decode"
     if seconds is not None and is_of_curve:
         steps = sampling_steps(run.recipe, plan)
@@ -170,80 +176,75 @@ def _tell_chain(run: Run, plan: RoundPlan, pictures: list[Picture]) -> None:
         log_curves(run.store, run.chain_id, [(name, seconds, steps)])
 
 
-def tell_verdict(run: Run, plan: RoundPlan, said: str, numbers: Mapping[str, float]) -> None:
-    """Tell MLflow what the gate found: in words, which make a column, and numbers.
+def log_verdict(run: Run, plan: RoundPlan, text: str, numbers: Mapping[str, float]) -> None:
+    """Log a gate verdict to MLflow, as a tag and as metrics.
 
-    If it does not answer it is not told again: the verdict is an artifact of the round's.
+    It is not queued if MLflow is unreachable, because the verdict is also an artifact of the run.
     """
     steps = sampling_steps(run.recipe, plan)
     try:
-        round_id = round_run(run, plan, is_at_work=False)
-        log_tags(run.store, round_id, {"gate": said})
+        round_id = round_run_id(run, plan, is_training=False)
+        log_tags(run.store, round_id, {"gate": text})
         log_curves(run.store, round_id, [(f"gate/{n}", v, steps) for n, v in numbers.items()])
     except InfraError as error:
-        _log.warning("%s: MLflow was not told what the gate found (%s)", plan.title, error)
+        _log.warning("%s: gate verdict not logged to MLflow: %s", plan.title, error)
 
 
-def tell_missed(run: Run, rounds: Sequence[MadeRound]) -> None:
-    """Tell MLflow the origins, numbers and results that it has missed, each once.
+def deliver_pending(run: Run, rounds: Sequence[CompletedRound]) -> None:
+    """Deliver the pending inputs, metrics and results in the outbox, also of failed attempts.
 
-    Those of attempts that failed are told as well. What the recipe has no attempt for any more is
-    told by nobody: it stays in the files of its round.
+    Updates of rounds that are no longer in the recipe are dropped; their data stays in the files of
+    the round.
     """
-    owed = run.owed.all()
-    if _ORIGIN in owed:
-        _tell_origin(run)
-    attempts = [*_teacher(run), *(each for made in rounds for each in made.attempts)]
-    for plan, made in attempts:
-        if _numbers(plan) in owed:
-            with tracked_round(run, plan, "FINISHED" if made else "FAILED", trains=False):
-                pass  # all of its metrics are in the file already
-        if made and _result(plan) in owed:
-            tell_result(run, plan, made)
-    known = {f"{plan.title}{ending}" for plan, _ in attempts for ending in _ENDINGS}
-    for what in owed:
-        if what.endswith(_ENDINGS) and what not in known:
-            _log.warning("%s: no part of the recipe any more, MLflow is not told", what)
-            run.owed.drop(what)
+    pending = run.outbox.pending()
+    if _INPUTS in pending:
+        _log_chain_inputs(run)
+    attempts = [*_teacher(run), *(each for done in rounds for each in done.attempts)]
+    for plan, student in attempts:
+        if _metrics_key(plan) in pending:
+            with track_round(run, plan, "FINISHED" if student else "FAILED", trains=False):
+                pass  # the metrics file is complete
+        if student and _result_key(plan) in pending:
+            log_result(run, plan, student)
+    known = {f"{plan.folder}{suffix}" for plan, _ in attempts for suffix in _SUFFIXES}
+    for key in pending:
+        if key.endswith(_SUFFIXES) and key not in known:
+            _log.warning("%s: dropped MLflow update of a round that is not in the recipe", key)
+            run.outbox.drop(key)
 
 
 def _teacher(run: Run) -> list[Attempt]:
     plan = plan_teacher(run.recipe)
-    trained = [each for each in Ledger(run.run_dir).records() if each.path == "teacher"]
+    trained = [each for each in Ledger(run.run_dir).records() if each.path == layout.TEACHER]
     return [(plan, each) for each in trained if plan]
 
 
-def _tell_origin(run: Run) -> None:
-    with run.owed.telling(_ORIGIN):
-        log_sources(run.store, run.chain_id, sources_of_chain(run.run_dir))
+def _log_chain_inputs(run: Run) -> None:
+    with run.outbox.delivering(_INPUTS):
+        log_inputs(run.store, run.chain_id, inputs_of_chain(run.run_dir))
 
 
-def _pictures_of(run: Run, plan: RoundPlan, made: Artifact) -> list[Picture]:
+def _make_previews(run: Run, plan: RoundPlan, student: Artifact) -> list[PreviewImage]:
     try:
-        return make_pictures(run.run_dir, run.recipe, run.profile, plan, made)
-    except Exception as error:  # a picture is worth no round
-        _log.warning("%s: no pictures (%s)", plan.title, error)
+        return make_previews(run.workspace, plan, student)
+    except Exception as error:  # a failed preview must not fail the round
+        _log.warning("%s: no preview images: %s", plan.title, error)
         return []
 
 
-_ORIGIN = "where the chain comes from"
+_INPUTS = "origin"
 
-_NUMBERS, _RESULT, _PROMOTION = _ENDINGS = (": numbers", ": result", ": promotion")
-
-
-def _numbers(plan: RoundPlan) -> str:
-    return f"{plan.title}{_NUMBERS}"
+_METRICS, _RESULT, _PROMOTION = _SUFFIXES = ("/metrics", "/result", "/promotion")
 
 
-def _result(plan: RoundPlan) -> str:
-    return f"{plan.title}{_RESULT}"
+def _metrics_key(plan: RoundPlan) -> str:
+    return f"{plan.folder}{_METRICS}"
 
 
-def promotion_of(plan: RoundPlan) -> str:
-    """How the registration of a round's student is called where it is owed."""
-    return f"{plan.title}{_PROMOTION}"
+def _result_key(plan: RoundPlan) -> str:
+    return f"{plan.folder}{_RESULT}"
 
 
-def training_label(plan: RoundPlan) -> str:
-    """What the stage is called in which a round trains."""
-    return plan.title if plan.index == TEACHER_ROUND else plan.title + DISTIL
+def registration_key(plan: RoundPlan) -> str:
+    """Return the outbox key of the registration of a round's student."""
+    return f"{plan.folder}{_PROMOTION}"

@@ -1,4 +1,4 @@
-"""The engine on DeepSpeed: ZeRO stages 0 to 3 over the processes that Ray Train has connected."""
+"""The DeepSpeed training engine: ZeRO stages 0 to 3 in Ray Train's process group."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from infra.deepspeed.memory_model import LARGEST_BUCKET
+from infra.deepspeed.memory_model import MAX_BUCKET
 from pipeline.config.profile import layout_of
 from pipeline.errors import ConfigError, InfraError
 from pipeline.training.engines import OptimiserPlan, TrainEngine, check_norm, make_optimiser
@@ -22,17 +22,17 @@ _OURS = "stepfold"
 
 
 class DeepSpeedEngine(TrainEngine):
-    """Train a float32 module on all ranks of the process group; starts a group of one without.
+    """Train a float32 module on all ranks of the process group; creates a group of one if absent.
 
     Args:
-        module: the network, the same on every rank; build it normally, not under `zero.Init`.
+        module: the network, equal on every rank; build it normally, not under `zero.Init`.
         plan: optimiser and schedule.
-        global_batch: samples of one update over all ranks.
-        zero_stage: 0 replicates; 1, 2, 3 split optimiser, gradients, weights over the ranks.
-        precision: of the network's weights and activations; masters are float32 (stage 1 to 3).
+        global_batch: samples per update over all ranks.
+        zero_stage: 0 replicates; 1, 2, 3 partition optimiser, gradients, weights over the ranks.
+        precision: precision of weights and activations; masters are float32 (stages 1 to 3).
 
     Raises:
-        ConfigError: the batch does not divide by the ranks, or bfloat16 with stage 0.
+        ConfigError: the batch is not divisible by the ranks, or bfloat16 with stage 0.
     """
 
     def __init__(
@@ -69,42 +69,42 @@ class DeepSpeedEngine(TrainEngine):
         return layout_of(self._engine.zero_optimization_stage(), self.world_size)
 
     def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of this rank's mean loss; ranks are averaged."""
+        """Accumulate the gradient of this rank's mean loss, averaged over ranks."""
         self._engine.backward(loss)
 
     def step(self) -> float:
-        """Clip, update, advance the learning rate; returns the gradient norm before clipping.
+        """Clip, update, advance the learning rate; return the gradient norm before clipping.
 
         Raises:
-            DivergenceError: the norm is not finite, on every rank; nothing was updated.
+            DivergenceError: the norm is not finite (raised on every rank); no weight was updated.
         """
         if self._engine.zero_optimization_stage() == 0:
-            # DeepSpeed does not keep the norm here
+            # DeepSpeed does not compute the norm in stage 0
             gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
             norm = float(nn.utils.get_total_norm(gradients))
             check_norm(norm)
             self._engine.step()
         else:
-            self._engine.step()  # skips the update by itself if the norm is not finite
+            self._engine.step()  # skips the update if the norm is not finite
             norm = float(self._engine.get_global_grad_norm())
             check_norm(norm)
         return norm
 
     @property
     def learning_rate(self) -> float:
-        """The rate the next update will use."""
+        """Learning rate of the next update."""
         return float(self._schedule.get_last_lr()[0])
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over ranks of a tensor, element by element; collective."""
+        """Compute the elementwise mean of a tensor over ranks; collective."""
         total = value.detach().clone()
         dist.all_reduce(total)
         return total / self.world_size
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
-        """Write every rank's part into `folder`, which all ranks see; returns when all have.
+        """Write every rank's part into the shared `folder`; return after all ranks have written.
 
-        Nothing here is a commit: the caller hashes and records the folder.
+        This does not commit: the caller hashes and records the folder.
         """
         self._engine.save_checkpoint(
             str(folder), tag=_TAG, client_state={_OURS: state}, save_latest=False
@@ -112,21 +112,23 @@ class DeepSpeedEngine(TrainEngine):
         save_file({"cpu": torch.get_rng_state()}, self._random_file(folder))
         dist.barrier()
         if self.rank == 0:
-            for script in folder.glob("*.py"):  # DeepSpeed leaves one, and a checkpoint is data
+            for script in folder.glob(
+                "*.py"
+            ):  # DeepSpeed writes a script, but checkpoints hold data only
                 script.unlink()
         dist.barrier()
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Restore what `save` wrote with the same number of ranks and the same stage.
+        """Restore a checkpoint of `save` with the same number of ranks and the same stage.
 
-        DeepSpeed's reader is pickle, which runs what the file says: give it only folders whose
-        hashes were checked against the ledger of this run.
+        DeepSpeed unpickles the files, which can run code: pass only folders whose hashes were
+        verified against the ledger of this run.
 
         Raises:
-            InfraError: DeepSpeed finds no checkpoint there.
+            InfraError: the folder holds no DeepSpeed checkpoint.
         """
         if not (folder / _TAG).is_dir():
-            raise InfraError(f"{folder} holds no DeepSpeed checkpoint")
+            raise InfraError(f"{folder} holds no DeepSpeed checkpoint; delete it and run again")
         _, found = self._engine.load_checkpoint(str(folder), tag=_TAG)
         torch.set_rng_state(load_file(self._random_file(folder))["cpu"])
         dist.barrier()
@@ -134,9 +136,9 @@ class DeepSpeedEngine(TrainEngine):
         return state
 
     def full_weights(self) -> dict[str, Tensor]:
-        """The float32 masters, or their average, and the buffers, under the bare module's names.
+        """Return float32 masters, or their average, and buffers, by the unwrapped module's names.
 
-        Collective; complete on rank 0, empty elsewhere. The engine must not be used after it.
+        Collective; complete on rank 0, empty elsewhere. The engine must not be used afterwards.
         """
         self._optimiser.adopt_average()
         module: nn.Module = self._engine.module
@@ -197,13 +199,13 @@ def join_group() -> None:
 
 
 def import_deepspeed() -> Any:
-    """DeepSpeed, without what it would compile or warn of at its first import."""
+    """Import DeepSpeed without compiling extensions or warnings."""
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it is found anyway, with a warning
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # no auto-detection warning
     import deepspeed
     import deepspeed.ops
 
-    # compiled with g++ at first use (35 s), and of no use outside DeepSpeed's own launcher
+    # compiled with g++ on first use (35 s), but only used by DeepSpeed's own launcher
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
 
@@ -211,18 +213,21 @@ def import_deepspeed() -> Any:
 def _check(global_batch: int, world_size: int, zero_stage: int, precision: str) -> None:
     if global_batch % world_size:
         raise ConfigError(
-            f"a batch of {global_batch} does not divide by {world_size} workers; change "
+            f"batch_size: {global_batch} is not divisible by {world_size} workers; change "
             "batch_size or compute.workers"
         )
     if precision == "bfloat16" and zero_stage == 0:
-        raise ConfigError("bfloat16 needs zero_stage 1, 2 or 3, which keep float32 masters")
+        raise ConfigError(
+            "engine.precision: bfloat16 needs float32 master weights, which zero_stage 0 does not "
+            "have; use engine.zero_stage 1, 2 or 3"
+        )
 
 
 def _config(
     clip_norm: float, zero_stage: int, precision: str, num_parameters: int
 ) -> dict[str, Any]:
-    # the default reserves room for 5e8 numbers, 2 GB, however small the network
-    bucket = min(LARGEST_BUCKET, num_parameters + num_parameters % 2)  # DeepSpeed wants it even
+    # the default reserves 2 GB (5e8 values) even for small networks
+    bucket = min(MAX_BUCKET, num_parameters + num_parameters % 2)  # must be even
     return {
         "gradient_accumulation_steps": 1,
         "gradient_clipping": clip_norm,
@@ -230,10 +235,10 @@ def _config(
             "stage": zero_stage,
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
-            # a copy of every gradient that spares a GPU's allocator, and on a CPU spares nothing
+            # copies every gradient to reduce fragmentation on a GPU; useless on a CPU
             "contiguous_gradients": torch.cuda.is_available(),
         },
-        "zero_allow_untested_optimizer": True,  # ours is AdamW with a memory
+        "zero_allow_untested_optimizer": True,  # AveragingAdam is AdamW with an average
         "bf16": {"enabled": precision == "bfloat16", "check_grad_overflow": True},
         "steps_per_print": 10**9,
     }

@@ -1,9 +1,9 @@
-"""What a worker holds of a network in training, from how the DeepSpeed engine is configured here.
+"""Memory of a worker in training, for this configuration of the DeepSpeed engine.
 
-Plain arithmetic on the number of parameters, so that a plan can say before anything is paid for
-whether a network fits. The terms were read from DeepSpeed 0.19.8 and are held to measurements of
-processes on a CPU. Not in them: activations, what the libraries themselves take (on a GPU about
-1 GB of context and communication buffers), and what allocators waste.
+Computed from the number of parameters alone, so that a plan can show in advance whether a network
+fits. The terms come from the source of DeepSpeed 0.19.8 and are tested against measurements of CPU
+processes. Not included: activations, memory of the libraries (on a GPU about 1 GB of context and
+communication buffers), and fragmentation.
 """
 
 from typing import Literal
@@ -11,17 +11,17 @@ from typing import Literal
 Precision = Literal["float32", "bfloat16"]
 ZeroStage = Literal[0, 1, 2, 3]
 
-LARGEST_BUCKET = 500_000_000
-"""Numbers in one message between workers; DeepSpeed's default, and the engine's upper limit."""
+MAX_BUCKET = 500_000_000
+"""Values per message between workers; DeepSpeed's default, and the engine's upper limit."""
 
-MOST_GATHERED = 1_000_000_000
-"""Numbers that stage 3 keeps gathered at a time; DeepSpeed's `stage3_max_live_parameters`."""
+MAX_GATHERED = 1_000_000_000
+"""Values that stage 3 keeps gathered at a time; DeepSpeed's `stage3_max_live_parameters`."""
 
-MOST_TEACHER_GATHERED = 100_000_000
-"""Numbers of a split teacher that are gathered at a time, 400 MB."""
+MAX_TEACHER_GATHERED = 100_000_000
+"""Values of a partitioned teacher that are gathered at a time, 400 MB."""
 
-_MASTER = 4  # float32
-_MOMENTS = 8  # two of Adam's, float32
+_MASTER = 4  # bytes per parameter, float32
+_MOMENTS = 8  # Adam's two moments, float32
 _AVERAGE = 4  # float32
 _WIDTHS: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
 
@@ -34,55 +34,54 @@ def state_bytes(
     precision: Precision,
     ema: bool,
 ) -> int:
-    """Bytes that one worker holds at the worst moment of an update, without activations.
+    """Compute the peak bytes of one worker during an update, without activations.
 
-    There are two such moments: when the last gradient has come and a bucket of them is being
-    summed over the workers, and when the optimiser is given its share of them as one tensor.
-    Parameters that do not divide among the workers are rounded up. What a GPU takes was read from
-    DeepSpeed, not measured: as much or less, but stage 3 keeps a bucket there all the time, which
-    one worker or two would see.
+    The peak is at one of two points: after the last gradient, while a bucket of gradients is summed
+    over the workers, or when the optimiser gets its partition of the gradients as one tensor.
+    Partitions are rounded up. GPU memory was derived from DeepSpeed's source, not measured: it is
+    at most this, except that stage 3 always keeps a bucket, which matters for one or two workers.
 
     Args:
-        parameters: trained numbers of the network.
-        zero_stage: 0 replicates; 1, 2, 3 split optimiser, gradients, weights over the workers.
-        workers: processes that train it together.
-        precision: of weights and gradients.
+        parameters: number of trained parameters.
+        zero_stage: 0 replicates; 1, 2, 3 partition optimiser, gradients, weights over the workers.
+        workers: number of training processes.
+        precision: precision of weights and gradients.
         ema: whether an average of the weights is kept.
 
     Raises:
-        ValueError: bfloat16 with stage 0, which the engine refuses.
+        ValueError: bfloat16 with stage 0, which the engine does not support.
 
-    Source: Rajbhandari et al. 2020, arXiv:1910.02054, section 5, for what each stage splits.
+    Source: Rajbhandari et al. 2020, arXiv:1910.02054, section 5, for the partitions of each stage.
     """
     if zero_stage == 0 and precision == "bfloat16":
-        raise ValueError("the engine has no bfloat16 in stage 0")
+        raise ValueError("bfloat16 is not supported in zero_stage 0; use stage 1, 2 or 3")
     width = _WIDTHS[precision]
     share = -(-parameters // workers)
-    bucket = min(parameters, LARGEST_BUCKET)
+    bucket = min(parameters, MAX_BUCKET)
     states = _MOMENTS + (_AVERAGE if ema else 0)
     if zero_stage == 0:
         return (2 * width + states) * parameters + width * bucket
-    # the optimiser is handed float32: a second copy where the gradients are not
-    handed = width + (0 if precision == "float32" else _MASTER)
+    # the optimiser needs float32 gradients: a second copy if the gradients have another precision
+    optimiser_gradients = width + (0 if precision == "float32" else _MASTER)
     if zero_stage == 3:
         kept = (2 * width + _MASTER + states) * share
-        # gathered weights, a bucket of gradients, and the same cut up for the workers
-        gathered = min(parameters, MOST_GATHERED)
-        return kept + max(width * (gathered + 2 * bucket), handed * share)
+        # gathered weights, a bucket of gradients, and the same bucket partitioned for the workers
+        gathered = min(parameters, MAX_GATHERED)
+        return kept + max(width * (gathered + 2 * bucket), optimiser_gradients * share)
     kept = width * parameters + (_MASTER + states) * share
-    # stage 2 drops what belongs to others with every bucket, stage 1 at the end
+    # stage 2 frees the gradients of other workers after every bucket, stage 1 at the end
     alive = parameters if zero_stage == 1 else min(parameters, share + bucket)
-    return kept + max(width * (alive + bucket), (width + handed) * share)
+    return kept + max(width * (alive + bucket), (width + optimiser_gradients) * share)
 
 
-def frozen_bytes(parameters: int, *, workers: int = 1, split: bool = False) -> int:
-    """Bytes on one worker of a teacher that computes targets, float32.
+def teacher_bytes(parameters: int, *, workers: int = 1, split: bool = False) -> int:
+    """Compute the bytes of a float32 teacher on one worker.
 
     Args:
-        parameters: of its network.
-        workers: processes that train together.
-        split: whether they share its weights, which are then gathered piece by piece.
+        parameters: number of its parameters.
+        workers: number of training processes.
+        split: whether its weights are partitioned over the workers and gathered on use.
     """
     if not split:
         return _MASTER * parameters
-    return _MASTER * (-(-parameters // workers) + min(parameters, MOST_TEACHER_GATHERED))
+    return _MASTER * (-(-parameters // workers) + min(parameters, MAX_TEACHER_GATHERED))

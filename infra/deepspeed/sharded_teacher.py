@@ -1,35 +1,38 @@
-"""A frozen teacher whose weights are split over the workers, each gathered when it is used.
+"""A frozen teacher with weights partitioned over the workers and gathered on use.
 
-Where targets are computed online, every worker evaluates the teacher. Whole, it costs four bytes a
-parameter on each of them; split, a share of that, and the weights travel at every evaluation.
+With online targets, every worker evaluates the teacher. A full copy takes four bytes per parameter
+on each worker. A partitioned teacher takes a fraction of that, but its weights are communicated in
+every evaluation.
 """
 
 import torch.distributed as dist
 from torch import nn
 
 from infra.deepspeed.engine import import_deepspeed
-from infra.deepspeed.memory_model import MOST_TEACHER_GATHERED
+from infra.deepspeed.memory_model import MAX_TEACHER_GATHERED
 
 
-def split_over_workers(module: nn.Module) -> nn.Module:
-    """The module, to be called by all workers of the process group at the same time, and as often.
+def partition_over_workers(module: nn.Module) -> nn.Module:
+    """Partition a frozen module over the workers of the process group.
 
-    What it computes is the same to the last bit.
+    All workers must call the result at the same time and equally often. Outputs are bitwise equal
+    to the module's.
 
     Args:
-        module: frozen, the same on every rank, on any device; it must not be used by itself again.
+        module: frozen module, equal on every rank, on any device; it must not be used directly
+            afterwards.
     """
     deepspeed = import_deepspeed()
     engine, *_ = deepspeed.initialize(
         model=module,
         config={
-            # no batch is ever counted, but DeepSpeed wants one
+            # unused, but required by DeepSpeed
             "train_batch_size": dist.get_world_size(),
             "zero_optimization": {
                 "stage": 3,
-                "stage3_max_live_parameters": MOST_TEACHER_GATHERED,
-                "stage3_prefetch_bucket_size": MOST_TEACHER_GATHERED // 2,
-                "stage3_max_reuse_distance": 0,  # nothing is kept gathered for the next evaluation
+                "stage3_max_live_parameters": MAX_TEACHER_GATHERED,
+                "stage3_prefetch_bucket_size": MAX_TEACHER_GATHERED // 2,
+                "stage3_max_reuse_distance": 0,  # keep no gathered weights between evaluations
             },
             "steps_per_print": 10**9,
         },

@@ -1,1 +1,1 @@
-"""MLflow: store, runs, content and pages."""
+"""MLflow: store, runs, content and UI links."""

@@ -1,7 +1,7 @@
-"""What a run holds beside the numbers of its training: curves, pictures, and what it was made from.
+"""Content of an MLflow run besides training metrics: curves, images, input data sets and tags.
 
-Everything may be told again, after a resume or because MLflow was away; it is there once. What was
-made anew is told beside what was there, and is what MLflow shows.
+All functions are idempotent, so they can be repeated after a resume or an outage of MLflow. Values
+that changed are added to the existing ones, and MLflow shows the newest.
 """
 
 import json
@@ -23,19 +23,19 @@ _MAX_DIGEST = 36  # characters that MLflow allows
 
 
 Point = tuple[str, float, int]
-"""Name of a metric, its value, its step."""
+"""(metric name, value, step)."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """Data that a run was made from.
+class InputData:
+    """An input data set of a run.
 
     Attributes:
-        name: what a person calls it.
-        digest: of its content.
-        place: where it lies.
-        context: what it was to the run, `training` for instance.
-        profile: numbers about it.
+        name: display name.
+        digest: digest of its content.
+        place: path of the data.
+        context: role in the run, for example `training`.
+        profile: statistics of the data.
     """
 
     name: str
@@ -46,13 +46,13 @@ class Source:
 
 
 def log_curves(store: MlflowStore, run_id: str, curves: Iterable[Point]) -> None:
-    """Record (name, value, step) of metrics; what the run says already is left out.
+    """Log (name, value, step) of metrics, except values that the run already has.
 
-    MLflow keeps every value that it was told. One that was measured anew and differs is told as
-    well, also if it is an older one again: the last that was told at a step is what holds.
+    MLflow keeps all logged values and the newest at a step is valid. A changed value is logged
+    again, also if it equals an older one.
 
     Raises:
-        InfraError: MLflow does not answer.
+        InfraError: MLflow is unreachable.
     """
     wanted = {(name, step): value for name, value, step in curves}
     known = {name: store.newest(run_id, name) for name in {name for name, _ in wanted}}
@@ -66,45 +66,45 @@ def log_curves(store: MlflowStore, run_id: str, curves: Iterable[Point]) -> None
         store.log_points(run_id, new[first : first + _POINTS_PER_CALL])
 
 
-def log_picture(store: MlflowStore, run_id: str, picture: Path, key: str, step: int) -> None:
-    """Show a PNG in the run's charts; the slider of its chart moves through the steps of a key.
+def log_image(store: MlflowStore, run_id: str, picture: Path, key: str, step: int) -> None:
+    """Log a PNG to the run's charts, which have a slider over the steps of a key.
 
-    Of several at a step the chart shows the last that was told. One that is the same is left out.
+    The chart shows the newest image at a step. An image equal to the newest is not logged again.
 
     Raises:
-        InfraError: MLflow does not answer.
+        InfraError: MLflow is unreachable.
     """
     from PIL import Image
 
     name = re.sub(r"[^0-9A-Za-z_\-./ ]", "_", key)
-    place = f"images/{name.replace('/', '~')}+step+{step}+"  # as MLflow calls its files
+    place = f"images/{name.replace('/', '~')}+step+{step}+"  # MLflow's file name
     with store.client() as client, Image.open(picture) as opened:
         image = opened.convert("RGB")
-        told = [file.path for file in client.list_artifacts(run_id, "images")]
-        same_place = [path for path in told if path.startswith(place) and path.endswith(".png")]
-        # the time follows the step in these names, so the greatest is the last
-        if same_place and _shows(client, run_id, max(same_place), image):
+        logged = [file.path for file in client.list_artifacts(run_id, "images")]
+        same_place = [path for path in logged if path.startswith(place) and path.endswith(".png")]
+        # the time follows the step in these names, so the maximum is the newest
+        if same_place and _is_equal(client, run_id, max(same_place), image):
             return
         client.log_image(run_id, image, key=name, step=step, synchronous=True)
 
 
-def _shows(client: Any, run_id: str, path: str, image: "PIL.Image.Image") -> bool:
+def _is_equal(client: Any, run_id: str, path: str, image: "PIL.Image.Image") -> bool:
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as folder:
         copy = client.download_artifacts(run_id, path, folder)
         try:
-            with Image.open(copy) as told:
-                return told.size == image.size and told.convert("RGB").tobytes() == image.tobytes()
-        except OSError:  # no whole picture, of somebody who was killed
+            with Image.open(copy) as old:
+                return old.size == image.size and old.convert("RGB").tobytes() == image.tobytes()
+        except OSError:  # an incomplete image, left by a killed process
             return False
 
 
-def log_sources(store: MlflowStore, run_id: str, sources: Sequence[Source]) -> None:
-    """Say what a run was made from; MLflow lists it as the run's data sets.
+def log_inputs(store: MlflowStore, run_id: str, sources: Sequence[InputData]) -> None:
+    """Log the input data sets of a run.
 
     Raises:
-        InfraError: MLflow does not answer.
+        InfraError: MLflow is unreachable.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -126,10 +126,10 @@ def log_sources(store: MlflowStore, run_id: str, sources: Sequence[Source]) -> N
 
 
 def log_tags(store: MlflowStore, run_id: str, tags: Mapping[str, object]) -> None:
-    """Set tags of a run, in one call.
+    """Set tags of a run in one call.
 
     Raises:
-        InfraError: MLflow does not answer.
+        InfraError: MLflow is unreachable.
     """
     from mlflow.entities import RunTag
 

@@ -1,4 +1,4 @@
-"""Which MLflow run is meant: found by its key, and a round's by what is trained in it as well."""
+"""Find MLflow runs by key, and for rounds also by the fingerprint of their training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +8,13 @@ from infra.mlflow.values import quoted, searchable
 KEY = "stepfold.key"
 TRAINING = "stepfold.training"
 SUPERSEDED = "superseded"
-"""Tag of a run whose round was trained anew; its value is the run id of what came after it."""
+"""Tag of a run whose round was retrained; its value is the run id of the newer run."""
 
 _MOST_RUNS = 1000
 
 
 def runs_of(client: Any, experiment_id: str, key: str) -> list[Any]:
-    """The runs with a key, newest first, superseded ones last."""
+    """List the runs with a key, newest first, superseded ones last."""
     found = client.search_runs(
         [experiment_id],
         f"tags.`{KEY}` = {quoted(searchable(key))}",
@@ -24,7 +24,7 @@ def runs_of(client: Any, experiment_id: str, key: str) -> list[Any]:
     return sorted(found, key=lambda run: SUPERSEDED in run.data.tags)
 
 
-def choose(runs: Sequence[Any], training: str | None) -> Any | None:
+def choose_run(runs: Sequence[Any], training: str | None) -> Any | None:
     """The run to go on with among those of a key; None if there has to be a new one.
 
     Args:
@@ -38,9 +38,9 @@ def choose(runs: Sequence[Any], training: str | None) -> Any | None:
 
 
 def supersede(client: Any, runs: Sequence[Any], run_id: str) -> None:
-    """Mark the other runs of a key as superseded by this one, and this one as not.
+    """Mark the other runs of a key as superseded by this one, and unmark this one.
 
-    They keep their status, but for one that still says RUNNING: nobody is at work on it.
+    Superseded runs keep their status, except that RUNNING becomes KILLED.
     """
     for run in runs:
         is_marked, other = SUPERSEDED in run.data.tags, run.info.run_id
@@ -50,13 +50,13 @@ def supersede(client: Any, runs: Sequence[Any], run_id: str) -> None:
         elif not is_marked:
             if run.info.status == "RUNNING":
                 client.set_terminated(other, "KILLED")
-            # two of one name could not be told apart in a chart's legend
+            # runs with equal names cannot be distinguished in a chart's legend
             name = str(run.info.run_name).removesuffix(f", {SUPERSEDED}")
             client.update_run(other, name=f"{name}, {SUPERSEDED}")
             client.set_tag(other, SUPERSEDED, run_id)
 
 
-def is_of(found: str, key: str) -> bool:
-    """Whether the key tag of a run is this key, or one below it."""
+def has_key(found: str, key: str) -> bool:
+    """Whether the key tag of a run is this key or a key below it."""
     wanted = searchable(key)
     return found == wanted or found.startswith(f"{wanted}/")

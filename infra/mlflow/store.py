@@ -1,8 +1,8 @@
-"""MLflow as a place to write to: one run for the chain, a child for each round, models by digest.
+"""The MLflow store: one run per chain, a child run per round, models by digest.
 
-Everything goes through `MlflowClient` with explicit run ids. The fluent API keeps an active run per
-thread and ends it on leaving a block, which would finish runs that are still going on. What is
-written twice, because a run was resumed, is there once.
+All calls use `MlflowClient` with explicit run ids. The fluent API keeps an active run per thread
+and ends it when a block ends, which would finish runs still in progress. Writes are idempotent, so
+a resumed run can repeat them.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infra.mlflow.pages import CHAIN_TAG, default_uri
-from infra.mlflow.runs import KEY, TRAINING, choose, is_of, runs_of, supersede
+from infra.mlflow.runs import KEY, TRAINING, choose_run, has_key, runs_of, supersede
 from infra.mlflow.values import ascii_name, points, quoted, searchable, texts
-from infra.process.environment import settle_environment
+from infra.process.environment import set_environment_defaults
 from pipeline.errors import ConfigError, InfraError
 from pipeline.failpoints import failpoint
 
@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 
 _DIGEST = "stepfold.digest"
 _SLOW_S = 2.0
-_PAUSE_S = 5.0  # without a call, after one that took long and was not answered
+_PAUSE_S = 5.0  # no calls for this long after a slow call that failed
 _MOST_RUNS = 1000
-_MAX_PARAM = 6000  # MLflow cuts there without a word
+_MAX_PARAM = 6000  # MLflow truncates longer values silently
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -35,22 +35,22 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 class MlflowStore:
     """Write runs, files and models to one MLflow server or database.
 
-    Opening a new SQLite store takes a second or two, for its tables.
+    Opening a new SQLite store takes 1 to 2 s to create its tables.
 
     Args:
-        uri: of the server or database; None for SQLite in `run_root`, private to the user.
+        uri: URI of the server or database; None for SQLite in `run_root`, private to the user.
         run_root: directory of the run directories.
-        experiment: name of the experiment; made if it is not there.
+        experiment: name of the experiment; created if it does not exist.
 
     Raises:
-        ConfigError: the driver of such a database is not installed.
-        InfraError: MLflow cannot be reached. Every method may raise it; nothing waits longer than
+        ConfigError: the database driver is not installed.
+        InfraError: MLflow is unreachable. Every method may raise it; no call waits longer than
             about 20 s.
     """
 
     def __init__(self, uri: str | None, run_root: Path, experiment: str) -> None:
-        settle_environment()
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # lines in a log
+        set_environment_defaults()
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow import MlflowClient
 
         for noisy in ("alembic", "mlflow"):
@@ -66,7 +66,7 @@ class MlflowStore:
             self.experiment_id = self._experiment(experiment)
 
     def chain(self, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
-        """The run id of a chain: the one with this key, running again, or a new one."""
+        """Open the run of a chain: continue the one with this key, or create one."""
         run_id = self._open(key, name, params, {**tags, "kind": "chain", "round": "chain"})
         with self._translated():
             self._client.set_tag(run_id, CHAIN_TAG, run_id)
@@ -83,10 +83,10 @@ class MlflowStore:
         is_at_work: bool = True,
         training: str | None = None,
     ) -> str:
-        """The run id of a round of a chain, likewise. `params["round"]`, if given, orders them.
+        """Open the run of a round: continue it or create one; `params["round"]` sets the order.
 
-        If nobody is at work on it, it runs no more than before, and a new one has ended. Of each
-        `training` there is a run; the newest supersedes the others of its key.
+        With `is_at_work` False, the status of an existing run is kept and a new run is FINISHED.
+        Each `training` has its own run; the newest supersedes the others of its key.
         """
         order = {"round": f"{int(params['round']):02d}"} if "round" in params else {}
         parent = {"mlflow.parentRunId": parent_id, CHAIN_TAG: parent_id}
@@ -95,14 +95,14 @@ class MlflowStore:
         return self._open(key, name, params, tags, status, training)
 
     def finish(self, run_id: str, status: Status, *, unless_ended: bool = False) -> None:
-        """End a run, now; with `unless_ended` one that has this status keeps the time it ended."""
+        """End a run now; with `unless_ended`, a run with this status keeps its end time."""
         with self._translated():
             if unless_ended and self._client.get_run(run_id).info.status == status:
                 return
             self._client.set_terminated(run_id, status)
 
     def metrics(self, run_id: str, values: Mapping[str, float], step: int) -> None:
-        """Record values at a step, unless the run's newest value there is the same."""
+        """Log values at a step, except those equal to the run's newest value there."""
         with self._translated():
             new = {
                 name: value
@@ -112,36 +112,36 @@ class MlflowStore:
             self.log_points(run_id, points(new, step))
 
     def newest(self, run_id: str, name: str) -> dict[int, float]:
-        """The value of a metric at each of its steps; the one that was told last."""
+        """Return the newest value of a metric at each of its steps."""
         with self._translated():
             found = self._client.get_metric_history(run_id, ascii_name(name))
         return {each.step: each.value for each in sorted(found, key=lambda it: it.timestamp)}
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:
-        """MLflow's own client for a block, whose errors become those of every method here."""
+        """Provide MLflow's client for a block, with errors translated as in all methods."""
         with self._translated():
             yield self._client
 
     def log_points(self, run_id: str, batch: Sequence[Any]) -> None:
-        """Record up to 1000 `points`."""
+        """Log up to 1000 `points`."""
         with self._translated():
             self._client.log_batch(run_id, metrics=batch)
 
     def files(self, run_id: str, paths: Sequence[Path], folder: str) -> None:
-        """Keep copies of files with the run."""
+        """Copy files to the run's artifacts."""
         with self._translated():
             for path in paths:
                 self._client.log_artifact(run_id, str(path), folder)
 
     def text(self, run_id: str, text: str, name: str) -> None:
-        """Keep a text with the run, as a file called `name`."""
+        """Store a text in the run's artifacts as file `name`."""
         with self._translated():
             self._client.log_text(run_id, text, name)
 
     def describe(self, run_id: str, markdown: str) -> None:
         """Set the description at the top of a run's page."""
-        # MLflow's page shows a table below a heading as text unless a blank line is between
+        # MLflow's page does not render a table directly below a heading without a blank line
         spaced = re.sub(r"(?m)^(#{1,6} .*)\n(?=[^\n])", r"\1\n\n", markdown)
         with self._translated():
             self._client.set_tag(run_id, "mlflow.note.content", spaced)
@@ -149,9 +149,9 @@ class MlflowStore:
     def register(
         self, model_name: str, bundle: Path, digest: str, run_id: str, tags: Mapping[str, Any]
     ) -> str:
-        """The version of a model with these weights; a new one if they are new.
+        """Return the model version with these weights; create it if it does not exist.
 
-        In the local store a version points to the bundle where it lies. A server gets a copy.
+        In a local store a version refers to the bundle's path. A server gets a copy.
         """
         with self._translated():
             if not self._client.search_registered_models(f"name = {quoted(model_name)}"):
@@ -171,26 +171,29 @@ class MlflowStore:
             return str(version.version)
 
     def alias(self, model_name: str, alias: str, version: str) -> None:
-        """Let an alias, like `teacher`, mean a version."""
+        """Set an alias, such as `teacher`, to a version."""
         with self._translated():
             self._client.set_registered_model_alias(model_name, alias, version)
 
     def find(self, key: str) -> str | None:
-        """The run id of the chain or round with this key, None if there is none."""
+        """Return the run id of the chain or round with this key; None if absent."""
         with self._translated():
-            found = choose(runs_of(self._client, self.experiment_id, key), None)
+            found = choose_run(runs_of(self._client, self.experiment_id, key), None)
         return str(found.info.run_id) if found else None
 
-    def end_abandoned(self, key: str) -> int:
-        """End the chain with this key and its rounds as KILLED where they still say RUNNING.
+    def end_stale_runs(self, key: str) -> int:
+        """Set RUNNING runs of the chain with this key and of its rounds to KILLED.
 
-        Call when nobody is at work on it; returns how many there were.
+        Call only if no process is working on the chain.
+
+        Returns:
+            The number of runs changed.
         """
         with self._translated():
             found = self._client.search_runs(
                 [self.experiment_id], "attributes.status = 'RUNNING'", max_results=_MOST_RUNS
             )
-            ours = [run for run in found if is_of(run.data.tags.get(KEY, ""), key)]
+            ours = [run for run in found if has_key(run.data.tags.get(KEY, ""), key)]
             for run in ours:
                 self._client.set_terminated(run.info.run_id, "KILLED")
         return len(ours)
@@ -211,18 +214,18 @@ class MlflowStore:
         status: Literal["RUNNING", "FINISHED"] = "RUNNING",
         training: str | None = None,
     ) -> str:
-        told = texts({**tags, TRAINING: training} if training else tags)
+        tag_texts = texts({**tags, TRAINING: training} if training else tags)
         with self._translated():
             runs = runs_of(self._client, self.experiment_id, key)
-            found = choose(runs, training)
+            found = choose_run(runs, training)
             if found:
                 run_id = str(found.info.run_id)
                 at_work = status if status == "RUNNING" else None
                 self._client.update_run(run_id, status=at_work, name=name)
-                self._describe_run(run_id, params, told, (found.data.params, found.data.tags))
+                self._describe_run(run_id, params, tag_texts, (found.data.params, found.data.tags))
             else:
-                everything = {**told, KEY: searchable(key)}
-                run = self._client.create_run(self.experiment_id, tags=everything, run_name=name)
+                all_tags = {**tag_texts, KEY: searchable(key)}
+                run = self._client.create_run(self.experiment_id, tags=all_tags, run_name=name)
                 run_id = str(run.info.run_id)
                 self._describe_run(run_id, params, {}, ({}, {}))
                 if status != "RUNNING":
@@ -238,7 +241,7 @@ class MlflowStore:
         tags: dict[str, str],
         known: tuple[Mapping[str, str], Mapping[str, str]],
     ) -> None:
-        """Log in one call what the run does not say yet."""
+        """Log missing parameters and changed tags in one call."""
         from mlflow.entities import Param, RunTag
 
         known_params, known_tags = known
@@ -247,7 +250,7 @@ class MlflowStore:
             text = self._short_enough(run_id, name, str(value))
             if name not in known_params:
                 new.append(Param(ascii_name(name), text))
-            elif known_params[name] != text:  # a parameter cannot be changed, a tag can
+            elif known_params[name] != text:  # parameters are immutable, tags are not
                 tags[f"changed.{ascii_name(name)}"] = text
         changed = [RunTag(n, text) for n, text in tags.items() if known_tags.get(n) != text]
         if new or changed:
@@ -256,14 +259,14 @@ class MlflowStore:
     def _short_enough(self, run_id: str, name: str, text: str) -> str:
         if len(text) <= _MAX_PARAM:
             return text
-        _log.warning("parameter %s has %d characters; kept as a file", name, len(text))
+        _log.warning("MLflow: parameter %s has %d characters; stored as a file", name, len(text))
         self._client.log_text(run_id, text, f"params/{ascii_name(name)}.txt")
         return f"{text[: _MAX_PARAM - 100]}... (whole in params/{ascii_name(name)}.txt)"
 
     def _source(self, bundle: Path, digest: str, run_id: str) -> str:
         if not self.uri.startswith("http"):
             return str(bundle.resolve())
-        folder = f"bundles/{digest[:16]}"  # servers refuse sources outside the run's artifacts
+        folder = f"bundles/{digest[:16]}"  # servers reject sources outside the run's artifacts
         self._client.log_artifacts(run_id, str(bundle), folder)
         run = self._client.get_run(run_id)
         return f"{run.info.artifact_uri}/{folder}"
@@ -273,23 +276,25 @@ class MlflowStore:
         from mlflow.exceptions import MlflowException
 
         if time.monotonic() < self._silent_until:
-            raise InfraError(f"MLflow at {self.uri} did not answer just now")
-        asked = time.monotonic()
+            raise InfraError(
+                f"MLflow at {self.uri} was unreachable less than {_PAUSE_S:g} s ago; retry later"
+            )
+        started = time.monotonic()
         try:
             yield
         except (MlflowException, OSError) as error:
-            if time.monotonic() - asked > _SLOW_S:
+            if time.monotonic() - started > _SLOW_S:
                 self._silent_until = time.monotonic() + _PAUSE_S
             first = str(error).strip().splitlines()[0]
             message = (
-                f"MLflow at {self.uri} did not answer ({first}); run again when it does. "
+                f"MLflow at {self.uri} is unreachable ({first}); run again when it is available. "
                 "Metrics are kept in the rounds' metrics.jsonl"
             )
-            # not chained: the cause may name the password as well
+            # not chained: the cause may also contain the password
             raise InfraError(message) from None
-        except ImportError as error:  # of a database's driver
+        except ImportError as error:  # a database driver
             raise ConfigError(
-                f"tracking.uri: a database of this kind needs a package that is missing ({error}); "
+                f"tracking.uri: this database needs a package that is not installed ({error}); "
                 "install it"
             ) from None
 

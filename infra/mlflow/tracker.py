@@ -1,4 +1,4 @@
-"""Numbers on their way to MLflow: from a metrics file, in the background, never in the way."""
+"""Forward metrics to MLflow: from a metrics file, in a background thread."""
 
 import logging
 import threading
@@ -21,18 +21,18 @@ _POINTS_PER_CALL = 1000
 class MetricForwarder:
     """Copy a growing metrics file to a run until closed; use it in a `with` statement.
 
-    Lines that the run holds already, from before a resume, are left out. A store that does not
-    answer is asked again later; work never notices. Only names with a section ("train/loss") are
-    copied, against samples seen.
+    Lines that the run already has, from before a resume, are skipped. If the store is unreachable,
+    forwarding is retried later without blocking the caller. Only names with a section
+    ("train/loss") are copied, against samples seen.
 
     Args:
-        store: where to.
-        open_run: gives the run; called until the store has answered once.
+        store: the MLflow store.
+        open_run: opens the run and returns its id; called until it succeeds once.
         path: the metrics file; it need not exist yet.
-        interval: seconds between looks.
-        patience: seconds that closing may take.
-        awaits_writer: leave the file until it changes. Whoever trains writes it anew first, and
-            what it holds until then may be of a training before.
+        interval: seconds between polls.
+        patience: maximum seconds of closing.
+        awaits_writer: skip the file until it changes. A training first rewrites the file, so its
+            earlier content may belong to another training.
     """
 
     def __init__(
@@ -71,20 +71,22 @@ class MetricForwarder:
         self.close()
 
     def close(self) -> None:
-        """Forward what is left, within the time limit."""
+        """Forward the remaining lines, within the time limit."""
         self._closing.set()
         self._thread.join(self._patience)
         if self._thread.is_alive():
-            _log.warning("MLflow was too slow; %s holds the rest", self._path)
+            _log.warning("MLflow: forwarding timed out; remaining metrics are in %s", self._path)
 
     def check(self) -> None:
-        """See that the run holds all of the file, after closing.
+        """Check after closing that the run has all lines of the file.
 
         Raises:
-            InfraError: it does not; forward the file again, which tells nothing twice.
+            InfraError: lines are missing; forward the file again, which logs no line twice.
         """
         if self._thread.is_alive() or self._is_behind:
-            raise InfraError(f"MLflow does not hold all of {self._path} yet")
+            raise InfraError(
+                f"MLflow does not have all metrics of {self._path} yet; forward the file again"
+            )
 
     def _follow(self) -> None:
         deadline = None
@@ -97,7 +99,7 @@ class MetricForwarder:
             self._is_behind = not done
             if closing and (done or (deadline and time.monotonic() > deadline)):
                 return
-            # reading a long file must not become the driver's main occupation
+            # limit the time spent on reading a long file
             pause = max(self._interval, 20 * (time.monotonic() - started) if done else 0.0)
             if closing:
                 time.sleep(min(pause, 0.5))
@@ -105,14 +107,14 @@ class MetricForwarder:
                 self._closing.wait(pause)
 
     def _forward(self) -> bool:
-        """Send what is new; False if the store did not take it."""
+        """Send new lines; return False if the store failed."""
         try:
             self._send_new_lines()
         except InfraError as error:
             if not self._warned:
-                _log.warning("%s (will be tried again)", error)
+                _log.warning("%s (will be retried)", error)
             self._warned = True
-            self._seen = None  # it may have taken the points and failed to say so: ask again
+            self._seen = None  # the points may have been stored despite the error: query again
             return False
         except (OSError, ValueError, KeyError) as error:
             _log.warning("%s cannot be forwarded: %s", self._path, error)

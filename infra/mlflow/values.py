@@ -1,4 +1,4 @@
-"""Values, names and texts in the form that MLflow takes them."""
+"""Convert values, names and texts to the forms that MLflow accepts."""
 
 import re
 import time
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 
 def points(values: Mapping[str, float], step: int) -> list[Any]:
-    """Metric values at a step as MLflow takes them, with the time of now."""
+    """Convert metric values at a step to MLflow's metrics, with the current time."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -16,24 +16,24 @@ def points(values: Mapping[str, float], step: int) -> list[Any]:
 
 
 def ascii_name(name: str) -> str:
-    """A name in the characters that MLflow takes for one."""
+    """Replace characters that MLflow does not allow in names."""
     return re.sub(r"[^0-9A-Za-z_\-./ :]", "_", name)
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """The same values as texts, which is all that tags are."""
+    """Convert values to texts, as required for tags."""
     return {name: str(value) for name, value in values.items()}
 
 
 def quoted(text: str) -> str:
-    """A text inside a filter, which has no way to escape a quote: it may hold one kind of them."""
+    """Quote a text for a filter; filters cannot escape quotes, so it may hold one kind only."""
     mark = '"' if "'" in text else "'"
     return f"{mark}{text}{mark}"
 
 
 def searchable(text: str) -> str:
-    """A text as a tag that a filter finds: itself, unless it holds both kinds of quotes.
+    """Convert a text to a tag value that filters can match; percent-encoded if it has both quotes.
 
-    No path begins like the other form, so no two texts become one.
+    The encoded form has a prefix that no path begins with, so values stay distinct.
     """
     return f"quoted:{quote(text)}" if "'" in text and '"' in text else text

@@ -1,4 +1,4 @@
-"""Which machines a run was worked on, with what: recorded as it begins, for whoever asks later."""
+"""Record of the machines and package versions of a run, written when it starts."""
 
 import os
 import platform
@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from pipeline.config.profile import ComputeConfig
 from pipeline.documents import Document
 from pipeline.durable import write_durably
+from pipeline.run_dir.layout import RunDir
 
-_FILE = "machines.json"
 _PACKAGES = ("stepfold", "torch", "diffusers", "deepspeed", "ray", "mlflow", "prefect")
-_ACCELERATOR = "accelerator_type:"  # Ray's name for what the GPUs of a node are
+_ACCELERATOR = "accelerator_type:"  # Ray's resource prefix for the GPU model of a node
 
 
 class Node(Document):
-    """A machine of a Ray cluster: what workers may take of it; `gpu` is what its GPUs are."""
+    """A node of a Ray cluster: the resources for workers; `gpu` is the GPU model."""
 
     cpus: int
     gpus: int = 0
@@ -28,20 +28,20 @@ class Node(Document):
 
     @property
     def words(self) -> str:
-        """Such as "16 CPUs, 2 x H100"."""
+        """The node's resources as text, for example "16 CPUs, 2 x H100"."""
         return f"{self.cpus} CPUs" + (f", {self.gpus} x {self.gpu or 'GPU'}" if self.gpus else "")
 
 
 class Machine(Document):
-    """Where a run was worked on.
+    """The machine of a run's driver, and the nodes of its workers.
 
     Attributes:
-        system: its operating system and processor.
-        cores: that the driver may use.
-        python: version.
-        packages: versions by name.
-        is_local: whether Ray ran on this machine alone; else the driver did, and workers elsewhere.
-        nodes: what Ray had.
+        system: processor and operating system.
+        cores: CPU cores available to the driver.
+        python: Python version.
+        packages: package versions by name.
+        is_local: whether Ray ran on the driver's machine alone, not in a cluster.
+        nodes: nodes of Ray.
     """
 
     system: str
@@ -53,21 +53,21 @@ class Machine(Document):
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
-        """For people: (what, which)."""
+        """The description as (name, value) pairs, for display."""
         gpus = [f"{node.gpus} x {node.gpu or 'GPU'}" for node in self.nodes if node.gpus]
-        told = [("machine" if self.is_local else "driver", f"{self.cores} cores, {self.system}")]
+        pairs = [("machine" if self.is_local else "driver", f"{self.cores} cores, {self.system}")]
         if self.is_local:
-            told.append(("GPUs of workers", ", ".join(gpus) or "none"))
+            pairs.append(("GPUs of workers", ", ".join(gpus) or "none"))
         else:
             counts = Counter(node.words for node in self.nodes)
             words = ", ".join(f"{count} x ({each})" for each, count in counts.items())
-            told.append(("Ray cluster", words))
+            pairs.append(("Ray cluster", words))
         packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
-        return (*told, ("Python", self.python), ("packages", packages))
+        return (*pairs, ("Python", self.python), ("packages", packages))
 
 
 class _Machines(Document):
-    """The file: each once, in the order they first came."""
+    """Content of the file: distinct machines, in the order of first use."""
 
     machines: tuple[Machine, ...]
 
@@ -75,10 +75,10 @@ class _Machines(Document):
 def this_machine(compute: ComputeConfig) -> Machine:
     """Where this process runs, and what its workers may use."""
     if compute.launcher == "inline":
-        return machine_with([_own_node(compute)], is_local=True)
+        return describe_machine_with([_own_node(compute)], is_local=True)
     import ray
 
-    return machine_with(ray.nodes(), is_local=compute.is_local)
+    return describe_machine_with(ray.nodes(), is_local=compute.is_local)
 
 
 def _own_node(compute: ComputeConfig) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def _own_node(compute: ComputeConfig) -> dict[str, Any]:
     return {"Alive": True, "Resources": resources}
 
 
-def machine_with(nodes: Sequence[Mapping[str, Any]], *, is_local: bool) -> Machine:
-    """Where this process runs; `nodes` are told as `ray.nodes()` tells them."""
+def describe_machine_with(nodes: Sequence[Mapping[str, Any]], *, is_local: bool) -> Machine:
+    """Describe the machine of this process; `nodes` has the format of `ray.nodes()`."""
     return Machine(
         system=f"{platform.machine()}, {platform.system()} {platform.release()}",
         cores=len(os.sched_getaffinity(0)),
@@ -106,7 +106,7 @@ def machine_with(nodes: Sequence[Mapping[str, Any]], *, is_local: bool) -> Machi
 def _version(name: str) -> str | None:
     try:
         return version(name)
-    except PackageNotFoundError:  # ours, used from a checkout that is not installed
+    except PackageNotFoundError:  # stepfold itself, if run from a checkout
         return None
 
 
@@ -120,19 +120,22 @@ def _node(resources: Mapping[str, float]) -> Node:
 
 
 def record_machine(machine: Machine, run_dir: Path) -> None:
-    """Keep it beside those the run was worked on before, if it is another."""
+    """Add a machine to the run's record, if it is new."""
     known = read_machines(run_dir)
     if machine not in known:
         text = _Machines(machines=(*known, machine)).model_dump_json(indent=1)
-        write_durably(run_dir / _FILE, text)
+        write_durably(RunDir(run_dir).machines, text)
 
 
 def read_machines(run_dir: Path) -> tuple[Machine, ...]:
-    """The machines of a run; none if none is recorded, or the file is cut."""
-    path = run_dir / _FILE
+    """Read the machines of a run; empty if the file is missing or damaged."""
+    path = RunDir(run_dir).machines
     if not path.is_file():
         return ()
     try:
         return _Machines.model_validate_json(path.read_text(encoding="utf-8")).machines
-    except (ValidationError, UnicodeDecodeError):  # what nothing depends on stops nothing
+    except (
+        ValidationError,
+        UnicodeDecodeError,
+    ):  # informational only
         return ()

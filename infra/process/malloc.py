@@ -1,9 +1,9 @@
-"""How a worker's memory is kept: what an update frees, the next one uses again."""
+"""Allocator settings of workers: memory freed by an update is reused by the next."""
 
 import ctypes
 import logging
 
-_M_TRIM_THRESHOLD = -1  # numbers of /usr/include/malloc.h
+_M_TRIM_THRESHOLD = -1  # constants of /usr/include/malloc.h
 _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 
@@ -11,15 +11,15 @@ _log = logging.getLogger(__name__)
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep large blocks that are freed, instead of giving them back.
+    """Make the C library keep large freed blocks instead of returning them to the system.
 
-    glibc gives large blocks straight back to the system, so that activations and gradients of every
-    update are mapped and zeroed anew, page by page: for 50M parameters under DeepSpeed that was a
-    third of an update. A worker asks for the same blocks again at once, so it keeps them. It holds
-    what its peak needed until it ends, and of every size a few blocks more (measured: 8 at most).
-    All threads share one arena; each would keep blocks of its own otherwise.
+    glibc returns large blocks immediately, so activations and gradients are mapped and zeroed page
+    by page in every update: for 50M parameters under DeepSpeed this took a third of an update.
+    Workers need the same blocks again at once, so they are kept. A worker then holds its peak
+    memory until it ends, plus a few blocks of each size (measured: at most 8). All threads share
+    one arena, because otherwise each would keep its own blocks.
 
-    Does nothing where the C library is not glibc.
+    No effect if the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -27,4 +27,4 @@ def keep_freed_memory() -> None:
         return
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1}
     if not all(mallopt(parameter, value) for parameter, value in settings.items()):
-        _log.warning("the C library did not take the setting that keeps freed memory")
+        _log.warning("mallopt failed: freed memory is returned to the system, updates are slower")

@@ -1,4 +1,4 @@
-"""SIGTERM, which orchestrators end programs with, ends the work as Ctrl-C does."""
+"""Handle SIGTERM, which orchestrators send to stop programs, like Ctrl-C."""
 
 import signal
 import threading
@@ -9,12 +9,11 @@ from typing import Any
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM raise what Ctrl-C raises, around a run and again while Ray is waited for.
+    """Make SIGTERM raise KeyboardInterrupt in the block: during a run, and while waiting for Ray.
 
-    Prefect raises something of its own and then passes the signal on to whom it found in its place,
-    by default the end of the process, before its last words. Ray looks for signals while it waits,
-    and hands on KeyboardInterrupt alone: what other handlers raise there, Prefect's among them, is
-    lost, and the work goes on.
+    Prefect's handler raises its own exception and then calls the previous handler, by default the
+    immediate end of the process, before cleanup. While Ray waits, it passes on KeyboardInterrupt
+    only; exceptions of other handlers, such as Prefect's, are lost and the work continues.
     """
     handler = signal.getsignal(signal.SIGTERM)
     set_sigterm(interrupt)
@@ -25,11 +24,11 @@ def interruptible() -> Iterator[None]:
 
 
 def set_sigterm(handler: Any) -> None:
-    """Have SIGTERM handled so, where it can be: other threads than the first cannot."""
+    """Set the SIGTERM handler; no effect outside the main thread, which cannot set handlers."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
 
 
-def interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 (signal's)
-    """Raise what Ctrl-C raises."""
+def interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 (signal's signature)
+    """Raise KeyboardInterrupt, as Ctrl-C does."""
     raise KeyboardInterrupt

@@ -1,8 +1,8 @@
-"""End a process that waits for a peer that will not come.
+"""Watchdog that ends a process waiting for a hanging peer.
 
-A collective whose peer hangs shows nothing for half an hour: Ray sees living processes, and
-DeepSpeed's groups take no timeout. A C-level timer that every update rearms needs no thread of
-ours and fires even while Python waits inside gloo or NCCL.
+A collective with a hanging peer blocks for half an hour: to Ray the processes are alive, and
+DeepSpeed's groups have no timeout option. A C-level timer, rearmed by every update, needs no Python
+thread and fires even while Python waits inside gloo or NCCL.
 """
 
 import faulthandler
@@ -20,19 +20,17 @@ _SHORTEST_S = 60.0
 _UNKNOWN_S = 600.0
 
 _FACTOR = 20.0
-
-_REARM_S = 1.0  # arming starts a thread, which costs as much as a percent of a small update
+_REARM_S = 1.0  # arming starts a thread, which takes about 1 % of a small update
 
 
 class Watchdog:
-    """Dump all stacks to stderr and exit if an update takes far longer than any before.
+    """Dump all stacks to stderr and exit if an update takes far longer than all before.
 
     Use it as a context manager, whose end is the end of the watch. The timer is the process's only
     one, so a watchdog belongs to what owns the process: a worker has one, however many engines.
 
     Args:
-        world_size: ranks of the process group; with 1 the timer is not touched, because a single
-            process has no peer to wait for.
+        world_size: number of processes; a single one has no peer to wait for and is not watched.
     """
 
     def __init__(self, world_size: int) -> None:
@@ -53,9 +51,9 @@ class Watchdog:
         self.stop()
 
     def updated(self) -> None:
-        """An update is complete; the next may take 20 times the longest, at least a minute.
+        """Record a completed update; the next may take 20 times the longest, at least 60 s.
 
-        The timer is set at most once a second, so it may strike a second early.
+        The timer is set at most once a second, so it may fire up to a second early.
         """
         now = time.monotonic()
         if self._last is not None:
@@ -66,12 +64,12 @@ class Watchdog:
             self._arm(patience)
 
     def paused(self) -> None:
-        """Something other than an update begins, whose duration says nothing about updates."""
+        """Record the start of other work than an update, such as a checkpoint."""
         self._last = None
         self._arm(_UNKNOWN_S)
 
     def stop(self) -> None:
-        """Nothing collective follows."""
+        """Disarm the timer; no collective operation follows."""
         if self._active:
             faulthandler.cancel_dump_traceback_later()
 

@@ -1,8 +1,8 @@
-"""A pool of Ray actors that serve jobs, each watched by its pulse.
+"""A pool of Ray actors that serve jobs, monitored by heartbeats.
 
-An actor that dies is replaced and its jobs are done again. So is one that no longer answers: a
-stopped process is alive to Ray, which would wait for it for ever. Actors get jobs when they have
-answered once, so that work goes on with those there are where a cluster has lost a node.
+An actor that dies or stops responding is replaced, and its jobs are repeated. Ray itself waits
+forever for a stopped process. Actors get jobs after their first heartbeat, so that work continues
+on the remaining nodes if a cluster has lost one.
 """
 
 import logging
@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.ray.worker import JobServer, end_process, tail, unpack
+from infra.ray.worker import JobServer, error_from_json, kill_process, last_lines
 from pipeline.config.profile import ComputeConfig
 from pipeline.errors import InfraError
 
-_PULSE = "pulse"  # a concurrency group: it is answered while jobs are served
-_PULSE_EVERY_S = 5.0
-_LOOK_EVERY_S = 1.0
+_HEARTBEAT = "pulse"  # concurrency group: heartbeats are processed while jobs run
+_HEARTBEAT_INTERVAL_S = 5.0
+_POLL_INTERVAL_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -29,15 +29,15 @@ class _Worker:
 
     Attributes:
         actor: Ray's handle.
-        heard: when it answered last, or was started.
-        pulse: the question that it has not answered yet.
-        place: its node and pid, once it has answered.
-        jobs: what it works on, by the answer to come.
+        last_seen: time of its last response, or of its start.
+        heartbeat: reference to the pending heartbeat; None if no heartbeat is pending.
+        place: its node id and pid, known after the first heartbeat.
+        jobs: index of each running job, by its reference.
     """
 
     actor: Any
-    heard: float
-    pulse: Any
+    last_seen: float
+    heartbeat: Any
     place: tuple[str, int] | None = None
     jobs: dict[Any, int] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ class _Worker:
 
 
 class ActorPool:
-    """At most `compute.workers` actors, each with at most `at_once` jobs."""
+    """At most `compute.workers` actors, each with at most `at_once` concurrent jobs."""
 
     def __init__(
         self, factory: str, spec: dict[str, Any], compute: ComputeConfig, at_once: int
@@ -64,31 +64,32 @@ class ActorPool:
             num_cpus=compute.cpus_per_worker,
             num_gpus=compute.gpus_per_worker,
             max_concurrency=at_once,
-            concurrency_groups={_PULSE: 1},
+            concurrency_groups={_HEARTBEAT: 1},
         )(JobServer)
         self._start_s = compute.start_timeout_s * (1 + compute.max_restarts)
         self._workers: list[_Worker] = []
         self._waiting: deque[int] = deque()
-        self._deaths: dict[int | None, int] = {}  # by job; None stands for no job at all
+        self._deaths: dict[int | None, int] = {}  # by job; None for workers without a job
 
     def run(self, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Do all jobs; yields results as they come.
+        """Run all jobs and yield results as they complete.
 
         Raises:
-            StepfoldError: what a job raised on purpose, as itself.
-            InfraError: a job failed otherwise, or its workers died too often, or none starts.
+            StepfoldError: a StepfoldError raised by a job, with its class.
+            InfraError: a job failed with another error, its workers died too often, or no worker
+                starts.
         """
         self._waiting.extend(range(len(jobs)))
         self._workers = [self._start() for _ in range(min(self._compute.workers, len(jobs)))]
         while self._waiting or any(worker.jobs for worker in self._workers):
-            self._hand_out(jobs)
-            asked = [ref for each in self._workers for ref in (*each.jobs, each.pulse) if ref]
-            ready, _ = self._ray.wait(asked, num_returns=1, timeout=_LOOK_EVERY_S)
+            self._assign(jobs)
+            pending = [ref for each in self._workers for ref in (*each.jobs, each.heartbeat) if ref]
+            ready, _ = self._ray.wait(pending, num_returns=1, timeout=_POLL_INTERVAL_S)
             for ref in ready:
-                result = self._hear(ref)
+                result = self._receive(ref)
                 if result is not None:
                     yield result
-            self._look_after()
+            self._check_heartbeats()
 
     def close(self) -> None:
         """Stop all actors."""
@@ -98,65 +99,67 @@ class ActorPool:
 
     def _start(self) -> _Worker:
         actor = self._actor_class.remote(self._factory, self._spec, self._compute.cpus_per_worker)
-        return _Worker(actor, time.monotonic(), self._ask(actor))
+        return _Worker(actor, time.monotonic(), self._request_heartbeat(actor))
 
-    def _ask(self, actor: Any) -> Any:
-        return actor.beat.options(concurrency_group=_PULSE).remote()
+    def _request_heartbeat(self, actor: Any) -> Any:
+        return actor.beat.options(concurrency_group=_HEARTBEAT).remote()
 
-    def _hand_out(self, jobs: Sequence[dict[str, Any]]) -> None:
-        for _ in range(self._at_once):  # one each before anyone gets a second
+    def _assign(self, jobs: Sequence[dict[str, Any]]) -> None:
+        for _ in range(self._at_once):  # one job per worker before a worker gets a second
             for worker in self._workers:
                 if self._waiting and worker.is_ready and len(worker.jobs) < self._at_once:
                     index = self._waiting.popleft()
                     worker.jobs[worker.actor.serve.remote(jobs[index])] = index
 
-    def _hear(self, ref: Any) -> dict[str, Any] | None:
-        """Take one answer: the result of a job, or a pulse."""
-        worker = next(each for each in self._workers if ref is each.pulse or ref in each.jobs)
+    def _receive(self, ref: Any) -> dict[str, Any] | None:
+        """Process one response: the result of a job, or a heartbeat (None)."""
+        worker = next(each for each in self._workers if ref is each.heartbeat or ref in each.jobs)
         try:
-            answer = self._ray.get(ref)
+            response = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            self._replace(worker, f"died ({tail(str(error))})")
+            self._replace(worker, f"died ({last_lines(str(error))})")
             return None
-        worker.heard = time.monotonic()
-        if ref is worker.pulse:
-            worker.pulse, worker.place = None, answer
+        worker.last_seen = time.monotonic()
+        if ref is worker.heartbeat:
+            worker.heartbeat, worker.place = None, response
             return None
         del worker.jobs[ref]
-        if "failure" in answer:
-            raise unpack(answer["failure"])
-        result: dict[str, Any] = answer["result"]
+        if "failure" in response:
+            raise error_from_json(response["failure"])
+        result: dict[str, Any] = response["result"]
         return result
 
-    def _look_after(self) -> None:
-        """Take every pulse in time, and give up on who has none."""
+    def _check_heartbeats(self) -> None:
+        """Request due heartbeats, and replace workers that stopped responding."""
         now = time.monotonic()
         for worker in list(self._workers):
-            silent = now - worker.heard
-            if worker.pulse is None and silent >= _PULSE_EVERY_S:
-                worker.pulse, worker.heard = self._ask(worker.actor), now
-            elif worker.is_ready and worker.pulse is not None:
+            silent = now - worker.last_seen
+            if worker.heartbeat is None and silent >= _HEARTBEAT_INTERVAL_S:
+                worker.heartbeat = self._request_heartbeat(worker.actor)
+                worker.last_seen = now
+            elif worker.is_ready and worker.heartbeat is not None:
                 if silent > self._compute.hang_timeout_s:
-                    self._end(worker)
-                    self._replace(worker, f"has not answered for {silent:.0f} s")
+                    self._kill(worker)
+                    self._replace(worker, f"did not respond for {silent:.0f} s")
             elif not any(each.is_ready for each in self._workers) and silent > self._start_s:
                 raise InfraError(
-                    f"no worker started within {silent:.0f} s; has the cluster room for one with "
+                    f"no worker started within {silent:.0f} s; a worker needs "
                     f"{self._compute.cpus_per_worker} CPU(s) and {self._compute.gpus_per_worker} "
-                    "GPU(s)? Look at `ray status`, or lower what a worker needs, and run again"
+                    "GPU(s). Check free resources with `ray status`, or lower "
+                    "compute.cpus_per_worker or compute.gpus_per_worker, and run again"
                 )
 
-    def _end(self, worker: _Worker) -> None:
-        """Kill a process that hangs; Ray asks it to exit, which a stopped one does not hear."""
+    def _kill(self, worker: _Worker) -> None:
+        """Kill a hanging process by signal; a stopped process ignores Ray's exit request."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         if worker.place is None:
             return
         node, pid = worker.place
-        there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-        self._ray.remote(num_cpus=0, scheduling_strategy=there)(end_process).remote(pid)
+        same_node = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+        self._ray.remote(num_cpus=0, scheduling_strategy=same_node)(kill_process).remote(pid)
 
-    def _replace(self, worker: _Worker, what: str) -> None:
+    def _replace(self, worker: _Worker, reason: str) -> None:
         self._ray.kill(worker.actor)
         lost = list(worker.jobs.values())
         blamed: list[int | None] = [*lost] or [None]
@@ -166,9 +169,9 @@ class ActorPool:
         if worst > self._compute.max_restarts:
             which = "the same job lost its worker" if lost else "workers without a job were lost"
             raise InfraError(
-                f"{which} {worst} times; the last one {what}\n"
-                "Look into the worker's log, or lower what a worker needs, and run again"
+                f"{which} {worst} times; the last one {reason}\n"
+                "Check the worker's log, or lower the resources per worker, and run again"
             )
-        _log.warning("a worker %s; its jobs are done again", what)
+        _log.warning("replacing worker that %s; repeating its jobs", reason)
         self._waiting.extendleft(reversed(lost))
         self._workers[self._workers.index(worker)] = self._start()

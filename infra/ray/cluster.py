@@ -1,4 +1,4 @@
-"""Connect to Ray, or start it here: on loopback, without dashboard or telemetry, silently."""
+"""Connect to a Ray cluster, or start a local one: loopback only, no dashboard, no telemetry."""
 
 import contextlib
 import logging
@@ -13,49 +13,51 @@ from typing import Any
 
 import psutil
 
-from infra.process.environment import settle_environment
+from infra.process.environment import set_environment_defaults
 from infra.process.signals import interrupt, set_sigterm
 from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.errors import ConfigError, InfraError
+from pipeline.run_dir.layout import RAY_LINK
 
 _log = logging.getLogger(__name__)
 
 _PREFIX = "sf-"
+_SESSION_LOGS = "session_latest/logs"  # where Ray writes its own, in its temporary folder
 _DYING_S = 10.0  # they notice within about 4 s that their driver is gone
 
 _LOCAL_DEFAULTS = {
-    # Ray's memory monitor kills bystanders when other programs fill the machine
+    # Ray's memory monitor kills workers when other programs fill the memory
     "RAY_memory_monitor_refresh_ms": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody reclaims this machine
-    # Ray's processes wait that long for a head that died, one minute by default. It does not come
-    # back by itself here, and whoever waits for the run is to know within that minute
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a local machine is not preempted
+    # time that Ray's processes wait for a dead head node, by default 60 s. A local head node is not
+    # restarted, so fail sooner
     "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
 }
 
 _EVERYWHERE = {
-    # half a minute for workers to take leave of each other, which one that hangs never does; Ray
-    # Train does not hand it on from the driver as it does its other settings
+    # by default 30 s for a process group to shut down, which never succeeds if a worker hangs; Ray
+    # Train does not pass this setting from the driver to workers as it does others
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",
-    "PYTHONUTF8": "1",  # torch reads sources of its own in whatever encoding the locale has
+    "PYTHONUTF8": "1",  # torch reads its own sources in the locale's encoding
 }
 
 
 @contextlib.contextmanager
 def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
-    """Have Ray up for the duration; does nothing where it is up in this process already.
+    """Run Ray for the duration of the block; no effect if this process is already connected.
 
     With `compute.launcher: inline` there is no Ray: only what the profile asks for is checked.
 
     A local Ray keeps its files in a private temporary folder, because its socket paths must be
-    short. While it runs, `log_dir/ray` points to its logs; afterwards they lie in
-    `log_dir/ray-<time>`. Leaving the block, also by Ctrl-C, stops all Ray work; without a handler
-    of the caller's, SIGTERM counts as Ctrl-C.
+    short. While it runs, `log_dir/ray` links to its logs; afterwards they are in
+    `log_dir/ray-<time>`. Leaving the block, also by Ctrl-C, stops all Ray work. Without a handler
+    of the caller, SIGTERM is treated as Ctrl-C.
 
     Raises:
-        ConfigError: more CPUs or GPUs are asked for than exist.
+        ConfigError: the profile needs more CPUs or GPUs than available.
         InfraError: Ray cannot be reached or started.
     """
-    settle_environment()
+    set_environment_defaults()
     if profile.compute.launcher == "inline":
         check_local_resources(profile.compute)
         yield
@@ -71,7 +73,7 @@ def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
             _own_folder(log_dir) as folder,
             _session(_local_arguments(profile.compute, folder)),
         ):
-            _link(log_dir / "ray", folder / "session_latest" / "logs")
+            _link(log_dir / RAY_LINK, folder / _SESSION_LOGS)
             yield
         return
     runtime = {"env_vars": _EVERYWHERE}
@@ -81,10 +83,10 @@ def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
 
 
 def check_local_resources(compute: ComputeConfig) -> None:
-    """Refuse to ask this machine for more than it has.
+    """Check that this machine has the CPUs and GPUs that the profile needs.
 
     Raises:
-        ConfigError: with what is there.
+        ConfigError: resources are missing; the message has what is available.
     """
     available: dict[str, float] = {"CPU": len(os.sched_getaffinity(0))}
     if compute.gpus_per_worker:
@@ -94,14 +96,14 @@ def check_local_resources(compute: ComputeConfig) -> None:
     _check(compute, available, "this machine has")
 
 
-def _check(compute: ComputeConfig, available: dict[str, float], whose: str) -> None:
+def _check(compute: ComputeConfig, available: dict[str, float], owner: str) -> None:
     for kind, each in (("CPU", compute.cpus_per_worker), ("GPU", compute.gpus_per_worker)):
-        asked, there = compute.workers * each, int(available.get(kind, 0))
-        if asked > there:
+        needed, found = compute.workers * each, int(available.get(kind, 0))
+        if needed > found:
             key = f"{kind.lower()}s_per_worker"
             raise ConfigError(
-                f"compute: {compute.workers} workers with {each} {kind}(s) each need {asked} "
-                f"{kind}s, {whose} {there}; lower compute.workers or compute.{key}"
+                f"compute: {compute.workers} workers with {each} {kind}(s) each need {needed} "
+                f"{kind}s, {owner} {found}; lower compute.workers or compute.{key}"
             )
 
 
@@ -114,7 +116,7 @@ def _local_arguments(compute: ComputeConfig, folder: Path) -> dict[str, Any]:
         "address": "local",
         "num_cpus": compute.workers * compute.cpus_per_worker,
         "num_gpus": compute.workers * compute.gpus_per_worker,
-        "object_store_memory": 80 * 1024 * 1024,  # nothing but JSON goes through it
+        "object_store_memory": 80 * 1024 * 1024,  # it stores JSON only
         "include_dashboard": False,
         "_temp_dir": str(folder),
         "runtime_env": {
@@ -137,12 +139,12 @@ def _session(arguments: dict[str, Any]) -> Iterator[None]:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
     except (ConnectionError, TimeoutError, OSError, RuntimeError, ValueError) as error:
         raise InfraError(
-            f"Ray at {arguments['address']} did not start or answer ({error}); "
-            "check compute.ray_address and that the cluster is up"
+            f"compute.ray_address: Ray at {arguments['address']} did not start or respond "
+            f"({error}); check the address and that the cluster is running"
         ) from error
-    # what the raylet has to say about dead workers would go to the terminal, whatever we ask
+    # no option keeps the raylet's messages about dead workers from the terminal
     ray._private.worker.print_to_stdstream = _to_log
-    # Ray's own handler exits, and Ray makes any exit that begins while it waits one with code 1
+    # Ray's own handler exits, and during a wait Ray turns any exit into one with code 1
     set_sigterm(handler if callable(handler) else interrupt)
     _log.info("Ray is up after %.1f s", time.monotonic() - started)
     try:
@@ -154,9 +156,9 @@ def _session(arguments: dict[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _loopback() -> Iterator[None]:
-    """Let Ray listen on 127.0.0.1 only, as it does by itself on other systems than Linux.
+    """Make Ray listen on 127.0.0.1 only, its default on other systems than Linux.
 
-    ray 2.60.0 has no argument for it: it replaces a loopback `_node_ip_address` by the host's.
+    ray 2.60.0 has no argument for it: a loopback `_node_ip_address` is replaced by the host's.
     """
     from ray._private import ray_constants
 
@@ -168,7 +170,7 @@ def _loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = allowed
 
 
-def _to_log(data: dict[str, Any], ignore_prefix: Any = None) -> None:  # noqa: ARG001 (Ray's)
+def _to_log(data: dict[str, Any], ignore_prefix: Any = None) -> None:  # noqa: ARG001 (Ray's signature)
     _log.info("ray: %s", " ".join(str(line) for line in data.get("lines", [])))
 
 
@@ -178,7 +180,7 @@ def _own_folder(log_dir: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        (log_dir / "ray").unlink(missing_ok=True)
+        (log_dir / RAY_LINK).unlink(missing_ok=True)
         _keep_logs(folder, log_dir)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -195,34 +197,37 @@ def _link(link: Path, target: Path) -> None:
     link.symlink_to(target.resolve())
 
 
-def clear_dead_session(log_dir: Path) -> bool:
-    """Remove the temporary folder of a local Ray whose driver was killed; whether there was one.
+def remove_dead_session(log_dir: Path) -> bool:
+    """Remove the temporary folder of a local Ray whose driver was killed.
 
-    Call when no driver is at work with this `log_dir`: Ray's processes end with theirs.
+    Call only if no driver is using this `log_dir`.
+
+    Returns:
+        Whether a folder was removed.
     """
-    link = log_dir / "ray"
+    link = log_dir / RAY_LINK
     if not link.is_symlink():
         return False
     folder = next((p for p in link.readlink().parents if p.name.startswith(_PREFIX)), None)
     link.unlink()
-    # the link is a text that anyone may have written: only what `_own_folder` makes is removed
+    # the link is untrusted: remove only folders that `_own_folder` can have created
     if folder is None or str(folder.parent) != _short_temporary_root() or not folder.is_dir():
         return False
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
         return False
-    _wait_for_the_end(folder)
+    _wait_for_exit(folder)
     _keep_logs(folder, log_dir)
     shutil.rmtree(folder, ignore_errors=True)
     return True
 
 
-def _wait_for_the_end(folder: Path) -> None:
-    """Until no process of a dead Ray is left that would write into its folder again."""
+def _wait_for_exit(folder: Path) -> None:
+    """Wait until the processes of a dead Ray, which still write into its folder, have ended."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
-            # of Ray's package and told this folder; a person reading its logs is neither
+            # run from Ray's package with this folder as argument, unlike a viewer of its logs
             if any("/ray/" in word for word in words) and any(str(folder) in w for w in words):
                 found.append(process)
     _, alive = psutil.wait_procs(found, timeout=_DYING_S)
@@ -233,7 +238,7 @@ def _wait_for_the_end(folder: Path) -> None:
 
 
 def _keep_logs(folder: Path, log_dir: Path) -> None:
-    logs = folder / "session_latest" / "logs"
+    logs = folder / _SESSION_LOGS
     if not logs.is_dir():
         return
     kept = log_dir / time.strftime("ray-%Y%m%d-%H%M%S", time.gmtime())

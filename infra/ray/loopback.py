@@ -1,7 +1,7 @@
-"""Ray Train's process group on this machine alone: what its workers listen on is 127.0.0.1.
+"""Restrict Ray Train's process group to this machine: workers listen on 127.0.0.1 only.
 
-torch's store, where ranks find each other, listens on every address of a machine, and whoever
-reaches it may write to it; torch has no argument for another address that Ray would hand on.
+torch's rendezvous store listens on all addresses of a machine without authentication, and torch has
+no argument for another address that Ray would pass on.
 """
 
 import os
@@ -16,28 +16,29 @@ _ADDRESS = "127.0.0.1"
 
 
 class LoopbackConfig(TorchConfig):  # type: ignore[misc] # ray has no types
-    """A process group of workers that are all on this machine."""
+    """Configuration of a process group whose workers are all on this machine."""
 
     @property
     def backend_cls(self) -> type[Any]:
-        """What sets it up."""
+        """The backend class that sets up the process group."""
         return _LoopbackBackend
 
 
 class _LoopbackBackend(_TorchBackend):  # type: ignore[misc] # ray has no types
-    """Ray's own set-up, in workers that stay on loopback."""
+    """Ray's own set-up, with workers restricted to loopback."""
 
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        """Prepare the workers, then let them find each other."""
-        worker_group.execute(stay_on_loopback)
+        """Restrict the workers to loopback, then set up the process group."""
+        worker_group.execute(restrict_to_loopback)
         super().on_start(worker_group, backend_config)
 
 
-def stay_on_loopback() -> None:
-    """Let torch's store and gloo listen on 127.0.0.1 only, in this process from now on."""
+def restrict_to_loopback() -> None:
+    """Make torch's store and gloo listen on 127.0.0.1 only, for the rest of this process."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     os.environ["NCCL_SOCKET_IFNAME"] = "lo"
-    # the package has a function of the same name; torch 2.13.0 makes every store in this module
+    # via sys.modules, because the package also has a function of this name; torch 2.13.0 creates
+    # every store in this module
     rendezvous: Any = sys.modules["torch.distributed.rendezvous"]
     rendezvous.TCPStore = _open_store
 
@@ -48,5 +49,5 @@ def _open_store(**options: Any) -> Any:
     if options["is_master"]:
         listener = socket.create_server((_ADDRESS, options["port"]))
         options["master_listen_fd"] = listener.detach()
-    distributed: Any = torch.distributed  # whose stubs leave the store out
+    distributed: Any = torch.distributed  # TCPStore is missing in its stubs
     return distributed.TCPStore(**options)

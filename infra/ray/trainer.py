@@ -1,8 +1,8 @@
-"""Ray Train's TorchTrainer with three habits changed.
+"""Ray Train's TorchTrainer with three changes.
 
-Deliberate errors are final, a Ctrl-C belongs to the caller, and callbacks that only cost time are
-left out. Ray offers no public way to any of them, so this file overrides private methods of
-ray 2.60.0; `tests/infra/test_launch.py` notices when one of them is gone.
+StepfoldErrors are not retried, Ctrl-C is handled by the caller, and unneeded callbacks are removed.
+Ray has no public interface for these, so this file overrides private methods of ray 2.60.0;
+`tests/infra/test_launch.py` fails if one of them disappears.
 """
 
 import contextlib
@@ -15,28 +15,29 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 from pipeline.errors import StepfoldError
+from pipeline.ledger import RECORDS
 
 _LEFT_OUT = {
-    # polls the dashboard, which is not there, and logs its failure every second
+    # polls the dashboard, which is disabled, and logs a failure every second
     "PlacementGroupCleanerCallback",
-    # starts an actor, beside the workers that are starting, for Ray data sets; we have none
+    # starts an additional actor for Ray data sets, which are not used
     "DatasetsCallback",
-    # would move workers out of the driver's directory, and relative paths with them
+    # changes the working directory of workers, which breaks relative paths
     "WorkingDirectorySetupCallback",
 }
 _ABORT_TIMEOUT_S = 10.0
 
 
 class RoundTrainer(TorchTrainer):  # type: ignore[misc] # ray has no types
-    """One fit of one round."""
+    """Trainer of one round."""
 
     _controller: Any = None
 
     def stop(self) -> None:
-        """Stop controller and workers of a fit that was interrupted."""
+        """Stop controller and workers of an interrupted fit."""
         if self._controller is None or not ray.is_initialized():
             return
-        # the controller leaves the stage while it answers
+        # the controller exits while it responds
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(self._controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
         ray.kill(self._controller)
@@ -51,15 +52,15 @@ class RoundTrainer(TorchTrainer):  # type: ignore[misc] # ray has no types
         return super()._initialize_and_run_controller(**parts)
 
     def _register_sigint_handler(self, controller: Any) -> None:
-        # Ray would swallow the first Ctrl-C, and keep its handler after the fit
+        # Ray's handler would ignore the first Ctrl-C and stay installed after the fit
         self._controller = controller
 
 
 class _FinalErrors(DefaultFailurePolicy):  # type: ignore[misc] # ray has no types
-    """Retry what may go away; what was raised on purpose would be raised again.
+    """Retry infrastructure failures, but not StepfoldErrors, which would recur.
 
-    Failures are counted from the last progress on: one at the same place again and again ends the
-    work, one now and then in a long round does not.
+    Failures are counted since the last progress: repeated failures at the same point stop the
+    round, occasional failures in a long round do not.
     """
 
     def __init__(self, failure_config: Any, checkpoints: str | None) -> None:
@@ -68,8 +69,8 @@ class _FinalErrors(DefaultFailurePolicy):  # type: ignore[misc] # ray has no typ
         self._reached = self._progress()
 
     def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
-        """Raise deliberate errors at once."""
-        if deliberate(training_failed_error):
+        """Raise StepfoldErrors immediately; let Ray's policy decide on others."""
+        if stepfold_error(training_failed_error):
             return FailureDecision.RAISE
         reached = self._progress()
         if reached != self._reached:
@@ -79,11 +80,11 @@ class _FinalErrors(DefaultFailurePolicy):  # type: ignore[misc] # ray has no typ
     def _progress(self) -> set[str]:
         if self._checkpoints is None:
             return set()
-        return {record.name for record in Path(self._checkpoints).glob("ledger/*.json")}
+        return {record.name for record in Path(self._checkpoints).glob(f"{RECORDS}/*.json")}
 
 
-def deliberate(error: TrainingFailedError) -> StepfoldError | None:
-    """The error a rank raised on purpose, of the lowest such rank."""
+def stepfold_error(error: TrainingFailedError) -> StepfoldError | None:
+    """Return the StepfoldError of the lowest rank that raised one; None if none did."""
     if not isinstance(error, WorkerGroupError):
         return None
     for _, failure in sorted(error.worker_failures.items()):

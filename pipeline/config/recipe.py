@@ -13,7 +13,7 @@ from pipeline.config.rounds import Encoding, GuidanceRound, Halving, TrainingCon
 from pipeline.config.teacher import TeacherConfig, UNetConfig
 from pipeline.diffusion.grid import nearest_point
 from pipeline.documents import Document
-from pipeline.wording import joined
+from pipeline.wording import format_list
 
 
 class RunConfig(Document):
@@ -212,7 +212,7 @@ class Recipe(Document):
         alone = [str(steps) for steps in encoders if steps not in drawn]
         if alone:
             raise ValueError(
-                f"encoding.steps: an encoder of {joined(alone)} steps needs a deterministic "
+                f"encoding.steps: an encoder of {format_list(alone)} steps needs a deterministic "
                 "student with as many; remove it, or change halving.steps or halving.sampler"
             )
 

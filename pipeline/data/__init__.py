@@ -1,1 +1,1 @@
-"""Shards: written, verified, indexed, read."""
+"""Data sets: sources, shards, latents and target records."""

@@ -1,7 +1,7 @@
-"""Encoded data: the latents of a data set, and what its captions or classes say to a network.
+"""Encoded data: the latents of a data set, with text embeddings or classes.
 
-Computed once from images and captions. Each distinct caption is kept once, in half precision;
-samples name theirs by row. Without captions, samples have their class.
+Computed once from images and captions. The embedding of each distinct caption is stored once, in
+half precision; samples refer to it by row. Without captions, samples have a class.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.data.records import Column, RecordShards
 from pipeline.data.samples import Batch, Samples
-from pipeline.data.shards.dataset_info import SplitInfo, read_contents
+from pipeline.data.shards.dataset_info import SplitInfo, read_description
 from pipeline.documents import Document
 from pipeline.durable import replace_durably
 from pipeline.errors import DataError
@@ -23,19 +23,19 @@ from pipeline.tensors import Condition
 
 LATENTS = "latents.json"
 NULL = "null.safetensors"
-_REMAKE = "encode the data again"
+_REMAKE = "delete the encoded data and run again to encode it"
 
 
 class LatentsInfo(Document):
-    """What encoded data holds; `latents.json`.
+    """Description of encoded data; `latents.json`.
 
     Attributes:
-        pipeline: class of the stock pipeline whose autoencoder and text encoders made it.
+        pipeline: class of the stock pipeline whose autoencoder and text encoders were used.
         latent_shape: (channels, height, width) of a latent.
-        num_classes: of samples that have classes and no captions; 0 for captions.
-        num_conditions: distinct captions, and the null condition before them.
-        conditions: the record tars that hold them, in order.
-        splits: "train" and "heldout", as the images were split.
+        num_classes: number of classes for class-conditional data; 0 for captioned data.
+        num_conditions: number of distinct captions plus the null condition, which comes first.
+        conditions: the record tars of the conditions, in order.
+        splits: "train" and "heldout", split as the images.
     """
 
     format_version: Literal[1] = 1
@@ -50,14 +50,14 @@ class LatentsInfo(Document):
     def _has_captions_or_classes(self) -> "LatentsInfo":
         if bool(self.num_classes) == bool(self.num_conditions):
             raise ValueError(
-                f"{self.num_classes} classes and {self.num_conditions} conditions; samples have "
-                "one or the other"
+                f"num_classes is {self.num_classes} and num_conditions is {self.num_conditions}; "
+                "exactly one of them must be 0"
             )
         return self
 
 
 def write_latents_info(folder: Path, info: LatentsInfo) -> None:
-    """Write what makes record tars and a null condition encoded data."""
+    """Write the description of encoded data."""
     (folder / LATENTS).write_text(info.model_dump_json(indent=1), encoding="utf-8")
 
 
@@ -68,7 +68,7 @@ def write_null(path: Path, null: Condition) -> None:
 
 
 def read_null(path: Path) -> Condition:
-    """The null condition.
+    """Read the null condition, one row per key, float32.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -80,34 +80,37 @@ def read_null(path: Path) -> Condition:
 
 
 def read_latents_info(folder: Path) -> LatentsInfo:
-    """What encoded data holds.
+    """Read the description of encoded data.
 
     Raises:
-        DataError: the folder does not hold any.
+        DataError: the folder holds no encoded data, or the description is damaged.
     """
-    return read_contents(folder / LATENTS, LatentsInfo, "encoded data", _REMAKE)
+    return read_description(folder / LATENTS, LatentsInfo, "encoded data", _REMAKE)
 
 
 class LatentShards(Samples):
-    """One split of encoded data by random access, with its conditions; all of it is mapped."""
+    """One split of encoded data with its conditions, memory-mapped, by random access."""
 
     def __init__(self, folder: Path, split: str) -> None:
         """Open a split.
 
         Raises:
             DataError: the folder does not hold encoded data, or a file is missing, damaged, or
-                does not hold what it should.
+                does not match the description.
         """
         self.info = read_latents_info(folder)
         if split not in self.info.splits:
-            raise DataError(f"{folder} has no split {split!r}, only {', '.join(self.info.splits)}")
+            known = ", ".join(self.info.splits)
+            raise DataError(f"{folder} has no split {split!r}; use one of {known}")
         content = self.info.splits[split]
         self._where = folder / split
         self._samples = RecordShards([folder / shard.name for shard in content.shards])
         _check_count(self._where, len(self._samples), content.count)
-        self._said = "label" if self.info.num_classes else "caption"
+        self._condition_column = "label" if self.info.num_classes else "caption"
         self._check_columns()
-        self._inline = [name for name in self._samples.columns if name not in ("x", self._said)]
+        self._inline = [
+            name for name in self._samples.columns if name not in ("x", self._condition_column)
+        ]
         self._conditions: RecordShards | None = None
         self._null: Condition | None = None
         if self.info.num_conditions:
@@ -116,55 +119,55 @@ class LatentShards(Samples):
             self._null = read_null(folder / NULL)
 
     def __len__(self) -> int:
-        """Samples in the split."""
+        """Return the number of samples in the split."""
         return len(self._samples)
 
     @property
     def null(self) -> Condition | None:
-        """What the pipeline's network is told in place of a caption: one row, float32."""
+        """The null condition, one row, float32; None for class-conditional data."""
         return None if self._null is None else dict(self._null)
 
     def read(self, rows: NDArray[np.int64]) -> Batch:
-        """The latents at `rows`, in that order: x float32 `[b, c, h, w]` and their conditions.
+        """Read the latents at `rows`, in that order: x float32 `[b, c, h, w]`, and conditions.
 
         Raises:
             IndexError: a row is negative or past the end.
-            DataError: a sample names no caption of the data.
+            DataError: a sample refers to a caption or class that does not exist.
         """
         return Batch(x=self._samples.read(rows, ["x"])["x"], condition=self.conditions(rows))
 
     def conditions(self, rows: NDArray[np.int64]) -> Condition:
-        """What the captions at `rows` say to the network, float32, with sizes where it is told.
+        """Read the conditions at `rows`: text embeddings, float32, with sizes if stored.
 
-        The classes, int64, where there are no captions.
+        Without captions: the classes, int64.
 
         Raises:
             IndexError: a row is negative or past the end.
-            DataError: a sample names no caption or class of the data.
+            DataError: a sample refers to a caption or class that does not exist.
         """
-        inline = self._samples.read(rows, [self._said, *self._inline])
-        said = inline.pop(self._said)
-        most = self.info.num_classes or self.info.num_conditions
-        if len(said) and not 0 <= int(said.min()) <= int(said.max()) < most:
+        inline = self._samples.read(rows, [self._condition_column, *self._inline])
+        index = inline.pop(self._condition_column)
+        count = self.info.num_classes or self.info.num_conditions
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < count:
             raise DataError(
-                f"{self._where} names {self._said}s {said.min()} .. {said.max()}, there are "
-                f"{most}; {_REMAKE}"
+                f"{self._where}: {self._condition_column} {index.min()} .. {index.max()} is out of "
+                f"range, there are {count}; {_REMAKE}"
             )
         if self._conditions is None:
-            return {"label": said, **inline}
-        told = self._conditions.read(said.numpy())
-        return {name: tensor.float() for name, tensor in {**told, **inline}.items()}
+            return {"label": index, **inline}
+        embeddings = self._conditions.read(index.numpy())
+        return {name: tensor.float() for name, tensor in {**embeddings, **inline}.items()}
 
     def _check_columns(self) -> None:
         expected = {
             "x": Column(dtype="float32", shape=self.info.latent_shape),
-            self._said: Column(dtype="int64", shape=()),
+            self._condition_column: Column(dtype="int64", shape=()),
         }
         found = {name: self._samples.columns.get(name) for name in expected}
         if found != expected:
-            raise DataError(f"{self._where} has columns {found}, not {expected}; {_REMAKE}")
+            raise DataError(f"{self._where} has columns {found}, expected {expected}; {_REMAKE}")
 
 
 def _check_count(where: Path, count: int, expected: int) -> None:
     if count != expected:
-        raise DataError(f"{where} holds {count} rows, {LATENTS} says {expected}; {_REMAKE}")
+        raise DataError(f"{where} holds {count} rows, {LATENTS} has {expected}; {_REMAKE}")

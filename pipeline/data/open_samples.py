@@ -1,4 +1,4 @@
-"""Opens what a round trains on: images as they are, or encoded once as latents."""
+"""Open training data: images, or encoded latents."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from pipeline.data.shards.reader import SampleShards
 
 
 def open_samples(folder: Path, split: str) -> Samples:
-    """One split of a folder that stage `shard` or stage `encode` wrote.
+    """Open one split of a folder written by stage `shard` or stage `encode`.
 
     Raises:
-        DataError: it is neither, has no such split, or is damaged.
+        DataError: the folder is neither, has no such split, or is damaged.
     """
     return (LatentShards if _is_encoded(folder) else SampleShards)(folder, split)
 
 
-def read_content(folder: Path) -> DatasetInfo | LatentsInfo:
-    """What such a folder holds; both kinds have splits, the shape of a sample and classes.
+def read_data_info(folder: Path) -> DatasetInfo | LatentsInfo:
+    """Read the description of such a folder: splits, sample shape and classes.
 
     Raises:
-        DataError: it is neither, or damaged.
+        DataError: the folder is neither, or is damaged.
     """
     return read_latents_info(folder) if _is_encoded(folder) else read_info(folder)
 

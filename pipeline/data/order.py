@@ -1,4 +1,4 @@
-"""The order in which rows are seen: a function of a position, so that resuming needs one number."""
+"""The shuffled order of rows: a function of the position, so that a resume needs one number."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +8,7 @@ class Order:
     """An endless sequence of shuffled epochs over `size` rows.
 
     Position p is row `permutation(p // size)[p % size]`; each epoch's permutation is a pure
-    function of (seed, epoch). Who asks, in what portions and after how many interruptions makes no
-    difference.
+    function of (seed, epoch). The order does not depend on workers, chunk sizes or interruptions.
     """
 
     def __init__(self, seed: int, size: int) -> None:
@@ -20,9 +19,9 @@ class Order:
         self._known: dict[int, NDArray[np.int64]] = {}
 
     def rows(self, first: int, count: int) -> NDArray[np.int64]:
-        """The rows at positions first .. first + count - 1."""
+        """Return the rows at positions first .. first + count - 1, int64 `[count]`."""
         if first < 0 or count < 0:
-            raise ValueError(f"positions are not negative, got first {first} and count {count}")
+            raise ValueError(f"first and count must be >= 0, got first {first} and count {count}")
         parts = [np.empty(0, np.int64)]
         while count:
             epoch, start = divmod(first, self._size)
@@ -34,7 +33,7 @@ class Order:
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._known:
-            # a batch spans two epochs at their border, so the one before is kept as well
+            # a batch can span two epochs, so the previous permutation is kept
             self._known = {k: v for k, v in self._known.items() if k == epoch - 1}
             generator = np.random.default_rng([self._seed, epoch])
             self._known[epoch] = generator.permutation(self._size).astype(np.int64)

@@ -1,9 +1,8 @@
-"""Rows of bytes from many mapped files, gathered by one call of numpy.
+"""Tars of records: write columns of tensors, and read their rows by random access.
 
-A batch of training takes every row from another place in another file. A slice per row and column
-costs a microsecond of Python each, as much as the copying itself at the size of latents. The
-mappings all lie in one address space, so one array is laid over the addresses from the first to the
-last of them, and a row is an index into it.
+The rows of a training batch lie at random positions of many files. One Python slice per row and
+column takes a microsecond, as long as copying the bytes of a latent. All memory mappings lie in one
+address space, so a single array covers them all, and one numpy call gathers the rows.
 """
 
 import hashlib
@@ -29,28 +28,28 @@ Bytes = NDArray[np.uint8]
 
 
 class MappedRows:
-    """Several pieces of memory, read as one.
+    """Several pieces of memory, read as one array.
 
-    What lies between the pieces is not theirs, and no caller can be kept from asking for it: a
-    place must come from a table that was checked against the sizes of the pieces.
+    The array also covers the memory between the pieces, which must not be read, and accesses are
+    not checked. Offsets must come from a table that was checked against the sizes of the pieces.
     """
 
     def __init__(self, pieces: Sequence[memoryview]) -> None:
-        """Lay one array over all pieces, which it keeps alive; at least one, none empty."""
+        """Map all pieces, which are kept alive; at least one piece, none of them empty."""
         self._pieces = [np.frombuffer(piece, np.uint8) for piece in pieces]
         starts = np.array([piece.ctypes.data for piece in self._pieces], np.int64)
         ends = starts + [len(piece) for piece in self._pieces]
         self._lowest = self._pieces[int(starts.argmin())]
         self._extent = int(ends.max() - starts.min())
         self.bases = starts - starts.min()
-        """Where each piece starts, for `gather`."""
+        """Start of each piece, for `gather`."""
 
     def gather(self, places: NDArray[np.int64], width: int) -> Bytes:
-        """Copies of the `width` >= 1 bytes from each place on: `[len(places), width]`.
+        """Copy `width` >= 1 bytes from each place: uint8 `[len(places), width]`.
 
         Args:
-            places: a piece's base plus an offset in it, such that the row ends inside the piece.
-            width: bytes of a row.
+            places: base of a piece plus an offset in it, int64; each row must end inside the piece.
+            width: bytes per row.
         """
         rows = (self._extent - width + 1, width)
         every = as_strided(self._lowest, shape=rows, strides=(1, 1), writeable=False)
@@ -69,13 +68,13 @@ _DTYPES: dict[DtypeName, torch.dtype] = {
 
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
-_REMAKE = "remove the shard and generate the targets again"
+_REMAKE = "delete the shard and run again to regenerate the targets"
 
 _LENGTH_BYTES = 8  # a safetensors file starts with the length of its JSON header
 
 
 class Column(Document):
-    """What one row of a column is."""
+    """Dtype and shape of one row of a column."""
 
     dtype: DtypeName
     shape: tuple[NonNegativeInt, ...]
@@ -83,7 +82,7 @@ class Column(Document):
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        # by Python's integers: one that wraps around would pass the checks of an index
+        # Python integers: an overflowing fixed-width integer would pass the index checks
         return math.prod(self.shape) * _DTYPES[self.dtype].itemsize
 
 
@@ -91,9 +90,9 @@ class RecordMember(Member):
     """One chunk of rows.
 
     Attributes:
-        count: rows in it.
-        sha256: of its bytes, in hex.
-        starts: first byte of each column, from the start of the tar.
+        count: number of rows.
+        sha256: sha256 of its bytes, in hex.
+        starts: offset of each column in bytes, from the start of the tar.
     """
 
     count: PositiveInt
@@ -127,16 +126,16 @@ class RecordIndex(TarIndex):
 
 
 def write_records(path_tar: Path, chunks: Iterable[dict[str, Tensor]]) -> int:
-    """Write one tar of records and its index; returns the number of rows.
+    """Write one tar of records and its index; return the number of rows.
 
     Args:
-        path_tar: the tar, replaced if it exists; its directory exists.
-        chunks: each becomes one member; columns `[n, ...]` on the CPU, n >= 1, of equal names,
-            dtypes and row shapes in every chunk.
+        path_tar: the tar, replaced if it exists; its directory must exist.
+        chunks: one member each: columns `[n, ...]` on the CPU, n >= 1, with equal names, dtypes and
+            row shapes in all chunks.
 
     Raises:
         ValueError: the chunks are not as described.
-        InfraError: the tar came out short.
+        InfraError: the tar is incomplete or cannot be written.
     """
     columns: dict[str, Column] = {}
     members: list[RecordMember] = []
@@ -156,10 +155,10 @@ def write_records(path_tar: Path, chunks: Iterable[dict[str, Tensor]]) -> int:
 def _columns_of(chunk: dict[str, Tensor]) -> dict[str, Column]:
     counts = {len(tensor) for tensor in chunk.values()}
     if len(counts) != 1 or 0 in counts:
-        raise ValueError(f"the columns of a chunk need one number of rows >= 1, got {counts}")
-    strange = {name: tensor.dtype for name, tensor in chunk.items() if tensor.dtype not in _NAMES}
-    if strange:
-        raise ValueError(f"records hold {', '.join(_DTYPES)}, got {strange}")
+        raise ValueError(f"all columns of a chunk need the same number of rows >= 1, got {counts}")
+    unsupported = {name: t.dtype for name, t in chunk.items() if t.dtype not in _NAMES}
+    if unsupported:
+        raise ValueError(f"records hold {', '.join(_DTYPES)}, got {unsupported}")
     return {
         name: Column(dtype=_NAMES[tensor.dtype], shape=tuple(tensor.shape[1:]))
         for name, tensor in sorted(chunk.items())
@@ -186,21 +185,21 @@ def _starts(content: bytes) -> dict[str, int]:
 
 
 class RecordShards:
-    """The rows of several record tars, one after the other, by random access.
+    """The concatenated rows of several record tars, by random access.
 
-    Nothing is held in memory but the tables of contents; the tars are mapped, and their pages are
-    shared with every other process that reads them.
+    Only the indexes are held in memory. The tars are memory-mapped, so their pages are shared with
+    other processes that read them.
     """
 
     def __init__(self, tars: Sequence[Path]) -> None:
         """Open the tars.
 
         Raises:
-            DataError: a file is missing or damaged, counts do not add up, or the tars do not have
-                the same columns.
+            DataError: a file is missing or damaged, counts are inconsistent, or the tars do not
+                have the same columns.
         """
         if not tars:
-            raise DataError("no target shards are given; generate the targets first")
+            raise DataError("no target shards given; generate the targets first")
         self._tars = tuple(tars)
         self._views: list[memoryview] = []
         self._files: list[int] = []
@@ -226,21 +225,21 @@ class RecordShards:
         }
 
     def __len__(self) -> int:
-        """Rows of all tars together."""
+        """Return the total number of rows."""
         return self._size
 
     def read(
         self, rows: NDArray[np.int64], columns: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """Copies of the rows asked for, in that order: each column as `[len(rows), ...]`.
+        """Copy the given rows, in that order: each column as `[len(rows), ...]`.
 
         Args:
-            rows: which; any order, repeats allowed.
-            columns: names of the columns wanted; all without.
+            rows: row indices, int64, in any order, repeats allowed.
+            columns: names of the columns; None for all.
 
         Raises:
             IndexError: a row is negative or past the end.
-            KeyError: there is no such column.
+            KeyError: a column does not exist.
         """
         if len(rows) and (rows.min() < 0 or rows.max() >= self._size):
             raise IndexError(
@@ -256,22 +255,22 @@ class RecordShards:
         dtype, shape = _DTYPES[column.dtype], (len(local), *column.shape)
         if not len(local) * column.row_bytes:
             return torch.empty(shape, dtype=dtype)
-        # inside the tar, because the index was checked against its size
+        # in bounds, because the index was checked against the tar's size
         places = self._starts[name][member] + local * column.row_bytes
         rows = self._mapped.gather(places, column.row_bytes)
         return torch.from_numpy(rows).view(-1).view(dtype).reshape(shape)
 
     def verify(self) -> None:
-        """Read everything once: each member has its sha256, and every float is finite.
+        """Check the sha256 of each member, and that all floats are finite.
 
         Raises:
-            DataError: naming tar, member and column of the first that is not.
+            DataError: a check failed; the message has the first such tar, member and column.
         """
         for position, (number, member) in enumerate(zip(self._files, self._members, strict=True)):
             where = f"{self._tars[number]}, member {member.name}"
             content = self._views[number][member.offset : member.offset + member.size]
             if hashlib.sha256(content).hexdigest() != member.sha256:
-                raise DataError(f"{where} does not have the sha256 of its index; {_REMAKE}")
+                raise DataError(f"{where}: sha256 differs from its index; {_REMAKE}")
             local = np.arange(member.count)
             for name in self.columns:
                 values = self._gather(name, np.full_like(local, position), local)

@@ -1,4 +1,4 @@
-"""What the data gives to a round: clean samples and what they are conditioned on."""
+"""The interface of training data: clean samples and their conditions."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class Batch:
     """Clean samples from the data.
 
     Attributes:
-        x: `[b, channels, height, width]` float32, pixels in [-1, 1].
-        condition: what each sample is conditioned on.
+        x: samples, float32 `[b, channels, height, width]`, pixels in [-1, 1].
+        condition: conditioning inputs, one row per sample.
     """
 
     x: Latent
@@ -27,27 +27,27 @@ class Samples(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Samples in the split."""
+        """Return the number of samples in the split."""
 
     @property
     @abstractmethod
     def null(self) -> Condition | None:
-        """One row of the condition "nothing"; None where that is the class after the last."""
+        """The null condition, one row; None for the class index after the last class."""
 
     @abstractmethod
     def read(self, rows: NDArray[np.int64]) -> Batch:
-        """The samples at `rows`, in that order, with their conditions.
+        """Read the samples at `rows`, in that order, with their conditions.
 
         Raises:
             IndexError: a row is negative or past the end.
-            DataError: a sample is not what the data set says it holds.
+            DataError: a sample does not match the data set's description.
         """
 
     @abstractmethod
     def conditions(self, rows: NDArray[np.int64]) -> Condition:
-        """Their conditions alone, which target records leave to the data set.
+        """Read the conditions at `rows` alone, which target records do not store.
 
         Raises:
             IndexError: a row is negative or past the end.
-            DataError: a condition is not what the data set says it holds.
+            DataError: a condition does not match the data set's description.
         """

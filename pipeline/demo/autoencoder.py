@@ -1,7 +1,7 @@
-"""A small `AutoencoderKL`, trained on the images that its latents will stand for.
+"""Train a small `AutoencoderKL` on the demo's images.
 
-Source: Rombach et al. 2022, arXiv:2112.10752, section 3.1, without its perceptual and adversarial
-losses, for which images of 16 pixels have no use.
+Source: Rombach et al. 2022, arXiv:2112.10752, section 3.1, without the perceptual and adversarial
+losses, which are not useful for images of 16 pixels.
 """
 
 import logging
@@ -15,41 +15,45 @@ from torch import Tensor
 
 from pipeline.config import ComponentsTraining
 from pipeline.data.samples import Samples
-from pipeline.demo.fitting import Course, Rows, Tell, fit, seeded
+from pipeline.demo.fitting import Hyperparameters, ProgressCallback, Rows, fit, seeded
 from pipeline.errors import ConfigError
 from pipeline.randomness import RowRandom
 
 _RATE = 2e-3
-_ABSOLUTE = 0.1  # of the loss: edges blur under the square alone
-_PRIOR = 1e-6  # of the loss: latents stay near each other, and images are not blurred for it
+_ABSOLUTE = 0.1  # weight of the L1 error: with the squared error alone, edges blur
+_PRIOR = 1e-6  # weight of the KL term: keeps latents close together without blurring images
 _NORM_GROUPS = 8
 _CHUNK = 256
-_MEASURED = 2048  # latents of so many images say their mean and scale well enough
+_MEASURED = 2048  # images for the latents' mean and scale
 
 _log = logging.getLogger(__name__)
 
 
 def train_autoencoder(
-    config: ComponentsTraining, samples: Samples, size: int, seed: int, tell: Tell = lambda _: None
+    config: ComponentsTraining,
+    samples: Samples,
+    size: int,
+    seed: int,
+    tell: ProgressCallback = lambda _: None,
 ) -> AutoencoderKL:
-    """Train on images in [-1, 1]; its latents then have mean 0 and, times its scale, variance 1.
+    """Train on images in [-1, 1]; scaled latents have mean 0 and variance 1.
 
     Args:
-        config: how large and how long.
+        config: size of the network and length of training.
         samples: the training split.
-        size: side of the images.
-        seed: decides everything random.
-        tell: see `Tell`.
+        size: side of the images in pixels.
+        seed: seed of all random numbers.
+        tell: see `ProgressCallback`.
 
     Raises:
-        ConfigError: the images cannot be halved so often.
-        DivergenceError: training went bad.
+        ConfigError: the image size is not divisible by the downsampling factor.
+        DivergenceError: training diverged.
     """
     halvings = len(config.autoencoder_channels) - 1
     if size % 2**halvings:
         raise ConfigError(
             f"teacher.components.autoencoder_channels: images of {size} pixels cannot be halved "
-            f"{halvings} times; name fewer resolutions"
+            f"{halvings} times; use fewer resolutions"
         )
     with seeded(seed):
         autoencoder = _fresh(config, size)
@@ -63,15 +67,15 @@ def train_autoencoder(
         loss: Tensor = reconstruction + _PRIOR * posterior.kl().mean()
         return loss
 
-    course = Course(config.autoencoder_updates, config.batch_size, _RATE, seed)
+    course = Hyperparameters(config.autoencoder_updates, config.batch_size, _RATE, seed)
     fit("autoencoder", (autoencoder,), loss_of, len(samples), course, tell)
-    centre_and_scale(autoencoder, samples)
+    normalise_latents(autoencoder, samples)
     return autoencoder
 
 
 @torch.no_grad()
 def reconstruction_rms(autoencoder: AutoencoderKL, samples: Samples) -> float:
-    """Root mean square of what images in [-1, 1] lose by way of their latents; clipped back."""
+    """Compute the RMS reconstruction error of images in [-1, 1]; outputs are clipped."""
     total = values = 0.0
     for x in _chunks(samples, len(samples)):
         back = autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample.clamp(-1, 1)
@@ -93,10 +97,10 @@ def _fresh(config: ComponentsTraining, size: int) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def centre_and_scale(autoencoder: AutoencoderKL, samples: Samples) -> None:
-    """Fold the mean of each channel into the 1x1 layers around the latents; images stay the same.
+def normalise_latents(autoencoder: AutoencoderKL, samples: Samples) -> None:
+    """Fold the channel means into the 1x1 layers around the latents; images do not change.
 
-    Denoisers start from noise of mean 0, and a stock U-Net's pipeline knows a scale but no shift.
+    Denoisers start from noise of mean 0, and the stock U-Net pipeline has a scale but no shift.
     """
     means = [autoencoder.encode(x).latent_dist.mean for x in _chunks(samples, _MEASURED)]
     latents = torch.cat(means)

@@ -1,4 +1,4 @@
-"""The one training loop of all parts: Adam, its rate annealed to 0, on rows in a seeded order."""
+"""The training loop of all demo components: Adam, learning rate annealed to 0, seeded order."""
 
 import logging
 import math
@@ -15,27 +15,27 @@ from pipeline.data.order import Order
 from pipeline.errors import DivergenceError
 from pipeline.randomness import RowRandom
 
-_LONGEST_GRADIENT = 1.0
-_LINES = 10
+_MAX_GRADIENT_NORM = 1.0
+_REPORTS = 10
 _log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 Loss = Callable[[Rows, RowRandom], Tensor]
-"""The loss on the samples at some rows, with what is drawn at random for them."""
+"""Compute the loss of the samples at the given rows, with their random stream."""
 
-Tell = Callable[[int], None]
-"""Told now and then how many updates are done."""
+ProgressCallback = Callable[[int], None]
+"""Progress callback, called periodically with the number of updates done."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """How long and fast a part is trained.
+class Hyperparameters:
+    """Hyper-parameters of training one component.
 
     Attributes:
-        updates: how many.
-        batch_size: rows of an update.
-        rate: of the first update; it falls to 0.
-        seed: decides the order and all draws.
+        updates: number of updates.
+        batch_size: rows per update.
+        rate: learning rate of the first update; annealed to 0.
+        seed: seed of the sample order and all random numbers.
     """
 
     updates: int
@@ -46,7 +46,7 @@ class Course:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Layers made inside are functions of the seed; the process's own generator is not touched."""
+    """Seed torch inside the block; the process's generator is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -57,18 +57,18 @@ def fit(
     modules: tuple[nn.Module, ...],
     loss_of: Loss,
     count: int,
-    course: Course,
-    tell: Tell,
+    course: Hyperparameters,
+    tell: ProgressCallback,
 ) -> None:
-    """Train on the CPU; on one machine the same weights every time.
+    """Train on the CPU; deterministic on one machine.
 
     Args:
-        name: of the part, for messages.
-        modules: whose parameters are trained; they are left in `eval`.
+        name: name of the component, for messages.
+        modules: modules to train; they end in `eval` mode.
         loss_of: see `Loss`.
-        count: rows there are.
-        course: how long and fast.
-        tell: see `Tell`.
+        count: number of rows.
+        course: hyper-parameters.
+        tell: see `ProgressCallback`.
 
     Raises:
         DivergenceError: a loss is not finite.
@@ -82,10 +82,10 @@ def fit(
         loss = loss_of(order.rows(*span), RowRandom((course.seed,), *span))
         optimiser.zero_grad()
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
         optimiser.step()
         anneal.step()
-        if update % max(1, course.updates // _LINES) == 0 or update == course.updates:
+        if update % max(1, course.updates // _REPORTS) == 0 or update == course.updates:
             _report(name, update, course.updates, loss.item())
             tell(update)
     for module in modules:
@@ -93,7 +93,7 @@ def fit(
 
 
 def _report(name: str, update: int, updates: int, loss: float) -> None:
-    # a loss that is not finite stays so, because it spoils the weights: asking now and then will do
+    # a non-finite loss makes the weights non-finite, so a periodic check is enough
     if not math.isfinite(loss):
         raise DivergenceError(
             f"{name}: the loss is {loss} after {update} updates; check the images, or try another "

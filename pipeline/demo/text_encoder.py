@@ -1,8 +1,8 @@
-"""A small `CLIPTextModel`, trained to say from a caption what its image looks like.
+"""Train a small `CLIPTextModel` to predict images from their captions.
 
-A head that is thrown away afterwards paints the image from the embedding of the caption's end. Its
-best answer is the mean image of all that the caption fits, so whatever changes the image must be
-told apart. That needs captions and images only, no classes, and is learned in seconds.
+A temporary head predicts the image from the caption's end-of-text embedding. The optimal prediction
+is the mean image of the caption, so the embedding must distinguish everything in a caption that
+changes the image. Training needs captions and images but no classes, and takes seconds.
 """
 
 import math
@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.config import ComponentsTraining
 from pipeline.data.shards.reader import SampleShards
-from pipeline.demo.fitting import Course, Rows, Tell, fit, seeded
+from pipeline.demo.fitting import Hyperparameters, ProgressCallback, Rows, fit, seeded
 from pipeline.randomness import RowRandom
 
 _RATE = 2e-3
@@ -25,7 +25,7 @@ _CHUNK = 512
 
 
 class CaptionReader(nn.Module):
-    """A text encoder, and the head that it is trained through.
+    """A text encoder with its training head.
 
     Attributes:
         encoder: the text encoder.
@@ -40,7 +40,7 @@ class CaptionReader(nn.Module):
         )
 
     def forward(self, tokens: Int64[Tensor, "b tokens"]) -> Tensor:
-        """The images that captions promise, flat: `[b, values]`."""
+        """Predict the images of captions, flattened: `[b, values]`."""
         image: Tensor = self._head(self.encoder(input_ids=tokens).pooler_output)
         return image
 
@@ -51,20 +51,20 @@ def train_text_encoder(
     tokenizer: CLIPTokenizer,
     samples: SampleShards,
     seed: int,
-    tell: Tell = lambda _: None,
+    tell: ProgressCallback = lambda _: None,
 ) -> CaptionReader:
     """Train on the captions and images of the training split.
 
     Args:
-        config: how many layers and how long.
-        width: channels of an embedded token.
-        tokenizer: of the captions.
+        config: number of layers and length of training.
+        width: channels of a token embedding.
+        tokenizer: tokenizer of the captions.
         samples: the training split.
-        seed: decides everything random.
-        tell: see `Tell`.
+        seed: seed of all random numbers.
+        tell: see `ProgressCallback`.
 
     Raises:
-        DivergenceError: training went bad.
+        DivergenceError: training diverged.
     """
     tokens = tokenize(tokenizer, samples)
     with seeded(seed):
@@ -75,13 +75,13 @@ def train_text_encoder(
         image = samples.read(rows).x.flatten(1)
         return nn.functional.mse_loss(reader(tokens[torch.from_numpy(rows)]), image)
 
-    course = Course(config.text_encoder_updates, config.batch_size, _RATE, seed)
+    course = Hyperparameters(config.text_encoder_updates, config.batch_size, _RATE, seed)
     fit("text encoder", (reader,), loss_of, len(samples), course, tell)
     return reader
 
 
 def tokenize(tokenizer: CLIPTokenizer, samples: SampleShards) -> Int64[Tensor, "n tokens"]:
-    """The captions of all samples as stock pipelines tokenize prompts: padded and cut."""
+    """Tokenize the captions of all samples, padded and cut as in stock pipelines."""
     captions = samples.captions(np.arange(len(samples)))
     return torch.tensor(
         tokenizer(
@@ -91,10 +91,12 @@ def tokenize(tokenizer: CLIPTokenizer, samples: SampleShards) -> Int64[Tensor, "
 
 
 @torch.no_grad()
-def explained(reader: CaptionReader, tokenizer: CLIPTokenizer, samples: SampleShards) -> float:
-    """Share of the variance of held-out images that their captions explain, at most 1.
+def explained_variance(
+    reader: CaptionReader, tokenizer: CLIPTokenizer, samples: SampleShards
+) -> float:
+    """Compute the fraction of held-out image variance explained by captions, at most 1.
 
-    It is far below 1 for the best encoder, as captions do not say which hand wrote the digit.
+    It is far below 1 even for the best encoder, because captions do not describe the handwriting.
     """
     images = samples.read(np.arange(len(samples))).x.flatten(1)
     parts = torch.split(tokenize(tokenizer, samples), _CHUNK)
@@ -110,17 +112,17 @@ def class_accuracy(
     train: SampleShards,
     heldout: SampleShards,
 ) -> float:
-    """How often a linear map of the caption's embedding names the class of held-out samples.
+    """Compute the held-out class accuracy of a linear probe on caption embeddings, in [0, 1].
 
-    The map is fitted to the training captions by least squares.
+    The probe is fitted to the training captions by least squares.
     """
-    (known, labels), (asked, wanted) = (
+    (fitted, labels), (tested, expected) = (
         (_features(reader, tokenizer, split), split.conditions(np.arange(len(split)))["label"])
         for split in (train, heldout)
     )
     targets = nn.functional.one_hot(labels, train.info.num_classes).double()
-    linear = torch.linalg.lstsq(known, targets, driver="gelsd").solution
-    return float(((asked @ linear).argmax(1) == wanted).double().mean())
+    linear = torch.linalg.lstsq(fitted, targets, driver="gelsd").solution
+    return float(((tested @ linear).argmax(1) == expected).double().mean())
 
 
 def _features(reader: CaptionReader, tokenizer: CLIPTokenizer, samples: SampleShards) -> Tensor:

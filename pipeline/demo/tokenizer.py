@@ -1,6 +1,6 @@
-"""A `CLIPTokenizer` of its own small vocabulary: every word that captions often say is one token.
+"""A `CLIPTokenizer` with a small vocabulary, in which each frequent caption word is one token.
 
-Source: Sennrich et al. 2016, arXiv:1508.07909, on bytes, as CLIP has it; learned by `tokenizers`.
+Source: Sennrich et al. 2016, arXiv:1508.07909, on bytes as in CLIP; trained by `tokenizers`.
 """
 
 import json
@@ -15,17 +15,17 @@ _WORD_END = "</w>"
 
 
 def train_tokenizer(captions: Iterable[str], tokens: int) -> CLIPTokenizer:
-    """Learn a vocabulary; any other text is told by smaller pieces, down to its bytes.
+    """Train a vocabulary; other text is split into smaller pieces, down to bytes.
 
     Args:
-        captions: what is said, in any order and however often.
-        tokens: length that prompts are padded and cut to, both marks included.
+        captions: training captions; order and repetitions have no effect.
+        tokens: length in tokens to which prompts are padded and cut, start and end included.
     """
     blank = CLIPTokenizer()
     letters = sorted(ByteLevel.alphabet())
     trainer = BpeTrainer(
         vocab_size=_MOST_TOKENS,
-        # ties go by number, and those of letters that it finds itself differ from call to call
+        # ties are broken by token number, and the trainer's own numbering of letters is not stable
         special_tokens=[*letters, *(letter + _WORD_END for letter in letters)],
         end_of_word_suffix=_WORD_END,
         show_progress=False,

@@ -1,4 +1,4 @@
-"""Trained parts as a stock pipeline directory: all of a Stable Diffusion but its U-Net."""
+"""Write trained components as a Stable Diffusion pipeline directory without its U-Net."""
 
 import json
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ _INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-_OF_THIS_MACHINE = "_name_or_path"
+_LOCAL_PATH_KEY = "_name_or_path"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What is trained of a pipeline besides its denoising network."""
+    """The trained components of a pipeline, without its denoising network."""
 
     autoencoder: AutoencoderKL
     tokenizer: CLIPTokenizer
@@ -38,27 +38,27 @@ class Parts:
 def write_components(
     folder: Path, parts: Parts, schedule: ScheduleConfig, prediction: PredictionName, pipeline: str
 ) -> None:
-    """Write the directory by the parts' own `save_pretrained`; the bytes depend on them alone.
+    """Write the directory with the parts' `save_pretrained`; bytes depend on the arguments alone.
 
-    The scheduler is DDIM as Stable Diffusion 1.x ships it, on the teacher's table of betas.
+    The scheduler is DDIM as in Stable Diffusion 1.x, on the teacher's table of betas.
 
     Args:
-        folder: exists.
-        parts: what was trained.
-        schedule: of the teacher; `linear` or `scaled_linear`.
-        prediction: what its network predicts.
-        pipeline: the class; `StableDiffusionPipeline`, or the one for inpainting.
+        folder: an existing directory.
+        parts: the trained components.
+        schedule: schedule of the teacher; `linear` or `scaled_linear`.
+        prediction: prediction type of the teacher.
+        pipeline: class name: `StableDiffusionPipeline` or `StableDiffusionInpaintPipeline`.
     """
     parts.autoencoder.save_pretrained(folder / "vae", safe_serialization=True)
     parts.text_encoder.save_pretrained(folder / "text_encoder", safe_serialization=True)
     parts.tokenizer.save_pretrained(folder / "tokenizer")
-    # what loaders that do not know tokenizer.json look for
+    # vocab.json and merges.txt, for loaders without support for tokenizer.json
     parts.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
     _scheduler(schedule, prediction).save_pretrained(folder / "scheduler")
     _write_json(folder / "model_index.json", {"_class_name": pipeline, **_INDEX})
     for path in sorted(folder.rglob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop(_OF_THIS_MACHINE, None) is not None:
+        if content.pop(_LOCAL_PATH_KEY, None) is not None:
             _write_json(path, content)
 
 

@@ -1,1 +1,1 @@
-"""Mathematics: tensors in, tensors out."""
+"""Diffusion mathematics: pure functions on tensors."""

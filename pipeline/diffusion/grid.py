@@ -1,6 +1,6 @@
-"""The points an N-step student is asked at, and where each of its steps ends.
+"""Time grid of an N-step sampler: the points where the network is evaluated and each step's end.
 
-Points are whole numbers: point i is time i/N, so that grids nest exactly. No torch here.
+Points are integers: point i is time i/N, so that grids nest exactly. Torch is not imported.
 """
 
 import math
@@ -17,17 +17,17 @@ Sampling = Literal["deterministic", "stochastic"]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where an N-step sampler stands and how far each of its steps goes.
+    """The time grid of an N-step sampler and the length of its steps.
 
-    A deterministic step ends where the next begins. A stochastic sampler steps twice as far and is
-    noised back half of the way, so its step goes from i to i - 2; the last, from 1, to 0.
+    A deterministic step ends where the next begins. A stochastic step is twice as long, from i to
+    i - 2, and is followed by renoising to i - 1. The last step goes from 1 to 0.
 
     Source: Meng et al. 2022, arXiv:2210.03142, sections 3.2 (deterministic) and 3.3
     (stochastic), and its progressive distillation for encoding.
 
     Attributes:
         steps: N.
-        direction: from noise to data, or back.
+        direction: noise to data (`decode`) or data to noise (`encode`).
         sampling: whether noise is added between steps.
     """
 
@@ -37,22 +37,22 @@ class Grid:
 
     @property
     def stride(self) -> int:
-        """Points that one step goes, negative towards data."""
+        """Signed length of one step in points, negative towards data."""
         if self.direction == "encode":
             return 1
         return -2 if self.sampling == "stochastic" else -1
 
     @property
     def starts(self) -> range:
-        """The points the network is asked at: 1..N, or 0..N-1 for an encoder."""
+        """Points where the network is evaluated: 1..N, or 0..N-1 for an encoder."""
         return range(1, self.steps + 1) if self.direction == "decode" else range(self.steps)
 
     def end(self, start: int) -> int:
-        """The point where the step from `start` ends."""
+        """End point of the step from `start`."""
         return min(max(start + self.stride, 0), self.steps)
 
     def walk(self, start: int, end: int) -> Iterator[int]:
-        """The points from `start` to `end` in steps of this grid, both included."""
+        """Iterate over the points from `start` to `end` in steps of this grid, both included."""
         yield start
         while start != end:
             start = max(start + self.stride, end) if self.stride < 0 else start + self.stride
@@ -60,20 +60,20 @@ class Grid:
 
 
 def nearest_point(time: float, steps: int) -> int:
-    """The i for which i/N is nearest to a time in [0, 1], the later of two as near."""
+    """Compute the i for which i/N is nearest to a time in [0, 1]; ties round up."""
     return math.floor(time * steps + 0.5)
 
 
 def steps_folded(grid: Grid, teacher: Grid) -> tuple[int, ...]:
-    """How many steps of the teacher make each of the student's steps, in order of `starts`.
+    """Count the teacher steps folded into each of the student's steps, in order of `starts`.
 
-    Each of them starts where the teacher is asked when it samples, and is as long as then. That
-    holds for a stochastic student of any divisor of a stochastic teacher's N, and of a
-    deterministic teacher's: from an odd point the last of them is the teacher's own last.
+    Every folded step lies on the teacher's own sampling grid and has its length. This holds for a
+    stochastic student whose N divides that of a stochastic or a deterministic teacher: from an odd
+    point, the last folded step is the teacher's own last step.
 
     Args:
-        grid: the student's.
-        teacher: its teacher's; a multiple of the student's points.
+        grid: the student's grid.
+        teacher: the teacher's grid; its N is a multiple of the student's.
     """
     factor = teacher.steps // grid.steps
     return tuple(

@@ -8,18 +8,18 @@ from pipeline.diffusion.prediction import Prediction
 from pipeline.tensors import PerSample, per_sample
 
 Weight = TypeVar("Weight", float, Tensor)
-"""A guidance weight, or one for each sample."""
+"""One guidance weight, or a tensor of them."""
 
 
 def guidance_scale(w: Weight) -> Weight:
-    """What diffusers calls w: `guidance_scale` = 1 + w, so that 1 is unguided."""
+    """Convert w to diffusers' `guidance_scale` = 1 + w, in which 1 is unguided."""
     return 1 + w
 
 
 def guide(conditional: Prediction, unconditional: Prediction, w: PerSample) -> Prediction:
-    """The guided prediction (1 + w) conditional - w unconditional.
+    """Compute the guided prediction (1 + w) conditional - w unconditional.
 
-    The two weights sum to one, so guiding x, eps or velocity is the same thing. diffusers'
+    The two weights sum to one, so guiding x, eps or the velocity is equivalent. diffusers'
     `guidance_scale` is 1 + w.
 
     Source: Meng et al. 2022, arXiv:2210.03142, section 3.1 (x^w).

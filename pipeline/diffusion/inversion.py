@@ -1,4 +1,4 @@
-"""From data to noise by the steps of DDIM taken backwards: what a sample would be drawn from."""
+"""DDIM inversion: encode data to the noise that the deterministic sampler maps back to it."""
 
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.schedule import NoiseSchedule
@@ -7,17 +7,17 @@ from pipeline.tensors import Latent
 
 
 def encode(x: Latent, schedule: NoiseSchedule, num_steps: int, denoise: Denoise) -> Latent:
-    """The deterministic N-step encoder: t = 0, 1/N, ..., 1 - 1/N -> 1, returning z_1.
+    """Encode by N deterministic steps: t = 0, 1/N, ..., 1 - 1/N -> 1, returning z_1.
 
-    It is the sampler's ODE solved the other way, so that sampling from z_1 gives x again, up to the
-    error of both solvers. Nothing is singular at t = 0 for a network that predicts a velocity or
-    the noise; one that predicts x says nothing of the noise there.
+    Solves the sampler's ODE in reverse, so sampling from z_1 reproduces x up to the error of both
+    solvers. Networks that predict a velocity or the noise have no singularity at t = 0; for a
+    network that predicts x the noise is undefined there.
 
     Args:
         x: clean samples.
-        schedule: the path.
+        schedule: the noise path.
         num_steps: N, at least 1.
-        denoise: (z_t, level) -> Prediction, its condition and w already given.
+        denoise: (z_t, level) -> Prediction, with condition and w bound.
 
     Source: Song et al. 2020, arXiv:2010.02502, section 4.3; Meng et al. 2022, arXiv:2210.03142,
     progressive distillation for encoding.

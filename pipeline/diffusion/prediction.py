@@ -1,7 +1,7 @@
-"""What a network predicts, and how one prediction becomes another.
+"""Prediction types and conversions between them.
 
-Whatever a network outputs, together with z_t it fixes a pair (x, eps) with
-z_t = alpha_t x + sigma_t eps. All conversions go through that pair, so they exist once.
+Every network output, together with z_t, determines a pair (x, eps) with
+z_t = alpha_t x + sigma_t eps. All conversions go through that pair, so each is written once.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PredictionType(StrEnum):
-    """What a network's output means; the strings are diffusers' own."""
+    """The meaning of a network's output; the values are diffusers' names."""
 
     EPSILON = "epsilon"
     SAMPLE = "sample"
@@ -25,14 +25,14 @@ class PredictionType(StrEnum):
 
 @dataclass(frozen=True)
 class Prediction:
-    """A denoiser's belief about z_t = alpha x + sigma eps: clean sample `x` and noise `eps`."""
+    """A denoiser's estimate for z_t = alpha x + sigma eps: clean sample `x` and noise `eps`."""
 
     x: Latent
     eps: Latent
 
 
 def interpret(output: Latent, kind: PredictionType, z_t: Latent, level: "NoiseLevel") -> Prediction:
-    """Turn a network's output into (x, eps), in float32 at least.
+    """Convert a network's output to (x, eps), in at least float32.
 
     v = alpha eps - sigma x on variance-preserving paths (Salimans & Ho 2022, appendix D);
     u = eps - x on any path. An epsilon output needs alpha > 0 and a sample output sigma > 0.
@@ -55,7 +55,7 @@ def interpret(output: Latent, kind: PredictionType, z_t: Latent, level: "NoiseLe
 
 
 def express(prediction: Prediction, kind: PredictionType, level: "NoiseLevel") -> Latent:
-    """Write a prediction as a network of that kind would output it; the inverse of `interpret`."""
+    """Convert a prediction to a network output of that type; the inverse of `interpret`."""
     match kind:
         case PredictionType.EPSILON:
             return prediction.eps

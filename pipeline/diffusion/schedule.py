@@ -1,7 +1,7 @@
-"""Noise schedules: how much signal and noise z_t = alpha_t x + sigma_t eps holds at time t.
+"""Noise schedules: the coefficients of z_t = alpha_t x + sigma_t eps at time t.
 
-Convention: t in [0, 1], t = 0 is data, t = 1 is noise. Levels are float64 whatever the networks
-run in, because steps are differences of nearby levels.
+Convention: t in [0, 1], t = 0 is data, t = 1 is noise. Levels are float64 regardless of the
+network's precision, because steps are differences of nearby levels.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from pipeline.tensors import Latent, PerSample, per_sample
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """Where on the path each sample of a batch stands; passed instead of a bare t.
+    """The noise level of each sample of a batch; passed instead of a bare t.
 
     Attributes:
         t: time in [0, 1], float64 `[b]`.
@@ -30,17 +30,17 @@ class NoiseLevel:
 
     @property
     def logsnr(self) -> PerSample:
-        """log(alpha^2 / sigma^2); infinite at the ends of a path that reaches them."""
+        """log(alpha^2 / sigma^2) `[b]`; infinite where alpha or sigma is 0."""
         return 2 * (self.alpha.log() - self.sigma.log())
 
 
 def diffuse(x: Latent, eps: Latent, level: NoiseLevel) -> Latent:
-    """The noised sample z_t = alpha_t x + sigma_t eps."""
+    """Compute the noised sample z_t = alpha_t x + sigma_t eps."""
     return per_sample(level.alpha, x) * x + per_sample(level.sigma, eps) * eps
 
 
 def shifted(t: PerSample, shift: float) -> PerSample:
-    """Times moved towards noise: t_m = a t_n / (1 + (a - 1) t_n), which adds log a to logit(t).
+    """Shift times towards noise: t_m = a t_n / (1 + (a - 1) t_n), which adds log a to logit(t).
 
     Source: Esser et al. 2024, arXiv:2403.03206, eq. 23.
     """
@@ -52,8 +52,8 @@ class NoiseSchedule(ABC):
 
     Attributes:
         num_train_timesteps: T of the network's time input, `timestep = t T - 1`.
-        velocity: the prediction type that is the path's velocity: v on a variance-preserving
-            path, u = eps - x on a straight one. Targets are stored and losses scored in it.
+        velocity: the prediction type of the path's velocity: v on a variance-preserving path,
+            u = eps - x on a straight one. Targets and losses use it.
     """
 
     name: str
@@ -64,21 +64,21 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def at(self, t: PerSample) -> NoiseLevel:
-        """The level at times `t`, exact at t = 0 (alpha = 1, sigma = 0)."""
+        """Compute the level at times `t`, exact at t = 0 (alpha = 1, sigma = 0)."""
 
     def draw_time(self, uniform: PerSample) -> PerSample:
-        """Times of training, uniform over i/T with i = 1..T, from uniform numbers in (0, 1).
+        """Map uniform numbers in (0, 1) to training times i/T with i = 1..T.
 
-        On this grid the network only ever sees the integer timesteps a stock scheduler gives it.
+        On this grid the network sees only the integer timesteps that a stock scheduler uses.
         """
         return ((uniform * self.num_train_timesteps).floor() + 1) / self.num_train_timesteps
 
     def timestep(self, level: NoiseLevel) -> Tensor:
-        """The number a diffusers network is given for its time, `[b]` float32."""
+        """Compute the time input of a diffusers network, float32 `[b]`."""
         return (level.t * self.num_train_timesteps - 1).float()
 
     def grid(self, num_steps: int) -> Tensor:
-        """Times 1, 1 - 1/N, ..., 0 of an N-step sampler, float64 `[N + 1]`, each exactly i/N."""
+        """Compute the times 1, 1 - 1/N, ..., 0 of an N-step sampler, float64 `[N + 1]`."""
         return torch.arange(num_steps, -1, -1, dtype=torch.float64) / num_steps
 
 
@@ -92,7 +92,7 @@ class CosineSchedule(NoiseSchedule):
     velocity = PredictionType.V
 
     def at(self, t: PerSample) -> NoiseLevel:
-        """The level at times `t`; alpha(1) is exactly 0, which cos(pi/2) in float64 is not."""
+        """Compute the level at times `t`; alpha(1) is exactly 0, unlike float64 cos(pi/2)."""
         t = t.double()
         angle = t * (torch.pi / 2)
         alpha = torch.where(t == 1, torch.zeros_like(t), angle.cos())
@@ -102,9 +102,9 @@ class CosineSchedule(NoiseSchedule):
 class DiscreteSchedule(NoiseSchedule):
     """The schedule of an existing variance-preserving teacher, given by its `alphas_cumprod`.
 
-    Entry `index` of the table is time t = (index + 1) / T; t = 0 is clean data. It is defined at
-    these times only, so that a time between two of them is the nearer one: what a stock scheduler
-    does with `timestep_spacing="trailing"` when N does not divide T.
+    Entry `index` of the table is time t = (index + 1) / T; t = 0 is clean data. Other times are
+    rounded to the nearest entry, as a stock scheduler with `timestep_spacing="trailing"` does when
+    N does not divide T.
     """
 
     name = "discrete"
@@ -118,7 +118,7 @@ class DiscreteSchedule(NoiseSchedule):
     def scaled_linear(
         cls, num_train_timesteps: int, beta_start: float = 0.00085, beta_end: float = 0.012
     ) -> "DiscreteSchedule":
-        """The schedule of Stable Diffusion 1.x and 2.x: betas linear in their square root."""
+        """Build the schedule of Stable Diffusion 1.x and 2.x: betas linear in their square root."""
         ends = (beta_start**0.5, beta_end**0.5)
         betas = torch.linspace(*ends, num_train_timesteps, dtype=torch.float64) ** 2
         return cls((1 - betas).cumprod(0))
@@ -127,7 +127,7 @@ class DiscreteSchedule(NoiseSchedule):
     def linear(
         cls, num_train_timesteps: int, beta_start: float = 0.0001, beta_end: float = 0.02
     ) -> "DiscreteSchedule":
-        """The schedule of DiT and of DDPM itself: betas linear in time.
+        """Build the schedule of DiT and DDPM: betas linear in time.
 
         Source: Ho et al. 2020, arXiv:2006.11239, section 4.
         """
@@ -135,14 +135,15 @@ class DiscreteSchedule(NoiseSchedule):
         return cls((1 - betas).cumprod(0))
 
     def at(self, t: PerSample) -> NoiseLevel:
-        """The level at the entries nearest to times `t` (half way, at the even one).
+        """Compute the level at the table entries nearest to times `t` (ties to the even entry).
 
         Raises:
-            ValueError: a time lies outside [0, 1].
+            ValueError: a time is outside [0, 1].
         """
         index = (t.double() * self.num_train_timesteps).round()
         if bool(((index < 0) | (index > self.num_train_timesteps)).any()):
-            raise ValueError("a time lies outside [0, 1]")
+            low, high = float(t.min()), float(t.max())
+            raise ValueError(f"times must lie in [0, 1], got values in [{low:g}, {high:g}]")
         alpha_squared = self._table.to(t.device)[index.long()]
         return NoiseLevel(
             t=index / self.num_train_timesteps,
@@ -154,8 +155,8 @@ class DiscreteSchedule(NoiseSchedule):
 class RectifiedFlow(NoiseSchedule):
     """The straight path alpha = 1 - sigma of flow matching (SD3, Flux, SiT).
 
-    sigma = s t / (1 + (s - 1) t) with the shift s, so that equal steps of t are the shifted steps
-    that large images want; s = 1 is sigma = t.
+    sigma = s t / (1 + (s - 1) t) with the shift s, so that equal steps in t become the shifted
+    steps used for large images; s = 1 gives sigma = t.
 
     Source: Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747; for the shift
     Esser et al. 2024, arXiv:2403.03206, eq. 23.
@@ -169,11 +170,11 @@ class RectifiedFlow(NoiseSchedule):
         self.shift = shift
 
     def at(self, t: PerSample) -> NoiseLevel:
-        """The level at times `t`."""
+        """Compute the level at times `t`."""
         t = t.double()
         sigma = shifted(t, self.shift)
         return NoiseLevel(t=t, alpha=1 - sigma, sigma=sigma)
 
     def timestep(self, level: NoiseLevel) -> Tensor:
-        """Flow-matching networks of diffusers are given sigma T itself."""
+        """Compute sigma T, the time input of diffusers' flow-matching networks, float32 `[b]`."""
         return (level.sigma * self.num_train_timesteps).float()

@@ -1,8 +1,8 @@
-"""DDIM steps, and folding several of them into the one velocity that makes the same jump.
+"""DDIM steps, and folding of several steps into the one velocity that makes the same jump.
 
-Written in velocity, a DDIM step from level t to level s is z_s = a z_t - b velocity, where the two
-coefficients depend on the levels only. Two such steps compose to a third, which is all that
-progressive distillation needs; nothing is inverted and no small difference is taken.
+In terms of the velocity, a DDIM step from level t to level s is z_s = a z_t - b velocity, and both
+coefficients depend only on the levels. Two such steps compose to a third, which is all that
+progressive distillation needs; no inverse and no small difference is computed.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,18 +17,18 @@ from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse
 from pipeline.tensors import Latent, PerSample, per_sample
 
 Velocity = Callable[[Latent, NoiseLevel], Latent]
-"""The velocity of a denoiser at (z_t, level), its condition and w already given."""
+"""The velocity of a denoiser at (z_t, level), with condition and w bound."""
 
 Denoise = Callable[[Latent, NoiseLevel], Prediction]
-"""A denoiser with its condition and w already given."""
+"""A denoiser with condition and w bound."""
 
 
 Noise = Callable[[int], Latent]
-"""Standard normal noise for a point of the grid."""
+"""Standard normal noise for a grid point."""
 
 
 def ddim_step(prediction: Prediction, end: NoiseLevel) -> Latent:
-    """One DDIM step to level `end`: the same noise, less of it. On a straight path it is Euler's.
+    """Take one DDIM step to level `end` with the predicted noise; an Euler step on straight paths.
 
     Source: Song et al. 2020, arXiv:2010.02502, eq. 12 with sigma = 0.
     """
@@ -47,15 +47,15 @@ class Jump:
     b: PerSample
 
     def __call__(self, z_t: Latent, velocity: Latent) -> Latent:
-        """Take the step."""
+        """Compute z_s from z_t and the velocity."""
         return per_sample(self.a, z_t) * z_t - per_sample(self.b, velocity) * velocity
 
 
 def jump(start: NoiseLevel, end: NoiseLevel, velocity: PredictionType) -> Jump:
-    """The step from `start` to `end` for a path whose velocity is of the given type.
+    """Compute the step from `start` to `end` for a path whose velocity is of the given type.
 
     Raises:
-        ValueError: the type is not a velocity.
+        ValueError: the prediction type is not a velocity.
     """
     b = start.sigma * end.alpha - start.alpha * end.sigma
     match velocity:
@@ -64,27 +64,30 @@ def jump(start: NoiseLevel, end: NoiseLevel, velocity: PredictionType) -> Jump:
         case PredictionType.FLOW:
             return Jump(a=(end.alpha + end.sigma) / (start.alpha + start.sigma), b=b)
         case _:
-            raise ValueError(f"{velocity} is not a velocity; a path's is v or flow")
+            raise ValueError(
+                f"velocity type {str(velocity)!r} is not supported; use {PredictionType.V} or "
+                f"{PredictionType.FLOW}"
+            )
 
 
 def fold(
     z_t: Latent, levels: Sequence[NoiseLevel], velocity: Velocity, kind: PredictionType
 ) -> Latent:
-    """The velocity that carries z_t from the first to the last level in one step.
+    """Compute the velocity that moves z_t from the first to the last level in one step.
 
-    Walks the teacher's steps and folds as it goes: if one jump (a1, b1) with velocity v1 is
-    followed by (a2, b2) with v2, the whole is
+    Takes the teacher's steps and folds them one by one: if a jump (a1, b1) with velocity v1 is
+    followed by (a2, b2) with v2, the folded velocity is
 
         v = (a2 b1 v1 + b2 v2 - c z_t) / b12,   c = b1 b2 on a circle, 0 on a straight path,
 
-    which is the prediction x~ of progressive distillation written without its division by
-    alpha_s - (sigma_s / sigma_t) alpha_t: that form loses all digits of bfloat16 at 64 steps.
+    which is the prediction x~ of progressive distillation without its division by
+    alpha_s - (sigma_s / sigma_t) alpha_t. That division loses all bfloat16 digits at 64 steps.
 
     Args:
         z_t: samples at the first level.
-        levels: two or more levels, each less noisy than the one before (or each noisier).
+        levels: two or more levels, monotonically less noisy (or monotonically noisier).
         velocity: the teacher's velocity.
-        kind: what that velocity is, the schedule's `velocity`.
+        kind: the type of that velocity, the schedule's `velocity`.
 
     Source: Salimans & Ho 2022, arXiv:2202.00512, Algorithm 2 (x~), solved for the velocity.
     """
@@ -104,12 +107,12 @@ def fold(
 
 
 def renoise(z_k: Latent, start: NoiseLevel, end: NoiseLevel, eps: Latent) -> Latent:
-    """A sample at level `start` made as noisy as level `end` is, which must be the noisier.
+    """Add noise to a sample at level `start` to reach the noisier level `end`.
 
     z_s = (alpha_s / alpha_k) z_k + sigma_{s|k} eps with
-    sigma_{s|k}^2 = (1 - exp(logsnr_s - logsnr_k)) sigma_s^2, on any Gaussian path: the noise that
-    z_k has, scaled, and the new noise add up to sigma_s^2. Needs alpha_k > 0; at the data itself,
-    where logsnr_k is infinite, it is the noising of x.
+    sigma_{s|k}^2 = (1 - exp(logsnr_s - logsnr_k)) sigma_s^2, on any Gaussian path: the scaled
+    noise of z_k and the new noise add up to variance sigma_s^2. Requires alpha_k > 0. At clean
+    data, where logsnr_k is infinite, it is ordinary noising of x.
 
     Source: Meng et al. 2022, arXiv:2210.03142, section 3.3.
     """
@@ -118,7 +121,7 @@ def renoise(z_k: Latent, start: NoiseLevel, end: NoiseLevel, eps: Latent) -> Lat
 
 
 def levels_at(schedule: NoiseSchedule, num_steps: int, like: Latent) -> Callable[[int], NoiseLevel]:
-    """The level of every sample of a batch at point i of a grid: time i/N, exactly."""
+    """Return a function from grid point i to the batch's level at time i/N."""
 
     def level(point: int) -> NoiseLevel:
         time = torch.tensor(point / num_steps, dtype=torch.float64, device=like.device)
@@ -136,19 +139,20 @@ def sample(
     remaining: int | None = None,
     noise: Noise | None = None,
 ) -> Latent:
-    """The N-step sampler: t = 1, 1 - 1/N, ..., 1/N -> 0, returning the last x.
+    """Sample by N steps: t = 1, 1 - 1/N, ..., 1/N -> 0, returning the last x.
 
-    Deterministic it is DDIM. With noise it is the stochastic sampler of the paper: a step twice as
-    far, t -> t - 2/N, then noised back to t - 1/N; the last step goes from 1/N to 0 and stays.
+    Without `noise` this is DDIM. With `noise` it is the paper's stochastic sampler: each step is
+    twice as long, t -> t - 2/N, followed by renoising to t - 1/N. The last step goes from 1/N to 0
+    without renoising.
 
     Args:
-        z_1: pure noise; or with `remaining` samples at t = remaining / N.
-        schedule: the path.
+        z_1: pure noise; with `remaining`, samples at t = remaining / N.
+        schedule: the noise path.
         num_steps: N, at least 1.
-        denoise: (z_t, level) -> Prediction, its condition and w already given.
-        remaining: how many of the N steps, the last ones, are taken; all of them without it.
-        noise: (point) -> eps ~ N(0, I) that is added where the next step begins, at point / N; None
-            for the deterministic sampler.
+        denoise: (z_t, level) -> Prediction, with condition and w bound.
+        remaining: take only this many of the N steps, the last ones; None takes all.
+        noise: (point) -> eps ~ N(0, I) added where the next step begins, at point / N; None for the
+            deterministic sampler.
 
     Source: Meng et al. 2022, arXiv:2210.03142, sections 3.2 and 3.3.
     """

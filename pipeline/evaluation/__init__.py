@@ -1,1 +1,1 @@
-"""How good a student is, in numbers and pictures."""
+"""Evaluation of students: metrics, verdicts, figures and reports."""

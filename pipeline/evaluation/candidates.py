@@ -1,12 +1,12 @@
-"""The sets of samples that a report compares, and how they stand side by side in a picture."""
+"""Inputs of a report: sample sets with their features, and their columns in a figure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Recipe
-from pipeline.evaluation.documents import SAMPLER_NAMES, Cell
-from pipeline.evaluation.features.classifier import Reading
+from pipeline.evaluation.documents import SAMPLER_NAMES, SampleSpec
+from pipeline.evaluation.features.classifier import ClassifierOutputs
 from pipeline.evaluation.figures.grids import Column
 from pipeline.evaluation.metrics.frechet import Features
 from pipeline.sampling.sampler import Images
@@ -14,28 +14,28 @@ from pipeline.sampling.sampler import Images
 
 @dataclass(frozen=True)
 class SampleSet:
-    """The samples of a cell and what one of them cost in network evaluations."""
+    """Samples of one specification, with the network evaluations per sample."""
 
-    cell: Cell
+    cell: SampleSpec
     evaluations: int
     load: Callable[[], Images]
 
 
 @dataclass(frozen=True)
-class ReadSets:
-    """What an extractor read of everything that is compared, features `[n, d]` each.
+class ExtractorFeatures:
+    """Features of all sample sets by one extractor, `[n, d]` each.
 
     Attributes:
-        name: of the extractor.
-        sha256: of its weights.
-        identity: of all that it reads by.
-        distance: the head of the column of Frechet distances: FID, or what else it is.
-        kind: a short name for files.
-        of: the features of a cell's samples.
-        heldout: those of the held-out real images; None where there are none.
-        prompts: those of the prompts; None where there are none, or it does not read.
-        mean_of: the features of a cell's samples were each of them the mean of them all. Of a
-            teacher's cells, in data without classes.
+        name: name of the extractor.
+        sha256: sha256 of its weights.
+        identity: identity of weights, configuration and tokenizer.
+        distance: column heading of the Frechet distance ("FID" for published Inception-v3 only).
+        kind: short name for files.
+        of: returns the features of a sample set.
+        heldout: features of the held-out real images; None without held-out images.
+        prompts: features of the prompts; None without prompts or for image-only extractors.
+        mean_of: returns the features of a teacher's sample set with every sample replaced by the
+            set's mean image. Used for data without classes.
     """
 
     name: str
@@ -43,61 +43,61 @@ class ReadSets:
     identity: str
     distance: str
     kind: str
-    of: Callable[[Cell], Features]
+    of: Callable[[SampleSpec], Features]
     heldout: Features | None
     prompts: Features | None
-    mean_of: Callable[[Cell], Features]
+    mean_of: Callable[[SampleSpec], Features]
 
 
 @dataclass(frozen=True)
-class OwnReadings:
-    """What the data set's own classifier read of everything that is compared.
+class ClassifierResults:
+    """Outputs of the data set's own classifier on all sample sets.
 
     Attributes:
-        classifier: its folder.
-        of: the reading of a cell's samples.
-        heldout: of the held-out real images.
-        training: of the training images that are measured as if they were samples, those of
-            `pipeline.evaluation.dataset_images.rows_like`.
-        means: of the mean image of the class of each sample.
+        classifier: folder of the classifier.
+        of: returns the classifier's outputs on a sample set.
+        heldout: outputs on the held-out real images.
+        training: outputs on the training images that are scored like samples, selected by
+            `pipeline.evaluation.dataset_images.rows_with_class_counts`.
+        means: outputs on the class mean image of each sample's class.
     """
 
     classifier: Path
-    of: Callable[[Cell], Reading]
-    heldout: Reading
-    training: Reading
-    means: Reading
+    of: Callable[[SampleSpec], ClassifierOutputs]
+    heldout: ClassifierOutputs
+    training: ClassifierOutputs
+    means: ClassifierOutputs
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All that a report is made from.
+class ReportInputs:
+    """Inputs of a report.
 
     Attributes:
-        recipe: what was asked for.
+        recipe: recipe of the run.
         data: folder of the sharded data set.
-        own: what the classifier trained on it read; None for data without classes.
-        sets: samples, among them one yardstick and one teacher for each guidance weight.
-        skipped: what is not compared, with the reason.
-        data_sha256: of the data set, as its commit record has it.
-        teacher_sha256: of the teacher's network; equal in all runs that have this teacher.
-        components_sha256: of what surrounds networks of latents; None for networks of pixels.
-        readings: what extractors read of all of it.
+        own: outputs of the classifier trained on the data; None for data without classes.
+        sets: sample sets, with one noise-floor reference and one teacher per guidance weight.
+        skipped: sample sets left out, with the reason.
+        data_sha256: digest of the data set in its commit record.
+        teacher_sha256: digest of the teacher's network; equal in all runs with this teacher.
+        components_sha256: digest of VAE and text encoders; None for pixel-space networks.
+        readings: features of the sample sets, one entry per extractor.
     """
 
     recipe: Recipe
     data: Path
-    own: OwnReadings | None
+    own: ClassifierResults | None
     sets: tuple[SampleSet, ...]
     skipped: tuple[str, ...]
     data_sha256: str | None = None
     teacher_sha256: str | None = None
     components_sha256: str | None = None
-    readings: tuple[ReadSets, ...] = ()
+    readings: tuple[ExtractorFeatures, ...] = ()
 
 
 def columns_of(sets: Sequence[SampleSet]) -> list[Column]:
-    """Teacher, students from many steps to one, and the cheapest training-free sampling."""
+    """Return figure columns: teacher, students by falling steps, the cheapest baseline."""
     shown = [each for each in sets if each.cell.role in ("teacher", "student")]
     baselines = [each for each in sets if each.cell.role == "baseline"]
     if baselines:
@@ -113,11 +113,11 @@ def columns_of(sets: Sequence[SampleSet]) -> list[Column]:
     ]
 
 
-def _heading(cell: Cell) -> str:
+def _heading(cell: SampleSpec) -> str:
     steps = f"{cell.steps} step" + ("" if cell.steps == 1 else "s")
-    who = f"teacher, {SAMPLER_NAMES[cell.sampler]}"
+    network = f"teacher, {SAMPLER_NAMES[cell.sampler]}"
     if cell.is_stochastic_student:
-        who = "stochastic"  # columns are narrow, and a student's head has a colour
+        network = "stochastic"  # short, as columns are narrow; the colour marks students
     elif cell.role == "student":
-        who = "stage-1 student" if cell.round == 0 else "student"
-    return f"{who}\n{steps}"
+        network = "stage-1 student" if cell.round == 0 else "student"
+    return f"{network}\n{steps}"

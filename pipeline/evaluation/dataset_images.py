@@ -1,4 +1,4 @@
-"""The real images of a sharded data set as arrays, and what a report makes of them alone."""
+"""Real images of a sharded data set as arrays, and class statistics of them."""
 
 from pathlib import Path
 
@@ -10,34 +10,37 @@ from pipeline.sampling.sampler import Images, LabelArray
 
 
 def real_images(data: Path, split: str) -> tuple[Images, LabelArray]:
-    """All real images of a split, `[n, h, w, c]`, and their labels."""
+    """Load all real images of a split, `[n, h, w, c]`, and their labels."""
     shards = SampleShards(data, split)
     batch = shards.read(np.arange(len(shards)))
     return _channels_last(batch), batch.condition["label"].numpy()
 
 
 def images_at(data: Path, split: str, rows: LabelArray) -> Images:
-    """Those rows of a split, `[n, h, w, c]`, in that order; they need no classes."""
+    """Load the given rows of a split, `[n, h, w, c]`, in the given order; needs no classes."""
     return _channels_last(SampleShards(data, split).read(rows))
 
 
 def labels_of(data: Path, split: str) -> LabelArray:
-    """The class of every image of a split, int64 `[n]`."""
+    """Load the class of every image of a split, int64 `[n]`."""
     shards = SampleShards(data, split)
     labels: LabelArray = shards.conditions(np.arange(len(shards)))["label"].numpy()
     return labels
 
 
-def rows_like(asked: LabelArray, labels: LabelArray) -> LabelArray:
-    """The first rows of each class: as many as are asked of it, or as there are."""
-    wanted = np.bincount(asked)
+def rows_with_class_counts(asked: LabelArray, labels: LabelArray) -> LabelArray:
+    """Return rows of `labels` with the class counts of `asked`.
+
+    Takes the first rows of each class, and all of them where a class has fewer than requested.
+    """
+    counts = np.bincount(asked)
     return np.concatenate(
-        [np.flatnonzero(labels == label)[:count] for label, count in enumerate(wanted)]
+        [np.flatnonzero(labels == label)[:count] for label, count in enumerate(counts)]
     )
 
 
 def class_means(images: Images, labels: LabelArray) -> Images:
-    """The mean image of every class `[classes, h, w, c]`; classes are 0, 1, ... without a gap."""
+    """Compute the mean image of each class, `[classes, h, w, c]`; labels are 0, 1, ... gapless."""
     return np.stack([images[labels == label].mean(0) for label in np.unique(labels)])
 
 

@@ -1,9 +1,9 @@
-"""What an evaluation compares, decided before anything is sampled, and the report it ends in.
+"""Evaluation documents: the sample sets to compare, and the report.
 
-A cell is one set of samples: a network, a sampler, a step count, a guidance weight and a seed. All
-cells of a guidance weight share classes and starting noise; only the yardstick, the teacher's own
-samples that distances to the teacher are measured against, has other noise. So the teacher's row
-holds the floor: how far the teacher is from itself.
+A sample set is given by network, sampler, step count, guidance weight and seed. All sets of one
+guidance weight share conditions and starting noise, except the noise-floor reference: the teacher
+with another seed. Distances to the teacher are measured against that reference, so the teacher's
+own row holds the noise floor, its distance to itself.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from pipeline.diffusion.grid import Sampling
 from pipeline.documents import Document
 from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.metrics.manifold import NEIGHBOURS
-from pipeline.evaluation.scores import PanelScores, Scores
+from pipeline.evaluation.scores import ExtractorScores, Scores
 from pipeline.evaluation.verdicts.checks import Verdict
-from pipeline.sampling.solvers import Sampler, own_sampler
-from pipeline.wording import counted
+from pipeline.sampling.solvers import Sampler, default_sampler
+from pipeline.wording import format_count
 
 RESAMPLES = 100
-YARDSTICK_SEED_OFFSET = 1
+NOISE_FLOOR_SEED_OFFSET = 1
 
 SAMPLER_NAMES: dict[Sampler, str] = {
     "ddim": "DDIM",
@@ -30,31 +30,31 @@ SAMPLER_NAMES: dict[Sampler, str] = {
     "unipc": "UniPC",
 }
 
-Role = Literal["yardstick", "teacher", "student", "baseline"]
+Role = Literal["noise_floor", "teacher", "student", "baseline"]
 
 
-class Entrant(Document):
-    """A bundle that takes part: its manifest, where it lies in the run directory, its digest."""
+class EvaluatedBundle(Document):
+    """A bundle to evaluate: manifest, path relative to the run directory, and digest."""
 
     manifest: Manifest
     path: str
     digest: str
 
 
-class Cell(Document):
-    """One set of samples.
+class SampleSpec(Document):
+    """Specification of one set of samples.
 
     Attributes:
-        role: what it is in the comparison.
+        role: role in the comparison.
         bundle: path of the bundle, relative to the run directory.
-        digest: of the bundle's content.
-        round: the round that made the network; None for the teacher.
-        sampler: how it is sampled.
+        digest: digest of the bundle's content.
+        round: index of the round that trained the network; None for the teacher.
+        sampler: sampler of the set.
         steps: solver steps.
         w: guidance weight (0 is unguided; diffusers' guidance_scale is 1 + w).
-        seed: of the starting noise.
-        ladder: what the network was made for. A student of one step is sampled alike in both
-            ladders, and still is another network.
+        seed: seed of the starting noise.
+        ladder: sampling the network was distilled for. One-step students are sampled alike in
+            both ladders, but they are different networks.
     """
 
     role: Role
@@ -69,43 +69,43 @@ class Cell(Document):
 
     @property
     def is_stochastic_student(self) -> bool:
-        """Whether its network is one of a ladder of stochastic students."""
+        """Whether the network belongs to the ladder of stochastic students."""
         return self.role == "student" and self.ladder == "stochastic"
 
     @property
     def adds_noise(self) -> bool:
-        """Whether there is noise in its samples that they did not begin from."""
+        """Whether sampling adds noise after the starting noise."""
         return self.sampler == "stochastic" and self.steps > 1
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """Display name."""
         if self.role == "student":
             origin = "stage-1 student" if self.round == 0 else "student"
             noisy = ", stochastic" if self.is_stochastic_student else ""
-            return f"{origin}, {counted(self.steps, 'step')}{noisy}"
-        return f"teacher, {SAMPLER_NAMES[self.sampler]}, {counted(self.steps, 'step')}"
+            return f"{origin}, {format_count(self.steps, 'step')}{noisy}"
+        return f"teacher, {SAMPLER_NAMES[self.sampler]}, {format_count(self.steps, 'step')}"
 
     @property
     def file(self) -> str:
-        """A name for its samples, unique within an evaluation of one size."""
-        w = str(self.w).removesuffix(".0")  # every digit: no two weights share a file
-        if self.role in ("yardstick", "teacher"):
+        """File name of the samples, unique among evaluations of one sample count."""
+        w = str(self.w).removesuffix(".0")  # all digits, so that no two weights share a file
+        if self.role in ("noise_floor", "teacher"):
             return f"reference-w{w}-seed{self.seed}.npy"
         owner = "teacher" if self.round is None else f"round{self.round:02d}"
         return f"samples-{owner}-{self.sampler}-{self.steps}-w{w}.npy"
 
 
 class Row(Document):
-    """A cell and what was measured on it; `evaluations` of the network is what one sample cost."""
+    """Scores of one sample set; `evaluations` counts network evaluations per sample."""
 
-    cell: Cell
+    cell: SampleSpec
     evaluations: int
     scores: Scores
 
 
 class Protocol(Document):
-    """How the numbers were made; numbers of two protocols are not comparable."""
+    """Measurement settings of a report; numbers of different protocols are not comparable."""
 
     features: str
     classifier_sha256: str
@@ -117,57 +117,57 @@ class Protocol(Document):
     neighbours: int = NEIGHBOURS
     bootstrap_resamples: int = RESAMPLES
     seed: int
-    yardstick_seed: int
+    noise_floor_seed: int
     reference_steps: int
     w_convention: str = "guidance_scale = 1 + w; w = 0 is unguided"
 
 
-class PanelRow(Document):
-    """A cell and what was measured on it in the features of one extractor."""
+class ExtractorRow(Document):
+    """Scores of one sample set in the features of one extractor."""
 
-    cell: Cell
+    cell: SampleSpec
     evaluations: int
-    scores: PanelScores
+    scores: ExtractorScores
 
 
-class Panel(Document):
-    """All numbers of one extractor; they stand in no table with those of another.
+class ExtractorMetrics(Document):
+    """All metrics of one extractor; tables never mix them with those of another extractor.
 
     Attributes:
-        extractor: its name.
-        kind: a short name for files.
-        metrics: how each number of a row was made.
-        rows: as in the report, the yardstick left out.
-        real: the held-out images and their own captions; None where nothing compares.
+        extractor: name of the extractor.
+        kind: short name for files.
+        metrics: protocol of each metric.
+        rows: as in the report, without the noise-floor reference.
+        real: scores of the held-out images and their captions; None without captions.
     """
 
     extractor: str
     kind: str
     metrics: tuple[MetricProtocol, ...]
-    rows: tuple[PanelRow, ...]
-    real: PanelScores | None = None
+    rows: tuple[ExtractorRow, ...]
+    real: ExtractorScores | None = None
 
     @property
     def curve(self) -> str:
-        """Name of its picture."""
+        """File name of its figure."""
         return f"curve-{self.kind}.png"
 
 
 class Report(Document):
-    """The result of an evaluation: content only, no times, dates or absolute paths.
+    """Result of an evaluation. Content only: no times, dates or absolute paths.
 
     Attributes:
-        run: the recipe's name.
-        protocol: how it was measured.
-        class_names: names of the classes, in order of label.
-        real: training images measured as if they were samples: what a perfect sampler would get.
-            The classifier has seen them, which flatters their accuracy.
-        rows: one for each cell, by w, then teacher, students, baselines.
-        verdicts: how faithful each student is, and that the controls, bad on purpose, are not.
-        skipped: what was left out, with the reason.
-        pictures: file names beside the report.
-        metrics: how each number of a row was made.
-        panels: the same sets of samples in the features of other extractors.
+        run: name of the recipe.
+        protocol: measurement settings.
+        class_names: class names, in order of label.
+        real: training images scored like samples, as an ideal sampler would score. Their accuracy
+            is optimistic, because the classifier was trained on them.
+        rows: one per sample set, by w, then teacher, students, baselines.
+        verdicts: checks of each student and of the negative controls.
+        skipped: sample sets left out, with the reason.
+        pictures: names of the figure files beside the report.
+        metrics: protocol of each metric.
+        panels: the same sample sets in the features of other extractors.
     """
 
     format_version: Literal[2] = 2
@@ -180,41 +180,44 @@ class Report(Document):
     skipped: tuple[str, ...]
     pictures: tuple[str, ...]
     metrics: tuple[MetricProtocol, ...] = ()
-    panels: tuple[Panel, ...] = ()
+    panels: tuple[ExtractorMetrics, ...] = ()
 
     def at(self, w: float) -> list[Row]:
-        """The rows of one guidance weight."""
+        """Return the rows of one guidance weight."""
         return [row for row in self.rows if row.cell.w == w]
 
     @property
     def weights(self) -> list[float]:
-        """The guidance weights, in order of the recipe."""
+        """Guidance weights, in order of the recipe."""
         return list(dict.fromkeys(row.cell.w for row in self.rows))
 
 
 def plan_cells(
-    recipe: Recipe, teacher: Entrant, students: Sequence[Entrant], samplers: Sequence[Sampler]
-) -> list[Cell]:
-    """All sets of samples of an evaluation, by w: yardstick, teacher, students, baselines.
+    recipe: Recipe,
+    teacher: EvaluatedBundle,
+    students: Sequence[EvaluatedBundle],
+    samplers: Sequence[Sampler],
+) -> list[SampleSpec]:
+    """List all sample sets of an evaluation, by w: noise floor, teacher, students, baselines.
 
     Args:
-        recipe: says weights, step counts and seed.
+        recipe: source of guidance weights, step counts and seed.
         teacher: the guided teacher.
-        students: of all rounds, in order; one without a step count of its own (stage 1) is sampled
-            as round 1 does.
-        samplers: the training-free samplers to compare with.
+        students: students of all rounds, in order. The stage-1 student has no step count; it is
+            sampled with the first step count of the halving rounds.
+        samplers: training-free samplers to compare with.
     """
     seed = recipe.evaluation.seed
     reference = recipe.teacher.reference_steps
     cells = []
     for w in dict.fromkeys(recipe.evaluation.w):
         cells.append(
-            _cell("yardstick", teacher, "ddim", reference, (w, seed + YARDSTICK_SEED_OFFSET))
+            _cell("noise_floor", teacher, "ddim", reference, (w, seed + NOISE_FLOOR_SEED_OFFSET))
         )
         cells.append(_cell("teacher", teacher, "ddim", reference, (w, seed)))
         for student in students:
             steps = (student.manifest.steps or [recipe.halving.first_steps])[0]
-            own = own_sampler(student.manifest)
+            own = default_sampler(student.manifest)
             cells.append(_cell("student", student, own, steps, (w, seed)))
         for sampler in samplers:
             for steps in sorted(set(recipe.evaluation.baseline_steps), reverse=True):
@@ -224,11 +227,15 @@ def plan_cells(
 
 
 def _cell(
-    role: Role, entrant: Entrant, sampler: Sampler, steps: int, conditions: tuple[float, int]
-) -> Cell:
+    role: Role,
+    entrant: EvaluatedBundle,
+    sampler: Sampler,
+    steps: int,
+    conditions: tuple[float, int],
+) -> SampleSpec:
     w, seed = conditions
     is_student = entrant.manifest.role == "student"
-    return Cell(
+    return SampleSpec(
         role=role,
         bundle=entrant.path,
         digest=entrant.digest,

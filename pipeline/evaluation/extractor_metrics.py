@@ -1,4 +1,4 @@
-"""Numbers in the features of one extractor: a panel of its own, with protocols of its own."""
+"""Metrics in the features of one extractor, each with its own protocol."""
 
 from collections.abc import Sequence
 
@@ -6,73 +6,88 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
-from pipeline.evaluation.candidates import Comparison, ReadSets
-from pipeline.evaluation.documents import RESAMPLES, Cell, Panel, PanelRow
+from pipeline.evaluation.candidates import ExtractorFeatures, ReportInputs
+from pipeline.evaluation.documents import RESAMPLES, ExtractorMetrics, ExtractorRow, SampleSpec
 from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
-from pipeline.evaluation.metric_specs import Setting, against_real, against_teacher
-from pipeline.evaluation.metrics.bootstrap import Bootstrap, Found
-from pipeline.evaluation.metrics.frechet import Features, Moments, frechet_found
+from pipeline.evaluation.metric_specs import ProtocolContext, real_image_metrics, teacher_metric
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from pipeline.evaluation.metrics.frechet import Features, Moments, frechet_estimate
 from pipeline.evaluation.metrics.real import RealImages
-from pipeline.evaluation.scores import PanelScores
-from pipeline.evaluation.scoring import named
-from pipeline.evaluation.tables import Line, protocol_table, table
-from pipeline.sampling.conditions import Asked
+from pipeline.evaluation.scores import ExtractorScores
+from pipeline.evaluation.scoring import flatten_estimates
+from pipeline.evaluation.tables import TableLine, metric_table, protocol_table
+from pipeline.sampling.conditions import Conditions
 
-CLIP_SOURCE = "Hessel et al. 2021, arXiv:2104.08718: 100 max(cos, 0), as torchmetrics has it"
+CLIP_SOURCE = "Hessel et al. 2021, arXiv:2104.08718: 100 max(cos, 0), as in torchmetrics"
 
 
-def panels_of(comparison: Comparison, asked: Asked, setting: Setting) -> tuple[Panel, ...]:
-    """A panel for each extractor that read the sets of samples."""
+def extractor_metrics_of(
+    comparison: ReportInputs, asked: Conditions, setting: ProtocolContext
+) -> tuple[ExtractorMetrics, ...]:
+    """Compute the metrics of every sample set, once for each extractor."""
     cells = [(each.cell, each.evaluations) for each in comparison.sets]
-    return tuple(measure_panel(read, cells, asked, setting) for read in comparison.readings)
+    return tuple(measure_extractor(read, cells, asked, setting) for read in comparison.readings)
 
 
-def scores_of_means(comparison: Comparison, asked: Asked) -> dict[float, PanelScores]:
-    """By guidance weight, what the first extractor says were every sample the teacher's mean."""
+def score_mean_images(comparison: ReportInputs, asked: Conditions) -> dict[float, ExtractorScores]:
+    """Score the mean-image control: every sample replaced by the teacher's mean image.
+
+    Uses the first extractor. Returns the scores by guidance weight; empty without extractors.
+    """
     if not comparison.readings:
         return {}
     read, cells = comparison.readings[0], [each.cell for each in comparison.sets]
     with threadpool_limits(1, user_api="blas"):
-        judge, yardsticks = _Judge(read, asked), _yardsticks(read, cells)
+        scorer, floors = _Scorer(read, asked), _noise_floors(read, cells)
         return {
-            cell.w: judge.score(read.mean_of(cell), cell.seed, yardsticks[cell.w])
+            cell.w: scorer.score(read.mean_of(cell), cell.seed, floors[cell.w])
             for cell in cells
             if cell.role == "teacher"
         }
 
 
-def panel_section(panel: Panel) -> str:
-    """A panel for people: its tables by w, and how each of its numbers was made."""
+def extractor_section(panel: ExtractorMetrics) -> str:
+    """Return the Markdown section of an extractor: one table per w, then the protocols."""
     parts = [f"## In the features of {panel.extractor}\n"]
     for w in dict.fromkeys(row.cell.w for row in panel.rows):
         lines = [
-            Line(row.cell.title, str(row.evaluations), row.scores.model_dump())
+            TableLine(row.cell.title, str(row.evaluations), row.scores.model_dump())
             for row in panel.rows
             if row.cell.w == w
         ]
         if panel.real is not None:
-            lines.append(Line("*held-out images*", "-", panel.real.model_dump()))
-        parts.append(f"### w = {w:g}\n\n{table(panel.metrics, lines)}")
+            lines.append(TableLine("*held-out images*", "-", panel.real.model_dump()))
+        parts.append(f"### w = {w:g}\n\n{metric_table(panel.metrics, lines)}")
     return "\n".join([*parts, protocol_table(panel.metrics)])
 
 
-def measure_panel(
-    read: ReadSets, cells: Sequence[tuple[Cell, int]], asked: Asked, setting: Setting
-) -> Panel:
-    """All that is measured in an extractor's features, `cells` with the cost of a sample each."""
+def measure_extractor(
+    read: ExtractorFeatures,
+    cells: Sequence[tuple[SampleSpec, int]],
+    asked: Conditions,
+    setting: ProtocolContext,
+) -> ExtractorMetrics:
+    """Compute all metrics in one extractor's features.
+
+    Args:
+        read: the extractor's features.
+        cells: sample sets, each with the network evaluations per sample.
+        asked: conditions of the samples.
+        setting: values shared by the protocols.
+    """
     with threadpool_limits(1, user_api="blas"):
-        judge, yardsticks = _Judge(read, asked), _yardsticks(read, [cell for cell, _ in cells])
+        scorer, floors = _Scorer(read, asked), _noise_floors(read, [cell for cell, _ in cells])
         rows = tuple(
-            PanelRow(
+            ExtractorRow(
                 cell=cell,
                 evaluations=cost,
-                scores=judge.score(read.of(cell), cell.seed, yardsticks[cell.w]),
+                scores=scorer.score(read.of(cell), cell.seed, floors[cell.w]),
             )
             for cell, cost in cells
-            if cell.role != "yardstick"
+            if cell.role != "noise_floor"
         )
-        real = PanelScores.model_validate(named(judge.score_real(setting.seed)))
-    return Panel(
+        real = ExtractorScores.model_validate(flatten_estimates(scorer.score_real(setting.seed)))
+    return ExtractorMetrics(
         extractor=read.name,
         kind=read.kind,
         metrics=tuple(
@@ -84,28 +99,28 @@ def measure_panel(
     )
 
 
-def _yardsticks(read: ReadSets, cells: Sequence[Cell]) -> dict[float, Moments]:
-    return {cell.w: Moments.of(read.of(cell)) for cell in cells if cell.role == "yardstick"}
+def _noise_floors(read: ExtractorFeatures, cells: Sequence[SampleSpec]) -> dict[float, Moments]:
+    return {cell.w: Moments.of(read.of(cell)) for cell in cells if cell.role == "noise_floor"}
 
 
-class _Judge:
-    """Holds what all sets of samples are compared with."""
+class _Scorer:
+    """Scores sample sets against shared references (held-out images, prompts)."""
 
-    def __init__(self, read: ReadSets, asked: Asked) -> None:
+    def __init__(self, read: ExtractorFeatures, asked: Conditions) -> None:
         self._read, self._asked = read, asked
         self._heldout = None if read.heldout is None else RealImages(read.heldout)
 
-    def score(self, features: Features, seed: int, yardstick: Moments) -> PanelScores:
+    def score(self, features: Features, seed: int, floor: Moments) -> ExtractorScores:
         bootstrap = Bootstrap(self._asked.labels, RESAMPLES, seed)
-        found = {"distance_to_teacher": frechet_found(yardstick, features, bootstrap)}
+        found = {"distance_to_teacher": frechet_estimate(floor, features, bootstrap)}
         if self._heldout is not None:
             found |= self._heldout.compare(features, bootstrap)
         if self._read.prompts is not None:
             found["clip_score"] = bootstrap.mean(clip_scores(features, self._read.prompts))
-        return PanelScores.model_validate(named(found))
+        return ExtractorScores.model_validate(flatten_estimates(found))
 
-    def score_real(self, seed: int) -> dict[str, Found]:
-        """How well the real images go with their own captions."""
+    def score_real(self, seed: int) -> dict[str, Estimate]:
+        """Compute the CLIP score of real images and their own captions; empty without captions."""
         heldout, prompts, rows = self._read.heldout, self._read.prompts, self._asked.rows
         if heldout is None or prompts is None or rows is None:
             return {}
@@ -114,7 +129,7 @@ class _Judge:
 
 
 def clip_scores(images: Features, prompts: Features) -> Float[np.ndarray, "_"]:
-    """100 max(cos(image, prompt), 0) of every pair `[n]`.
+    """Compute 100 max(cos(image, prompt), 0) of every pair `[n]`.
 
     Source: Hessel et al. 2021, arXiv:2104.08718, eq. 1, with a weight of 100 for their 2.5.
     """
@@ -124,15 +139,15 @@ def clip_scores(images: Features, prompts: Features) -> Float[np.ndarray, "_"]:
     return found
 
 
-def _protocols(read: ReadSets, setting: Setting) -> list[MetricProtocol]:
+def _protocols(read: ExtractorFeatures, setting: ProtocolContext) -> list[MetricProtocol]:
     extractor = (read.name, read.sha256)
     found = []
     if read.heldout is not None:
         real = setting.real("heldout", len(read.heldout))
-        found = against_real(setting, extractor, real, read.distance)
-    found.append(against_teacher(setting, extractor))
+        found = real_image_metrics(setting, extractor, real, read.distance)
+    found.append(teacher_metric(setting, extractor))
     if read.prompts is not None:
         prompt = Reference(name="the prompt", data_sha256=setting.data_sha256, split="heldout")
-        words = ("CLIP score", "how well an image goes with its prompt")
+        words = ("CLIP score", "cosine similarity of image and prompt, times 100, at least 0")
         found.append(setting.metric("clip_score", words, extractor, prompt, CLIP_SOURCE))
     return found

@@ -1,8 +1,8 @@
-"""How each number of a report was made. Numbers of two protocols are not comparable.
+"""Protocols of metrics. Numbers of different protocols are not comparable.
 
-Every metric carries its protocol: what reads the images, by the sha256 of its weights, what it is
-compared with, how many samples and from which noise. Tables take their columns from protocols, so
-that numbers of two of them cannot share one.
+Every metric carries its protocol: the extractor with the sha256 of its weights, the reference, the
+number of samples and their seed. Table columns are built from protocols, so that numbers of
+different protocols cannot share a column.
 """
 
 from collections.abc import Iterable
@@ -16,17 +16,16 @@ _WORDS = ("title", "meaning", "source", "reference.name")
 
 
 class Reference(Document):
-    """What samples are compared with.
+    """Reference that samples are compared with.
 
     Attributes:
-        name: in words.
-        split: of the data set; None for samples and for nothing at all.
-        data_sha256: of the data set that the images, or what is asked for, are of, as its commit
-            record has it.
-        count: how many there are.
-        seed: of the noise of samples; None for real images.
-        steps: of the teacher whose samples they are; None for others.
-        teacher_sha256: of that teacher's network, whoever has it; None as `steps` is.
+        name: description of the reference.
+        split: split of the data set; None if the reference is not real images.
+        data_sha256: digest of the data set of the images or conditions, from its commit record.
+        count: number of images.
+        seed: seed of the noise of samples; None for real images.
+        steps: sampling steps of teacher samples; None otherwise.
+        teacher_sha256: digest of the teacher's network, equal across runs; None as for `steps`.
     """
 
     name: str
@@ -39,25 +38,24 @@ class Reference(Document):
 
 
 class MetricProtocol(Document):
-    """How one number was made.
+    """Protocol of one metric.
 
     Attributes:
-        metric: the key of the number in a row.
-        title: the head of its column.
-        meaning: what it says, in a few words.
-        extractor: what reads the images.
-        extractor_sha256: of its weights; None where pixels are compared.
-        extractor_identity: of its weights and of how it is given images and prompts; None where
-            the weights say all.
-        components_sha256: of what makes pixels of latents and reads prompts for the networks; None
-            for networks of pixels.
-        reference: what samples are compared with.
-        num_samples: samples measured, classes balanced.
-        seed: of their noise, and of the bootstrap.
-        resamples: of the 95 % bootstrap interval; the reference is held fixed.
+        metric: key of the metric in the scores of a row.
+        title: column heading.
+        meaning: definition in a few words.
+        extractor: name of the feature network, or of the pixel space.
+        extractor_sha256: digest of its weights; None for pixel metrics.
+        extractor_identity: digest of weights, preprocessing and tokenizer; None where the weights
+            identify the extractor.
+        components_sha256: digest of VAE and text encoders; None for pixel-space networks.
+        reference: reference of the comparison.
+        num_samples: number of samples, classes balanced.
+        seed: seed of the samples' noise and of the bootstrap.
+        resamples: resamples of the 95 % bootstrap interval; the reference is fixed.
         settings: constants of the metric.
-        source: where it is defined.
-        shape: of an image (height, width, channels).
+        source: publication or library that defines the metric.
+        shape: shape of an image (height, width, channels).
     """
 
     metric: str
@@ -77,17 +75,17 @@ class MetricProtocol(Document):
 
     @property
     def identity(self) -> str:
-        """A short name of all of it but the words; equal where numbers may be compared."""
+        """Short digest of everything but descriptions; equal if and only if numbers compare."""
         content = self.model_dump(mode="json", exclude={"title", "meaning", "source"})
         content["reference"].pop("name")
         return fingerprint(content)[:12]
 
 
 def check_comparable(protocols: Iterable[MetricProtocol]) -> None:
-    """Refuse to put numbers of different protocols side by side.
+    """Check that all protocols are the same.
 
     Raises:
-        DataError: naming what differs.
+        DataError: protocols differ; the message names the differing keys.
     """
     first, *others = protocols
     for other in others:
@@ -99,8 +97,8 @@ def check_comparable(protocols: Iterable[MetricProtocol]) -> None:
             for key in dict.fromkeys([*one, *two])
             if one.get(key) != two.get(key) and key not in _WORDS
         ]
-        said = "; ".join(f"{key} {one.get(key)} against {two.get(key)}" for key in differing)
+        differences = "; ".join(f"{key}: {one.get(key)} vs. {two.get(key)}" for key in differing)
         raise DataError(
-            f"{first.title}: numbers of different protocols do not compare ({said}); evaluate both "
-            "with the same data, samples and extractor"
+            f"{first.title}: protocols differ, so the numbers are not comparable ({differences}); "
+            "evaluate both with the same data, samples and extractor"
         )

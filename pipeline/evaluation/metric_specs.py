@@ -1,10 +1,10 @@
-"""The protocols of a report's own numbers: its classifier, its real images, its teacher."""
+"""Protocols of a report's metrics, from its classifier, real images and teacher."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.evaluation.candidates import Comparison
-from pipeline.evaluation.documents import RESAMPLES, YARDSTICK_SEED_OFFSET
+from pipeline.evaluation.candidates import ReportInputs
+from pipeline.evaluation.documents import NOISE_FLOOR_SEED_OFFSET, RESAMPLES
 from pipeline.evaluation.metric_protocol import PIXELS, MetricProtocol, Reference
 from pipeline.evaluation.metrics.manifold import DENSITY_NEIGHBOURS, NEIGHBOURS
 from pipeline.evaluation.metrics.pairwise import MOST_PSNR, RANGE, ssim_window
@@ -17,24 +17,24 @@ KERNEL_SETTINGS = {"degree": 3.0, "offset": 1.0}
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What the protocols of one report have in common.
+class ProtocolContext:
+    """Values shared by all protocols of one report.
 
     Attributes:
-        num_samples: samples a row.
-        seed: of their noise, and of the bootstrap.
-        yardstick_seed: of the teacher's other samples.
-        reference_steps: of the teacher.
-        resamples: of the bootstrap.
-        data_sha256: of the data set.
-        shape: of images (height, width, channels).
-        teacher_sha256: of the teacher's network.
-        components_sha256: of what surrounds networks of latents; None for networks of pixels.
+        num_samples: samples per row.
+        seed: seed of the samples' noise and of the bootstrap.
+        noise_floor_seed: seed of the teacher's noise-floor samples.
+        reference_steps: sampling steps of the teacher.
+        resamples: number of bootstrap resamples.
+        data_sha256: digest of the data set.
+        shape: shape of the images (height, width, channels).
+        teacher_sha256: digest of the teacher's network.
+        components_sha256: digest of VAE and text encoders; None for pixel-space networks.
     """
 
     num_samples: int
     seed: int
-    yardstick_seed: int
+    noise_floor_seed: int
     reference_steps: int
     resamples: int
     data_sha256: str | None
@@ -43,11 +43,11 @@ class Setting:
     components_sha256: str | None = None
 
     def asked(self, name: str) -> Reference:
-        """What samples were asked for, which is the data's: a class, or a prompt."""
+        """Return the samples' conditions (class or prompt) as a reference."""
         return Reference(name=name, data_sha256=self.data_sha256)
 
     def real(self, split: str, count: int) -> Reference:
-        """The real images of a split."""
+        """Return the real images of a split as a reference."""
         words = {"heldout": "held-out", "train": "training"}[split]
         return Reference(
             name=f"{count} {words} real images",
@@ -57,20 +57,20 @@ class Setting:
         )
 
     @property
-    def yardstick(self) -> Reference:
-        """The teacher's samples from other noise."""
-        return self._teacher(self.yardstick_seed, "from other noise")
+    def noise_floor(self) -> Reference:
+        """The teacher's samples from other noise, as a reference."""
+        return self._teacher(self.noise_floor_seed, "from other noise")
 
     @property
     def paired(self) -> Reference:
-        """The teacher's samples from the same noise."""
+        """The teacher's samples from the same noise, as a reference."""
         return self._teacher(self.seed, "from the same noise")
 
     def _teacher(self, seed: int, noise: str) -> Reference:
         name = f"the teacher's {self.reference_steps}-step samples {noise}"
         return Reference(
             name=name,
-            data_sha256=self.data_sha256,  # whose classes or prompts it was asked for
+            data_sha256=self.data_sha256,  # the source of its classes or prompts
             count=self.num_samples,
             seed=seed,
             steps=self.reference_steps,
@@ -86,7 +86,7 @@ class Setting:
         source: str,
         settings: Mapping[str, float] | None = None,
     ) -> MetricProtocol:
-        """One protocol; `words` are title and meaning, `extractor` its name and sha256."""
+        """Build one protocol; `words` are title and meaning, `extractor` is name and sha256."""
         return MetricProtocol(
             metric=metric,
             title=words[0],
@@ -104,13 +104,15 @@ class Setting:
         )
 
 
-def setting_of(comparison: Comparison, num_samples: int, shape: tuple[int, ...]) -> Setting:
-    """What the protocols of a comparison have in common; `shape` is an image's."""
+def protocol_context(
+    comparison: ReportInputs, num_samples: int, shape: tuple[int, ...]
+) -> ProtocolContext:
+    """Collect the values shared by the protocols of a comparison; `shape` is that of an image."""
     recipe = comparison.recipe
-    return Setting(
+    return ProtocolContext(
         num_samples=num_samples,
         seed=recipe.evaluation.seed,
-        yardstick_seed=recipe.evaluation.seed + YARDSTICK_SEED_OFFSET,
+        noise_floor_seed=recipe.evaluation.seed + NOISE_FLOOR_SEED_OFFSET,
         reference_steps=recipe.teacher.reference_steps,
         resamples=RESAMPLES,
         data_sha256=comparison.data_sha256,
@@ -120,36 +122,36 @@ def setting_of(comparison: Comparison, num_samples: int, shape: tuple[int, ...])
     )
 
 
-def against_real(
-    setting: Setting, extractor: tuple[str, str | None], real: Reference, distance: str
+def real_image_metrics(
+    setting: ProtocolContext, extractor: tuple[str, str | None], real: Reference, distance: str
 ) -> list[MetricProtocol]:
-    """What is measured against real images in any features; `distance` heads the first column."""
-    balls = {"k": float(NEIGHBOURS)}
-    crowd = {"k": float(DENSITY_NEIGHBOURS)}
-    said = {
+    """Return the protocols of metrics against real images; `distance` titles the first column."""
+    near = {"k": float(NEIGHBOURS)}
+    far = {"k": float(DENSITY_NEIGHBOURS)}
+    specs = {
         "distance_to_real": (distance, "Frechet distance", FRECHET, {}),
         "kid_to_real": ("KID", "unbiased kernel distance", KERNEL, KERNEL_SETTINGS),
-        "precision": ("precision", "samples among the real images", MANIFOLD, balls),
-        "recall": ("recall", "real images among the samples", MANIFOLD, balls),
-        "density": ("density", "real neighbourhoods a sample lies in, over k", DENSITY, crowd),
-        "coverage": ("coverage", "real neighbourhoods with a sample inside", DENSITY, crowd),
+        "precision": ("precision", "share of samples inside the real manifold", MANIFOLD, near),
+        "recall": ("recall", "share of real images inside the samples' manifold", MANIFOLD, near),
+        "density": ("density", "real neighbourhoods around a sample, over k", DENSITY, far),
+        "coverage": ("coverage", "share of real neighbourhoods with a sample", DENSITY, far),
     }
     return [
         setting.metric(key, (title, meaning), extractor, real, source, settings)
-        for key, (title, meaning, source, settings) in said.items()
+        for key, (title, meaning, source, settings) in specs.items()
     ]
 
 
-def against_teacher(setting: Setting, extractor: tuple[str, str | None]) -> MetricProtocol:
-    """The distance to the teacher's samples from other noise, in any features."""
-    words = ("to teacher", "Frechet distance; in the teacher's own row the floor")
-    return setting.metric("distance_to_teacher", words, extractor, setting.yardstick, FRECHET)
+def teacher_metric(setting: ProtocolContext, extractor: tuple[str, str | None]) -> MetricProtocol:
+    """Return the protocol of the distance to the teacher's samples from other noise."""
+    words = ("to teacher", "Frechet distance; the teacher's own row is the noise floor")
+    return setting.metric("distance_to_teacher", words, extractor, setting.noise_floor, FRECHET)
 
 
-def against_pairs(setting: Setting) -> list[MetricProtocol]:
-    """What is measured against the teacher's samples from the same noise, pixel by pixel."""
+def paired_metrics(setting: ProtocolContext) -> list[MetricProtocol]:
+    """Return the protocols of pixel metrics against the teacher's samples from the same noise."""
     window = ssim_window(setting.shape)
-    said: dict[str, tuple[str, str, str, dict[str, float]]] = {
+    specs: dict[str, tuple[str, str, str, dict[str, float]]] = {
         "rms_to_teacher": ("RMS", "root mean square difference", "", {}),
         "psnr_to_teacher": (
             "PSNR",
@@ -159,7 +161,7 @@ def against_pairs(setting: Setting) -> list[MetricProtocol]:
         ),
     }
     if window is not None:
-        said["ssim_to_teacher"] = (
+        specs["ssim_to_teacher"] = (
             "SSIM",
             "structural similarity, mean over images",
             "Wang et al. 2004; torchmetrics",
@@ -167,35 +169,38 @@ def against_pairs(setting: Setting) -> list[MetricProtocol]:
         )
     return [
         setting.metric(key, (title, meaning), (PIXELS, None), setting.paired, source, settings)
-        for key, (title, meaning, source, settings) in said.items()
+        for key, (title, meaning, source, settings) in specs.items()
     ]
 
 
-def own_metrics(
-    setting: Setting,
+def classifier_metrics(
+    setting: ProtocolContext,
     classifier: tuple[str, str | None],
     counts: Mapping[str, int],
     *,
     reads_prompts: bool,
 ) -> tuple[MetricProtocol, ...]:
-    """The protocols of a report on data with classes; `counts` are real images by split."""
+    """Return the protocols of a report on data with classes; `counts` are real images by split."""
     real = setting.real("heldout", counts["heldout"])
-    found = against_real(setting, classifier, real, "to real")
-    found.append(against_teacher(setting, classifier))
+    found = real_image_metrics(setting, classifier, real, "to real")
+    found.append(teacher_metric(setting, classifier))
     score = "Salimans et al. 2016, arXiv:1606.03498, with this classifier"
     for key, words, source in (
         ("inception_score", ("score", "inception-type score"), score),
-        ("class_accuracy", ("accuracy", "seen as the class asked for"), ""),
-        ("accuracy_by_class", ("worst class", "seen as asked, class by class; the least"), ""),
+        ("class_accuracy", ("accuracy", "share classified as the conditioning class"), ""),
+        ("accuracy_by_class", ("worst class", "lowest accuracy of a class"), ""),
     ):
-        asked = setting.asked("the class asked for")
-        found.append(setting.metric(key, words, classifier, asked, source))
-    found += against_pairs(setting)
-    nearest = ("nearest", "mean RMS distance to the nearest; smaller than the real row's is copied")
+        conditions = setting.asked("the conditioning class")
+        found.append(setting.metric(key, words, classifier, conditions, source))
+    found += paired_metrics(setting)
+    nearest = (
+        "nearest",
+        "mean RMS distance to the nearest image; smaller than in the real row indicates copying",
+    )
     training = setting.real("train", counts["train"])
     found.append(setting.metric("nearest_training", nearest, (PIXELS, None), training, ""))
     if reads_prompts:
-        words = ("as prompted", "digit by the classifier, colours by the pixels")
-        asked = setting.asked("the prompt")
-        found.append(setting.metric("prompt_accuracy", words, classifier, asked, ""))
+        words = ("prompt accuracy", "digit from the classifier, colours from the pixels")
+        conditions = setting.asked("the prompt")
+        found.append(setting.metric("prompt_accuracy", words, classifier, conditions, ""))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""What is measured on a set of samples."""
+"""Scores of one sample set."""
 
 from pipeline.documents import Document
 
@@ -6,10 +6,10 @@ Range = tuple[float, float]
 """Low and high of a 95 % bootstrap interval."""
 
 
-class PanelScores(Document):
-    """What is measured in the features of an extractor; None where a comparison has no meaning.
+class ExtractorScores(Document):
+    """Scores in the features of one extractor; None where a metric does not apply.
 
-    As in `Scores`; `clip_score` is 100 times the cosine of image and prompt, at least 0.
+    Fields as in `Scores`; `clip_score` is 100 times the cosine of image and prompt, at least 0.
     """
 
     distance_to_real: float | None = None
@@ -31,33 +31,33 @@ class PanelScores(Document):
 
 
 class Scores(Document):
-    """What is measured on a set of samples; None where a comparison has no meaning.
+    """Scores of one sample set; None where a metric does not apply.
 
-    Whatever ends in `_interval` is the 95 % bootstrap interval of the number before it. How each is
-    measured is told by the report's `metrics`.
+    A field ending in `_interval` is the 95 % bootstrap interval of the field before it. Older
+    reports lack some of them. The report's `metrics` hold the protocol of each.
 
     Attributes:
         distance_to_real: Frechet distance to the held-out real images, in classifier features.
-        distance_to_teacher: Frechet distance to the teacher's own samples from other noise.
-        nearest_teacher_w: of the guidance weights that are compared, the one whose teacher these
-            samples are nearest to; another than their own says that w was not followed.
-        kid_to_real: kernel distance to the held-out real images, in classifier features; below 0 by
-            chance where there is none.
-        class_accuracy: share that the classifier takes for the class asked for.
-        accuracy_by_class: the same share among the samples of each class, by its name.
+        distance_to_teacher: Frechet distance to the teacher's samples from other noise.
+        nearest_teacher_w: guidance weight whose teacher samples are nearest to these samples; a
+            value other than their own w means that the network does not follow w.
+        kid_to_real: kernel distance to the held-out real images, in classifier features; can be
+            negative by chance.
+        class_accuracy: share of samples classified as their conditioning class.
+        accuracy_by_class: class accuracy within each class, by class name.
         inception_score: inception-type score, from 1 to the number of classes.
         precision: share of samples that lie among the held-out real images.
         recall: share of held-out real images that lie among the samples.
-        density: neighbourhoods of real images that a sample lies in, over the number expected.
+        density: number of real images' neighbourhoods around a sample, over the expected number.
         coverage: share of held-out real images with a sample in their neighbourhood.
         rms_to_teacher: root mean square difference to the teacher's sample from the same noise.
         psnr_to_teacher: peak signal-to-noise ratio to that sample in dB, mean over images.
         ssim_to_teacher: structural similarity to that sample, mean over images; None for images too
             small for it.
-        prompt_accuracy: share of samples in which one part of the prompt is seen as it was said, by
-            part, and "all" of them; None for data whose captions nobody can read back.
-        nearest_training: mean distance to the nearest training image, RMS over its values; smaller
-            than the real row's means copying.
+        prompt_accuracy: share of samples that match a part of the prompt, by part, and "all" parts;
+            None for captions that cannot be parsed.
+        nearest_training: mean RMS distance to the nearest training image; smaller than that of the
+            real row indicates copying.
     """
 
     distance_to_real: float

@@ -1,4 +1,4 @@
-"""Measure sets of samples against the real images and the teacher, all with the same instrument."""
+"""Scores of sample sets against real images and the teacher, by the data set's classifier."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,66 +8,66 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
 from pipeline.evaluation.documents import RESAMPLES
-from pipeline.evaluation.features.caption_parts import look_for
-from pipeline.evaluation.features.classifier import Reading
-from pipeline.evaluation.metrics.bootstrap import Bootstrap, Found, Interval
+from pipeline.evaluation.features.caption_parts import match_caption_parts
+from pipeline.evaluation.features.classifier import ClassifierOutputs
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate, Interval
 from pipeline.evaluation.metrics.frechet import (
     Features,
     Moments,
     class_accuracies,
     class_accuracy,
     frechet_distance,
-    frechet_found,
+    frechet_estimate,
     inception_type_score,
     neighbour_distance,
 )
 from pipeline.evaluation.metrics.pairwise import psnr, squared_errors, ssim
 from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.scores import Scores
-from pipeline.sampling.conditions import Asked
+from pipeline.sampling.conditions import Conditions
 from pipeline.sampling.sampler import Images, LabelArray
 
-_DIGITS = 6  # significant digits that are kept; the rest is rounding
+_DIGITS = 6  # significant digits of reported numbers
 _MOST_NEIGHBOURS_LOOKED_UP = 500
 
 
 @dataclass(frozen=True)
-class ReadImages:
-    """Images, and what the classifier sees in them, row by row."""
+class ClassifiedImages:
+    """Images and the classifier's outputs on them, row by row."""
 
     images: Images
-    reading: Reading
+    reading: ClassifierOutputs
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """What students are compared with at one guidance weight.
+class TeacherReference:
+    """Teacher samples as the reference at one guidance weight.
 
     Attributes:
-        w: the guidance weight.
-        samples: of the reference sampler, from the noise that students start from too.
-        yardsticks: moments of its samples from other noise, in classifier features, at every
-            guidance weight that is compared.
+        w: guidance weight.
+        samples: samples of the reference sampler, from the students' starting noise.
+        noise_floors: moments of the noise-floor samples (other seed), in classifier features, for
+            every guidance weight of the comparison.
     """
 
     w: float
     samples: Images
-    yardsticks: Mapping[float, Moments]
+    noise_floors: Mapping[float, Moments]
 
     @property
-    def yardstick(self) -> Moments:
-        """The moments at its own guidance weight."""
-        return self.yardsticks[self.w]
+    def noise_floor(self) -> Moments:
+        """Moments of the noise-floor samples at this guidance weight."""
+        return self.noise_floors[self.w]
 
     def nearest_w(self, moments: Moments) -> float | None:
-        """The guidance weight whose teacher is nearest to these moments; None if there is one."""
-        if len(self.yardsticks) == 1:  # samples could be taken for no other
+        """Return the w whose teacher samples are nearest to `moments`; None with a single w."""
+        if len(self.noise_floors) == 1:
             return None
-        return min(self.yardsticks, key=lambda w: frechet_distance(self.yardsticks[w], moments))
+        return min(self.noise_floors, key=lambda w: frechet_distance(self.noise_floors[w], moments))
 
 
-class Judge:
-    """Holds the real images; scores any set of samples that was read against them."""
+class Scorer:
+    """Scores sample sets against the real images and a teacher."""
 
     def __init__(
         self,
@@ -77,14 +77,14 @@ class Judge:
         class_names: Sequence[str] = (),
         reads_prompts: bool = False,
     ) -> None:
-        """Prepare the comparison.
+        """Prepare the references.
 
         Args:
-            heldout: features of real images that neither the networks nor the classifier were
-                trained on.
-            training: real images that they were trained on.
-            class_names: in order of label; without them nothing is told class by class.
-            reads_prompts: whether captions are those of captioned digits, whose parts can be told.
+            heldout: features of real images that were not used to train networks or classifier.
+            training: real images of the training split.
+            class_names: class names in order of label; without them there are no scores per class.
+            reads_prompts: whether prompts describe captioned digits, so that accuracy can be
+                computed for each part of the prompt.
         """
         self._class_names = class_names
         self._reads_prompts = reads_prompts
@@ -92,101 +92,111 @@ class Judge:
         with threadpool_limits(1, user_api="blas"):
             self._heldout = RealImages(heldout)
 
-    def score_training(self, rows: np.ndarray, reading: Reading, labels: LabelArray) -> Scores:
-        """Scores of training images `rows` as if they were samples: a perfect sampler's.
+    def score_training(
+        self, rows: np.ndarray, reading: ClassifierOutputs, labels: LabelArray
+    ) -> Scores:
+        """Score training images `rows` like samples, as an ideal sampler would score.
 
-        Their nearest training image is the nearest *other* one.
+        The nearest training image of each is the nearest *other* one.
         """
-        read = ReadImages(self._training[rows], reading)
+        read = ClassifiedImages(self._training[rows], reading)
         return self._scores(read, labels, teacher=None, neighbour=2, seed=0)
 
-    def score(self, read: ReadImages, asked: Asked, teacher: Teacher, seed: int) -> Scores:
-        """Scores of samples; `seed` is that of the bootstrap."""
+    def score(
+        self, read: ClassifiedImages, asked: Conditions, teacher: TeacherReference, seed: int
+    ) -> Scores:
+        """Score samples against the teacher; `seed` is the seed of the bootstrap."""
         scores = self._scores(read, asked.labels, teacher=teacher, neighbour=1, seed=seed)
         return scores.model_copy(update=self._prompt_accuracy(read, asked, seed))
 
     def _scores(
         self,
-        read: ReadImages,
+        read: ClassifiedImages,
         labels: LabelArray,
         *,
-        teacher: Teacher | None,
+        teacher: TeacherReference | None,
         neighbour: int,
         seed: int,
     ) -> Scores:
         images, reading = read.images, read.reading
         bootstrap = Bootstrap(labels, RESAMPLES, seed)
-        # matrices are small: threads would only fight each other, and change the last digits
+        # one thread: matrices are small, and the last digits depend on the number of threads
         with threadpool_limits(1, user_api="blas"):
             found = self._heldout.compare(reading.features, bootstrap)
-            found |= _of_classes(reading, labels, bootstrap)
+            found |= _classification(reading, labels, bootstrap)
             found["nearest_training"] = self._nearest_training(images, labels, neighbour, seed)
             moments = Moments.of(reading.features)
             if teacher:
-                found["distance_to_teacher"] = frechet_found(
-                    teacher.yardstick, reading.features, bootstrap
+                found["distance_to_teacher"] = frechet_estimate(
+                    teacher.noise_floor, reading.features, bootstrap
                 )
         if teacher:
             found |= agreement_with(images, teacher.samples, bootstrap)
-        follows = teacher.nearest_w(moments) if teacher else None
-        told = named(found) | {"nearest_teacher_w": follows}
+        nearest_w = teacher.nearest_w(moments) if teacher else None
+        numbers = flatten_estimates(found) | {"nearest_teacher_w": nearest_w}
         if self._class_names:
-            each = _of_each_class(reading, labels, bootstrap)
-            by_name = {self._class_names[label]: share for label, share in each.items()}
-            told |= _in_parts("accuracy_by_class", by_name)
-        return Scores.model_validate(told)
+            by_label = _accuracy_by_label(reading, labels, bootstrap)
+            by_name = {self._class_names[label]: share for label, share in by_label.items()}
+            numbers |= _in_parts("accuracy_by_class", by_name)
+        return Scores.model_validate(numbers)
 
-    def _prompt_accuracy(self, read: ReadImages, asked: Asked, seed: int) -> dict[str, Any]:
+    def _prompt_accuracy(
+        self, read: ClassifiedImages, asked: Conditions, seed: int
+    ) -> dict[str, Any]:
         if asked.prompts is None or not self._reads_prompts:
             return {}
         digits = read.reading.probabilities.argmax(axis=1)
-        seen = look_for(read.images, digits, asked.prompts)
+        matches = match_caption_parts(read.images, digits, asked.prompts)
         bootstrap = Bootstrap(asked.labels, RESAMPLES, seed)
         found = {
-            part: bootstrap.mean(right.astype(np.float64), most=1.0) for part, right in seen.items()
+            part: bootstrap.mean(is_match.astype(np.float64), most=1.0)
+            for part, is_match in matches.items()
         }
         return _in_parts("prompt_accuracy", found)
 
     def _nearest_training(
         self, images: Images, labels: LabelArray, neighbour: int, seed: int
-    ) -> Found:
+    ) -> Estimate:
         flat = images.reshape(len(images), -1)
-        few = np.linspace(0, len(flat) - 1, min(len(flat), _MOST_NEIGHBOURS_LOOKED_UP)).astype(int)
+        count = min(len(flat), _MOST_NEIGHBOURS_LOOKED_UP)
+        chosen = np.linspace(0, len(flat) - 1, count).astype(int)
         training = self._training.reshape(len(self._training), -1)
-        distance = neighbour_distance(flat[few], training, neighbour)
-        return Bootstrap(labels[few], RESAMPLES, seed).mean(distance / np.sqrt(flat.shape[1]))
+        distance = neighbour_distance(flat[chosen], training, neighbour)
+        return Bootstrap(labels[chosen], RESAMPLES, seed).mean(distance / np.sqrt(flat.shape[1]))
 
 
 def moments_of(features: Features) -> Moments:
-    """Moments of features, with the last digits that every other number here has."""
+    """Compute moments of features on one thread, so that their last digits are reproducible."""
     with threadpool_limits(1, user_api="blas"):
         return Moments.of(features)
 
 
-def named(found: Mapping[str, Found]) -> dict[str, Any]:
-    """Each number under its name, and its interval under the same with `_interval`."""
-    numbers = {name: kept(value) for name, (value, _) in found.items()}
+def flatten_estimates(found: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Flatten to `{name: value, name_interval: (low, high)}`."""
+    numbers = {name: round_significant(value) for name, (value, _) in found.items()}
     return numbers | {f"{name}_interval": _ends(interval) for name, (_, interval) in found.items()}
 
 
-def _in_parts(name: str, found: Mapping[str, Found]) -> dict[str, Any]:
-    """A number that has parts under its name, and their intervals, each by part."""
+def _in_parts(name: str, found: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Flatten a number with parts to the same two keys, each holding a mapping by part."""
     return {
-        name: {part: kept(value) for part, (value, _) in found.items()},
+        name: {part: round_significant(value) for part, (value, _) in found.items()},
         f"{name}_interval": {part: _ends(interval) for part, (_, interval) in found.items()},
     }
 
 
-def kept(value: float) -> float:
-    """The digits of a number that are no rounding."""
+def round_significant(value: float) -> float:
+    """Round to six significant digits."""
     return float(f"{value:.{_DIGITS}g}")
 
 
 def _ends(interval: Interval) -> tuple[float, float]:
-    return kept(interval.low), kept(interval.high)
+    return round_significant(interval.low), round_significant(interval.high)
 
 
-def _of_classes(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -> dict[str, Found]:
+def _classification(
+    reading: ClassifierOutputs, labels: LabelArray, bootstrap: Bootstrap
+) -> dict[str, Estimate]:
     p = reading.probabilities
     return {
         "inception_score": bootstrap.of(lambda rows: inception_type_score(p[rows])),
@@ -196,27 +206,32 @@ def _of_classes(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -> d
     }
 
 
-def _of_each_class(reading: Reading, labels: LabelArray, bootstrap: Bootstrap) -> dict[int, Found]:
-    """Accuracy of each class by label, in the resamples of all the other numbers."""
+def _accuracy_by_label(
+    reading: ClassifierOutputs, labels: LabelArray, bootstrap: Bootstrap
+) -> dict[int, Estimate]:
+    """Compute the accuracy of each class, from the same resamples as all other numbers."""
     p = reading.probabilities
-    drawn = [class_accuracies(p[rows], labels[rows]) for rows in bootstrap.rows]
+    resampled = [class_accuracies(p[rows], labels[rows]) for rows in bootstrap.rows]
     return {
-        label: (share, bootstrap.around(share, np.array([each[label] for each in drawn]), most=1.0))
+        label: (
+            share,
+            bootstrap.around(share, np.array([each[label] for each in resampled]), most=1.0),
+        )
         for label, share in class_accuracies(p, labels).items()
     }
 
 
-def rms_found(images: Images, others: Images, bootstrap: Bootstrap) -> Found:
-    """Root mean square difference of images in pairs."""
+def rms_estimate(images: Images, others: Images, bootstrap: Bootstrap) -> Estimate:
+    """Compute the root mean square difference of paired images, and its interval."""
     squares = squared_errors(images, others)
     return bootstrap.of(lambda rows: float(np.sqrt(squares[rows].mean())))
 
 
-def agreement_with(images: Images, others: Images, bootstrap: Bootstrap) -> dict[str, Found]:
-    """How far images are from others of the same noise, pair by pair."""
+def agreement_with(images: Images, others: Images, bootstrap: Bootstrap) -> dict[str, Estimate]:
+    """Compute RMS, PSNR and SSIM of images against others from the same noise."""
     similar = ssim(images, others)
     found = {
-        "rms_to_teacher": rms_found(images, others, bootstrap),
+        "rms_to_teacher": rms_estimate(images, others, bootstrap),
         "psnr_to_teacher": bootstrap.mean(psnr(images, others), least=None),
     }
     if similar is not None:

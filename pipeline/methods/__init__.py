@@ -1,1 +1,1 @@
-"""One file per way to distil."""
+"""Distillation methods, one file per method."""

@@ -1,4 +1,4 @@
-"""Stage 1: a student that answers for a guided teacher, at every w, in one evaluation."""
+"""Stage 1: distil a guided teacher into a w-conditioned student with one evaluation per step."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,14 @@ from typing import ClassVar
 from pipeline.config import UNIFORM, TimeDistribution, WDistribution
 from pipeline.data.samples import Batch
 from pipeline.diffusion.schedule import NoiseSchedule
-from pipeline.methods.method import DistillationMethod, Draws, draw_time, draw_w, noised, required
+from pipeline.methods.method import (
+    DistillationMethod,
+    NoisedBatch,
+    draw_time,
+    draw_w,
+    noise_batch,
+    require_teacher,
+)
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Latent
@@ -14,13 +21,13 @@ from pipeline.tensors import Latent
 
 @dataclass(frozen=True)
 class GuidanceDistillation(DistillationMethod):
-    """Match the guided teacher at any time: the only place in a chain where guidance is applied.
+    """Match the guided teacher at any time; the only round in which guidance is applied.
 
     Source: Meng et al. 2022, arXiv:2210.03142, section 3.1 and Algorithm 1.
 
     Attributes:
-        w: the law guidance weights are drawn from.
-        time: the law of the times.
+        w: distribution of guidance weights.
+        time: distribution of times.
     """
 
     name: ClassVar[str] = "guidance"
@@ -28,15 +35,15 @@ class GuidanceDistillation(DistillationMethod):
     w: WDistribution
     time: TimeDistribution = UNIFORM
 
-    def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
-        """Noised data at times of the law, on the grid of the schedule."""
+    def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> NoisedBatch:
+        """Draw noised data at times from the distribution, on the schedule's grid."""
         t = schedule.draw_time(draw_time(self.time, random))
-        z_t = noised(batch, schedule.at(t), random)
-        return Draws(z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition)
+        z_t = noise_batch(batch, schedule.at(t), random)
+        return NoisedBatch(z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition)
 
-    def target(self, teacher: Denoiser | None, draws: Draws) -> Latent:
-        """The guided teacher's velocity."""
-        teacher = required(teacher)
+    def target(self, teacher: Denoiser | None, draws: NoisedBatch) -> Latent:
+        """Compute the guided teacher's velocity."""
+        teacher = require_teacher(teacher)
         level = teacher.schedule.at(draws.t)
         return teacher.velocity(draws.z_t, level, draws.condition, draws.w)
 

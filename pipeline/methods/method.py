@@ -1,4 +1,4 @@
-"""What every way to distil has in common: draw, target, loss, each with one job."""
+"""Base class of distillation methods: draw, rollout, target and loss, one task each."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ _BELOW_ONE = 1 - 2.0**-53
 
 
 @dataclass(frozen=True)
-class Draws:
-    """All that chance decided for a batch: enough to compute target and loss without any more.
+class NoisedBatch:
+    """A noised batch: all random quantities that target and loss depend on.
 
     Attributes:
-        z_t: noisy samples.
-        t: their times, float64 `[b]`.
+        z_t: noisy samples `[b, *latent]`.
+        t: their times in [0, 1], float64 `[b]`.
         w: guidance weights, float64 `[b]`.
-        condition: what the student is conditioned on.
-        data_velocity: the velocity of the noised sample itself, for methods that learn from data.
-        own: rows that are to stand where a sampler comes through, bool `[b]`; their z_t is pure
-            noise until `settle` takes them there. None where no row is left to settle.
+        condition: conditioning inputs of the student.
+        data_velocity: velocity of the noised data, for methods that train on data; else None.
+        own: on-policy rows, bool `[b]`; their z_t is pure noise until `rollout` replaces it by a
+            state of the sampling trajectory. None if no such row remains.
     """
 
     z_t: Latent
@@ -44,11 +44,11 @@ class Draws:
 
 @dataclass(frozen=True)
 class DistillationMethod(ABC):
-    """One way to turn a teacher into a student.
+    """A distillation method: from a teacher to a student.
 
-    `draw` decides by chance, `settle` puts samples where only a network knows, `target` is what
-    the student should say and needs only the teacher (so it can be computed ahead of time), `loss`
-    is deterministic.
+    `draw` makes all random choices, `rollout` samples on-policy states with a network, `target`
+    computes the student's target from the teacher alone (so it can be precomputed), and `loss` is
+    deterministic.
 
     Attributes:
         loss_weight: omega(logsnr_t) of the velocity error.
@@ -60,37 +60,40 @@ class DistillationMethod(ABC):
     loss_weight: LossWeight
 
     @abstractmethod
-    def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
-        """Decide times, guidance weights and noise for a batch."""
+    def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> NoisedBatch:
+        """Draw times, guidance weights and noise for a batch."""
 
-    def settle(
+    def rollout(
         self,
-        teacher: Denoiser | None,  # noqa: ARG002 (these are for those that override it)
-        draws: Draws,
+        teacher: Denoiser | None,  # noqa: ARG002 (arguments are for overriding methods)
+        draws: NoisedBatch,
         random: RowRandom,  # noqa: ARG002
         student: Denoiser | None = None,  # noqa: ARG002
-    ) -> Draws:
-        """Draws whose z_t are final.
+    ) -> NoisedBatch:
+        """Replace pure noise in on-policy rows by sampled states; by default nothing.
 
         Args:
-            teacher: the round's.
-            draws: what `draw` gave, on the device of the networks.
-            random: what they were drawn with.
-            student: as it stands when it learns from them; None where targets are made ahead.
+            teacher: the round's teacher.
+            draws: the result of `draw`, on the networks' device.
+            random: the random stream that `draw` used.
+            student: the current student; None where targets are precomputed.
+
+        Returns:
+            The batch with its final z_t.
         """
         return draws
 
     @abstractmethod
-    def target(self, teacher: Denoiser | None, draws: Draws) -> Latent:
-        """The velocity the student should predict at each draw, in float32 at least."""
+    def target(self, teacher: Denoiser | None, draws: NoisedBatch) -> Latent:
+        """Compute the student's target velocity `[b, *latent]`, in at least float32."""
 
     @property
     @abstractmethod
     def teacher_calls(self) -> int:
-        """Calls of the teacher that one target costs; 0 if it needs no teacher."""
+        """Teacher calls per target; 0 for methods without a teacher."""
 
-    def loss(self, student: Denoiser, draws: Draws, target: Latent) -> Tensor:
-        """The mean weighted squared velocity error of the student, a scalar."""
+    def loss(self, student: Denoiser, draws: NoisedBatch, target: Latent) -> Tensor:
+        """Compute the mean weighted squared velocity error of the student, a scalar."""
         level = student.schedule.at(draws.t)
         velocity = student.velocity(draws.z_t, level, draws.condition, draws.w)
         return velocity_loss(velocity, target, weight(self.loss_weight, level)).mean()
@@ -100,37 +103,38 @@ METHODS: Registry[DistillationMethod] = Registry("pipeline.methods", Distillatio
 
 
 def draw_w(weights: WDistribution, random: RowRandom) -> PerSample:
-    """Guidance weights, float64 `[b]`: one of its values, each as likely.
+    """Draw guidance weights, float64 `[b]`: uniform over the listed values.
 
-    On a range they are uniform on [min, max], and exactly min with its own mass.
+    For a range: exactly min with probability `mass_at_min`, otherwise uniform on [min, max].
     """
     unit = random.uniform("w")
     if weights.values:
-        values = torch.tensor(weights.values, dtype=torch.float64)
-        return values[(unit * len(values)).long()]
+        return torch.tensor(weights.values, dtype=torch.float64)[
+            (unit * len(weights.values)).long()
+        ]
     uniform = weights.min + (weights.max - weights.min) * unit
     at_min = random.uniform("w at min") < weights.mass_at_min
     return torch.where(at_min, torch.full_like(uniform, weights.min), uniform)
 
 
 def draw_time(times: TimeDistribution, random: RowRandom) -> PerSample:
-    """Times of training in (0, 1), float64 `[b]`, before a schedule puts them on its own grid."""
+    """Draw training times in (0, 1), float64 `[b]`; a schedule then rounds them to its grid."""
     unit = random.uniform("time")
     if times.distribution == "logit_normal":
         unit = torch.sigmoid(times.mean + times.std * torch.special.ndtri(unit))
-    # a wide distribution rounds to 1 in its tail, which is no time before the end
+    # in the tail of a wide distribution the sigmoid rounds to 1, which is outside (0, 1)
     return shifted(unit, times.shift).clamp(max=_BELOW_ONE)
 
 
 def noise_for(batch: Batch, random: RowRandom) -> Latent:
-    """The batch's eps ~ N(0, I), float32."""
+    """Draw the batch's eps ~ N(0, I), float32 `[b, *latent]`."""
     return random.normal("noise", *batch.x.shape[1:]).to(batch.x.device)
 
 
-def noised(batch: Batch, level: NoiseLevel, random: RowRandom) -> Latent:
-    """The batch at a noise level; at t = 1 pure noise, as sampling starts.
+def noise_batch(batch: Batch, level: NoiseLevel, random: RowRandom) -> Latent:
+    """Compute the batch at a noise level; pure noise at t = 1, where sampling starts.
 
-    Schedules that do not end in pure noise would leak data into z_1 otherwise.
+    Otherwise schedules that do not end in pure noise would leak data into z_1.
     """
     eps = noise_for(batch, random)
     z_t = diffuse(batch.x, eps, level)
@@ -138,8 +142,12 @@ def noised(batch: Batch, level: NoiseLevel, random: RowRandom) -> Latent:
     return torch.where(at_end, eps.to(z_t.dtype), z_t)
 
 
-def required(teacher: Denoiser | None) -> Denoiser:
-    """The teacher of a method that cannot do without one."""
+def require_teacher(teacher: Denoiser | None) -> Denoiser:
+    """Return the teacher.
+
+    Raises:
+        TypeError: there is no teacher.
+    """
     if teacher is None:
-        raise TypeError("this method computes its targets from a teacher, and was given none")
+        raise TypeError("teacher is None; this method computes its targets from a teacher")
     return teacher

@@ -1,4 +1,4 @@
-"""Stage 2: a student that makes in one step the jump its teacher makes in two (or four, ...)."""
+"""Stage 2: progressive distillation of two (or four, ...) teacher steps into one student step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,14 @@ from pipeline.data.samples import Batch
 from pipeline.diffusion.grid import Grid, steps_folded
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.diffusion.solver import Noise, fold, jump, renoise
-from pipeline.methods.method import DistillationMethod, Draws, draw_w, noise_for, noised, required
+from pipeline.methods.method import (
+    DistillationMethod,
+    NoisedBatch,
+    draw_w,
+    noise_batch,
+    noise_for,
+    require_teacher,
+)
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Latent, PerSample
@@ -27,13 +34,14 @@ class ProgressiveDistillation(DistillationMethod):
     arXiv:2202.00512, Algorithm 2.
 
     Attributes:
-        w: the law guidance weights are drawn from, passed on to the teacher.
-        grid: where the student is asked and how far each of its steps goes.
-        teacher_grid: the steps of the teacher, which are followed from there.
-        on_policy_fraction: share of samples that are states of the student's own sampling instead
-            of noised data.
-        on_policy_source: network that these states are sampled with: the current `student`, or the
-            `teacher`, from which the student is initialised and which it approximates.
+        w: distribution of guidance weights, also passed to the teacher.
+        grid: the student's sampling grid.
+        teacher_grid: the teacher's sampling grid, on which the folded steps lie.
+        on_policy_fraction: fraction of samples, in [0, 1], that are on-policy states: states of the
+            student's own sampling trajectory instead of noised data.
+        on_policy_source: the network that is sampled for them: the current `student`, or the
+            `teacher`, from which the student is initialised. The teacher's states equal the
+            student's up to the student's error.
     """
 
     name: ClassVar[str] = "progressive"
@@ -44,33 +52,35 @@ class ProgressiveDistillation(DistillationMethod):
     on_policy_fraction: float = 0.0
     on_policy_source: OnPolicySource = "teacher"
 
-    def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> Draws:
-        """Noised data at the points of the student's grid, each as likely."""
+    def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> NoisedBatch:
+        """Draw noised data at uniformly chosen points of the student's grid."""
         steps = self.grid.steps
         t = (random.integers("grid point", steps).double() + self.grid.starts[0]) / steps
-        z_t = noised(batch, schedule.at(t), random)
-        own = None
+        z_t = noise_batch(batch, schedule.at(t), random)
+        on_policy = None
         if self.on_policy_fraction:
-            own = random.uniform("own state") < self.on_policy_fraction
-            z_t = torch.where(_rows(own, z_t), noise_for(batch, random).to(z_t), z_t)
-        return Draws(z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition, own=own)
+            on_policy = random.uniform("own state") < self.on_policy_fraction
+            z_t = torch.where(_row_mask(on_policy, z_t), noise_for(batch, random).to(z_t), z_t)
+        return NoisedBatch(
+            z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition, own=on_policy
+        )
 
-    def settle(
+    def rollout(
         self,
         teacher: Denoiser | None,
-        draws: Draws,
+        draws: NoisedBatch,
         random: RowRandom,
         student: Denoiser | None = None,
-    ) -> Draws:
-        """On-policy states where `draw` left pure noise: sampled from it, without gradient.
+    ) -> NoisedBatch:
+        """Replace pure noise in on-policy rows by states sampled from it, without gradient.
 
-        One row is taken along if none is to be settled: workers that share a divided teacher, or
-        train a divided student, have to ask it equally often.
+        At least one row is always sampled: workers that share a partitioned teacher, or train a
+        partitioned student, must evaluate it equally often.
         """
         if draws.own is None:
             return draws
-        own = draws.own if bool(draws.own.any()) else torch.arange(len(draws.own)) == 0
-        rows = own.nonzero().flatten().to(draws.z_t.device)
+        selected = draws.own if bool(draws.own.any()) else torch.arange(len(draws.own)) == 0
+        rows = selected.nonzero().flatten().to(draws.z_t.device)
         part = replace(
             draws,
             z_t=draws.z_t[rows],
@@ -84,55 +94,55 @@ class ProgressiveDistillation(DistillationMethod):
             eps = random.normal(f"own noise {point}", *draws.z_t.shape[1:])
             return eps.to(draws.z_t.device)[rows]
 
-        asked = self._sampled(teacher, student)
+        network = self._rollout_network(teacher, student)
 
         def velocity(z_t: Latent, t: PerSample) -> Latent:
             if self.on_policy_source == "teacher":
-                return self._folded(asked, part, z_t, self._levels(asked.schedule, t))
-            return asked.velocity(z_t, asked.schedule.at(t), part.condition, part.w)
+                return self._folded(network, part, z_t, self._levels(network.schedule, t))
+            return network.velocity(z_t, network.schedule.at(t), part.condition, part.w)
 
         with torch.no_grad():
-            state = self._on_the_way(asked.schedule, velocity, part, noise)
-        state = torch.where(_rows(draws.own[rows], state), state, part.z_t)
+            state = self._trajectory_state(network.schedule, velocity, part, noise)
+        state = torch.where(_row_mask(draws.own[rows], state), state, part.z_t)
         return replace(draws, z_t=draws.z_t.index_copy(0, rows, state), own=None)
 
-    def target(self, teacher: Denoiser | None, draws: Draws) -> Latent:
-        """The velocity that lands in one step where the teacher's DDIM steps land."""
+    def target(self, teacher: Denoiser | None, draws: NoisedBatch) -> Latent:
+        """Compute the velocity that reaches in one step the end of the teacher's DDIM steps."""
         if draws.own is not None:
-            raise TypeError("some of these draws are to be settled before they have a target")
-        asked = required(teacher)
-        return self._folded(asked, draws, draws.z_t, self._levels(asked.schedule, draws.t))
+            raise TypeError("call rollout() before target(): some rows are still pure noise")
+        teacher = require_teacher(teacher)
+        return self._folded(teacher, draws, draws.z_t, self._levels(teacher.schedule, draws.t))
 
     @property
     def teacher_calls(self) -> int:
-        """One call for each of the teacher's steps."""
+        """One call for each folded teacher step."""
         return max(steps_folded(self.grid, self.teacher_grid))
 
-    def _sampled(self, teacher: Denoiser | None, student: Denoiser | None) -> Denoiser:
-        """Who is sampled for on-policy states."""
+    def _rollout_network(self, teacher: Denoiser | None, student: Denoiser | None) -> Denoiser:
+        """Select the network that is sampled for on-policy states."""
         if self.on_policy_source == "teacher":
-            return required(teacher)
+            return require_teacher(teacher)
         if student is None:
-            raise TypeError("these states are the student's as it stands, and it was not given")
+            raise TypeError("student is None; on-policy states of the student need the student")
         return student
 
-    def _on_the_way(
+    def _trajectory_state(
         self,
         schedule: NoiseSchedule,
         velocity: Callable[[Latent, PerSample], Latent],
-        draws: Draws,
+        draws: NoisedBatch,
         noise: Noise,
     ) -> Latent:
-        """Where each row stands at its time if it is sampled from z_t as the student samples.
+        """Sample from z_t on the student's grid and return each row's state at its own time.
 
-        `velocity` is that of one of the student's steps, from z_t at a time.
+        `velocity(z_t, t)` is the velocity of one student step.
         """
         point = torch.round(draws.t * self.grid.steps)
 
         def time(at: int) -> PerSample:
             return torch.full_like(draws.t, at / self.grid.steps)
 
-        z_t = found = draws.z_t
+        z_t = result = draws.z_t
         for start in reversed(self.grid.starts[1:]):
             following = start - 1
             end = schedule.at(time(self.grid.end(start)))
@@ -140,25 +150,25 @@ class ProgressiveDistillation(DistillationMethod):
             z_t = step(z_t, velocity(z_t, time(start)))
             if self.grid.end(start) != following:
                 z_t = renoise(z_t, end, schedule.at(time(following)), noise(following))
-            found = torch.where(_rows(point == following, z_t), z_t, found)
-        return found
+            result = torch.where(_row_mask(point == following, z_t), z_t, result)
+        return result
 
     def _folded(
-        self, teacher: Denoiser, draws: Draws, z_t: Latent, levels: Sequence[NoiseLevel]
+        self, teacher: Denoiser, draws: NoisedBatch, z_t: Latent, levels: Sequence[NoiseLevel]
     ) -> Latent:
-        """The velocity of the teacher's steps through the levels, at the draws' condition and w."""
-        # a row of fewer steps has arrived at the data, where no decoder is asked: it is asked at
-        # the last point before, and its answer is multiplied by a step of no length
-        least = 1 / self.teacher_grid.steps if self.teacher_grid.direction == "decode" else 0.0
+        """Fold the teacher's steps through the levels, at the batch's condition and w."""
+        # rows with fewer steps are already at t = 0, where a decoder is undefined: evaluate it at
+        # the last point before; the result is multiplied by a step of length 0
+        min_t = 1 / self.teacher_grid.steps if self.teacher_grid.direction == "decode" else 0.0
 
         def velocity(z: Latent, level: NoiseLevel) -> Latent:
-            there = teacher.schedule.at(level.t.clamp(min=least))
-            return teacher.velocity(z, there, draws.condition, draws.w)
+            clamped = teacher.schedule.at(level.t.clamp(min=min_t))
+            return teacher.velocity(z, clamped, draws.condition, draws.w)
 
         return fold(z_t, levels, velocity, teacher.schedule.velocity)
 
     def _levels(self, schedule: NoiseSchedule, t: PerSample) -> list[NoiseLevel]:
-        """Where the teacher's steps begin and end, of each row."""
+        """Compute the levels between which the teacher steps, for each row."""
         factor = self.teacher_grid.steps // self.grid.steps
         point = torch.round(t * self.grid.steps)
         start = point * factor
@@ -171,6 +181,6 @@ class ProgressiveDistillation(DistillationMethod):
         return [schedule.at(each / self.teacher_grid.steps) for each in points]
 
 
-def _rows(mask: Bool[Tensor, " b"], like: Latent) -> Tensor:
-    """A mask of rows in a shape that selects whole samples of `like`."""
+def _row_mask(mask: Bool[Tensor, " b"], like: Latent) -> Tensor:
+    """Reshape a mask `[b]` to broadcast against `like` `[b, *latent]`."""
     return mask.to(like.device).reshape(-1, *[1] * (like.ndim - 1))

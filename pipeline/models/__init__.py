@@ -1,1 +1,1 @@
-"""Networks behind one calling convention."""
+"""Model families and denoisers."""

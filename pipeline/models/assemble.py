@@ -1,4 +1,4 @@
-"""From a description (recipe or manifest) to a denoiser, and back to a bundle on disk."""
+"""Build denoisers from a recipe or manifest, and load and save bundles."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ NULL = "null.safetensors"
 
 
 def schedule_of(config: ScheduleConfig) -> NoiseSchedule:
-    """The noise path a configuration describes."""
+    """Build the noise schedule of a configuration."""
     match config.kind:
         case "cosine":
             return CosineSchedule(config.num_train_timesteps)
@@ -46,7 +46,7 @@ def schedule_of(config: ScheduleConfig) -> NoiseSchedule:
 def fresh_manifest(
     teacher: TeacherConfig, num_classes: int, latent_shape: tuple[int, int, int], lineage: Lineage
 ) -> Manifest:
-    """The manifest of a guided teacher made from a recipe."""
+    """Build the manifest of a guided teacher trained from a recipe."""
     return Manifest(
         role="teacher",
         network=teacher.network,
@@ -61,7 +61,7 @@ def fresh_manifest(
 
 
 def family_of(manifest: Manifest, null: Condition | None = None) -> ModelFamily:
-    """The kind of network a manifest describes; `null` is one row of "no condition", see there."""
+    """Build the model family of a manifest; `null` is its null condition, one row."""
     return FAMILIES.get(manifest.network.family)(
         network=manifest.network,
         num_classes=manifest.num_classes,
@@ -74,39 +74,39 @@ def family_of(manifest: Manifest, null: Condition | None = None) -> ModelFamily:
 def network_denoiser(
     manifest: Manifest, module: nn.Module, null: Condition | None = None
 ) -> NetworkDenoiser:
-    """A network as it stands: asked once, told w if it has an input for it."""
+    """Wrap a network as a denoiser without guidance, w-conditioned if it has a w input."""
     return NetworkDenoiser(
         family_of(manifest, null),
         module,
         schedule_of(manifest.schedule),
         PredictionType(manifest.prediction_type),
-        knows_w=manifest.knows_w,
+        is_w_conditioned=manifest.is_w_conditioned,
         baked_w=manifest.baked_w,
     )
 
 
 def denoiser_of(manifest: Manifest, module: nn.Module, null: Condition | None = None) -> Denoiser:
-    """What a bundle computes when it is used: a teacher under guidance, a student told w.
+    """Build a bundle's denoiser: a guided teacher, or a w-conditioned student.
 
-    `null` is the null condition of a teacher that is not conditioned on classes.
+    `null` is the null condition of a teacher that is not class-conditional.
     """
     network = network_denoiser(manifest, module, null)
-    is_guided = manifest.role == "teacher" and not manifest.knows_w
+    is_guided = manifest.role == "teacher" and not manifest.is_w_conditioned
     return GuidedDenoiser(network) if is_guided else network
 
 
 def load_module(bundle: Path, manifest: Manifest) -> nn.Module:
-    """The network of a bundle, float32, frozen, in evaluation mode.
+    """Load the network of a bundle, float32, frozen, in evaluation mode.
 
     Raises:
-        BundleError: its weights are missing, damaged, or not what the manifest says.
+        BundleError: its weights are missing, damaged, or do not match the manifest.
     """
     folder = bundle / manifest.folder
     try:
-        module = family_of(manifest).load(folder, knows_w=manifest.knows_w)
+        module = family_of(manifest).load(folder, is_w_conditioned=manifest.is_w_conditioned)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise BundleError(
-            f"{folder} does not hold the weights of a {manifest.role} as its manifest says "
+            f"{folder} does not hold the weights of the {manifest.role} in its manifest "
             f"({' '.join(str(error).split())[:200]}); copy or distil it again"
         ) from error
     return module.requires_grad_(requires_grad=False)
@@ -117,15 +117,15 @@ def load_denoiser(
     device: torch.device | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
 ) -> tuple[Manifest, Denoiser]:
-    """Open a bundle for use.
+    """Load a bundle's manifest and denoiser.
 
     Args:
         bundle: its directory.
-        device: where to, the CPU unless told otherwise.
-        wrap: gives what is called in place of its network.
+        device: device of the network; None for the CPU.
+        wrap: replaces the network by the module to be called.
 
     Raises:
-        BundleError: it is not a bundle.
+        BundleError: the directory is not a bundle, or its weights are damaged.
     """
     manifest = read_manifest(bundle)
     module = load_module(bundle, manifest).to(device or "cpu")
@@ -142,7 +142,7 @@ def _load_null(bundle: Path) -> Condition | None:
 def save_bundle(
     bundle: Path, manifest: Manifest, module: nn.Module, null: Condition | None = None
 ) -> None:
-    """Write a bundle into the directory `bundle`, which the caller commits."""
+    """Write a bundle into the directory `bundle`; the caller commits it."""
     bundle.mkdir(parents=True, exist_ok=True)
     family_of(manifest).save(module, bundle / manifest.folder)
     if null is not None:

@@ -1,4 +1,4 @@
-"""The one calling convention: everything that computes sees denoisers and nothing else."""
+"""The calling convention of networks: methods and samplers use denoisers only."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Denoiser(ABC):
-    """What a noisy sample is believed to hold: (z_t, level, condition, w) -> (x, eps).
+    """An estimator of signal and noise: (z_t, level, condition, w) -> (x, eps).
 
-    The guided teacher, the student that is told w, and the exact Gaussian are all denoisers.
+    Examples are the guided teacher, the w-conditioned student, and the exact Gaussian.
 
     Attributes:
-        schedule: the noise path it lives on.
+        schedule: the noise path it was trained on.
     """
 
     schedule: NoiseSchedule
@@ -35,25 +35,25 @@ class Denoiser(ABC):
 
     @abstractmethod
     def evaluations(self, w: float) -> int:
-        """Network evaluations that one call costs at guidance weight `w`."""
+        """Return the network evaluations per call at guidance weight `w`."""
 
     def velocity(
         self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
     ) -> Latent:
-        """The prediction as the path's velocity, the form targets and losses are in."""
+        """Compute the prediction as the path's velocity, which targets and losses use."""
         return express(self(z_t, level, condition, w), self.schedule.velocity, level)
 
 
 class NetworkDenoiser(Denoiser):
-    """A network asked once. If it was built to be told w, it is; otherwise w has to be 0.
+    """A network with one evaluation per call. Unless it is w-conditioned, w must be 0.
 
-    A student whose w is baked in answers for that one w only.
+    A student with a baked-in w supports that w only.
 
     Attributes:
-        family: how this kind of network is called.
+        family: the network's family, which defines how it is called.
         module: the network, possibly wrapped by a training engine.
-        knows_w: whether w enters the network.
-        baked_w: the one w that a student without that input was distilled for.
+        knows_w: whether the network is w-conditioned.
+        baked_w: the fixed w that a student without a w input was distilled for.
     """
 
     def __init__(
@@ -63,43 +63,49 @@ class NetworkDenoiser(Denoiser):
         schedule: NoiseSchedule,
         prediction_type: PredictionType,
         *,
-        knows_w: bool,
+        is_w_conditioned: bool,
         baked_w: float | None = None,
     ) -> None:
         self.family = family
         self.module = module
         self.schedule = schedule
         self.prediction_type = prediction_type
-        self.knows_w = knows_w
+        self.is_w_conditioned = is_w_conditioned
         self.baked_w = baked_w
 
     def __call__(
         self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
     ) -> Prediction:
-        """One evaluation.
+        """Denoise a batch in one evaluation.
 
         Raises:
-            ValueError: some w is neither 0 nor baked in, and the network cannot be told it.
+            ValueError: the network is not w-conditioned and some w differs from its fixed w (0, or
+                the baked-in w).
         """
-        if not self.knows_w and bool((w != (self.baked_w or 0.0)).any()):
+        if not self.is_w_conditioned and bool((w != (self.baked_w or 0.0)).any()):
             raise ValueError(
-                f"this network knows nothing of w but w = {self.baked_w or 0:g}; ask for that, or "
-                "guide it (GuidedDenoiser)"
+                f"network is not w-conditioned (fixed w = {self.baked_w or 0:g}), got w in "
+                f"[{float(w.min()):g}, {float(w.max()):g}]; use the fixed w, or wrap it in "
+                "GuidedDenoiser"
             )
         output = self.family.forward(
-            self.module, z_t, self.schedule.timestep(level), condition, w if self.knows_w else None
+            self.module,
+            z_t,
+            self.schedule.timestep(level),
+            condition,
+            w if self.is_w_conditioned else None,
         )
         return interpret(output, self.prediction_type, z_t, level)
 
     def evaluations(self, w: float) -> int:  # noqa: ARG002 (one at any w)
-        """Always one."""
+        """Return 1."""
         return 1
 
 
 class GuidedDenoiser(Denoiser):
     """A teacher under classifier-free guidance: condition and null condition in one batch.
 
-    Costs two evaluations, and one where every w of the batch is 0.
+    A call takes two evaluations, or one if every w of the batch is 0.
     """
 
     def __init__(self, network: NetworkDenoiser) -> None:
@@ -109,7 +115,7 @@ class GuidedDenoiser(Denoiser):
     def __call__(
         self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
     ) -> Prediction:
-        """Guide: (1 + w) conditional - w unconditional."""
+        """Compute (1 + w) conditional - w unconditional."""
         if not bool(w.any()):
             return self.network(z_t, level, condition, w)
         null = self.network.family.null_condition(condition)
@@ -126,7 +132,7 @@ class GuidedDenoiser(Denoiser):
         )
 
     def evaluations(self, w: float) -> int:
-        """Two, or one without guidance."""
+        """Return 2, or 1 without guidance."""
         return 1 if w == 0 else 2
 
 

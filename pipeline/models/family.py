@@ -1,4 +1,4 @@
-"""All that differs between kinds of network, behind one interface."""
+"""The model-family interface: everything that differs between network architectures."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,17 +17,16 @@ from pipeline.tensors import Condition, Latent, PerSample
 
 @dataclass(frozen=True)
 class ModelFamily(ABC):
-    """A kind of network: how to build, load, save and call it, and where w enters.
+    """An architecture: how to build, load, save and call its networks, and where w enters.
 
     Attributes:
-        folder: sub-folder of a bundle for the weights; stock diffusers loads it where it has the
+        folder: sub-folder of a bundle for the weights; loadable by stock diffusers if it has the
             class.
-        network: its configuration, as the recipe gives it.
+        network: network configuration from the recipe.
         num_classes: number of real classes, without the null condition.
-        latent_shape: (channels, height, width) of what is denoised.
+        latent_shape: (channels, height, width) of the denoised samples.
         num_timesteps: T of the schedule.
-        null: the condition that stands for "no condition", one row; without it, the class after
-            the last.
+        null: the null condition, one row; None for the class index after the last class.
     """
 
     folder: ClassVar[str]
@@ -40,11 +39,11 @@ class ModelFamily(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """A fresh network that does not know w."""
+        """Build a new network without a w input."""
 
     @abstractmethod
     def student_of(self, teacher: nn.Module, w_range: tuple[float, float]) -> nn.Module:
-        """A copy of `teacher` that is told w and starts as the conditional teacher, whatever w."""
+        """Copy `teacher` with a w input; at first its output equals the teacher's for any w."""
 
     @abstractmethod
     def forward(
@@ -55,18 +54,18 @@ class ModelFamily(ABC):
         condition: Condition,
         w: PerSample | None,
     ) -> Latent:
-        """The raw output of the network, which an engine may have wrapped.
+        """Compute the raw output of the network, which an engine may have wrapped.
 
-        `w` is None for a network that does not know it.
+        `w` is None for a network that is not w-conditioned.
         """
 
     @property
     def null_row(self) -> Condition:
-        """The condition that stands for "no condition", one row of it."""
+        """The null condition, one row."""
         return self.null or {"label": torch.tensor([self.num_classes])}
 
     def null_condition(self, condition: Condition) -> Condition:
-        """`null_row` shaped like `condition`; what it does not name (sizes, masks) stays."""
+        """Expand `null_row` to the shape of `condition`; other keys (sizes, masks) are kept."""
         null = self.null_row
         return {
             key: null[key].to(value).expand_as(value) if key in null else value
@@ -74,14 +73,15 @@ class ModelFamily(ABC):
         }
 
     def checkpoint_gradients(self, module: nn.Module) -> None:
-        """Have `module` keep few activations and compute the others again.
+        """Enable gradient checkpointing: recompute activations instead of storing them.
 
         Raises:
-            ConfigError: this kind of network cannot.
+            ConfigError: the network does not support it.
         """
         if not isinstance(module, ModelMixin):
             raise ConfigError(
-                f"engine.gradient_checkpointing: a {type(module).__name__} cannot; set it to false"
+                "engine.gradient_checkpointing: not supported by "
+                f"{type(module).__name__}; set it to false"
             )
         module.enable_gradient_checkpointing()
 
@@ -90,8 +90,8 @@ class ModelFamily(ABC):
         """Write configuration (JSON) and weights (safetensors) into `folder`."""
 
     @abstractmethod
-    def load(self, folder: Path, *, knows_w: bool) -> nn.Module:
-        """Read what `save` wrote, in float32, ready for evaluation."""
+    def load(self, folder: Path, *, is_w_conditioned: bool) -> nn.Module:
+        """Load a network written by `save`, in float32 and evaluation mode."""
 
 
 FAMILIES: Registry[ModelFamily] = Registry("pipeline.models", ModelFamily)  # type: ignore[type-abstract]

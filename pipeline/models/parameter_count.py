@@ -1,7 +1,7 @@
-"""How many numbers a network has, known without reading its weights or making them.
+"""Count a network's parameters without loading or allocating its weights.
 
-Networks are built on torch's meta device, where tensors have shapes and no content. That counts
-what is trained; a file also holds tables of positions, and may hold what is never used.
+Networks are built on torch's meta device, where tensors have shapes but no storage. This counts
+trainable parameters; a file also holds position tables and possibly unused tensors.
 """
 
 from pathlib import Path
@@ -20,18 +20,18 @@ from pipeline.models.stock.stock_network import StockFamily
 def count_networks(
     manifest: Manifest, folder: Path | None, w_range: tuple[float, float]
 ) -> tuple[int, int]:
-    """Parameters of a teacher and of its student.
+    """Count the parameters of a teacher and of its student.
 
     Args:
-        manifest: of the teacher.
-        folder: where its `config.json` is; None for a network that is still to be trained.
-        w_range: that the student is to be told w in.
+        manifest: manifest of the teacher.
+        folder: folder of its `config.json`; None for a network that is trained from scratch.
+        w_range: (min, max) of the student's w.
 
     Raises:
-        BundleError: the folder does not describe a network of this kind.
+        BundleError: the folder does not describe a network of this class.
     """
     family = family_of(manifest)
-    if not isinstance(family, StockFamily):  # a closed form, whose tables are small
+    if not isinstance(family, StockFamily):  # closed form: its tables are small
         teacher = family.build()
         return count(teacher), count(family.student_of(teacher, w_range))
     with torch.device("meta"):
@@ -40,12 +40,12 @@ def count_networks(
 
 
 def count(module: nn.Module) -> int:
-    """Trainable numbers of a module."""
+    """Count the parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def count_stored(files: list[Path]) -> int:
-    """Numbers in safetensors files, read from their headers alone.
+    """Count the values in safetensors files from their headers alone.
 
     Raises:
         BundleError: a file is damaged.

@@ -1,4 +1,4 @@
-"""Charts for a browser: what guidance trades, and how training went."""
+"""Plotly charts of the guidance trade-off and of training losses."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import plotly.io
 
 from pipeline.evaluation.documents import Report, Row
-from pipeline.evaluation.figures.curves import STUDENT, bars
+from pipeline.evaluation.figures.curves import STUDENT, error_bars
 from pipeline.evaluation.tables import value_of
 from pipeline.page.view_model import Chart
 
@@ -20,9 +20,9 @@ _SHADES = (
     "#b4478a",
     "#7d62c4",
     "#3f8fd2",
-)  # seen on white and on black
+)  # visible on light and dark backgrounds
 _MOST_POINTS = 400
-_MARGIN = 0.05  # of an axis, beyond the marks at either end
+_MARGIN = 0.05  # share of an axis beyond the outermost points
 _NAMES = {
     "w": "guidance weight w",
     "distance_to_real": "distance to real images",
@@ -33,22 +33,22 @@ _NAMES = {
 
 
 Losses = Mapping[str, Sequence[Mapping[str, int | float]]]
-"""Lines of metrics by the title of their round."""
+"""Logged metrics, by title of their round."""
 
 
 Spans = Mapping[str, tuple[float, float]]
-"""From where to where an axis goes, by what is along it."""
+"""Axis ranges, by metric."""
 
 
 def trade_charts(report: Report, spans: Spans | None = None) -> list[Chart]:
-    """What guidance trades, a line for each network: each number against w, then two by two.
+    """Plot the guidance trade-off, one line per network: metrics against w, then pairs of metrics.
 
-    One student serves every w, so it has a line of its own beside its teacher's, as in the
-    trade-off curves of Meng et al. 2022, arXiv:2210.03142.
+    As in the trade-off curves of Meng et al. 2022, arXiv:2210.03142: one student covers every w,
+    so it has one line beside its teacher's.
 
     Args:
-        report: what was measured.
-        spans: of axes that are not to fit these lines alone.
+        report: report with the metrics.
+        spans: fixed axis ranges; other axes fit the lines.
     """
     spans = spans or {}
     if len(report.weights) < 2:
@@ -64,21 +64,21 @@ def trade_charts(report: Report, spans: Spans | None = None) -> list[Chart]:
         title = _NAMES[key].capitalize()
         charts.append(Chart(f"trade-{key}", None, title, as_json(figure), "trade"))
     for across, up in (("inception_score", "distance_to_real"), ("recall", "precision")):
-        title = f"{_NAMES[up].capitalize()} against {_NAMES[across]}, w along each line"
+        title = f"{_NAMES[up].capitalize()} against {_NAMES[across]}, w varies along each line"
         drawn = as_json(_lines(lines, across, up, spans))
         charts.append(Chart(f"trade-{across}-{up}", None, title, drawn, "trade"))
     return charts
 
 
 def spans_of(reports: Sequence[Report]) -> Spans:
-    """Axes that hold the lines of all of these reports, with their intervals."""
+    """Compute axis ranges that contain the lines and intervals of all reports."""
     rows = [r for each in reports for r in each.rows if r.cell.role in ("teacher", "student")]
     ends = {key: [end for row in rows for end in _ends(row, key)] for key in _NAMES}
     return {key: _with_margin(min(found), max(found)) for key, found in ends.items() if found}
 
 
 def _ends(row: Row, name: str) -> tuple[float, ...]:
-    """All that a row takes up along an axis."""
+    """Return a row's value and interval ends along an axis."""
     _, interval = value_of(row.scores.model_dump(), name) or (None, None)
     return (_number(row, name), *(interval or ()))
 
@@ -89,9 +89,9 @@ def _with_margin(low: float, high: float) -> tuple[float, float]:
 
 
 def _lines(lines: dict[str, list[Row]], across: str, up: str, spans: Spans) -> go.Figure:
-    """One number of each network against another, w by w."""
+    """Plot one metric of each network against another, along w."""
     figure = go.Figure()
-    seen: Counter[bool] = Counter()  # students of each ladder so far, which share their shades
+    seen: Counter[bool] = Counter()  # students so far, by ladder; both ladders share the colours
     for title, rows in lines.items():
         noisy = rows[0].cell.is_stochastic_student
         color, dash = INK, "dash"
@@ -116,9 +116,9 @@ def _lines(lines: dict[str, list[Row]], across: str, up: str, spans: Spans) -> g
 
 
 def _error_bars(rows: list[Row], name: str) -> dict[str, Any]:
-    """The 95 % intervals of a number of rows, where they have any."""
+    """Return error bars of the 95 % intervals; invisible if there are none."""
     found = [value for row in rows if (value := value_of(row.scores.model_dump(), name))]
-    below, above = bars(found)
+    below, above = error_bars(found)
     if not any((*below, *above)):
         return {"visible": False}
     asymmetric = {"symmetric": False, "array": above, "arrayminus": below}
@@ -131,7 +131,7 @@ def _number(row: Row, name: str) -> float:
 
 
 def training_chart(losses: Losses) -> Chart | None:
-    """The loss of every round against its updates; `losses` are the lines of metrics by title."""
+    """Plot the loss of every round against its updates; None without losses."""
     figure = go.Figure()
     for position, (title, lines) in enumerate(losses.items()):
         kept = lines[:: max(1, len(lines) // _MOST_POINTS)]
@@ -147,11 +147,11 @@ def training_chart(losses: Losses) -> Chart | None:
         return None
     figure.update_xaxes(title="updates")
     figure.update_yaxes(type="log", title="training loss")
-    return Chart("training", None, "How training went", as_json(figure), "training")
+    return Chart("training", None, "Training loss", as_json(figure), "training")
 
 
 def as_json(figure: go.Figure) -> str:
-    """A figure for a script element, with what all our charts have in common."""
+    """Convert a figure to JSON for a script element, with the common layout."""
     layout: dict[str, Any] = {
         "template": "none",
         "margin": {"l": 62, "r": 12, "t": 12, "b": 48},
@@ -162,4 +162,4 @@ def as_json(figure: go.Figure) -> str:
     }
     figure.update_layout(**layout)
     text: str = plotly.io.to_json(figure, validate=True)
-    return text.replace("<", r"\u003c")  # it stands in a script element, which it must not end
+    return text.replace("<", r"\u003c")  # so that the text cannot close its script element

@@ -1,22 +1,41 @@
-"""Two runs side by side. Numbers share a column only where they were made in the same way."""
+"""Comparison of two runs: warnings, tables and charts.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Numbers share a column or a chart only if their protocols are equal.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import plotly.graph_objects as go
+
 from pipeline.evaluation.documents import Report
-from pipeline.evaluation.tables import Value, value_of
-from pipeline.page.number_tables import AnyReport, sections_of
-from pipeline.page.quality_curves import key_in, main_number
-from pipeline.page.summary import listed
-from pipeline.page.view_model import Chart, Encoders, Look, Page, Picture, Table
-from pipeline.wording import counted
+from pipeline.evaluation.figures.curves import STUDENT, ReportRow
+from pipeline.evaluation.scores import Scores
+from pipeline.evaluation.tables import Value, format_cell, value_of
+from pipeline.page.charts import spans_of, trade_charts
+from pipeline.page.number_tables import AnyReport, Section, columns_in, line_of, sections_of
+from pipeline.page.quality_curves import (
+    STUDENT_STYLES,
+    Curves,
+    Style,
+    add_rows,
+    charts_of,
+    curves_of,
+    key_in,
+    ladders,
+    main_number,
+    name_axes,
+)
+from pipeline.page.summary import join_numbers
+from pipeline.page.view_model import Chart, ChartKind, Encoders, Page, Picture, SampleGrids, Table
+from pipeline.wording import format_count
 
 Pair = tuple[str, tuple[Chart, ...]]
-"""What charts answer, and one of each run that has it."""
+"""Title of charts, and the chart of each run that has it."""
 
 _Place = tuple[bool, int, float]
-"""A student's: whether it is stochastic, its steps, the guidance weight."""
+"""Key of a student: whether it is stochastic, its steps, the guidance weight."""
 
 SHOWN = {
     "distance_to_real": "to real",
@@ -25,12 +44,17 @@ SHOWN = {
     "precision": "precision",
     "class_accuracy": "accuracy",
 }
-"""The main numbers, with the heads of their columns."""
+"""The main metrics, with their column headings."""
+
+_Column = tuple[str, str, str | None, tuple[int, ...]]
+"""Heading, metric, part of the prompt, and the indices of the runs in the column."""
+
+_COLOURS = (STUDENT, "#3f8fd2")
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two runs: what a person calls it, its own page, and what was measured."""
+class ComparedRun:
+    """One of the two runs: label, page and report."""
 
     label: str
     page: Page
@@ -38,8 +62,8 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Pictured:
-    """The same seeds drawn by both: a network's picture, and the other run's of the same name."""
+class PairedGrid:
+    """Samples of a network, and those of the same network in the other run, from equal seeds."""
 
     picture: Picture
     under: str | None
@@ -47,46 +71,46 @@ class Pictured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the page of two runs shows.
+    """Content of the page of two runs.
 
     Attributes:
-        sides: the two.
-        told: which is nearer to real images, in words.
-        warnings: what cannot be compared, loudly.
-        tables: the main numbers by guidance weight.
-        others: all other numbers, by reader and weight.
-        charts: curves over each other, or side by side where they do not compare.
-        beside: charts of each run's own.
-        encoders: by the place of the run.
-        rows: what each row of the pictures was asked for.
-        looks: by guidance weight, the pictures of either side.
-        no_looks: why there are none.
-        differences: of the recipes: (key, one, other).
+        sides: the two runs.
+        told: sentences on which run is nearer to real images.
+        warnings: metrics that are not comparable, with the differing settings.
+        tables: main metrics, by guidance weight.
+        others: all other metrics, by extractor and guidance weight.
+        charts: quality curves: shared charts, or one per run if not comparable.
+        paired_charts: pairs of trade-off and training charts.
+        encoders: encoder sections, with the index of the run.
+        rows: condition of each row of the sample grids.
+        looks: sample grids of both runs, by guidance weight.
+        no_samples_reason: reason why there are no sample grids; empty if there are.
+        differences: differences of the recipes (key, first, second).
     """
 
-    sides: tuple[Side, Side]
+    sides: tuple[ComparedRun, ComparedRun]
     told: tuple[str, ...]
     warnings: tuple[str, ...]
     tables: tuple[Table, ...]
     others: tuple[Table, ...]
     charts: tuple[Chart, ...]
-    beside: tuple[Pair, ...]
+    paired_charts: tuple[Pair, ...]
     encoders: tuple[tuple[int, Encoders], ...]
     rows: tuple[str, ...]
-    looks: tuple[tuple[float, tuple[tuple[Pictured, ...], ...]], ...]
-    no_looks: str
+    looks: tuple[tuple[float, tuple[tuple[PairedGrid, ...], ...]], ...]
+    no_samples_reason: str
     differences: tuple[tuple[str, str, str], ...]
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """The guidance weights of either."""
+        """Guidance weights of either run."""
         return tuple(table.w for table in self.tables)
 
 
 def identities(report: AnyReport) -> dict[str, str]:
-    """By metric, a short name of how it was made; equal where numbers may be compared.
+    """Return the protocol identity of each metric; equal if numbers are comparable.
 
-    A metric of an extractor has the extractor's kind before it.
+    Metrics of an extractor are prefixed by the extractor's kind.
     """
     return {
         key_in(section.kind, metric.metric): metric.identity
@@ -96,48 +120,48 @@ def identities(report: AnyReport) -> dict[str, str]:
 
 
 def comparable(one: AnyReport, two: AnyReport) -> bool:
-    """Whether the numbers that both are about were made in the same way."""
+    """Return whether both reports have the same main metric with the same protocol."""
     metric = main_number(one).key
     shared = identities(one).get(metric)
     return metric == main_number(two).key and shared == identities(two).get(metric)
 
 
-def is_shared(sides: tuple[Side, Side], key: str) -> bool:
-    """Whether both have a number, made in the same way."""
+def is_shared(sides: tuple[ComparedRun, ComparedRun], key: str) -> bool:
+    """Return whether both runs have a metric with the same protocol."""
     one, two = (identities(side.report).get(key) for side in sides)
     return one is not None and one == two
 
 
-def warnings_of(sides: tuple[Side, Side]) -> tuple[str, ...]:
-    """What is measured in different ways, and how the ways differ."""
+def warnings_of(sides: tuple[ComparedRun, ComparedRun]) -> tuple[str, ...]:
+    """Name the metrics that are not comparable, and the differing settings."""
     one, two = (identities(side.report) for side in sides)
     known = [key for key in SHOWN if key in one or key in two]
-    apart = [SHOWN[key] for key in known if one.get(key) != two.get(key)]
-    apart += _readers_apart(sides, one, two)
-    if not apart:
+    differing_metrics = [SHOWN[key] for key in known if one.get(key) != two.get(key)]
+    differing_metrics += _differing_extractors(sides, one, two)
+    if not differing_metrics:
         return ()
     first, second = (_protocol_of(side.report) for side in sides)
     differing = [
-        f"{key.replace('_', ' ')} {_short(first.get(key))} against {_short(second.get(key))}"
+        f"{key.replace('_', ' ')} {_short(first.get(key))} vs. {_short(second.get(key))}"
         for key in dict.fromkeys([*first, *second])
         if first.get(key) != second.get(key)
     ]
-    columns = f"Measured in different ways, so not to be compared: {', '.join(apart)}."
+    columns = f"Different protocols, not comparable: {', '.join(differing_metrics)}."
     return (
         columns,
-        *([f"What differs: {'; '.join(differing)}."] if differing else []),
+        *([f"Differences: {'; '.join(differing)}."] if differing else []),
     )
 
 
-def titles_of(sides: tuple[Side, Side]) -> dict[str, str]:
-    """Whose features there are numbers in, by kind; "" for the reports' own."""
+def titles_of(sides: tuple[ComparedRun, ComparedRun]) -> dict[str, str]:
+    """Return the extractor titles by kind; the kind is "" for the reports' own metrics."""
     return {each.kind: each.title for side in sides for each in sections_of(side.report)}
 
 
-def _readers_apart(
-    sides: tuple[Side, Side], one: Mapping[str, str], two: Mapping[str, str]
+def _differing_extractors(
+    sides: tuple[ComparedRun, ComparedRun], one: Mapping[str, str], two: Mapping[str, str]
 ) -> list[str]:
-    """The extractors that read the images of both runs, but made a number in different ways."""
+    """List the extractors of both runs with a metric of different protocols."""
     found = []
     for kind, title in titles_of(sides).items():
         keys = [key for key in one.keys() & two.keys() if kind and key.startswith(f"{kind}/")]
@@ -147,23 +171,22 @@ def _readers_apart(
 
 
 def _protocol_of(report: AnyReport) -> dict[str, object]:
-    said: dict[str, object] = {}
+    values: dict[str, object] = {}
     for metric in report.metrics:
         reference = metric.reference
-        size = "x".join(map(str, metric.shape))
-        told = {"data": reference.data_sha256, "teacher": reference.teacher_sha256}
-        told |= {"image shape": size}
-        said |= {key: value for key, value in told.items() if value}
-    return {"kind": main_number(report).key, **report.protocol.model_dump(mode="json"), **said}
+        found = {"data": reference.data_sha256, "teacher": reference.teacher_sha256}
+        found |= {"image shape": "x".join(map(str, metric.shape))}
+        values |= {key: value for key, value in found.items() if value}
+    return {"kind": main_number(report).key, **report.protocol.model_dump(mode="json"), **values}
 
 
 def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
+    text = "none" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
-def nearer(sides: tuple[Side, Side]) -> tuple[str, ...]:
-    """Which run's fewest-step student is nearer to what it is measured against, by intervals."""
+def summarise_distances(sides: tuple[ComparedRun, ComparedRun]) -> tuple[str, ...]:
+    """Summarise which run's fewest-step student is nearer to its reference, by intervals."""
     one, two = (side.report for side in sides)
     if not comparable(one, two):
         return ()
@@ -177,7 +200,7 @@ def nearer(sides: tuple[Side, Side]) -> tuple[str, ...]:
     ]
     common = sorted(students[0].keys() & students[1].keys())
     if not common:
-        return ("No student of the one has as many steps as one of the other at the same w.",)
+        return ("The runs have no students with equal steps and w.",)
     ladders = dict.fromkeys(is_stochastic for is_stochastic, _, _ in common)
     return tuple(
         _nearer_of(sides, students, [key for key in common if key[0] == ladder])
@@ -186,32 +209,34 @@ def nearer(sides: tuple[Side, Side]) -> tuple[str, ...]:
 
 
 def _nearer_of(
-    sides: tuple[Side, Side],
+    sides: tuple[ComparedRun, ComparedRun],
     students: Sequence[Mapping[_Place, Mapping[str, Any]]],
     common: Sequence[_Place],
 ) -> str:
-    """The same of one ladder, at its fewest steps; `common` are its students that both have."""
+    """Summarise one ladder at its fewest steps; `common` are the students of both runs."""
     main = main_number(sides[0].report).key
     is_stochastic, steps, _ = common[0]
     better: dict[str, list[float]] = {side.label: [] for side in sides}
-    level: list[float] = []
+    undecided: list[float] = []
     for w in (w for _, count, w in common if count == steps):
         values = [value_of(found[is_stochastic, steps, w], main) for found in students]
         winner = _winner(values)
-        (level if winner is None else better[sides[winner].label]).append(w)
-    what = "real images" if isinstance(sides[0].report, Report) else "its teacher"
-    said = [
-        f"{label} is nearer to {what} at w = {listed(weights)}"
+        (undecided if winner is None else better[sides[winner].label]).append(w)
+    reference = "real images" if isinstance(sides[0].report, Report) else "its teacher"
+    parts = [
+        f"{label} is nearer to {reference} at w = {join_numbers(weights)}"
         for label, weights in better.items()
         if weights
     ]
-    said += [f"their intervals overlap at w = {listed(level)}"] if level else []
+    parts += (
+        [f"cannot tell at w = {join_numbers(undecided)} (intervals overlap)"] if undecided else []
+    )
     noisy = ", stochastic" if is_stochastic else ""
-    return f"In {counted(steps, 'step')}{noisy}: {'; '.join(said)}."
+    return f"With {format_count(steps, 'step')}{noisy}: {'; '.join(parts)}."
 
 
 def _winner(values: Sequence[Value | None]) -> int | None:
-    """The place of the smaller number if the intervals are apart."""
+    """Return the index of the smaller number if the intervals do not overlap."""
     if values[0] is None or values[1] is None:
         return None
     (one, first), (two, second) = values[0], values[1]
@@ -221,11 +246,179 @@ def _winner(values: Sequence[Value | None]) -> int | None:
     return 1 if high[1] < low[0] else None
 
 
-def side_by_side(one: Look, two: Look) -> tuple[tuple[Pictured, ...], ...]:
-    """Every network's picture, with the one of the same name in the other run under it."""
+def side_by_side(one: SampleGrids, two: SampleGrids) -> tuple[tuple[PairedGrid, ...], ...]:
+    """Pair every network's samples with those of the same title in the other run."""
     both = [(look.teacher, *look.others) for look in (one, two)]
     by_title = [{picture.title: picture.source for picture in pictures} for pictures in both]
     return tuple(
-        tuple(Pictured(picture, by_title[1 - place].get(picture.title)) for picture in pictures)
+        tuple(PairedGrid(picture, by_title[1 - place].get(picture.title)) for picture in pictures)
         for place, pictures in enumerate(both)
     )
+
+
+def tables_of(sides: tuple[ComparedRun, ComparedRun]) -> tuple[Table, ...]:
+    """Build tables of the main metrics by guidance weight, one column per protocol."""
+    main = [_section_of_kind(side, "") for side in sides]
+    columns = _compared_columns(sides, "", {(key, None): title for key, title in SHOWN.items()})
+    return tuple(_compared_table(main, w, columns) for w in _all_weights(sides))
+
+
+def other_tables_of(sides: tuple[ComparedRun, ComparedRun]) -> tuple[Table, ...]:
+    """Build tables of all other metrics of the reports, then of each extractor."""
+    found = []
+    for kind in titles_of(sides):
+        sections = [_section_of_kind(side, kind) for side in sides]
+        heads = {
+            (key, part): title
+            for section in sections
+            if section is not None
+            for title, key, part in columns_in(section, [line_of(row) for row in section.rows])
+            if kind or key not in SHOWN
+        }
+        columns = _compared_columns(sides, kind, heads)
+        if columns:
+            found += [_compared_table(sections, w, columns) for w in _all_weights(sides)]
+    return tuple(found)
+
+
+def _all_weights(sides: tuple[ComparedRun, ComparedRun]) -> list[float]:
+    return sorted({row.cell.w for side in sides for row in side.report.rows})
+
+
+def _section_of_kind(side: ComparedRun, kind: str) -> Section | None:
+    return next((each for each in sections_of(side.report) if each.kind == kind), None)
+
+
+def _compared_columns(
+    sides: tuple[ComparedRun, ComparedRun], kind: str, heads: Mapping[tuple[str, str | None], str]
+) -> list[_Column]:
+    """Return the columns that either run has values for."""
+    known = [identities(side.report) for side in sides]
+    columns: list[_Column] = []
+    for (metric, part), title in heads.items():
+        key = key_in(kind, metric)
+        having = tuple(place for place in (0, 1) if key in known[place])
+        if len(having) == 2 and is_shared(sides, key):
+            columns.append((title, metric, part, having))
+        else:
+            columns += [(f"{title}, {sides[at].label} only", metric, part, (at,)) for at in having]
+    return columns
+
+
+def _compared_table(
+    sections: Sequence[Section | None],
+    w: float,
+    columns: Sequence[_Column],
+) -> Table:
+    lines = []
+    for place, section in enumerate(sections):
+        for row in section.rows if section else ():
+            if row.cell.w != w or row.cell.role not in ("teacher", "student"):
+                continue
+            line = line_of(row)
+            cells = tuple(
+                format_cell(line.scores, key, part) if place in places else ""
+                for _, key, part, places in columns
+            )
+            lines.append((_line_order(row), (place, line.title, line.evaluations, cells)))
+    # teachers first, then each ladder by falling steps, with both runs next to each other
+    ordered = sorted(lines, key=lambda line: (line[0], line[1][0]))
+    title = next(each.title for each in sections if each)
+    return Table(w, title, tuple(head for head, *_ in columns), tuple(line for _, line in ordered))
+
+
+def _line_order(row: ReportRow) -> tuple[bool, bool, int]:
+    spec = row.cell
+    return (spec.role != "teacher", spec.is_stochastic_student, -spec.steps)
+
+
+def overlay_charts(sides: tuple[ComparedRun, ComparedRun]) -> tuple[Chart, ...]:
+    """Build charts of quality against network evaluations with both runs, by guidance weight.
+
+    Where protocols differ, or one run lacks the metric, each run has a separate chart.
+    """
+    return tuple(_overlaid(sides))
+
+
+def _overlaid(sides: tuple[ComparedRun, ComparedRun]) -> Iterator[Chart]:
+    curves = [{each.key: each for each in curves_of(side.report)} for side in sides]
+    for key in dict.fromkeys([*curves[0], *curves[1]]):
+        if is_shared(sides, key):
+            yield from _over(sides, (curves[0][key], curves[1][key]))
+            continue
+        for place, (side, its) in enumerate(zip(sides, curves, strict=True)):
+            if key in its:
+                yield from (_labelled(chart, side, place) for chart in charts_of(its[key]))
+
+
+def paired_charts(sides: tuple[ComparedRun, ComparedRun]) -> tuple[Pair, ...]:
+    """Build pairs of trade-off and training charts, one of each run.
+
+    Trade-off charts share axis ranges where the protocols are equal.
+    """
+    trades = _trades(sides)
+    by_title = [
+        {chart.title: chart for chart in (*its, *_charts_of_kind(side, "training"))}
+        for side, its in zip(sides, trades, strict=True)
+    ]
+    titles = dict.fromkeys([*by_title[0], *by_title[1]])
+    return tuple(
+        (
+            title,
+            tuple(
+                _labelled(charts[title], side, place)
+                for place, (side, charts) in enumerate(zip(sides, by_title, strict=True))
+                if title in charts
+            ),
+        )
+        for title in titles
+    )
+
+
+def _trades(sides: tuple[ComparedRun, ComparedRun]) -> list[list[Chart]]:
+    reports = [side.report for side in sides if isinstance(side.report, Report)]
+    if len(reports) < len(sides):
+        return [_charts_of_kind(side, "trade") for side in sides]
+    separate = {key for key in Scores.model_fields if not is_shared(sides, key)}
+    spans = {key: span for key, span in spans_of(reports).items() if key not in separate}
+    return [trade_charts(report, spans) for report in reports]
+
+
+def _charts_of_kind(side: ComparedRun, kind: ChartKind) -> list[Chart]:
+    return [chart for chart in side.page.charts if chart.kind == kind]
+
+
+def encoder_sections(sides: tuple[ComparedRun, ComparedRun]) -> tuple[tuple[int, Encoders], ...]:
+    """Return the encoder sections of the runs that have encoders, with the index of the run."""
+    return tuple(
+        (place, replace(its, charts=tuple(_labelled(chart, side, place) for chart in its.charts)))
+        for place, side in enumerate(sides)
+        if (its := side.page.encoders)
+    )
+
+
+def _labelled(chart: Chart, side: ComparedRun, place: int) -> Chart:
+    return replace(chart, name=f"{chart.name}-{place}", title=f"{side.label}: {chart.title}")
+
+
+def _over(sides: tuple[ComparedRun, ComparedRun], curves: tuple[Curves, Curves]) -> Iterator[Chart]:
+    rows = [each.by_weight for each in curves]
+    for w in sorted({*rows[0], *rows[1]}):
+        yield curves[0].chart(w, _figure(sides, curves[0], [each.get(w, []) for each in rows]))
+
+
+def _figure(
+    sides: tuple[ComparedRun, ComparedRun], curves: Curves, rows: Sequence[Sequence[ReportRow]]
+) -> go.Figure:
+    """Draw both runs' rows at one guidance weight."""
+    figure = go.Figure()
+    for side, colour, its in zip(sides, _COLOURS, rows, strict=True):
+        students = [row for row in its if row.cell.role == "student"]
+        teachers = [row for row in its if row.cell.role == "teacher"]
+        for name, ladder in ladders(students).items():
+            style = replace(STUDENT_STYLES[name], color=colour)
+            add_rows(figure, ladder, curves.measured, f"{side.label}, {name}", style)
+        star = Style(colour, "star", 0, size=13)
+        add_rows(figure, teachers, curves.measured, f"{side.label}, teacher", star)
+    name_axes(figure, curves.measured)
+    return figure

@@ -4,7 +4,7 @@
   const settings = { displayModeBar: false };
   const plots = [...document.querySelectorAll("script[data-for]")];
 
-  // Plotly draws with colours of its own: it is told those of the page, light or dark
+  // pass the page's light or dark colours to Plotly
   const colours = () => {
     const axis = { gridcolor: css("--line"), linecolor: css("--soft"), zerolinecolor: css("--line"), tickcolor: css("--soft") };
     return { font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 }, xaxis: axis, yaxis: axis };
@@ -20,11 +20,11 @@
     const place = document.getElementById(script.dataset.for);
     if (place.offsetParent === null) return;
     const { data, layout } = JSON.parse(script.textContent);
-    // where names stand under each other they need room of their own
+    // on narrow screens the legend wraps, so the plot needs more height
     place.style.height = place.clientWidth < 600 && data.length > 3 ? `${260 + 20 * data.length}px` : "";
     Plotly.newPlot(place, inked(data), merged(layout, colours()), settings);
   });
-  // drawn anew: Plotly itself leaves names where they stood in another width
+  // redraw, because Plotly's own resize keeps the legend of the old width
   let waiting;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(draw, 100); });
 
@@ -43,7 +43,7 @@
     tabs.addEventListener("change", show);
     show();
   });
-  // the same picture as elsewhere on the page, whose bytes are in the file once
+  // reuse an image of the page, so that its bytes are in the file once
   document.querySelectorAll(".stack[data-under]").forEach((stack) => {
     const { src } = document.querySelector(`img[data-picture="${stack.dataset.under}"]`);
     stack.append(Object.assign(new Image(), { src, alt: "", className: "under" }));
@@ -53,7 +53,7 @@
     part.addEventListener("touchend", () => part.classList.remove("held"));
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  // paper is white, whatever the screen is
+  // print on white, even in dark mode
   const bePaper = (is) => document.documentElement.classList.toggle("paper", is);
   const folded = [...document.querySelectorAll("details")];
   let opened = [];

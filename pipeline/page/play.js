@@ -4,7 +4,7 @@
   const offer = JSON.parse(document.getElementById("offer").textContent);
   const figures = [...document.querySelectorAll("figure[data-who]")];
   const stepsOf = { student: form.elements.student_steps, teacher: form.elements.teacher_steps };
-  let asked = 0;
+  let latest = 0;
 
   const offerSteps = (who, steps) => {
     const choice = stepsOf[who];
@@ -13,74 +13,74 @@
   };
   const offerStudentSteps = () => offerSteps("student", offer.steps[Number(form.elements.student.value)]);
 
-  const question = () => {
-    const said = new FormData(form);
-    const number = (name) => Number(said.get(name));
+  const request = () => {
+    const fields = new FormData(form);
+    const number = (name) => Number(fields.get(name));
     const within = (w) => Math.min(offer.w_max, Math.max(offer.w_min, w));
     const rounded = (w) => (offer.w_values.length ? w : within(Math.round(w * 100) / 100));
     return {
       student: number("student"), seed: number("seed"), count: number("count"),
       w: offer.w_min === offer.w_max ? offer.w_min : rounded(number("w")),
-      ...(offer.classes.length ? { label: number("label") } : { prompt: said.get("prompt") }),
+      ...(offer.classes.length ? { label: number("label") } : { prompt: fields.get("prompt") }),
     };
   };
 
-  const answer = async (figure, asking, turn) => {
+  const sample = async (figure, options, turn) => {
     const { who } = figure.dataset;
     const cost = figure.querySelector(".cost");
-    cost.textContent = "drawing ...";
+    cost.textContent = "sampling ...";
     figure.classList.add("old");
-    let found;
+    let result;
     try {
       const reply = await fetch("draw", {
         method: "POST", headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ who, steps: Number(stepsOf[who].value), ...asking }),
+        body: JSON.stringify({ who, steps: Number(stepsOf[who].value), ...options }),
       });
-      found = await reply.json();
+      result = await reply.json();
     } catch {
-      found = { error: "nobody answers; is stepfold play still running?" };
+      result = { error: "no response from the server; check that `stepfold play` is running" };
     }
-    if (turn !== asked) return;
-    if (found.error) { cost.textContent = found.error; return; }
+    if (turn !== latest) return;
+    if (result.error) { cost.textContent = result.error; return; }
     const image = figure.querySelector("img");
-    image.src = found.picture;
+    image.src = result.picture;
     image.hidden = false;
     figure.classList.remove("old");
-    figure.querySelector("figcaption").textContent = found.title;
-    const samples = asking.count === 1 ? "" : `, ${asking.count} samples`;
-    const evaluations = `${found.evaluations} network evaluation${found.evaluations === 1 ? "" : "s"}`;
+    figure.querySelector("figcaption").textContent = result.title;
+    const samples = options.count === 1 ? "" : `, ${options.count} samples`;
+    const evaluations = `${result.evaluations} network evaluation${result.evaluations === 1 ? "" : "s"}`;
     cost.innerHTML = "";
-    cost.append(Object.assign(document.createElement("b"), { textContent: `${found.milliseconds} ms` }), `${samples}, ${evaluations}${asking.count === 1 ? "" : " each"}`);
+    cost.append(Object.assign(document.createElement("b"), { textContent: `${result.milliseconds} ms` }), `${samples}, ${evaluations}${options.count === 1 ? "" : " each"}`);
   };
 
-  const tell = () => {
-    const w = question().w;
-    document.getElementById("told").textContent = `w = ${w.toFixed(2)}`;
+  const showWeight = () => {
+    const w = request().w;
+    document.getElementById("weight").textContent = `w = ${w.toFixed(2)}`;
   };
-  const ask = async () => {
-    tell();
+  const update = async () => {
+    showWeight();
     if (!form.checkValidity()) return;
-    const turn = ++asked;
-    const asking = question();
+    const turn = ++latest;
+    const options = request();
     figures.forEach((figure) => figure.classList.add("old"));
-    // the student first: one network draws at a time, and the teacher takes longer
+    // the student first, because networks run one at a time and the teacher is slower
     for (const figure of figures) {
-      if (turn !== asked) return;
-      await answer(figure, asking, turn);
+      if (turn !== latest) return;
+      await sample(figure, options, turn);
     }
   };
 
-  form.addEventListener("submit", (event) => { event.preventDefault(); ask(); });
+  form.addEventListener("submit", (event) => { event.preventDefault(); update(); });
   form.addEventListener("change", (event) => {
     if (event.target.name === "student") offerStudentSteps();
-    ask();
+    update();
   });
-  form.elements.w.addEventListener("input", tell);
+  form.elements.w.addEventListener("input", showWeight);
   document.getElementById("another").addEventListener("click", () => {
     form.elements.seed.value = Math.floor(Math.random() * 2 ** 31);
-    ask();
+    update();
   });
   if (offer.teacher) offerSteps("teacher", offer.teacher_steps);
   offerStudentSteps();
-  ask();
+  update();
 })();

@@ -1,4 +1,4 @@
-"""The page of `stepfold play`: what can be asked for, and a place for the answers."""
+"""The page of `stepfold play`: sampling options and the resulting images."""
 
 from dataclasses import asdict, dataclass
 
@@ -6,12 +6,12 @@ from pipeline.page.render import render_template
 
 
 @dataclass(frozen=True)
-class Steps:
-    """In how many steps a network may be asked to draw.
+class StepOptions:
+    """Step counts of a network.
 
     Attributes:
-        counts: from few to many; one if it draws in no other number.
-        usual: the one of them that it is asked for at first.
+        counts: selectable step counts, ascending; a single one if fixed.
+        usual: the default.
     """
 
     counts: tuple[int, ...]
@@ -19,36 +19,36 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What may be asked for.
+class PlayOptions:
+    """Sampling options.
 
     Attributes:
-        run: whose students they are.
-        students: each student's name; a question names one by its place here.
-        steps: of each student.
-        teacher: the teacher's name; empty if there is none beside them.
-        teacher_steps: the teacher's.
-        classes: names of the classes in order of label; empty if a sentence is asked for.
-        w_min: the smallest guidance weight the students know.
-        w_max: the largest; as large as the smallest if one is baked in.
-        w_values: the only ones they know, if they were made for a few.
-        counts: how many samples may be asked for at once.
-        why_alone: why there is no teacher.
+        run: name of the run.
+        students: name of each student; a request refers to a student by its index.
+        steps: step counts of each student.
+        teacher: name of the teacher; empty without a teacher.
+        teacher_steps: step counts of the teacher; None without a teacher.
+        classes: class names in order of label; empty for text-conditioned students.
+        w_min: smallest guidance weight of the students.
+        w_max: largest guidance weight; equal to `w_min` if w is fixed.
+        w_values: the selectable guidance weights if only a few are supported; else empty.
+        counts: selectable numbers of samples.
+        no_teacher_reason: reason why there is no teacher.
     """
 
     run: str
     students: tuple[str, ...]
-    steps: tuple[Steps, ...]
+    steps: tuple[StepOptions, ...]
     teacher: str
-    teacher_steps: Steps | None
+    teacher_steps: StepOptions | None
     classes: tuple[str, ...]
     w_min: float
     w_max: float
     w_values: tuple[float, ...]
     counts: tuple[int, ...]
-    why_alone: str = ""
+    no_teacher_reason: str = ""
 
 
-def render_play(offer: Offer) -> str:
-    """The whole page; it asks its own server for pictures and nobody for anything else."""
-    return render_template("play", offer=offer, told=asdict(offer))
+def render_play(offer: PlayOptions) -> str:
+    """Render the page, which requests images from its own server only."""
+    return render_template("play", offer=offer, options=asdict(offer))

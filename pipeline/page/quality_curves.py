@@ -1,12 +1,17 @@
-"""Charts for a browser: the quality of students against what a sample of theirs costs."""
+"""Plotly charts of quality against network evaluations per sample."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from pipeline.evaluation.documents import SAMPLER_NAMES, Panel, Report
-from pipeline.evaluation.figures.curves import PANEL_SHOWN, STUDENT, Point, bars
+from pipeline.evaluation.documents import SAMPLER_NAMES, ExtractorMetrics, Report
+from pipeline.evaluation.figures.curves import (
+    EXTRACTOR_METRICS_SHOWN,
+    STUDENT,
+    ReportRow,
+    error_bars,
+)
 from pipeline.evaluation.reports.agreement import AgreementReport
 from pipeline.evaluation.tables import Value
 from pipeline.page.charts import INK, as_json
@@ -17,27 +22,27 @@ _GREY = "#8a919c"
 
 @dataclass(frozen=True)
 class Measured:
-    """A number that rows have.
+    """A metric of rows.
 
     Attributes:
-        key: of it in their scores; its 95 % interval is `<key>_interval`.
-        name: of the axis.
-        by_factors: whether the axis is logarithmic.
+        key: field of the scores; its 95 % interval is `<key>_interval`.
+        name: title of the axis.
+        is_logarithmic: whether the axis is logarithmic.
     """
 
     key: str
     name: str
-    by_factors: bool = True
+    is_logarithmic: bool = True
 
-    def of(self, row: Point) -> Value | None:
-        """The number of a row and its interval; None if it was not measured."""
+    def of(self, row: ReportRow) -> Value | None:
+        """Return the value of a row and its interval; None if it was not measured."""
         value = getattr(row.scores, self.key)
         return None if value is None else (value, getattr(row.scores, f"{self.key}_interval"))
 
 
 @dataclass(frozen=True)
 class Style:
-    """How rows are drawn; without a width they are points and no line."""
+    """Line style; a width of 0 draws points only."""
 
     color: str
     mark: str
@@ -59,15 +64,15 @@ _SAMPLERS = {
 
 @dataclass(frozen=True)
 class Curves:
-    """A number of all rows against cost, which is a chart for each guidance weight.
+    """A metric against cost, as one chart per guidance weight.
 
     Attributes:
-        key: of the number; one of an extractor's has the extractor's kind before it.
-        name: of the charts.
-        title: what they answer.
-        kind: what they are about.
-        measured: the number.
-        rows: all of them.
+        key: key of the metric, prefixed by the extractor's kind if it has one.
+        name: prefix of the charts' names.
+        title: prefix of the charts' titles.
+        kind: kind of the charts.
+        measured: the metric.
+        rows: all rows.
     """
 
     key: str
@@ -75,63 +80,63 @@ class Curves:
     title: str
     kind: ChartKind
     measured: Measured
-    rows: Sequence[Point]
+    rows: Sequence[ReportRow]
 
     @property
-    def by_weight(self) -> dict[float, list[Point]]:
-        """The rows, by guidance weight."""
-        found: dict[float, list[Point]] = {}
+    def by_weight(self) -> dict[float, list[ReportRow]]:
+        """Rows by guidance weight."""
+        found: dict[float, list[ReportRow]] = {}
         for row in self.rows:
             found.setdefault(row.cell.w, []).append(row)
         return found
 
     def chart(self, w: float, figure: go.Figure) -> Chart:
-        """A chart of theirs at a guidance weight."""
+        """Wrap a figure as the chart of a guidance weight."""
         return Chart(
             f"{self.name}-{w:g}", w, f"{self.title}, w = {w:g}", as_json(figure), self.kind
         )
 
 
 def curves_of(report: Report | AgreementReport) -> list[Curves]:
-    """What a report is about, then the main numbers of each extractor."""
+    """Return the main metric of a report, then the main metrics of each extractor."""
     main = main_number(report)
     found = [Curves(main.key, "curve", "Quality against cost", "curve", main, report.rows)]
     return [*found, *(curves for panel in report.panels for curves in _of_panel(panel))]
 
 
-def _of_panel(panel: Panel) -> Iterator[Curves]:
+def _of_panel(panel: ExtractorMetrics) -> Iterator[Curves]:
     heads = {metric.metric: metric.title for metric in panel.metrics}
-    for key in (key for key in PANEL_SHOWN if key in heads):
-        measured = Measured(key, heads[key], by_factors=key != "clip_score")
-        title = f"In the features of {panel.extractor}: {heads[key]}"
+    for key in (key for key in EXTRACTOR_METRICS_SHOWN if key in heads):
+        measured = Measured(key, heads[key], is_logarithmic=key != "clip_score")
+        title = f"{panel.extractor} features: {heads[key]}"
         name = f"{panel.kind}-{key}"
         yield Curves(key_in(panel.kind, key), name, title, "panel", measured, panel.rows)
 
 
 def key_in(kind: str, metric: str) -> str:
-    """What tells a metric from the same one of another reader; `kind` is "" for a report's own."""
+    """Prefix a metric by the kind of its extractor; `kind` is "" for the report's own metrics."""
     return f"{kind}/{metric}" if kind else metric
 
 
 def curve_charts(report: Report | AgreementReport) -> list[Chart]:
-    """All of them, by what they show and by guidance weight."""
+    """Build all quality charts, by metric and guidance weight."""
     return [chart for curves in curves_of(report) for chart in charts_of(curves)]
 
 
 def charts_of(curves: Curves) -> list[Chart]:
-    """A chart for each guidance weight."""
+    """Build a chart for each guidance weight."""
     by_weight = curves.by_weight.items()
     return [curves.chart(w, _curve(rows, curves.measured)) for w, rows in by_weight]
 
 
 def main_number(report: Report | AgreementReport) -> Measured:
-    """What a report is about."""
+    """Return the main metric of a report."""
     if isinstance(report, Report):
         return Measured("distance_to_real", "Fréchet distance to real images")
     return Measured("rms_to_teacher", "RMS to the teacher's sample")
 
 
-def _curve(rows: Sequence[Point], measured: Measured) -> go.Figure:
+def _curve(rows: Sequence[ReportRow], measured: Measured) -> go.Figure:
     figure = go.Figure()
     students = [row for row in rows if row.cell.role == "student"]
     for name, ladder in ladders(students).items():
@@ -141,7 +146,7 @@ def _curve(rows: Sequence[Point], measured: Measured) -> go.Figure:
         name = f"teacher, {SAMPLER_NAMES[sampler]}"  # type: ignore[index]
         add_rows(figure, chosen, measured, name, style)
     for row in (row for row in rows if row.cell.role == "teacher"):
-        name = f"teacher, {row.cell.steps} steps (band: its interval)"
+        name = f"teacher, {row.cell.steps} steps (band: 95 % interval)"
         add_rows(figure, [row], measured, name, Style(INK, "star", 0, size=13))
         if found := measured.of(row):
             value, interval = found
@@ -152,30 +157,30 @@ def _curve(rows: Sequence[Point], measured: Measured) -> go.Figure:
     return figure
 
 
-def ladders(students: Sequence[Point]) -> dict[str, list[Point]]:
-    """Students by the line that they stand on, with its name; the deterministic ones first."""
-    found: dict[str, list[Point]] = {_PLAIN: [], _NOISY: []}
+def ladders(students: Sequence[ReportRow]) -> dict[str, list[ReportRow]]:
+    """Group students by ladder, with the ladder's name; the deterministic ladder first."""
+    found: dict[str, list[ReportRow]] = {_PLAIN: [], _NOISY: []}
     for row in students:
         found[_NOISY if row.cell.is_stochastic_student else _PLAIN].append(row)
     return {name: rows for name, rows in found.items() if rows}
 
 
 def name_axes(figure: go.Figure, measured: Measured) -> None:
-    """Evaluations along, by factors; the number upwards."""
+    """Label the axes: evaluations on a logarithmic x axis, the metric on the y axis."""
     ticks = [2**power for power in range(11)]
-    figure.update_xaxes(type="log", title="network evaluations a sample", tickvals=ticks)
+    figure.update_xaxes(type="log", title="network evaluations per sample", tickvals=ticks)
     figure.update_yaxes(title=measured.name)
-    if measured.by_factors:
-        # in full: of 20, Plotly's own ticks show the 2
+    if measured.is_logarithmic:
+        # explicit labels, because Plotly's default labels 20 as "2"
         values = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 1.5, 2, 3, 5, 7)]
-        told = [f"{value:g}" for value in values]
-        figure.update_yaxes(type="log", tickvals=values, ticktext=told)
+        labels = [f"{value:g}" for value in values]
+        figure.update_yaxes(type="log", tickvals=values, ticktext=labels)
 
 
 def add_rows(
-    figure: go.Figure, rows: Sequence[Point], measured: Measured, name: str, style: Style
+    figure: go.Figure, rows: Sequence[ReportRow], measured: Measured, name: str, style: Style
 ) -> None:
-    """A line of a number with its intervals, in order of cost; nothing where none was measured."""
+    """Add a line of a metric with intervals, in order of cost; nothing without values."""
     found = [(r.evaluations, value, r.cell.title) for r in rows if (value := measured.of(r))]
     add_marks(figure, found, name, style, "evaluations")
 
@@ -183,19 +188,19 @@ def add_rows(
 def add_marks(
     figure: go.Figure, marks: Sequence[tuple[int, Value, str]], name: str, style: Style, unit: str
 ) -> None:
-    """A line of numbers with their intervals; nothing if there are none.
+    """Add a line of numbers with intervals; nothing if `marks` is empty.
 
     Args:
-        figure: is added to.
-        marks: where along, the number, what it is called.
-        name: of the line.
-        style: of the line.
-        unit: of what is along.
+        figure: figure to extend.
+        marks: x value, number with interval, and hover title.
+        name: name of the line.
+        style: style of the line.
+        unit: unit of the x values.
     """
     if not marks:
         return
     marks = sorted(marks, key=lambda mark: mark[0])
-    below, above = bars([value for _, value, _ in marks])
+    below, above = error_bars([value for _, value, _ in marks])
     figure.add_scatter(
         x=[along for along, _, _ in marks],
         y=[value for _, (value, _), _ in marks],

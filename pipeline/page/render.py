@@ -1,4 +1,4 @@
-"""From content to one HTML file, which asks nothing of any network."""
+"""Renders the report page as one self-contained HTML file."""
 
 from hashlib import sha256
 from importlib.resources import files
@@ -10,28 +10,28 @@ from rich.filesize import decimal
 
 from pipeline.page.comparison import Comparison
 from pipeline.page.view_model import Page
-from pipeline.wording import duration, grouped
+from pipeline.wording import format_duration, format_integer
 
 _HERE = "pipeline.page"
 
 
 def render(page: Page) -> str:
-    """The whole page; scripts, styles and pictures are inside."""
+    """Render the page of one run, with scripts, styles and images inline."""
     return render_template("page", page=page, plotly=plotly_bundle())
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """The page of two runs; like that of one, all of it is inside."""
+    """Render the page of two runs, with scripts, styles and images inline."""
     return render_template("compare", script_name="page", both=comparison, plotly=plotly_bundle())
 
 
 def render_template(name: str, script_name: str = "", **content: Any) -> str:
-    """A page of this package: `<name>.html` with our styles and script inside.
+    """Render the template `<name>.html` with inline styles and script.
 
     Args:
-        name: of the template.
-        script_name: of the script; that of the template if empty.
-        content: what the template speaks of; text of a user's is escaped unless it is `Markup`.
+        name: name of the template.
+        script_name: name of the script; default: the template's name.
+        content: variables of the template; text is escaped unless it is `Markup`.
     """
     folder = files(_HERE)
     environment = Environment(
@@ -41,18 +41,18 @@ def render_template(name: str, script_name: str = "", **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # nothing is said of what there is none of
+    # missing and zero values render as empty cells
     environment.filters |= {
-        "duration": lambda seconds: "" if seconds is None else duration(seconds),
-        "grouped": lambda count: grouped(count) if count else "",
+        "duration": lambda seconds: "" if seconds is None else format_duration(seconds),
+        "grouped": lambda count: format_integer(count) if count else "",
         "size": lambda count: decimal(count) if count else "",
         "money": lambda amount: f"{amount:,.2f}".replace(",", " ") if amount else "",
-        # a short name for what is long, such as a picture
+        # short digest of a long value such as a data URI
         "mark": lambda text: sha256(text.encode()).hexdigest()[:12],
-        # a chart's JSON, which has no end of a script element in it
+        # chart JSON is safe in a script element, because `as_json` escapes "<"
         "script": Markup,
     }
-    # what we write ourselves: no text of a user's is in it
+    # static files of this package, without user text
     ours = {
         kind: Markup(folder.joinpath(file).read_text(encoding="utf-8"))  # noqa: S704
         for kind, file in (("style", "page.css"), ("script", f"{script_name or name}.js"))
@@ -61,7 +61,7 @@ def render_template(name: str, script_name: str = "", **content: Any) -> str:
 
 
 def plotly_bundle() -> Markup:
-    """Plotly's own script, whole."""
+    """Return Plotly's JavaScript bundle."""
     from plotly.offline import get_plotlyjs
 
     return Markup(get_plotlyjs())  # noqa: S704

@@ -1,4 +1,4 @@
-"""Samples for a browser: each network's as one small PNG inside the page, the same seeds in all."""
+"""Sample grids of the page: one small PNG per network, from the same seeds."""
 
 import base64
 import io
@@ -9,34 +9,38 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from pipeline.evaluation.documents import Cell, Report
-from pipeline.evaluation.figures.grids import sample_rows, tile, why_no_picture
+from pipeline.evaluation.documents import Report, SampleSpec
+from pipeline.evaluation.figures.grids import sample_rows, tile, unsupported_shape_reason
 from pipeline.evaluation.reports.agreement import AgreementReport
-from pipeline.page.view_model import Look, Picture
+from pipeline.page.view_model import Picture, SampleGrids
 from pipeline.sampling.sampler import Images, LabelArray
 
 _PER_CLASS = 8
 _UNCLASSED_ROWS = 5
-_MOST_PIXELS = 128  # a side of a sample: on a page it is seen smaller than that
+_MOST_PIXELS = 128  # largest side of a sample; the page displays samples smaller than that
 
-Load = Callable[[Cell], Images | None]
+Load = Callable[[SampleSpec], Images | None]
 
 
-def look_at(
+def build_sample_grids(
     report: Report | AgreementReport, w: float, labels: LabelArray, load: Load
-) -> Look | None:
-    """The samples at one guidance weight; None if they are not pictures or are not there.
+) -> SampleGrids | None:
+    """Build the sample grids of one guidance weight; None if samples are missing or not images.
 
     Args:
-        report: says which sets of samples there are.
-        w: the guidance weight.
-        labels: the class of each sample.
-        load: the samples of a cell `[n, h, w, c]`, None if they are gone.
+        report: report with the sample sets.
+        w: guidance weight.
+        labels: class of each sample.
+        load: loads the samples of a set `[n, h, w, c]`; None if they no longer exist.
     """
     rows = [row for row in report.rows if row.cell.w == w]
     reference = _reference(report, w)
     teacher = load(reference)
-    if teacher is None or teacher.shape[1:3] == (1, 1) or why_no_picture(teacher.shape[1:]):
+    if (
+        teacher is None
+        or teacher.shape[1:3] == (1, 1)
+        or unsupported_shape_reason(teacher.shape[1:])
+    ):
         return None
     chosen, names = _chosen(report, labels)
     students = [row for row in rows if row.cell.role == "student"]
@@ -49,28 +53,28 @@ def look_at(
             is_student = row.cell.role == "student"
             source = _png(images, chosen)
             others.append(Picture(row.cell.title, row.evaluations, is_student, source))
-    # the yardstick of a report of agreement cost what the reference did
-    cost = next(row.evaluations for row in rows if row.cell.role in ("teacher", "yardstick"))
+    # an agreement report has no teacher row; its noise-floor row has the same cost
+    cost = next(row.evaluations for row in rows if row.cell.role in ("teacher", "noise_floor"))
     shown = Picture(reference.title, cost, is_student=False, source=_png(teacher, chosen))
-    return Look(w, names, shown, tuple(others))
+    return SampleGrids(w, names, shown, tuple(others))
 
 
-def picture_of(path: Path) -> str:
-    """A PNG file as a data URI."""
+def png_data_uri(path: Path) -> str:
+    """Encode a PNG file as a data URI."""
     return _uri(path.read_bytes())
 
 
-def _reference(report: Report | AgreementReport, w: float) -> Cell:
-    """The teacher's cell; a report of agreement has a row for its yardstick only."""
+def _reference(report: Report | AgreementReport, w: float) -> SampleSpec:
+    """Return the teacher's set; derived from the noise-floor row in agreement reports."""
     cells = {row.cell.role: row.cell for row in report.rows if row.cell.w == w}
-    told = {"role": "teacher", "seed": report.protocol.seed}
-    return cells.get("teacher") or cells["yardstick"].model_copy(update=told)
+    changes = {"role": "teacher", "seed": report.protocol.seed}
+    return cells.get("teacher") or cells["noise_floor"].model_copy(update=changes)
 
 
 def _chosen(
     report: Report | AgreementReport, labels: LabelArray
 ) -> tuple[list[list[int]], tuple[str, ...]]:
-    """Which samples are shown, row by row, and what each row is called."""
+    """Select the samples to show, by row, and the title of each row."""
     if isinstance(report, Report):
         rows = sample_rows(labels, _PER_CLASS)
         return rows, tuple(report.class_names[int(labels[row[0]])] for row in rows)
@@ -90,7 +94,7 @@ def _png(images: Images, rows: Sequence[Sequence[int]]) -> str:
 
 
 def _reduced(images: Images) -> Float32[np.ndarray, "_ _ _ c"]:
-    """At most 128 pixels a side, each the mean of the area it stands for."""
+    """Downscale by area averaging to at most 128 pixels a side."""
     height, width = images.shape[1:3]
     shrink = _MOST_PIXELS / max(height, width)
     if shrink >= 1:

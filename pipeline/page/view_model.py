@@ -1,20 +1,20 @@
-"""What a page shows, in the order it is read. Plain values: nothing here computes or draws."""
+"""View model of the report page: plain values in reading order."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 ChartKind = Literal["curve", "panel", "trade", "training", "encoders"]
-"""Quality against cost in a report's own numbers or in those of an extractor; what guidance trades;
-losses; the way to noise and back."""
+"""Kinds: quality against cost by the report's own metric, or by an extractor's ("panel"); guidance
+trade-off; training losses; encoders."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A student at a guidance weight.
+class StudentVerdict:
+    """Verdict on a student at one guidance weight, as a cell of the verdict table.
 
     Attributes:
-        passed: whether every check holds; None where nothing was judged.
-        said: a few words, such as "distance 1.25 times".
+        passed: whether every check passes; None without a verdict.
+        said: lines of detail, such as "distance 1.25".
     """
 
     passed: bool | None
@@ -22,25 +22,25 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Is it good enough, and where.
+class VerdictTable:
+    """Verdicts on all students.
 
     Attributes:
-        sentences: the answer in words, the shortest first.
-        weights: the columns.
-        rows: students by title, each with a cell a weight.
-        bounds: what was asked, in words.
+        sentences: summary; the headline first.
+        weights: guidance weights, the columns.
+        rows: students by title, each with a cell per guidance weight.
+        bounds: description of the bounds.
     """
 
     sentences: tuple[str, ...]
     weights: tuple[float, ...]
-    rows: tuple[tuple[str, tuple[Finding, ...]], ...]
+    rows: tuple[tuple[str, tuple[StudentVerdict, ...]], ...]
     bounds: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The same seeds drawn by one network, as a data URI."""
+    """Sample grid of one network as a data URI."""
 
     title: str
     evaluations: int
@@ -49,14 +49,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Look:
-    """The teacher and its students at one guidance weight, seed by seed.
+class SampleGrids:
+    """Sample grids of teacher and students at one guidance weight, from the same seeds.
 
     Attributes:
-        w: the guidance weight.
-        rows: what each row of the pictures was asked for.
-        teacher: its picture.
-        others: students', and of the cheapest training-free sampling.
+        w: guidance weight.
+        rows: condition of each row; empty without classes.
+        teacher: grid of the teacher.
+        others: grids of the students and of the cheapest training-free baseline.
     """
 
     w: float
@@ -67,14 +67,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of Plotly's, as JSON.
+    """A Plotly chart as JSON.
 
     Attributes:
-        name: of its element.
-        w: it is shown for this guidance weight; None for all.
-        title: what it answers.
+        name: id of its HTML element.
+        w: guidance weight at which it is visible; None for all.
+        title: title of the chart.
         figure: `{"data": ..., "layout": ...}`.
-        kind: what it is about.
+        kind: kind of the chart.
     """
 
     name: str
@@ -86,14 +86,14 @@ class Chart:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers of all networks at one guidance weight, each with its interval.
+    """Metrics of all networks at one guidance weight, with intervals.
 
     Attributes:
-        w: the guidance weight.
-        title: whose features they are read in; empty for a report's own numbers.
-        heads: of the columns of numbers.
-        lines: the run's place (0 or 1; of one run always 0), network, evaluations, and a cell for
-            each column.
+        w: guidance weight.
+        title: name of the extractor; empty for the report's own metrics.
+        heads: headings of the columns of numbers.
+        lines: index of the run (0 or 1; always 0 for one run), network, evaluations, and a cell
+            per column.
     """
 
     w: float
@@ -103,16 +103,16 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Made:
-    """How the numbers of a column were made.
+class ColumnProtocol:
+    """Protocol of a column, formatted.
 
     Attributes:
-        column: its head.
-        what: it says, and where it is defined.
-        reader: what reads the images, with a digest of its weights.
-        reference: what samples are compared with.
-        constants: of the metric.
-        protocol: a short name of all of it; equal where numbers may be compared.
+        column: heading of the column.
+        what: meaning and source of the metric.
+        reader: extractor, with a digest of its weights.
+        reference: reference that samples are compared with.
+        constants: constants of the metric.
+        protocol: identity of the protocol; equal if numbers are comparable.
     """
 
     column: str
@@ -125,14 +125,14 @@ class Made:
 
 @dataclass(frozen=True)
 class Encoders:
-    """From pictures to noise and back.
+    """Section on encoders.
 
     Attributes:
-        told: the shortest way in words.
-        charts: what comes back, against steps; and what becomes of pictures, by weight.
-        tables: all numbers by weight.
-        pictures: by weight, as data URIs.
-        note: what the numbers mean.
+        told: summary of the encoder with the fewest steps.
+        charts: round-trip error against steps; translation results, by guidance weight.
+        tables: all metrics, by guidance weight.
+        pictures: figures as data URIs, by guidance weight.
+        note: explanation of the metrics.
     """
 
     told: str
@@ -144,12 +144,12 @@ class Encoders:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a round's student at its gate.
+    """Decision of the quality gate on a round's student.
 
     Attributes:
-        mark: who let it through, the gate or a person; or nobody.
-        words: the same for people.
-        reason: why the gate did not, in short; empty if it did.
+        mark: passed by the gate, approved by a person, or failed.
+        words: the same as text.
+        reason: short reason of a failed gate; empty if passed.
     """
 
     mark: Literal["pass", "person", "fail"]
@@ -159,17 +159,17 @@ class Decision:
 
 @dataclass(frozen=True)
 class RoundCost:
-    """What one part of the chain cost, or one attempt at a round.
+    """Cost of one stage, or of one attempt at a round.
 
     Attributes:
-        title: of the round, or of what is not a round.
+        title: title of the round or stage.
         updates: optimiser updates.
-        evaluations: of networks, one sample each, learning included.
-        bytes: of targets.
-        targets_s: seconds of pre-generation; None where there is none.
-        rest_s: seconds of training, or of all it does.
-        decision: of the round's gate; None where there is none.
-        money: what its seconds cost; None if no price was given.
+        evaluations: network evaluations per sample, summed, including training.
+        bytes: size of the targets.
+        targets_s: seconds of target pre-generation; None without targets.
+        rest_s: seconds of training, or of the whole stage.
+        decision: decision of the round's gate; None without a gate.
+        money: price of its time; None without a price.
     """
 
     title: str
@@ -183,13 +183,13 @@ class RoundCost:
 
     @property
     def seconds(self) -> float:
-        """Of all it does; 0 where nothing was measured."""
+        """Total seconds; 0 where nothing was measured."""
         return (self.targets_s or 0.0) + (self.rest_s or 0.0)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How to draw with a student, in a few lines."""
+    """Commands or code for using a student."""
 
     title: str
     lines: tuple[str, ...]
@@ -197,44 +197,44 @@ class Usage:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything.
+    """Content of the report page.
 
     Attributes:
-        run: the recipe's name.
-        what: what was distilled into what, in one sentence.
-        facts: large numbers at the top, each with what it counts.
-        judgement: see there.
-        accepted: students that a person let through against their gate, a sentence each.
-        weights: the guidance weights that can be chosen.
-        charts: see there.
-        looks: pictures by weight.
-        pictures: other pictures by weight, as data URIs.
-        tables: all numbers, by reader and weight.
-        by_class: accuracy of each class, by weight; none without classes, or with too many.
-        made: how they were made.
-        encoders: the other report of a run that has them.
-        costs: by stage and attempt.
-        total_s: seconds in all.
-        money: what those cost; None if no price was given.
-        price: that price, in words; empty if there is none.
-        lineage: what was made from what: (what, digest, from).
-        environment: where it was made, and when the page was.
-        usage: see there.
-        protocol: how the numbers were made, line by line.
+        run: name of the recipe.
+        what: one-sentence description of teacher and students.
+        facts: key figures at the top, each with its label.
+        judgement: verdicts on the students.
+        accepted: one sentence per student approved by a person after a failed gate.
+        weights: selectable guidance weights.
+        charts: charts of metrics and training.
+        looks: sample grids, by guidance weight.
+        pictures: further figures as data URIs, by guidance weight.
+        tables: all metrics, by section and guidance weight.
+        by_class: accuracy by class, by guidance weight; empty without classes or with too many.
+        made: protocols of the metrics.
+        encoders: section on encoders; None without encoders.
+        costs: costs by stage and attempt.
+        total_s: total seconds.
+        money: price of the total time; None without a price.
+        price: description of the price; empty if there is none.
+        lineage: artifacts as (name, digest, parent).
+        environment: versions, machine and date.
+        usage: commands and code for using the students.
+        protocol: measurement settings, line by line.
     """
 
     run: str
     what: str
     facts: tuple[tuple[str, str], ...]
-    judgement: Judgement
+    judgement: VerdictTable
     accepted: tuple[str, ...]
     weights: tuple[float, ...]
     charts: tuple[Chart, ...]
-    looks: tuple[Look, ...]
+    looks: tuple[SampleGrids, ...]
     pictures: tuple[tuple[float, str], ...]
     tables: tuple[Table, ...]
     by_class: tuple[Table, ...]
-    made: tuple[Made, ...]
+    made: tuple[ColumnProtocol, ...]
     encoders: Encoders | None
     costs: tuple[RoundCost, ...]
     total_s: float

@@ -1,7 +1,7 @@
-"""What a run says about its progress: a file of events, one JSON object a line.
+"""Events and stage times of a run, in files of its directory.
 
-The flow writes it, whoever wants to watch reads it: the terminal of `stepfold run`, `stepfold
-status` from another shell, a scheduled run nobody looks at. Nothing waits for a reader.
+Flows append events, one JSON object per line. The progress display of `stepfold run`, `stepfold
+status` and schedules read them; no writer waits for a reader.
 """
 
 import json
@@ -16,14 +16,15 @@ from pydantic import ValidationError
 
 from pipeline.documents import Document
 from pipeline.durable import write_durably
+from pipeline.run_dir.layout import TIMING, RunDir
 
 Kind = Literal[
     "run_started",
     "stage_started",
     "stage_progress",
     "stage_done",
-    "judged",
-    "asked",
+    "gate_result",
+    "approval_requested",
     "run_done",
     "run_failed",
     "run_interrupted",
@@ -31,22 +32,24 @@ Kind = Literal[
 
 
 class Event(Document):
-    """One thing that happened.
+    """One event of a run.
 
     Attributes:
         time: seconds since the epoch.
         kind: what happened.
-        label: the stage it happened in; the run directory for a whole run.
-        done: units of a stage finished so far.
-        total: units of a stage in all; 0 if unknown.
-        seconds: how long a finished stage took.
-        cached: the stage was found done.
-        message: what went wrong, what the gate found, or what a person is asked.
+        stage: identity of the stage; empty for the whole run.
+        title: displayed title of the stage or round.
+        done: finished units of the stage.
+        total: total units of the stage; 0 if unknown.
+        seconds: duration of a finished stage.
+        cached: the stage was already done.
+        message: error message, gate result, or text of the approval request.
     """
 
     time: float
     kind: Kind
-    label: str = ""
+    stage: str = ""
+    title: str = ""
     done: int = 0
     total: int = 0
     seconds: float = 0.0
@@ -55,15 +58,15 @@ class Event(Document):
 
 
 class Events:
-    """The events of one run directory, in its `events.jsonl`."""
+    """The event file of a run directory."""
 
     def __init__(self, run_dir: Path) -> None:
-        self.path = run_dir / "events.jsonl"
+        self.path = RunDir(run_dir).events
 
     def emit(self, kind: Kind, **fields: Any) -> None:
         """Append one event; `fields` are those of `Event`."""
         line = Event(time=time.time(), kind=kind, **fields).model_dump_json(exclude_defaults=True)
-        # one write to a file opened for appending: lines of several processes never mix
+        # a single write in append mode, so that lines of several processes never interleave
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, (line + "\n").encode())
@@ -71,13 +74,13 @@ class Events:
             os.close(descriptor)
 
     def size(self) -> int:
-        """Bytes written so far; the offset from which later events can be read."""
+        """Return the size in bytes, which is the offset of later events."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def read(self, offset: int = 0) -> tuple[list[Event], int]:
-        """The complete events from a byte offset on, and the offset to go on from.
+        """Read the complete events from a byte offset on; also returns the next offset.
 
-        A line that a full disk or a kill left damaged is passed over.
+        Lines damaged by a full disk or a kill are skipped.
         """
         if not self.path.is_file():
             return [], offset
@@ -97,41 +100,50 @@ def _parse(line: bytes) -> Event | None:
 
 
 class Timing:
-    """The stage times of a run, in its `timing.json`, and beside the report once there is one.
+    """The stage times of a run, stored in its directory and copied beside the report.
 
-    A resumed run keeps the times of what it did before; a stage found done adds nothing.
+    Times accumulate over resumed runs; a stage that is already done adds nothing.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / "timing.json"
-        self._report = run_dir / "report"
+        layout = RunDir(run_dir)
+        self._path = layout.timing
+        self._report = layout.report
 
     @contextmanager
-    def measure(self, label: str) -> Iterator[None]:
-        """Add the wall time of a block to a stage."""
+    def measure(self, stage: str, title: str) -> Iterator[None]:
+        """Add the wall time of the block to the stage of this identity."""
         start = time.monotonic()
         try:
             yield
         finally:
-            self._add(label, time.monotonic() - start)
+            self._add(stage, title, time.monotonic() - start)
 
-    def stages(self) -> dict[str, float]:
-        """Seconds by stage, in the order they first ran."""
+    def seconds(self) -> dict[str, float]:
+        """Return seconds per stage identity, in order of first execution."""
+        return {entry["stage"]: float(entry["seconds"]) for entry in self._entries()}
+
+    def by_title(self) -> dict[str, float]:
+        """Return seconds per stage title, in order of first execution."""
+        return {entry["title"]: float(entry["seconds"]) for entry in self._entries()}
+
+    def _entries(self) -> list[dict[str, Any]]:
         if not self._path.is_file():
-            return {}
+            return []
         content = json.loads(self._path.read_text(encoding="utf-8"))
-        return {entry["label"]: entry["seconds"] for entry in content["stages"]}
+        entries: list[dict[str, Any]] = content["stages"]
+        return entries
 
-    def _add(self, label: str, seconds: float) -> None:
-        stages = self.stages()
-        stages[label] = stages.get(label, 0.0) + seconds
-        content = {
-            "stages": [
-                {"label": name, "seconds": round(value, 2)} for name, value in stages.items()
-            ],
-            "total_seconds": round(sum(stages.values()), 2),
-        }
+    def _add(self, stage: str, title: str, seconds: float) -> None:
+        entries = self._entries()
+        entry = next((each for each in entries if each["stage"] == stage), None)
+        if entry is None:
+            entry = {"stage": stage, "title": title, "seconds": 0.0}
+            entries.append(entry)
+        entry["seconds"] = round(entry["seconds"] + seconds, 2)
+        total = round(sum(each["seconds"] for each in entries), 2)
+        content = {"stages": entries, "total_seconds": total}
         text = json.dumps(content, indent=1)
         write_durably(self._path, text)
         if self._report.is_dir():  # committing a report replaces its directory
-            write_durably(self._report / "timing.json", text)
+            write_durably(self._report / TIMING, text)

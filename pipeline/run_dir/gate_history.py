@@ -1,4 +1,4 @@
-"""What the gate said of every attempt, and a person of that: read from the ledger, for people."""
+"""Gate verdicts and manual decisions of all attempts, read from the ledger for display."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from typing import get_args
 
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, read_verdict
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.round_plan import AgainKind, RoundPlan
+from pipeline.training.round_plan import RetryKind, RoundPlan
 
-_SAID = ("verdict", "answer")
+_KINDS = ("verdict", "answer")
 
-_MOST_REASONS = 3
+_MAX_REASONS = 3
 
 
 @dataclass(frozen=True)
 class GateRecord:
-    """What was said of one attempt at a round.
+    """Verdict and manual decision on one attempt at a round.
 
     Attributes:
-        folder: of the attempt, relative to the run directory.
-        verdict: the gate's, the newest.
-        answer: what a person said of it; None if nobody did.
-        bundles: fingerprints of the student and its teacher; empty where training broke off.
+        folder: folder of the attempt, relative to the run directory.
+        verdict: its newest verdict.
+        answer: manual decision (True approves the student); None if there is no decision.
+        bundles: fingerprints of the student and its teacher; empty if training diverged.
     """
 
     folder: str
@@ -32,47 +32,46 @@ class GateRecord:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether its student may teach."""
+        """Whether the student may be the next teacher."""
         return self.verdict.passed or self.answer is True
 
-    def is_of(self, plan: RoundPlan) -> bool:
-        """Whether it is an attempt at this round."""
-        over = tuple(f"{plan.folder}-{kind}-" for kind in get_args(AgainKind))
-        return self.folder == plan.folder or self.folder.startswith(over)
+    def belongs_to(self, plan: RoundPlan) -> bool:
+        """Whether this is an attempt at the round."""
+        retries = tuple(f"{plan.folder}-{kind}-" for kind in get_args(RetryKind))
+        return self.folder == plan.folder or self.folder.startswith(retries)
 
-    def made(self, student: Artifact | None) -> bool:
-        """Whether this very student is the one that was judged."""
+    def judges(self, student: Artifact | None) -> bool:
+        """Whether the verdict is about exactly this student."""
         return student is not None and student.fingerprint in self.bundles[:1]
 
 
 def gate_records(ledger: Ledger) -> list[GateRecord]:
-    """What was said of every attempt at every round, each round's first attempt first."""
-    records = [a for a in ledger.records() if a.kind in _SAID and ledger.damage(a) is None]
+    """Load the verdicts and decisions of all attempts, sorted by folder."""
+    records = [a for a in ledger.records() if a.kind in _KINDS and ledger.damage(a) is None]
     answers = {a.parents[0]: bool(a.details["accepted"]) for a in records if a.kind == "answer"}
-    verdicts = {a.path: a for a in records if a.kind == "verdict"}  # the newest of each place
+    verdicts = {a.path: a for a in records if a.kind == "verdict"}  # the newest per path
     found = [
         GateRecord(
-            folder=str(PurePosixPath(place).parent),
-            verdict=read_verdict(ledger.run_dir / place),
+            folder=str(PurePosixPath(path).parent),
+            verdict=read_verdict(ledger.run_dir / path),
             answer=answers.get(artifact.fingerprint),
             bundles=artifact.parents,
         )
-        for place, artifact in verdicts.items()
+        for path, artifact in verdicts.items()
     ]
     return sorted(found, key=lambda record: record.folder)
 
 
-def reasons(verdict: RoundVerdict, most: int = _MOST_REASONS) -> str:
-    """Why a student failed; the first few reasons."""
-    all_of_them = verdict.reasons
-    more = len(all_of_them) - most
+def reasons(verdict: RoundVerdict, most: int = _MAX_REASONS) -> str:
+    """Format the first `most` reasons of a failed verdict."""
+    more = len(verdict.reasons) - most
     end = f"; and {more} more" if more > 0 else ""
-    return "; ".join(all_of_them[:most]) + end
+    return "; ".join(verdict.reasons[:most]) + end
 
 
-def let_through(records: Sequence[GateRecord], student: Artifact | None) -> GateRecord | None:
-    """The attempt that made a student which a person accepted against its verdict, if one did."""
+def approved_record(records: Sequence[GateRecord], student: Artifact | None) -> GateRecord | None:
+    """Return the failed attempt behind a manually approved student, if there is one."""
     for record in records:
-        if record.made(student) and record.answer is True and not record.verdict.passed:
+        if record.judges(student) and record.answer is True and not record.verdict.passed:
             return record
     return None

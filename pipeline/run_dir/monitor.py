@@ -1,4 +1,4 @@
-"""Where a run stands, read from its files; the terminal and `status` show the same."""
+"""Progress of a run, read from its files by the progress display and `stepfold status`."""
 
 import json
 import os
@@ -9,22 +9,24 @@ from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.run_dir.events import Event, Events
+from pipeline.run_dir.layout import RunDir
 from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.training.round_plan import RoundPlan
 
-_TAIL = 4096  # bytes; a line of metrics has a few hundred
+_TAIL = 4096  # bytes; one line of metrics has a few hundred
 
 
 @dataclass(frozen=True)
-class Training:
-    """The newest numbers of the round in training.
+class TrainingProgress:
+    """The latest metrics of the round in training.
 
     Attributes:
-        update: updates done.
+        update: finished updates.
         total: updates of the round.
-        loss: the training loss.
-        rate: updates a second.
-        slowest: the worker that took longest by itself.
-        slowest_ratio: its time over the median of the others'; 1 where there is one worker.
+        loss: training loss.
+        rate: updates per second.
+        slowest: rank of the slowest worker.
+        slowest_ratio: its time divided by the median of the others; 1 for a single worker.
     """
 
     update: int
@@ -36,43 +38,45 @@ class Training:
 
     @property
     def seconds_left(self) -> float | None:
-        """To the end of the round, at the present rate; None while there is no rate."""
+        """Seconds to the end of the round at the current rate; None without a rate."""
         return (self.total - self.update) / self.rate if self.rate > 0 else None
 
 
 @dataclass
-class Stage:
-    """The stage that is running.
+class StageProgress:
+    """Progress of the running stage.
 
     Attributes:
-        label: what a person calls it.
-        since: when it began, seconds since the epoch.
-        done: units finished.
-        total: units in all; 0 if it does not count.
-        training: numbers of the round, if it trains.
+        id: identity of the stage.
+        title: displayed title.
+        since: start time, in seconds since the epoch.
+        done: finished units.
+        total: total units; 0 if unknown.
+        training: training metrics, if the stage trains.
     """
 
-    label: str
+    id: str
+    title: str
     since: float
     done: int = 0
     total: int = 0
-    training: Training | None = None
+    training: TrainingProgress | None = None
 
 
 @dataclass
-class Follower:
-    """Reads what is new in a run directory each time it is asked.
+class RunMonitor:
+    """Follow a run directory by polling its event and metrics files.
 
     Attributes:
-        run_dir: the run directory; it may not exist yet.
-        recipe: tells which rounds there are.
-        stage: the stage that is running, or in which the run stopped; None between stages.
-        has_begun: a first stage was reached.
+        run_dir: run directory; it may not exist yet.
+        recipe: recipe of the run, from which its rounds are planned.
+        stage: the stage that is running or in which the run stopped; None between stages.
+        has_begun: whether an event was read.
     """
 
     run_dir: Path
     recipe: Recipe
-    stage: Stage | None = None
+    stage: StageProgress | None = None
     has_begun: bool = False
     _events: Events = field(init=False)
     _offset: int = field(init=False)
@@ -86,55 +90,61 @@ class Follower:
         self._updates_at_begin = self.updates_done()
 
     def poll(self) -> list[Event]:
-        """The events since the last call; brings `stage` up to date."""
+        """Return the events since the last call and update `stage`."""
         events, self._offset = self._events.read(self._offset)
         for event in events:
-            self._take(event)
+            self._apply(event)
             self.has_begun = True
         if self.stage:
-            self.stage.training = newest_training(self.run_dir, self.stage.since)
+            self.stage.training = latest_training(self.run_dir, self.stage.since)
         return events
 
     def updates_done(self) -> int:
-        """Updates done in all rounds together."""
-        return sum(_updates(self.run_dir / plan.folder) for plan in self._plans())
+        """Return the finished updates of all rounds."""
+        layout = RunDir(self.run_dir)
+        return sum(_updates(layout.metrics(plan)) for plan in self._plans())
 
     def updates_total(self) -> int:
-        """Updates of all rounds together."""
+        """Return the planned updates of all rounds."""
         return sum(plan.training.updates for plan in self._plans())
 
     def seconds_left(self) -> float | None:
-        """To the end of the last round, at the pace since this object was made; None early on."""
-        elapsed, done = time.time() - self._begun, self.updates_done()
-        made = done - self._updates_at_begin
-        if made <= 0 or elapsed < 5 or done >= self.updates_total():
-            return None
-        return (self.updates_total() - done) * elapsed / made
+        """Estimate the seconds to the end of the last round; None without enough progress.
 
-    def _plans(self) -> list[Any]:
+        The rate is the average since this monitor was created.
+        """
+        elapsed, done = time.time() - self._begun, self.updates_done()
+        new = done - self._updates_at_begin
+        if new <= 0 or elapsed < 5 or done >= self.updates_total():
+            return None
+        return (self.updates_total() - done) * elapsed / new
+
+    def _plans(self) -> list[RoundPlan]:
         teacher = plan_teacher(self.recipe)
         return [*([teacher] if teacher else []), *plan_rounds(self.recipe)]
 
-    def _take(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:
         match event.kind:
             case "stage_started":
-                self.stage = Stage(label=event.label, since=event.time, total=event.total)
-            case "stage_progress" if self.stage and event.label == self.stage.label:
+                self.stage = StageProgress(
+                    event.stage, event.title, since=event.time, total=event.total
+                )
+            case "stage_progress" if self.stage and event.stage == self.stage.id:
                 self.stage.done, self.stage.total = event.done, event.total
             case "stage_done" | "run_done":
-                self.stage = None  # after a failure it stays: that is where it happened
+                self.stage = None  # kept after a failure, to show the stage that failed
             case _:
                 pass
 
 
-def newest_training(run_dir: Path, since: float = 0.0) -> Training | None:
-    """The last numbers of the round that trained last, if it did so after `since`."""
-    files = [(_modified(path), path) for path in run_dir.glob("rounds/*/metrics.jsonl")]
+def latest_training(run_dir: Path, since: float = 0.0) -> TrainingProgress | None:
+    """Return the latest metrics of the last trained round, if written after `since`."""
+    files = [(_modified(path), path) for path in RunDir(run_dir).all_metrics()]
     recent = [(modified, path) for modified, path in files if modified >= since]
     last = _last_line(max(recent)[1]) if recent else None
     if not last:
         return None
-    return Training(
+    return TrainingProgress(
         update=int(last.get("update", 0)),
         total=int(last.get("total_updates", 0)),
         loss=float(last.get("train/loss", float("nan"))),
@@ -144,8 +154,8 @@ def newest_training(run_dir: Path, since: float = 0.0) -> Training | None:
     )
 
 
-def _updates(folder: Path) -> int:
-    last = _last_line(folder / "metrics.jsonl")
+def _updates(metrics: Path) -> int:
+    last = _last_line(metrics)
     return int(last.get("update", 0)) if last else 0
 
 
@@ -157,7 +167,7 @@ def _modified(path: Path) -> float:
 
 
 def _last_line(path: Path) -> dict[str, Any] | None:
-    """The last complete line, read from the end: files of long rounds are long."""
+    """Parse the last complete line, reading only the end of the file."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

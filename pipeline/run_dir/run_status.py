@@ -1,4 +1,4 @@
-"""Where a run directory stands: finished, running, failed or stopped; and its stages."""
+"""State of a run directory: finished, running, failed or stopped; and choosing a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,48 +7,46 @@ from typing import Literal
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.identity import Identity
-from pipeline.ledger import Artifact, Ledger, check_format, holder_of
+from pipeline.ledger import Ledger, check_format, lock_holder
 from pipeline.run_dir.events import Event, Events
 from pipeline.run_dir.gate_history import GateRecord, gate_records
-from pipeline.run_dir.recipe_file import RECIPE, stored
-from pipeline.training.plan import plan_rounds
+from pipeline.run_dir.layout import RECIPE, RunDir
+from pipeline.run_dir.recipe_file import read_recipe
 
 State = Literal["finished", "running", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a run stands.
+class RunStatus:
+    """State of a run.
 
     Attributes:
-        recipe: what it runs.
-        state: `stopped` is neither running nor finished, and no failure was recorded.
-        holder: who holds the directory, or held it and died.
-        stages: each stage with what is committed of it, None if nothing is.
-        gate: what it said of each student, and what a person said of that.
-        message: the recorded failure, or "".
-        last: the newest event.
+        recipe: recipe of the run.
+        state: `stopped` means neither running nor finished, without a recorded failure.
+        holder: process that holds the lock, or that died holding it.
+        gate: verdict and manual decision on each judged student.
+        message: recorded failure; empty if there is none.
+        last: newest event.
     """
 
     recipe: Recipe
     state: State
     holder: Identity | None
-    stages: tuple[tuple[str, Artifact | None], ...]
     gate: tuple[GateRecord, ...]
     message: str
     last: Event | None
 
 
-def stand(run_dir: Path) -> Standing:
-    """Read where a run directory stands; nothing is verified or changed.
+def read_status(run_dir: Path) -> RunStatus:
+    """Read the state of a run directory; nothing is verified or changed.
 
     Raises:
-        ConfigError: it is no run directory.
+        ConfigError: not a run directory.
     """
-    recipe = stored(run_dir)
+    recipe = read_recipe(run_dir)
     events, _ = Events(run_dir).read()
     ends = [e for e in events if e.kind.startswith("run_")]
-    holder = holder_of(run_dir)
+    holder = lock_holder(run_dir)
     state: State = "stopped"
     if holder and holder.is_alive is not False:
         state = "running"
@@ -56,11 +54,10 @@ def stand(run_dir: Path) -> Standing:
         state = "finished"
     elif ends and ends[-1].kind == "run_failed":
         state = "failed"
-    return Standing(
+    return RunStatus(
         recipe=recipe,
         state=state,
         holder=holder,
-        stages=tuple(_stages(recipe, run_dir)),
         gate=tuple(gate_records(Ledger(run_dir))),
         message=ends[-1].message if ends and state == "failed" else "",
         last=events[-1] if events else None,
@@ -68,12 +65,12 @@ def stand(run_dir: Path) -> Standing:
 
 
 def is_finished(run_dir: Path) -> bool:
-    """Whether the report of the recipe the directory now holds is committed."""
+    """Whether the report of the stored recipe is committed."""
     ledger = Ledger(run_dir)
     reports = [a for a in ledger.records() if a.kind == "report" and ledger.locate(a).exists()]
     if not reports:
         return False
-    # a recipe changed after the report was made has not been run to its end
+    # a report older than the recipe belongs to an earlier recipe
     since = (run_dir / RECIPE).stat().st_mtime
     written = [ledger.record_path(each.fingerprint).stat().st_mtime for each in reports]
     events, _ = Events(run_dir).read()
@@ -82,42 +79,32 @@ def is_finished(run_dir: Path) -> bool:
 
 
 def newest_run(root: Path) -> Path:
-    """The run directory below `root` that something happened in last.
+    """Return the most recently active run directory below `root`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: `root` contains no run.
     """
     found = [path.parent for path in root.glob(f"*/{RECIPE}")]
     if not found:
-        raise ConfigError(f"no run below {root}; name one with --run-dir")
-    return max(found, key=_last_sign)
+        raise ConfigError(f"{root} contains no run; name one with --run-dir")
+    return max(found, key=_last_activity)
 
 
-def _last_sign(run_dir: Path) -> float:
-    signs = [run_dir / RECIPE, run_dir / "events.jsonl"]
-    return max(path.stat().st_mtime for path in signs if path.exists())
-
-
-def _stages(recipe: Recipe, run_dir: Path) -> list[tuple[str, Artifact | None]]:
-    by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
-    by_kind = {artifact.kind: artifact for artifact in by_place.values()}
-    return [
-        ("shard the data", by_kind.get("data")),
-        ("teacher", by_place.get("teacher")),
-        *((plan.title, by_place.get(f"{plan.folder}/student")) for plan in plan_rounds(recipe)),
-        ("evaluate", by_kind.get("report")),
-    ]
+def _last_activity(run_dir: Path) -> float:
+    layout = RunDir(run_dir)
+    files = [layout.recipe, layout.events]
+    return max(path.stat().st_mtime for path in files if path.exists())
 
 
 def require_run(run_dir: Path | None, root: Path) -> Path:
-    """The run directory asked for, or the newest one.
+    """Return `run_dir`, or the newest run below `root` if it is None.
 
     Raises:
-        ConfigError: it is no run directory or one of another format, or there is none.
+        ConfigError: not a run directory, of another format version, or `root` contains no run.
     """
     if run_dir is None:
         run_dir = newest_run(root)
     elif not (run_dir / RECIPE).is_file():
-        raise ConfigError(f"{run_dir} is no run directory: it has no {RECIPE}; check the path")
+        raise ConfigError(f"{run_dir} is not a run directory: it has no {RECIPE}; check the path")
     check_format(run_dir)
     return run_dir.absolute()

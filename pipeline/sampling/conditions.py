@@ -1,4 +1,4 @@
-"""What an evaluation asks every network for: classes, or the captions of held-out images."""
+"""Conditions of an evaluation: classes, or the captions of held-out images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from pipeline.sampling.sampler import Images, LabelArray, balanced_labels
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The questions of an evaluation, the same for all that are compared.
+class Conditions:
+    """The conditions of an evaluation, the same for all compared networks.
 
     Attributes:
-        labels: the class of each sample, int64 `[n]`, all 0 where images have none.
-        prompts: the caption of each sample; None where a class is all there is to say.
-        rows: the held-out images that have these captions, of which inpainting hides a part.
+        labels: class of each sample, int64 `[n]`; all 0 for data without classes.
+        prompts: caption of each sample; None for class-conditional data.
+        rows: held-out image of each caption, int64 `[n]`, for inpainting; None without captions.
     """
 
     labels: LabelArray
@@ -29,28 +29,28 @@ class Asked:
     rows: NDArray[np.int64] | None = None
 
     @property
-    def by_network(self) -> LabelArray | tuple[str, ...]:
-        """What a network is told."""
+    def network_inputs(self) -> LabelArray | tuple[str, ...]:
+        """The condition inputs for a network: labels or prompts."""
         return self.labels if self.prompts is None else self.prompts
 
 
-def asked_of(data: Path, num: int) -> Asked:
-    """`num` questions on a sharded data set, classes balanced and in order.
+def choose_conditions(data: Path, num: int) -> Conditions:
+    """Choose `num` conditions from a sharded data set, classes balanced and in order.
 
-    The k-th question of a class is the caption of its k-th held-out image, from the first again
-    when they are used up; nothing held out was trained on.
+    The k-th condition of a class is the caption of its k-th held-out image, cyclically. Held-out
+    images are not used for training.
     """
     info = read_info(data)
     labels = balanced_labels(num, max(1, info.num_classes))
     if not info.captioned:
-        return Asked(labels, None)
+        return Conditions(labels, None)
     heldout = SampleShards(data, "heldout")
-    chosen = rows_of(heldout, labels)
-    return Asked(labels, tuple(caption.text for caption in heldout.captions(chosen)), chosen)
+    chosen = heldout_rows(heldout, labels)
+    return Conditions(labels, tuple(caption.text for caption in heldout.captions(chosen)), chosen)
 
 
-def rows_of(heldout: SampleShards, labels: LabelArray) -> NDArray[np.int64]:
-    """For the k-th of each label its k-th held-out image, from the first again at the end."""
+def heldout_rows(heldout: SampleShards, labels: LabelArray) -> NDArray[np.int64]:
+    """Choose for the k-th occurrence of a label its k-th held-out image, cyclically."""
     rows = np.arange(len(heldout))
     found = heldout.conditions(rows).get("label")
     classes = np.zeros_like(rows) if found is None else found.numpy()
@@ -62,26 +62,29 @@ def rows_of(heldout: SampleShards, labels: LabelArray) -> NDArray[np.int64]:
     return chosen
 
 
-def asked_pictures(data: Path, asked: Asked, first: int, count: int) -> Images:
-    """The images whose captions questions `first` to `first + count` are, `[count, h, w, c]`.
+def condition_images(data: Path, asked: Conditions, first: int, count: int) -> Images:
+    """Load the images of conditions `first` to `first + count`, `[count, h, w, c]`.
 
     Raises:
-        ConfigError: the data have no captions, so that no question is about an image.
+        ConfigError: the data have no captions.
     """
     if asked.rows is None:
-        raise ConfigError("an inpainting network is judged on captioned images; give it such data")
+        raise ConfigError(
+            f"{data} has no captions; inpainting networks are evaluated on captioned images, so "
+            "use captioned data"
+        )
     x = SampleShards(data, "heldout").read(asked.rows[first : first + count]).x
     pictures: Images = x.permute(0, 2, 3, 1).contiguous().numpy()
     return pictures
 
 
-def hidden_pictures(data: Path, asked: Asked, seed: int) -> Images:
-    """The images of all questions with what an evaluation hides of them in grey, `[n, h, w, c]`.
+def masked_images(data: Path, asked: Conditions, seed: int) -> Images:
+    """Load the images of all conditions with the evaluation's masks in grey, `[n, h, w, c]`.
 
     Raises:
         ConfigError: the data have no captions.
     """
-    pictures = asked_pictures(data, asked, 0, len(asked.labels))
+    pictures = condition_images(data, asked, 0, len(asked.labels))
     masks = draw_masks(RowRandom((seed,), 0, len(pictures)), *pictures.shape[1:3])
-    seen: Images = pictures * (1 - masks.permute(0, 2, 3, 1).numpy())
-    return seen
+    masked: Images = pictures * (1 - masks.permute(0, 2, 3, 1).numpy())
+    return masked

@@ -1,8 +1,8 @@
-"""Pictures of one condition made pictures of another: encoded to noise, drawn from it again.
+"""Image translation by DDIM inversion: encode to noise, then decode under another condition.
 
-What a picture is drawn from holds what its condition does not say, such as whose hand a digit is
-written by, so that drawing from it under another condition keeps that. What there is beside it: to
-noise a picture part of the way, and to draw on from there under another condition.
+The noise holds what the condition does not describe, such as the handwriting of a digit, and
+decoding under another condition keeps it. The alternative is SDEdit: noise an image part of the way
+and sample from there under another condition.
 """
 
 from collections.abc import Sequence
@@ -13,38 +13,38 @@ import torch
 from pipeline.diffusion.inversion import encode
 from pipeline.errors import BundleError
 from pipeline.randomness import RowRandom
-from pipeline.sampling.editing import Wish, draw_on, edit, latents_of
+from pipeline.sampling.editing import EditTarget, edit, latents_of, sample_from
 from pipeline.sampling.sampler import BundleSampler, Images, LabelArray
 from pipeline.tensors import Latent
 
-Asked = LabelArray | tuple[str, ...]
+LabelsOrPrompts = LabelArray | tuple[str, ...]
 
 UNGUIDED = 0.0
-"""The w that pictures are encoded at: guidance would push them away from where they are."""
+"""Guidance weight of encoding: guidance would move latents away from the given images."""
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Pictures, what they are, and what they are to become.
+class TranslationInputs:
+    """Images to translate, with their source and target conditions.
 
     Attributes:
-        pictures: float32 `[n, h, w, c]` in [-1, 1].
-        source: the condition of each.
-        labels: the class of each, int64 `[n]`.
-        target: the condition it is to be given.
-        target_labels: the class of that.
+        pictures: images, float32 `[n, h, w, c]` in [-1, 1].
+        source: condition of each image.
+        labels: class of each image, int64 `[n]`.
+        target: target condition of each image.
+        target_labels: class of each target condition, int64 `[n]`.
     """
 
     pictures: Images
-    source: Asked
+    source: LabelsOrPrompts
     labels: LabelArray
-    target: Asked
+    target: LabelsOrPrompts
     target_labels: LabelArray
 
-    def rows(self, first: int, count: int) -> "Sources":
-        """Some of them, at most `count`."""
+    def rows(self, first: int, count: int) -> "TranslationInputs":
+        """Return at most `count` images, starting with row `first`."""
         part = slice(first, first + count)
-        return Sources(
+        return TranslationInputs(
             self.pictures[part],
             self.source[part],
             self.labels[part],
@@ -55,12 +55,12 @@ class Sources:
 
 @dataclass(frozen=True)
 class Translator:
-    """An encoder and a decoder of the same number of steps; for a teacher, both are itself.
+    """An encoder and a decoder with the same number of steps; a teacher is both.
 
     Attributes:
-        encoder: opened; goes from pictures to noise.
-        decoder: opened; draws from noise.
-        steps: N each way.
+        encoder: maps images to noise.
+        decoder: samples images from noise.
+        steps: N of each direction.
     """
 
     encoder: BundleSampler
@@ -68,80 +68,86 @@ class Translator:
     steps: int
 
     def check(self, w: float) -> None:
-        """Refuse what one of the two was not made for.
+        """Check that both networks support this use.
 
         Raises:
-            BundleError: wrong direction, number of steps or guidance weight; or a network that
-                draws into pictures, or that predicts the sample.
+            BundleError: wrong direction, number of steps or guidance weight; or an inpainting
+                network, or one that predicts the sample.
         """
-        if self.decoder.paints_into_pictures:
-            raise BundleError("an inpainting network draws into a picture; use stepfold inpaint")
+        if self.decoder.is_inpainting:
+            raise BundleError(
+                "inpainting networks do not support translation; use stepfold inpaint"
+            )
         if self.encoder.manifest.prediction_type == "sample":
             raise BundleError(
-                "a network that predicts the sample says nothing of the noise where an encoder "
-                "starts, at the data themselves; use one that predicts v, epsilon or a flow"
+                "encoder: sample-prediction networks are undefined at t = 0, where encoding "
+                "starts; use a network that predicts v, epsilon or a flow"
             )
         self.encoder.manifest.check_use(self.steps, UNGUIDED, "encode")
         self.decoder.check(steps=self.steps, w=w, sampler="ddim")
 
     def evaluations(self, w: float) -> int:
-        """Network evaluations for one picture, both ways."""
-        there = self.encoder.evaluations(steps=self.steps, w=UNGUIDED)
-        return there + self.decoder.evaluations(steps=self.steps, w=w)
+        """Return the network evaluations per image, encoding plus decoding."""
+        encoding = self.encoder.evaluations(steps=self.steps, w=UNGUIDED)
+        return encoding + self.decoder.evaluations(steps=self.steps, w=w)
 
     @torch.inference_mode()
-    def encode(self, pictures: Images, source: Asked) -> Latent:
-        """What the pictures are drawn from under the conditions `source`, `[n, *latent]`."""
+    def encode(self, pictures: Images, source: LabelsOrPrompts) -> Latent:
+        """Encode images to noise under the conditions `source`, `[n, *latent]`."""
         opened = self.encoder
         condition = opened.condition(source)
-        told = torch.full((len(pictures),), UNGUIDED, dtype=torch.float64, device=opened.device)
+        w = torch.full((len(pictures),), UNGUIDED, dtype=torch.float64, device=opened.device)
         return encode(
             latents_of(opened, pictures),
             opened.denoiser.schedule,
             self.steps,
-            lambda z, level: opened.denoiser(z, level, condition, told),
+            lambda z, level: opened.denoiser(z, level, condition, w),
         )
 
     @torch.inference_mode()
-    def decode(self, noise: Latent, target: Asked, w: float) -> Images:
-        """Pictures drawn from noise under the conditions `target` at guidance weight w."""
+    def decode(self, noise: Latent, target: LabelsOrPrompts, w: float) -> Images:
+        """Decode noise to images under the conditions `target` at guidance weight w."""
         condition = self.decoder.condition(target)
-        drawn = draw_on(self.decoder, noise, condition, w, steps=self.steps, taken=self.steps)
+        drawn = sample_from(self.decoder, noise, condition, w, steps=self.steps, taken=self.steps)
         return self.decoder.finished(drawn)
 
     def turn(
-        self, sources: Sources, weights: Sequence[float], seed: int, first: int
+        self, sources: TranslationInputs, weights: Sequence[float], seed: int, first: int
     ) -> list[Images]:
-        """The pictures drawn again as they were; by w what becomes of them; by w others, anew.
+        """Compute reconstructions, translations for each w, and new samples for each w.
 
         Args:
-            sources: the pictures.
-            weights: guidance weights of the way back.
-            seed: of the noise that others are drawn from.
-            first: which picture of all the first of these is.
+            sources: the images.
+            weights: guidance weights of decoding.
+            seed: seed of the noise of new samples.
+            first: index of the first image in the whole set.
+
+        Returns:
+            Reconstructions, then one set of translations per w, then one set of new samples of the
+            target conditions per w.
 
         Raises:
-            BundleError: one of the two networks was not made for this.
+            BundleError: one of the two networks does not support this use.
         """
         for w in weights:
             self.check(w)
         noise = self.encode(sources.pictures, sources.source)
-        other = RowRandom((seed,), first, len(noise)).normal("z_1", *noise.shape[1:]).to(noise)
+        new = RowRandom((seed,), first, len(noise)).normal("z_1", *noise.shape[1:]).to(noise)
         return [
             self.decode(noise, sources.source, UNGUIDED),
             *(self.decode(noise, sources.target, w) for w in weights),
-            *(self.decode(other, sources.target, w) for w in weights),
+            *(self.decode(new, sources.target, w) for w in weights),
         ]
 
 
 @dataclass(frozen=True)
 class Editor:
-    """A network that redraws pictures from parts of the way; see `edit`.
+    """A network that edits images by SDEdit at several strengths; see `edit`.
 
     Attributes:
-        opened: draws from noise.
+        opened: the network.
         steps: N of its grid.
-        taken: how many of them each edit takes, in 1..N.
+        taken: steps that each edit takes, in 1..N.
     """
 
     opened: BundleSampler
@@ -149,30 +155,33 @@ class Editor:
     taken: tuple[int, ...]
 
     def evaluations(self, w: float, taken: int) -> int:
-        """Network evaluations for one picture."""
+        """Return the network evaluations per image."""
         return self.opened.evaluations(steps=taken, w=w)
 
     def turn(
-        self, sources: Sources, weights: Sequence[float], seed: int, first: int
+        self, sources: TranslationInputs, weights: Sequence[float], seed: int, first: int
     ) -> list[Images]:
-        """By steps taken and then by w what becomes of the pictures; by w others, anew.
+        """Compute edits for each number of steps taken and each w, and new samples for each w.
 
-        All of them are from the same noise, so that N steps taken are what is drawn anew.
+        All use the same noise, so an edit with N steps taken is a new sample.
 
         Args:
-            sources: the pictures.
+            sources: the images.
             weights: guidance weights.
-            seed: of the noise.
-            first: which picture of all the first of these is.
+            seed: seed of the noise.
+            first: index of the first image in the whole set.
+
+        Returns:
+            One set of edits per (steps taken, w), then one set of new samples per w.
 
         Raises:
-            BundleError: the network was not made for this.
+            BundleError: the network does not support this use.
         """
 
         def drawn(taken: int, w: float) -> Images:
-            wish, pictures = Wish(sources.target, w, seed), sources.pictures
+            wish, pictures = EditTarget(sources.target, w, seed), sources.pictures
             return edit(self.opened, pictures, wish, steps=self.steps, taken=taken, first=first)
 
-        ends = (*self.taken, self.steps)
-        by_taken = {taken: [drawn(taken, w) for w in weights] for taken in dict.fromkeys(ends)}
-        return [images for taken in ends for images in by_taken[taken]]
+        counts = (*self.taken, self.steps)
+        by_taken = {taken: [drawn(taken, w) for w in weights] for taken in dict.fromkeys(counts)}
+        return [images for taken in counts for images in by_taken[taken]]

@@ -1,7 +1,7 @@
-"""Pictures changed by a student on its own grid: redrawn from part of the way, or painted into.
+"""Image editing with a student on its own grid: SDEdit and inpainting.
 
-A picture is noised to a time i/N of the N-step grid, and the last i steps are taken from there, by
-the sampler that the student was distilled for; the network sees nothing else.
+SDEdit noises an image to a time i/N of the N-step grid and takes the last i steps from there, with
+the sampler that the student was distilled for.
 """
 
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from pipeline.errors import BundleError, ConfigError
 from pipeline.models.unet.inpainting import Inpainting, Masks
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import BundleSampler, Images, LabelArray, channels_first
-from pipeline.sampling.solvers import own_sampler
+from pipeline.sampling.solvers import default_sampler
 from pipeline.tensors import Condition, Latent
 
-_ON_A_STEP = 1e-6  # of the whole way: what a person types is rounded by less
+_GRID_TOLERANCE = 1e-6  # in t; larger than the rounding error of typed strengths
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What pictures are to become.
+class EditTarget:
+    """The target of an edit.
 
     Attributes:
-        asked: the class of each, int64 `[n]`, or the prompt of each.
+        asked: class of each image, int64 `[n]`, or prompt of each image.
         w: guidance weight; 0 is unguided.
-        seed: of the noise.
+        seed: seed of the noise.
     """
 
     asked: LabelArray | tuple[str, ...]
@@ -39,62 +39,62 @@ class Wish:
 
 
 def nearest_step(strength: float, steps: int) -> int:
-    """The i for which i/N is nearest to a strength in (0, 1]: how many of N steps are taken.
+    """Compute the number of steps i for which i/N is nearest to a strength in (0, 1].
 
     Stock image-to-image pipelines round down instead.
 
     Raises:
-        ConfigError: the strength is out of range, or nearest to 0, where nothing would change.
+        ConfigError: the strength is out of range, or rounds to 0 steps.
     """
     if not 0 < strength <= 1:
         raise ConfigError(
-            f"--strength {strength:g}: give a number above 0 and up to 1, where nothing of the "
-            "picture is left"
+            f"--strength {strength:g} is out of range; use a number above 0 and up to 1 (at 1, "
+            "nothing of the image is kept)"
         )
     taken = nearest_point(strength, steps)
     if taken == 0:
         raise ConfigError(
-            f"--strength {strength:g} is nearer to none of {steps} steps than to the first, so "
-            f"nothing would change; use {1 / steps:g} or more, or a student of more steps"
+            f"--strength {strength:g} rounds to 0 of {steps} steps, so the image would not change; "
+            f"use {1 / steps:g} or more, or a student of more steps"
         )
     return taken
 
 
-def is_on_a_step(strength: float, steps: int) -> bool:
+def is_on_grid(strength: float, steps: int) -> bool:
     """Whether the strength is a time of the N-step grid."""
-    return abs(strength * steps - nearest_step(strength, steps)) < _ON_A_STEP * steps
+    return abs(strength * steps - nearest_step(strength, steps)) < _GRID_TOLERANCE * steps
 
 
 @torch.inference_mode()
 def edit(
     opened: BundleSampler,
     pictures: Images,
-    wish: Wish,
+    wish: EditTarget,
     *,
     steps: int,
     taken: int,
     first: int = 0,
 ) -> Images:
-    """Redraw pictures from the time `taken / steps` on; the more steps, the less is left of them.
+    """Resample images from the time `taken / steps`; more steps keep less of the image.
 
     Args:
-        opened: a student, or a teacher.
-        pictures: in [-1, 1], one for each that is asked for.
-        wish: what they are to become.
+        opened: a student or a teacher.
+        pictures: images in [-1, 1], one per condition.
+        wish: target of the edit.
         steps: N of the grid.
-        taken: steps to take, 1..N. All N start from pure noise, as the network was trained to.
-        first: row of the first picture in the seed's stream of noise.
+        taken: steps to take, 1..N. With all N, sampling starts from pure noise.
+        first: row of the first image in the seed's noise stream.
 
     Raises:
-        BundleError: the bundle was not made for this.
+        BundleError: the bundle does not support this use.
 
     Source: Meng et al. 2021, arXiv:2108.01073 (SDEdit); 2022, arXiv:2210.03142, text-guided
     image-to-image translation.
     """
-    if opened.paints_into_pictures:
-        raise BundleError("an inpainting network is given a mask; use stepfold inpaint")
+    if opened.is_inpainting:
+        raise BundleError("inpainting networks need a mask; use stepfold inpaint")
     opened.check(steps=steps, w=wish.w)
-    opened.check_asked(wish.asked)
+    opened.check_conditions(wish.asked)
     x = latents_of(opened, pictures)
     random = RowRandom((wish.seed,), first, len(x))
     noise = random.normal("z_1", *x.shape[1:]).to(x)
@@ -102,44 +102,44 @@ def edit(
     z_t = noise if taken == steps else diffuse(x, noise, opened.denoiser.schedule.at(t))
     added = _added(opened, random, steps)
     condition = opened.condition(wish.asked)
-    drawn = draw_on(opened, z_t, condition, wish.w, steps=steps, taken=taken, added=added)
+    drawn = sample_from(opened, z_t, condition, wish.w, steps=steps, taken=taken, added=added)
     return opened.finished(drawn)
 
 
 @torch.inference_mode()
 def inpaint(
-    opened: BundleSampler, pictures: Images, masks: Masks, wish: Wish, *, steps: int
+    opened: BundleSampler, pictures: Images, masks: Masks, wish: EditTarget, *, steps: int
 ) -> Images:
-    """Paint into pictures where the masks are 1; everywhere else they stay as they are.
+    """Inpaint images where the masks are 1; all other pixels are unchanged.
 
     Args:
-        opened: an inpainting student, or teacher.
-        pictures: in [-1, 1], one for each that is asked for.
+        opened: an inpainting student or teacher.
+        pictures: images in [-1, 1], one per condition.
         masks: 1 where to paint.
-        wish: what to paint.
+        wish: target of the edit.
         steps: N of the sampler.
 
     Raises:
-        BundleError: the bundle was not made for this.
-        ConfigError: nothing is left of a mask at the size of latents.
+        BundleError: the bundle does not support this use.
+        ConfigError: a mask is empty at the resolution of latents.
 
     Source: Meng et al. 2022, arXiv:2210.03142, image inpainting.
     """
     if not isinstance(opened.stock, Inpainting):
         raise BundleError(
-            "this network is not given a mask; inpainting takes a student of an inpainting "
-            "teacher, see captions-inpaint.yaml. stepfold edit redraws the whole picture"
+            "this network has no mask input; use a student of an inpainting teacher (see "
+            "captions-inpaint.yaml), or stepfold edit to change the whole image"
         )
     opened.check(steps=steps, w=wish.w)
-    opened.check_asked(wish.asked)
-    beside = opened.stock.around(channels_first(pictures), masks)
-    if not bool((beside["image"][:, :1] > 0).flatten(1).any(dim=1).all()):
-        raise ConfigError("the mask hides nothing at the size of latents; make it larger")
+    opened.check_conditions(wish.asked)
+    masked = opened.stock.around(channels_first(pictures), masks)
+    if not bool((masked["image"][:, :1] > 0).flatten(1).any(dim=1).all()):
+        raise ConfigError("the mask is empty at the resolution of latents; use a larger mask")
     random = RowRandom((wish.seed,), 0, len(pictures))
     noise = random.normal("z_1", *opened.manifest.latent_shape).to(opened.device)
     added = _added(opened, random, steps)
-    condition = {**opened.condition(wish.asked), **beside}
-    drawn = draw_on(opened, noise, condition, wish.w, steps=steps, taken=steps, added=added)
+    condition = {**opened.condition(wish.asked), **masked}
+    drawn = sample_from(opened, noise, condition, wish.w, steps=steps, taken=steps, added=added)
     painted = opened.finished(drawn)
     inside: Float32[torch.Tensor, "b h w 1"] = masks.permute(0, 2, 3, 1).float()
     kept: Images = torch.where(
@@ -149,18 +149,18 @@ def inpaint(
 
 
 def latents_of(opened: BundleSampler, pictures: Images) -> Latent:
-    """Pictures as the network sees them: pixels, or the means of the autoencoder."""
+    """Convert images to network inputs: pixels, or the autoencoder's means."""
     pixels = channels_first(pictures).to(opened.device)
     return pixels if opened.stock is None else opened.stock.to_latents(pixels)
 
 
 def _added(opened: BundleSampler, random: RowRandom, steps: int) -> Noise | None:
-    """What is added on the way of a stochastic student, as when it draws from noise."""
-    is_stochastic = own_sampler(opened.manifest) == "stochastic"
-    return opened.noise_added(random, steps) if is_stochastic else None
+    """Return the renoising function of a stochastic student; None for a deterministic one."""
+    is_stochastic = default_sampler(opened.manifest) == "stochastic"
+    return opened.noise_function(random, steps) if is_stochastic else None
 
 
-def draw_on(
+def sample_from(
     opened: BundleSampler,
     z_t: Latent,
     condition: Condition,
@@ -170,17 +170,17 @@ def draw_on(
     taken: int,
     added: Noise | None = None,
 ) -> Latent:
-    """From samples at time taken/steps to clean ones, by the last `taken` steps of N.
+    """Sample from time taken/steps to clean samples by the last `taken` steps of N.
 
-    Deterministic without `added`, the noise that is added where a next step begins.
+    Stochastic with `added`, the noise added where the next step begins; else deterministic.
     """
-    told = torch.full((len(z_t),), w, dtype=torch.float64, device=opened.device)
+    weight = torch.full((len(z_t),), w, dtype=torch.float64, device=opened.device)
 
     return step_by_step(
         z_t,
         opened.denoiser.schedule,
         steps,
-        lambda z, level: opened.denoiser(z, level, condition, told),
+        lambda z, level: opened.denoiser(z, level, condition, weight),
         remaining=taken,
         noise=added,
     )

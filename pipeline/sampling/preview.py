@@ -1,7 +1,7 @@
-"""A look at a network right after its round: few samples, from the same noise as all others.
+"""Preview samples after a round: a few images, from the same noise for all networks.
 
-It is for people who watch, measures nothing that anything depends on, and leaves no trace in what
-the round made.
+Previews are for monitoring only: nothing depends on them and the round's artifacts do not include
+them.
 """
 
 import logging
@@ -22,13 +22,13 @@ _BATCH = 64
 _log = logging.getLogger(__name__)
 
 
-class Drawing(Document):
-    """Samples of one network.
+class PreviewSamples(Document):
+    """Preview samples of one network.
 
     Attributes:
-        bundle: the network; None for what the round itself makes.
-        place: the file that they go to; if it is there they are not drawn again.
-        steps: of the sampler.
+        bundle: bundle of the network; None for the round's own student.
+        place: output file; existing files are not drawn again.
+        steps: step count of the sampler.
     """
 
     bundle: str | None
@@ -37,17 +37,17 @@ class Drawing(Document):
 
 
 class Preview(Document):
-    """What is drawn at the end of a round.
+    """The previews drawn at the end of a round.
 
     Attributes:
-        drawings: the networks.
-        num: samples at each guidance weight.
-        w: the guidance weights.
-        data: the data set, whose captions are prompts.
-        components: what surrounds networks of latents.
+        drawings: one entry per network.
+        num: samples per guidance weight.
+        w: guidance weights.
+        data: the sharded data set, whose captions are the prompts.
+        components: directory of the autoencoder and text encoders, for networks of latents.
     """
 
-    drawings: tuple[Drawing, ...]
+    drawings: tuple[PreviewSamples, ...]
     num: int
     w: tuple[float, ...]
     data: str
@@ -55,25 +55,25 @@ class Preview(Document):
 
 
 def draw_preview(preview: Preview, made: Path) -> None:
-    """Draw what is not there yet; whatever goes wrong is said in the log and costs nothing else.
+    """Draw missing preview samples; errors are logged and do not fail the round.
 
     Args:
-        preview: what to draw.
-        made: the bundle that the round has made.
+        preview: the previews to draw.
+        made: bundle of the round's student.
     """
     began = time.monotonic()
     try:
         missing = [each for each in preview.drawings if not Path(each.place).is_file()]
         for drawing in missing:
             _draw(preview, drawing, made)
-    except Exception as error:  # a picture is worth no round
-        _log.warning("no pictures of this round: %s", error)
+    except Exception as error:  # a failed preview must not fail the round
+        _log.warning("preview failed: %s", error)
     else:
-        _log.info("pictures: %d set(s) in %.1f s", len(missing), time.monotonic() - began)
+        _log.info("preview: %d set(s) in %.1f s", len(missing), time.monotonic() - began)
 
 
-def read_drawing(place: Path) -> dict[float, "Images"]:
-    """Samples by guidance weight; {} if there are none, or they are damaged."""
+def read_preview(place: Path) -> dict[float, "Images"]:
+    """Load preview samples by guidance weight; {} if the file is missing or damaged."""
     try:
         with np.load(place, allow_pickle=False) as found:
             return {float(name): found[name] for name in found.files}
@@ -81,23 +81,23 @@ def read_drawing(place: Path) -> dict[float, "Images"]:
         return {}
 
 
-def _draw(preview: Preview, drawing: Drawing, made: Path) -> None:
-    # what is imported for it alone; a worker that draws nothing does not pay
-    from pipeline.sampling.conditions import asked_of, asked_pictures
+def _draw(preview: Preview, drawing: PreviewSamples, made: Path) -> None:
+    # slow imports, which only a worker that draws previews needs
+    from pipeline.sampling.conditions import choose_conditions, condition_images
     from pipeline.sampling.sampler import BundleSampler
 
     components = Path(preview.components) if preview.components else None
     bundle = Path(drawing.bundle) if drawing.bundle else made
     sampler = BundleSampler(bundle, components=components)
     data = Path(preview.data)
-    asked = asked_of(data, preview.num)
-    hides = sampler.paints_into_pictures
-    pictures = asked_pictures(data, asked, 0, preview.num) if hides else None
+    conditions = choose_conditions(data, preview.num)
+    inpaints = sampler.is_inpainting
+    pictures = condition_images(data, conditions, 0, preview.num) if inpaints else None
     images = {
         str(w): sampler.sample(
             steps=drawing.steps,
             w=w,
-            asked=asked.by_network,
+            asked=conditions.network_inputs,
             seed=_SEED,
             batch_size=_BATCH,
             pictures=pictures,
@@ -108,5 +108,5 @@ def _draw(preview: Preview, drawing: Drawing, made: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{place.name}.tmp")
     with temporary.open("wb") as file:
-        np.savez(file, **images)  # type: ignore[arg-type] # names are free, one option is not
+        np.savez(file, **images)  # type: ignore[arg-type] # savez types any keyword as its option
     temporary.replace(place)

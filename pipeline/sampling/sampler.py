@@ -1,8 +1,8 @@
-"""Samples of a bundle from numbered noise: row i of a seed is the same noise for every network.
+"""Sample a bundle from indexed noise: row i of a seed is the same noise for every network.
 
-That makes teacher and student comparable image by image, and makes the result independent of how
-the rows were divided among workers. A network of latents is sampled with the components of its
-pipeline, which turn prompts into conditions and latents into pixels.
+Teacher and student are thus comparable image by image, and results do not depend on how rows are
+divided among workers. A network of latents is sampled with its pipeline's components, which encode
+prompts and decode latents.
 """
 
 from collections.abc import Sequence
@@ -24,35 +24,35 @@ from pipeline.errors import BundleError, ConfigError
 from pipeline.models.assemble import load_denoiser
 from pipeline.models.stock.stock_pipeline import STOCK, StockPipeline
 from pipeline.randomness import RowRandom
-from pipeline.sampling.solvers import Sampler, check_sampler, own_sampler, solver_sample
+from pipeline.sampling.solvers import Sampler, check_sampler, default_sampler, solver_sample
 from pipeline.tensors import Condition, Latent
 
 Images = Float32[np.ndarray, "_ h w c"]
-"""Finished samples: float32, channels last, pixels in [-1, 1] (Gaussian data may exceed it)."""
+"""Finished samples: float32, channels last, pixels in [-1, 1] (Gaussian data may exceed this)."""
 
 LabelArray = Int64[np.ndarray, "_"]
 
 
 def channels_first(images: Images) -> Float32[Tensor, "_ c h w"]:
-    """Images as networks take them."""
+    """Convert images to the layout of networks, channels first."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def balanced_labels(num: int, num_classes: int) -> LabelArray:
-    """`num` labels in order of class, the counts of any two classes differing by one at most."""
+    """Build `num` sorted labels; the counts of any two classes differ by at most one."""
     return np.sort(np.arange(num, dtype=np.int64) % num_classes)
 
 
 class BundleSampler:
-    """A bundle opened for sampling; keep it to sample again without loading again.
+    """A loaded bundle; reuse it to sample repeatedly without reloading.
 
-    A teacher is sampled under guidance, a student is told w.
+    A teacher is sampled under guidance, a student is conditioned on w.
 
     Attributes:
-        manifest: what the bundle is and may be used for.
-        denoiser: its network.
-        device: where it runs.
-        stock: what surrounds its network, if it belongs in a stock pipeline.
+        manifest: description and valid range of use.
+        denoiser: the network.
+        device: device of the network.
+        stock: the stock pipeline's components; None for a standalone network.
     """
 
     def __init__(
@@ -65,11 +65,12 @@ class BundleSampler:
 
         Args:
             bundle: its directory.
-            device: where to run; without it the GPU this process was given, else the CPU.
-            components: what surrounds its network in a stock pipeline, if it belongs in one.
+            device: device to run on; None for the process's GPU if any, else the CPU.
+            components: directory of the stock pipeline's components; None for a standalone
+                network.
 
         Raises:
-            BundleError: it is not a bundle, or belongs in a pipeline and is given no components.
+            BundleError: not a bundle, or its pipeline needs components and there are none.
         """
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.manifest, self.denoiser = load_denoiser(bundle, self.device)
@@ -77,19 +78,19 @@ class BundleSampler:
         if self.manifest.pipeline is not None:
             if components is None:
                 raise BundleError(
-                    f"{bundle} draws latents of a {self.manifest.pipeline}; give --components, the "
-                    "directory of its other parts"
+                    f"{bundle} produces latents of a {self.manifest.pipeline}; pass --components "
+                    "with the directory of its other parts"
                 )
             self.stock = STOCK.get(self.manifest.pipeline)(components, self.device)
 
     def check(self, *, steps: int, w: float, sampler: Sampler | None = None) -> None:
-        """Refuse a use the network was not made for; without a sampler its own is meant.
+        """Check that the network supports this use; the default sampler is its own.
 
         Raises:
-            BundleError: wrong step count, guidance weight or sampler for this bundle.
-            ConfigError: there is no such sampler.
+            BundleError: step count, guidance weight or sampler is not supported by this bundle.
+            ConfigError: the sampler does not exist.
         """
-        sampler = sampler or own_sampler(self.manifest)
+        sampler = sampler or default_sampler(self.manifest)
         if sampler not in get_args(Sampler):
             known = "ddim, stochastic, dpm++ or unipc"
             raise ConfigError(f"sampler {sampler!r} does not exist; use {known}")
@@ -97,13 +98,13 @@ class BundleSampler:
         check_sampler(self.manifest, sampler)
 
     @property
-    def paints_into_pictures(self) -> bool:
-        """Whether it is an inpainting network, which is given a picture with a part hidden."""
+    def is_inpainting(self) -> bool:
+        """Whether it is an inpainting network, which takes a masked image as input."""
         network = self.manifest.network
         return isinstance(network, UNetConfig) and network.image_channels > 0
 
     def evaluations(self, *, steps: int, w: float) -> int:
-        """Network evaluations that one sample costs."""
+        """Return the network evaluations per sample."""
         return steps * self.denoiser.evaluations(w)
 
     def sample(
@@ -120,20 +121,20 @@ class BundleSampler:
     ) -> Images:
         """Draw one sample for each label or prompt; see `sample` of this module.
 
-        An inpainting network is given `pictures`, one for each prompt, of which a rectangle is
-        hidden; which, the seed decides.
+        An inpainting network needs `pictures`, one per prompt; a rectangle of each, chosen by the
+        seed, is masked.
 
         Raises:
-            BundleError: wrong step count, guidance weight, sampler, label or prompt for this
-                bundle, or pictures where there should be none, or none where there should be.
+            BundleError: step count, guidance weight, sampler, label or prompt is not supported by
+                this bundle, or `pictures` is missing or not supported.
         """
-        sampler = sampler or own_sampler(self.manifest)
+        sampler = sampler or default_sampler(self.manifest)
         self.check(steps=steps, w=w, sampler=sampler)
-        self.check_asked(asked)
-        if self.paints_into_pictures != (pictures is not None):
+        self.check_conditions(asked)
+        if self.is_inpainting != (pictures is not None):
             raise BundleError(
-                "an inpainting network draws into a picture, and no other network does; use "
-                "stepfold inpaint for the one and stepfold sample for others"
+                "inpainting networks need images, and other networks do not support them; use "
+                "stepfold inpaint for inpainting networks and stepfold sample for others"
             )
         parts = []
         for at in range(0, len(asked), batch_size):
@@ -147,11 +148,12 @@ class BundleSampler:
             return np.zeros((0, height, width, channels), np.float32)
         return np.concatenate(parts)
 
-    def check_asked(self, asked: LabelArray | Sequence[str]) -> None:
-        """Refuse labels or prompts that the network was not made for.
+    def check_conditions(self, asked: LabelArray | Sequence[str]) -> None:
+        """Check that the network supports these labels or prompts.
 
         Raises:
-            BundleError: prompts for classes, classes for prompts, or a class that is none.
+            BundleError: prompts for a class-conditional network, labels for a text-conditional
+                one, or a label out of range.
         """
         is_text = not isinstance(asked, np.ndarray)
         if is_text != self.manifest.network.reads_text:
@@ -165,21 +167,21 @@ class BundleSampler:
             and not 0 <= asked.min() <= asked.max() < num_classes
         ):
             raise BundleError(
-                f"labels run from {asked.min()} to {asked.max()}, this bundle knows classes 0 to "
-                f"{num_classes - 1}"
+                f"labels {asked.min()} to {asked.max()} are out of range; this bundle has classes "
+                f"0 to {num_classes - 1}"
             )
 
     def condition(self, asked: LabelArray | Sequence[str]) -> Condition:
-        """What the network is told for these labels or prompts."""
+        """Compute the network's condition for these labels or prompts."""
         if isinstance(asked, np.ndarray):
             return {"label": torch.from_numpy(asked).to(self.device)}
         if self.stock is None:
-            raise TypeError("a network that reads prompts belongs in a pipeline")
+            raise TypeError("stock is None; a text-conditional network needs its pipeline")
         return self.stock.condition(self.manifest, asked)
 
     def _beside(self, pictures: Images, origin: tuple[int, int]) -> Condition:
         if self.stock is None:
-            raise TypeError("an inpainting network belongs in a pipeline")
+            raise TypeError("stock is None; an inpainting network needs its pipeline")
         seed, first = origin
         return self.stock.beside(channels_first(pictures), RowRandom((seed,), first, len(pictures)))
 
@@ -207,17 +209,17 @@ class BundleSampler:
         if sampler == "dpm++" or sampler == "unipc":
             x = solver_sample(z_1, denoiser.schedule, steps, velocity, sampler)
         else:
-            added = self.noise_added(random, steps) if sampler == "stochastic" else None
+            added = self.noise_function(random, steps) if sampler == "stochastic" else None
             x = step_by_step(z_1, denoiser.schedule, steps, denoise, noise=added)
         return self.finished(x)
 
-    def noise_added(self, random: RowRandom, steps: int) -> Noise:
-        """What a stochastic student's sampler of N steps adds at a point of its grid."""
+    def noise_function(self, random: RowRandom, steps: int) -> Noise:
+        """Return the noise function of the stochastic N-step sampler, by grid point."""
         shape = self.manifest.latent_shape
         return lambda point: random.normal(f"noise at {point}/{steps}", *shape).to(self.device)
 
     def finished(self, x: Latent) -> Images:
-        """Pixels of samples or latents, clipped to [-1, 1] (Gaussian data are not)."""
+        """Convert samples or latents to pixels, clipped to [-1, 1] (except Gaussian data)."""
         pixels = x if self.stock is None else self.stock.to_pixels(x)
         return _finished(pixels, self.manifest)
 
@@ -237,18 +239,18 @@ def sample(
     """Draw one sample of a bundle for each label or prompt, float32 `[n, h, w, c]`.
 
     Args:
-        bundle: directory of a teacher (sampled under guidance) or a student (told w).
+        bundle: directory of a teacher (sampled under guidance) or a student (conditioned on w).
         steps: solver steps.
         w: guidance weight; 0 is unguided, diffusers' guidance_scale is 1 + w.
-        asked: int64 `[n]`, the class of each sample; or the prompt of each.
-        seed: of the starting noise; the same seed gives the same noise to every bundle.
-        sampler: `ddim`, `stochastic`, or for a teacher `dpm++` or `unipc`; by default its own.
-        batch_size: samples computed together; it bounds memory and changes rounding only.
-        first: row of the first sample in the seed's stream of noise.
-        components: what surrounds its network in a stock pipeline, if it belongs in one.
+        asked: class of each sample, int64 `[n]`, or prompt of each sample.
+        seed: seed of the starting noise; the same seed gives the same noise for every bundle.
+        sampler: `ddim`, `stochastic`, or for a teacher `dpm++` or `unipc`; default: its own.
+        batch_size: samples computed together; affects memory and rounding only.
+        first: row of the first sample in the seed's noise stream.
+        components: directory of the stock pipeline's components; None for a standalone network.
 
     Raises:
-        BundleError: not a bundle, or one not made for this.
+        BundleError: not a bundle, or the use is not supported.
     """
     return BundleSampler(bundle, components=components).sample(
         steps=steps,
@@ -262,6 +264,6 @@ def sample(
 
 
 def _finished(x: Latent, manifest: Manifest) -> Images:
-    # only finished pixels are clipped: clipping x inside the sampler would change the teacher
+    # clip only finished pixels: clipping x inside the sampler would change the teacher
     pixels = x.float() if manifest.network.family == "gaussian" else x.float().clamp(-1, 1)
     return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())

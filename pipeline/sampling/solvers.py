@@ -1,4 +1,4 @@
-"""diffusers' own DPM-Solver++ and UniPC on our schedules: the strongest training-free baselines."""
+"""diffusers' DPM-Solver++ and UniPC on our schedules: the strongest training-free baselines."""
 
 from typing import Any, Literal
 
@@ -15,25 +15,24 @@ from pipeline.tensors import Latent
 Solver = Literal["dpm++", "unipc"]
 
 
-def why_not_solver(schedule: NoiseSchedule) -> str | None:
-    """Why neither DPM-Solver++ nor UniPC is run on this path; None if they are."""
+def unsupported_solver_reason(schedule: NoiseSchedule) -> str | None:
+    """Return why DPM-Solver++ and UniPC do not support this path; None if they do."""
     if schedule.velocity is PredictionType.V:
         return None
     return (
-        f"dpm++ and unipc are run on variance-preserving paths only; on a {schedule.name} path "
-        "diffusers' schedulers have a time grid of their own, which would not be compared at equal "
-        "times"
+        f"dpm++ and unipc are supported on variance-preserving paths only; on a {schedule.name} "
+        "path diffusers' schedulers use a different time grid, so results are not comparable"
     )
 
 
 def dpm_solver_scheduler(
     schedule: NoiseSchedule, *, solver_order: int = 2
 ) -> DPMSolverMultistepScheduler:
-    """The stock multistep scheduler for our path: same alphas, v output, trailing time grid.
+    """Build the stock multistep scheduler for our path: same alphas, v output, trailing time grid.
 
-    A path that ends in pure noise has alpha(1) = 0, where log-SNR is infinite. diffusers' remedy is
-    used as it is (`rescale_betas_zero_snr`, alpha(1) = 2^-12); the rescaling itself changes nothing
-    on a path that already ends there.
+    A path that ends in pure noise has alpha(1) = 0, where log-SNR is infinite. diffusers' solution
+    is used unchanged (`rescale_betas_zero_snr`, alpha(1) = 2^-12); on such a path the rescaling
+    itself has no effect.
 
     Raises:
         ConfigError: the path is not variance preserving.
@@ -46,7 +45,7 @@ def dpm_solver_scheduler(
 
 
 def unipc_scheduler(schedule: NoiseSchedule) -> UniPCMultistepScheduler:
-    """The stock UniPC scheduler for our path, of second order as for guided sampling.
+    """Build the stock UniPC scheduler for our path, of second order as for guided sampling.
 
     Raises:
         ConfigError: the path is not variance preserving.
@@ -57,8 +56,8 @@ def unipc_scheduler(schedule: NoiseSchedule) -> UniPCMultistepScheduler:
 
 
 def _our_path(schedule: NoiseSchedule) -> dict[str, Any]:
-    """The arguments that stock multistep schedulers have in common."""
-    reason = why_not_solver(schedule)
+    """Build the common arguments of stock multistep schedulers."""
+    reason = unsupported_solver_reason(schedule)
     if reason is not None:
         raise ConfigError(f"{reason}; use --sampler ddim")
     total = schedule.num_train_timesteps
@@ -80,9 +79,9 @@ def solver_sample(
 
     Args:
         z_1: pure noise, float32 (the schedulers compute in float32).
-        schedule: the path.
-        num_steps: N, dividing the schedule's T.
-        velocity: the guided velocity, its condition and w already given.
+        schedule: the noise path.
+        num_steps: N, a divisor of the schedule's T.
+        velocity: the guided velocity, with condition and w bound.
         solver: `dpm++` for DPM-Solver++(2M), or `unipc`.
 
     Raises:
@@ -111,32 +110,31 @@ def _level_at(
 Sampler = Literal["ddim", "stochastic", "dpm++", "unipc"]
 
 
-def own_sampler(manifest: Manifest) -> Sampler:
-    """How a bundle is sampled if nothing else is asked for: as it was distilled to be."""
-    is_one_step = manifest.steps == (1,)  # then there is no step that noise could follow
+def default_sampler(manifest: Manifest) -> Sampler:
+    """Return a bundle's default sampler, the one it was distilled for."""
+    is_one_step = manifest.steps == (1,)  # no step follows, so no noise is added
     return "stochastic" if manifest.sampler == "stochastic" and not is_one_step else "ddim"
 
 
 def check_sampler(manifest: Manifest, sampler: Sampler) -> None:
-    """Refuse a sampler whose steps a student was not distilled for.
+    """Check that a student was distilled for the steps of a sampler.
 
-    A teacher and a stage-1 student are good at any time: the stochastic sampler's steps are theirs
-    as well.
+    Teachers and stage-1 students are valid at any time, so they also support stochastic steps.
 
     Raises:
-        BundleError: with the reason and the sampler to use.
+        BundleError: the sampler is not supported; the message names the one to use.
     """
-    if manifest.role == "teacher" or sampler == own_sampler(manifest):
+    if manifest.role == "teacher" or sampler == default_sampler(manifest):
         return
     if sampler not in ("ddim", "stochastic"):
         raise BundleError(
-            f"a student's step is one DDIM step on its own grid, so {sampler} does not apply to "
-            f"it; use --sampler {own_sampler(manifest)}"
+            f"sampler {sampler} does not support students, whose steps are DDIM steps on their own "
+            f"grid; use --sampler {default_sampler(manifest)}"
         )
     if manifest.steps in (None, (1,)):
         return
-    made, asked = ("twice", "once") if sampler == "ddim" else ("once", "twice")
+    distilled, taken = ("two", "one") if sampler == "ddim" else ("one", "two")
     raise BundleError(
-        f"this student was distilled for steps {made} as long as its grid's, and {sampler} takes "
-        f"them {asked} as long; use --sampler {own_sampler(manifest)}"
+        f"sampler {sampler} takes steps of {taken} grid interval(s), but this student was "
+        f"distilled for steps of {distilled}; use --sampler {default_sampler(manifest)}"
     )

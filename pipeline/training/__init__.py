@@ -1,1 +1,1 @@
-"""One round of training."""
+"""Training rounds: plans, batches, engines, checkpoints and the training loop."""

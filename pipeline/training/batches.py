@@ -1,8 +1,8 @@
-"""Where a round's draws and targets come from: read from disk, or computed on the spot.
+"""Sources of noised batches and targets: read from disk, or computed online.
 
-Both are functions of a position on the training clock alone, so that resuming means knowing one
-number and the number of workers changes nothing. Only on-policy states of the
-student also depend on its current weights, which a checkpoint holds.
+Both are functions of the position on the training clock alone, so a resume needs one number, and
+the number of workers does not matter. Only online on-policy states also depend on the current
+student, which is part of a checkpoint.
 """
 
 import time
@@ -17,7 +17,7 @@ from pipeline.data.order import Order
 from pipeline.data.records import RecordShards
 from pipeline.data.samples import Samples
 from pipeline.errors import DataError
-from pipeline.methods.method import DistillationMethod, Draws
+from pipeline.methods.method import DistillationMethod, NoisedBatch
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Condition, Latent
@@ -25,25 +25,25 @@ from pipeline.tensors import Condition, Latent
 _PAIR = "z_t_and_velocity"
 
 READ = (_PAIR, "t", "w", "sample")
-"""The columns of a target record that training reads."""
+"""Columns of a target record that training needs."""
 
 
-class DrawSource(ABC):
-    """Draws with their targets, by position."""
+class BatchSource(ABC):
+    """Noised batches with their targets, by position."""
 
     @abstractmethod
-    def at(self, first: int, count: int) -> tuple[Draws, Latent]:
-        """The draws and velocity targets of `count` positions from `first`, on the device."""
+    def at(self, first: int, count: int) -> tuple[NoisedBatch, Latent]:
+        """Return the batch and velocity targets of `count` positions from `first`."""
 
-    def state(self, samples_seen: int) -> dict[str, float]:  # noqa: ARG002 (what is computed on the spot has no age)
-        """Numbers to watch: how old the targets are, how often each has been used; {} if fresh."""
+    def state(self, samples_seen: int) -> dict[str, float]:  # noqa: ARG002 (online targets have no age)
+        """Return metrics of the targets: their age and use count; {} for online targets."""
         return {}
 
 
-class OnlineSource(DrawSource):
-    """Targets computed when they are asked for; the teacher sits in the training process.
+class OnlineSource(BatchSource):
+    """Targets computed online, with the teacher in the training process.
 
-    Asking may evaluate the student too, equally often on every worker.
+    On-policy states may also evaluate the student, equally often on every worker.
     """
 
     def __init__(
@@ -63,27 +63,27 @@ class OnlineSource(DrawSource):
         self._order = Order(seed=stream[0], size=len(samples))
         self._device = device
 
-    def at(self, first: int, count: int) -> tuple[Draws, Latent]:
-        """Draw by position, then ask the teacher."""
+    def at(self, first: int, count: int) -> tuple[NoisedBatch, Latent]:
+        """Draw the batch by position and compute its targets with the teacher."""
         batch = self._samples.read(self._order.rows(first, count))
         random = RowRandom(self._stream, first, count)
         draws = on_device(self._method.draw(self._student.schedule, batch, random), self._device)
         with torch.no_grad():
-            draws = self._method.settle(self._teacher, draws, random, self._student)
+            draws = self._method.rollout(self._teacher, draws, random, self._student)
             return draws, self._method.target(self._teacher, draws)
 
 
-class TargetSource(DrawSource):
-    """Targets that were computed ahead of time, in a shuffled order.
+class TargetSource(BatchSource):
+    """Precomputed targets, in a shuffled order.
 
     Args:
         tars: target shards in order.
-        samples: the split they were made from, which holds their conditions.
-        stream: of the round.
-        device: where draws and targets go.
+        samples: the data split of the targets, which holds their conditions.
+        stream: key of the round's random stream.
+        device: device of batches and targets.
 
     Raises:
-        DataError: a tar is missing or damaged, or has not what training reads.
+        DataError: a tar is missing or damaged, or lacks a needed column.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class TargetSource(DrawSource):
         missing = [name for name in READ if name not in self._records.columns]
         if missing:
             raise DataError(
-                f"{tars[0]} has no column {missing[0]}; remove the shard and generate the targets "
-                "again"
+                f"{tars[0]} has no column {missing[0]}; delete the shard and run again to "
+                "regenerate the targets"
             )
         self._samples = samples
         self._order = Order(seed=stream[0] * 65536 + stream[1], size=len(self._records))
@@ -102,14 +102,14 @@ class TargetSource(DrawSource):
         self._made = sum(tar.stat().st_mtime for tar in tars) / len(tars)
 
     def state(self, samples_seen: int) -> dict[str, float]:
-        """Seconds since the targets were made, on average, and how often each was used."""
+        """Return the targets' mean age in seconds and their mean use count."""
         return {
             "targets/age_s": max(0.0, time.time() - self._made),
             "targets/times_used": samples_seen / len(self._records),
         }
 
-    def at(self, first: int, count: int) -> tuple[Draws, Latent]:
-        """Read by position."""
+    def at(self, first: int, count: int) -> tuple[NoisedBatch, Latent]:
+        """Read batch and targets by position."""
         columns = self._records.read(self._order.rows(first, count), READ)
         condition = self._samples.conditions(columns.pop("sample").numpy())
         return from_columns(
@@ -118,14 +118,14 @@ class TargetSource(DrawSource):
         )
 
 
-def to_columns(draws: Draws, target: Latent, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What a target record stores of a batch; z_t and the target in `dtype`, the rest exactly.
+def to_columns(draws: NoisedBatch, target: Latent, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Convert a batch to columns of target records: z_t and target in `dtype`, the rest exactly.
 
-    Conditions are not in it: a text embedding is larger than all the rest, and the data set holds
+    Conditions are not stored: a text embedding is larger than all the rest, and the data set holds
     it once for all tuples of a sample.
 
-    z_t and target, which are always read together, lie side by side in one column
-    `[b, 2, *latent]`: one piece of memory to find for each row.
+    z_t and target are always read together, so they share one column `[b, 2, *latent]`, which takes
+    one memory access per row.
     """
     return {
         _PAIR: torch.stack([draws.z_t.to(dtype), target.to(dtype)], dim=1),
@@ -134,14 +134,14 @@ def to_columns(draws: Draws, target: Latent, dtype: torch.dtype) -> dict[str, Te
     }
 
 
-def from_columns(columns: dict[str, Tensor], condition: Condition) -> tuple[Draws, Latent]:
-    """The inverse of `to_columns`, in float32; `condition` is that of the records' samples."""
+def from_columns(columns: dict[str, Tensor], condition: Condition) -> tuple[NoisedBatch, Latent]:
+    """Convert columns to a batch and targets in float32; `condition` is that of their samples."""
     z_t, velocity = columns[_PAIR].float().unbind(1)
-    return Draws(z_t=z_t, t=columns["t"], w=columns["w"], condition=condition), velocity
+    return NoisedBatch(z_t=z_t, t=columns["t"], w=columns["w"], condition=condition), velocity
 
 
-def on_device(draws: Draws, device: torch.device) -> Draws:
-    """The same draws on a device."""
+def on_device(draws: NoisedBatch, device: torch.device) -> NoisedBatch:
+    """Move a batch to a device."""
     moved = {
         field.name: value.to(device)
         for field in fields(draws)

@@ -1,4 +1,4 @@
-"""From a round's plan to the method that runs it."""
+"""Build the distillation method of a round plan."""
 
 from pipeline.config import UNIFORM
 from pipeline.diffusion.loss import LossWeight
@@ -11,7 +11,11 @@ from pipeline.training.round_plan import RoundPlan
 
 
 def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
-    """The method of a round, with everything the plan decides filled in."""
+    """Build the distillation method of a round.
+
+    Raises:
+        TypeError: the plan lacks a value that its method needs.
+    """
     weight = LossWeight(plan.loss_weight)
     if plan.method == "denoising":
         return Denoising(
@@ -20,11 +24,11 @@ def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
             label_dropout=plan.label_dropout,
         )
     if plan.w is None:
-        raise TypeError(f"{plan.title} distils guidance and has no law of w")
+        raise TypeError(f"{plan.title}: w is None; a distillation round needs a w distribution")
     if plan.method == "guidance":
         return GuidanceDistillation(loss_weight=weight, w=plan.w, time=plan.time or UNIFORM)
     if plan.grid is None or plan.teacher_grid is None:
-        raise TypeError(f"{plan.title} halves steps and has no step counts")
+        raise TypeError(f"{plan.title}: step counts are None; a halving needs them")
     return ProgressiveDistillation(
         loss_weight=weight,
         w=plan.w,

@@ -1,7 +1,7 @@
-"""Checkpoints inside a round: resumable state, committed the way every artifact is.
+"""Checkpoints of a round, committed in a ledger like every artifact.
 
-All ranks write their parts into one staging folder; then rank 0 alone commits it. A checkpoint
-counts once its record verifies, so a kill at any point leaves the previous one.
+All ranks write their parts into one staging folder, then rank 0 commits it. A checkpoint is valid
+once its record verifies, so a kill at any point leaves the previous checkpoint.
 """
 
 import logging
@@ -24,9 +24,9 @@ class Checkpoints:
     """The checkpoints of one round.
 
     Args:
-        folder: where they lie; every rank sees it.
-        key: fingerprint of the round they belong to; others are ignored.
-        keep: how many to keep.
+        folder: folder of the checkpoints, shared by all ranks.
+        key: fingerprint of their round; checkpoints of other rounds are ignored.
+        keep: number of checkpoints to keep.
         attempt: identity of this attempt; see `claim`.
     """
 
@@ -38,45 +38,45 @@ class Checkpoints:
         self._attempt = attempt
 
     def restore(self, engine: TrainEngine) -> dict[str, Any]:
-        """Load the newest sound checkpoint into the engine; {} if there is none. Collective."""
+        """Load the newest valid checkpoint and return its state; {} without one. Collective."""
         if engine.rank == 0 and claimed_by(self._folder) == self._attempt:
-            self._forget_old()  # a killed attempt may have come no further than its commit
-        engine.mean(torch.zeros((), device=engine.device))  # nobody reads while another commits
+            self._forget_old()  # an attempt killed after its commit left old checkpoints
+        engine.mean(torch.zeros((), device=engine.device))  # barrier: rank 0 has cleaned up
         for artifact in reversed(self._own()):
             saved = artifact.details["layout"]
             if saved != engine.layout:
                 _log.warning(
-                    "checkpoint %s is of %s, this is %s; left aside",
+                    "skipping checkpoint %s: saved layout %s, current layout %s",
                     *(artifact.path, saved, engine.layout),
                 )
             elif self._ledger.damage(artifact) is None:
                 _log.info("resuming from update %d", artifact.details["update"])
                 return engine.load(self._ledger.locate(artifact))
             else:
-                _log.warning("checkpoint %s is damaged; left aside", artifact.path)
+                _log.warning("skipping checkpoint %s: damaged", artifact.path)
         return {}
 
     def save(self, engine: TrainEngine, update: int) -> None:
         """Commit the engine's state after `update` updates. Collective.
 
         Raises:
-            InfraError: a newer attempt has claimed the round; this one must not write.
+            InfraError: a newer attempt claimed the round; this one must not write.
         """
         staging = self._folder / f".staging-{self._attempt}"
         if engine.rank == 0:
             self._check_claim()
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
-        engine.mean(torch.zeros((), device=engine.device))  # the folder is there for everybody
+        engine.mean(torch.zeros((), device=engine.device))  # barrier: the folder exists
         engine.save(staging, {"update": update})
-        engine.mean(torch.zeros((), device=engine.device))  # everybody has written
+        engine.mean(torch.zeros((), device=engine.device))  # barrier: all ranks have written
         if engine.rank == 0:
             failpoint("checkpoint.staged")
-            self._check_claim()  # writing takes long enough to be superseded
+            self._check_claim()  # another attempt may have started during the write
             self._commit(staging, update, engine.layout)
 
     def clear(self) -> None:
-        """Remove all checkpoints; the round's student has been committed."""
+        """Remove all checkpoints, after the round's student was committed."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _commit(self, staging: Path, update: int, layout: str) -> None:
@@ -103,16 +103,17 @@ class Checkpoints:
         holder = claimed_by(self._folder)
         if holder != self._attempt:
             raise InfraError(
-                f"attempt {self._attempt} lost {self._folder.parent} to attempt {holder} and stops"
+                f"{self._folder.parent} is held by attempt {holder}; superseded attempt "
+                f"{self._attempt} exits"
             )
 
 
 def claim(folder: Path, attempt: str) -> None:
-    """Make `attempt` the only one that may commit checkpoints in `folder`.
+    """Give `attempt` the exclusive right to commit checkpoints in `folder`.
 
-    Workers outlive a killed driver by seconds; without this they could write into its successor.
-    What they staged can never be committed from here on, so it goes, and with it what was forgotten
-    and not yet removed.
+    Workers outlive a killed driver by seconds; without a claim they could write into the files of
+    its successor. Their staged files can no longer be committed and are removed, as are files of
+    checkpoints without a record.
     """
     write_durably(folder / "attempt", attempt)
     failpoint("checkpoint.claimed")
@@ -123,6 +124,6 @@ def claim(folder: Path, attempt: str) -> None:
 
 
 def claimed_by(folder: Path) -> str:
-    """The attempt that may write in `folder`."""
+    """Return the attempt that may write in `folder`; "" if none."""
     path = folder / "attempt"
     return path.read_text(encoding="utf-8") if path.is_file() else ""

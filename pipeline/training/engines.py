@@ -1,4 +1,4 @@
-"""The port between a round and what trains it: plain torch here, DeepSpeed in `infra`."""
+"""Training engines: the interface and the plain torch engine; DeepSpeed's is in `infra`."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from pipeline.training.optimiser import AveragingAdam
 
 @dataclass(frozen=True)
 class OptimiserPlan:
-    """Adam(0.9, 0.999) without weight decay, its rate annealed linearly to 0 over the round.
+    """Adam(0.9, 0.999) without weight decay, learning rate annealed linearly to 0 over the round.
 
     Attributes:
-        learning_rate: the rate of the first update.
+        learning_rate: learning rate of the first update.
         total_updates: updates of the round; the rate of update u (from 0) is
             `learning_rate * (1 - u / total_updates)`.
-        clip_norm: global gradient norm is clipped to it.
-        ema_decay: decay of an exponential moving average of the float32 weights, 0 for none.
+        clip_norm: maximum global gradient norm.
+        ema_decay: decay of an exponential moving average of the float32 weights; 0 for none.
     """
 
     learning_rate: float
@@ -35,10 +35,10 @@ class TrainEngine(ABC):
     """One trained network, its optimiser and its learning-rate schedule, on any number of ranks.
 
     Attributes:
-        module: what to call for a forward pass.
-        rank: this process, 0 .. world_size - 1.
+        module: the module for forward passes.
+        rank: rank of this process, 0 .. world_size - 1.
         world_size: number of processes.
-        device: where batches go.
+        device: device of the batches.
     """
 
     module: nn.Module
@@ -49,24 +49,24 @@ class TrainEngine(ABC):
     @property
     @abstractmethod
     def layout(self) -> str:
-        """How the state is divided; a checkpoint loads only into the layout it was saved from."""
+        """Partitioning of the state; a checkpoint loads only into the layout it was saved from."""
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of this rank's mean loss; ranks are averaged."""
+        """Accumulate the gradient of this rank's mean loss, averaged over ranks."""
 
     @abstractmethod
     def step(self) -> float:
-        """Clip, update, advance the learning rate; returns the gradient norm before clipping."""
+        """Clip, update, advance the learning rate; return the gradient norm before clipping."""
 
     @property
     @abstractmethod
     def learning_rate(self) -> float:
-        """The rate the next update will use."""
+        """Learning rate of the next update."""
 
     @abstractmethod
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over ranks of a tensor, element by element; collective."""
+        """Compute the elementwise mean of a tensor over ranks; collective."""
 
     @abstractmethod
     def save(self, folder: Path, state: dict[str, Any]) -> None:
@@ -74,13 +74,13 @@ class TrainEngine(ABC):
 
     @abstractmethod
     def load(self, folder: Path) -> dict[str, Any]:
-        """Restore what `save` wrote, bit for bit (collective); returns its `state`."""
+        """Restore a checkpoint of `save` bit for bit (collective); return its `state`."""
 
     @abstractmethod
     def full_weights(self) -> dict[str, Tensor]:
-        """The float32 master weights and buffers by name, on the CPU (collective).
+        """Return the float32 master weights and buffers by name, on the CPU (collective).
 
-        If the optimiser keeps an average, it is the average. Complete on rank 0 only.
+        If the optimiser keeps an average, its values are returned. Complete on rank 0 only.
         """
 
 
@@ -88,7 +88,9 @@ _FILE = "state.pt"
 
 
 class TorchEngine(TrainEngine):
-    """Train a float32 module where it is.
+    """Train a float32 module in this process, on its current device.
+
+    The reference implementation; DeepSpeedEngine is tested against it.
 
     Args:
         module: the network; its trainable parameters are updated.
@@ -106,18 +108,18 @@ class TorchEngine(TrainEngine):
 
     @property
     def layout(self) -> str:
-        """Whole, in one process."""
+        """Unpartitioned, in one process."""
         return "one process"
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient."""
-        loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
+        loss.backward()  # type: ignore[no-untyped-call] # untyped in torch
 
     def step(self) -> float:
-        """Clip, update, advance the learning rate; returns the gradient norm before clipping.
+        """Clip, update, advance the learning rate; return the gradient norm before clipping.
 
         Raises:
-            DivergenceError: the norm is not finite; nothing was updated.
+            DivergenceError: the norm is not finite; no weight was updated.
         """
         norm = float(nn.utils.clip_grad_norm_(self._trained, self._plan.clip_norm))
         check_norm(norm)
@@ -128,15 +130,15 @@ class TorchEngine(TrainEngine):
 
     @property
     def learning_rate(self) -> float:
-        """The rate the next update will use."""
+        """Learning rate of the next update."""
         return float(self._schedule.get_last_lr()[0])
 
     def mean(self, value: Tensor) -> Tensor:
-        """The value itself."""
+        """Return the value unchanged."""
         return value
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
-        """Write one file."""
+        """Write the checkpoint as one file."""
         parts = {
             "module": self.module.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -147,7 +149,7 @@ class TorchEngine(TrainEngine):
         torch.save(parts, folder / _FILE)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Read it back; tensors and plain values only, no code."""
+        """Load the file; only tensors and plain values are unpickled, no code."""
         parts = torch.load(folder / _FILE, map_location=self.device, weights_only=True)
         self.module.load_state_dict(parts["module"])
         self._optimiser.load_state_dict(parts["optimiser"])
@@ -157,7 +159,7 @@ class TorchEngine(TrainEngine):
         return state
 
     def full_weights(self) -> dict[str, Tensor]:
-        """The weights, or their average; the engine must not be used after it."""
+        """Return the weights, or their average; the engine must not be used afterwards."""
         self._optimiser.adopt_average()
         return {name: t.detach().cpu() for name, t in self.module.state_dict().items()}
 
@@ -165,7 +167,7 @@ class TorchEngine(TrainEngine):
 def make_optimiser(
     parameters: list[nn.Parameter], plan: OptimiserPlan
 ) -> tuple[AveragingAdam, LambdaLR]:
-    """The optimiser of a plan and its schedule: linearly from the full rate to 0."""
+    """Build the optimiser of a plan and its schedule, linear from the full learning rate to 0."""
     optimiser = AveragingAdam(
         parameters, learning_rate=plan.learning_rate, ema_decay=plan.ema_decay
     )
@@ -173,13 +175,13 @@ def make_optimiser(
 
 
 def check_norm(norm: float) -> None:
-    """Refuse a gradient that is not finite.
+    """Check that a gradient norm is finite.
 
     Raises:
-        DivergenceError: always with the same advice.
+        DivergenceError: the norm is not finite.
     """
     if not norm < float("inf"):
         raise DivergenceError(
-            f"the gradient norm is {norm}; nothing was updated and the last checkpoint is kept. "
+            f"the gradient norm is {norm}; no weight was updated and the last checkpoint is kept. "
             "Lower learning_rate and continue with --accept-changes"
         )

@@ -1,6 +1,6 @@
-"""What follows a student that failed the gate: decided from the recipe and what was tried.
+"""Quality-gate policy: choose the remedy for a failed student from the recipe and past attempts.
 
-Nothing is remembered but what is committed, so a run that was killed decides as it would have.
+Decisions depend only on committed records, so a resumed run makes the same ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,26 +9,27 @@ from dataclasses import dataclass
 from pipeline.config import GateRules, Recipe, Remedy
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
 from pipeline.ledger import Artifact
-from pipeline.training.round_plan import TEACHER_ROUND, Again, RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND, Retry, RoundPlan
 
 
 def rules_of(recipe: Recipe, plan: RoundPlan) -> GateRules | None:
-    """The gate of a round; None where the recipe has none, or no student that draws is made."""
+    """Return the gate rules of a round; None without a gate, or if the round makes no decoder."""
     if recipe.gate is None or plan.direction != "decode" or plan.index == TEACHER_ROUND:
         return None
     return recipe.gate.rules(plan.index, "guidance" if plan.method == "guidance" else "halving")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One attempt at a round and what the gate says of it.
+class JudgedAttempt:
+    """One attempt at a round and its gate verdict.
 
     Attributes:
-        plan: the attempt.
-        student: its student; None if training broke off because its numbers went bad.
-        record: the committed verdict.
-        verdict: what it says.
-        answer: what a person said when the verdict was no; None if nobody did.
+        plan: the attempt's plan.
+        student: its student; None if training diverged.
+        record: the committed verdict artifact.
+        verdict: content of the verdict.
+        answer: manual decision on a failed student (True approves it); None if there is no
+            decision.
     """
 
     plan: RoundPlan
@@ -39,37 +40,37 @@ class Judged:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether its student may teach."""
+        """Whether its student may be the next teacher."""
         return self.student is not None and (self.verdict.passed or self.answer is True)
 
 
-Attempt = Callable[[RoundPlan], Judged | None]
-"""Make and judge the student of a plan; None, if it only looks and finds none, ends the search."""
+Attempt = Callable[[RoundPlan], JudgedAttempt | None]
+"""Train and judge the student of a plan; a look-up returns None if it is absent: end the search."""
 
-Decide = Callable[[Judged, Sequence[Again], Remedy], None]
-"""Told of every failed attempt, what was tried before it, and what follows."""
+OnFailure = Callable[[JudgedAttempt, Sequence[Retry], Remedy], None]
+"""Callback for every failed attempt: the attempt, earlier retries, and the chosen remedy."""
 
 
-def settle(
+def run_attempts(
     plan: RoundPlan,
     rules: GateRules,
     attempt: Attempt,
-    ask: Callable[[Judged], bool | None],
-    decide: Decide = lambda judged, tried, remedy: None,  # noqa: ARG005
-) -> Judged | None:
-    """Go from attempt to attempt until a student is accepted or nothing is left to try.
+    ask: Callable[[JudgedAttempt], bool | None],
+    decide: OnFailure = lambda judged, tried, remedy: None,  # noqa: ARG005
+) -> JudgedAttempt | None:
+    """Run attempts until a student is accepted or no remedy is left.
 
     Args:
-        plan: the round.
-        rules: its gate.
+        plan: plan of the round.
+        rules: gate rules of the round.
         attempt: see `Attempt`.
-        ask: put the question to a person; None if there is no answer to be had.
-        decide: see `Decide`.
+        ask: request a manual decision; returns None if there is no decision.
+        decide: see `OnFailure`.
 
     Returns:
         The accepted attempt, or the last failed one; None if `attempt` ended the search.
     """
-    tried: list[Again] = []
+    tried: list[Retry] = []
     current = plan
     while True:
         judged = attempt(current)
@@ -79,23 +80,25 @@ def settle(
         decide(judged, tried, remedy)
         if remedy == "ask":
             answer = ask(judged)
-            judged = Judged(judged.plan, judged.student, judged.record, judged.verdict, answer)
+            judged = JudgedAttempt(
+                judged.plan, judged.student, judged.record, judged.verdict, answer
+            )
             if answer is not False:
                 return judged
             remedy = next_remedy(rules, tried, judged)
             decide(judged, tried, remedy)
         if remedy == "stop":
             return judged
-        again = _again(rules, tried, judged, remedy)
+        again = _plan_retry(rules, tried, judged, remedy)
         tried.append(again)
-        current = _over(plan, rules, again)
+        current = _retried_plan(plan, rules, again)
 
 
-def next_remedy(rules: GateRules, tried: Sequence[Again], judged: Judged) -> Remedy:
-    """The first remedy of the recipe that is not used up.
+def next_remedy(rules: GateRules, tried: Sequence[Retry], judged: JudgedAttempt) -> Remedy:
+    """Return the first remedy of the recipe that is not used up.
 
-    Where training broke off there is no student to train on or to show. A person's no is not asked
-    for twice.
+    If training diverged, there is no student to extend or to show. A manual rejection is not
+    requested twice.
     """
     left = {
         "extend": judged.student is not None and _count(tried, "extended") < rules.extend.times,
@@ -106,17 +109,19 @@ def next_remedy(rules: GateRules, tried: Sequence[Again], judged: Judged) -> Rem
     return next((remedy for remedy in rules.on_fail if left[remedy]), "stop")
 
 
-def _count(tried: Sequence[Again], kind: str) -> int:
+def _count(tried: Sequence[Retry], kind: str) -> int:
     return sum(again.kind == kind for again in tried)
 
 
-def _again(rules: GateRules, tried: Sequence[Again], judged: Judged, remedy: Remedy) -> Again:
+def _plan_retry(
+    rules: GateRules, tried: Sequence[Retry], judged: JudgedAttempt, remedy: Remedy
+) -> Retry:
     if remedy == "retry":
         number = _count(tried, "retried") + 1
-        return Again(kind="retried", number=number, rate=rules.retry.factor**number)
+        return Retry(kind="retried", number=number, rate=rules.retry.factor**number)
     if judged.student is None:
-        raise TypeError("there is no student to train on")
-    return Again(
+        raise TypeError("student is None; a round without a student cannot be extended")
+    return Retry(
         kind="extended",
         number=_count(tried, "extended") + 1,
         rate=judged.plan.again.rate if judged.plan.again else 1.0,
@@ -124,8 +129,8 @@ def _again(rules: GateRules, tried: Sequence[Again], judged: Judged, remedy: Rem
     )
 
 
-def _over(plan: RoundPlan, rules: GateRules, again: Again) -> RoundPlan:
-    """The round done over; extended it takes a share of its updates more."""
+def _retried_plan(plan: RoundPlan, rules: GateRules, again: Retry) -> RoundPlan:
+    """Build the plan of a retry; an extension trains for a fraction of the round's updates."""
     share = rules.extend.share if again.kind == "extended" else 1.0
     updates = max(1, round(plan.training.updates * share))
     training = plan.training.model_copy(update={"updates": updates})

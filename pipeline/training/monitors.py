@@ -1,8 +1,8 @@
-"""When training has gone wrong for good: numbers that are not finite, or a loss beyond all reason.
+"""Monitors of a training round: divergence, straggling workers, throughput and memory.
 
-Adam moves a weight by the learning rate at most, so too large a rate ends in weights that are
-useless and finite. The loss says so: it is the error of a velocity of about unit variance, with a
-weight of at most 1, so that a network that answers nothing at all has a loss of about 1.
+Adam changes a weight by at most the learning rate per update, so too high a rate gives weights that
+are finite but useless. The loss shows this: targets are velocities of about unit variance and loss
+weights are at most 1, so the zero-prediction baseline has a loss of about 1.
 """
 
 import math
@@ -17,20 +17,20 @@ from torch import Tensor
 from pipeline.errors import DivergenceError
 from pipeline.training.engines import TrainEngine
 
-HOPELESS = 1000.0
-"""A loss so many times that of a network that answers nothing."""
+MAX_RELATIVE_LOSS = 1000.0
+"""Loss above which training counts as diverged, relative to the zero-prediction baseline."""
 
 PATIENCE = 10
-"""So many updates in a row; a single one may be an outlier of the data."""
+"""Consecutive updates above the limit before training stops; single ones may be outliers."""
 
-ADVICE = "Lower learning_rate and continue with --accept-changes"
+_ADVICE = "Lower learning_rate and continue with --accept-changes"
 
 
-class LossWatch:
-    """Looks at the loss of every update of a round, the same number on every rank.
+class DivergenceMonitor:
+    """Check the loss of every update for divergence; the loss is equal on all ranks.
 
     Args:
-        title: the round, for errors.
+        title: title of the round, for error messages.
     """
 
     def __init__(self, title: str) -> None:
@@ -38,44 +38,46 @@ class LossWatch:
         self._in_a_row = 0
 
     def check(self, loss: Tensor, update: int) -> float:
-        """The loss as a number.
+        """Check the loss and return it as a float.
 
         Args:
-            loss: a scalar, its mean over ranks; all ranks stop together.
-            update: which update it is of; not made yet.
+            loss: scalar mean loss over ranks, so that all ranks stop together.
+            update: index of the update that this loss is for, not made yet.
 
         Raises:
-            DivergenceError: it is not finite, or has been hopeless for long.
+            DivergenceError: the loss is not finite, or was above the limit for `PATIENCE` updates.
         """
         value = float(loss)
         if not math.isfinite(value):
             raise DivergenceError(
-                f"{self._title}: the loss is {value} at update {update}; nothing was updated and "
-                f"the last checkpoint is kept. {ADVICE}"
+                f"{self._title}: the loss is {value} at update {update}; no weight was updated and "
+                f"the last checkpoint is kept. {_ADVICE}"
             )
-        self._in_a_row = self._in_a_row + 1 if value > HOPELESS else 0
+        self._in_a_row = self._in_a_row + 1 if value > MAX_RELATIVE_LOSS else 0
         if self._in_a_row >= PATIENCE:
             raise DivergenceError(
-                f"{self._title}: the loss is {value:.3g} at update {update} and has been above "
-                f"{HOPELESS:g} for {PATIENCE} updates, where a network that answers nothing has "
-                f"about 1: training diverged and was stopped. {ADVICE}"
+                f"{self._title}: training diverged at update {update}: the loss is {value:.3g} and "
+                f"was above {MAX_RELATIVE_LOSS:g} times the zero-prediction baseline for "
+                f"{PATIENCE} updates. {_ADVICE}"
             )
         return value
 
 
 def check_finite(weights: dict[str, Tensor], title: str) -> None:
-    """Refuse weights that hold NaN or infinity.
+    """Check that all weights are finite.
 
     Raises:
-        DivergenceError: naming the first such tensor.
+        DivergenceError: a tensor has NaN or infinity; the message names the first one.
     """
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise DivergenceError(f"{title}: weight {name} is not finite; nothing was saved")
+            raise DivergenceError(
+                f"{title}: weight {name} is not finite, so the student was not saved. {_ADVICE}"
+            )
 
 
-class OwnTime:
-    """Seconds that this rank spends on its own share of the work, without waiting for others."""
+class StragglerMonitor:
+    """Measure each rank's compute time, without waiting for others, to find stragglers."""
 
     def __init__(self, engine: TrainEngine) -> None:
         self._engine = engine
@@ -83,31 +85,31 @@ class OwnTime:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Count the time of the block.
+        """Add the block's duration to this rank's time.
 
-        Where the forward pass itself waits for others (ZeRO 3, a split teacher), a slow worker
-        shows less than it is.
+        If the forward pass itself waits for other ranks (ZeRO 3, a partitioned teacher), a slow
+        worker's delay is underestimated.
         """
         began = time.monotonic()
         yield
-        if self._engine.device.type == "cuda":  # the loss is read right after, so nothing is lost
+        if self._engine.device.type == "cuda":  # costs nothing: the loss is read right after
             torch.cuda.synchronize(self._engine.device)
         self._seconds += time.monotonic() - began
 
     def slowest(self) -> dict[str, float]:
-        """Which worker took longest since the last call, and how long. Collective.
+        """Find the slowest worker since the last call. Collective.
 
         Returns:
-            `time/slowest_worker`, its rank, and `time/slowest_ratio`, its seconds over the median
-            of the others'; empty where there is one worker only.
+            `time/slowest_worker`, its rank, and `time/slowest_ratio`, its time over the median of
+            the others' times; empty with a single worker.
         """
         ranks = self._engine.world_size
         if ranks == 1:
             return {}
-        mine = torch.zeros(ranks, dtype=torch.float64, device=self._engine.device)
-        mine[self._engine.rank] = self._seconds
+        seconds = torch.zeros(ranks, dtype=torch.float64, device=self._engine.device)
+        seconds[self._engine.rank] = self._seconds
         self._seconds = 0.0
-        all_seconds = self._engine.mean(mine).cpu() * ranks
+        all_seconds = self._engine.mean(seconds).cpu() * ranks
         worker = int(all_seconds.argmax())
         others = torch.cat([all_seconds[:worker], all_seconds[worker + 1 :]])
         ratio = float(all_seconds[worker] / others.median().clamp(min=1e-9))
@@ -117,14 +119,14 @@ class OwnTime:
 _GIB = 2**30
 
 
-class Vitals:
-    """Numbers of the first worker since the last time they were asked for.
+class ThroughputMeter:
+    """Throughput and memory of the first worker since the last call.
 
     Args:
-        start: updates done when it is made.
+        start: updates done at construction.
         total: updates of the round.
-        batch: samples of an update.
-        device: where the network is.
+        batch: samples per update.
+        device: device of the network.
     """
 
     def __init__(self, start: int, total: int, batch: int, device: torch.device) -> None:
@@ -135,10 +137,10 @@ class Vitals:
         self._last = (start, time.monotonic())
 
     def of(self, done: int) -> dict[str, float]:
-        """Updates and samples a second, seconds to the end at that rate, GiB held by now.
+        """Compute updates and samples per second, seconds left at this rate, and GiB in use.
 
-        `memory/worker_gib` is what the process holds in memory, `memory/gpu_gib` the most that its
-        tensors have had on the GPU.
+        `memory/worker_gib` is the process's resident memory, `memory/gpu_gib` the peak memory of
+        its tensors on the GPU.
         """
         before, since = self._last
         self._last = (done, time.monotonic())

@@ -1,8 +1,8 @@
-"""The optimiser of every round: Adam, and an average of what it updates beside its moments.
+"""The optimiser of every round: Adam with an exponential moving average of the weights.
 
-The average lives in the optimiser's state per parameter. So it is checkpointed with the moments,
-and where an engine gives every rank a slice of the float32 weights to update (ZeRO), each rank
-averages its slice and nobody holds a second copy.
+The average is part of the optimiser's state per parameter. It is therefore checkpointed with the
+moments, and where an engine partitions the float32 weights over ranks (ZeRO), each rank averages
+its slice and no rank holds a second full copy.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,15 +20,15 @@ class AveragingAdam(torch.optim.AdamW):
     The average starts at the weights before the first update, and there is no warm-up of d.
 
     Args:
-        parameters: what to update, float32.
-        learning_rate: of the first update.
+        parameters: trained parameters, float32.
+        learning_rate: learning rate of the first update.
         ema_decay: d above, in [0, 1); 0 keeps no average.
     """
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], *, learning_rate: float, ema_decay: float
     ) -> None:
-        # the fused kernel reads every number once; on a CPU that is 3 to 10 times the loop's speed
+        # the fused kernel reads every value once; on a CPU it is 3 to 10 times faster than the loop
         super().__init__(
             parameters, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.0, fused=True
         )
@@ -41,7 +41,7 @@ class AveragingAdam(torch.optim.AdamW):
         first = {p: p.clone() for p in updated if self._decay and _AVERAGE not in self.state[p]}
         result = super().step(closure)
         for parameter, start in first.items():
-            # only now: AdamW takes a state that is not empty for one it has made itself
+            # only after the step: AdamW does not initialise a state that is not empty
             self.state[parameter][_AVERAGE] = start
         if self._decay and updated:
             averages = [self.state[p][_AVERAGE] for p in updated]
@@ -50,7 +50,7 @@ class AveragingAdam(torch.optim.AdamW):
 
     @torch.no_grad()
     def adopt_average(self) -> None:
-        """Overwrite the parameters by their average, for export; training cannot go on after it."""
+        """Overwrite the parameters by their average for export; training must end here."""
         for parameter, state in self.state.items():
             if _AVERAGE in state:
                 average: Tensor = state[_AVERAGE]

@@ -1,4 +1,4 @@
-"""From a recipe to its rounds: which teacher, how many steps, how long."""
+"""Plan the rounds of a recipe: teacher, step counts and length of each."""
 
 import itertools
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
 from pipeline.training.round_plan import GUIDANCE_ROUND, TEACHER_ROUND, RoundPlan
 
 _UNGUIDED = WDistribution(min=0, max=0, mass_at_min=0)
-"""What pictures are encoded at: guidance would push them away from where they are."""
+"""Guidance weight of encoders: guidance would move latents away from the given images."""
 
 
 def plan_teacher(recipe: Recipe) -> RoundPlan | None:
-    """The round that trains the teacher from data; None for a teacher that is given."""
+    """Plan the round that trains the teacher from data; None for an existing teacher."""
     train = recipe.teacher.train
     if train is None:
         return None
@@ -30,7 +30,7 @@ def plan_teacher(recipe: Recipe) -> RoundPlan | None:
         method="denoising",
         parent=None,
         training=_training(train),
-        # any more weight on the noise than this is unstable for a network that outputs eps
+        # a higher weight at high noise is unstable for a network that outputs eps
         loss_weight="snr" if recipe.teacher.prediction == "epsilon" else "snr_plus_one",
         ema_decay=train.ema_decay,
         label_dropout=train.label_dropout,
@@ -39,7 +39,7 @@ def plan_teacher(recipe: Recipe) -> RoundPlan | None:
 
 
 def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
-    """Round 0 (guidance) and one round for each arrow of `halving.steps`; a parent comes first."""
+    """Plan round 0 (guidance) and one round per pair of `halving.steps`, parents first."""
     prediction = _student_prediction(recipe)
     converted = recipe.guidance.conversion_updates if prediction else 0
     rounds = [
@@ -70,17 +70,17 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
 
 
 def plan_decoders(recipe: Recipe) -> tuple[RoundPlan, ...]:
-    """The rounds whose students draw."""
+    """Plan the rounds whose students are decoders."""
     return tuple(plan for plan in plan_rounds(recipe) if plan.direction == "decode")
 
 
 @dataclass(frozen=True)
 class _Ladder:
-    """Halvings one after the other: the stage-1 student's first, then each the next one's.
+    """A chain of halvings; the first teacher is the stage-1 student, then each previous student.
 
-    The stage-1 student is asked as a deterministic teacher whatever it teaches: it is good at any
-    time, so its grid holds every jump. A student of one step starts from noise,
-    so it meets no states of its own; what is made ahead has those of its teacher.
+    The stage-1 student always acts as a deterministic teacher: it is valid at any time, so its grid
+    contains every jump. A one-step student starts from noise and has no on-policy states.
+    Precomputed targets use the teacher's states.
     """
 
     config: Halving
@@ -90,12 +90,12 @@ class _Ladder:
     on_policy_source: OnPolicySource = "teacher"
 
     def rounds(self, first: int, seed: int) -> list[RoundPlan]:
-        """Its rounds, from round `first` on."""
-        found = []
+        """Plan its rounds, numbered from `first`."""
+        plans = []
         for arrow, (teacher, student) in enumerate(itertools.pairwise(self.config.steps)):
             training = self.config.training(arrow)
-            own = self.config.on_policy_fraction if student > 1 else 0.0
-            found.append(
+            on_policy = self.config.on_policy_fraction if student > 1 else 0.0
+            plans.append(
                 RoundPlan(
                     index=first + arrow,
                     method="progressive",
@@ -106,19 +106,19 @@ class _Ladder:
                     direction=self.direction,
                     sampler=self.sampler,
                     teacher_sampler=self.sampler if arrow else "deterministic",
-                    on_policy_fraction=own,
-                    on_policy_source=self.on_policy_source if own else "teacher",
+                    on_policy_fraction=on_policy,
+                    on_policy_source=self.on_policy_source if on_policy else "teacher",
                     training=_training(training),
                     loss_weight=training.loss_weight,
                     w=self.w,
                     seed=seed,
                 )
             )
-        return found
+        return plans
 
 
 def _student_prediction(recipe: Recipe) -> PredictionName | None:
-    """v, if the teacher predicts epsilon and its student is not to keep that; None: no change."""
+    """Return v if an epsilon teacher's student is converted to v; None for no conversion."""
     return "v_prediction" if recipe.converts_prediction else None
 
 
@@ -130,9 +130,9 @@ def _training(config: TrainingConfig, extra_updates: int = 0) -> TrainingConfig:
 def round_key(
     plan: RoundPlan, recipe: Recipe, precision: str, data: Artifact, teacher: Artifact | None
 ) -> str:
-    """The fingerprint of a round's student: all that determines its weights, and nothing else.
+    """Compute the fingerprint of a round's student from all inputs that determine its weights.
 
-    Not in it: the number of workers, the ZeRO stage, paths, timings, attempts.
+    It is independent of the number of workers, the ZeRO stage, paths, timings and attempts.
     """
     return fingerprint(
         {

@@ -1,1 +1,1 @@
-"""Whether what a run directory holds can be trusted: read-only, and from its files alone."""
+"""Verification of run directories from their files alone, and removal of damaged artifacts."""

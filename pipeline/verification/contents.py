@@ -1,7 +1,7 @@
-"""Whether an artifact's content is what its kind must hold: counts, formats, finite numbers.
+"""Check the content of an artifact by its kind: counts, formats, finite numbers.
 
-Hashes say that files are as they were written. This says that what was written makes sense, so
-that a damage done before the hash was taken is found as well.
+Hashes show that files have not changed since they were written. These checks also find damage that
+happened before the hashes were computed.
 """
 
 import json
@@ -13,24 +13,25 @@ import numpy as np
 
 from pipeline.errors import StepfoldError
 from pipeline.ledger import Artifact
+from pipeline.run_dir.layout import REPORT_JSON, TARGETS_TAR
 
 Check = Callable[[Path, Artifact], None]
 
 
 class ContentError(Exception):
-    """An artifact does not hold what it must; `str(error)` says what is wrong."""
+    """The content of an artifact is not valid; the message describes the problem."""
 
 
 def content_problem(place: Path, artifact: Artifact) -> str | None:
-    """What is wrong with an artifact whose hashes are right; None if nothing is.
+    """Describe what is wrong with the content of an artifact; None if it is valid.
 
     Args:
-        place: where it lies.
+        place: path of the artifact; its hashes match.
         artifact: its record.
     """
     check = _CHECKS.get(artifact.kind)
     if check is None:
-        return f"is of an unknown kind, {artifact.kind!r}"
+        return f"unknown artifact kind {artifact.kind!r}"
     try:
         check(place, artifact)
     except (ContentError, StepfoldError) as error:
@@ -45,7 +46,7 @@ def _data(place: Path, artifact: Artifact) -> None:
     from pipeline.data.shards.reader import SampleShards
 
     for split in read_info(place).splits:
-        # opening compares the samples of each shard with its index and the table of contents
+        # opening compares the samples of each shard with its tar index and the dataset info
         samples = SampleShards(place, split, cache_bytes=0)
         _same_count(f"split {split}", len(samples), artifact.details.get(split))
 
@@ -66,8 +67,8 @@ def _latents(place: Path, artifact: Artifact) -> None:
 def _targets(place: Path, artifact: Artifact) -> None:
     from pipeline.data.records import RecordShards
 
-    records = RecordShards([place / "targets.tar"])
-    _same_count("targets.tar", len(records), artifact.details.get("tuples"))
+    records = RecordShards([place / TARGETS_TAR])
+    _same_count(TARGETS_TAR, len(records), artifact.details.get("tuples"))
     records.verify()
 
 
@@ -76,12 +77,10 @@ def _bundle(place: Path, artifact: Artifact) -> None:
 
     manifest = read_manifest(place)
     if manifest.role != artifact.kind:
-        raise ContentError(f"its manifest says it is a {manifest.role}")
+        raise ContentError(f"the role is {manifest.role!r} in its manifest, not {artifact.kind!r}")
     steps = artifact.details.get("student_steps")
     if artifact.kind == "student" and steps and manifest.steps != (steps,):
-        raise ContentError(
-            f"its manifest says it was made for {manifest.steps}, its record for {steps} step(s)"
-        )
+        raise ContentError(f"steps: {manifest.steps} in its manifest, {steps} in its record")
     _finite_weights(place)
 
 
@@ -97,21 +96,19 @@ def _classifier(place: Path, _artifact: Artifact) -> None:
 def _samples(place: Path, artifact: Artifact) -> None:
     try:
         images = np.load(place, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy parses the header, and raises whatever it trips over
-        raise ContentError(f"it is no npy file ({error})") from None
+    except Exception as error:  # numpy parses the header, which can raise any type of error
+        raise ContentError(f"not a valid npy file: {error}") from None
     _same_count("the array", len(images), artifact.details.get("count"))
     if not np.isfinite(images).all():
-        raise ContentError("it holds NaN or infinity")
+        raise ContentError("the array contains NaN or infinity")
 
 
 def _report(place: Path, _artifact: Artifact) -> None:
-    _json(place / "report.json")
+    _json(place / REPORT_JSON)
 
 
 def _promotion(place: Path, artifact: Artifact) -> None:
-    told, recorded = _json(place).get("version"), artifact.details.get("version")
-    if told != recorded:
-        raise ContentError(f"it says version {told}, its record {recorded}")
+    _same("version", _json(place).get("version"), artifact.details.get("version"))
 
 
 def _verdict(place: Path, artifact: Artifact) -> None:
@@ -124,21 +121,21 @@ def _answer(place: Path, artifact: Artifact) -> None:
     _same("accepted", _json(place).get("accepted"), artifact.details.get("accepted"))
 
 
-def _same(what: str, told: Any, recorded: Any) -> None:
-    if told != recorded:
-        raise ContentError(f"it says {what}: {told}, its record {recorded}")
+def _same(key: str, found: Any, recorded: Any) -> None:
+    if found != recorded:
+        raise ContentError(f"{key}: {found} in the file, {recorded} in its record")
 
 
 def _json(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise ContentError(f"{path.name} holds no keys and values")
+        raise ContentError(f"{path.name} is not a JSON object")
     return content
 
 
 def _same_count(what: str, found: int, recorded: Any) -> None:
     if recorded != found:
-        raise ContentError(f"{what} holds {found} rows, its record says {recorded}")
+        raise ContentError(f"{what} contains {found} rows, its record {recorded}")
 
 
 def _finite_weights(folder: Path) -> None:
@@ -147,13 +144,13 @@ def _finite_weights(folder: Path) -> None:
     for file in sorted(folder.rglob("*.safetensors")):
         try:
             with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
+                for name in tensors.keys():  # noqa: SIM118 (not a mapping)
                     tensor = tensors.get_tensor(name)
                     if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
                         where = file.relative_to(folder).as_posix()
-                        raise ContentError(f"{name} in {where} holds NaN or infinity")
+                        raise ContentError(f"{name} in {where} contains NaN or infinity")
         except SafetensorError as error:
-            raise ContentError(f"{file.name} is no safetensors file: {error}") from None
+            raise ContentError(f"{file.name} is not a valid safetensors file: {error}") from None
 
 
 _CHECKS: dict[str, Check] = {

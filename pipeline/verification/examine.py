@@ -1,7 +1,7 @@
-"""Examine a run directory: every record, every file, every count, every number, and who made whom.
+"""Examine a run directory: records, files, contents and lineage.
 
-Nothing is changed and nothing but the directory is needed: the ledger and the files are enough.
-What is damaged can be thrown away, so that a run makes it again.
+The examination reads only the directory and changes nothing. Damaged artifacts can be removed, so
+that the next run computes them again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -15,62 +15,64 @@ from pipeline.documents import Document
 from pipeline.durable import sync
 from pipeline.errors import BundleError
 from pipeline.ledger import KEY_LENGTH, Artifact, Ledger
+from pipeline.run_dir.layout import STUDENT, RunDir
+from pipeline.training.round_plan import ROUNDS
 from pipeline.verification.contents import content_problem
-from pipeline.verification.strays import Strays, find_strays, intruders, is_reserved
+from pipeline.verification.strays import Strays, find_strays, is_reserved, unrecorded_files
 
 _BUNDLES = ("teacher", "student")
 
 Progress = Callable[[int, int], None]
 
-Remedy = Literal["redo", "drop record", "remove file", "make parent"]
-"""How to be rid of a damage: throw the artifact away and make it anew; remove a record that is
-none; remove files that belong to nothing; make what is missing and keep what is here."""
+RepairAction = Literal["redo", "drop record", "remove file", "make parent"]
+"""How to repair a damage: remove the artifact and compute it again; remove an invalid record;
+remove unrecorded files; compute a missing parent again and keep the artifact."""
 
 
 class Damage(Document):
-    """Something that cannot be trusted.
+    """A damaged artifact or record.
 
     Attributes:
-        place: where, relative to the run directory.
-        kind: of the artifact; `record` for a file of the ledger, `checkpoint` inside a round.
-        fingerprint: of the artifact, as far as it is known.
-        problems: what is wrong, one sentence each.
-        remedy: how to be rid of it.
-        files: those to remove, if that is the remedy.
-        dependents: places of what was made from it, directly or not.
+        place: path relative to the run directory.
+        kind: kind of the artifact, `record` for a ledger file, or `checkpoint`.
+        fingerprint: fingerprint of the artifact, or the part of it that is known.
+        problems: descriptions of the problems.
+        remedy: how to repair it.
+        files: files to remove, for the remedy `remove file`.
+        dependents: paths of artifacts computed from it, directly or indirectly.
     """
 
     place: str
     kind: str
     fingerprint: str
     problems: tuple[str, ...]
-    remedy: Remedy
+    remedy: RepairAction
     files: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()
 
 
 class Note(Document):
-    """Something to know that is no damage.
+    """A remark that is not a damage.
 
     Attributes:
-        kind: `debris` of interrupted work; `foreign` is nothing of ours; `superseded` is of an
-            earlier recipe; `gone` are targets whose student is there, so that nobody needs them.
-        places: where, relative to the run directory.
+        kind: `debris` of interrupted work, `foreign` files, `superseded` records of an earlier
+            recipe, or `gone` targets, no longer needed because their student exists.
+        places: paths relative to the run directory.
     """
 
     kind: Literal["debris", "foreign", "superseded", "gone"]
     places: tuple[str, ...]
 
 
-class Verdict(Document):
+class Examination(Document):
     """The result of an examination.
 
     Attributes:
-        artifacts: how many were examined.
-        files: how many files they have.
-        size: bytes in all of them, by their records.
-        damaged: what cannot be trusted.
-        notes: what else there is to know.
+        artifacts: number of examined artifacts.
+        files: number of their files.
+        size: their recorded size in bytes.
+        damaged: damaged artifacts and records.
+        notes: further remarks.
     """
 
     artifacts: int
@@ -90,9 +92,9 @@ class Inventory:
     """The records of a ledger.
 
     Attributes:
-        current: the newest record of each place, by place, oldest first.
-        superseded: records whose place belongs to a newer one.
-        broken: files of the ledger that are no records.
+        current: the newest record of each artifact path, oldest first.
+        superseded: records whose path has a newer record.
+        broken: invalid record files.
     """
 
     current: dict[str, Artifact] = field(default_factory=dict)
@@ -101,21 +103,21 @@ class Inventory:
 
     @cached_property
     def by_key(self) -> dict[str, Artifact]:
-        """Every record by the first characters of its fingerprint, superseded ones included."""
-        everything = [*self.superseded, *self.current.values()]
-        return {artifact.fingerprint[:KEY_LENGTH]: artifact for artifact in everything}
+        """All records, including superseded ones, by the first characters of the fingerprint."""
+        records = [*self.superseded, *self.current.values()]
+        return {artifact.fingerprint[:KEY_LENGTH]: artifact for artifact in records}
 
 
-def take_inventory(run_dir: Path) -> Inventory:
-    """Sort the records of a ledger, and account for every file of it."""
+def read_inventory(run_dir: Path) -> Inventory:
+    """Read all files of a ledger and sort them into current, superseded and broken records."""
     ledger, found = Ledger(run_dir), Inventory()
     artifacts, broken = ledger.read()
     for record, problem in broken.items():
         found.broken.append(_broken(ledger, record.stem, problem))
     for artifact in artifacts:
         if not artifact.files or is_reserved(artifact.path):
-            why = "is the run's own" if artifact.files else "has no files"
-            problem = f"names {artifact.path!r}, which {why}"
+            why = "is reserved for the run" if artifact.files else "has no files"
+            problem = f"its path {artifact.path!r} {why}"
             found.broken.append(_broken(ledger, artifact.fingerprint, problem))
             continue
         older = found.current.pop(artifact.path, None)
@@ -126,11 +128,11 @@ def take_inventory(run_dir: Path) -> Inventory:
 
 
 def _drop_nested(ledger: Ledger, found: Inventory) -> None:
-    """Records of a place that others lie in: to remove it would remove them."""
+    """Mark records as broken whose path contains other artifacts, as removal would delete both."""
     above = {str(folder) for place in found.current for folder in PurePosixPath(place).parents}
     for place in [place for place in found.current if place in above]:
         artifact = found.current.pop(place)
-        problem = f"names {place!r}, where other artifacts lie"
+        problem = f"its path {place!r} contains other artifacts"
         found.broken.append(_broken(ledger, artifact.fingerprint, problem))
 
 
@@ -141,16 +143,16 @@ def _broken(ledger: Ledger, key: str, problem: str) -> Damage:
     )
 
 
-def examine(run_dir: Path, progress: Progress = lambda done, total: None) -> Verdict:  # noqa: ARG005
-    """Whether everything a run directory holds can be trusted.
+def examine(run_dir: Path, progress: Progress = lambda done, total: None) -> Examination:  # noqa: ARG005
+    """Examine all records and files of a run directory.
 
     Args:
-        run_dir: the run directory; nobody is at work in it.
-        progress: told (artifacts examined, artifacts in all).
+        run_dir: run directory, in which no process works.
+        progress: called with the number of examined artifacts and their total.
     """
-    ledger, inventory = Ledger(run_dir), take_inventory(run_dir)
+    ledger, inventory = Ledger(run_dir), read_inventory(run_dir)
     artifacts = list(inventory.current.values())
-    gone = [a.path for a in artifacts if _is_gone_on_purpose(ledger, a, inventory)]
+    gone = [a.path for a in artifacts if _is_obsolete(ledger, a, inventory)]
     damaged = list(inventory.broken)
     for done, artifact in enumerate(artifacts):
         progress(done, len(artifacts))
@@ -158,7 +160,7 @@ def examine(run_dir: Path, progress: Progress = lambda done, total: None) -> Ver
             damaged += _examine(ledger, artifact, inventory)
     progress(len(artifacts), len(artifacts))
     damaged += _damaged_checkpoints(run_dir)
-    return Verdict(
+    return Examination(
         artifacts=len(artifacts),
         files=sum(len(artifact.files) for artifact in artifacts),
         size=sum(file.size for artifact in artifacts for file in artifact.files.values()),
@@ -168,26 +170,27 @@ def examine(run_dir: Path, progress: Progress = lambda done, total: None) -> Ver
 
 
 def _examine(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> Iterator[Damage]:
-    """What is wrong with one artifact; its content is only looked at if its files are right."""
-    foreign = intruders(ledger.run_dir, artifact)
+    """Examine one artifact; its content is checked only if its files match the record."""
+    foreign = unrecorded_files(ledger.run_dir, artifact)
     if foreign:
-        problems = tuple(f"{place} lies in it, but not in its record" for place in foreign)
+        problems = tuple(f"{place} is not in its record" for place in foreign)
         found = _damage(artifact, problems, "remove file")
         yield found.model_copy(update={"files": tuple(foreign)})
     wrong = _wrong_files(ledger, artifact)
-    if not wrong and not foreign:  # readers refuse what is foreign, whatever they would say else
-        told = content_problem(ledger.locate(artifact), artifact) or lineage_problem(
+    if not wrong and not foreign:  # readers reject unrecorded files before they check the content
+        problem = content_problem(ledger.locate(artifact), artifact) or lineage_problem(
             ledger.run_dir, artifact, inventory
         )
-        wrong = [_from_here(ledger, told)] if told else []
+        wrong = [_relative(ledger, problem)] if problem else []
     if wrong:
         yield _damage(artifact, tuple(wrong), "redo")
         return
     missing = missing_parents(artifact, inventory)
     if missing:
         names = ", ".join(key[:12] for key in missing)
-        problem = f"it was made from {names}, and the ledger has no such record"
-        yield _damage(artifact, (problem,), "make parent")
+        yield _damage(
+            artifact, (f"the ledger has no record of its parents {names}",), "make parent"
+        )
 
 
 def _wrong_files(ledger: Ledger, artifact: Artifact) -> list[str]:
@@ -198,27 +201,28 @@ def _wrong_files(ledger: Ledger, artifact: Artifact) -> list[str]:
             problem = ledger.damage(one)
         except OSError as error:
             problem = f"{error.filename} cannot be read ({error.strerror})"
-        found += [_from_here(ledger, problem)] if problem else []
+        found += [_relative(ledger, problem)] if problem else []
     return found
 
 
-def _from_here(ledger: Ledger, problem: str) -> str:
+def _relative(ledger: Ledger, problem: str) -> str:
+    """Remove the run directory from the paths in a message."""
     return problem.replace(f"{ledger.run_dir}/", "")
 
 
-def _is_gone_on_purpose(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> bool:
-    """Targets without a single file, of a round whose student is there: nobody needs them."""
+def _is_obsolete(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> bool:
+    """Whether an artifact is removed targets of a round whose student exists."""
     if artifact.kind != "targets" or ledger.locate(artifact).exists():
         return False
-    # done over, a round lies in another folder than its student
+    # the targets of a retry are in another folder than the student of the round
     number = artifact.path.partition("-")[0]
-    students = (path for path in inventory.current if path.endswith("/student"))
+    students = (path for path in inventory.current if path.endswith(f"/{STUDENT}"))
     return any(path.partition("-")[0] == number for path in students)
 
 
 def _damaged_checkpoints(run_dir: Path) -> Iterator[Damage]:
-    for folder in sorted(run_dir.glob("rounds/*/checkpoints")):
-        ledger, inventory = Ledger(folder), take_inventory(folder)
+    for folder in RunDir(run_dir).all_checkpoints():
+        ledger, inventory = Ledger(folder), read_inventory(folder)
         inside = folder.relative_to(run_dir).as_posix()
         for damage in inventory.broken:
             yield damage.model_copy(update={"place": f"{inside}/{damage.place}"})
@@ -229,7 +233,7 @@ def _damaged_checkpoints(run_dir: Path) -> Iterator[Damage]:
                 yield _damage(moved, tuple(problems), "redo")
 
 
-def _damage(artifact: Artifact, problems: tuple[str, ...], remedy: Remedy) -> Damage:
+def _damage(artifact: Artifact, problems: tuple[str, ...], remedy: RepairAction) -> Damage:
     return Damage(
         place=artifact.path,
         kind=artifact.kind,
@@ -240,8 +244,8 @@ def _damage(artifact: Artifact, problems: tuple[str, ...], remedy: Remedy) -> Da
 
 
 def _with_dependents(damage: Damage, artifacts: list[Artifact]) -> Damage:
-    made = dependents([damage.fingerprint], artifacts)
-    return damage.model_copy(update={"dependents": tuple(artifact.path for artifact in made)})
+    found = dependents([damage.fingerprint], artifacts)
+    return damage.model_copy(update={"dependents": tuple(artifact.path for artifact in found)})
 
 
 def _notes(inventory: Inventory, gone: list[str], strays: Strays) -> Iterator[Note]:
@@ -257,20 +261,21 @@ def _notes(inventory: Inventory, gone: list[str], strays: Strays) -> Iterator[No
 
 
 def missing_parents(artifact: Artifact, inventory: Inventory) -> list[str]:
-    """Fingerprints of parents that no record speaks of."""
+    """Return the fingerprints of an artifact's parents that have no record."""
     known = inventory.by_key
     return [parent for parent in artifact.parents if parent[:KEY_LENGTH] not in known]
 
 
 def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> str | None:
-    """Why a student is not its teacher's child; None if it is, or is no student.
+    """Describe a mismatch between a student and its teacher; None if they match.
 
-    Round k's student names round k-1's by the digest of its files; round 0's names the teacher, and
-    the first of a further ladder (encoders, stochastic students) names round 0's.
+    The manifest of round k's student contains the digest of round k-1's student. Round 0's contains
+    that of the teacher, and the first round of a further ladder (encoders, stochastic students)
+    that of round 0's student.
 
     Args:
-        run_dir: the run directory.
-        artifact: of any kind; its own files verify.
+        run_dir: run directory.
+        artifact: artifact of any kind whose files match its record; only students are checked.
         inventory: all records.
     """
     if artifact.kind != "student":
@@ -282,16 +287,16 @@ def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> 
     except BundleError as error:
         return str(error)
     own = manifest.lineage
-    if own.round is None or f"rounds/{own.round:02d}-" not in artifact.path:
-        return f"its manifest says round {own.round}, which does not lie here"
-    # of its own round is a failed student that was trained on, which is no teacher
+    if own.round is None or f"{ROUNDS}/{own.round:02d}-" not in artifact.path:
+        return f"lineage.round: {own.round} in its manifest does not match its folder"
+    # a parent of the same round is the failed student that was extended, not the teacher
     bundles = [
         parent
         for parent in parents
-        if parent.kind in _BUNDLES and f"rounds/{own.round:02d}-" not in parent.path
+        if parent.kind in _BUNDLES and f"{ROUNDS}/{own.round:02d}-" not in parent.path
     ]
     if len(artifact.parents) == len(parents) and len(bundles) != 1:
-        return f"its record names {len(bundles)} teachers, there is one for each student"
+        return f"its record names {len(bundles)} teachers instead of one"
     return next((p for parent in bundles if (p := _contradiction(run_dir, manifest, parent))), None)
 
 
@@ -299,21 +304,22 @@ def _contradiction(run_dir: Path, student: Manifest, teacher: Artifact) -> str |
     own = student.lineage
     if own.parent != teacher.digest:
         return (
-            f"its manifest names teacher {str(own.parent)[:12]}, the one in its record "
-            f"({teacher.path}) is {teacher.digest[:12]}"
+            f"lineage.parent: {str(own.parent)[:12]} in its manifest, but the teacher in its "
+            f"record ({teacher.path}) is {teacher.digest[:12]}"
         )
     expected = "teacher" if own.round == 0 else "student"
     if teacher.kind != expected:
-        return f"it is of round {own.round}, whose teacher is a {expected}; {teacher.path} is not"
+        return f"the teacher of round {own.round} is a {expected}, but {teacher.path} is not"
     if teacher.kind == "teacher":
         return None
     try:
         above = read_manifest(run_dir / teacher.path)
     except BundleError:
-        return None  # reported where it lies
+        return None  # reported as a damage of the teacher itself
     if not _may_follow(student, above):
         return (
-            f"it is of round {own.round}, its teacher {teacher.path} of round {above.lineage.round}"
+            f"it belongs to round {own.round}, but its teacher {teacher.path} to round "
+            f"{above.lineage.round}"
         )
     return None
 
@@ -327,11 +333,11 @@ def _may_follow(student: Manifest, teacher: Manifest) -> bool:
 
 
 def dependents(keys: Collection[str], artifacts: Sequence[Artifact]) -> list[Artifact]:
-    """What was made from artifacts with these fingerprints, directly or not, in their order.
+    """Return the artifacts computed from others, directly or indirectly, in their order.
 
     Args:
-        keys: fingerprints, or their first characters as records are named.
-        artifacts: what to look among.
+        keys: fingerprints of the others, or the first characters, as in names of record files.
+        artifacts: artifacts to search.
     """
     children: dict[str, list[Artifact]] = {}
     for artifact in artifacts:
@@ -340,22 +346,25 @@ def dependents(keys: Collection[str], artifacts: Sequence[Artifact]) -> list[Art
     found: set[str] = set()
     waiting = [key[:KEY_LENGTH] for key in keys]
     while waiting:
-        for made in children.pop(waiting.pop(), []):
-            found.add(made.fingerprint)
-            waiting.append(made.fingerprint[:KEY_LENGTH])
+        for child in children.pop(waiting.pop(), []):
+            found.add(child.fingerprint)
+            waiting.append(child.fingerprint[:KEY_LENGTH])
     return [artifact for artifact in artifacts if artifact.fingerprint in found]
 
 
-def throw_away(run_dir: Path, damaged: Iterable[Damage]) -> list[Artifact]:
-    """Remove what is damaged as its remedy says; what a run has to make again.
+def remove_damaged(run_dir: Path, damaged: Iterable[Damage]) -> list[Artifact]:
+    """Remove damaged artifacts, records and files by their remedies.
 
-    What was made from it stays: stages are deterministic, so that an artifact made again has, as a
-    rule, the same bytes, and then nothing that was made from it is wrong. With other bytes a run
-    finds nothing that was made from the old ones, as fingerprints hold the bytes of parents.
+    Dependents are kept. Stages are deterministic, so an artifact computed again usually has the
+    same bytes and its dependents remain valid. With other bytes, their fingerprints no longer
+    match, because fingerprints include the digests of parents, and the run computes them again.
 
     Args:
-        run_dir: the run directory; nobody else is at work in it.
-        damaged: what an examination of it found just now.
+        run_dir: run directory, locked by this process.
+        damaged: result of an examination under the same lock.
+
+    Returns:
+        The removed artifacts, which the next run computes again.
     """
     artifacts: list[Artifact] = []
     for damage in damaged:
@@ -374,7 +383,7 @@ def _redo(run_dir: Path, damage: Damage) -> list[Artifact]:
     if damage.kind == "checkpoint":
         home = (run_dir / place).parent
         place = Path(place).name
-    artifact = take_inventory(home).current.get(place)
+    artifact = read_inventory(home).current.get(place)
     if artifact is None:
         return []
     Ledger(home).forget(artifact)

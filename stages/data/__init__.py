@@ -1,1 +1,1 @@
-"""Stages that prepare the data: shards, latents and embeddings."""
+"""Data preparation stages: shards, latents and text embeddings."""

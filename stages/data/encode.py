@@ -1,4 +1,8 @@
-"""How a teacher is to draw the data, where there are prompts and no images: said, not yet done."""
+"""Stage `encode`: latents and text embeddings of the data set, computed by Ray workers.
+
+If the data are prompts without images, the teacher samples them; this module specifies how, and
+`stages.data.encode_worker` does it.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,23 +15,83 @@ import numpy as np
 from infra.launch import run_jobs
 from infra.ray.cluster import cluster
 from pipeline.config import PromptsData, Recipe
-from pipeline.config.profile import Profile
 from pipeline.data.latents import NULL, LatentsInfo, write_latents_info
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.data.shards.reader import SampleShards
 from pipeline.data.shards.tar_index import index_path
 from pipeline.failpoints import failpoint
-from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint
+from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
+from pipeline.run_dir import layout
 from stages.teacher.adopt import network_identity, pipeline_manifest
+from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_or_make
+
+CAPTIONS_PER_SHARD = 1024
+_SCRATCH = ".latents.tmp"
+Jobs = Sequence[dict[str, Any]]
+RunJobs = Callable[[dict[str, Any], Jobs], Iterator[dict[str, Any]]]
 
 
-def drawing(recipe: Recipe) -> dict[str, Any] | None:
-    """How the recipe's teacher is to draw its data, as JSON; None if the data have images.
+def encode(
+    work: Workspace,
+    *,
+    data: Artifact,
+    components: Artifact,
+    observer: Observer = UNOBSERVED,
+    run: RunJobs | None = None,
+) -> StageResult[Artifact]:
+    """Encode the data to latents and text embeddings, committed at `latents/`, or reuse them.
 
-    It is what `stages.data.encode_worker.TeacherSamples` opens.
+    The details of the artifact are the number of samples in each split, the number of conditions,
+    and the shape of a latent.
+
+    Args:
+        work: the run; its recipe has the teacher's sampling settings for data without images.
+        data: the sharded images, with captions or classes.
+        components: the stock pipeline without its network.
+        observer: receives the progress.
+        run: runs jobs, given the spec of `stages.data.encode_worker.open_worker` and the jobs;
+            yields results in any order. Default: the workers of the profile.
 
     Raises:
-        BundleError: `teacher.pipeline` names no pipeline that can be used.
+        BundleError: the teacher samples the data, and its pipeline is not usable.
+        DataError: the data are damaged.
+        DivergenceError: a latent or an embedding is not finite.
+        InfraError: a worker failed too often.
+    """
+    key = encode_key(work.recipe, data, components)
+
+    def make() -> Artifact:
+        return _encode(work, key, data, components, observer, run or _on_workers(work))
+
+    return find_or_make(work.ledger, key, observer, make)
+
+
+def encode_key(recipe: Recipe, data: Artifact, components: Artifact) -> str:
+    """Return the fingerprint of the encoded data: the bytes of the data and of the components.
+
+    For prompts without images it includes the teacher and its sampling settings.
+
+    Raises:
+        BundleError: the teacher samples the data, and its pipeline is not usable.
+    """
+    content = {
+        "stage": "encode",
+        "format": FORMAT_VERSION,
+        "captions_a_shard": CAPTIONS_PER_SHARD,
+        "data": data.digest,
+        "components": components.digest,
+    }
+    sampled = teacher_sampling_identity(recipe)
+    return fingerprint(content if sampled is None else content | {"drawn": sampled})
+
+
+def teacher_sampling_spec(recipe: Recipe) -> dict[str, Any] | None:
+    """Return how the teacher samples the data, as JSON; None if the data have images.
+
+    It is the input of `stages.data.encode_worker.TeacherSampler`.
+
+    Raises:
+        BundleError: `teacher.pipeline` is not a usable pipeline.
     """
     if not isinstance(recipe.data, PromptsData):
         return None
@@ -40,11 +104,11 @@ def drawing(recipe: Recipe) -> dict[str, Any] | None:
     }
 
 
-def drawing_identity(recipe: Recipe) -> dict[str, Any] | None:
-    """All that determines what is drawn but the prompts; None if the data have images.
+def teacher_sampling_identity(recipe: Recipe) -> dict[str, Any] | None:
+    """Return what determines the sampled data besides the prompts; None if the data have images.
 
     Raises:
-        BundleError: `teacher.pipeline` names no pipeline that can be used.
+        BundleError: `teacher.pipeline` is not a usable pipeline.
     """
     if not isinstance(recipe.data, PromptsData):
         return None
@@ -56,131 +120,56 @@ def drawing_identity(recipe: Recipe) -> dict[str, Any] | None:
     }
 
 
-CAPTIONS_A_SHARD = 1024
+def _on_workers(work: Workspace) -> RunJobs:
+    def run(spec: dict[str, Any], jobs: Jobs) -> Iterator[dict[str, Any]]:
+        with cluster(work.profile, work.layout.logs):
+            yield from run_jobs("stages.data.encode_worker:open_worker", spec, jobs, work.profile)
 
-_SCRATCH = ".latents.tmp"
-
-Progress = Callable[[int, int], None]
-
-Jobs = Sequence[dict[str, Any]]
-
-Serve = Callable[[dict[str, Any], Jobs], Iterator[dict[str, Any]]]
+    return run
 
 
-def encode_key(recipe: Recipe, data: Artifact, components: Artifact) -> str:
-    """Fingerprint of encoded data: the bytes of the data, and of the parts that encode it.
-
-    Of captions without images, also the teacher that draws for them, and how.
-
-    Raises:
-        BundleError: a teacher is to draw, and its pipeline cannot be used.
-    """
-    content = {
-        "stage": "encode",
-        "format": FORMAT_VERSION,
-        "captions_a_shard": CAPTIONS_A_SHARD,
-        "data": data.digest,
-        "components": components.digest,
-    }
-    drawn = drawing_identity(recipe)
-    return fingerprint(content if drawn is None else content | {"drawn": drawn})
-
-
-def encode(
-    run_dir: Path,
-    recipe: Recipe,
-    profile: Profile,
-    *,
+def _encode(
+    work: Workspace,
+    key: str,
     data: Artifact,
     components: Artifact,
-    progress: Progress,
+    observer: Observer,
+    run: RunJobs,
 ) -> Artifact:
-    """The latents and embedded captions of the data, committed at `latents/`, or found there.
-
-    The details of the artifact are the number of samples of each split, of conditions, and the
-    shape of a latent.
-
-    Args:
-        run_dir: the run directory, seen by every worker.
-        recipe: says what the teacher is to draw, if the data have no images.
-        profile: where to run it.
-        data: the sharded images, with captions or classes.
-        components: the stock pipeline without its network.
-        progress: told (parts done, parts in all).
-
-    Raises:
-        BundleError: a teacher is to draw, and its pipeline cannot be used.
-        DataError: the data are damaged.
-        DivergenceError: a latent or an embedding is not finite.
-        InfraError: a worker failed too often.
-    """
-
-    def serve(spec: dict[str, Any], jobs: Jobs) -> Iterator[dict[str, Any]]:
-        with cluster(profile, run_dir / "logs"):
-            yield from run_jobs("stages.data.encode_worker:open_worker", spec, jobs, profile)
-
-    return encode_with(run_dir, recipe, serve, data=data, components=components, progress=progress)
-
-
-def encode_with(
-    run_dir: Path,
-    recipe: Recipe,
-    serve: Serve,
-    *,
-    data: Artifact,
-    components: Artifact,
-    progress: Progress,
-) -> Artifact:
-    """`encode`, with workers of the caller's.
-
-    Args:
-        run_dir: the run directory.
-        recipe: says what the teacher is to draw, if the data have no images.
-        serve: runs jobs on workers, given the arguments of
-            `stages.data.encode_worker.open_worker` and the jobs;
-            yields its answers in any order.
-        data: the sharded images, with captions or classes.
-        components: the stock pipeline without its network.
-        progress: told (parts done, parts in all).
-    """
-    ledger = Ledger(run_dir)
-    key = encode_key(recipe, data, components)
-    found = ledger.find(key)
-    if found is not None:
-        return found
-    work = _plan(ledger.locate(data))
-    scratch = _open_scratch(run_dir, key)
+    ledger = work.ledger
+    parts = _plan(ledger.locate(data))
+    scratch = _open_scratch(work.run_dir, key)
     spec = {
         "data": str(ledger.locate(data).resolve()),
         "components": str(ledger.locate(components).resolve()),
         "pipeline": components.details["pipeline"],
         "scratch": str(scratch.resolve()),
-        "drawing": drawing(recipe),
+        "teacher_sampling": teacher_sampling_spec(work.recipe),
     }
-    progress(0, len(work.jobs))
+    observer.progress(0, len(parts.jobs))
     shape: list[int] = []
-    for done, result in enumerate(serve(spec, work.jobs), start=1):
+    for done, result in enumerate(run(spec, parts.jobs), start=1):
         shape = result["latent_shape"] or shape
-        progress(done, len(work.jobs))
-    info = work.content(components.details["pipeline"], shape)
+        observer.progress(done, len(parts.jobs))
+    info = parts.content(components.details["pipeline"], shape)
 
     def write(folder: Path) -> dict[str, Any]:
         return _collect(folder, scratch, info)
 
     parents = (data.fingerprint, components.fingerprint)
-    artifact = ledger.publish("latents", key, "latents", write, parents)
-    shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)
+    artifact = ledger.publish("latents", key, layout.LATENTS, write, parents)
+    shutil.rmtree(work.run_dir / _SCRATCH, ignore_errors=True)
     return artifact
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What is to be computed.
+class _EncodePlan:
+    """Jobs of the stage.
 
     Attributes:
-        data: where the samples are.
-        num_classes: of data without captions, else 0.
-        num_conditions: distinct captions and the null, or 0.
+        data: data set folder.
+        num_classes: number of classes of data without captions, else 0.
+        num_conditions: distinct captions and the null condition, or 0.
         jobs: one for each shard of conditions, then one for each shard of samples.
     """
 
@@ -201,7 +190,7 @@ class _Work:
         )
 
 
-def _plan(data: Path) -> _Work:
+def _plan(data: Path) -> _EncodePlan:
     info = read_info(data)
     if not info.captioned:
         jobs = [
@@ -210,24 +199,24 @@ def _plan(data: Path) -> _Work:
             for split, content in info.splits.items()
             for shard in content.shards
         ]
-        return _Work(data, info.num_classes, 0, jobs)
-    # in a table of captions, None is the null condition
-    rows: dict[str, int] = {}  # of the conditions, by caption; row 0 is the null
+        return _EncodePlan(data, info.num_classes, 0, jobs)
+    # None is the null condition in the table of captions
+    rows: dict[str, int] = {}  # of the conditions, by caption; row 0 is the null condition
     images = list(_sample_jobs(data, rows))
     table = [None, *rows]
-    said = [
+    captions = [
         {
             "kind": "captions",
-            "part": f"conditions/shard-{first // CAPTIONS_A_SHARD:05d}.tar",
-            "captions": table[first : first + CAPTIONS_A_SHARD],
+            "part": f"conditions/shard-{first // CAPTIONS_PER_SHARD:05d}.tar",
+            "captions": table[first : first + CAPTIONS_PER_SHARD],
         }
-        for first in range(0, len(table), CAPTIONS_A_SHARD)
+        for first in range(0, len(table), CAPTIONS_PER_SHARD)
     ]
-    return _Work(data, 0, len(table), [*said, *images])
+    return _EncodePlan(data, 0, len(table), [*captions, *images])
 
 
 def _sample_jobs(data: Path, rows: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """A job for every shard of samples; new captions take the next row."""
+    """Yield a job for every shard of samples; new captions take the next row."""
     info = read_info(data)
     for split, content in info.splits.items():
         samples = SampleShards(data, split)
@@ -244,7 +233,7 @@ def _sample_jobs(data: Path, rows: dict[str, int]) -> Iterator[dict[str, Any]]:
 
 
 def _open_scratch(run_dir: Path, key: str) -> Path:
-    """Where parts of this key lie until all are there; those of any other are removed."""
+    """Return the folder for unfinished parts of this key; parts of other keys are removed."""
     scratch = run_dir / _SCRATCH / key[:32]
     if not scratch.is_dir():
         shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""What a teacher draws for prompts, where that is all the data there are.
+"""Ray worker of stage `encode`: encode images and captions, or sample latents with the teacher.
 
-Row i of a split starts from the same noise whoever draws it, so a part that is drawn again has the
-same bytes.
+The noise of a row depends only on the seed, the split and the row, so a repeated part has the same
+bytes on any worker.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,36 +25,44 @@ from pipeline.models.stock.stock_pipeline import STOCK, StockPipeline
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Condition, Latent
 
-_STREAM = 1
-
 _SPLITS = ("train", "heldout")
+_NOISE_STREAM = 1
+_MASK_STREAM = 0  # random stream of the inpainting masks
+_PROMPTS = 64  # per forward pass
+_MOST_IMAGES = 256
+_PIXELS = 2**22  # per forward pass: 16 images of 512 x 512
 
 
-class TeacherSamples:
-    """The guided teacher, loaded to draw latents of prompts."""
+def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that encodes one shard of samples or captions per call."""
+    return EncodeWorker(spec).serve
 
-    def __init__(self, how: dict[str, Any], null: Condition, device: torch.device) -> None:
-        """Load it.
+
+class TeacherSampler:
+    """The guided teacher, loaded to sample latents for prompts."""
+
+    def __init__(self, spec: dict[str, Any], null: Condition, device: torch.device) -> None:
+        """Load the teacher.
 
         Args:
-            how: see `stages.data.encode.drawing`.
-            null: the condition "nothing", one row.
-            device: where it runs.
+            spec: see `stages.data.encode.teacher_sampling_spec`.
+            null: the null condition, one row.
+            device: device of the network.
 
         Raises:
             BundleError: its weights cannot be loaded.
         """
-        self._manifest = Manifest.model_validate(how["manifest"])
-        module = load_module(Path(how["directory"]), self._manifest).to(device)
+        self._manifest = Manifest.model_validate(spec["manifest"])
+        module = load_module(Path(spec["directory"]), self._manifest).to(device)
         self._denoiser = denoiser_of(self._manifest, module, null)
-        self._steps, self._w, self._seed = how["steps"], how["w"], how["seed"]
+        self._steps, self._w, self._seed = spec["steps"], spec["w"], spec["seed"]
         self._device = device
 
     @torch.inference_mode()
     def draw(self, split: str, first: int, condition: Condition) -> Latent:
-        """The latents of rows from `first` on, one for each row of the condition, float32."""
+        """Sample the latents of rows from `first` on, one per row of the condition, float32."""
         count = len(next(iter(condition.values())))
-        path = (self._seed, _STREAM, _SPLITS.index(split))
+        path = (self._seed, _NOISE_STREAM, _SPLITS.index(split))
         noise = RowRandom(path, first, count).normal("z_1", *self._manifest.latent_shape)
         weight = torch.full((count,), self._w, dtype=torch.float64, device=self._device)
         return sample(
@@ -65,22 +73,8 @@ class TeacherSamples:
         )
 
 
-_MASKS = 0  # stream of what is hidden of each sample
-
-_PROMPTS = 64  # in one question
-
-_MOST_IMAGES = 256
-
-_PIXELS = 2**22  # of the images in one question: 16 of 512 x 512
-
-
-def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A function that encodes one shard of samples or of captions a call."""
-    return EncodeWorker(spec).serve
-
-
 class EncodeWorker:
-    """The data, and the parts that encode it, which are loaded when they are first needed."""
+    """The data and the components that encode it, which are loaded on first use."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec = spec
@@ -89,11 +83,11 @@ class EncodeWorker:
         self._split = lru_cache(maxsize=1)(lambda split: SampleShards(self._data, split))
 
     def serve(self, job: dict[str, Any]) -> dict[str, Any]:
-        """See that a part is there and whole; gives the shape of its latents, if it has any."""
+        """Write a part unless it is complete; return the shape of its latents, if it has any."""
         tar = self._scratch / job["part"]
-        if not self._is_made(tar, job):
+        if not self._is_complete(tar, job):
             tar.parent.mkdir(exist_ok=True)
-            if _holds_null(job):
+            if _has_null(job):
                 write_null(self._scratch / NULL, self.stock.null())
             chunks = self._conditions(job) if job["kind"] == "captions" else self._latents(job)
             write_records(tar, chunks)
@@ -102,82 +96,82 @@ class EncodeWorker:
 
     @cached_property
     def stock(self) -> StockPipeline:
-        """The pipeline without its network."""
+        """The stock pipeline without its network."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return STOCK.get(self._spec["pipeline"])(Path(self._spec["components"]), device)
 
     @cached_property
-    def teacher(self) -> TeacherSamples:
-        """Its network, to draw where there are no images."""
-        return TeacherSamples(self._spec["drawing"], self.stock.null(), self.stock.device)
+    def teacher(self) -> TeacherSampler:
+        """The teacher that samples data without images."""
+        return TeacherSampler(self._spec["teacher_sampling"], self.stock.null(), self.stock.device)
 
-    def _is_made(self, tar: Path, job: dict[str, Any]) -> bool:
+    def _is_complete(self, tar: Path, job: dict[str, Any]) -> bool:
         try:
-            if _holds_null(job):
+            if _has_null(job):
                 read_null(self._scratch / NULL)
             RecordShards([tar]).verify()
-        except DataError:  # there is none yet, or only a beginning
+        except DataError:  # missing or incomplete
             return False
         return True
 
     def _conditions(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-        if _holds_null(job):
-            yield _halved(self.stock.null(), "nothing")
+        if _has_null(job):
+            yield _halved(self.stock.null(), "the null condition")
         captions = [caption for caption in job["captions"] if caption is not None]
         for first in range(0, len(captions), _PROMPTS):
             part = captions[first : first + _PROMPTS]
-            yield _halved(self.stock.encode(part), f"{part[0]!r} and what follows it")
+            yield _halved(self.stock.encode(part), f"{part[0]!r} and the captions after it")
 
     def _latents(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-        is_drawn = job["kind"] == "prompts"
+        is_sampled = job["kind"] == "prompts"
         _, height, width = self._split(job["split"]).info.latent_shape
         most = min(_MOST_IMAGES, max(1, _PIXELS // (height * width)))
         rows = np.arange(job["first"], job["first"] + job["count"])
         for chunk in np.array_split(rows, -(-len(rows) // most)):
-            columns = self._drawn(job, chunk) if is_drawn else self._encoded(job, chunk)
+            columns = self._sample(job, chunk) if is_sampled else self._encoded(job, chunk)
             where = f"samples {chunk[0]} to {chunk[-1]} of {job['part']}"
             _check_finite(columns["x"], f"the latents of {where}")
             yield {name: column.cpu() for name, column in columns.items()}
 
     def _encoded(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> dict[str, Tensor]:
         batch = self._split(job["split"]).read(chunk)
-        beside = self.stock.beside(batch.x, RowRandom((_MASKS,), int(chunk[0]), len(chunk)))
-        said = self._said(job, chunk) if job["rows"] else {"label": batch.condition["label"]}
-        return {"x": self.stock.to_latents(batch.x), **beside, **said}
+        extra = self.stock.beside(batch.x, RowRandom((_MASK_STREAM,), int(chunk[0]), len(chunk)))
+        rows = self._captions(job, chunk) if job["rows"] else {"label": batch.condition["label"]}
+        return {"x": self.stock.to_latents(batch.x), **extra, **rows}
 
-    def _drawn(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> dict[str, Tensor]:
-        told = self._split(job["split"]).captions(chunk)
-        said = self._said(job, chunk)
-        sizes = {name: column for name, column in said.items() if name != "caption"}
-        condition = {**self.stock.encode([caption.text for caption in told]), **sizes}
-        return {"x": self.teacher.draw(job["split"], int(chunk[0]), condition), **said}
+    def _sample(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> dict[str, Tensor]:
+        captions = self._split(job["split"]).captions(chunk)
+        rows = self._captions(job, chunk)
+        sizes = {name: column for name, column in rows.items() if name != "caption"}
+        condition = {**self.stock.encode([caption.text for caption in captions]), **sizes}
+        return {"x": self.teacher.draw(job["split"], int(chunk[0]), condition), **rows}
 
-    def _said(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> Condition:
-        """Which caption each sample has, and its sizes where the network is told."""
+    def _captions(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> Condition:
+        """Return the caption row of each sample, and its sizes if the network reads them."""
         samples = self._split(job["split"])
-        told = samples.captions(chunk)
+        captions = samples.captions(chunk)
         sizes = self.stock.sizes(
-            [caption.original_size for caption in told],
-            [caption.crop for caption in told],
+            [caption.original_size for caption in captions],
+            [caption.crop for caption in captions],
             samples.info.latent_shape[1],
         )
         caption = torch.tensor(job["rows"])[torch.from_numpy(chunk - job["first"])]
         return {"caption": caption, **sizes}
 
 
-def _holds_null(job: dict[str, Any]) -> bool:
+def _has_null(job: dict[str, Any]) -> bool:
     return None in job.get("captions", ())
 
 
-def _halved(condition: Condition, whose: str) -> dict[str, Tensor]:
+def _halved(condition: Condition, source: str) -> dict[str, Tensor]:
     halves = {name: tensor.half().cpu() for name, tensor in condition.items()}
     for name, tensor in halves.items():
-        _check_finite(tensor, f"{name} of {whose}, in half precision,")
+        _check_finite(tensor, f"{name} of {source}, in half precision,")
     return halves
 
 
-def _check_finite(values: Tensor, whose: str) -> None:
+def _check_finite(values: Tensor, name: str) -> None:
     if not bool(values.isfinite().all()):
         raise DivergenceError(
-            f"{whose} are not finite; check the pipeline's parts, or take out the sample"
+            f"{name} are not finite; check the pipeline's components, or remove the sample"
         )

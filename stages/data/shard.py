@@ -1,4 +1,4 @@
-"""Stage `shard`: a data source becomes webdataset tars, with a share of it held out."""
+"""Stage `shard`: write a data source as tar shards, with a held-out split."""
 
 import logging
 from pathlib import Path
@@ -8,16 +8,18 @@ from pipeline.config import Recipe
 from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import identify, load_source
 from pipeline.data.sources.quarantine import REPORT
-from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint
+from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
+from pipeline.run_dir import layout
+from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_or_make
 
 _log = logging.getLogger(__name__)
 
 
 def shard_key(recipe: Recipe) -> str:
-    """The fingerprint of the recipe's data: all that determines the bytes of its shards.
+    """Return the fingerprint of everything that determines the bytes of the shards.
 
     Raises:
-        DataError: the source is missing, or not what the recipe says.
+        DataError: the source is missing, or does not match the recipe.
     """
     return fingerprint(
         {
@@ -29,20 +31,21 @@ def shard_key(recipe: Recipe) -> str:
     )
 
 
-def shard(recipe: Recipe, run_dir: Path) -> Artifact:
-    """Write the recipe's data as shards into `data/` of the run, or find it there.
+def shard(work: Workspace, observer: Observer = UNOBSERVED) -> StageResult[Artifact]:
+    """Write the recipe's data as shards into `data/` of the run, or reuse them.
 
-    The details of the artifact are the number of samples of each split, of those set aside, of
+    The details of the artifact are the number of samples in each split, of rejected samples and of
     classes (0 if samples have none), and the shape of a sample.
 
     Raises:
-        DataError: the source is missing, or not what the recipe says; nothing was committed.
+        DataError: the source is missing, or does not match the recipe; nothing is committed.
     """
-    ledger = Ledger(run_dir)
-    key = shard_key(recipe)
-    found = ledger.find(key)
-    if found is not None:
-        return found
+    key = shard_key(work.recipe)
+    return find_or_make(work.ledger, key, observer, lambda: _shard(work, key))
+
+
+def _shard(work: Workspace, key: str) -> Artifact:
+    ledger, recipe = work.ledger, work.recipe
     samples = load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
 
     def write(folder: Path) -> dict[str, Any]:
@@ -55,9 +58,9 @@ def shard(recipe: Recipe, run_dir: Path) -> Artifact:
             "latent_shape": list(info.latent_shape),
         }
 
-    artifact = ledger.publish("data", key, "data", write)
+    artifact = ledger.publish("data", key, layout.DATA, write)
     _log.info(
-        "data: %d samples to train on and %d held out, of %s, in %s",
+        "data: %d training samples, %d held out, %s, in %s",
         artifact.details["train"],
         artifact.details["heldout"],
         f"{classes} classes" if (classes := artifact.details["num_classes"]) else "no classes",
@@ -65,7 +68,7 @@ def shard(recipe: Recipe, run_dir: Path) -> Artifact:
     )
     if artifact.details["set_aside"]:
         _log.warning(
-            "data: %d samples could not be used and were set aside; %s says why",
+            "data: %d unusable samples were set aside; reasons in %s",
             artifact.details["set_aside"],
             ledger.locate(artifact) / REPORT,
         )

@@ -1,1 +1,1 @@
-"""Stages that measure the students and write the report."""
+"""Evaluation stages: draw samples, extract features, compare students, write the reports."""

@@ -1,6 +1,8 @@
-"""Held-out pictures turned to noise and back, or edited, by Ray workers, for the encoders' report.
+"""Round trips and edits of held-out images by Ray workers, for the encoders' report.
 
-A part is kept by its name until the report is committed, so that an interrupted stage goes on.
+A round trip encodes images to noise and decodes them; an edit noises them part of the way and
+samples from there. Finished parts are kept until the report is committed, so that an interrupted
+stage resumes.
 """
 
 import functools
@@ -14,80 +16,81 @@ import numpy as np
 from infra.launch import run_jobs
 from infra.ray.cluster import cluster
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.durable import replace_durably
 from pipeline.ledger import Artifact, Ledger
-from stages.evaluation.sample_sets import Progress, Subject, write_array
+from pipeline.run_dir import layout
+from stages.evaluation.sample_sets import SampleInputs, write_array
+from stages.workspace import Progress, Workspace
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.reports.encoder_report import Turned
+    from pipeline.evaluation.reports.encoder_report import RoundTrip
 
-CHUNK = 64  # most pictures of a job; jobs are cut by this alone, never by the number of workers
+CHUNK = 64  # most images per job, whatever the number of workers
 
-_SCRATCH = Path("evaluation") / ".turned.tmp"
+_SCRATCH = Path(layout.EVALUATION) / ".turned.tmp"
 _LOADED = 2
 
 
-class Way(NamedTuple):
-    """There by one network and back by another, or the same.
+class RoundTripSpec(NamedTuple):
+    """Encoding to noise by one network, and decoding by another or the same.
 
     Attributes:
-        who: in words.
-        encoder: from pictures to noise.
-        decoder: from noise to pictures.
-        steps: each way.
+        label: description in the report.
+        encoder: bundle that encodes images to noise.
+        decoder: bundle that decodes noise to images.
+        steps: steps in each direction.
     """
 
-    who: str
+    label: str
     encoder: Artifact
     decoder: Artifact
     steps: int
 
 
-class Edit(NamedTuple):
-    """Noised part of the way, and drawn on from there.
+class EditSpec(NamedTuple):
+    """Edits by one network: noise part of the way, then sample from there.
 
     Attributes:
-        who: in words.
-        network: draws.
+        label: description in the report.
+        network: bundle that samples.
         steps: N of its grid.
-        taken: how many of them each edit takes, ascending.
+        taken: steps that each edit takes, ascending.
     """
 
-    who: str
+    label: str
     network: Artifact
     steps: int
     taken: tuple[int, ...]
 
 
-def turn(
-    ledger: Ledger,
-    recipe: Recipe,
-    profile: Profile,
-    ways: Sequence[Way | Edit],
-    subject: Subject,
+def round_trips(
+    work: Workspace,
+    ways: Sequence[RoundTripSpec | EditSpec],
+    sample_inputs: SampleInputs,
     key: str,
     progress: Progress,
-) -> "list[Turned]":
-    """What every way makes of the pictures, in order of ways; then the edits, by time.
+) -> "list[RoundTrip]":
+    """Run every round trip and edit on the held-out images, on Ray workers.
 
     Args:
-        ledger: of the run.
-        recipe: says how many pictures, and at which guidance weights.
-        profile: where to run.
-        ways: who is compared.
-        subject: the pictures, and the parts around networks of latents.
-        key: of the report; parts of another are not taken for its own.
-        progress: is told (parts done, parts in all).
+        work: the run; its recipe has the number of images and the guidance weights.
+        ways: round trips and edits to run.
+        sample_inputs: the data set, and the components of latent-space networks.
+        key: fingerprint of the report; parts of another report are not reused.
+        progress: called with (parts done, parts in all).
+
+    Returns:
+        The round trips in order of `ways`, then the edits by start time.
 
     Raises:
-        BundleError: a network was not made for this.
+        BundleError: a network does not support its round trip or edit.
     """
-    weights = _weights_of(recipe)
+    ledger, recipe = work.ledger, work.recipe
+    weights = _unique_weights(recipe)
     spec = {
         "run_dir": str(ledger.run_dir.resolve()),
-        "data": subject.data.path,
-        "components": subject.components.path if subject.components else None,
+        "data": sample_inputs.data.path,
+        "components": sample_inputs.components.path if sample_inputs.components else None,
         "num_pictures": recipe.evaluation.num_samples,
         "weights": weights,
         "seed": recipe.evaluation.seed,
@@ -95,57 +98,57 @@ def turn(
     jobs: list[dict[str, Any]] = [
         {
             "way": number,
-            **_asked(way),
+            **_job_fields(way),
             "first": first,
             "part": str(_SCRATCH / f"{key[:32]}-{number:02d}-{first:09d}.npy"),
         }
         for number, way in enumerate(ways)
-        for first in range(0, _num_pictures(ledger, recipe, subject.data), CHUNK)
+        for first in range(0, _num_pictures(ledger, recipe, sample_inputs.data), CHUNK)
     ]
     costs: dict[int, list[list[int]]] = {}
-    with cluster(profile, ledger.run_dir / "logs"):
-        results = run_jobs("stages.evaluation.encoder_worker:open_translators", spec, jobs, profile)
+    with cluster(work.profile, work.layout.logs):
+        results = run_jobs("stages.evaluation.encoder_worker:open_worker", spec, jobs, work.profile)
         for done, result in enumerate(results, start=1):
             progress(done, len(jobs))
             costs[result["way"]] = result["evaluations"]
-    found: list[Turned] = []
+    found: list[RoundTrip] = []
     for number, way in enumerate(ways):
         parts = [ledger.run_dir / job["part"] for job in jobs if job["way"] == number]
-        found += _joined(way, parts, weights, costs[number])
+        found += _collect(way, parts, weights, costs[number])
     return sorted(found, key=lambda each: each.time or 0.0)
 
 
-def forget_parts(run_dir: Path) -> None:
-    """Delete what was kept for a report that is committed now."""
+def remove_parts(run_dir: Path) -> None:
+    """Delete the parts of a committed report."""
     shutil.rmtree(run_dir / _SCRATCH, ignore_errors=True)
 
 
-def _asked(way: Way | Edit) -> dict[str, Any]:
-    """What a job says of its way."""
-    if isinstance(way, Edit):
+def _job_fields(way: RoundTripSpec | EditSpec) -> dict[str, Any]:
+    """Return the job fields of a round trip or edit."""
+    if isinstance(way, EditSpec):
         return {"network": way.network.path, "steps": way.steps, "taken": list(way.taken)}
     return {"encoder": way.encoder.path, "decoder": way.decoder.path, "steps": way.steps}
 
 
-def _weights_of(recipe: Recipe) -> list[float]:
-    """The guidance weights of the way back, each once."""
+def _unique_weights(recipe: Recipe) -> list[float]:
+    """Return the guidance weights of decoding, without duplicates."""
     return list(dict.fromkeys(recipe.evaluation.w))
 
 
 def _num_pictures(ledger: Ledger, recipe: Recipe, data: Artifact) -> int:
-    """As many as an evaluation has samples, or all that were held out."""
+    """Return the smaller of the evaluation's number of samples and the held-out images."""
     from pipeline.data.shards.reader import SampleShards
 
     return min(recipe.evaluation.num_samples, len(SampleShards(ledger.locate(data), "heldout")))
 
 
-def open_translators(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Runs once in every worker: serve jobs, each some pictures of one way.
+def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that runs some images of one round trip or edit per call.
 
-    A part is float32 `[1 + 2 W, n, h, w, c]`: the pictures drawn again as they were, then for each
-    of W guidance weights what became of them, then what is drawn from other noise. That of K edits
-    by one network is `[(K + 1) W, n, h, w, c]`: for each what became of them, then what is drawn
-    from the same noise alone.
+    A part is float32 `[1 + 2 W, n, h, w, c]`: reconstructions of the images, then the translated
+    images at W guidance weights, then samples from independent noise. A part of K edits by one
+    network is `[(K + 1) W, n, h, w, c]`: the images of each edit, then samples from the same noise
+    alone.
     """
     from pipeline.evaluation.reports.encoder_report import sources_of
     from pipeline.sampling.ddim_inversion import Editor, Translator
@@ -156,53 +159,53 @@ def open_translators(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[st
     sources = sources_of(run_dir / spec["data"], spec["num_pictures"])
 
     @functools.lru_cache(maxsize=_LOADED)
-    def opened(bundle: str) -> BundleSampler:
+    def load(bundle: str) -> BundleSampler:
         return BundleSampler(run_dir / bundle, components=components)
 
-    def asked(job: dict[str, Any]) -> tuple[Translator | Editor, list[list[int]]]:
-        """Who is to turn the pictures, and the evaluations of each outcome by guidance weight."""
+    def method_of(job: dict[str, Any]) -> tuple[Translator | Editor, list[list[int]]]:
+        """Return the method of a job, and its evaluations by outcome and guidance weight."""
         if "taken" in job:
-            editor = Editor(opened(job["network"]), job["steps"], tuple(job["taken"]))
+            editor = Editor(load(job["network"]), job["steps"], tuple(job["taken"]))
             costs = [[editor.evaluations(w, taken) for w in weights] for taken in editor.taken]
             return editor, costs
-        translator = Translator(opened(job["encoder"]), opened(job["decoder"]), job["steps"])
+        translator = Translator(load(job["encoder"]), load(job["decoder"]), job["steps"])
         return translator, [[translator.evaluations(w) for w in weights]]
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
-        turner, costs = asked(job)
+        method, costs = method_of(job)
         part = run_dir / job["part"]
         if not part.is_file():
-            shown = sources.rows(job["first"], CHUNK)
-            made = np.stack(turner.turn(shown, weights, spec["seed"], job["first"]))
-            # kept by its name alone, so its bytes must be on the disk before it
+            images = sources.rows(job["first"], CHUNK)
+            made = np.stack(method.turn(images, weights, spec["seed"], job["first"]))
+            # a part counts as complete by its name, so its bytes must be on disk first
             replace_durably(part, lambda temporary: write_array(temporary, made))
         return {"way": job["way"], "evaluations": costs}
 
     return serve
 
 
-def _joined(
-    way: Way | Edit,
+def _collect(
+    way: RoundTripSpec | EditSpec,
     parts: Sequence[Path],
     weights: Sequence[float],
     costs: Sequence[Sequence[int]],
-) -> "list[Turned]":
-    """What the parts of a way hold: one there and back, or its edits."""
-    from pipeline.evaluation.reports.encoder_report import Turned
+) -> "list[RoundTrip]":
+    """Concatenate the parts of one round trip, or of the edits of one network."""
+    from pipeline.evaluation.reports.encoder_report import RoundTrip
 
     made = np.concatenate([np.load(part, allow_pickle=False) for part in parts], axis=1)
-    takens: tuple[int | None, ...] = way.taken if isinstance(way, Edit) else (None,)
-    back = None if isinstance(way, Edit) else made[0]
+    takens: tuple[int | None, ...] = way.taken if isinstance(way, EditSpec) else (None,)
+    back = None if isinstance(way, EditSpec) else made[0]
     outcomes = made[0 if back is None else 1 :].reshape(-1, len(weights), *made.shape[1:])
-    *became, anew = [dict(zip(weights, images, strict=True)) for images in outcomes]
+    *became, independent = [dict(zip(weights, images, strict=True)) for images in outcomes]
     return [
-        Turned(
-            who=way.who,
+        RoundTrip(
+            who=way.label,
             steps=way.steps,
             evaluations=dict(zip(weights, cost, strict=True)),
             back=back,
             made=made_of_it,
-            anew=anew,
+            anew=independent,
             taken=taken,
         )
         for taken, cost, made_of_it in zip(takens, costs, became, strict=True)

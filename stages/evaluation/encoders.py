@@ -1,4 +1,4 @@
-"""Stage `translate`: how well the encoders of a run do, beside the teacher's own way and back."""
+"""Stage `translate`: compare the encoders of a run with DDIM inversion by the teacher."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -8,26 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe, ScheduleConfig
-from pipeline.config.profile import Profile
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.diffusion.grid import nearest_point
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from pipeline.sampling.solvers import own_sampler
-from stages.evaluation.encoder_worker import CHUNK, Edit, Way, forget_parts, turn
-from stages.evaluation.sample_sets import Progress, Subject
+from pipeline.run_dir import layout
+from pipeline.sampling.solvers import default_sampler
+from stages.evaluation.encoder_worker import (
+    CHUNK,
+    EditSpec,
+    RoundTripSpec,
+    remove_parts,
+    round_trips,
+)
+from stages.evaluation.sample_sets import SampleInputs
+from stages.workspace import UNOBSERVED, Observer, Progress, StageResult, Workspace, find_or_make
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.reports.encoder_report import Turned
+    from pipeline.evaluation.reports.encoder_report import RoundTrip
 
-FOLDER = "encoders"
-LABEL = "evaluate the encoders"
-FORMAT = 3  # 3 widens intervals by what drawing from few falls short of
+FORMAT = 3  # 3: bootstrap intervals with a small-sample correction
 
 _log = logging.getLogger(__name__)
 
 
-def translation_key(recipe: Recipe, subject: Subject, bundles: Sequence[Artifact]) -> str:
-    """The fingerprint of an encoders' report: all that determines its bytes."""
+def encoders_key(recipe: Recipe, sample_inputs: SampleInputs, bundles: Sequence[Artifact]) -> str:
+    """Return the fingerprint of an encoders' report, from all that determines its bytes."""
     return fingerprint(
         {
             "stage": "translate",
@@ -39,122 +44,134 @@ def translation_key(recipe: Recipe, subject: Subject, bundles: Sequence[Artifact
             ),
             "reference_steps": recipe.teacher.reference_steps,
             "bundles": [bundle.digest for bundle in bundles],
-            **subject.digests,
+            **sample_inputs.digests,
         }
     )
 
 
-def translate(
-    run_dir: Path,
-    recipe: Recipe,
-    profile: Profile,
+def evaluate_encoders(
+    work: Workspace,
     *,
     bundles: Sequence[Artifact],
-    subject: Subject,
-    progress: Progress,
-) -> Artifact:
-    """Translate held-out pictures by the teacher and by every pair of students, and measure it.
+    sample_inputs: SampleInputs,
+    observer: Observer = UNOBSERVED,
+) -> StageResult[Artifact]:
+    """Measure round trips of held-out images by the teacher and by every encoder-decoder pair.
 
-    Where the recipe asks for edits, the teacher and every deterministic student edit them as well.
-    The artifact lies at `encoders/`: `report.json`, `report.md` and pictures.
+    If the recipe has edits, the teacher and every deterministic student edit the images as well.
+    The artifact lies at `encoders/`: `report.json`, `report.md` and figures.
 
     Args:
-        run_dir: the run directory.
-        recipe: says at which w, how many pictures, and how strong edits are.
-        profile: where workers draw.
+        work: the run; its recipe has the guidance weights, the number of images and the edit
+            strengths.
         bundles: the teacher, then the students of all rounds.
-        subject: the data set, and what surrounds networks of latents.
-        progress: is told (parts done, parts in all).
+        sample_inputs: the data set, and the components of latent-space networks.
+        observer: receives the number of parts.
 
     Raises:
-        BundleError: a bundle is damaged, or was not made for this.
+        BundleError: a bundle is damaged, or does not support its round trip or edit.
     """
-    ledger = Ledger(run_dir)
-    key = translation_key(recipe, subject, bundles)
-    found = ledger.find(key)
-    if found:
-        return found
-    ways = _ways(ledger, recipe, bundles)
-    turned = turn(ledger, recipe, profile, ways, subject, key, progress)
+    key = encoders_key(work.recipe, sample_inputs, bundles)
+
+    def make() -> Artifact:
+        return _evaluate_encoders(work, key, bundles, sample_inputs, observer.progress)
+
+    return find_or_make(work.ledger, key, observer, make)
+
+
+def _evaluate_encoders(
+    work: Workspace,
+    key: str,
+    bundles: Sequence[Artifact],
+    sample_inputs: SampleInputs,
+    progress: Progress,
+) -> Artifact:
+    ledger, recipe = work.ledger, work.recipe
+    specs = _specs(ledger, recipe, bundles)
+    trips = round_trips(work, specs, sample_inputs, key, progress)
 
     def write(folder: Path) -> dict[str, Any]:
-        return _compare(folder, ledger, recipe, subject.data, turned)
+        return _compare(folder, ledger, recipe, sample_inputs.data, trips)
 
-    parents = (subject.data.fingerprint, *(bundle.fingerprint for bundle in bundles))
-    artifact = ledger.publish("side report", key, FOLDER, write, parents)
-    forget_parts(run_dir)
-    _log.info("encoders: compared, in %s", ledger.locate(artifact))
+    parents = (sample_inputs.data.fingerprint, *(bundle.fingerprint for bundle in bundles))
+    artifact = ledger.publish("side report", key, layout.ENCODERS, write, parents)
+    remove_parts(work.run_dir)
+    _log.info("encoders: report in %s", ledger.locate(artifact))
     return artifact
 
 
 def _compare(
-    folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact, turned: "Sequence[Turned]"
+    folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact, trips: "Sequence[RoundTrip]"
 ) -> dict[str, Any]:
     from pipeline.evaluation.features.classifier import Classifier
-    from pipeline.evaluation.figures.grids import why_no_picture
+    from pipeline.evaluation.figures.grids import unsupported_shape_reason
     from pipeline.evaluation.reports.encoder_report import (
         TranslationReport,
-        compare,
         picture_name,
+        score_round_trips,
         sources_of,
         write_translation,
     )
 
-    place = ledger.locate(data)
-    sources = sources_of(place, recipe.evaluation.num_samples)
-    # the one that the run's report was made with; data without classes have none
-    seen = [each for each in ledger.records() if each.kind == "classifier"]
-    seer = Classifier(ledger.locate(seen[0])) if seen else None
-    rows = compare(
-        turned,
+    data_dir = ledger.locate(data)
+    sources = sources_of(data_dir, recipe.evaluation.num_samples)
+    # the classifier of the run's report; data without classes have none
+    classifiers = [each for each in ledger.records() if each.kind == "classifier"]
+    classifier = Classifier(ledger.locate(classifiers[0])) if classifiers else None
+    rows = score_round_trips(
+        trips,
         sources,
         recipe.evaluation.seed,
-        None if seer is None else lambda images: seer.read(images).probabilities.argmax(1),
+        None
+        if classifier is None
+        else lambda images: classifier.read(images).probabilities.argmax(1),
     )
-    shown = () if why_no_picture(sources.pictures.shape[1:]) else tuple(turned[0].made)
-    kinds = dict.fromkeys(way.picture for way in turned)
+    shown = () if unsupported_shape_reason(sources.pictures.shape[1:]) else tuple(trips[0].made)
+    kinds = dict.fromkeys(way.picture for way in trips)
     report = TranslationReport(
         run=recipe.run.name,
         num_pictures=len(sources.pictures),
         rows=rows,
         pictures=tuple(picture_name(w, kind) for kind in kinds for w in shown),
     )
-    write_translation(report, sources, turned, read_info(place).class_names, folder)
+    write_translation(report, sources, trips, read_info(data_dir).class_names, folder)
     return {"pictures": len(sources.pictures)}
 
 
-def pairs(manifests: Sequence[Manifest], first_steps: int) -> list[tuple[int, int, int]]:
-    """(encoder, decoder, steps) by index in `manifests`, from many steps to few.
+def encoder_pairs(manifests: Sequence[Manifest], first_steps: int) -> list[tuple[int, int, int]]:
+    """Return (encoder, decoder, steps) by index in `manifests`, from many steps to few.
 
-    The stage-1 student, which goes both ways in any number of steps, takes as many as the encoders'
-    chain begins with; after it come encoders with the decoder of as many steps.
+    The stage-1 student is its own decoder at any number of steps; it is paired at `first_steps`.
+    Every encoder is paired with the deterministic decoder of as many steps.
     """
     students = [(at, each) for at, each in enumerate(manifests) if each.role == "student"]
     found = [(at, at, first_steps) for at, each in students if each.steps is None]
     decoders: dict[int, int] = {}
     for at, each in students:
-        if each.steps and each.direction == "decode" and own_sampler(each) == "ddim":
-            decoders.setdefault(each.steps[0], at)  # of two ladders, both may have one of one step
+        if each.steps and each.direction == "decode" and default_sampler(each) == "ddim":
+            decoders.setdefault(
+                each.steps[0], at
+            )  # each of two ladders may have a student of this many steps
     for at, each in students:
         if each.steps and each.direction == "encode" and each.steps[0] in decoders:
             found.append((at, decoders[each.steps[0]], each.steps[0]))
     return sorted(found, key=lambda pair: -pair[2])
 
 
-def editors(
+def edit_plans(
     manifests: Sequence[Manifest], strengths: Sequence[float], first_steps: int, reference: int
 ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """(network, steps of its grid, how many are taken) by index in `manifests`, the teacher first.
+    """Yield (network, grid steps, taken steps) by index in `manifests`, the teacher first.
 
-    A student takes what is nearest to a strength on its own grid, and has no edit where that is
-    nothing. The teacher edits at every time that a student does: in its reference steps, or, if
-    that time lies between them, in the fewest above them that have it and that its grid holds.
+    A student takes the number of steps nearest to each strength on its own grid; strengths nearest
+    to 0 steps are left out. The teacher edits at every start time of a student: in its reference
+    steps, or in the fewest larger number of steps whose grid contains that time.
 
     Args:
-        manifests: the teacher's, then those of students.
-        strengths: in (0, 1].
-        first_steps: of the stage-1 student, which takes any number.
-        reference: steps of the teacher.
+        manifests: the teacher's, then those of the students.
+        strengths: edit strengths in (0, 1].
+        first_steps: grid steps of the stage-1 student.
+        reference: reference steps of the teacher.
     """
     found = []
     for at, each in enumerate(manifests):
@@ -173,7 +190,7 @@ def editors(
 
 
 def _grid_with(time: Fraction, steps: int, schedule: ScheduleConfig) -> int:
-    """The fewest steps, at least `steps`, of a grid that has a time; the most there are if none."""
+    """Return the fewest steps, at least `steps`, of a grid that contains `time`, else the most."""
     most = schedule.num_train_timesteps
     fitting = [
         count
@@ -183,16 +200,20 @@ def _grid_with(time: Fraction, steps: int, schedule: ScheduleConfig) -> int:
     return next((count for count in fitting if count >= steps), fitting[-1])
 
 
-def _ways(ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact]) -> list[Way | Edit]:
+def _specs(
+    ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact]
+) -> list[RoundTripSpec | EditSpec]:
     manifests = [read_manifest(ledger.locate(bundle)) for bundle in bundles]
     first = recipe.encoding.steps[0] if recipe.encoding else recipe.halving.steps[0]
     reference = recipe.teacher.reference_steps
-    found: list[Way | Edit] = [Way("teacher", bundles[0], bundles[0], reference)]
-    for encoder, decoder, steps in pairs(manifests, first):
-        who = "stage-1 student" if encoder == decoder else "encoder and student"
-        found.append(Way(who, bundles[encoder], bundles[decoder], steps))
+    found: list[RoundTripSpec | EditSpec] = [
+        RoundTripSpec("teacher", bundles[0], bundles[0], reference)
+    ]
+    for encoder, decoder, steps in encoder_pairs(manifests, first):
+        label = "stage-1 student" if encoder == decoder else "encoder and student"
+        found.append(RoundTripSpec(label, bundles[encoder], bundles[decoder], steps))
     strengths, most = recipe.evaluation.edits, recipe.halving.steps[0]
-    for at, steps, taken in editors(manifests, strengths, most, reference):
+    for at, steps, taken in edit_plans(manifests, strengths, most, reference):
         student = "student" if manifests[at].steps else "stage-1 student"
-        found.append(Edit(student if at else "teacher", bundles[at], steps, taken))
+        found.append(EditSpec(student if at else "teacher", bundles[at], steps, taken))
     return found

@@ -1,6 +1,7 @@
-"""Who reads images: the data set's own classifier, and the extractors of a recipe.
+"""Features of samples and data, extracted by Ray workers and committed per source.
 
-A driver knows a reader by its identity and opens none; workers open it from JSON.
+An extractor is the data set's own classifier or one of the recipe's extractors. The driver handles
+its `ExtractorSpec` only; workers load the network from JSON.
 """
 
 import contextlib
@@ -23,208 +24,208 @@ from pipeline.durable import replace_durably
 from pipeline.errors import ConfigError
 from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from stages.evaluation.sample_sets import CHUNK, Progress, write_array
+from pipeline.run_dir import layout
+from pipeline.run_dir.layout import RunDir
+from stages.evaluation.sample_sets import CHUNK, write_array
+from stages.workspace import Progress
 
 if TYPE_CHECKING:
     from pipeline.evaluation.features.classifier import Classifier
     from pipeline.sampling.sampler import Images
 
-# On one core the classifier reads so many numbers, in images of 64 or more, in at most 2.2 s (8x8
-# digits); a worker needs longer to start.
+FORMAT = 1
+HELDOUT, PROMPTS, TRAINING, MEANS = "heldout", "prompts", "training", "means"
+MEAN = "mean"
+# Values that the classifier processes on one core in at most 2.2 s (8x8 digits), in images of 64
+# values or more; a worker takes longer to start.
 _FEW_VALUES = 2**23
-
 _FEWEST_VALUES = 64
+_SCRATCH = Path(layout.EVALUATION) / ".features.tmp"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A network that reads.
+class ExtractorSpec:
+    """A feature extractor that is not loaded.
 
     Attributes:
-        name: what a person calls it.
-        identity: of all that it reads by; what has the same reads alike.
-        sha256: of its weights.
-        folder: a name for a folder of what it has read.
-        how: what a worker opens it by.
-        chunk: images of a job, by which jobs are cut and never by the number of workers.
-        few: images up to which it has read them here before a worker has started.
-        parents: fingerprints of the artifacts that it is.
+        name: display name.
+        identity: fingerprint of everything that determines its features.
+        sha256: digest of its weights.
+        folder: folder name of its features.
+        load_spec: JSON with which a worker loads it.
+        chunk: images per job, whatever the number of workers.
+        few: number of images up to which the driver extracts faster than a worker starts.
+        parents: fingerprints of its artifacts.
     """
 
     name: str
     identity: str
     sha256: str
     folder: str
-    how: dict[str, Any]
+    load_spec: dict[str, Any]
     chunk: int
     few: int = 0
     parents: tuple[str, ...] = ()
 
 
-class OpenedReader(Protocol):
-    """A reader where it reads; rows of what it returns are those of what it was given."""
+class FeatureExtractor(Protocol):
+    """A loaded extractor; it returns one row of features per input."""
 
     def read(self, images: "Images") -> np.ndarray:
-        """What it sees in images `[n, h, w, c]`: `[n, d]`."""
+        """Extract features of images `[n, h, w, c]`: `[n, d]`."""
 
     def read_prompts(self, prompts: Sequence[str]) -> np.ndarray:
-        """What it sees in sentences: `[n, d]`."""
+        """Extract features of prompts: `[n, d]`."""
 
 
-def extractor_reader(config: ExtractorConfig) -> Reader:
-    """An extractor of the recipe; it reads features.
+@dataclass(frozen=True)
+class FeatureSource:
+    """Input of an extractor: a file of samples, or a part of the data set.
+
+    Attributes:
+        name: file name of its features.
+        artifact: samples or data set.
+        count: number of rows.
+        kind: "" for samples; `mean` for the mean image of samples; or a part of the data set:
+            held-out images (`heldout`), prompts of the samples (`prompts`), training images with
+            the class counts of the samples (`training`), or the mean image of each sample's class
+            (`means`).
+        num_samples: number of samples that `prompts`, `training` and `means` correspond to. For
+            `training`, more samples only append rows, so `count` identifies the content.
+    """
+
+    name: str
+    artifact: Artifact
+    count: int
+    kind: str = ""
+    num_samples: int = 0
+
+
+def extract_features(
+    ledger: Ledger,
+    profile: Profile,
+    extractor: ExtractorSpec,
+    sources: Sequence[FeatureSource],
+    progress: Progress,
+) -> dict[str, Path]:
+    """Extract the features of every source, `[n, d]`; return npy files by source name.
+
+    Features are artifacts of kind `features` in `evaluation/features/`. Workers extract those that
+    are missing; a small number of images is processed in the driver, in the same parts. An
+    interrupted extraction resumes. `progress` is called with (parts done, parts in all).
 
     Raises:
-        ConfigError: its weights are missing, or are no mere data.
+        ConfigError: an extractor has other weights on a worker's machine.
+    """
+    keys = {source.name: _key(extractor, source) for source in sources}
+    by_key = {keys[source.name]: source for source in sources}  # equal content is read once
+    owners = {_place(extractor, source): keys[source.name] for source in sources}
+    done = {key: found for key in by_key if (found := _find(ledger, key, owners))}
+    missing = {key: source for key, source in by_key.items() if key not in done}
+    _log.info("%s: feature sets reused=%d, to extract=%d", extractor.name, len(done), len(missing))
+    if missing:
+        spec = {"run_dir": str(ledger.run_dir.resolve()), "extractor": extractor.load_spec}
+        is_quick = sum(source.count for source in missing.values()) <= extractor.few
+        with (
+            contextlib.nullcontext() if is_quick else cluster(profile, RunDir(ledger.run_dir).logs)
+        ):
+            jobs = _jobs(missing, extractor.chunk)
+            results = (
+                map(open_worker(spec), jobs)
+                if is_quick
+                else run_jobs("stages.evaluation.features:open_worker", spec, jobs, profile)
+            )
+            for key, parts in _complete(results, jobs, progress):
+                done[key] = _commit(ledger, key, extractor, missing[key], parts)
+        shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
+    return {name: ledger.locate(done[key]) for name, key in keys.items()}
+
+
+def extractor_spec(config: ExtractorConfig) -> ExtractorSpec:
+    """Return the spec of an extractor of the recipe.
+
+    Raises:
+        ConfigError: its weights are missing, or are not a data-only file.
     """
     weights = find_weights(config)
-    how = {"extractor": config.model_dump(mode="json"), "identity": weights.identity}
-    return Reader(weights.name, weights.identity, weights.sha256, weights.folder, how, CHUNK)
+    load_spec = {"extractor": config.model_dump(mode="json"), "identity": weights.identity}
+    return ExtractorSpec(
+        weights.name, weights.identity, weights.sha256, weights.folder, load_spec, CHUNK
+    )
 
 
-def classifier_reader(ledger: Ledger, classifier: Artifact) -> Reader:
-    """The data set's own classifier; it reads what `Reading.of` takes apart."""
+def classifier_spec(ledger: Ledger, classifier: Artifact) -> ExtractorSpec:
+    """Return the spec of the classifier, whose features are `ClassifierOutputs.as_array`."""
     from pipeline.evaluation.features.classifier import CHUNK as AT_ONCE
-    from pipeline.evaluation.features.classifier import READER, identity_of, read_card
+    from pipeline.evaluation.features.classifier import CLASSIFIER_NAME, identity_of, read_card
 
     place = ledger.locate(classifier)
     values = math.prod(read_card(place).latent_shape)
-    return Reader(
-        name=READER,
+    return ExtractorSpec(
+        name=CLASSIFIER_NAME,
         identity=classifier.digest,
         sha256=identity_of(place),
         folder=f"classifier-{classifier.digest[:12]}",
-        how={"classifier": classifier.path},
+        load_spec={"classifier": classifier.path},
         chunk=AT_ONCE,
         few=_FEW_VALUES // max(values, _FEWEST_VALUES),
         parents=(classifier.fingerprint,),
     )
 
 
-def opened(run_dir: Path, how: dict[str, Any]) -> OpenedReader:
-    """Open a reader, by `Reader.how`.
+def load_extractor(run_dir: Path, load_spec: dict[str, Any]) -> FeatureExtractor:
+    """Load an extractor from `ExtractorSpec.load_spec`.
 
     Raises:
-        ConfigError: an extractor has other weights on this machine.
+        ConfigError: the extractor has other weights on this machine.
     """
-    if "classifier" in how:
+    if "classifier" in load_spec:
         from pipeline.evaluation.features.classifier import Classifier
 
-        return _ClassifierReader(Classifier(run_dir / how["classifier"]))
+        return _ClassifierExtractor(Classifier(run_dir / load_spec["classifier"]))
     from pipeline.evaluation.features.extractors import open_extractor
 
-    weights = find_weights(ExtractorConfig.model_validate(how["extractor"]))
-    if weights.identity != how["identity"]:
+    weights = find_weights(ExtractorConfig.model_validate(load_spec["extractor"]))
+    if weights.identity != load_spec["identity"]:
         raise ConfigError(
-            f"{weights.path} holds other weights on this worker's machine than on the driver's; "
-            "copy the same files to every machine"
+            f"{weights.path}: the weights on this worker's machine differ from the driver's; copy "
+            "the same files to every machine"
         )
     return open_extractor(weights)
 
 
 @dataclass(frozen=True)
-class _ClassifierReader:
+class _ClassifierExtractor:
     classifier: "Classifier"
 
     def read(self, images: "Images") -> np.ndarray:
         return self.classifier.read(images).as_array
 
     def read_prompts(self, prompts: Sequence[str]) -> np.ndarray:
-        raise ConfigError(f"a classifier does not read the prompts {prompts[:1]} ...")
-
-
-FORMAT = 1
-
-HELDOUT, PROMPTS, TRAINING, MEANS = "heldout", "prompts", "training", "means"
-
-MEAN = "mean"
-
-_SCRATCH = Path("evaluation") / ".features.tmp"
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Something to read: a file of samples, or what a data set has of its own.
-
-    Attributes:
-        name: of the file of features.
-        artifact: what it is read from.
-        count: how many there are.
-        what: nothing for samples, `mean` for one image that is the mean of them; of a data set the
-            held-out images (`heldout`), what samples are asked for (`prompts`), the training images
-            that are measured as if they were samples (`training`), or the mean image of the class
-            of each sample (`means`).
-        asked: how many samples the last three are for. What is read of `training` for more of them
-            begins with what is read for fewer, so that its count says which it is.
-    """
-
-    name: str
-    artifact: Artifact
-    count: int
-    what: str = ""
-    asked: int = 0
-
-
-def read_features(
-    ledger: Ledger,
-    profile: Profile,
-    reader: Reader,
-    sources: Sequence[Source],
-    progress: Progress,
-) -> dict[str, Path]:
-    """What a reader sees in every source, `[n, d]` in npy files, by the source's name.
-
-    Artifacts of kind `features` in `evaluation/features/`; workers read those that are not there
-    yet. So few that no worker would have started in that time are read here, in the same parts. An
-    interrupted reading goes on with what is missing. `progress` is told (parts done, parts in all).
-
-    Raises:
-        ConfigError: an extractor's weights are other ones on a worker's machine.
-    """
-    keys = {source.name: _key(reader, source) for source in sources}
-    by_key = {keys[source.name]: source for source in sources}  # equal content is read once
-    owners = {_place(reader, source): keys[source.name] for source in sources}
-    done = {key: found for key in by_key if (found := _find(ledger, key, owners))}
-    missing = {key: source for key, source in by_key.items() if key not in done}
-    _log.info("%s: %d sets read before, %d to read", reader.name, len(done), len(missing))
-    if missing:
-        spec = {"run_dir": str(ledger.run_dir.resolve()), "reader": reader.how}
-        is_quick = sum(source.count for source in missing.values()) <= reader.few
-        with contextlib.nullcontext() if is_quick else cluster(profile, ledger.run_dir / "logs"):
-            jobs = _jobs(missing, reader.chunk)
-            results = (
-                map(open_reader(spec), jobs)
-                if is_quick
-                else run_jobs("stages.evaluation.features:open_reader", spec, jobs, profile)
-            )
-            for key, parts in _complete(results, jobs, progress):
-                done[key] = _commit(ledger, key, reader, missing[key], parts)
-        shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
-    return {name: ledger.locate(done[key]) for name, key in keys.items()}
+        raise ConfigError(f"a classifier has no features of prompts, got {prompts[:1]} ...")
 
 
 def _find(ledger: Ledger, key: str, owners: dict[str, str]) -> Artifact | None:
-    """What was read before, unless it lies where other content of this reading belongs.
+    """Return committed features, unless they lie at the path of another source of this call.
 
-    It came there when that source had the same content, and is to be overwritten.
+    They were written there when that source had the same content, and are about to be overwritten.
     """
     found = ledger.find(key)
     return found if found and owners.get(found.path, key) == key else None
 
 
-def _place(reader: Reader, source: Source) -> str:
-    return f"evaluation/features/{reader.folder}/{source.count}-{source.name}"
+def _place(extractor: ExtractorSpec, source: FeatureSource) -> str:
+    return f"{layout.FEATURES}/{extractor.folder}/{source.count}-{source.name}"
 
 
-def _jobs(missing: dict[str, Source], chunk: int) -> list[dict[str, Any]]:
+def _jobs(missing: dict[str, FeatureSource], chunk: int) -> list[dict[str, Any]]:
     return [
         {
             "key": key,
             "place": source.artifact.path,
-            "what": source.what,
-            "asked": source.asked,
+            "kind": source.kind,
+            "num_samples": source.num_samples,
             "first": first,
             "count": min(chunk, source.count - first),
             "part": str(_SCRATCH / f"{key[:32]}-{first:09d}.npy"),
@@ -237,7 +238,7 @@ def _jobs(missing: dict[str, Source], chunk: int) -> list[dict[str, Any]]:
 def _complete(
     results: Iterator[dict[str, Any]], jobs: Sequence[dict[str, Any]], progress: Progress
 ) -> Iterator[tuple[str, list[str]]]:
-    """Each key with its parts, by path in order of rows, when its last part is there."""
+    """Yield each key with its parts, in order of rows, when its last part is complete."""
     left: dict[str, set[str]] = {}
     for job in jobs:
         left.setdefault(job["key"], set()).add(job["part"])
@@ -250,10 +251,10 @@ def _complete(
             yield key, parts[key]
 
 
-def open_reader(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Runs once in every worker: serve jobs, each some rows of one source."""
+def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that extracts the features of some rows of one source per call."""
     run_dir = Path(spec["run_dir"])
-    reader = opened(run_dir, spec["reader"])
+    extractor = load_extractor(run_dir, spec["extractor"])
     images, prompts = _openers()
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
@@ -261,11 +262,11 @@ def open_reader(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
         if not part.is_file():
             rows = slice(job["first"], job["first"] + job["count"])
             place = run_dir / job["place"]
-            if job["what"] == PROMPTS:
-                found = reader.read_prompts(prompts(place, job["asked"])[rows])
+            if job["kind"] == PROMPTS:
+                features = extractor.read_prompts(prompts(place, job["num_samples"])[rows])
             else:
-                found = reader.read(images(place, job["what"], job["asked"], rows))
-            replace_durably(part, lambda temporary: write_array(temporary, found))
+                features = extractor.read(images(place, job["kind"], job["num_samples"], rows))
+            replace_durably(part, lambda temporary: write_array(temporary, features))
         return {"key": job["key"], "part": job["part"]}
 
     return serve
@@ -274,53 +275,55 @@ def open_reader(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
 def _openers() -> tuple[
     Callable[[Path, str, int, slice], np.ndarray], Callable[[Path, int], Sequence[str]]
 ]:
-    """What gives images and what gives prompts; both remember what the next job needs again."""
+    """Return functions that load images and prompts; both cache what the next job needs."""
     from pipeline.evaluation.dataset_images import (
         class_means,
         images_at,
         labels_of,
         real_images,
-        rows_like,
+        rows_with_class_counts,
     )
-    from pipeline.sampling.conditions import asked_of
+    from pipeline.sampling.conditions import choose_conditions
 
-    questions = functools.lru_cache(maxsize=1)(asked_of)
+    conditions = functools.lru_cache(maxsize=1)(choose_conditions)
 
     @functools.lru_cache(maxsize=1)
     def means_of(place: Path) -> np.ndarray:
         return class_means(*real_images(place, "train"))
 
     @functools.lru_cache(maxsize=1)
-    def like(place: Path, asked: int) -> np.ndarray:
-        return rows_like(questions(place, asked).labels, labels_of(place, "train"))
+    def training_rows(place: Path, num_samples: int) -> np.ndarray:
+        return rows_with_class_counts(
+            conditions(place, num_samples).labels, labels_of(place, "train")
+        )
 
-    def images(place: Path, what: str, asked: int, rows: slice) -> np.ndarray:
-        if what == HELDOUT:
+    def images(place: Path, kind: str, num_samples: int, rows: slice) -> np.ndarray:
+        if kind == HELDOUT:
             return images_at(place, "heldout", np.arange(rows.start, rows.stop))
-        if what == TRAINING:
-            return images_at(place, "train", like(place, asked)[rows])
-        if what == MEANS:
-            found: np.ndarray = means_of(place)[questions(place, asked).labels[rows]]
-            return found
+        if kind == TRAINING:
+            return images_at(place, "train", training_rows(place, num_samples)[rows])
+        if kind == MEANS:
+            means: np.ndarray = means_of(place)[conditions(place, num_samples).labels[rows]]
+            return means
         samples = np.load(place, mmap_mode="r", allow_pickle=False)
-        return samples.mean(0, keepdims=True) if what == MEAN else np.array(samples[rows])
+        return samples.mean(0, keepdims=True) if kind == MEAN else np.array(samples[rows])
 
-    return images, lambda place, asked: questions(place, asked).prompts or ()
+    return images, lambda place, num_samples: conditions(place, num_samples).prompts or ()
 
 
-def _key(reader: Reader, source: Source) -> str:
-    content = {"content": source.artifact.digest, "what": source.what, "count": source.count}
-    how = {"stage": "features", "format": FORMAT, "weights": reader.identity}
-    return fingerprint(content | how | {"chunk": reader.chunk})
+def _key(extractor: ExtractorSpec, source: FeatureSource) -> str:
+    content = {"content": source.artifact.digest, "what": source.kind, "count": source.count}
+    settings = {"stage": "features", "format": FORMAT, "weights": extractor.identity}
+    return fingerprint(content | settings | {"chunk": extractor.chunk})
 
 
 def _commit(
-    ledger: Ledger, key: str, reader: Reader, source: Source, parts: Sequence[str]
+    ledger: Ledger, key: str, extractor: ExtractorSpec, source: FeatureSource, parts: Sequence[str]
 ) -> Artifact:
     def write(path: Path) -> dict[str, Any]:
         features = np.concatenate([np.load(ledger.run_dir / part) for part in parts])
         write_array(path, features)
-        return {"count": len(features), "weights_sha256": reader.sha256}
+        return {"count": len(features), "weights_sha256": extractor.sha256}
 
-    parents = (source.artifact.fingerprint, *reader.parents)
-    return ledger.publish("features", key, _place(reader, source), write, parents)
+    parents = (source.artifact.fingerprint, *extractor.parents)
+    return ledger.publish("features", key, _place(extractor, source), write, parents)

@@ -1,4 +1,7 @@
-"""The classifier of a data set with classes: trained once in the life of a run, and committed."""
+"""Measurements of samples: outputs of the data set's classifier, and features of the extractors.
+
+The classifier is trained once per run and committed.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -11,30 +14,75 @@ import numpy as np
 from pipeline.config import ExtractorConfig
 from pipeline.config.profile import Profile
 from pipeline.data.shards.dataset_info import read_info
-from pipeline.evaluation.documents import Cell
+from pipeline.evaluation.documents import SampleSpec
 from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.run_dir import layout
 from stages.evaluation.features import (
     HELDOUT,
     MEAN,
     MEANS,
     PROMPTS,
     TRAINING,
-    Reader,
-    Source,
-    classifier_reader,
-    extractor_reader,
-    read_features,
+    ExtractorSpec,
+    FeatureSource,
+    classifier_spec,
+    extract_features,
+    extractor_spec,
 )
-from stages.evaluation.sample_sets import Progress
+from stages.workspace import Progress
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.candidates import ClassifierResults, ExtractorFeatures
+
+SampledCells = Sequence[tuple[SampleSpec, Artifact]]
+"""Every cell with its committed samples."""
+
+ExtractFeatures = Callable[[Ledger, ExtractorSpec, Sequence[FeatureSource]], dict[str, Path]]
+"""Extracts features of sources; returns npy files by source name."""
 
 _SEED = 0
-
 _log = logging.getLogger(__name__)
 
 
+def on_workers(profile: Profile, progress: Progress) -> ExtractFeatures:
+    """Return a function that extracts missing features on Ray workers."""
+
+    def extract(
+        ledger: Ledger, extractor: ExtractorSpec, sources: Sequence[FeatureSource]
+    ) -> dict[str, Path]:
+        return extract_features(ledger, profile, extractor, sources, progress)
+
+    return extract
+
+
+def sample_sources(sampled: SampledCells) -> list[FeatureSource]:
+    """Return the samples of every cell as feature sources, by file name."""
+    return [
+        FeatureSource(cell.file, samples, samples.details["count"]) for cell, samples in sampled
+    ]
+
+
+def heldout_source(ledger: Ledger, data: Artifact) -> FeatureSource:
+    """Return the held-out images of a data set as feature source."""
+    count = read_info(ledger.locate(data)).splits[HELDOUT].count
+    return FeatureSource(f"{HELDOUT}.npy", data, count, HELDOUT)
+
+
+@dataclass(frozen=True)
+class FeatureFiles:
+    """Extracted features, by source name."""
+
+    places: dict[str, Path]
+
+    def array(self, name: str) -> np.ndarray:
+        """Load the features of a source, `[n, d]`."""
+        features: np.ndarray = np.load(self.places[name], allow_pickle=False)
+        return features
+
+
 def classifier_of(ledger: Ledger, data: Artifact) -> Artifact:
-    """The classifier of a sharded data set with classes; trained here if nobody has yet."""
+    """Return the classifier of a data set with classes; train and commit it on first use."""
     from pipeline.evaluation.dataset_images import real_images
     from pipeline.evaluation.features.classifier import FORMAT, train_classifier
 
@@ -50,88 +98,46 @@ def classifier_of(ledger: Ledger, data: Artifact) -> Artifact:
             num_classes=read_info(at).num_classes,
             seed=_SEED,
         )
-        _log.info("classifier: %.1f %% of held-out images right", 100 * card.heldout_accuracy)
+        _log.info("classifier: held-out accuracy %.1f %%", 100 * card.heldout_accuracy)
         return {"heldout_accuracy": card.heldout_accuracy}
 
     found = ledger.find(key)
-    return found or ledger.publish(
-        "classifier", key, "evaluation/classifier", write, (data.fingerprint,)
-    )
+    return found or ledger.publish("classifier", key, layout.CLASSIFIER, write, (data.fingerprint,))
 
 
-if TYPE_CHECKING:
-    from pipeline.evaluation.candidates import OwnReadings, ReadSets
-
-Drawn = Sequence[tuple[Cell, Artifact]]
-"""The committed samples of every cell."""
-
-Read = Callable[[Ledger, Reader, Sequence[Source]], dict[str, Path]]
-"""Where what a reader sees in each source lies, by its name."""
-
-
-def on_workers(profile: Profile, progress: Progress) -> Read:
-    """Have Ray workers read what is not committed yet."""
-
-    def read(ledger: Ledger, reader: Reader, sources: Sequence[Source]) -> dict[str, Path]:
-        return read_features(ledger, profile, reader, sources, progress)
-
-    return read
-
-
-def sample_sources(drawn: Drawn) -> list[Source]:
-    """The samples of every cell, by the name of its file."""
-    return [Source(cell.file, samples, samples.details["count"]) for cell, samples in drawn]
-
-
-def heldout_source(ledger: Ledger, data: Artifact) -> Source:
-    """The held-out images of a data set that has images."""
-    count = read_info(ledger.locate(data)).splits[HELDOUT].count
-    return Source(f"{HELDOUT}.npy", data, count, HELDOUT)
-
-
-@dataclass(frozen=True)
-class Readings:
-    """What has been read, as arrays, by the name of its source."""
-
-    places: dict[str, Path]
-
-    def array(self, name: str) -> np.ndarray:
-        """What was read of a source, `[n, d]`."""
-        found: np.ndarray = np.load(self.places[name], allow_pickle=False)
-        return found
-
-
-def own_readings(
-    ledger: Ledger, data: Artifact, drawn: Drawn, num: int, read: Read
-) -> "OwnReadings":
-    """What the classifier of a data set with classes sees in all that a report of it compares.
+def classifier_results(
+    ledger: Ledger, data: Artifact, sampled: SampledCells, num: int, extract: ExtractFeatures
+) -> "ClassifierResults":
+    """Return the classifier outputs for everything that a report compares.
 
     Args:
-        ledger: of the run.
-        data: the data set.
-        drawn: the samples, `num` of each cell.
-        num: samples a cell.
-        read: has them read.
+        ledger: ledger of the run.
+        data: a data set with classes.
+        sampled: the samples, `num` per cell.
+        num: samples per cell.
+        extract: extracts features.
     """
-    from pipeline.evaluation.candidates import OwnReadings
-    from pipeline.evaluation.dataset_images import labels_of, rows_like
-    from pipeline.evaluation.features.classifier import Reading
-    from pipeline.sampling.conditions import asked_of
+    from pipeline.evaluation.candidates import ClassifierResults
+    from pipeline.evaluation.dataset_images import labels_of, rows_with_class_counts
+    from pipeline.evaluation.features.classifier import ClassifierOutputs
+    from pipeline.sampling.conditions import choose_conditions
 
     classifier, place = classifier_of(ledger, data), ledger.locate(data)
-    training = rows_like(asked_of(place, num).labels, labels_of(place, "train"))
+    training = rows_with_class_counts(
+        choose_conditions(place, num).labels, labels_of(place, "train")
+    )
     sources = [
-        *sample_sources(drawn),
+        *sample_sources(sampled),
         heldout_source(ledger, data),
-        Source(f"{TRAINING}.npy", data, len(training), TRAINING, num),
-        Source(f"{MEANS}.npy", data, num, MEANS, num),
+        FeatureSource(f"{TRAINING}.npy", data, len(training), TRAINING, num),
+        FeatureSource(f"{MEANS}.npy", data, num, MEANS, num),
     ]
-    found = Readings(read(ledger, classifier_reader(ledger, classifier), sources))
+    features = FeatureFiles(extract(ledger, classifier_spec(ledger, classifier), sources))
 
-    def reading(name: str) -> Reading:
-        return Reading.of(found.array(name))
+    def reading(name: str) -> ClassifierOutputs:
+        return ClassifierOutputs.of(features.array(name))
 
-    return OwnReadings(
+    return ClassifierResults(
         classifier=ledger.locate(classifier),
         of=lambda cell: reading(cell.file),
         heldout=reading(f"{HELDOUT}.npy"),
@@ -140,43 +146,43 @@ def own_readings(
     )
 
 
-def extractor_readings(
+def extractor_features(
     ledger: Ledger,
     extractor: ExtractorConfig,
     data: Artifact,
-    drawn: Drawn,
+    sampled: SampledCells,
     num: int,
-    read: Read,
-) -> "ReadSets":
-    """What an extractor sees in all that a report compares; arguments as of `own_readings`."""
-    from pipeline.evaluation.candidates import ReadSets
+    extract: ExtractFeatures,
+) -> "ExtractorFeatures":
+    """Return the features of one extractor; other arguments as in `classifier_results`."""
+    from pipeline.evaluation.candidates import ExtractorFeatures
 
     info, weights = read_info(ledger.locate(data)), find_weights(extractor)
-    sources = sample_sources(drawn)
+    sources = sample_sources(sampled)
     if info.encoding is not None:
         sources.append(heldout_source(ledger, data))
     if info.captioned and weights.reads_prompts:
-        sources.append(Source(f"{PROMPTS}.npy", data, num, PROMPTS, num))
+        sources.append(FeatureSource(f"{PROMPTS}.npy", data, num, PROMPTS, num))
     if not info.num_classes:
-        teachers = [(cell, samples) for cell, samples in drawn if cell.role == "teacher"]
-        sources += [Source(_mean(cell), samples, 1, MEAN) for cell, samples in teachers]
-    found = Readings(read(ledger, extractor_reader(extractor), sources))
+        teachers = [(cell, samples) for cell, samples in sampled if cell.role == "teacher"]
+        sources += [FeatureSource(_mean(cell), samples, 1, MEAN) for cell, samples in teachers]
+    features = FeatureFiles(extract(ledger, extractor_spec(extractor), sources))
 
     def array(name: str) -> np.ndarray | None:
-        return found.array(name) if name in found.places else None
+        return features.array(name) if name in features.places else None
 
-    return ReadSets(
+    return ExtractorFeatures(
         name=weights.name,
         sha256=weights.sha256,
         identity=weights.identity,
         distance=weights.distance,
         kind=f"{weights.kind}-{weights.sha256[:8]}",
-        of=lambda cell: found.array(cell.file),
+        of=lambda cell: features.array(cell.file),
         heldout=array(f"{HELDOUT}.npy"),
         prompts=array(f"{PROMPTS}.npy"),
-        mean_of=lambda cell: found.array(_mean(cell)).repeat(num, axis=0),
+        mean_of=lambda cell: features.array(_mean(cell)).repeat(num, axis=0),
     )
 
 
-def _mean(cell: Cell) -> str:
+def _mean(cell: SampleSpec) -> str:
     return f"{MEAN}-{cell.file}"

@@ -1,7 +1,6 @@
-"""Sets of samples, drawn by Ray workers and kept: each is committed by itself.
+"""Sets of samples, drawn by Ray workers, each committed on its own.
 
-An interrupted evaluation draws only what is missing, and the teacher is sampled once in the life of
-a chain.
+An interrupted evaluation draws only what is missing, and the teacher is sampled once per run.
 """
 
 import functools
@@ -16,138 +15,141 @@ import numpy as np
 
 from infra.launch import run_jobs
 from infra.ray.cluster import cluster
-from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.durable import replace_durably
-from pipeline.evaluation.documents import Cell
+from pipeline.evaluation.documents import SampleSpec
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.run_dir import layout
+from stages.workspace import Progress, Workspace
 
 FORMAT = 1
-CHUNK = 256  # most rows of a job; jobs are cut by this alone, never by the number of workers
+CHUNK = 256  # most rows per job, whatever the number of workers
 
 _CPU_BATCH = 64  # a fifth faster than 256 for 8x8 images on one thread: it stays in the cache
 _LOADED_BUNDLES = 4
-_SCRATCH = Path("evaluation") / ".parts.tmp"
+_SCRATCH = Path(layout.EVALUATION) / ".parts.tmp"
 
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Subject:
-    """What samples are drawn of: the data set, and the parts around networks of latents."""
+class SampleInputs:
+    """Inputs of sampling besides a bundle.
+
+    Attributes:
+        data: the data set, which provides conditions.
+        components: the stock pipeline without its network; None for pixel-space networks.
+    """
 
     data: Artifact
     components: Artifact | None
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of all of it, for the fingerprint of what is made of it."""
+        """Digests of the inputs, for the fingerprints of results."""
         parts = {"components": self.components.digest} if self.components else {}
         return {"data": self.data.digest, **parts}
 
 
-def draw_sets(
-    ledger: Ledger,
-    recipe: Recipe,
-    profile: Profile,
-    cells: Sequence[Cell],
+def sample_cells(
+    work: Workspace,
+    cells: Sequence[SampleSpec],
     bundles: Sequence[Artifact],
-    subject: Subject,
+    sample_inputs: SampleInputs,
     progress: Progress,
-) -> list[tuple[Cell, Artifact]]:
-    """The samples of every cell, in order; workers draw those that are not committed yet.
+) -> list[tuple[SampleSpec, Artifact]]:
+    """Draw the samples of every cell that are not committed yet; return all of them in order.
 
-    The teacher's reference samples are artifacts of kind `reference`, all others of kind
-    `samples`: arrays float32 `[n, h, w, c]` in `evaluation/N-samples/*.npy`. `progress` is told
-    (parts done, parts in all).
+    The teacher's reference samples are artifacts of kind `reference`, all others of kind `samples`:
+    arrays float32 `[n, h, w, c]` in `evaluation/N-samples/*.npy`. `progress` is called with (parts
+    done, parts in all).
     """
-    num = recipe.evaluation.num_samples
-    keys = {_samples_key(cell, num, subject): cell for cell in cells}
+    ledger, num = work.ledger, work.recipe.evaluation.num_samples
+    keys = {_samples_key(cell, num, sample_inputs): cell for cell in cells}
     done = {key: found for key in keys if (found := ledger.find(key))}
     missing = {key: cell for key, cell in keys.items() if key not in done}
-    _log.info("samples: %d sets are kept from before, %d to draw", len(done), len(missing))
+    _log.info("samples: sets reused=%d, to draw=%d", len(done), len(missing))
     if missing:
         parents = {bundle.digest: bundle.fingerprint for bundle in bundles}
-        with cluster(profile, ledger.run_dir / "logs"):
+        with cluster(work.profile, work.layout.logs):
             spec = {
                 "run_dir": str(ledger.run_dir.resolve()),
                 "num_samples": num,
-                "data": subject.data.path,
-                "components": subject.components.path if subject.components else None,
+                "data": sample_inputs.data.path,
+                "components": sample_inputs.components.path if sample_inputs.components else None,
             }
-            for key, drawn in _drawn(spec, profile, missing, progress):
+            for key, samples in _run_workers(spec, work.profile, missing, progress):
                 cell = missing[key]
-                done[key] = _commit(ledger, key, cell, drawn, parents[cell.digest])
+                done[key] = _commit(ledger, key, cell, samples, parents[cell.digest])
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
     return [(cell, done[key]) for key, cell in keys.items()]
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """A complete set of samples in parts, by path in order of rows, and what one sample cost."""
+class _SampleParts:
+    """A complete set of samples in parts, by path in order of rows, and evaluations per sample."""
 
     parts: tuple[str, ...]
     count: int
     evaluations: int
 
 
-def _drawn(
-    spec: dict[str, Any], profile: Profile, missing: dict[str, Cell], progress: Progress
-) -> Iterator[tuple[str, _Drawn]]:
-    """Have workers draw; yields each set when its last part is there."""
+def _run_workers(
+    spec: dict[str, Any], profile: Profile, missing: dict[str, SampleSpec], progress: Progress
+) -> Iterator[tuple[str, _SampleParts]]:
+    """Draw missing samples on workers; yield each set when its last part is complete."""
     num = spec["num_samples"]
     jobs = _jobs(missing, num)
     parts: dict[str, list[str]] = {key: [] for key in missing}
-    results = run_jobs("stages.evaluation.sample_sets:open_sampler", spec, jobs, profile)
+    results = run_jobs("stages.evaluation.sample_sets:open_worker", spec, jobs, profile)
     for done, result in enumerate(results, start=1):
         progress(done, len(jobs))
         found = parts[result["key"]]
         found.append(result["part"])
         if len(found) == len(_ranges(num)):
-            yield result["key"], _Drawn(tuple(sorted(found)), num, result["evaluations"])
+            yield result["key"], _SampleParts(tuple(sorted(found)), num, result["evaluations"])
 
 
-def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Runs once in every worker: serve jobs, each some rows of one set of samples.
+def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that draws some rows of one set of samples per call.
 
-    Heavy imports are here, so that the driver does not pay for them. A bundle stays loaded while
-    jobs ask for it.
+    Heavy imports are here, so that the driver does not pay for them. Bundles in use stay loaded.
     """
-    from pipeline.sampling.conditions import asked_of, asked_pictures
+    from pipeline.sampling.conditions import choose_conditions, condition_images
     from pipeline.sampling.sampler import BundleSampler
 
     run_dir = Path(spec["run_dir"])
     components = run_dir / spec["components"] if spec["components"] else None
     data = run_dir / spec["data"]
-    questions = asked_of(data, spec["num_samples"])
-    asked = questions.by_network
+    conditions = choose_conditions(data, spec["num_samples"])
+    inputs = conditions.network_inputs
 
     @functools.lru_cache(maxsize=_LOADED_BUNDLES)
-    def opened(bundle: Path) -> BundleSampler:
+    def load(bundle: Path) -> BundleSampler:
         return BundleSampler(bundle, components=components)
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
-        cell = Cell.model_validate(job["cell"])
-        sampler = opened(run_dir / cell.bundle)
+        cell = SampleSpec.model_validate(job["cell"])
+        sampler = load(run_dir / cell.bundle)
         part = run_dir / job["part"]
         if not part.is_file():
             first, count = job["first"], job["count"]
-            hides = sampler.paints_into_pictures
-            pictures = asked_pictures(data, questions, first, count) if hides else None
+            is_inpainting = sampler.is_inpainting
+            condition_pixels = (
+                condition_images(data, conditions, first, count) if is_inpainting else None
+            )
             images = sampler.sample(
                 steps=cell.steps,
                 w=cell.w,
-                asked=asked[first : first + count],
+                asked=inputs[first : first + count],
                 seed=cell.seed,
                 sampler=cell.sampler,
                 batch_size=CHUNK if sampler.device.type == "cuda" else _CPU_BATCH,
                 first=first,
-                pictures=pictures,
+                pictures=condition_pixels,
             )
-            # kept by its name alone, so its bytes must be on the disk before it
+            # a part counts as complete by its name, so its bytes must be on disk first
             replace_durably(part, lambda temporary: write_array(temporary, images))
             failpoint("samples.part")
         evaluations = sampler.evaluations(steps=cell.steps, w=cell.w)
@@ -156,15 +158,15 @@ def open_sampler(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, A
     return serve
 
 
-def _samples_key(cell: Cell, num: int, subject: Subject) -> str:
+def _samples_key(cell: SampleSpec, num: int, sample_inputs: SampleInputs) -> str:
     how = cell.model_dump(mode="json", include={"digest", "sampler", "steps", "w", "seed"})
-    if subject.components is not None:  # then prompts come from the data, pixels from the parts
-        how |= {"data": subject.data.digest, "components": subject.components.digest}
+    if sample_inputs.components is not None:  # conditions and pixels then depend on both
+        how |= {"data": sample_inputs.data.digest, "components": sample_inputs.components.digest}
     return fingerprint({"stage": "samples", "format": FORMAT, "num": num, "chunk": CHUNK, **how})
 
 
-def _jobs(cells: dict[str, Cell], num: int) -> list[dict[str, Any]]:
-    """Jobs of nearly equal size, those of many steps first: none is left to the end alone."""
+def _jobs(cells: dict[str, SampleSpec], num: int) -> list[dict[str, Any]]:
+    """Return jobs of nearly equal size, those of many steps first, to balance the workers."""
     longest_first = sorted(cells.items(), key=lambda item: -item[1].steps)
     return [
         {
@@ -179,9 +181,9 @@ def _jobs(cells: dict[str, Cell], num: int) -> list[dict[str, Any]]:
     ]
 
 
-def samples_place(num: int, cell: Cell) -> str:
-    """Where a cell's samples lie in a run directory."""
-    return f"evaluation/{num}-samples/{cell.file}"
+def samples_place(num: int, cell: SampleSpec) -> str:
+    """Return the path of a cell's samples in a run directory."""
+    return f"{layout.EVALUATION}/{num}-samples/{cell.file}"
 
 
 def _ranges(num: int) -> list[tuple[int, int]]:
@@ -189,17 +191,19 @@ def _ranges(num: int) -> list[tuple[int, int]]:
     return [(first, min(size, num - first)) for first in range(0, num, size)]
 
 
-def _commit(ledger: Ledger, key: str, cell: Cell, drawn: _Drawn, parent: str) -> Artifact:
+def _commit(
+    ledger: Ledger, key: str, cell: SampleSpec, samples: _SampleParts, parent: str
+) -> Artifact:
     def write(path: Path) -> dict[str, Any]:
-        images = np.concatenate([np.load(ledger.run_dir / part) for part in drawn.parts])
+        images = np.concatenate([np.load(ledger.run_dir / part) for part in samples.parts])
         write_array(path, images)
-        return {"evaluations": drawn.evaluations, "count": len(images)}
+        return {"evaluations": samples.evaluations, "count": len(images)}
 
-    kind = "reference" if cell.role in ("yardstick", "teacher") else "samples"
-    return ledger.publish(kind, key, samples_place(drawn.count, cell), write, (parent,))
+    kind = "reference" if cell.role in ("noise_floor", "teacher") else "samples"
+    return ledger.publish(kind, key, samples_place(samples.count, cell), write, (parent,))
 
 
 def write_array(path: Path, images: np.ndarray) -> None:
-    """An npy file, data only."""
+    """Write an npy file without pickled objects."""
     with path.open("wb") as file:
         np.save(file, images, allow_pickle=False)

@@ -1,1 +1,1 @@
-"""Export to stock diffusers pipelines, with a parity check."""
+"""Export of students to stock diffusers pipelines, with a parity check."""

@@ -1,4 +1,4 @@
-"""The export gate: stock diffusers, in a process of its own, draws what our sampler draws."""
+"""Parity check of an export: stock diffusers, in its own process, must match our sampler."""
 
 import json
 import os
@@ -18,30 +18,31 @@ from pipeline.bundle import read_manifest
 from pipeline.diffusion.solver import sample
 from pipeline.errors import BundleError, InfraError
 from pipeline.models.assemble import load_denoiser
-from pipeline.models.stock.card import steps_offered, weights_told
+from pipeline.models.stock.card import supported_steps, supported_weights
 from pipeline.models.stock.stock_pipeline import STOCK, StockPipeline
 from stages.export import stock_process
 
 TOLERANCE = 1e-4
-"""Largest |ours - stock| over the largest |ours|: rounding of float32 is 100 times below it, and a
-wrong time, scheduler or w is far above."""
+"""Maximum of |ours - stock|, relative to the maximum of |ours|. Float32 rounding is 100 times
+smaller; a wrong time, scheduler or w gives far more.
+"""
 
 TIMEOUT = 3600.0
 NOISE = 0
 """Seed of the starting noise."""
-PROMPTS = ("0", "1")  # words to a text encoder, numbers of classes to DiT
+PROMPTS = ("0", "1")  # prompts for a text encoder, class numbers for DiT
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far stock diffusers is from our sampler, relative to the largest value, at (w, steps)."""
+    """Relative difference between stock diffusers and our sampler at (w, steps)."""
 
     w: float
     steps: int
     value: float
 
 
-def check_export(
+def check_parity(
     directory: Path,
     bundle: Path,
     components: Path,
@@ -50,74 +51,77 @@ def check_export(
     steps: Sequence[int],
     device: torch.device | None = None,
 ) -> list[Difference]:
-    """Have an exported directory drawn from by stock diffusers, and compare with our sampler.
+    """Compare samples of stock diffusers from an exported directory with those of our sampler.
 
     Args:
-        directory: what `export` wrote.
-        bundle: what it was written from.
-        components: the rest of what it was written from.
-        ws: guidance weights, each to be checked at every number of steps.
+        directory: output of `export`.
+        bundle: the exported bundle.
+        components: the exported components.
+        ws: guidance weights, each checked at every number of steps.
         steps: numbers of steps.
-        device: where both draw; a GPU if there is one.
+        device: device of both samplers; default: a GPU if there is one.
 
     Returns:
         The difference for each w and number of steps.
 
     Raises:
         BundleError: the directory does not load, or the samples differ.
-        InfraError: the process did not come back in an hour.
+        InfraError: the process exceeded one hour.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     manifest = read_manifest(bundle)
     stock = STOCK.get(manifest.pipeline or "")(components, device)
-    asked = [(w, count) for w in ws for count in steps]
-    calls = [stock.arguments(manifest, PROMPTS, steps=count, w=w) for w, count in asked]
-    theirs = _draw_afresh(directory, calls, stock.pictures(manifest), device)
-    ours = draw_here(bundle, stock, asked)
+    settings = [(w, count) for w in ws for count in steps]
+    calls = [stock.arguments(manifest, PROMPTS, steps=count, w=w) for w, count in settings]
+    stock_samples = _sample_stock(directory, calls, stock.pictures(manifest), device)
+    our_samples = sample_ours(bundle, stock, settings)
     return [
-        Difference(w, count, _compare(directory, (w, count), here, there))
-        for (w, count), here, there in zip(asked, ours, theirs, strict=True)
+        Difference(w, count, _compare(directory, (w, count), ours, theirs))
+        for (w, count), ours, theirs in zip(settings, our_samples, stock_samples, strict=True)
     ]
 
 
-def check_offered(directory: Path, bundle: Path, components: Path) -> list[Difference]:
-    """`check_export` at every w and number of steps that the model card offers."""
+def check_supported(directory: Path, bundle: Path, components: Path) -> list[Difference]:
+    """Run `check_parity` at every w and number of steps on the model card."""
     manifest = read_manifest(bundle)
     stock = STOCK.get(manifest.pipeline or "")(components)
-    weights = weights_told(manifest, stock)
-    return check_export(directory, bundle, components, ws=weights, steps=steps_offered(manifest))
+    weights = supported_weights(manifest, stock)
+    return check_parity(directory, bundle, components, ws=weights, steps=supported_steps(manifest))
 
 
 @torch.no_grad()
-def draw_here(
-    bundle: Path, stock: StockPipeline, asked: Sequence[tuple[float, int]]
+def sample_ours(
+    bundle: Path, stock: StockPipeline, settings: Sequence[tuple[float, int]]
 ) -> list[Tensor]:
-    """What our sampler draws at each (w, steps), in the form in which the pipeline returns it.
+    """Return our samples at each (w, steps), in the pipeline's output format.
 
-    The noise is that of `NOISE`, a seed, drawn on the CPU as diffusers draws it.
+    The noise has the seed `NOISE` and is drawn on the CPU, as diffusers does.
     """
     manifest, denoiser = load_denoiser(bundle, stock.device)
     condition = stock.condition(manifest, PROMPTS)
     noise = torch.Generator().manual_seed(NOISE)
     z_1 = torch.randn(len(PROMPTS), *manifest.latent_shape, generator=noise).to(stock.device)
 
-    def draw(w: float, steps: int) -> Tensor:
-        told = torch.full((len(z_1),), w, dtype=torch.float64, device=stock.device)
-        drawn = sample(
-            z_1, denoiser.schedule, steps, lambda z_t, level: denoiser(z_t, level, condition, told)
+    def sample_at(w: float, steps: int) -> Tensor:
+        weights = torch.full((len(z_1),), w, dtype=torch.float64, device=stock.device)
+        samples = sample(
+            z_1,
+            denoiser.schedule,
+            steps,
+            lambda z_t, level: denoiser(z_t, level, condition, weights),
         )
-        return stock.returned(drawn).cpu()
+        return stock.returned(samples).cpu()
 
-    return [draw(w, steps) for w, steps in asked]
+    return [sample_at(w, steps) for w, steps in settings]
 
 
-def _draw_afresh(
+def _sample_stock(
     directory: Path,
     calls: Sequence[dict[str, Any]],
     pictures: dict[str, Tensor],
     device: torch.device,
 ) -> list[Tensor]:
-    """What stock diffusers draws in a process that knows nothing of this project."""
+    """Return samples of stock diffusers, from a process that does not import this project."""
     work = {
         "directory": str(directory.resolve()),
         "device": str(device),
@@ -129,8 +133,8 @@ def _draw_afresh(
         (folder / "calls.json").write_text(json.dumps(work), encoding="utf-8")
         save_file(pictures, folder / "pictures.safetensors")
         _run(directory, [sys.executable, "-I", stock_process.__file__, name])
-        drawn = load_file(folder / "drawn.safetensors")
-    return [drawn[str(place)] for place in range(len(calls))]
+        samples = load_file(folder / "drawn.safetensors")
+    return [samples[str(place)] for place in range(len(calls))]
 
 
 def _run(directory: Path, command: list[str]) -> None:
@@ -146,34 +150,36 @@ def _run(directory: Path, command: list[str]) -> None:
         )
     except subprocess.TimeoutExpired:
         raise InfraError(
-            f"stock diffusers did not finish drawing from {directory} in {TIMEOUT:g} s; run the "
-            "same command again on a faster or less busy machine"
+            f"{directory}: parity check timed out after {TIMEOUT:g} s; run the command again on a "
+            "faster or less busy machine"
         ) from None
     if ended.returncode:
         raise BundleError(
-            f"stock diffusers cannot draw from {directory}: {_last_line(ended.stderr)}; it was not "
-            "exported"
+            f"{directory}: parity check failed, stock diffusers cannot load or sample it: "
+            f"{_last_line(ended.stderr)}; nothing was exported"
         )
 
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it ended without a word"
+    return lines[-1][:300] if lines else "no error output"
 
 
-def _compare(directory: Path, asked: tuple[float, int], ours: Tensor, theirs: Tensor) -> float:
-    w, steps = asked
-    where = f"{directory}: at w = {w:g} in {steps} step(s) stock diffusers"
-    if ours.shape != theirs.shape:
+def _compare(
+    directory: Path, settings: tuple[float, int], our_samples: Tensor, stock_samples: Tensor
+) -> float:
+    w, steps = settings
+    where = f"{directory}: parity check failed at w = {w:g}, {steps} step(s)"
+    if our_samples.shape != stock_samples.shape:
         raise BundleError(
-            f"{where} returns shape {tuple(theirs.shape)} and our sampler {tuple(ours.shape)}; "
-            "it was not exported"
+            f"{where}: stock diffusers returns shape {tuple(stock_samples.shape)}, our sampler "
+            f"{tuple(our_samples.shape)}; nothing was exported"
         )
-    difference = ((ours - theirs).abs().max() / ours.abs().max()).item()
-    if not difference <= TOLERANCE:  # also where it is not a number
+    difference = ((our_samples - stock_samples).abs().max() / our_samples.abs().max()).item()
+    if not difference <= TOLERANCE:  # NaN fails too
         raise BundleError(
-            f"{where} draws something else than our sampler (relative difference "
-            f"{difference:.2g}, allowed {TOLERANCE:g}); it was not exported: scheduler, w and "
-            "components have to be those of the network"
+            f"{where}: stock diffusers and our sampler differ by {difference:.2g} (relative; "
+            f"tolerance {TOLERANCE:g}); nothing was exported. Check that scheduler, w and "
+            "components belong to the network"
         )
     return difference

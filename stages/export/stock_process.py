@@ -1,4 +1,4 @@
-"""Draw as any user of stock diffusers would. Run by path, so that nothing of ours is imported.
+"""Sample with stock diffusers only; run by path, so that this project is not imported.
 
     python stock_process.py FOLDER
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 
 def draw(folder: Path) -> None:
-    """Open the pipeline and make every call, each from the same starting noise."""
+    """Load the pipeline and make every call, each from the same starting noise."""
     work = json.loads((folder / "calls.json").read_text(encoding="utf-8"))
     pictures = load_file(folder / "pictures.safetensors")
     pipeline = DiffusionPipeline.from_pretrained(

@@ -1,80 +1,94 @@
-"""Attempts at a round that has a gate: looked up, answered by a person, accepted or set aside.
+"""Attempts at a round with a quality gate: look-up, human approval, acceptance.
 
-A student is a `candidate` in the folder of its attempt until it is accepted; only then does it come
-to lie at `student/` in the folder of its round, where everybody looks for it. What a person said of
-a failed one is committed beside its verdict.
+A student is a `candidate` in the folder of its attempt until it is accepted; then it moves to
+`student/` in the folder of its round, where all other stages look for it. The approval or rejection
+of a failed student is committed beside its verdict.
 """
 
 import json
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.errors import BundleError
 from pipeline.evaluation.verdicts.gate_documents import read_verdict
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from pipeline.training.gate_policy import Judged, rules_of, settle
+from pipeline.run_dir import layout
+from pipeline.training.gate_policy import JudgedAttempt, rules_of, run_attempts
 from pipeline.training.plan import round_key
 from pipeline.training.round_plan import RoundPlan
-from stages.evaluation.sample_sets import Subject
+from stages.evaluation.sample_sets import SampleInputs
 from stages.gate.judge import Candidate, divergence_key, verdict_key
 from stages.rounds.train import find_student
+from stages.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What the attempts at a round have in common.
+class GateContext:
+    """Context of all attempts at a round.
 
     Attributes:
-        run_dir: the run directory.
-        recipe: what is run.
-        profile: where.
-        data: the data set that rounds learn from, latents where there are any.
-        teacher: of the round.
-        subject: what the gate's samples are of.
+        work: the run.
+        data: training samples of the round, latents if there are any.
+        teacher: teacher bundle of the round.
+        sample_inputs: inputs of the gate's samples.
     """
 
-    run_dir: Path
-    recipe: Recipe
-    profile: Profile
+    work: Workspace
     data: Artifact
     teacher: Artifact
-    subject: Subject
+    sample_inputs: SampleInputs
 
     def key(self, plan: RoundPlan) -> str:
-        """The fingerprint of an attempt's student."""
-        precision = self.profile.engine.precision
-        return round_key(plan, self.recipe, precision, self.data, self.teacher)
+        """Return the fingerprint of an attempt's student."""
+        precision = self.work.profile.engine.precision
+        return round_key(plan, self.work.recipe, precision, self.data, self.teacher)
 
     def find_student(self, plan: RoundPlan) -> Artifact | None:
-        """The committed student of an attempt."""
-        return find_student(self.run_dir, self.recipe, self.profile, plan, self.data, self.teacher)
+        """Return the committed student of an attempt."""
+        return find_student(self.work, plan, self.data, self.teacher)
 
     def candidate(self, plan: RoundPlan, student: Artifact) -> Candidate:
-        """The student of an attempt, as it is judged."""
-        return Candidate(plan=plan, student=student, teacher=self.teacher, subject=self.subject)
+        """Return the student of an attempt as input of the gate."""
+        return Candidate(
+            plan=plan, student=student, teacher=self.teacher, sample_inputs=self.sample_inputs
+        )
 
 
-def look_up(setting: Setting, plan: RoundPlan) -> Judged | None:
-    """An attempt that was made and judged; None if it was not, or not by these bounds."""
-    ledger = Ledger(setting.run_dir)
-    student = setting.find_student(plan)
+@dataclass(frozen=True)
+class FoundAttempt:
+    """Committed results of an attempt.
+
+    Attributes:
+        student: the student; None if training did not finish.
+        judged: the attempt with its verdict; None without a verdict for the current bounds.
+    """
+
+    student: Artifact | None
+    judged: JudgedAttempt | None
+
+
+def find_attempt(context: GateContext, plan: RoundPlan) -> FoundAttempt:
+    """Look up the student and the verdict of an attempt, each once."""
+    ledger = context.work.ledger
+    student = context.find_student(plan)
     if student is None:
-        record = ledger.find(divergence_key(setting.key(plan)))
+        record = ledger.find(divergence_key(context.key(plan)))
     else:
-        record = ledger.find(verdict_key(setting.recipe, setting.candidate(plan, student)))
-    return None if record is None else judged_by(ledger, plan, student, record)
+        candidate = context.candidate(plan, student)
+        record = ledger.find(verdict_key(context.work.recipe, candidate))
+    return FoundAttempt(
+        student, None if record is None else judged_attempt(ledger, plan, student, record)
+    )
 
 
-def judged_by(
+def judged_attempt(
     ledger: Ledger, plan: RoundPlan, student: Artifact | None, record: Artifact
-) -> Judged:
-    """An attempt with its verdict, and the answer if there is one."""
-    return Judged(
+) -> JudgedAttempt:
+    """Return an attempt with its verdict, and the human answer if there is one."""
+    return JudgedAttempt(
         plan=plan,
         student=student,
         record=record,
@@ -83,70 +97,74 @@ def judged_by(
     )
 
 
-def find_accepted(setting: Setting, plan: RoundPlan) -> Artifact | None:
-    """The student of a round that may teach, as far as it is committed; nothing is made."""
-    rules = rules_of(setting.recipe, plan)
+def find_accepted(context: GateContext, plan: RoundPlan) -> Artifact | None:
+    """Return the committed student of a round that may be the next teacher; no work is done."""
+    rules = rules_of(context.work.recipe, plan)
     if rules is None:
-        return setting.find_student(plan)
-    found = settle(plan, rules, lambda attempt: look_up(setting, attempt), lambda judged: None)  # noqa: ARG005
+        return context.find_student(plan)
+    found = run_attempts(
+        plan,
+        rules,
+        lambda attempt: find_attempt(context, attempt).judged,
+        lambda judged: None,  # noqa: ARG005
+    )
     return found.student if found and found.is_accepted else None
 
 
 def find_answer(ledger: Ledger, record: Artifact) -> bool | None:
-    """What a person said of a verdict; None if nobody did."""
-    said = ledger.find(_answer_key(record))
-    return None if said is None else bool(said.details["accepted"])
+    """Return whether a person approved a failed student; None without an answer."""
+    found = ledger.find(_answer_key(record))
+    return None if found is None else bool(found.details["accepted"])
 
 
-def answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
-    """Commit what a person said of a failed student, whose verdict `record` is."""
+def record_answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
+    """Commit a person's answer to the failed verdict `record`."""
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"accepted": accepted}) + "\n", encoding="utf-8")
         return {"accepted": accepted}
 
-    place = f"{PurePosixPath(record.path).parent}/answer.json"
+    place = layout.answer_of(record)
     Ledger(run_dir).publish("answer", _answer_key(record), place, write, (record.fingerprint,))
 
 
-def accept(run_dir: Path, plan: RoundPlan, judged: Judged) -> Artifact:
-    """Put an accepted student into the student's place of its round; once there it stays.
+def accept(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact:
+    """Move an accepted student to the student path of its round.
 
     Args:
-        run_dir: the run directory.
-        plan: the round as it is in the recipe.
+        run_dir: run directory.
+        plan: the round as in the recipe.
         judged: the attempt whose student is accepted.
 
     Raises:
-        BundleError: it is not accepted, or is damaged.
+        BundleError: the student is not accepted, or is damaged.
     """
     if judged.student is None or not judged.is_accepted:
-        raise BundleError(f"{judged.plan.title}: a student that failed the gate is not promoted")
-    return _put(Ledger(run_dir), judged.student, f"{plan.folder}/student", _candidate(judged.plan))
+        raise BundleError(
+            f"{judged.plan.title}: student failed the quality gate; approve it by stepfold approve"
+        )
+    old = layout.candidate_of(judged.plan)
+    return _move(Ledger(run_dir), judged.student, layout.student_of(plan), old)
 
 
-def set_aside(run_dir: Path, plan: RoundPlan, judged: Judged) -> Artifact | None:
-    """Take a failed student out of the student's place, if it was trained before there was a gate.
+def set_aside(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact | None:
+    """Move a failed student away from the student path, where it lies if it predates the gate.
 
-    Arguments are those of `accept`.
+    The arguments are those of `accept`.
 
     Returns:
-        The student where it lies now.
+        The student at its current path.
     """
-    student, place = judged.student, f"{plan.folder}/student"
+    student, place = judged.student, layout.student_of(plan)
     if student is None or student.path != place:
         return student
-    return _put(Ledger(run_dir), student, _candidate(judged.plan), place)
+    return _move(Ledger(run_dir), student, layout.candidate_of(judged.plan), place)
 
 
-def _candidate(plan: RoundPlan) -> str:
-    return f"{plan.folder}/candidate"
+def _move(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:
+    """Move a student to `place` and remove `old`; after a kill it lies at one of them or at both.
 
-
-def _put(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:
-    """Have a student lie at `place`, and nothing of it at `old`; a kill leaves it at one or both.
-
-    Its files are linked, not copied: the same bytes stay where they are on the disk.
+    Files are hard-linked, not copied.
     """
     if student.path != place:
         source = ledger.locate(student)
@@ -157,7 +175,7 @@ def _put(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:
 
         moved = ledger.publish(student.kind, student.fingerprint, place, write, student.parents)
         if moved.digest != student.digest:
-            raise BundleError(f"{source} changed while it was moved; run stepfold repair")
+            raise BundleError(f"{source} changed during the move; run stepfold repair")
         student = moved
     shutil.rmtree(ledger.run_dir / old, ignore_errors=True)
     return student
@@ -166,7 +184,7 @@ def _put(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # not every file system has links
+    except OSError:  # the file system may not support hard links
         shutil.copyfile(source, target)
 
 

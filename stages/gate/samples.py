@@ -1,4 +1,4 @@
-"""The samples that the students' gate looks at: whose, in how many steps, from which noise."""
+"""The quality gate's samples: bundles, steps, noise, features and images."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -11,61 +11,61 @@ from pipeline.bundle import read_manifest
 from pipeline.config import ExtractorConfig, Recipe
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.evaluation.candidates import SampleSet, columns_of
-from pipeline.evaluation.documents import YARDSTICK_SEED_OFFSET, Cell, Role
-from pipeline.evaluation.features.classifier import Reading
-from pipeline.evaluation.figures.grids import draw_prompts, draw_samples, why_no_picture
+from pipeline.evaluation.documents import NOISE_FLOOR_SEED_OFFSET, Role, SampleSpec
+from pipeline.evaluation.features.classifier import ClassifierOutputs
+from pipeline.evaluation.figures.grids import draw_prompts, draw_samples, unsupported_shape_reason
 from pipeline.evaluation.metrics.frechet import Features
 from pipeline.evaluation.metrics.manifold import RealManifold
-from pipeline.evaluation.verdicts.gate_checks import Drawn, Instrument, ReadDrawn
+from pipeline.evaluation.verdicts.gate_checks import GateExtractor, GateFeatures, GateSamples
 from pipeline.ledger import Artifact, Ledger
-from pipeline.sampling.conditions import asked_of
-from pipeline.sampling.solvers import own_sampler
+from pipeline.sampling.conditions import choose_conditions
+from pipeline.sampling.solvers import default_sampler
 from pipeline.training.round_plan import RoundPlan
-from stages.evaluation.features import Reader, classifier_reader, extractor_reader
+from stages.evaluation.features import ExtractorSpec, classifier_spec, extractor_spec
 from stages.evaluation.measurements import (
-    Read,
-    Readings,
+    ExtractFeatures,
+    FeatureFiles,
     classifier_of,
     heldout_source,
     sample_sources,
 )
-from stages.evaluation.sample_sets import Subject
+from stages.evaluation.sample_sets import SampleInputs
 
 SEED_OFFSET = 1000
-"""From the evaluation's seed to the gate's."""
+"""Offset of the gate's seed from the evaluation's."""
 
 
-class GateCell(Cell):
-    """A set of samples that the gate looks at; its name says whose content it is."""
+class GateCell(SampleSpec):
+    """A set of samples of the gate, named by its content."""
 
     @property
     def file(self) -> str:
-        """A name that no other set of an evaluation of this size has."""
+        """File name, unique among the sample sets of this size."""
         w = str(self.w).removesuffix(".0")
         return f"gate-{self.digest[:16]}-{self.sampler}-{self.steps}-w{w}-seed{self.seed}.npy"
 
 
-def seed_of(recipe: Recipe) -> int:
-    """The seed of the noise that the gate's samples start from."""
+def gate_seed(recipe: Recipe) -> int:
+    """Return the noise seed of the gate's samples."""
     return recipe.evaluation.seed + SEED_OFFSET
 
 
 def is_from_other_noise(path: str, seed: int) -> bool:
-    """Whether this set of a gate of that seed is the second of a teacher; students have one."""
-    return path.endswith(f"-seed{seed + YARDSTICK_SEED_OFFSET}.npy")
+    """Return whether a gate's sample set is the noise-floor reference of a teacher."""
+    return path.endswith(f"-seed{seed + NOISE_FLOOR_SEED_OFFSET}.npy")
 
 
 def gate_cells(
     ledger: Ledger, recipe: Recipe, plan: RoundPlan, teacher: Artifact, student: Artifact
-) -> list[Cell]:
-    """At each guidance weight: the teacher from other noise, the teacher, the student."""
-    seed = seed_of(recipe)
+) -> list[SampleSpec]:
+    """Return three cells per guidance weight: teacher from other noise, teacher, student."""
+    seed = gate_seed(recipe)
     of = functools.partial(_cell, ledger, recipe, plan)
     return [
         cell
         for w in recipe.gate_weights
         for cell in (
-            of("yardstick", teacher, w, seed + YARDSTICK_SEED_OFFSET),
+            of("noise_floor", teacher, w, seed + NOISE_FLOOR_SEED_OFFSET),
             of("teacher", teacher, w, seed),
             of("student", student, w, seed),
         )
@@ -80,9 +80,9 @@ def _cell(
     bundle: Artifact,
     w: float,
     seed: int,
-) -> Cell:
+) -> SampleSpec:
     manifest = read_manifest(ledger.locate(bundle))
-    # the stage-1 student is good at any time: it is sampled in the steps round 1 takes of it
+    # the stage-1 student has no number of steps: it is sampled in the steps of round 1's teacher
     steps = recipe.halving.first_steps
     if manifest.role == "student" and manifest.steps is not None:
         (steps,) = manifest.steps
@@ -91,7 +91,7 @@ def _cell(
         bundle=bundle.path,
         digest=bundle.digest,
         round=plan.index if role == "student" else manifest.lineage.round,
-        sampler=own_sampler(manifest),
+        sampler=default_sampler(manifest),
         steps=steps,
         w=w,
         seed=seed,
@@ -100,107 +100,117 @@ def _cell(
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Samples and what they are of.
+class DrawnSamples:
+    """Drawn samples of the gate.
 
     Attributes:
-        ledger: of the run.
-        subject: what is drawn.
-        sets: each cell with its samples; at each guidance weight teacher and student.
-        read: has them read.
+        ledger: ledger of the run.
+        sample_inputs: inputs of the samples.
+        sets: each cell with its samples; teacher and student at each guidance weight.
+        extract_features: extracts features of samples.
     """
 
     ledger: Ledger
-    subject: Subject
-    sets: tuple[tuple[Cell, Artifact], ...]
-    read: Read
+    sample_inputs: SampleInputs
+    sets: tuple[tuple[SampleSpec, Artifact], ...]
+    extract_features: ExtractFeatures
 
     @property
     def weights(self) -> list[float]:
-        """The guidance weights, in order."""
+        """Guidance weights, in order."""
         return list(dict.fromkeys(cell.w for cell, _ in self.sets))
 
     @property
     def data(self) -> Path:
-        """Where the data set lies."""
-        return self.ledger.locate(self.subject.data)
+        """Path of the data set."""
+        return self.ledger.locate(self.sample_inputs.data)
 
-    def load(self) -> dict[float, Drawn]:
-        """All samples, by guidance weight."""
+    def load(self) -> dict[float, GateSamples]:
+        """Load all samples, by guidance weight."""
         arrays = {
             (cell.w, cell.role): np.load(self.ledger.locate(samples), allow_pickle=False)
             for cell, samples in self.sets
         }
         is_paired = not any(cell.adds_noise for cell, _ in self.sets)
         return {
-            w: Drawn(
+            w: GateSamples(
                 student=arrays[w, "student"],
                 teacher=arrays[w, "teacher"],
-                other=arrays[w, "yardstick"],
+                other=arrays[w, "noise_floor"],
                 is_paired=is_paired,
             )
             for w in self.weights
         }
 
-    def instrument(self, extractor: ExtractorConfig | None) -> Instrument | None:
-        """What the report's classifier sees, or the extractor in data without classes; or None."""
-        info, data = read_info(self.data), self.subject.data
+    def measure_features(self, extractor: ExtractorConfig | None) -> GateExtractor | None:
+        """Extract features by the report's classifier, else by the extractor, else return None."""
+        info, data = read_info(self.data), self.sample_inputs.data
         if info.num_classes:
-            reader = classifier_reader(self.ledger, classifier_of(self.ledger, data))
-            return self._instrument(reader, lambda array: Reading.of(array).features, "")
+            spec = classifier_spec(self.ledger, classifier_of(self.ledger, data))
+            return self._measure(spec, lambda array: ClassifierOutputs.of(array).features, "")
         if extractor is None:
             return None
-        reader = extractor_reader(extractor)
-        return self._instrument(reader, lambda array: array, reader.name)
+        spec = extractor_spec(extractor)
+        return self._measure(spec, lambda array: array, spec.name)
 
-    def _instrument(
-        self, reader: Reader, features_of: Callable[[np.ndarray], Features], name: str
-    ) -> Instrument:
+    def _measure(
+        self, spec: ExtractorSpec, features_of: Callable[[np.ndarray], Features], name: str
+    ) -> GateExtractor:
         has_images = read_info(self.data).encoding is not None
-        heldout = [heldout_source(self.ledger, self.subject.data)] if has_images else []
-        found = Readings(self.read(self.ledger, reader, [*sample_sources(self.sets), *heldout]))
-        read = {(cell.w, cell.role): features_of(found.array(cell.file)) for cell, _ in self.sets}
-        return Instrument(
+        heldout = [heldout_source(self.ledger, self.sample_inputs.data)] if has_images else []
+        features = FeatureFiles(
+            self.extract_features(self.ledger, spec, [*sample_sources(self.sets), *heldout])
+        )
+        by_cell = {
+            (cell.w, cell.role): features_of(features.array(cell.file)) for cell, _ in self.sets
+        }
+        return GateExtractor(
             extractor=name,
             read={
-                w: ReadDrawn(read[w, "student"], read[w, "teacher"], read[w, "yardstick"])
+                w: GateFeatures(
+                    by_cell[w, "student"], by_cell[w, "teacher"], by_cell[w, "noise_floor"]
+                )
                 for w in self.weights
             },
-            heldout=RealManifold.of(features_of(found.array(heldout[0].name))) if heldout else None,
+            heldout=RealManifold.of(features_of(features.array(heldout[0].name)))
+            if heldout
+            else None,
         )
 
     def draw_pictures(self, title: str, folder: Path) -> tuple[str, ...]:
-        """Write a picture for each guidance weight, teacher beside student; their names."""
+        """Write an image per guidance weight, teacher beside student; return their names."""
         info = read_info(self.data)
-        asked = asked_of(self.data, self.sets[0][1].details["count"])
+        conditions = choose_conditions(self.data, self.sets[0][1].details["count"])
         names = []
         for w in self.weights:
             columns = columns_of([self._set(*each) for each in self.sets if each[0].w == w])
-            if why_no_picture(columns[0].images.shape[1:]):
+            if unsupported_shape_reason(columns[0].images.shape[1:]):
                 return ()
             name, above = f"samples-w{w:g}.png", f"{title}\nthe same noise, w = {w:g}"
-            if asked.prompts is None:
-                draw_samples(above, columns, asked.labels, info.class_names, folder / name)
+            if conditions.prompts is None:
+                draw_samples(above, columns, conditions.labels, info.class_names, folder / name)
             else:
-                draw_prompts(above, columns, asked, folder / name)
+                draw_prompts(above, columns, conditions, folder / name)
             names.append(name)
         return tuple(names)
 
-    def _set(self, cell: Cell, samples: Artifact) -> SampleSet:
+    def _set(self, cell: SampleSpec, samples: Artifact) -> SampleSet:
         load = functools.partial(np.load, self.ledger.locate(samples))
         return SampleSet(cell, samples.details["evaluations"], load)
 
 
-def unmeasured(drawn: Mapping[float, Drawn], instrument: Instrument | None) -> tuple[str, ...]:
-    """What cannot be asked of these samples, and why."""
-    found = []
-    if instrument is None:
-        found.append("distance and recall: the data have no classes, so there are no features")
-    elif instrument.heldout is None:
-        found.append("recall: the data are prompts alone, so there are no real images")
-    if not all(sets.is_paired for sets in drawn.values()):
-        what = "RMS and control of w" if instrument is None else "RMS"
-        found.append(f"{what}: noise is added on the way, so no two samples are a pair")
-    if len(drawn) == 1:
-        found.append("control of w: there is one guidance weight")
-    return tuple(found)
+def unmeasured_reasons(
+    samples: Mapping[float, GateSamples], extractor: GateExtractor | None
+) -> tuple[str, ...]:
+    """Return the checks that do not apply to these samples, with the reasons."""
+    reasons = []
+    if extractor is None:
+        reasons.append("distance and recall: the data have no classes, and the recipe no extractor")
+    elif extractor.heldout is None:
+        reasons.append("recall: the data are prompts without real images")
+    if not all(sets.is_paired for sets in samples.values()):
+        what = "RMS and w consistency" if extractor is None else "RMS"
+        reasons.append(f"{what}: the sampler adds noise, so samples are not paired")
+    if len(samples) == 1:
+        reasons.append("w consistency: there is only one guidance weight")
+    return tuple(reasons)

@@ -1,1 +1,1 @@
-"""Applications of a trained bundle: sampling, editing, style transfer."""
+"""Use of a trained bundle: sampling, editing, style transfer, playground."""

@@ -1,4 +1,4 @@
-"""Change a picture with a few-step student: redraw it from part of the way, or paint into it."""
+"""Edit an image with a few-step student: noise and resample it, or inpaint under a mask."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,35 +12,36 @@ from PIL import Image, ImageOps
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.data.sources.images import check_header, decode_upright
 from pipeline.errors import BundleError, ConfigError
-from pipeline.sampling.editing import Wish, edit, inpaint, is_on_a_step, nearest_step
+from pipeline.sampling.editing import EditTarget, edit, inpaint, is_on_grid, nearest_step
 from pipeline.sampling.sampler import BundleSampler, Images
 from stages.export.export import components_near
-from stages.inference.output_file import check_output, grid, in_bytes, write_output
+from stages.inference.output_file import check_output, image_grid, to_uint8, write_output
 
 _WHITE = 127  # brighter than this is painted
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be done with a picture, and where the result goes.
+class EditRequest:
+    """An image to edit, the network, and the output file.
 
     Attributes:
         bundle: a student, or a teacher.
-        picture: a png, jpg or webp; scaled to cover what the network draws, its centre kept.
-        output: `.png` gets the picture, or more than one in a row behind the one they were made
-            of; `.npz` gets `images` float32 [n, h, w, c] in [-1, 1], `source` and what was asked.
-        asked: its class, or the prompt.
+        picture: a png, jpg or webp; scaled to cover the network's image size, and cropped
+            centrally.
+        output: `.png` gets the image, or several in a row after the input; `.npz` gets `images`
+            float32 [n, h, w, c] in [-1, 1], `source` and the conditions.
+        condition: target class, or prompt.
         w: guidance weight, 0 is unguided.
-        steps: of the sampler; what the student was made for if None.
-        num: how many, each from other noise.
-        seed: of the noise.
-        components: what surrounds the network; those of the run it lies in if None.
+        steps: sampling steps; None for the student's own number.
+        num: number of results, each from other noise.
+        seed: noise seed.
+        components: the network's stock pipeline without the network; None for that of its run.
     """
 
     bundle: Path
     picture: Path
     output: Path
-    asked: int | str
+    condition: int | str
     w: float
     steps: int | None = None
     num: int = 1
@@ -49,120 +50,122 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Done:
-    """What was done: steps taken out of how many, and whether the strength asked for was that."""
+class EditResult:
+    """Steps taken of the grid's steps, and whether the strength lies on the grid."""
 
     taken: int
     steps: int
     is_exact: bool = True
 
 
-def edit_picture(order: Order, strength: float) -> Done:
-    """Noise a picture to the nearest time of the grid and take the remaining steps from there.
+def edit_picture(request: EditRequest, strength: float) -> EditResult:
+    """Noise an image to the nearest time of the grid, and sample the remaining steps from there.
 
     Raises:
-        ConfigError: a number or a file that cannot be.
-        DataError: the picture cannot be read.
-        BundleError: not a bundle, or one not made for this.
+        ConfigError: invalid number or file.
+        DataError: the image cannot be read.
+        BundleError: not a bundle, or one that does not support editing.
     """
-    manifest, steps = _check(order)
+    manifest, steps = _check(request)
     taken = nearest_step(strength, steps)
-    opened = _open(order)
-    source = read_picture(order.picture, opened)
-    wish = _wish(order, manifest)
-    drawn = edit(opened, source.repeat(order.num, 0), wish, steps=steps, taken=taken)
-    write_pictures(order, source, drawn)
-    return Done(taken, steps, is_on_a_step(strength, steps))
+    sampler = _open_sampler(request)
+    source = read_picture(request.picture, sampler)
+    target = _edit_target(request, manifest)
+    images = edit(sampler, source.repeat(request.num, 0), target, steps=steps, taken=taken)
+    write_pictures(request, source, images)
+    return EditResult(taken, steps, is_on_grid(strength, steps))
 
 
-def inpaint_picture(order: Order, mask: Path) -> Done:
-    """Paint into a picture where the mask is white.
+def inpaint_picture(request: EditRequest, mask: Path) -> EditResult:
+    """Inpaint an image where the mask is white.
 
     Raises:
-        ConfigError: a number or a file that cannot be, or a mask of another size.
-        DataError: picture or mask cannot be read.
+        ConfigError: invalid number or file, or a mask of another size.
+        DataError: image or mask cannot be read.
         BundleError: not the bundle of an inpainting network.
     """
-    manifest, steps = _check(order)
-    opened = _open(order)
-    with_picture, with_mask = (_size_of(path) for path in (order.picture, mask))
-    if with_picture != with_mask:
+    manifest, steps = _check(request)
+    sampler = _open_sampler(request)
+    picture_size, mask_size = (_size_of(path) for path in (request.picture, mask))
+    if picture_size != mask_size:
         raise ConfigError(
-            f"{mask} is {_by(with_mask)} and {order.picture} {_by(with_picture)}; give a mask of "
-            "the picture's size, white where to paint"
+            f"{mask}: mask size {_size_text(mask_size)} differs from image size "
+            f"{_size_text(picture_size)}; give a mask of the image's size, white where to paint"
         )
-    source = read_picture(order.picture, opened)
+    source = read_picture(request.picture, sampler)
     height, width = source.shape[1:3]
-    white = _fitted(mask, "L", (width, height), Image.Resampling.NEAREST)[..., 0] > _WHITE
-    masks = torch.from_numpy(np.broadcast_to(white, (order.num, 1, height, width)).copy()).float()
-    drawn = inpaint(opened, source.repeat(order.num, 0), masks, _wish(order, manifest), steps=steps)
-    write_pictures(order, source, drawn)
-    return Done(steps, steps)
+    white = _load_fitted(mask, "L", (width, height), Image.Resampling.NEAREST)[..., 0] > _WHITE
+    masks = torch.from_numpy(np.broadcast_to(white, (request.num, 1, height, width)).copy()).float()
+    images = inpaint(
+        sampler, source.repeat(request.num, 0), masks, _edit_target(request, manifest), steps=steps
+    )
+    write_pictures(request, source, images)
+    return EditResult(steps, steps)
 
 
-def read_picture(path: Path, opened: BundleSampler) -> Images:
-    """A picture as float32 `[1, h, w, c]` in [-1, 1], of the size that a bundle draws.
+def read_picture(path: Path, sampler: BundleSampler) -> Images:
+    """Read an image as float32 `[1, h, w, c]` in [-1, 1], at the image size of a bundle.
 
     Raises:
-        DataError: it cannot be read.
-        BundleError: the bundle draws no pictures.
+        DataError: the image cannot be read.
+        BundleError: the samples of the bundle are not images.
     """
-    channels, height, width = opened.manifest.latent_shape
-    if opened.stock is not None:
-        scale = opened.stock.pixels_per_latent
+    channels, height, width = sampler.manifest.latent_shape
+    if sampler.stock is not None:
+        scale = sampler.stock.pixels_per_latent
         channels, height, width = 3, height * scale, width * scale
     if channels not in {1, 3} or height * width == 1:
         raise BundleError(
-            f"this bundle draws samples of shape {opened.manifest.latent_shape}, which are no "
-            "pictures; use one that draws pictures"
+            f"{path}: this bundle has samples of shape {sampler.manifest.latent_shape}, which are "
+            "not images; use a bundle of an image model"
         )
     mode = "RGB" if channels == 3 else "L"
-    pixels = _fitted(path, mode, (width, height), Image.Resampling.LANCZOS)
+    pixels = _load_fitted(path, mode, (width, height), Image.Resampling.LANCZOS)
     return (pixels.astype(np.float32) / np.float32(127.5) - np.float32(1))[None]
 
 
-def _check(order: Order) -> tuple[Manifest, int]:
-    manifest = read_manifest(order.bundle)
-    check_output(order.output, manifest)
-    if order.num < 1:
-        raise ConfigError(f"--num {order.num}: ask for at least one picture")
-    steps = order.steps or (manifest.steps or (None,))[0]
+def _check(request: EditRequest) -> tuple[Manifest, int]:
+    manifest = read_manifest(request.bundle)
+    check_output(request.output, manifest)
+    if request.num < 1:
+        raise ConfigError(f"--num {request.num}: must be at least 1")
+    steps = request.steps or (manifest.steps or (None,))[0]
     if steps is None:
-        raise ConfigError("--steps: this bundle takes any number of steps; say how many")
-    manifest.check_use(steps, order.w)
-    if not order.picture.is_file():
-        raise ConfigError(f"{order.picture} is no file; give a picture")
+        raise ConfigError("--steps: required, because this bundle has no fixed number of steps")
+    manifest.check_use(steps, request.w)
+    if not request.picture.is_file():
+        raise ConfigError(f"{request.picture}: file not found; give an image")
     return manifest, steps
 
 
-def _open(order: Order) -> BundleSampler:
-    components = order.components or components_near(order.bundle)
-    return BundleSampler(order.bundle, components=components)
+def _open_sampler(request: EditRequest) -> BundleSampler:
+    components = request.components or components_near(request.bundle)
+    return BundleSampler(request.bundle, components=components)
 
 
-def _wish(order: Order, manifest: Manifest) -> Wish:
-    if isinstance(order.asked, str) != manifest.network.reads_text:
+def _edit_target(request: EditRequest, manifest: Manifest) -> EditTarget:
+    if isinstance(request.condition, str) != manifest.network.reads_text:
         wanted = "--prompt TEXT" if manifest.network.reads_text else "--label CLASS"
-        raise BundleError(f"this bundle has to be told what to draw by {wanted}")
-    if isinstance(order.asked, str):
-        return Wish((order.asked,) * order.num, order.w, order.seed)
-    return Wish(np.full(order.num, order.asked, np.int64), order.w, order.seed)
+        raise BundleError(f"this bundle needs its condition as {wanted}")
+    if isinstance(request.condition, str):
+        return EditTarget((request.condition,) * request.num, request.w, request.seed)
+    return EditTarget(np.full(request.num, request.condition, np.int64), request.w, request.seed)
 
 
 def _size_of(path: Path) -> tuple[int, int]:
     if not path.is_file():
-        raise ConfigError(f"{path} is no file; give a picture")
+        raise ConfigError(f"{path}: file not found; give an image")
     return check_header(path, str(path))
 
 
-def _by(size: tuple[int, int]) -> str:
+def _size_text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _fitted(
+def _load_fitted(
     path: Path, mode: Any, size: tuple[int, int], method: Image.Resampling
 ) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    """An image as uint8 `[h, w, c]`, scaled to cover `size` (width, height), its centre kept."""
+    """Read an image as uint8 `[h, w, c]`, scaled to cover `size` (width, height) and cropped."""
     check_header(path, str(path))
     image = decode_upright(path, str(path), mode)
     if image.size != size:
@@ -170,18 +173,25 @@ def _fitted(
     return np.atleast_3d(np.asarray(image))
 
 
-def write_pictures(order: Order, source: Images, drawn: Images) -> None:
-    """Put what was drawn where it is to go.
+def write_pictures(request: EditRequest, source: Images, images: Images) -> None:
+    """Write the results to the output file.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
-    if order.output.suffix == ".npz":
-        key = "prompts" if isinstance(order.asked, str) else "labels"
-        arrays: Mapping[str, Any] = {key: np.array([order.asked] * len(drawn)), "source": source}
-        write_output(order.output, lambda file: np.savez(file, images=drawn, **arrays))
+    if request.output.suffix == ".npz":
+        key = "prompts" if isinstance(request.condition, str) else "labels"
+        arrays: Mapping[str, Any] = {
+            key: np.array([request.condition] * len(images)),
+            "source": source,
+        }
+        write_output(request.output, lambda file: np.savez(file, images=images, **arrays))
         return
-    is_one = len(drawn) == 1
-    pixels = in_bytes(drawn)[0] if is_one else grid(np.concatenate([source, drawn]), len(drawn) + 1)
+    is_single_image = len(images) == 1
+    pixels = (
+        to_uint8(images)[0]
+        if is_single_image
+        else image_grid(np.concatenate([source, images]), len(images) + 1)
+    )
     picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-    write_output(order.output, lambda file: picture.save(file, format="PNG"))
+    write_output(request.output, lambda file: picture.save(file, format="PNG"))

@@ -1,4 +1,4 @@
-"""The file that drawn pictures go into, .npz or .png: checked beforehand, written in one move."""
+"""Output files of samples, .npz or .png: validated beforehand, written atomically."""
 
 import os
 from collections.abc import Callable
@@ -16,16 +16,16 @@ _TILE = 48  # pixels; small images are enlarged in whole steps to about this
 _GAP = 2
 
 
-def in_bytes(images: Images) -> np.ndarray:
-    """Pixels from [-1, 1] as uint8, nearest."""
+def to_uint8(images: Images) -> np.ndarray:
+    """Convert pixels from [-1, 1] to uint8, rounded."""
     return np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def grid(images: Images, columns: int) -> np.ndarray:
-    """Images side by side, row by row, as uint8 [height, width, c]; gaps and free places white."""
+def image_grid(images: Images, columns: int) -> np.ndarray:
+    """Arrange images row by row, as uint8 [height, width, c]; gaps and free places are white."""
     count, height, width, channels = images.shape
     scale = max(1, _TILE // max(height, width))
-    tiles = in_bytes(images).repeat(scale, axis=1).repeat(scale, axis=2)
+    tiles = to_uint8(images).repeat(scale, axis=1).repeat(scale, axis=2)
     rows = -(-count // columns)
     down, across = height * scale + _GAP, width * scale + _GAP
     canvas = np.full((rows * down + _GAP, columns * across + _GAP, channels), 255, np.uint8)
@@ -36,16 +36,16 @@ def grid(images: Images, columns: int) -> np.ndarray:
 
 
 def check_output(output: Path, manifest: Manifest) -> None:
-    """Refuse a file that could not be written in the end, before anything is drawn.
+    """Validate an output path, before anything is sampled.
 
     Raises:
-        ConfigError: not .npz or .png, nowhere to write, or .png for what is no picture.
+        ConfigError: not .npz or .png, not writable, or .png for samples that are not images.
     """
     if output.suffix not in {".npz", ".png"}:
-        raise ConfigError(f"--output {output}: write to a file that ends in .npz or .png")
+        raise ConfigError(f"--output {output}: the name must end in .npz or .png")
     folder = output.absolute().parent
     if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(f"--output {output}: not a file in an existing directory you may write")
+        raise ConfigError(f"--output {output}: must be a file in an existing, writable directory")
     channels, height, width = manifest.latent_shape
     if (
         manifest.pipeline is None
@@ -53,16 +53,16 @@ def check_output(output: Path, manifest: Manifest) -> None:
         and (channels not in {1, 3} or height * width == 1)
     ):
         raise ConfigError(
-            f"--output {output}: samples of shape {manifest.latent_shape} are no pictures; "
+            f"--output {output}: samples of shape {manifest.latent_shape} are not images; "
             "write an .npz"
         )
 
 
 def write_output(output: Path, fill: Callable[[IO[bytes]], None]) -> None:
-    """Fill a file and put it in its place in one move.
+    """Write a file atomically.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
 
     def write(temporary: Path) -> None:

@@ -1,4 +1,4 @@
-"""Draw samples of a bundle into a file: arrays for programs, a grid for people."""
+"""Sample a bundle into a file: arrays, or an image grid."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from PIL import Image
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.errors import BundleError, ConfigError
 from pipeline.sampling.sampler import BundleSampler, LabelArray, balanced_labels
-from pipeline.sampling.solvers import Sampler, check_sampler, own_sampler
+from pipeline.sampling.solvers import Sampler, check_sampler, default_sampler
 from stages.export.export import components_near
-from stages.inference.output_file import check_output, grid, write_output
+from stages.inference.output_file import check_output, image_grid, write_output
 
 
 def sample_bundle(
@@ -20,77 +20,76 @@ def sample_bundle(
     steps: int,
     w: float,
     seed: int,
-    asked: int | tuple[int, ...] | tuple[str, ...] = 1000,
+    samples: int | tuple[int, ...] | tuple[str, ...] = 1000,
     sampler: Sampler | None = None,
     components: Path | None = None,
 ) -> int:
-    """Sample a bundle and write the result in one move; returns the number of samples.
+    """Sample a bundle and write the result atomically; return the number of samples.
 
     Args:
-        bundle: a teacher (sampled under guidance) or a student (told w).
+        bundle: a teacher (sampled with guidance) or a student (conditioned on w).
         output: `.npz` gets `images` float32 [n, h, w, c] in [-1, 1] and `labels` int64 [n], or
-            `prompts`; `.png` gets a grid, one row a class if classes are balanced.
+            `prompts`; `.png` gets a grid, one row per class if classes are balanced.
         steps: solver steps.
         w: guidance weight, 0 is unguided.
-        seed: of the starting noise; the same for every bundle.
-        asked: how many, balanced over all classes and in their order; or the class of each, or
-            the prompt of each.
-        sampler: `ddim`, `stochastic`, or `dpm++` or `unipc` for a teacher; by default the bundle's
+        seed: seed of the starting noise; the same noise for every bundle.
+        samples: number of samples, balanced over all classes and in their order; or the class of
+            each, or the prompt of each.
+        sampler: `ddim`, `stochastic`, or `dpm++` or `unipc` for a teacher; default: the bundle's
             own.
-        components: what surrounds the network in its stock pipeline; by default the `components/`
-            of the run that the bundle lies in.
+        components: the network's stock pipeline without the network; default: `components/` of the
+            run that contains the bundle.
 
     Raises:
-        ConfigError: a kind of file or a number that cannot be.
-        BundleError: not a bundle, or one not made for this.
+        ConfigError: unsupported file type, or invalid number.
+        BundleError: not a bundle, or one that does not support this use.
     """
     manifest = read_manifest(bundle)
-    wanted = _wanted(manifest, asked)
+    conditions = _conditions(manifest, samples)
     check_output(output, manifest)
     manifest.check_use(steps, w)
-    sampler = sampler or own_sampler(manifest)
+    sampler = sampler or default_sampler(manifest)
     check_sampler(manifest, sampler)
-    opened = BundleSampler(bundle, components=components or components_near(bundle))
-    images = opened.sample(steps=steps, w=w, asked=wanted, seed=seed, sampler=sampler)
+    bundle_sampler = BundleSampler(bundle, components=components or components_near(bundle))
+    images = bundle_sampler.sample(steps=steps, w=w, asked=conditions, seed=seed, sampler=sampler)
     if output.suffix == ".npz":
-        if isinstance(wanted, tuple):
+        if isinstance(conditions, tuple):
             write_output(
-                output, lambda file: np.savez(file, images=images, prompts=np.array(wanted))
+                output, lambda file: np.savez(file, images=images, prompts=np.array(conditions))
             )
         else:
-            write_output(output, lambda file: np.savez(file, images=images, labels=wanted))
+            write_output(output, lambda file: np.savez(file, images=images, labels=conditions))
     else:
-        columns = _columns(wanted, manifest.num_classes)
-        picture = Image.fromarray(grid(images, columns).squeeze())
+        columns = _columns(conditions, manifest.num_classes)
+        picture = Image.fromarray(image_grid(images, columns).squeeze())
         write_output(output, lambda file: picture.save(file, format="PNG"))
     return len(images)
 
 
-def _wanted(
-    manifest: Manifest, asked: int | tuple[int, ...] | tuple[str, ...]
+def _conditions(
+    manifest: Manifest, samples: int | tuple[int, ...] | tuple[str, ...]
 ) -> LabelArray | tuple[str, ...]:
-    if isinstance(asked, int):
-        if asked < 1:
-            raise ConfigError(f"--num {asked}: ask for at least one sample")
+    if isinstance(samples, int):
+        if samples < 1:
+            raise ConfigError(f"--num {samples}: must be at least 1")
         if manifest.network.reads_text:
-            raise ConfigError("this bundle draws what a sentence says; give it with --prompt")
-        return balanced_labels(asked, manifest.num_classes)
-    prompts = tuple(each for each in asked if isinstance(each, str))
-    labels = [each for each in asked if isinstance(each, int)]
+            raise ConfigError("this bundle is text-conditioned; give --prompt")
+        return balanced_labels(samples, manifest.num_classes)
+    prompts = tuple(each for each in samples if isinstance(each, str))
+    labels = [each for each in samples if isinstance(each, int)]
     if not labels:
         return prompts
     outside = [label for label in labels if not 0 <= label < manifest.num_classes]
     if outside:
         raise BundleError(
-            f"--labels: this bundle knows classes 0 to {manifest.num_classes - 1}, not {outside[0]}"
+            f"--labels {outside[0]}: this bundle has classes 0 to {manifest.num_classes - 1}"
         )
     return np.array(labels, np.int64)
 
 
-def _columns(asked: LabelArray | tuple[str, ...], num_classes: int) -> int:
-    if isinstance(asked, tuple):
-        return min(len(asked), 16)
-    labels = asked
-    counts = np.bincount(labels, minlength=num_classes)
-    is_balanced = counts.min() == counts.max() and bool((np.diff(labels) >= 0).all())
-    return int(counts[0]) if is_balanced else min(len(labels), 16)
+def _columns(conditions: LabelArray | tuple[str, ...], num_classes: int) -> int:
+    if isinstance(conditions, tuple):
+        return min(len(conditions), 16)
+    counts = np.bincount(conditions, minlength=num_classes)
+    is_balanced = counts.min() == counts.max() and bool((np.diff(conditions) >= 0).all())
+    return int(counts[0]) if is_balanced else min(len(conditions), 16)

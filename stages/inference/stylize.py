@@ -1,4 +1,4 @@
-"""Make a picture one of another class, or of another prompt, by the same hand."""
+"""Style transfer: encode an image under its own class or prompt, decode it under another."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,108 +8,119 @@ import numpy as np
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.metrics.frechet import paired_rms
-from pipeline.run_dir.recipe_file import RECIPE, recipe_of, students_of
-from pipeline.sampling.ddim_inversion import UNGUIDED, Asked, Translator
+from pipeline.run_dir.layout import RECIPE
+from pipeline.run_dir.recipe_file import completed_students, read_recipe
+from pipeline.sampling.ddim_inversion import UNGUIDED, LabelsOrPrompts, Translator
 from pipeline.sampling.sampler import BundleSampler
-from stages.evaluation.encoders import pairs
+from stages.evaluation.encoders import encoder_pairs
 from stages.export.export import components_near
-from stages.inference.edit import Order, read_picture, write_pictures
+from stages.inference.edit import EditRequest, read_picture, write_pictures
 from stages.inference.output_file import check_output
 
 
 @dataclass(frozen=True)
-class Stylized:
-    """What was done.
+class StyleTransferResult:
+    """Measurements of a style transfer.
 
     Attributes:
-        steps: each way.
-        is_one: whether one network went both ways.
-        evaluations: of the network, both ways.
-        round_trip: how far the picture, drawn again as what it was, is from itself: RMS, pixels in
-            [-1, 1].
+        steps: steps in each direction.
+        is_single_network: whether one network both encodes and decodes.
+        evaluations: network evaluations, both directions.
+        round_trip: RMS error of decoding the input under its own condition, pixels in [-1, 1].
     """
 
     steps: int
-    is_one: bool
+    is_single_network: bool
     evaluations: int
     round_trip: float
 
 
-def stylize_picture(order: Order, source: str) -> Stylized:
-    """Encode a picture as `source`, unguided, and draw it again as `order.asked`, guided.
+def stylize_picture(request: EditRequest, source: str) -> StyleTransferResult:
+    """Encode an image under `source`, unguided, and decode it under `request.condition`, guided.
 
-    Both are prompts, or numbers of classes in decimals.
+    Both are prompts, or class numbers in decimals.
 
-    `order.bundle` is a run directory, whose encoder and decoder of `order.steps` are used, of most
-    steps if None, or its stage-1 student where there are none of so many; or the encoder itself; or
-    a network that goes both ways in any number of steps, a teacher or a stage-1 student.
+    `request.bundle` is one of: a run directory, for its encoder and decoder of `request.steps`
+    steps (None: the most), or else its stage-1 student; an encoder; or a teacher or stage-1
+    student, which both encode and decode in any number of steps.
 
     Raises:
-        ConfigError: a number or a file that cannot be, or a run without encoders.
-        DataError: the picture cannot be read.
-        BundleError: not a bundle, or one not made for this.
+        ConfigError: invalid number or file, or a run without encoders.
+        DataError: the image cannot be read.
+        BundleError: not a bundle, or one that does not support this use.
     """
-    encoder, decoder, steps = find_pair(order.bundle, order.steps)
+    encoder, decoder, steps = find_pair(request.bundle, request.steps)
     manifest = read_manifest(decoder)
-    check_output(order.output, manifest)
-    was, wanted = _read_told(manifest, source), _read_told(manifest, str(order.asked))
-    if not order.picture.is_file():
-        raise ConfigError(f"{order.picture} is no file; give a picture")
-    parts = order.components or components_near(decoder)
-    opened = BundleSampler(decoder, components=parts)
-    other = opened if encoder == decoder else BundleSampler(encoder, components=parts)
-    translator = Translator(other, opened, steps)
-    translator.check(order.w)
-    for each in (was, wanted):
-        opened.check_asked(each)
-    picture = read_picture(order.picture, opened)
-    noise = translator.encode(picture, was)
-    back = paired_rms(translator.decode(noise, was, UNGUIDED), picture)
-    made = translator.decode(noise, wanted, order.w)
-    told = wanted[0] if isinstance(wanted, tuple) else int(wanted[0])
-    write_pictures(replace(order, num=1, asked=told), picture, made)
-    return Stylized(steps, encoder == decoder, translator.evaluations(order.w), back)
+    check_output(request.output, manifest)
+    source_condition, target_condition = (
+        _parse_condition(manifest, source),
+        _parse_condition(manifest, str(request.condition)),
+    )
+    if not request.picture.is_file():
+        raise ConfigError(f"{request.picture}: file not found; give an image")
+    parts = request.components or components_near(decoder)
+    decoder_sampler = BundleSampler(decoder, components=parts)
+    encoder_sampler = (
+        decoder_sampler if encoder == decoder else BundleSampler(encoder, components=parts)
+    )
+    translator = Translator(encoder_sampler, decoder_sampler, steps)
+    translator.check(request.w)
+    for each in (source_condition, target_condition):
+        decoder_sampler.check_conditions(each)
+    picture = read_picture(request.picture, decoder_sampler)
+    noise = translator.encode(picture, source_condition)
+    back = paired_rms(translator.decode(noise, source_condition, UNGUIDED), picture)
+    made = translator.decode(noise, target_condition, request.w)
+    target = (
+        target_condition[0] if isinstance(target_condition, tuple) else int(target_condition[0])
+    )
+    write_pictures(replace(request, num=1, condition=target), picture, made)
+    return StyleTransferResult(steps, encoder == decoder, translator.evaluations(request.w), back)
 
 
 def find_pair(place: Path, steps: int | None) -> tuple[Path, Path, int]:
-    """The bundles of an encoder and a decoder, and the steps they take.
+    """Return the bundles of an encoder and a decoder, and their number of steps.
 
     Args:
-        place: a run directory, an encoder, or a network without step counts of its own.
-        steps: each way; the most that an encoder takes for None.
+        place: a run directory, an encoder, or a network without a fixed number of steps.
+        steps: steps in each direction; None for the most of an encoder.
 
     Raises:
-        BundleError: the bundle decodes, or its run has no decoder of as many steps.
+        BundleError: the bundle is a decoder, or its run has no decoder of as many steps.
         ConfigError: the run has no encoder, or none of so many steps and no stage-1 student that
-            encodes; or no steps are given where any number can be taken.
+            can encode; or `steps` is required.
     """
     if not (place / MANIFEST).is_file():
         return _pair_of_run(place, None, steps)
     manifest = read_manifest(place)
     if manifest.steps is None:
         if steps is None:
-            raise ConfigError("--steps: this network takes any number of steps; say how many")
+            raise ConfigError(
+                "--steps: required, because this network has no fixed number of steps"
+            )
         return place, place, steps
     manifest.check_use(steps or manifest.steps[0], UNGUIDED, "encode")
     for folder in place.absolute().parents:
         if (folder / RECIPE).is_file():
             return _pair_of_run(folder, place, manifest.steps[0])
-    raise BundleError(f"{place} lies in no run, which is where its decoder would be; give its run")
+    raise BundleError(
+        f"{place}: no run contains this encoder, so its decoder is unknown; give a run"
+    )
 
 
 def _pair_of_run(run_dir: Path, encoder: Path | None, steps: int | None) -> tuple[Path, Path, int]:
     if not (run_dir / RECIPE).is_file():
-        raise ConfigError(f"{run_dir} is neither a run nor a bundle; give one of them")
-    places = students_of(run_dir, recipe_of(run_dir))
+        raise ConfigError(f"{run_dir}: not a run directory or bundle; give one of them")
+    places = completed_students(run_dir, read_recipe(run_dir))
     manifests = [read_manifest(place) for place in places]
     found = [
         (places[first], places[second], count)
-        for first, second, count in pairs(manifests, 1)
+        for first, second, count in encoder_pairs(manifests, 1)
         if first != second and (encoder is None or places[first].resolve() == encoder.resolve())
     ]
-    fitting = [pair for pair in found if steps in (None, pair[2])]
-    if fitting:
-        return fitting[0]
+    matching = [pair for pair in found if steps in (None, pair[2])]
+    if matching:
+        return matching[0]
     both_ways = [
         place
         for place, manifest in zip(places, manifests, strict=True)
@@ -120,24 +131,24 @@ def _pair_of_run(run_dir: Path, encoder: Path | None, steps: int | None) -> tupl
     if not any(manifest.direction == "encode" for manifest in manifests):
         raise ConfigError(
             f"{run_dir} has no encoder; add `encoding: {{steps: [16, 8, 4], updates: ...}}` to its "
-            "recipe and run it again with --accept-changes, or give --steps, in which its stage-1 "
-            "student goes both ways; or name its teacher and --steps"
+            "recipe and run it again with --accept-changes. Or give --steps to use its stage-1 "
+            "student for both directions, or give its teacher's bundle and --steps"
         )
-    counts = ", ".join(str(pair[2]) for pair in found) or "no number of steps"
-    asked = "" if steps is None else f"--steps {steps}: "
+    counts = ", ".join(str(pair[2]) for pair in found) or "none"
+    option = "" if steps is None else f"--steps {steps}: "
     raise ConfigError(
-        f"{asked}{run_dir} has an encoder and a decoder of as many steps for {counts}"
+        f"{option}{run_dir} has no such encoder with a decoder; available steps: {counts}"
     )
 
 
-def _read_told(manifest: Manifest, text: str) -> Asked:
-    """A prompt, or the number of a class, as networks are asked."""
+def _parse_condition(manifest: Manifest, text: str) -> LabelsOrPrompts:
+    """Parse a prompt or a class number into the network's condition."""
     if manifest.network.reads_text:
         if not text.strip():
-            raise ConfigError("--from and --to: a prompt is empty; say what to draw")
+            raise ConfigError("--from and --to: the prompt is empty; give a prompt")
         return (text,)
     if not text.strip().isdecimal():
         raise BundleError(
-            f"--from and --to: this run's networks are told numbers of classes, not {text!r}"
+            f"--from and --to: {text!r} is not a class number, which this network requires"
         )
     return np.array([int(text)], np.int64)

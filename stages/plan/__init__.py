@@ -1,1 +1,1 @@
-"""Dry run: what a recipe would do, and what it costs."""
+"""Dry run: the stages of a recipe, their state and their cost."""

@@ -1,4 +1,4 @@
-"""Network evaluations that drawing samples costs: data drawn by a teacher, reports, gates."""
+"""Network evaluations of drawing samples: by a data-generating teacher, the report and the gate."""
 
 from pipeline.config import PromptsData, Recipe
 from pipeline.training.gate_policy import rules_of
@@ -6,11 +6,11 @@ from pipeline.training.plan import plan_decoders
 from pipeline.training.round_plan import TEACHER_ROUND
 
 Cost = dict[str, int]
-"""Evaluations of one sample each, by whose network is asked; as `PlanRow` names them."""
+"""Evaluations of one sample each, by field of `PlanRow`."""
 
 
 def data_cost(recipe: Recipe, total: int) -> Cost:
-    """What a teacher costs that draws the data itself, `total` samples; nothing of images."""
+    """Return the evaluations of a teacher that samples the data; empty for data with images."""
     if not isinstance(recipe.data, PromptsData):
         return {}
     calls = recipe.data.steps * _calls(recipe.data.w)
@@ -18,25 +18,27 @@ def data_cost(recipe: Recipe, total: int) -> Cost:
 
 
 def report_cost(recipe: Recipe) -> Cost:
-    """What a report costs: the teacher twice at its reference steps, samplers, students."""
-    asked, halving = recipe.evaluation, recipe.halving
+    """Return the evaluations of a report: the teacher twice, training-free samplers, students."""
+    evaluation, halving = recipe.evaluation, recipe.halving
     students = halving.first_steps + len(halving.samplers) * sum(halving.steps[1:])
-    baselines = len(asked.samplers) * sum(asked.baseline_steps)
+    baselines = len(evaluation.samplers) * sum(evaluation.baseline_steps)
     solver_steps = 2 * recipe.teacher.reference_steps + baselines
     return {
-        "teacher_evaluations": asked.num_samples * solver_steps * sum(map(_calls, asked.w)),
-        "student_evaluations": asked.num_samples * students * len(asked.w),
+        "teacher_evaluations": evaluation.num_samples
+        * solver_steps
+        * sum(map(_calls, evaluation.w)),
+        "student_evaluations": evaluation.num_samples * students * len(evaluation.w),
     }
 
 
 def gate_costs(recipe: Recipe) -> dict[int, Cost]:
-    """What the gate draws in each round that it is asked something in, by the round's index.
+    """Return the evaluations of the gate in each round, by round index.
 
-    At every guidance weight the student, its teacher, and its teacher from other noise; what an
-    earlier round's gate drew is not drawn again. Of first attempts: another has its student's
-    samples drawn besides.
+    At every guidance weight the gate draws the student, its teacher, and the teacher from other
+    noise; samples of an earlier round's gate are reused. Retries, which draw their own student's
+    samples, are not included.
     """
-    # who is good at any time is drawn from in the steps that round 1 takes of it
+    # teacher and stage-1 student have no number of steps: they take that of round 1's teacher
     first = recipe.halving.first_steps
     steps: dict[int | None, int] = {TEACHER_ROUND: first}
     drawn: set[tuple[int | None, bool]] = set()
@@ -58,5 +60,5 @@ def gate_costs(recipe: Recipe) -> dict[int, Cost]:
 
 
 def _calls(w: float) -> int:
-    """Evaluations of a guided teacher in one step."""
+    """Return the evaluations of a guided teacher per step."""
     return 1 if w == 0 else 2

@@ -1,4 +1,4 @@
-"""How much disk a run needs, roughly and from above, before anything is written."""
+"""Estimate of a run's disk usage, an upper bound known before anything is written."""
 
 import math
 import shutil
@@ -10,11 +10,11 @@ from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.run_dir.recipe_file import existing_ancestor
 from pipeline.training.plan import plan_rounds, plan_teacher
-from pipeline.wording import readable
+from pipeline.wording import format_bytes
 from stages.plan.sizes import sample_shape, trained_shape
 
 _ALLOWANCE = 64 * 2**20  # logs, the report and the MLflow database
-_CHECKPOINTS = 3  # two that are kept and one being written
+_CHECKPOINTS = 3  # two kept and one being written
 _BYTES_PER_PARAMETER = 20  # weights, float32 masters, two Adam moments, an average
 _TUPLE_OVERHEAD = 64  # ids, t, w
 _PIXEL_BYTES = {"gaussian": 4, "prompts": 0}  # of all other sources one
@@ -22,7 +22,7 @@ _MOST_TOKENS = 512  # of a T5 prompt; CLIP has 77
 
 
 class DiskEstimate(Document):
-    """Bytes a run directory grows to; targets at their peak, samples those of the evaluation."""
+    """Final size of a run directory in bytes; targets at their peak, samples of the evaluation."""
 
     data: int
     targets: int
@@ -31,12 +31,12 @@ class DiskEstimate(Document):
 
     @property
     def total(self) -> int:
-        """All of it, with an allowance for logs and the report."""
+        """The sum, with an allowance for logs and the report."""
         return self.data + self.targets + self.weights + self.samples + _ALLOWANCE
 
 
 def estimate(recipe: Recipe) -> DiskEstimate:
-    """The disk a recipe needs."""
+    """Return the disk usage of a recipe."""
     num_samples = count_source(recipe)[0]
     pixels, values = math.prod(sample_shape(recipe)), math.prod(trained_shape(recipe))
     width = _PIXEL_BYTES.get(recipe.data.source, 1)
@@ -45,7 +45,7 @@ def estimate(recipe: Recipe) -> DiskEstimate:
     plans = plan_rounds(recipe)
     num_bundles = len(plans) + (1 if plan_teacher(recipe) is None else 2)
     return DiskEstimate(
-        # a tar member costs two 512-byte blocks, and there is a label or a caption or both
+        # a tar member takes two 512-byte blocks; a sample has a label or a caption or both
         data=num_samples * (pixels * width + 3 * 1024 + latents + _text_bytes(recipe)),
         targets=_peak(recipe, [_targets(recipe, p.training, num_samples, values) for p in plans]),
         weights=parameters * (4 * num_bundles + _BYTES_PER_PARAMETER * _CHECKPOINTS),
@@ -54,10 +54,10 @@ def estimate(recipe: Recipe) -> DiskEstimate:
 
 
 def check_disk(recipe: Recipe, run_dir: Path) -> None:
-    """Refuse a run that would fill the disk.
+    """Validate that the disk has room for a run.
 
     Raises:
-        ConfigError: with what is needed, for what, and what is free.
+        ConfigError: the disk is too small; the message has the need by kind and the free space.
     """
     needed = estimate(recipe)
     held = sum(file.lstat().st_size for file in run_dir.rglob("*") if file.is_file())
@@ -65,16 +65,16 @@ def check_disk(recipe: Recipe, run_dir: Path) -> None:
     free = shutil.disk_usage(existing_ancestor(run_dir)).free
     if missing > free:
         raise ConfigError(
-            f"{run_dir}: not enough disk: about {readable(missing)} needed "
-            f"(data {readable(needed.data)}, targets {readable(needed.targets)}, weights and "
-            f"checkpoints {readable(needed.weights)}, samples {readable(needed.samples)}), "
-            f"{readable(free)} free. Free some, choose "
-            "another --run-dir, or raise targets.draws_per_tuple or set targets.mode: online"
+            f"{run_dir}: not enough disk: about {format_bytes(missing)} needed "
+            f"(data {format_bytes(needed.data)}, targets {format_bytes(needed.targets)}, weights "
+            f"and checkpoints {format_bytes(needed.weights)}, samples "
+            f"{format_bytes(needed.samples)}), {format_bytes(free)} free. Free some space, "
+            "choose another --run-dir, raise targets.draws_per_tuple, or set targets.mode: online"
         )
 
 
 def _text_bytes(recipe: Recipe) -> int:
-    """Bytes of one embedded caption in half precision, as if no two captions were the same."""
+    """Return the bytes of one embedded caption in half precision, without duplicates."""
     network = recipe.teacher.network
     if isinstance(network, UNetConfig | MMDiTConfig) and network.text_channels is not None:
         parts = recipe.teacher.components
@@ -95,15 +95,15 @@ def _targets(recipe: Recipe, training: TrainingConfig, num_samples: int, values:
 def _peak(recipe: Recipe, pools: list[int]) -> int:
     if recipe.targets.keep == "all":
         return sum(pools)
-    # a round's pool is there until its successor's student is promoted
+    # targets of a round are kept until the next round's student is promoted
     return max(now + before for now, before in zip(pools, [0, *pools[:-1]], strict=True))
 
 
 def _num_parameters(recipe: Recipe) -> int:
     network = recipe.teacher.network
-    given = recipe.teacher.bundle or recipe.teacher.pipeline
-    if given is not None:
-        files = Path(given).rglob("*.safetensors")
+    source = recipe.teacher.bundle or recipe.teacher.pipeline
+    if source is not None:
+        files = Path(source).rglob("*.safetensors")
         return sum(file.stat().st_size for file in files) // 2  # as if half precision
     if isinstance(network, UNetConfig):
         # two 3x3 convolutions a residual block; on the way up they see the skip connections too
@@ -117,10 +117,10 @@ def _num_parameters(recipe: Recipe) -> int:
 
 def _num_sets(recipe: Recipe) -> int:
     # for each w: the teacher from two seeds, every student, and training-free samplers
-    asked = recipe.evaluation
+    evaluation = recipe.evaluation
     students = 1 + len(recipe.halving.samplers) * (len(recipe.halving.steps) - 1)
-    baselines = len(asked.samplers) * len(asked.baseline_steps)
-    return len(asked.w) * (2 + students + baselines)
+    baselines = len(evaluation.samplers) * len(evaluation.baseline_steps)
+    return len(evaluation.w) * (2 + students + baselines)
 
 
 def _grid(recipe: Recipe) -> int:

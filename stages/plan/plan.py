@@ -1,75 +1,71 @@
-"""What `stepfold plan` shows of one stage."""
+"""Dry run of a recipe: the state of every stage, with the reason, and its cost."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeInt
-
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.data.sources.counting import count_source
-from pipeline.documents import Document
 from pipeline.ledger import Artifact, Ledger
-from pipeline.training.plan import plan_decoders, plan_rounds, plan_teacher
-from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
-from stages.chain import DISTIL, JUDGE, TARGETS
+from pipeline.run_dir import layout
+from pipeline.training.plan import plan_decoders, plan_teacher
+from pipeline.training.round_plan import RoundPlan
+from stages.chain import Inputs, Operations, StageId, Step, Students, walk
 from stages.data.encode import encode_key
 from stages.data.shard import shard_key
-from stages.evaluation.encoders import LABEL as ENCODERS_LABEL
-from stages.evaluation.encoders import translation_key
+from stages.evaluation.encoders import encoders_key
 from stages.evaluation.evaluate import report_key
-from stages.evaluation.sample_sets import Subject
-from stages.export.export import export_key, export_label, report_facts
-from stages.gate.attempts import Setting, find_accepted
+from stages.evaluation.sample_sets import SampleInputs
+from stages.export.export import export_key, model_card_facts
+from stages.gate.attempts import GateContext, find_accepted
 from stages.plan.costs import data_cost, gate_costs, report_cost
 from stages.plan.sizes import Shape, trained_shape
 from stages.rounds.train import find_student
 from stages.teacher.adopt import adopt_key, adopted_components_key
 from stages.teacher.components import components_key
-
-
-class PlanRow(Document):
-    """One stage of a chain: done or to do, why, and what it costs if it runs.
-
-    Attributes:
-        label: the stage as a person calls it.
-        state: whether its result is committed.
-        reason: what is committed, or why nothing is.
-        updates: optimiser updates.
-        tuples: targets computed ahead of time.
-        bytes: what those occupy.
-        teacher_evaluations: network evaluations of the teacher, one sample each.
-        student_evaluations: network evaluations of the student, one sample each.
-    """
-
-    label: str
-    state: Literal["done", "to do"]
-    reason: str
-    updates: NonNegativeInt = 0
-    tuples: NonNegativeInt = 0
-    bytes: NonNegativeInt = 0
-    teacher_evaluations: NonNegativeInt = 0
-    student_evaluations: NonNegativeInt = 0
-
+from stages.workspace import Workspace
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
-
 _RECORD_OVERHEAD = 32  # t and w in float64, tuple and sample in int64
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What costs depend on besides the recipe.
+class PlanRow:
+    """One stage of a run: done or to do, the reason, and its cost.
 
     Attributes:
-        train: samples that are trained on.
-        total: those and the held-out ones.
-        shape: of a sample as the network sees it.
+        step: the stage.
+        state: whether its result is committed.
+        reason: digest of the result, or why the stage is to do.
+        updates: optimiser updates.
+        tuples: pre-generated targets.
+        bytes: size of these targets.
+        teacher_evaluations: network evaluations of the teacher, one sample each.
+        student_evaluations: network evaluations of the student, one sample each.
+    """
+
+    step: Step
+    state: Literal["done", "to do"]
+    reason: str
+    updates: int = 0
+    tuples: int = 0
+    bytes: int = 0
+    teacher_evaluations: int = 0
+    student_evaluations: int = 0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Inputs of costs besides the recipe.
+
+    Attributes:
+        train: number of training samples.
+        total: number of training and held-out samples.
+        shape: shape of a sample as the network receives it.
     """
 
     train: int
@@ -77,158 +73,147 @@ class Sizes:
     shape: Shape
 
 
+def plan_run(work: Workspace) -> list[PlanRow]:
+    """Return one row for each stage of the chain, in order.
+
+    A stage after an unfinished one cannot be looked up, because its fingerprint contains the
+    content of its inputs; it is to do.
+    """
+    recipe, ledger = work.recipe, work.ledger
+    data = ledger.find(shard_key(recipe))
+    return _plan_rows(_PlanOperations(work, _sizes(recipe, ledger, data), data))
+
+
 def committed_sizes(run_dir: Path) -> Sizes:
-    """Those of a run that has its data and its teacher, wherever these came from.
+    """Return the sizes of a run with committed data and teacher.
 
     Raises:
-        DataError: there are no data.
-        BundleError: there is no teacher.
+        DataError: the run has no data.
+        BundleError: the run has no teacher.
     """
-    train, total = _committed_counts(run_dir / "data")
-    return Sizes(train, total, read_manifest(run_dir / "teacher").latent_shape)
+    train, total = _committed_counts(run_dir / layout.DATA)
+    return Sizes(train, total, read_manifest(run_dir / layout.TEACHER).latent_shape)
 
 
-def describe(recipe: Recipe, profile: Profile, run_dir: Path) -> list[PlanRow]:
-    """One row for each stage of the chain, in order.
-
-    A stage after one that is not done cannot be looked up (its fingerprint holds the content of
-    its inputs), so it is to do.
-    """
-    ledger = Ledger(run_dir)
-    done = _find_origin(recipe, profile, ledger)
-    return _described(recipe, profile, ledger, done, _sizes(recipe, ledger, done.data))
-
-
-def describe_undone(recipe: Recipe, sizes: Sizes) -> list[PlanRow]:
-    """The same rows as if nothing were done, so that all of it is counted; no source is read."""
+def plan_from_scratch(recipe: Recipe, sizes: Sizes) -> list[PlanRow]:
+    """Return the rows of a run without any committed stage; no source is read."""
     with tempfile.TemporaryDirectory() as empty:
-        nothing = _Origin(None, None, None, None)
-        return _described(recipe, Profile(), Ledger(Path(empty)), nothing, sizes)
+        return _plan_rows(_PlanOperations(Workspace(Path(empty), recipe), sizes, None))
 
 
-def _described(
-    recipe: Recipe, profile: Profile, ledger: Ledger, done: "_Origin", sizes: Sizes
-) -> list[PlanRow]:
-    rows = [_row("shard the data", done.data, "not in this run directory yet")]
-    if recipe.teacher.has_components:
-        rows.append(_row("components", done.components, "not in this run directory yet"))
-        reason = "these components did not encode it yet"
-        rows.append(_row("encode the data", done.samples, reason, **data_cost(recipe, sizes.total)))
-    training = plan_teacher(recipe)
-    rows.append(
-        _row(
-            "teacher",
-            done.teacher,
+def _plan_rows(operations: "_PlanOperations") -> list[PlanRow]:
+    walk(operations.work.recipe, operations)
+    return operations.rows
+
+
+@dataclass
+class _PlanOperations(Operations[Artifact | None]):
+    """Looks every stage up and collects its row; None is a missing artifact."""
+
+    work: Workspace
+    sizes: Sizes
+    found_data: Artifact | None
+    rows: list[PlanRow] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._gates = gate_costs(self.work.recipe)
+
+    def _row(
+        self,
+        step: Step,
+        artifact: Artifact | None,
+        reason: str,
+        **counts: int,
+    ) -> Artifact | None:
+        self.rows.append(_row(step, artifact, reason, **counts))
+        return artifact
+
+    def data(self) -> Artifact | None:
+        return self._row(Step(StageId.DATA), self.found_data, "not in this run directory yet")
+
+    def components(self, data: Artifact | None) -> Artifact | None:
+        recipe, found = self.work.recipe, None
+        if recipe.teacher.pipeline is not None:
+            found = self.work.ledger.find(adopted_components_key(recipe))
+        elif data:
+            found = self.work.ledger.find(components_key(recipe, data))
+        return self._row(Step(StageId.COMPONENTS), found, "not in this run directory yet")
+
+    def encode(self, data: Artifact | None, components: Artifact | None) -> Artifact | None:
+        recipe, found = self.work.recipe, None
+        if data and components:
+            found = self.work.ledger.find(encode_key(recipe, data, components))
+        cost = data_cost(recipe, self.sizes.total)
+        reason = "not encoded with these components yet"
+        return self._row(Step(StageId.ENCODE), found, reason, **cost)
+
+    def teacher(self, samples: Artifact | None) -> Artifact | None:
+        plan, found = plan_teacher(self.work.recipe), None
+        if samples and plan is None:
+            found = self.work.ledger.find(adopt_key(self.work.recipe, samples))
+        elif samples and plan is not None:
+            found = find_student(self.work, plan, samples, None)
+        return self._row(
+            Step(StageId.TEACHER, plan),
+            found,
             "no teacher of this recipe and data is committed",
-            updates=training.training.updates if training else 0,
-            student_evaluations=training.samples_seen if training else 0,
+            updates=plan.training.updates if plan else 0,
+            student_evaluations=plan.samples_seen if plan else 0,
         )
-    )
-    rows += _rounds(recipe, profile, ledger, done, sizes)
-    return rows
 
-
-@dataclass(frozen=True)
-class _Origin:
-    """What the rounds start from, as far as it is done; `samples` is `data` without components."""
-
-    data: Artifact | None
-    components: Artifact | None
-    samples: Artifact | None
-    teacher: Artifact | None
-
-
-def _find_origin(recipe: Recipe, profile: Profile, ledger: Ledger) -> _Origin:
-    data = ledger.find(shard_key(recipe))
-    parts, samples = None, data
-    if recipe.teacher.has_components:
-        parts = _find_components(recipe, ledger, data)
-        samples = ledger.find(encode_key(recipe, data, parts)) if data and parts else None
-    return _Origin(data, parts, samples, _teacher(recipe, profile, ledger.run_dir, samples))
-
-
-def _find_components(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> Artifact | None:
-    if recipe.teacher.pipeline is not None:
-        return ledger.find(adopted_components_key(recipe))
-    return ledger.find(components_key(recipe, data)) if data else None
-
-
-def _rounds(
-    recipe: Recipe, profile: Profile, ledger: Ledger, done: _Origin, sizes: Sizes
-) -> list[PlanRow]:
-    """The rounds and the report, given what they start from as far as it is done."""
-    data, rows, gates = done.samples, [], gate_costs(recipe)
-    made: dict[int | None, Artifact | None] = {TEACHER_ROUND: done.teacher}
-    for plan in plan_rounds(recipe):
-        teacher = made[plan.parent]
-        student, reason = None, "its teacher is to do"
-        if data and teacher:
-            subject = Subject(done.data or data, done.components)
-            setting = Setting(ledger.run_dir, recipe, profile, data, teacher, subject)
-            student = find_accepted(setting, plan)
+    def round(self, plan: RoundPlan, inputs: Inputs[Artifact | None]) -> Artifact | None:
+        student, reason = None, "its teacher is not done"
+        if inputs.samples and inputs.teacher and inputs.data:
+            sample_inputs = SampleInputs(inputs.data, inputs.components)
+            context = GateContext(self.work, inputs.samples, inputs.teacher, sample_inputs)
+            student = find_accepted(context, plan)
             reason = "no student of this plan and teacher is committed"
-        rows += _round_rows(recipe, plan, student, reason, sizes)
-        if plan.index in gates:
-            rows.append(_row(plan.title + JUDGE, student, reason, **gates[plan.index]))
-        made[plan.index] = student
-    decoders = [made[plan.index] for plan in plan_decoders(recipe)]
-    students = [student for student in decoders if student]
-    report, reason = None, "the students are not all done"
-    if done.data and done.teacher and all(decoders):
-        subject = Subject(done.data, done.components)
-        report = ledger.find(report_key(recipe, subject, done.teacher, students))
-        reason = "no report on these students is committed"
-    rows.append(_row("evaluate", report, reason, **report_cost(recipe)))
-    if recipe.encoding is not None:
-        rows.append(_encoders_row(recipe, ledger, done, made))
-    if recipe.teacher.has_components:
-        rows += _export_rows(recipe, ledger, done.components, students, report)
-    return rows
+        self.rows += _round_rows(self.work.recipe, plan, student, reason, self.sizes)
+        if plan.index in self._gates:
+            self._row(Step(StageId.JUDGE, plan), student, reason, **self._gates[plan.index])
+        return student
 
+    def evaluate(self, students: Students[Artifact | None]) -> Artifact | None:
+        recipe, report, reason = self.work.recipe, None, "not all students are done"
+        decoders = [each for each in students.decoders(recipe) if each]
+        if students.data and students.teacher and len(decoders) == len(plan_decoders(recipe)):
+            sample_inputs = SampleInputs(students.data, students.components)
+            report = self.work.ledger.find(
+                report_key(recipe, sample_inputs, students.teacher, decoders)
+            )
+            reason = "no report of these students is committed"
+        return self._row(Step(StageId.EVALUATE), report, reason, **report_cost(recipe))
 
-def _encoders_row(
-    recipe: Recipe, ledger: Ledger, done: _Origin, made: dict[int | None, Artifact | None]
-) -> PlanRow:
-    report = None
-    bundles = [bundle for bundle in made.values() if bundle]
-    if done.data and len(bundles) == len(made):
-        subject = Subject(done.data, done.components)
-        report = ledger.find(translation_key(recipe, subject, bundles))
-    return _row(ENCODERS_LABEL, report, "no report on these encoders is committed")
+    def publish(self, report: Artifact | None) -> None:
+        """Costs nothing."""
 
+    def encoders(self, students: Students[Artifact | None]) -> None:
+        report = None
+        bundles = [bundle for bundle in students.bundles() if bundle]
+        if students.data and len(bundles) == len(students.bundles()):
+            sample_inputs = SampleInputs(students.data, students.components)
+            report = self.work.ledger.find(encoders_key(self.work.recipe, sample_inputs, bundles))
+        self._row(Step(StageId.ENCODERS), report, "no report of these encoders is committed")
 
-def _export_rows(
-    recipe: Recipe,
-    ledger: Ledger,
-    parts: Artifact | None,
-    students: list[Artifact],
-    report: Artifact | None,
-) -> list[PlanRow]:
-    rows = []
-    for plan in plan_decoders(recipe):
-        if plan.exported_steps is None:
-            continue
+    def export(
+        self,
+        plan: RoundPlan,
+        student: Artifact | None,
+        components: Artifact | None,
+        report: Artifact | None,
+    ) -> None:
         exported = None
-        if parts and report:
-            facts = report_facts(ledger.run_dir, report, plan)
-            exported = ledger.find(export_key(students[plan.index], parts, facts))
-        rows.append(_row(export_label(plan.exported_steps), exported, "not exported yet"))
-    return rows
+        if student and components and report:
+            facts = model_card_facts(self.work.run_dir, report, plan)
+            exported = self.work.ledger.find(export_key(student, components, facts))
+        self._row(Step(StageId.EXPORT, plan), exported, "not exported yet")
 
-
-def _teacher(
-    recipe: Recipe, profile: Profile, run_dir: Path, data: Artifact | None
-) -> Artifact | None:
-    if data is None:
-        return None
-    plan = plan_teacher(recipe)
-    if plan is None:
-        return Ledger(run_dir).find(adopt_key(recipe, data))
-    return find_student(run_dir, recipe, profile, plan, data, None)
+    def page(self) -> None:
+        """Costs nothing."""
 
 
 def _sizes(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> Sizes:
-    """As far as they are known; what is not committed yet is expected of the source."""
+    """Return the committed sizes, or those expected from the source."""
     if data is not None:
         train, total = _committed_counts(ledger.locate(data))
     else:
@@ -238,13 +223,13 @@ def _sizes(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> Sizes:
 
 
 def _committed_counts(data: Path) -> tuple[int, int]:
-    """Samples of a data set that are trained on, and all of them."""
+    """Return the number of training samples, and of all samples."""
     counts = {name: split.count for name, split in read_info(data).splits.items()}
     return counts["train"], sum(counts.values())
 
 
 def round_rows(recipe: Recipe, plan: RoundPlan, sizes: Sizes) -> list[PlanRow]:
-    """A round of which nothing is done: its targets, unless they are computed online; training."""
+    """Return the rows of an unstarted round: targets, unless computed online, and training."""
     return _round_rows(recipe, plan, None, "", sizes)
 
 
@@ -258,7 +243,7 @@ def _round_rows(
         tuples = recipe.passes(plan.training, sizes.train) * sizes.train
         rows.append(
             _row(
-                plan.title + TARGETS,
+                Step(StageId.TARGETS, plan),
                 student,
                 reason,
                 tuples=tuples,
@@ -268,7 +253,7 @@ def _round_rows(
         )
     rows.append(
         _row(
-            plan.title + DISTIL,
+            Step(StageId.TRAIN, plan),
             student,
             reason,
             updates=plan.training.updates,
@@ -283,17 +268,7 @@ def _record_bytes(recipe: Recipe, shape: Shape) -> int:
     return 2 * prod(shape) * _FLOAT_BYTES[recipe.targets.dtype] + _RECORD_OVERHEAD
 
 
-def _row(
-    label: str,
-    artifact: Artifact | None,
-    reason: str,
-    **counts: int,
-) -> PlanRow:
-    zero = dict.fromkeys(
-        ("updates", "tuples", "bytes", "teacher_evaluations", "student_evaluations"), 0
-    )
+def _row(step: Step, artifact: Artifact | None, reason: str, **counts: int) -> PlanRow:
     if artifact:
-        return PlanRow(
-            label=label, state="done", reason=f"committed as {artifact.digest[:12]}", **zero
-        )
-    return PlanRow(label=label, state="to do", reason=reason, **(zero | counts))
+        return PlanRow(step, "done", f"committed as {artifact.digest[:12]}")
+    return PlanRow(step, "to do", reason, **counts)

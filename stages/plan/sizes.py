@@ -1,11 +1,11 @@
-"""What shape one sample has, as it is given and as a run trains on it, known beforehand."""
+"""Shapes of samples, parameter counts and memory of training workers, known before a run."""
 
 from pathlib import Path
 from typing import TypeAlias
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from infra.deepspeed.memory_model import Precision, ZeroStage, frozen_bytes, state_bytes
+from infra.deepspeed.memory_model import Precision, ZeroStage, state_bytes, teacher_bytes
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import (
     CaptionedDigitsData,
@@ -31,9 +31,11 @@ from stages.teacher.adopt import pipeline_manifest, pipeline_of
 Shape: TypeAlias = tuple[int, int, int]
 """(channels, height, width)."""
 
+ZERO_STAGES: tuple[ZeroStage, ...] = (0, 1, 2, 3)
+
 
 def sample_shape(recipe: Recipe) -> Shape:
-    """Of one sample of the data set as it is given."""
+    """Return the shape of one sample of the data set."""
     match recipe.data:
         case DigitsData():
             return (1, 8, 8)
@@ -53,7 +55,7 @@ def sample_shape(recipe: Recipe) -> Shape:
 
 
 def trained_shape(recipe: Recipe) -> Shape:
-    """Of one sample as the network sees it: its latents, where there is an autoencoder."""
+    """Return the shape of one sample as the network sees it: of latents with an autoencoder."""
     teacher = recipe.teacher
     if teacher.pipeline is not None:
         return read_pipeline(Path(teacher.pipeline)).latent_shape
@@ -64,24 +66,21 @@ def trained_shape(recipe: Recipe) -> Shape:
     return (teacher.components.latent_channels, height // smaller, width // smaller)
 
 
-ZERO_STAGES: tuple[ZeroStage, ...] = (0, 1, 2, 3)
-
-
 class Footprint(Document):
-    """Parameters of a run's networks, and bytes of a training worker by ZeRO stage.
+    """Parameters of a run's networks, and memory of a training worker by ZeRO stage.
 
     Attributes:
         teacher: parameters of the teacher's network.
-        student: of the students', which may have an input more.
-        components: numbers in text encoders and autoencoder, which no training worker holds; None
-            where there are none yet.
-        workers: that train together.
-        precision: of their weights.
-        zero_stage: what the profile asks for.
+        student: parameters of a student, which may have an additional input.
+        components: parameters of text encoders and autoencoder, which training workers do not hold;
+            None if they are not known yet.
+        workers: number of training workers.
+        precision: precision of the weights.
+        zero_stage: ZeRO stage of the profile.
         online: whether every worker also holds the teacher, in float32.
-        split_teacher: whether the workers share its weights.
-        checkpointing: whether activations are computed twice.
-        stages: bytes of one worker at its peak, without activations; None where the engine refuses.
+        split_teacher: whether the workers share the teacher's weights.
+        checkpointing: whether gradient checkpointing is enabled.
+        stages: peak bytes of one worker without activations; None for unsupported stages.
     """
 
     teacher: NonNegativeInt
@@ -97,10 +96,10 @@ class Footprint(Document):
 
 
 def measure_footprint(recipe: Recipe, profile: Profile) -> Footprint:
-    """The footprint of a recipe under a profile; no weights are read.
+    """Return the footprint of a recipe under a profile, without reading weights.
 
     Raises:
-        BundleError: the teacher that the recipe names is none.
+        BundleError: the recipe's teacher is not a valid bundle or pipeline.
     """
     teacher, student = _count_networks(recipe)
     return Footprint(
@@ -123,12 +122,12 @@ def measure_footprint(recipe: Recipe, profile: Profile) -> Footprint:
 def worker_bytes(
     recipe: Recipe, profile: Profile, stage: ZeroStage, *, teacher: int, student: int
 ) -> int | None:
-    """Bytes of one worker in the largest round; None for a stage that the engine refuses.
+    """Return the bytes of one worker in the largest round; None for an unsupported stage.
 
     Args:
-        recipe: says which rounds there are and whether they hold their teacher.
-        profile: says how many workers, and in what precision.
-        stage: of ZeRO.
+        recipe: recipe, with the rounds and whether they hold their teacher.
+        profile: compute profile, with workers and precision.
+        stage: ZeRO stage.
         teacher: parameters of the teacher.
         student: parameters of a student.
     """
@@ -145,32 +144,34 @@ def worker_bytes(
         )
 
     online = recipe.targets.mode == "online"
-    # a halving's teacher is a student, and a student is never the smaller one
-    beside = 0
+    # the teacher of a halving round is a student, which is at least as large
+    teacher_memory = 0
     if online:
-        beside = frozen_bytes(
+        teacher_memory = teacher_bytes(
             max(teacher, student),
             workers=profile.compute.workers,
             split=profile.engine.split_teacher,
         )
-    rounds = [state(student, plan.ema_decay) + beside for plan in plan_rounds(recipe)]
+    rounds = [state(student, plan.ema_decay) + teacher_memory for plan in plan_rounds(recipe)]
     training = plan_teacher(recipe)
     return max(rounds + ([state(teacher, training.ema_decay)] if training else []))
 
 
 def _count_networks(recipe: Recipe) -> tuple[int, int]:
-    """Parameters of the teacher and of a student."""
-    teacher, law = recipe.teacher, recipe.guidance.w
+    """Return the parameters of the teacher and of a student."""
+    teacher, weights = recipe.teacher, recipe.guidance.w
     if teacher.bundle is not None:
         bundle = Path(teacher.bundle)
         manifest = read_manifest(bundle)
-        return count_networks(manifest, bundle / manifest.folder, (law.min, law.max))
+        return count_networks(manifest, bundle / manifest.folder, (weights.min, weights.max))
     if teacher.pipeline is not None:
         manifest = pipeline_manifest(recipe)
-        return count_networks(manifest, pipeline_of(recipe) / manifest.folder, (law.min, law.max))
+        return count_networks(
+            manifest, pipeline_of(recipe) / manifest.folder, (weights.min, weights.max)
+        )
     lineage = Lineage(run=recipe.run.name, round=None, parent=None)
     manifest = fresh_manifest(teacher, count_source(recipe)[1], trained_shape(recipe), lineage)
-    return count_networks(manifest, None, (law.min, law.max))
+    return count_networks(manifest, None, (weights.min, weights.max))
 
 
 def _count_components(recipe: Recipe) -> int | None:

@@ -1,1 +1,1 @@
-"""The HTML report of one run and of two."""
+"""The HTML report of one run, and the comparison of two."""

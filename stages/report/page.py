@@ -1,6 +1,5 @@
-"""What the page of a run shows, gathered from the files of its directory."""
+"""Build and write the HTML report of a run from the files of its directory."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,98 +12,128 @@ from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.durable import write_durably
 from pipeline.errors import DataError
-from pipeline.evaluation.documents import Cell, Report
+from pipeline.evaluation.documents import Report, SampleSpec
 from pipeline.evaluation.reports.agreement import AgreementReport, read_either
 from pipeline.evaluation.reports.encoder_report import PictureKind, picture_name, read_translation
 from pipeline.ledger import Artifact, Ledger
 from pipeline.page.charts import trade_charts, training_chart
 from pipeline.page.encoder_section import encoders_of
-from pipeline.page.number_tables import class_tables, made_of, number_tables
+from pipeline.page.number_tables import class_tables, column_protocols, number_tables
 from pipeline.page.quality_curves import curve_charts
-from pipeline.page.sample_images import look_at, picture_of
-from pipeline.page.summary import judge, listed
-from pipeline.page.view_model import Chart, Encoders, Look, Page
-from pipeline.run_dir.gate_history import GateRecord, gate_records, let_through, reasons
-from pipeline.sampling.conditions import asked_of
+from pipeline.page.sample_images import build_sample_grids, png_data_uri
+from pipeline.page.summary import join_numbers, summarise_verdicts
+from pipeline.page.view_model import Chart, Encoders, Page, SampleGrids
+from pipeline.run_dir import layout
+from pipeline.run_dir.events import Timing
+from pipeline.run_dir.gate_history import GateRecord, approved_record, gate_records, reasons
+from pipeline.run_dir.layout import RunDir
+from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.sampler import Images
 from pipeline.tracking import read_metrics
 from pipeline.training.plan import plan_decoders, plan_rounds, plan_teacher
-from stages.evaluation.encoders import FOLDER as ENCODERS
 from stages.evaluation.sample_sets import samples_place
-from stages.report.stage_costs import attempts_at, costs_of, money_for
+from stages.report.stage_costs import attempts_at, costs_of, price_of
 from stages.report.usage import usage_of
 
 
-def gather(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
-    """Collect all content of the page; arguments and errors as in `write_page`."""
+def write_page(run_dir: Path, recipe: Recipe, price_per_hour: float | None = None) -> Path:
+    """Write `report/index.html` of a run with a report.
+
+    Args:
+        run_dir: run directory.
+        recipe: recipe of the run.
+        price_per_hour: price of the whole cluster, in any currency; None to leave out costs.
+
+    Raises:
+        DataError: the run has no report yet.
+    """
+    from pipeline.page.render import render
+
+    path = page_of(run_dir)
+    write_durably(path, render(build_page(run_dir, recipe, price_per_hour)))
+    return path
+
+
+def page_of(run_dir: Path) -> Path:
+    """Return the path of a run's HTML report."""
+    return RunDir(run_dir).page
+
+
+def remove_page(run_dir: Path) -> None:
+    """Delete an outdated HTML report, so that it is written again."""
+    page_of(run_dir).unlink(missing_ok=True)
+
+
+def build_page(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> Page:
+    """Collect the content of the HTML report; arguments and errors as in `write_page`."""
     ledger = Ledger(run_dir)
-    by_place = {artifact.path: artifact for artifact in ledger.records()}
-    if "report" not in by_place:
-        raise DataError(f"{run_dir} has no report yet; finish the run first")
-    folder = ledger.locate(by_place["report"])
+    by_path = RunDir(run_dir).artifacts()
+    if layout.REPORT not in by_path:
+        raise DataError(f"{run_dir} has no report yet; run stepfold run first")
+    folder = ledger.locate(by_path[layout.REPORT])
     report = read_either(folder)
-    bundles = _bundles(recipe, by_place)
+    bundles = _bundles(recipe, by_path)
     manifests = [read_manifest(ledger.locate(artifact)) for _, artifact in bundles]
     records = gate_records(ledger)
-    seconds = _seconds(run_dir)
+    seconds = Timing(run_dir).seconds()
     total = sum(seconds.values())
-    looks = _looks(run_dir, by_place["data"], report)
+    grids = _sample_grids(run_dir, by_path[layout.DATA], report)
     return Page(
         run=recipe.run.name,
-        what=_what(recipe, manifests[0], [m for m in manifests if m.direction == "decode"][-1]),
+        what=_headline(recipe, manifests[0], [m for m in manifests if m.direction == "decode"][-1]),
         facts=_facts(report, bundles, total, price_per_hour),
-        judgement=judge(report),
-        accepted=tuple(_accepted(recipe, by_place, records)),
+        judgement=summarise_verdicts(report),
+        accepted=tuple(_approvals(recipe, by_path, records)),
         weights=tuple(dict.fromkeys(row.cell.w for row in report.rows)),
         charts=tuple(_charts(run_dir, recipe, report, records)),
-        looks=tuple(looks),
-        pictures=_pictures(folder, report, {look.w for look in looks}),
+        looks=tuple(grids),
+        pictures=_pictures(folder, report, {each.w for each in grids}),
         tables=number_tables(report),
         by_class=class_tables(report),
-        made=made_of(report),
-        encoders=_encoders(ledger, by_place.get(ENCODERS)),
+        made=column_protocols(report),
+        encoders=_encoders(ledger, by_path.get(layout.ENCODERS)),
         costs=costs_of(run_dir, recipe, seconds, price_per_hour),
         total_s=total,
-        money=None if price_per_hour is None else money_for(total, price_per_hour),
+        money=None if price_per_hour is None else price_of(total, price_per_hour),
         price=_price(price_per_hour),
-        lineage=_lineage(ledger, by_place["data"], bundles),
+        lineage=_lineage(ledger, by_path[layout.DATA], bundles),
         environment=_environment(run_dir),
         usage=usage_of(run_dir, recipe, report),
         protocol=_protocol(report),
     )
 
 
-def _bundles(recipe: Recipe, by_place: dict[str, Artifact]) -> list[tuple[str, Artifact]]:
-    places = [("teacher", "teacher")]
-    places += [(plan.title, f"{plan.folder}/student") for plan in plan_rounds(recipe)]
-    return [(title, by_place[place]) for title, place in places if place in by_place]
+def _bundles(recipe: Recipe, by_path: dict[str, Artifact]) -> list[tuple[str, Artifact]]:
+    places = [("teacher", layout.TEACHER)]
+    places += [(plan.title, layout.student_of(plan)) for plan in plan_rounds(recipe)]
+    return [(title, by_path[place]) for title, place in places if place in by_path]
 
 
-def _what(recipe: Recipe, teacher: Manifest, student: Manifest) -> str:
-    """One sentence: which teacher, into what."""
+def _headline(recipe: Recipe, teacher: Manifest, student: Manifest) -> str:
+    """Return one sentence about the teacher and its students."""
     steps = dict.fromkeys(p.student_steps for p in plan_decoders(recipe) if p.student_steps)
-    few = f"{listed(tuple(steps))} {'step' if tuple(steps)[-1] == 1 else 'steps'}"
+    few = f"{join_numbers(tuple(steps))} {'step' if tuple(steps)[-1] == 1 else 'steps'}"
     samplers = recipe.halving.samplers
     kinds = f", {' and '.join(samplers)}," if samplers != ("deterministic",) else ""
     guidance = f"take the guidance weight w, {recipe.guidance.w.in_words}, as an input"
     if student.baked_w is not None:
-        guidance = f"have guidance baked in, at w = {student.baked_w:g}"
+        guidance = f"have a fixed guidance weight, w = {student.baked_w:g}"
     return (
         f"A guided {teacher.network.family} teacher, distilled into students that draw in "
         f"{few}{kinds} and {guidance}."
     )
 
 
-def _accepted(
-    recipe: Recipe, by_place: Mapping[str, Artifact], records: Sequence[GateRecord]
+def _approvals(
+    recipe: Recipe, by_path: Mapping[str, Artifact], records: Sequence[GateRecord]
 ) -> Iterator[str]:
-    """The students that teach, or are the last, because a person said so."""
+    """Yield a sentence for each student that a person approved."""
     for plan in plan_rounds(recipe):
-        record = let_through(records, by_place.get(f"{plan.folder}/student"))
+        record = approved_record(records, by_path.get(layout.student_of(plan)))
         if record is not None:
             yield (
-                f"A person accepted the student of {record.verdict.title}, which its gate had "
-                f"failed: {reasons(record.verdict)}."
+                f"A person approved the student of {record.verdict.title}, which failed the "
+                f"quality gate: {reasons(record.verdict)}."
             )
 
 
@@ -116,21 +145,25 @@ def _facts(
 ) -> tuple[tuple[str, str], ...]:
     students = [row for row in report.rows if row.cell.role == "student"]
     fewest = min(students, key=lambda row: row.evaluations)
-    guided = [row.evaluations for row in report.rows if row.cell.role in ("teacher", "yardstick")]
+    guided = [row.evaluations for row in report.rows if row.cell.role in ("teacher", "noise_floor")]
     minutes = seconds / 60
     took = f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
     return (
-        (f"{fewest.cell.steps}", "sampling steps at the least"),
+        (f"{fewest.cell.steps}", "fewest sampling steps"),
         (f"{max(guided) // fewest.evaluations} x", "fewer network evaluations than the teacher"),
         (f"{len(bundles) - 1}", "rounds of distillation"),
-        (f"{report.protocol.num_samples}", "samples measured a cell"),
-        (took, "in all, teacher included"),
-        *([] if per_hour is None else [(f"{money_for(seconds, per_hour):.2f}", _at(per_hour))]),
+        (f"{report.protocol.num_samples}", "samples per cell"),
+        (took, "total time, including the teacher"),
+        *(
+            []
+            if per_hour is None
+            else [(f"{price_of(seconds, per_hour):.2f}", _price_label(per_hour))]
+        ),
     )
 
 
-def _at(per_hour: float) -> str:
-    return f"in money, at {per_hour:g} an hour"
+def _price_label(per_hour: float) -> str:
+    return f"total cost, at {per_hour:g} per hour"
 
 
 def _charts(
@@ -146,54 +179,52 @@ def _charts(
     tried = (each for plan in plan_rounds(recipe) for each in attempts_at(plan, records, run_dir))
     losses = {}
     for plan in [*([teacher] if teacher else []), *tried]:
-        lines = list(read_metrics(run_dir / plan.folder / "metrics.jsonl"))
+        lines = list(read_metrics(RunDir(run_dir).metrics(plan)))
         if lines:
             losses[plan.title] = lines
     training = training_chart(losses)
     return [*charts, *([training] if training else [])]
 
 
-def _looks(run_dir: Path, data: Artifact, report: Report | AgreementReport) -> list[Look]:
+def _sample_grids(
+    run_dir: Path, data: Artifact, report: Report | AgreementReport
+) -> list[SampleGrids]:
     number = report.protocol.num_samples
-    labels = asked_of(run_dir / data.path, number).labels
+    labels = choose_conditions(run_dir / data.path, number).labels
 
-    def load(cell: Cell) -> Images | None:
+    def load(cell: SampleSpec) -> Images | None:
         path = run_dir / samples_place(number, cell)
         found: Images | None = np.load(path, allow_pickle=False) if path.is_file() else None
         return found
 
-    looks = [look_at(report, w, labels, load) for w in dict.fromkeys(r.cell.w for r in report.rows)]
-    return [look for look in looks if look]
+    grids = [
+        build_sample_grids(report, w, labels, load)
+        for w in dict.fromkeys(r.cell.w for r in report.rows)
+    ]
+    return [each for each in grids if each]
 
 
 def _pictures(
-    folder: Path, report: Report | AgreementReport, seen: set[float]
+    folder: Path, report: Report | AgreementReport, weights_with_grids: set[float]
 ) -> tuple[tuple[float, str], ...]:
-    """The report's own pictures: samples beside their prompts, or what has no other picture."""
+    """Return the report's own figures: samples with prompts, or at weights without sample grids."""
     found = []
     for w in dict.fromkeys(row.cell.w for row in report.rows):
         for name in report.pictures:
             kind, _, rest = name.partition("-")
-            if rest == f"w{w:g}.png" and (kind == "prompts" or w not in seen):
-                found.append((w, picture_of(folder / name)))
+            if rest == f"w{w:g}.png" and (kind == "prompts" or w not in weights_with_grids):
+                found.append((w, png_data_uri(folder / name)))
     return tuple(found)
-
-
-def _seconds(run_dir: Path) -> dict[str, float]:
-    """By stage, in the order they first ran."""
-    path = run_dir / "timing.json"
-    tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {stage["label"]: float(stage["seconds"]) for stage in tree.get("stages", [])}
 
 
 def _price(per_hour: float | None) -> str:
     if per_hour is None:
         return ""
-    return f"At {per_hour:g} an hour for all machines together, for as long as each row took."
+    return f"Price: time of each row at {per_hour:g} per hour for the whole cluster."
 
 
 def _encoders(ledger: Ledger, made: Artifact | None) -> Encoders | None:
-    """What the other report says, of a run that has encoders."""
+    """Return the encoders' report; None for a run without encoders."""
     if made is None:
         return None
     folder = ledger.locate(made)
@@ -201,14 +232,14 @@ def _encoders(ledger: Ledger, made: Artifact | None) -> Encoders | None:
     weights = dict.fromkeys(row.w for row in report.rows)
     kinds = get_args(PictureKind)
     names = {picture_name(w, kind): w for kind in kinds for w in weights}
-    pictures = [(names[name], picture_of(folder / name)) for name in report.pictures]
+    pictures = [(names[name], png_data_uri(folder / name)) for name in report.pictures]
     return encoders_of(report, pictures)
 
 
 def _lineage(
     ledger: Ledger, data: Artifact, bundles: Sequence[tuple[str, Artifact]]
 ) -> tuple[tuple[str, str, str], ...]:
-    """What was made, its digest, and the digest of the teacher it was made from."""
+    """Return the name of each artifact, its digest, and the digest of its teacher."""
     found = [("data", data.digest, "")]
     for title, artifact in bundles:
         parent = read_manifest(ledger.locate(artifact)).lineage.parent
@@ -217,65 +248,36 @@ def _lineage(
 
 
 def _environment(run_dir: Path) -> tuple[tuple[str, str], ...]:
-    """Where the run was worked on, as it has recorded that itself."""
+    """Return the machines of the run, and the time of writing."""
     found = [line for each in read_machines(run_dir) for line in each.lines]
-    unknown = ("machine", "unknown: the run has not recorded it")
+    unknown = ("machine", "not recorded")
     now = ("page written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     return (*(found or [unknown]), now)
 
 
 def _protocol(report: Report | AgreementReport) -> tuple[str, ...]:
     protocol = report.protocol
-    said = [
-        f"{protocol.num_samples} samples a cell, the same noise (seed {protocol.seed}) in all of "
-        "them; bars and bands are 95 % bootstrap intervals.",
-        f"The teacher's reference is DDIM in {protocol.reference_steps} steps.",
+    sentences = [
+        f"{protocol.num_samples} samples per cell, all from the same noise (seed {protocol.seed}); "
+        "bars and bands are 95 % bootstrap intervals.",
+        f"Reference: the teacher with DDIM in {protocol.reference_steps} steps.",
         protocol.w_convention + ".",
     ]
     if isinstance(report, Report):
-        known = report.protocol
-        said += [
-            f"Fréchet distances to {known.num_heldout} held-out real images, in the "
-            f"{known.features}; compare them within this page only.",
-            f"The classifier has {known.classifier_parameters:,} parameters, gets "
-            f"{known.classifier_heldout_accuracy:.1%} of held-out images right, and has sha256 "
-            f"{known.classifier_sha256[:16]}.",
-            f"Precision and recall by {known.neighbours} nearest neighbours in the same features.",
+        class_protocol = report.protocol
+        sentences += [
+            f"Fréchet distances to {class_protocol.num_heldout} held-out real images, in the "
+            f"{class_protocol.features}; comparable within this page only.",
+            f"Classifier: {class_protocol.classifier_parameters:,} parameters, held-out accuracy "
+            f"{class_protocol.classifier_heldout_accuracy:.1%}, sha256 "
+            f"{class_protocol.classifier_sha256[:16]}.",
+            f"Precision and recall: {class_protocol.neighbours} nearest neighbours in them.",
         ]
-        said += [f"Left out: {reason}." for reason in report.skipped]
+        sentences += [f"Left out: {reason}." for reason in report.skipped]
     for panel in report.panels:
         read_by = panel.metrics[0].extractor_sha256 or "none"
-        said.append(
-            f"Numbers in the features of {panel.extractor} stand in charts of their own; sha256 of "
-            f"its weights: {read_by[:16]}."
+        sentences.append(
+            f"Metrics in the features of {panel.extractor} have separate charts; sha256 of its "
+            f"weights: {read_by[:16]}."
         )
-    return tuple(said)
-
-
-def page_of(run_dir: Path) -> Path:
-    """Where a run's page lies, if there is one."""
-    return run_dir / "report" / "index.html"
-
-
-def forget_page(run_dir: Path) -> None:
-    """Take a page away that does not tell all that the run has made; it is then written again."""
-    page_of(run_dir).unlink(missing_ok=True)
-
-
-def write_page(run_dir: Path, recipe: Recipe, price_per_hour: float | None = None) -> Path:
-    """Write `report/index.html` of a run that has a report.
-
-    Args:
-        run_dir: the run directory.
-        recipe: of the run.
-        price_per_hour: of all machines together, in any currency; None to say nothing of money.
-
-    Raises:
-        DataError: there is no report yet.
-    """
-    from pipeline.page.render import render
-    from stages.report.page import gather
-
-    path = page_of(run_dir)
-    write_durably(path, render(gather(run_dir, recipe, price_per_hour)))
-    return path
+    return tuple(sentences)

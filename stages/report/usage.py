@@ -1,4 +1,4 @@
-"""The command that draws with a network of a run, as people are told it."""
+"""Commands and code that draw samples with a run's students, for display."""
 
 import re
 from collections.abc import Sequence
@@ -8,67 +8,67 @@ from pathlib import Path
 from pipeline.config import Recipe, UNetConfig
 from pipeline.diffusion.guidance import guidance_scale
 from pipeline.models.stock.card import THIS_DIRECTORY
-from pipeline.page.summary import AnyReport, good_students, listed
+from pipeline.page.summary import AnyReport, join_numbers, passing_students
 from pipeline.page.view_model import Usage
+from pipeline.run_dir import layout
 from pipeline.training.plan import plan_decoders
 from pipeline.training.round_plan import RoundPlan
-from pipeline.wording import counted
+from pipeline.wording import format_count
 
-
-def drawing(recipe: Recipe, bundle: str, steps: int, w: float) -> str:
-    """`stepfold sample` or `inpaint` with all that they have to be told.
-
-    Args:
-        recipe: of the run, which says what is drawn and what the network is asked for.
-        bundle: where the network lies.
-        steps: to take.
-        w: guidance weight.
-    """
-    network, asked = recipe.teacher.network, f"--guidance-weight {w:g}"
-    if network.reads_text:
-        told = f'{asked} --prompt "..." --output samples.png'
-        if isinstance(network, UNetConfig) and network.image_channels:
-            return f"stepfold inpaint {bundle} IMAGE MASK {told}"
-        return f"stepfold sample {bundle} --steps {steps} {told}"
-    ending = "npz" if recipe.data.source == "gaussian" else "png --num 100"
-    return f"stepfold sample {bundle} --steps {steps} {asked} --output samples.{ending}"
-
-
-_TOLD = re.compile(r"guidance_scale=(?!1\.0\b)[\d.]+")
-"""What a card tells of w; 1.0 is told where w is baked in."""
+_GUIDANCE_ARGUMENT = re.compile(r"guidance_scale=(?!1\.0\b)[\d.]+")
+"""The guidance of a model card's call; 1.0 belongs to networks with a fixed w."""
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A student, in how many steps, where it is asked, and why it is shown."""
+    """A student to show, its steps and guidance weight, and the reason."""
 
     plan: RoundPlan
     steps: int
     w: float
-    why: str
+    reason: str
 
 
 def usage_of(run_dir: Path, recipe: Recipe, report: AnyReport) -> tuple[Usage, ...]:
-    """The shortest student that passes every check, if one does, and the shortest of all.
+    """Return usage of the passing student and of any student with the fewest steps.
 
-    By a stock pipeline where there is one, as its own card says; else with our own sampler.
+    Students with an exported pipeline use the code of its model card, others `stepfold sample`.
 
     Args:
-        run_dir: the run directory, with its pipelines.
-        recipe: of the run.
-        report: says who passes.
+        run_dir: run directory, with its pipelines.
+        recipe: recipe of the run.
+        report: report with the verdicts.
     """
     plans = plan_decoders(recipe)
     shortest = min(plans[1:] or plans, key=_steps_of)
-    chosen = [*_good(plans, report)]
+    chosen = [*_best_passing(plans, report)]
     if all(each.plan != shortest for each in chosen):
         middle = recipe.guidance.w.middle
-        chosen.append(_Chosen(shortest, _steps_of(shortest) or 1, middle, "the shortest"))
+        chosen.append(_Chosen(shortest, _steps_of(shortest) or 1, middle, "fewest steps"))
     return tuple(_usage(run_dir, recipe, each) for each in chosen)
 
 
-def _good(plans: Sequence[RoundPlan], report: AnyReport) -> list[_Chosen]:
-    cells = good_students(report)
+def sample_command(recipe: Recipe, bundle: str, steps: int, w: float) -> str:
+    """Return the `stepfold sample` or `inpaint` command for a bundle.
+
+    Args:
+        recipe: recipe of the run, which determines the conditions.
+        bundle: path of the bundle.
+        steps: sampling steps.
+        w: guidance weight.
+    """
+    network, weight = recipe.teacher.network, f"--guidance-weight {w:g}"
+    if network.reads_text:
+        arguments = f'{weight} --prompt "..." --output samples.png'
+        if isinstance(network, UNetConfig) and network.image_channels:
+            return f"stepfold inpaint {bundle} IMAGE MASK {arguments}"
+        return f"stepfold sample {bundle} --steps {steps} {arguments}"
+    ending = "npz" if recipe.data.source == "gaussian" else "png --num 100"
+    return f"stepfold sample {bundle} --steps {steps} {weight} --output samples.{ending}"
+
+
+def _best_passing(plans: Sequence[RoundPlan], report: AnyReport) -> list[_Chosen]:
+    cells = passing_students(report)
     if not cells:
         return []
     first = min(cells, key=lambda cell: (cell.steps, cell.is_stochastic_student))
@@ -76,8 +76,8 @@ def _good(plans: Sequence[RoundPlan], report: AnyReport) -> list[_Chosen]:
     plan = next((plan for plan in plans if plan.index == first.round), None)
     if plan is None:  # the report is of an earlier recipe
         return []
-    why = f"as good as the teacher at w = {listed(weights)}"
-    return [_Chosen(plan, first.steps, weights[len(weights) // 2], why)]
+    reason = f"passes every check at w = {join_numbers(weights)}"
+    return [_Chosen(plan, first.steps, weights[len(weights) // 2], reason)]
 
 
 def _steps_of(plan: RoundPlan) -> int:
@@ -86,22 +86,22 @@ def _steps_of(plan: RoundPlan) -> int:
 
 def _usage(run_dir: Path, recipe: Recipe, chosen: _Chosen) -> Usage:
     kind = "stochastic, " if chosen.plan.sampler == "stochastic" else ""
-    title = f"In {counted(chosen.steps, 'step')}, {kind}{chosen.why}"
-    pipeline = run_dir / "pipelines" / chosen.plan.made_for
+    title = f"{format_count(chosen.steps, 'step')}, {kind}{chosen.reason}"
+    folder = f"{layout.PIPELINES}/{chosen.plan.sampling_target}"
+    pipeline = run_dir / folder
     if pipeline.is_dir():
-        place = f"pipelines/{pipeline.name}"
-        code = _code_of(pipeline / "README.md", place, chosen.w)
-        return Usage(f"{title}, with diffusers alone", code)
-    command = drawing(recipe, f"{chosen.plan.folder}/student", chosen.steps, chosen.w)
+        code = _code_of(pipeline / "README.md", folder, chosen.w)
+        return Usage(f"{title}: diffusers", code)
+    command = sample_command(recipe, layout.student_of(chosen.plan), chosen.steps, chosen.w)
     return Usage(title, (command,))
 
 
-def _code_of(card: Path, place: str, w: float) -> tuple[str, ...]:
-    """The Python of a model card, with the place it speaks of, at a guidance weight if it has one.
+def _code_of(card: Path, folder: str, w: float) -> tuple[str, ...]:
+    """Return the Python code of a model card, with path and guidance weight filled in.
 
-    A network with w baked in is called without guidance, whatever its w.
+    A network with a fixed w is called without guidance, whatever its w.
     """
     _, _, rest = card.read_text(encoding="utf-8").partition("```python\n")
-    code = rest.partition("```")[0].replace(THIS_DIRECTORY, place)
-    code = _TOLD.sub(f"guidance_scale={guidance_scale(w)!r}", code)
+    code = rest.partition("```")[0].replace(THIS_DIRECTORY, folder)
+    code = _GUIDANCE_ARGUMENT.sub(f"guidance_scale={guidance_scale(w)!r}", code)
     return tuple(line for line in code.splitlines() if line)

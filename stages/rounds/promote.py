@@ -1,26 +1,29 @@
-"""Let a student become the next teacher, or say why not."""
+"""Promotion: validate a student as the next teacher, and register it."""
 
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from infra.mlflow.store import MlflowStore
 from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError, DivergenceError
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.run_dir import layout
+from pipeline.run_dir.layout import RunDir
 from pipeline.training.round_plan import RoundPlan
+from stages.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Where promoted students are registered.
+    """Model registry of promoted students.
 
     Attributes:
         store: the MLflow store.
-        model: registered model that all students of a chain are versions of.
+        model: registered model name, common to all students of a chain.
         run_id: MLflow run of the round.
     """
 
@@ -29,33 +32,33 @@ class Registry:
     run_id: str
 
 
-def check(run_dir: Path, plan: RoundPlan, student: Artifact, teacher: Artifact) -> None:
-    """Only a verified, finite student of this very teacher is promoted.
+def check_promotable(run_dir: Path, plan: RoundPlan, student: Artifact, teacher: Artifact) -> None:
+    """Validate that a student is undamaged, finite and distilled from this teacher.
 
     Raises:
-        BundleError: files changed since the commit, or the lineage is another.
+        BundleError: files changed since the commit, or the lineage does not match.
         DivergenceError: weights are not finite.
     """
     ledger = Ledger(run_dir)
     damage = ledger.damage(student)
     if damage:
-        raise BundleError(f"{plan.title}: student not promoted, {damage}; run again to redo it")
+        raise BundleError(f"{plan.title}: student not promoted, {damage}; run again to retrain it")
     bundle = ledger.locate(student)
     manifest = read_manifest(bundle)
     lineage = manifest.lineage
     if (lineage.round, lineage.parent) != (plan.index, teacher.digest):
         raise BundleError(
-            f"{plan.title}: student not promoted, its manifest says round {lineage.round} of "
-            f"teacher {str(lineage.parent)[:12]}, this is "
-            f"round {plan.index} of {teacher.digest[:12]}"
+            f"{plan.title}: student not promoted, its manifest has round {lineage.round} and "
+            f"teacher {str(lineage.parent)[:12]}; expected round {plan.index} and teacher "
+            f"{teacher.digest[:12]}"
         )
-    name = not_finite(bundle)
+    name = find_nonfinite_weight(bundle)
     if name:
         raise DivergenceError(f"{plan.title}: student not promoted, {name} is not finite")
 
 
-def not_finite(bundle: Path) -> str | None:
-    """The first weight of a bundle that holds NaN or infinity; None if all are finite."""
+def find_nonfinite_weight(bundle: Path) -> str | None:
+    """Return the name of the first weight with NaN or infinity; None if all are finite."""
     from safetensors.torch import load_file
 
     for file in sorted(bundle.rglob("*.safetensors")):
@@ -66,44 +69,36 @@ def not_finite(bundle: Path) -> str | None:
 
 
 def promotion_key(student: Artifact) -> str:
-    """Fingerprint of a student's promotion: it happens once for each content."""
+    """Return the fingerprint of a student's promotion, which happens once per content."""
     return fingerprint({"stage": "promote", "student": student.digest})
 
 
-def accept(
-    run_dir: Path,
-    plan: RoundPlan,
-    *,
-    student: Artifact,
-    teacher: Artifact,
-    keep_targets: Literal["none", "last", "all"],
-) -> None:
-    """Check that the student deserves to be the next teacher, and tidy up behind its round.
+def accept(work: Workspace, plan: RoundPlan, *, student: Artifact, teacher: Artifact) -> None:
+    """Validate the student as the next teacher, and delete targets according to `targets.keep`.
 
     Args:
-        run_dir: the run directory.
+        work: the run.
         plan: the round.
-        student: its student.
+        student: the student of the round.
         teacher: the bundle it was distilled from.
-        keep_targets: which rounds' target shards stay on disk from here on.
 
     Raises:
-        BundleError: see `check`.
-        DivergenceError: see `check`.
+        BundleError: see `check_promotable`.
+        DivergenceError: see `check_promotable`.
     """
-    check(run_dir, plan, student, teacher)
-    drop_targets(Ledger(run_dir), plan, keep_targets)
+    check_promotable(work.run_dir, plan, student, teacher)
+    drop_targets(work.ledger, plan, work.recipe.targets.keep)
 
 
 def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Registry) -> None:
-    """Register an accepted student, once per content, and point the aliases at it.
+    """Register an accepted student, once per content, and set its aliases.
 
-    The alias `teacher` names the student of the latest round that was promoted; a halving round's
-    student is also `student-N-steps`, the guidance round's `student-any-steps`. What is not yet
-    recorded as promoted is registered again, to the same end.
+    The alias `teacher` is the student of the latest promoted round. A halving round's student is
+    also `student-N-steps`, the guidance round's `student-any-steps`. Registration is idempotent: it
+    is repeated until the promotion is recorded.
 
     Raises:
-        InfraError: MLflow does not answer.
+        InfraError: MLflow is unreachable.
     """
     store, model = registry.store, registry.model
     version = store.register(
@@ -114,7 +109,7 @@ def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Regist
         {"round": str(plan.index), "title": plan.title},
     )
     failpoint("promote.registered")
-    store.alias(model, f"student-{plan.made_for}", version)
+    store.alias(model, f"student-{plan.sampling_target}", version)
     failpoint("promote.named")
     ledger = Ledger(run_dir)
     if not any(_round_of(promoted) > plan.index for promoted in _promotions(ledger)):
@@ -124,20 +119,25 @@ def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Regist
         path.write_text(json.dumps({"model": model, "version": version}), encoding="utf-8")
         return {"version": version}
 
-    record = f"{plan.folder}/promotion.json"
-    ledger.publish("promotion", promotion_key(student), record, write, (student.fingerprint,))
+    ledger.publish(
+        "promotion",
+        promotion_key(student),
+        layout.promotion_of(plan),
+        write,
+        (student.fingerprint,),
+    )
 
 
 def _promotions(ledger: Ledger) -> list[Path]:
-    """The folders of rounds whose student was promoted before another had to wait for MLflow."""
+    """Return the folders of promoted rounds, which may be later ones if MLflow was unreachable."""
     promoted = [artifact for artifact in ledger.records() if artifact.kind == "promotion"]
     return [Path(artifact.path).parent for artifact in promoted]
 
 
 def drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
-    """Forget the target shards of earlier rounds, and of this one too if `keep` is "none".
+    """Delete the target shards of earlier rounds, and of this round too if `keep` is "none".
 
-    Those of later rounds stay: a resumed chain comes past finished rounds again.
+    Targets of later rounds are kept, because a resumed chain visits finished rounds again.
     """
     if keep == "all":
         return
@@ -145,9 +145,9 @@ def drop_targets(ledger: Ledger, plan: RoundPlan, keep: str) -> None:
     for artifact in ledger.records():
         if artifact.kind == "targets" and _round_of(Path(artifact.path).parents[1]) <= last:
             ledger.forget(artifact)
-    for folder in (ledger.run_dir / "rounds").glob("*/targets"):
+    for folder in RunDir(ledger.run_dir).all_targets():
         if _round_of(folder.parent) <= last:
-            shutil.rmtree(folder)  # what an attempt forgot that was killed before it removed it
+            shutil.rmtree(folder)  # left if killed between the record and the files
 
 
 def _round_of(folder: Path) -> int:

@@ -1,61 +1,61 @@
-"""Where a run and its rounds come from, told to MLflow: data sets, targets, bundles by digest."""
+"""MLflow data sets and tags with the digests of a round's inputs and outputs."""
 
 from pathlib import Path
 
-from infra.mlflow.content import Source
+from infra.mlflow.content import InputData
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.run_dir import layout
+from pipeline.run_dir.layout import RunDir
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 
 
-def sources_of_chain(run_dir: Path) -> list[Source]:
-    """The data set of a run, and its teacher."""
-    by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
-    contexts = {"data": "training", "teacher": "teacher"}
+def inputs_of_chain(run_dir: Path) -> list[InputData]:
+    """Return the data set and the teacher of a run."""
+    by_path = RunDir(run_dir).artifacts()
+    contexts = {layout.DATA: "training", layout.TEACHER: "teacher"}
     return [
-        _source(run_dir, by_place[place], place, context)
+        _source(run_dir, by_path[place], place, context)
         for place, context in contexts.items()
-        if place in by_place
+        if place in by_path
     ]
 
 
-def sources_of_round(run_dir: Path, plan: RoundPlan, made: Artifact) -> list[Source]:
-    """What a round learnt from: data, the bundle it was taught by, pre-generated targets.
-
-    Targets that were dropped after the round are not in it any more.
-    """
+def inputs_of_round(run_dir: Path, plan: RoundPlan, artifact: Artifact) -> list[InputData]:
+    """Return the inputs of a round: data, teacher bundle, and target shards still on disk."""
     records = Ledger(run_dir).records()
-    by_place = {artifact.path: artifact for artifact in records}
-    found = [_source(run_dir, by_place["data"], "data", "training")] if "data" in by_place else []
+    by_path = {artifact.path: artifact for artifact in records}
+    data = by_path.get(layout.DATA)
+    found = [_source(run_dir, data, data.path, "training")] if data else []
     if plan.index == TEACHER_ROUND:
         return found
     found += [
         _source(run_dir, parent, parent.path, "teacher")
         for parent in records
-        if parent.fingerprint in made.parents and parent.kind in ("teacher", "student")
+        if parent.fingerprint in artifact.parents and parent.kind in ("teacher", "student")
     ]
-    place = f"{plan.targets_of.folder}/targets"
+    place = layout.targets_of(plan.targets_of)
     shards = [artifact for artifact in records if artifact.path.startswith(f"{place}/")]
     if shards:
         digest = fingerprint({"targets": [shard.digest for shard in shards]})
         profile = {"shards": len(shards), "bytes": sum(map(_size, shards))}
-        found.append(Source(place, digest, run_dir / place, "targets", profile))
+        found.append(InputData(place, digest, run_dir / place, "targets", profile))
     return found
 
 
-def marks_of_round(run_dir: Path, plan: RoundPlan, made: Artifact) -> dict[str, str]:
-    """Tags that say what a round has made, and from what."""
+def tags_of_round(run_dir: Path, plan: RoundPlan, artifact: Artifact) -> dict[str, str]:
+    """Return tags with the bundle of a round and its parent."""
     by_key = {artifact.fingerprint: artifact for artifact in Ledger(run_dir).records()}
-    parents = [by_key[key] for key in made.parents if key in by_key]
+    parents = [by_key[key] for key in artifact.parents if key in by_key]
     bundles = [each for each in parents if each.kind in ("teacher", "student")]
-    marks = {"bundle": made.path, "bundle.digest": made.digest}
+    tags = {"bundle": artifact.path, "bundle.digest": artifact.digest}
     if bundles and plan.index != TEACHER_ROUND:
-        marks |= {"parent": bundles[0].path, "parent.digest": bundles[0].digest}
-    return marks
+        tags |= {"parent": bundles[0].path, "parent.digest": bundles[0].digest}
+    return tags
 
 
-def _source(run_dir: Path, artifact: Artifact, name: str, context: str) -> Source:
+def _source(run_dir: Path, artifact: Artifact, name: str, context: str) -> InputData:
     profile = {"bytes": _size(artifact), **artifact.details}
-    return Source(name, artifact.digest, run_dir / artifact.path, context, profile)
+    return InputData(name, artifact.digest, run_dir / artifact.path, context, profile)
 
 
 def _size(artifact: Artifact) -> int:

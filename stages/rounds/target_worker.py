@@ -1,4 +1,4 @@
-"""Inside a Ray worker of stage `pregenerate`: the teacher answers shard after shard."""
+"""Ray worker of target generation: the teacher computes one target shard per job."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,21 +15,22 @@ from pipeline.errors import DivergenceError
 from pipeline.ledger import Ledger
 from pipeline.models.assemble import family_of, load_denoiser
 from pipeline.randomness import RowRandom
+from pipeline.run_dir.layout import TARGETS_TAR
 from pipeline.training.batches import on_device, to_columns
 from pipeline.training.build_method import method_of
 from pipeline.training.round_plan import RoundPlan
 
 CHUNK = 256
-"""Most tuples in one question; a shard is cut into equal chunks, as few as can be."""
+"""Maximum tuples per forward pass; a shard is cut into the fewest equal chunks."""
 
 
 def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A function that computes and commits one target shard a call."""
+    """Return a function that computes and commits one target shard per call."""
     return TargetWorker(spec).serve
 
 
 class TargetWorker:
-    """A teacher and the data it is asked about."""
+    """The teacher and the training samples."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -40,39 +41,41 @@ class TargetWorker:
         self._ledger = Ledger(Path(spec["run_dir"]))
         self._parents = tuple(spec["parents"])
         self._dtype: torch.dtype = getattr(torch, spec["dtype"])
-        self._asking = threading.Lock()
+        self._computing = threading.Lock()
 
     def serve(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Compute one (data shard, pass) and commit it; the artifact as JSON.
+        """Compute and commit one (data shard, pass); return the artifact as JSON.
 
-        May be called from several threads: one at a time computes, the others write.
+        Thread-safe: one call at a time computes, the others write.
         """
 
         def write(folder: Path) -> dict[str, Any]:
-            return {"tuples": write_records(folder / "targets.tar", self._chunks(job))}
+            return {"tuples": write_records(folder / TARGETS_TAR, self._chunks(job))}
 
         artifact = self._ledger.publish("targets", job["key"], job["path"], write, self._parents)
         return artifact.model_dump(mode="json")
 
     def _chunks(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-        # chunk boundaries are fixed per shard: the batch size alone changes a forward by 1e-6
+        # chunk boundaries are fixed per shard, because the batch size changes outputs by 1e-6
         rows = np.arange(job["first"], job["first"] + job["count"])
         for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
-            with self._asking:
-                answer = self._answer(chunk, job["first_tuple"] + int(chunk[0]) - job["first"])
-            yield answer
+            with self._computing:
+                columns = self._compute(chunk, job["first_tuple"] + int(chunk[0]) - job["first"])
+            yield columns
 
     @torch.inference_mode()
-    def _answer(self, rows: "np.ndarray[Any, np.dtype[np.int64]]", first: int) -> dict[str, Tensor]:
+    def _compute(
+        self, rows: "np.ndarray[Any, np.dtype[np.int64]]", first: int
+    ) -> dict[str, Tensor]:
         random = RowRandom(self._plan.stream, first, len(rows))
         draws = self._method.draw(self._teacher.schedule, self._samples.read(rows), random)
-        draws = self._method.settle(self._teacher, on_device(draws, self._device), random)
+        draws = self._method.rollout(self._teacher, on_device(draws, self._device), random)
         target = self._method.target(self._teacher, draws)
         columns = to_columns(draws, target, self._dtype)
-        # as they are stored: what is finite may be too large for 16 bits
+        # checked as stored, because finite values may overflow 16 bits
         if not all(bool(column.isfinite().all()) for column in columns.values()):
             raise DivergenceError(
-                f"{self._plan.title}: the teacher's answers are not finite as {self._dtype}; check "
+                f"{self._plan.title}: the teacher's targets are not finite as {self._dtype}; check "
                 "its bundle, prediction type and schedule, or use targets.dtype: float32"
             )
         return {

@@ -1,97 +1,93 @@
-"""Targets ahead of time: Ray workers ask the teacher, and every answer is kept.
+"""Target generation ahead of training, by Ray workers.
 
-One (data shard, pass) becomes one target shard; each is committed by itself, so an interrupted
-stage redoes only what is missing. Chunk boundaries are fixed per shard and randomness belongs to
-the tuple, so a redone shard has the same bytes.
+One (data shard, pass) becomes one target shard. Each is committed on its own, so an interrupted
+stage repeats only what is missing. Chunk boundaries are fixed per shard and randomness belongs to
+the tuple, so a repeated shard has the same bytes.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from infra.launch import run_jobs
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
-from pipeline.data.open_samples import read_content
+from pipeline.data.open_samples import read_data_info
 from pipeline.data.shards.dataset_info import SplitInfo
 from pipeline.errors import DataError
-from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.ledger import Artifact, fingerprint
+from pipeline.run_dir import layout
 from pipeline.training.plan import round_key
 from pipeline.training.round_plan import RoundPlan
 from stages.rounds.teacher_check import check_teacher
+from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace
 
 JOBS_AT_ONCE = 2
-"""Shards a worker has in hand: while the disk takes one, the teacher answers the next."""
-
-Progress = Callable[[int, int], None]
+"""Shards per worker at a time: the teacher computes one while the disk writes the other."""
 
 
 def pregenerate(
-    run_dir: Path,
-    recipe: Recipe,
-    profile: Profile,
+    work: Workspace,
     plan: RoundPlan,
     *,
     data: Artifact,
     teacher: Artifact,
-    progress: Progress,
-) -> tuple[Artifact, ...]:
-    """The target shards of a round, in order; computes those that are not committed yet.
+    observer: Observer = UNOBSERVED,
+) -> StageResult[tuple[Artifact, ...]]:
+    """Compute the target shards of a round that are not committed yet; return all of them in order.
 
     Args:
-        run_dir: the run directory, seen by every worker.
-        recipe: what to run.
-        profile: where to run it.
+        work: the run.
         plan: the round.
         data: the sharded data set.
-        teacher: the bundle whose answers are the targets.
-        progress: told (shards done, shards in all).
+        teacher: the bundle that computes the targets.
+        observer: receives the number of shards.
 
     Raises:
-        BundleError: the teacher is not of the round before.
-        DataError: there is nothing to compute targets for.
-        DivergenceError: the teacher's answers are not finite.
+        BundleError: the teacher is not the student of the previous round.
+        DataError: the training split is empty.
+        DivergenceError: the teacher's predictions are not finite.
     """
-    check_teacher(run_dir, plan, teacher)
-    plan, ledger = plan.targets_of, Ledger(run_dir)
-    splits = read_content(ledger.locate(data)).splits
-    round_fingerprint = round_key(plan, recipe, profile.engine.precision, data, teacher)
+    check_teacher(work.run_dir, plan, teacher)
+    plan, ledger, recipe = plan.targets_of, work.ledger, work.recipe
+    splits = read_data_info(ledger.locate(data)).splits
+    precision = work.profile.engine.precision
+    round_fingerprint = round_key(plan, recipe, precision, data, teacher)
     jobs = shard_jobs(recipe, plan, splits["train"], round_fingerprint)
     done = {job["key"]: found for job in jobs if (found := ledger.find(job["key"]))}
-    progress(len(done), len(jobs))
     missing = [job for job in jobs if job["key"] not in done]
     if missing:
-        spec = {
-            "run_dir": str(run_dir),
-            "plan": plan.model_dump(mode="json"),
-            "data": str(ledger.locate(data)),
-            "teacher": str(ledger.locate(teacher)),
-            "parents": [data.fingerprint, teacher.fingerprint],
-            "dtype": recipe.targets.dtype,
-        }
-        opener = "stages.rounds.target_worker:open_worker"
-        for result in run_jobs(opener, spec, missing, profile, at_once=JOBS_AT_ONCE):
-            artifact = Artifact.model_validate(result)
-            done[artifact.fingerprint] = artifact
-            progress(len(done), len(jobs))
-    return tuple(done[job["key"]] for job in jobs)
+        with observer.working():
+            observer.progress(len(done), len(jobs))
+            spec = {
+                "run_dir": str(work.run_dir),
+                "plan": plan.model_dump(mode="json"),
+                "data": str(ledger.locate(data)),
+                "teacher": str(ledger.locate(teacher)),
+                "parents": [data.fingerprint, teacher.fingerprint],
+                "dtype": recipe.targets.dtype,
+            }
+            opener = "stages.rounds.target_worker:open_worker"
+            for result in run_jobs(opener, spec, missing, work.profile, at_once=JOBS_AT_ONCE):
+                artifact = Artifact.model_validate(result)
+                done[artifact.fingerprint] = artifact
+                observer.progress(len(done), len(jobs))
+    return StageResult(tuple(done[job["key"]] for job in jobs), reused=not missing)
 
 
 def shard_jobs(
     recipe: Recipe, plan: RoundPlan, split: SplitInfo, round_fingerprint: str
 ) -> list[dict[str, Any]]:
-    """What `stages.rounds.target_worker` is told for each target shard of a round, in order.
+    """Return the job of `stages.rounds.target_worker` for each target shard of a round, in order.
 
     Raises:
-        DataError: there is nothing to compute targets for.
+        DataError: the training split is empty.
     """
     if split.count == 0:
-        raise DataError("the training split is empty; there is nothing to compute targets for")
+        raise DataError("data: the training split is empty; add samples or lower data.holdout")
     passes = recipe.passes(plan.training, split.count)
     return [
         {
             "key": fingerprint({"round": round_fingerprint, "pass": number, "shard": shard.name}),
-            "path": f"{plan.folder}/targets/pass-{number:03d}-shard-{index:05d}",
+            "path": layout.target_shard_of(plan, number, index),
             "first": shard.first,
             "count": shard.count,
             "first_tuple": number * split.count + shard.first,
@@ -102,5 +98,5 @@ def shard_jobs(
 
 
 def target_tar(run_dir: Path, artifact: Artifact) -> Path:
-    """The webdataset tar of a target shard."""
-    return run_dir / artifact.path / "targets.tar"
+    """Return the path of a target shard's tar file."""
+    return run_dir / artifact.path / layout.TARGETS_TAR

@@ -1,4 +1,4 @@
-"""A round's teacher has to be the student of the round before: looked at before it is asked."""
+"""Check that a round's teacher is undamaged and the student of the previous round."""
 
 from pathlib import Path
 
@@ -9,36 +9,37 @@ from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 
 
 def check_teacher(run_dir: Path, plan: RoundPlan, teacher: Artifact) -> None:
-    """Refuse a teacher that is damaged, or of another place in the chain.
+    """Validate that a teacher is undamaged and belongs to this place in the chain.
 
     Args:
-        run_dir: the run directory.
-        plan: the round it is to teach.
-        teacher: its bundle.
+        run_dir: run directory.
+        plan: the round.
+        teacher: the teacher's bundle.
 
     Raises:
-        BundleError: files changed since the commit, or its manifest says something else.
+        BundleError: its files changed since the commit, or its manifest names another round or
+            teacher.
     """
     ledger = Ledger(run_dir)
     damage = ledger.damage(teacher)
     if damage:
-        raise BundleError(f"{plan.title}: its teacher is damaged, {damage}; run stepfold repair")
+        raise BundleError(f"{plan.title}: teacher is damaged, {damage}; run stepfold repair")
     manifest = read_manifest(ledger.locate(teacher))
     index = manifest.lineage.round
-    told = f"a {manifest.role}" if index is None else f"the {manifest.role} of round {index}"
+    found = f"a {manifest.role}" if index is None else f"the {manifest.role} of round {index}"
     is_first = plan.parent in (None, TEACHER_ROUND)
     expected = "a teacher" if is_first else f"the student of round {plan.parent}"
-    # an adopted teacher says nothing of rounds, or something of its own
+    # an adopted teacher has no round, or one of another run
     if (manifest.role == "teacher") != is_first or (not is_first and index != plan.parent):
         raise BundleError(
-            f"{plan.title}: its teacher has to be {expected}; the manifest in {teacher.path} says "
-            f"it is {told}. Run stepfold repair"
+            f"{plan.title}: the manifest in {teacher.path} is of {found}, expected {expected}; "
+            "run stepfold repair"
         )
     if is_first:
         return
     above = manifest.lineage.parent
     if above not in {artifact.digest for artifact in ledger.records()}:
         raise BundleError(
-            f"{plan.title}: the manifest in {teacher.path} names {str(above)[:12]} as its own "
-            "teacher, which this run never had. Run stepfold repair"
+            f"{plan.title}: the manifest in {teacher.path} has the unknown parent "
+            f"{str(above)[:12]}; run stepfold repair"
         )

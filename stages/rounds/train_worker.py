@@ -1,7 +1,4 @@
-"""What one Ray Train worker does in a round: assemble the parts from a job, train, hand in.
-
-The job is JSON: paths and numbers. Nothing but files leaves this process.
-"""
+"""Ray Train worker of a round: build the parts from a JSON job, train, save the student."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from infra.deepspeed.engine import DeepSpeedEngine, join_group
-from infra.deepspeed.sharded_teacher import split_over_workers
+from infra.deepspeed.sharded_teacher import partition_over_workers
 from infra.process.watchdog import Watchdog, WatchedEngine
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config.profile import EngineConfig
@@ -31,32 +28,32 @@ from pipeline.models.denoiser import Denoiser
 from pipeline.sampling.preview import Preview, draw_preview
 from pipeline.tensors import Condition
 from pipeline.tracking import JsonlTracker
-from pipeline.training.batches import DrawSource, OnlineSource, TargetSource
+from pipeline.training.batches import BatchSource, OnlineSource, TargetSource
 from pipeline.training.build_method import method_of
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.engines import OptimiserPlan, TrainEngine
-from pipeline.training.loop import Lesson, Rhythm, train_round
+from pipeline.training.loop import Intervals, RoundInputs, train_round
 from pipeline.training.monitors import check_finite
 from pipeline.training.round_plan import RoundPlan
 
 
 class RoundJob(Document):
-    """One round of training, as it crosses to the workers.
+    """One round of training, as sent to the workers.
 
     Attributes:
         plan: the round.
         key: fingerprint of the student.
         attempt: identity of the driver's attempt, see `pipeline.training.checkpoint.claim`.
         manifest: the student's manifest.
-        teacher: teacher bundle, None when a teacher is trained from data.
-        start: bundle of a failed student that is trained on; None to begin with the teacher.
+        teacher: teacher bundle; None when a teacher is trained from data.
+        start: bundle of a failed student to continue; None to start from the teacher.
         data: data set folder.
         targets: target shards in order; None to compute targets online.
-        output: directory the student bundle is written into.
+        output: directory for the student bundle.
         checkpoints: folder of the round's checkpoints.
-        metrics: the round's metrics file.
-        engine: how to train.
-        preview: what is drawn for people to look at when the bundle is there; None for nothing.
+        metrics: metrics file of the round.
+        engine: engine configuration.
+        preview: preview samples drawn after the bundle is saved; None for no preview.
     """
 
     plan: RoundPlan
@@ -78,7 +75,7 @@ OpenEngine = Callable[[nn.Module, OptimiserPlan], TrainEngine]
 
 
 def train(payload: dict[str, Any]) -> None:
-    """Train one round on this rank; rank 0 leaves the student bundle in `output`."""
+    """Train one round on this rank; rank 0 writes the student bundle to `output`."""
     job = RoundJob.model_validate(payload)
     join_group()
     with Watchdog(dist.get_world_size()) as watchdog:
@@ -97,9 +94,9 @@ def train(payload: dict[str, Any]) -> None:
 
 
 def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
-    """`train`, on an engine of the caller's; the round is the same on any."""
+    """Train one round on an engine that `open_engine` creates."""
     plan = job.plan
-    student_module = _student_at_start(job)
+    student_module = _initial_student(job)
     if job.engine.gradient_checkpointing:
         family_of(job.manifest).checkpoint_gradients(student_module)
     engine = open_engine(
@@ -116,22 +113,22 @@ def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
     method = method_of(plan, family_of(job.manifest, samples.null))
     source = _source(job, method, student, samples, engine.device)
     train_round(
-        Lesson(plan=plan, method=method, student=student, source=source),
+        RoundInputs(plan=plan, method=method, student=student, source=source),
         engine,
         Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
-        Rhythm(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
+        Intervals(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
         lambda samples_seen: JsonlTracker(Path(job.metrics), samples_seen),
     )
     weights = engine.full_weights()
     if engine.rank == 0:
-        # a teacher's bundle says what guidance contrasts with; a student needs nothing of the kind
-        _hand_in(job, weights, samples.null if job.teacher is None else None)
+        # only a teacher needs the null condition, for guidance
+        _save(job, weights, samples.null if job.teacher is None else None)
         if job.preview is not None:
             draw_preview(job.preview, Path(job.output))
 
 
-def _student_at_start(job: RoundJob) -> nn.Module:
-    """The network as the round begins; the same on every rank."""
+def _initial_student(job: RoundJob) -> nn.Module:
+    """Build the network as it is at the start of the round; the same on every rank."""
     torch.manual_seed(job.plan.seed)
     family = family_of(job.manifest)
     if job.teacher is None:
@@ -149,19 +146,19 @@ def _source(
     student: Denoiser,
     samples: Samples,
     device: torch.device,
-) -> DrawSource:
+) -> BatchSource:
     if job.targets is not None:
         tars = [Path(tar) for tar in job.targets]
         return TargetSource(tars, samples, job.plan.stream, device)
     teacher = None
     if job.teacher is not None:
-        wrap = split_over_workers if job.engine.split_teacher else None
+        wrap = partition_over_workers if job.engine.split_teacher else None
         _, teacher = load_denoiser(Path(job.teacher), device, wrap)
     return OnlineSource(method, student, teacher, samples, job.plan.stream, device)
 
 
-def _hand_in(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) -> None:
+def _save(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) -> None:
     check_finite(weights, job.plan.title)
-    module = _student_at_start(job)
+    module = _initial_student(job)
     module.load_state_dict(weights, strict=True)
     save_bundle(Path(job.output), job.manifest, module.eval(), null)

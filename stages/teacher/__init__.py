@@ -1,1 +1,1 @@
-"""Stages that provide the teacher and its components."""
+"""Teacher stages: train or adopt components and teacher, and check them."""

@@ -1,4 +1,4 @@
-"""Take in a teacher that is not trained here: a stock pipeline, a bundle, or a closed form."""
+"""Adopt an existing teacher: a stock pipeline, a bundle, or a closed-form network."""
 
 import shutil
 from collections.abc import Iterable
@@ -13,50 +13,57 @@ from pipeline.errors import BundleError
 from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint, hash_file
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.models.directory.pipeline_files import component_files, network_files
+from pipeline.run_dir import layout
+from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_or_make
 
 _NULL = "null.safetensors"
 _LATENTS = "latents.json"
 
 
-def adopt(run_dir: Path, recipe: Recipe, data: Artifact) -> Artifact:
-    """The run's own copy of the teacher, committed at `teacher/`.
+def adopt(
+    work: Workspace, data: Artifact, observer: Observer = UNOBSERVED
+) -> StageResult[Artifact]:
+    """Copy the teacher into the run, committed at `teacher/`, or reuse the copy.
 
     Args:
-        run_dir: the run directory.
-        recipe: names the teacher.
-        data: what students are trained on: latents where the teacher is a pipeline's.
+        work: the run; its recipe names the teacher.
+        data: training samples of the students: latents if the teacher is a stock pipeline.
+        observer: receives the progress.
 
     Raises:
-        BundleError: the teacher does not fit the data or the recipe.
+        BundleError: the teacher does not match the data or the recipe.
     """
-    ledger = Ledger(run_dir)
-    key = adopt_key(recipe, data)
-    return ledger.find(key) or ledger.publish(
-        "teacher", key, "teacher", lambda folder: _write(folder, ledger, recipe, data)
-    )
+    ledger, key = work.ledger, adopt_key(work.recipe, data)
+
+    def make() -> Artifact:
+        return ledger.publish(
+            "teacher", key, layout.TEACHER, lambda folder: _write(folder, ledger, work.recipe, data)
+        )
+
+    return find_or_make(ledger, key, observer, make)
 
 
 def adopt_key(recipe: Recipe, data: Artifact) -> str:
-    """Fingerprint of the adopted teacher: the bytes it is read from, or the closed form."""
+    """Return the fingerprint of the adopted teacher: the bytes of its files, or the closed form."""
     teacher = recipe.teacher
     content: dict[str, Any] = {"stage": "adopt", "format": FORMAT_VERSION, "data": data.digest}
     if teacher.pipeline is not None:
         content |= network_identity(recipe)
     elif teacher.bundle is not None:
-        given = Path(teacher.bundle)
-        read_manifest(given)
-        files = sorted(file for file in given.rglob("*") if file.is_file())
-        content["bundle"] = _hashes(files, given)
+        bundle = Path(teacher.bundle)
+        read_manifest(bundle)
+        files = sorted(file for file in bundle.rglob("*") if file.is_file())
+        content["bundle"] = _hashes(files, bundle)
     else:
         content["teacher"] = teacher.model_dump(mode="json")
     return fingerprint(content)
 
 
 def network_identity(recipe: Recipe) -> dict[str, Any]:
-    """What determines the network of `teacher.pipeline`: what its pipeline says, and its bytes.
+    """Return what determines the network of `teacher.pipeline`: its configuration and its bytes.
 
     Raises:
-        BundleError: `teacher.pipeline` names no pipeline that can be used.
+        BundleError: `teacher.pipeline` is not a usable pipeline.
     """
     directory = pipeline_of(recipe)
     info = read_pipeline(directory)
@@ -68,10 +75,10 @@ def network_identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def pipeline_manifest(recipe: Recipe) -> Manifest:
-    """The manifest of the network in `teacher.pipeline`, whose folder may stay its bundle.
+    """Return a manifest of the network in `teacher.pipeline`; the pipeline can serve as its bundle.
 
     Raises:
-        BundleError: `teacher.pipeline` names no pipeline that can be used.
+        BundleError: `teacher.pipeline` is not a usable pipeline.
     """
     from pipeline.models.assemble import fresh_manifest
 
@@ -80,29 +87,31 @@ def pipeline_manifest(recipe: Recipe) -> Manifest:
     return manifest.model_copy(update={"pipeline": info.pipeline, "folder": info.network_folder})
 
 
-def adopt_components(run_dir: Path, recipe: Recipe) -> Artifact:
-    """The run's own copy of the teacher's pipeline but its network, committed at `components/`.
+def adopt_components(work: Workspace, observer: Observer = UNOBSERVED) -> StageResult[Artifact]:
+    """Copy the teacher's pipeline without its network to `components/`, or reuse the copy.
 
     Raises:
-        BundleError: `teacher.pipeline` names no pipeline that can be used.
+        BundleError: `teacher.pipeline` is not a usable pipeline.
     """
-    ledger = Ledger(run_dir)
-    key = adopted_components_key(recipe)
-    directory = pipeline_of(recipe)
+    key = adopted_components_key(work.recipe)
+    directory = pipeline_of(work.recipe)
 
     def write(folder: Path) -> dict[str, Any]:
         info = read_pipeline(directory)
         _copy(component_files(directory, info.network_folder), directory, folder)
         return {"adopted": True, "pipeline": info.pipeline}
 
-    return ledger.find(key) or ledger.publish("components", key, "components", write)
+    def make() -> Artifact:
+        return work.ledger.publish("components", key, layout.COMPONENTS, write)
+
+    return find_or_make(work.ledger, key, observer, make)
 
 
 def adopted_components_key(recipe: Recipe) -> str:
-    """Fingerprint of adopted components: the bytes of their files.
+    """Return the fingerprint of adopted components: the bytes of their files.
 
     Raises:
-        BundleError: `teacher.pipeline` names no pipeline that can be used.
+        BundleError: `teacher.pipeline` is not a usable pipeline.
     """
     directory = pipeline_of(recipe)
     files = component_files(directory, read_pipeline(directory).network_folder)
@@ -116,9 +125,9 @@ def adopted_components_key(recipe: Recipe) -> str:
 
 
 def pipeline_of(recipe: Recipe) -> Path:
-    """The directory of `teacher.pipeline`."""
+    """Return the directory of `teacher.pipeline`."""
     if recipe.teacher.pipeline is None:
-        raise ValueError("only the components of a `teacher.pipeline` are adopted")
+        raise ValueError("teacher.pipeline is not set, so there is no pipeline to adopt")
     return Path(recipe.teacher.pipeline)
 
 
@@ -138,16 +147,16 @@ def _write(folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact) -> dict
         return _write_pipeline(folder, recipe, ledger.locate(data))
     info = read_info(ledger.locate(data))
     if recipe.teacher.bundle is not None:
-        given = Path(recipe.teacher.bundle)
-        manifest = read_manifest(given)
+        bundle = Path(recipe.teacher.bundle)
+        manifest = read_manifest(bundle)
         holds = (manifest.role, manifest.latent_shape, manifest.num_classes)
         if holds != ("teacher", info.latent_shape, info.num_classes):
             raise BundleError(
-                f"{given} is a {manifest.role} for samples of shape {manifest.latent_shape} in "
+                f"{bundle} is a {manifest.role} for samples of shape {manifest.latent_shape} in "
                 f"{manifest.num_classes} classes; this recipe needs a teacher for "
                 f"{info.latent_shape} in {info.num_classes}"
             )
-        shutil.copytree(given, folder, dirs_exist_ok=True)
+        shutil.copytree(bundle, folder, dirs_exist_ok=True)
         return {"adopted": True}
     from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
 
@@ -157,14 +166,14 @@ def _write(folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact) -> dict
 
 
 def _write_pipeline(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
-    """The network's own files under their stock name, and what the data has of the null."""
+    """Copy the network's files under their stock names, and the null condition of the data."""
     directory = pipeline_of(recipe)
     info = read_pipeline(directory)
     shape = _shape_of(data)
     if shape != info.latent_shape:
         raise BundleError(
-            f"{directory} denoises samples of shape {info.latent_shape}, the data in {data} have "
-            f"{shape}; set data.size so that its autoencoder gives the former"
+            f"{directory} denoises samples of shape {info.latent_shape}, but the data in {data} "
+            f"have shape {shape}; change data.size to match the pipeline's autoencoder"
         )
     manifest = pipeline_manifest(recipe)
     _copy(network_files(directory, info.network_folder), directory, folder)
@@ -179,7 +188,7 @@ def _lineage(recipe: Recipe) -> Lineage:
 
 
 def _shape_of(data: Path) -> tuple[int, int, int]:
-    """(channels, height, width) of a sample, whether the data are encoded or as they came."""
+    """Return (channels, height, width) of a sample of encoded or raw data."""
     if (data / _LATENTS).is_file():
         return read_latents_info(data).latent_shape
     return read_info(data).latent_shape

@@ -1,6 +1,6 @@
-"""Stage `components`: the demo's own autoencoder, tokenizer and text encoder, as a stock pipeline.
+"""Stage `components`: train the demo's autoencoder, tokenizer and text encoder.
 
-Teachers from elsewhere bring theirs, see `stages.teacher.adopt`.
+Teachers from a stock pipeline bring their own components, see `stages.teacher.adopt`.
 """
 
 import logging
@@ -12,22 +12,23 @@ import numpy as np
 from pipeline.config import ComponentsTraining, Recipe, UNetConfig
 from pipeline.data.shards.reader import SampleShards
 from pipeline.errors import ConfigError
-from pipeline.ledger import Artifact, Ledger, fingerprint
-from stages.evaluation.sample_sets import Progress
+from pipeline.ledger import Artifact, fingerprint
+from pipeline.run_dir import layout
+from stages.workspace import UNOBSERVED, Observer, Progress, StageResult, Workspace, find_or_make
 
 FORMAT = 1
-_USUAL = "StableDiffusionPipeline"
+_DEFAULT_PIPELINE = "StableDiffusionPipeline"
 
 _log = logging.getLogger(__name__)
 
 
 def components_key(recipe: Recipe, data: Artifact) -> str:
-    """Fingerprint of trained components: the data, and all that decides how they are trained.
+    """Return the fingerprint of trained components: the data and everything that affects training.
 
     Raises:
-        ConfigError: the recipe asks for no components, or for some that are not trained here.
+        ConfigError: the recipe has no components to train, or their configuration is not supported.
     """
-    config, width = _asked(recipe)
+    config, width = _training_config(recipe)
     content = {
         "stage": "components",
         "format": FORMAT,
@@ -39,78 +40,74 @@ def components_key(recipe: Recipe, data: Artifact) -> str:
         "seed": recipe.run.seed,
     }
     pipeline = recipe.teacher.trained_pipeline
-    # text to image is not named: it was the only kind once
-    return fingerprint(content if pipeline == _USUAL else content | {"pipeline": pipeline})
+    # text to image is left out to keep the fingerprints of runs from before other pipelines
+    return fingerprint(
+        content if pipeline == _DEFAULT_PIPELINE else content | {"pipeline": pipeline}
+    )
 
 
 def components(
-    run_dir: Path,
-    recipe: Recipe,
-    *,
-    data: Artifact,
-    progress: Progress = lambda _done, _total: None,
-) -> Artifact:
-    """Train them on the captioned data and commit them at `components/`, or find them there.
+    work: Workspace, *, data: Artifact, observer: Observer = UNOBSERVED
+) -> StageResult[Artifact]:
+    """Train components on the captioned data, committed at `components/`, or reuse them.
 
-    The details of the artifact are the pipeline's class, what held-out images lose by way of their
-    latents, how much of them their captions explain, and, if samples have classes, how often the
-    class is read from the caption's embedding.
+    The details of the artifact are the pipeline class, the reconstruction error of held-out images,
+    their variance explained by captions, and, if samples have classes, the accuracy of the class
+    predicted from the caption's embedding.
 
     Args:
-        run_dir: the run directory.
-        recipe: what to train, and for which teacher.
+        work: the run; its recipe has the components and the teacher.
         data: the sharded images and captions.
-        progress: told of the updates done and of all there are.
+        observer: receives the number of updates.
 
     Raises:
-        ConfigError: the recipe asks for no components, or for some that are not trained here.
+        ConfigError: the recipe has no components to train, or their configuration is not supported.
         DataError: the data have no captions, or are damaged.
-        DivergenceError: training went bad.
+        DivergenceError: training diverged.
     """
-    ledger = Ledger(run_dir)
-    key = components_key(recipe, data)
-    found = ledger.find(key)
-    if found is not None:
-        return found
+    ledger, key = work.ledger, components_key(work.recipe, data)
 
     def write(folder: Path) -> dict[str, Any]:
-        return _train(folder, recipe, ledger.locate(data), progress)
+        return _train(folder, work.recipe, ledger.locate(data), observer.progress)
 
-    return ledger.publish("components", key, "components", write, (data.fingerprint,))
+    def make() -> Artifact:
+        return ledger.publish("components", key, layout.COMPONENTS, write, (data.fingerprint,))
+
+    return find_or_make(ledger, key, observer, make)
 
 
-def _asked(recipe: Recipe) -> tuple[ComponentsTraining, int]:
-    """How to train them, and the channels of an embedded token; refuses what cannot be."""
+def _training_config(recipe: Recipe) -> tuple[ComponentsTraining, int]:
+    """Return the training configuration and the channels of an embedded token, validated."""
     network, config = recipe.teacher.network, recipe.teacher.components
     if config is None:
-        raise ConfigError("teacher.components is not given, so there are none to train; add it")
+        raise ConfigError("teacher.components is missing, so there is nothing to train; add it")
     if not isinstance(network, UNetConfig) or network.text_channels is None:
         raise ConfigError(
-            f"teacher.network: components are trained for a unet with text_channels, not for "
-            f"{network.family}; use one, or a pipeline: DIRECTORY that has its own"
+            f"teacher.network: components cannot be trained for family {network.family}; use a "
+            "unet with text_channels, or teacher.pipeline: DIRECTORY, which has components"
         )
     if network.pooled_channels:
         raise ConfigError(
-            "teacher.network: components are trained for Stable Diffusion 1.x alone; drop "
-            "pooled_channels, or use a pipeline: DIRECTORY that has its own"
+            "teacher.network: components can only be trained for Stable Diffusion 1.x; remove "
+            "pooled_channels, or use teacher.pipeline: DIRECTORY, which has components"
         )
     if not recipe.teacher.schedule.is_discrete:
         raise ConfigError(
-            f"teacher.schedule.kind: {recipe.teacher.schedule.kind} is no table of betas, which "
-            "Stable Diffusion's scheduler needs; use scaled_linear or linear"
+            f"teacher.schedule.kind: {recipe.teacher.schedule.kind} is not a discrete schedule, "
+            "which Stable Diffusion's scheduler requires; use scaled_linear or linear"
         )
     return config, network.text_channels
 
 
 def _train(folder: Path, recipe: Recipe, data: Path, progress: Progress) -> dict[str, Any]:
-    # imported here, so that a driver that finds them made does not pay for it
+    # imported here, so that a driver that reuses components does not pay for them
     from pipeline.demo.autoencoder import reconstruction_rms, train_autoencoder
-    from pipeline.demo.text_encoder import class_accuracy, explained, train_text_encoder
+    from pipeline.demo.text_encoder import class_accuracy, explained_variance, train_text_encoder
     from pipeline.demo.tokenizer import train_tokenizer
     from pipeline.demo.write import Parts, write_components
 
-    config, width = _asked(recipe)
-    seed, pipeline = recipe.run.seed, recipe.teacher.trained_pipeline or _USUAL
+    config, width = _training_config(recipe)
+    seed, pipeline = recipe.run.seed, recipe.teacher.trained_pipeline or _DEFAULT_PIPELINE
     train, heldout = SampleShards(data, "train"), SampleShards(data, "heldout")
     captions = train.captions(np.arange(len(train)))
     tokenizer = train_tokenizer((caption.text for caption in captions), config.text_tokens)
@@ -133,7 +130,7 @@ def _train(folder: Path, recipe: Recipe, data: Path, progress: Progress) -> dict
     details: dict[str, Any] = {
         "pipeline": pipeline,
         "reconstruction_rms": reconstruction_rms(autoencoder, heldout),
-        "explained": explained(reader, tokenizer, heldout),
+        "explained_variance": explained_variance(reader, tokenizer, heldout),
     }
     if train.info.num_classes:
         details["class_accuracy"] = class_accuracy(reader, tokenizer, train, heldout)

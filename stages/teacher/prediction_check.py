@@ -1,6 +1,7 @@
-"""A teacher is tried on noise before a run: does its network predict what its scheduler says?
+"""Prediction-type check of an adopted teacher on noised samples, before a run.
 
-A v-network read as an eps-network distils without an error, into a student of nothing.
+A v-prediction network treated as an epsilon network distils without an error into a useless
+student.
 """
 
 from dataclasses import dataclass
@@ -20,25 +21,25 @@ from pipeline.tensors import Condition, Latent, PerSample
 from stages.teacher.adopt import pipeline_manifest, pipeline_of
 
 _SIGNAL_SHARES = (0.3, 0.2)
-"""alpha^2 of the levels: an eps and a v are far apart there, and both can be told from z_t."""
+"""alpha^2 of the levels: epsilon and v differ clearly there, and both can be estimated from z_t."""
 
 _PER_LEVEL = 4
 _SMOOTHNESS = 4  # latent pixels in which samples change little
 _TOKENS = 8
 _PIXELS = 8  # along the side of one latent, in published autoencoders
-_KNOWS = 0.5
-_CLEARLY = 2.0
+_MAX_OTHER_ERROR = 0.5
+_MIN_ERROR_RATIO = 2.0
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Mean squared error of the output over the mean square of what it should be.
+class PredictionErrors:
+    """Mean squared error of the network output, relative to the mean square of the target.
 
-    0 is perfect and 1 is an output of zeros, or any that knows nothing.
+    0 is perfect; 1 is an output of zeros.
 
     Attributes:
-        epsilon: read as epsilon.
-        v_prediction: read as v.
+        epsilon: error as epsilon prediction.
+        v_prediction: error as v prediction.
     """
 
     epsilon: float
@@ -46,35 +47,35 @@ class Trial:
 
 
 def check_prediction(recipe: Recipe) -> None:
-    """Refuse a `teacher.pipeline` whose weights contradict its scheduler.
+    """Reject a `teacher.pipeline` whose weights contradict its scheduler.
 
-    Only a contradiction is refused: the other reading explains more than half of what it should,
-    and its error is less than half of that of the declared one. Untrained weights pass.
+    Only a clear contradiction is an error: under the other type the relative error is below one
+    half, and less than half of the error under the declared type. Untrained weights pass.
 
     Raises:
-        BundleError: naming both readings; or the weights cannot be loaded.
+        BundleError: the weights contradict the scheduler, or cannot be loaded.
     """
     directory, manifest = pipeline_of(recipe), pipeline_manifest(recipe)
     declared_type = manifest.prediction_type
-    trial = try_network(directory, manifest)
-    if trial is None:
+    measured = measure_errors(directory, manifest)
+    if measured is None:
         return
-    errors = {"epsilon": trial.epsilon, "v_prediction": trial.v_prediction}
+    errors = {"epsilon": measured.epsilon, "v_prediction": measured.v_prediction}
     declared = errors.pop(declared_type)
     other, error = errors.popitem()
-    if error < _KNOWS and declared >= _CLEARLY * error:
+    if error < _MAX_OTHER_ERROR and declared >= _MIN_ERROR_RATIO * error:
         raise BundleError(
-            f"{directory}: its scheduler says prediction_type {declared_type}, but its network "
-            f"predicts {other} (relative error {error:.2f} read as that, {declared:.2f} as "
-            f"declared); set prediction_type: {other} in scheduler/scheduler_config.json"
+            f"{directory}: scheduler/scheduler_config.json declares prediction_type "
+            f"{declared_type}, but the network predicts {other} (relative error {error:.2f} as "
+            f"{other}, {declared:.2f} as declared); set prediction_type: {other} there"
         )
 
 
 @torch.no_grad()
-def try_network(bundle: Path, manifest: Manifest) -> Trial | None:
-    """Ask the network in `bundle` for one fixed batch and compare with both things it may be.
+def measure_errors(bundle: Path, manifest: Manifest) -> PredictionErrors | None:
+    """Run the network in `bundle` on one fixed batch, and compare with both prediction types.
 
-    None for a network of flow matching, which predicts one thing only.
+    Returns None for flow-matching networks, which have one prediction type only.
 
     Raises:
         BundleError: its weights cannot be loaded.
@@ -89,7 +90,7 @@ def try_network(bundle: Path, manifest: Manifest) -> Trial | None:
     condition = _condition(family, len(x))
     output = family.forward(module, z_t, schedule.timestep(level), condition, None)
     truth = Prediction(x=x, eps=eps)
-    return Trial(
+    return PredictionErrors(
         **{
             kind.value: _relative_error(output, express(truth, kind, level))
             for kind in (PredictionType.EPSILON, PredictionType.V)
@@ -98,7 +99,7 @@ def try_network(bundle: Path, manifest: Manifest) -> Trial | None:
 
 
 def _times(schedule: NoiseSchedule) -> PerSample:
-    """The times at which alpha^2 is nearest to the shares, float64 `[b]`."""
+    """Return the times at which alpha^2 is nearest to the shares, float64 `[b]`."""
     grid = schedule.grid(schedule.num_train_timesteps)
     shares = schedule.at(grid).alpha ** 2
     nearest = [int((shares - share).abs().argmin()) for share in _SIGNAL_SHARES]
@@ -106,7 +107,7 @@ def _times(schedule: NoiseSchedule) -> PerSample:
 
 
 def _batch(count: int, shape: tuple[int, int, int]) -> tuple[Latent, Latent]:
-    """Samples like an image's latents in that neighbours are alike, and noise; of variance 1."""
+    """Return smooth samples, like an image's latents, and noise; both of variance 1."""
     generator = torch.Generator().manual_seed(0)
     channels, height, width = shape
     coarse = (max(1, height // _SMOOTHNESS), max(1, width // _SMOOTHNESS))
@@ -116,7 +117,7 @@ def _batch(count: int, shape: tuple[int, int, int]) -> tuple[Latent, Latent]:
 
 
 def _condition(family: ModelFamily, count: int) -> Condition:
-    """A condition that says nothing, as far as it is known without a text encoder."""
+    """Return an uninformative condition, made without a text encoder."""
     network = family.network
     if not isinstance(network, UNetConfig) or network.text_channels is None:
         return {"label": torch.full((count,), family.num_classes)}
@@ -128,7 +129,7 @@ def _condition(family: ModelFamily, count: int) -> Condition:
         condition["time_ids"] = torch.tensor([[*side, 0.0, 0.0, *side]]).expand(count, -1)
     if network.image_channels:
         condition["image"] = torch.zeros(count, network.image_channels, height, width)
-        condition["image"][:, 0] = 1.0  # all is masked, so that all is to be drawn
+        condition["image"][:, 0] = 1.0  # everything is masked, so everything is painted
     return condition
 
 

@@ -19,17 +19,17 @@ import torch
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
-from pipeline.data.open_samples import read_content
+from pipeline.data.open_samples import read_data_info
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.evaluation.dataset_images import real_images
 from pipeline.evaluation.features.classifier import Classifier, train_classifier
-from pipeline.evaluation.scoring import Judge, ReadImages, Teacher, moments_of
+from pipeline.evaluation.scoring import ClassifiedImages, Scorer, TeacherReference, moments_of
 from pipeline.ledger import Artifact, Ledger
-from pipeline.sampling.conditions import asked_of
+from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.sampler import BundleSampler, Images
-from pipeline.sampling.solvers import own_sampler
+from pipeline.sampling.solvers import default_sampler
 from pipeline.training.checkpoint import claim
 from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds, round_key
@@ -38,6 +38,7 @@ from stages.rounds.target_worker import TargetWorker
 from stages.rounds.targets import shard_jobs
 from stages.rounds.train import find_student, round_job
 from stages.rounds.train_worker import RoundJob, train_with
+from stages.workspace import Workspace
 from tests.benchmarks.variants import Variant, variants
 
 PROFILE = Profile()
@@ -60,12 +61,12 @@ class Bench:
         classes = read_info(data).num_classes
         if not classes:
             raise ConfigError(f"{data}: without classes there is no distance; use other data")
-        self.asked = asked_of(data, num)
+        self.asked = choose_conditions(data, num)
         heldout, training = real_images(data, "heldout"), real_images(data, "train")
         if not classifier.is_dir():
             train_classifier(classifier, training, heldout, num_classes=classes, seed=0)
         self._classifier = Classifier(classifier)
-        self._judge = Judge(self._classifier.read(heldout[0]).features, training[0])
+        self._judge = Scorer(self._classifier.read(heldout[0]).features, training[0])
 
     def run(self, variant: Variant) -> Iterator[dict[str, Any]]:
         """Train what is missing and judge it, a row for each step count and w."""
@@ -81,7 +82,7 @@ class Bench:
         plans = plan_rounds(recipe)
         for plan in plans[:1] if variant.stage_one else plans[1:]:
             teacher = made[plan.parent]
-            found = find_student(folder, recipe, PROFILE, plan, data, teacher)
+            found = find_student(Workspace(folder, recipe, PROFILE), plan, data, teacher)
             made[plan.index] = found or train(folder, recipe, plan, data, teacher)
             yield from self._judged(variant, folder / made[plan.index].path)
 
@@ -97,9 +98,9 @@ class Bench:
         return opened.sample(
             steps=steps,
             w=w,
-            asked=self.asked.by_network,
+            asked=self.asked.network_inputs,
             seed=SEED,
-            sampler=own_sampler(opened.manifest),
+            sampler=default_sampler(opened.manifest),
             batch_size=64,
         )
 
@@ -107,8 +108,8 @@ class Bench:
         """Distance to real images, recall, and RMS to the teacher's samples of the same noise."""
         reference = self.teacher(w)
         moments = moments_of(self._classifier.read(reference).features)
-        rival = Teacher(w=w, samples=reference, yardsticks={w: moments})
-        read = ReadImages(images, self._classifier.read(images))
+        rival = TeacherReference(w=w, samples=reference, noise_floors={w: moments})
+        read = ClassifiedImages(images, self._classifier.read(images))
         scores = self._judge.score(read, self.asked, rival, SEED)
         low, high = scores.distance_to_real_interval
         return {
@@ -138,7 +139,7 @@ def train(
     """A round in this process: its targets, its training."""
     ledger = Ledger(run_dir)
     key = round_key(plan, recipe, PROFILE.engine.precision, data, teacher)
-    split = read_content(ledger.locate(data)).splits["train"]
+    split = read_data_info(ledger.locate(data)).splits["train"]
     worker = TargetWorker(
         {
             "run_dir": str(run_dir),
@@ -153,7 +154,9 @@ def train(
     if recipe.targets.mode == "pregenerated":
         jobs = shard_jobs(recipe, plan, split, key)
         targets = [ledger.find(job["key"]) or Artifact(**worker.serve(job)) for job in jobs]
-    job = round_job(run_dir, recipe, PROFILE, plan, data=data, teacher=teacher, targets=targets)
+    job = round_job(
+        Workspace(run_dir, recipe, PROFILE), plan, data=data, teacher=teacher, targets=targets
+    )
     claim(Path(job["checkpoints"]), job["attempt"])
 
     def write(output: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.methods.method import DistillationMethod, Draws
+from pipeline.methods.method import DistillationMethod, NoisedBatch
 from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.models.denoiser import Denoiser
 from pipeline.training.batches import on_device
@@ -29,7 +29,7 @@ class _Case:
     module: nn.Module
     student: Denoiser
     method: DistillationMethod
-    draws: Draws
+    draws: NoisedBatch
     target: Tensor
 
     def learn(self) -> Tensor:

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from pipeline.config.profile import Profile
-from pipeline.run_dir.recipe_file import stored
-from stages.plan.plan import PlanRow, describe
+from pipeline.run_dir.recipe_file import read_recipe
+from stages.plan.plan import PlanRow, plan_run
+from stages.workspace import Workspace
 from tests.benchmarks.plain import in_memory, plain_loop
 from tests.benchmarks.rows import Row, Settings, at_most
 from tests.benchmarks.sizes import DEMO, random_draws
@@ -30,21 +31,21 @@ def measure(settings: Settings) -> list[Row]:
         return []
     seconds = _seconds_a_sample(settings)
     workers = Profile().compute.workers
-    recipe = stored(settings.teacher)
+    recipe = read_recipe(settings.teacher)
     # planned in an empty directory, where nothing is done yet and everything is counted
-    plan = describe(recipe, Profile(), settings.scratch)
-    useful = {row.label: _useful(row, seconds) / workers for row in plan}
+    plan = plan_run(Workspace(settings.scratch, recipe))
+    useful = {row.step.id: _useful(row, seconds) / workers for row in plan}
     rows = [
         Row(
-            name=f"chain/{label}",
-            what=f"{label}: wall time over useful compute",
+            name=f"chain/{step}",
+            what=f"{step}: wall time over useful compute",
             value=took,
             unit="s",
-            ratio=took / useful[label],
-            details={"useful_s": round(useful[label], 2)},
+            ratio=took / useful[step],
+            details={"useful_s": round(useful[step], 2)},
         )
-        for label, took in clock.items()
-        if useful.get(label)
+        for step, took in clock.items()
+        if useful.get(step)
     ]
     took, floor = sum(clock.values()), sum(useful.values())
     return [
@@ -68,9 +69,9 @@ def _clock(run_dir: Path) -> dict[str, float]:
         return {}
     stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
     return {
-        stage["label"]: stage["seconds"]
+        stage["stage"]: stage["seconds"]
         for stage in stages
-        if not stage["label"].startswith(_OWN) or stage["label"] == _OWN
+        if not stage["stage"].startswith(_OWN) or stage["stage"] == _OWN
     }
 
 

@@ -35,7 +35,7 @@ def measure(settings: Settings) -> list[Row]:
     rounds = sum(
         event["seconds"]
         for event in events(run_dir)
-        if event["kind"] == "stage_done" and event["label"].startswith(("teacher", "round"))
+        if event["kind"] == "stage_done" and event["stage"].startswith(("teacher", "rounds/"))
     )
     return [
         _row("commits", "hashing and syncing over the wall time", clocks, wall, MOST_COMMITS),

@@ -24,10 +24,10 @@ from pipeline.errors import DataError
 from pipeline.evaluation.dataset_images import real_images
 from pipeline.evaluation.features.classifier import Classifier
 from pipeline.evaluation.scores import Scores
-from pipeline.evaluation.scoring import Judge, ReadImages, Teacher, moments_of
+from pipeline.evaluation.scoring import ClassifiedImages, Scorer, TeacherReference, moments_of
 from pipeline.models.assemble import load_module
 from pipeline.randomness import RowRandom
-from pipeline.sampling.conditions import Asked
+from pipeline.sampling.conditions import Conditions
 from pipeline.sampling.sampler import BundleSampler, Images, LabelArray, balanced_labels
 from tests.benchmarks import peers_lcm, peers_progressive
 from tests.benchmarks.peers_plan import Budget, Draw
@@ -87,7 +87,7 @@ class _Run:
         if not path.is_file():
             return {}
         stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
-        return {s["label"]: s["seconds"] for s in stages if s["label"].startswith("round")}
+        return {s["title"]: s["seconds"] for s in stages if s["stage"].startswith("rounds/")}
 
 
 def measure(settings: Settings) -> list[Row]:
@@ -150,9 +150,9 @@ def _score(run: _Run, samplers: dict[str, Sampler], settings: Settings) -> list[
     data = run.folder / "data"
     seer = Classifier(run.folder / "evaluation" / "classifier")
     heldout, training = (real_images(data, split)[0] for split in ("heldout", "train"))
-    judge = Judge(seer.read(heldout).features, training)
+    judge = Scorer(seer.read(heldout).features, training)
     labels = balanced_labels(settings.count(1000, 40), run.manifest.num_classes)
-    asked = Asked(labels, None)
+    asked = Conditions(labels, None)
     weights, counts = (WEIGHTS[:2], STEPS[:2]) if settings.quick else (WEIGHTS, STEPS)
     teacher = BundleSampler(run.folder / "teacher")
     steps = run.recipe.teacher.reference_steps
@@ -160,13 +160,13 @@ def _score(run: _Run, samplers: dict[str, Sampler], settings: Settings) -> list[
     def reference(w: float, seed: int) -> Images:
         return teacher.sample(steps=steps, w=w, asked=labels, seed=seed, batch_size=64)
 
-    def score(images: Images, of_teacher: Teacher) -> Scores:
-        return judge.score(ReadImages(images, seer.read(images)), asked, of_teacher, SEED)
+    def score(images: Images, of_teacher: TeacherReference) -> Scores:
+        return judge.score(ClassifiedImages(images, seer.read(images)), asked, of_teacher, SEED)
 
-    yardsticks = {w: moments_of(seer.read(reference(w, SEED + 1)).features) for w in weights}
+    noise_floors = {w: moments_of(seer.read(reference(w, SEED + 1)).features) for w in weights}
     rows = []
     for w in weights:
-        of_teacher = Teacher(w=w, samples=reference(w, SEED), yardsticks=yardsticks)
+        of_teacher = TeacherReference(w=w, samples=reference(w, SEED), noise_floors=noise_floors)
         floor = score(of_teacher.samples, of_teacher)
         rows.append(_score_row("teacher", w, steps, floor, floor))
         for name, sample in samplers.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pipeline.methods.method import Draws
+from pipeline.methods.method import NoisedBatch
 from pipeline.models.unet.unet import embed_w
 
 W_DIM = 64
@@ -18,7 +18,7 @@ TIMESTEPS = 1024
 LOG_EVERY = 10
 
 
-def in_memory(draws: Draws, velocity: Tensor) -> dict[str, Tensor]:
+def in_memory(draws: NoisedBatch, velocity: Tensor) -> dict[str, Tensor]:
     """A round's draws and targets as a researcher's script would hold them."""
     label = draws.condition["label"]
     return {"z_t": draws.z_t, "velocity": velocity, "t": draws.t, "w": draws.w, "label": label}

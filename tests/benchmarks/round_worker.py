@@ -71,12 +71,12 @@ def _train(job: "RoundJob", marks: Marks) -> int:
     from pipeline.training.build_method import method_of
     from pipeline.training.checkpoint import Checkpoints
     from pipeline.training.engines import OptimiserPlan
-    from pipeline.training.loop import Lesson, Rhythm, train_round
+    from pipeline.training.loop import Intervals, RoundInputs, train_round
     from stages.rounds import train_worker as worker
 
     plan, family = job.plan, family_of(job.manifest)
     marks.add(IDLE)
-    module = worker._student_at_start(job)
+    module = worker._initial_student(job)
     marks.add("student from its teacher's bundle")
     engine = worker.DeepSpeedEngine(
         module,
@@ -97,25 +97,25 @@ def _train(job: "RoundJob", marks: Marks) -> int:
     source = _marked(worker._source(job, method, student, samples, engine.device), marks)
     marks.add("source of targets")
     train_round(
-        Lesson(plan, method, student, source),
+        RoundInputs(plan, method, student, source),
         engine,
         Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
-        Rhythm(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
+        Intervals(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
         lambda samples_seen: JsonlTracker(Path(job.metrics), samples_seen),
     )
     marks.add(TRAINED)
     weights = engine.full_weights()
     if engine.rank == 0:
-        worker._hand_in(job, weights, None)
-    marks.add("student handed in")
+        worker._save(job, weights, None)
+    marks.add("student saved")
     return engine.rank
 
 
 def _marked(source: Any, marks: Marks) -> Any:
     """The same source; its first and second use say when the loop began, and updated once."""
-    from pipeline.training.batches import DrawSource
+    from pipeline.training.batches import BatchSource
 
-    class Marked(DrawSource):
+    class Marked(BatchSource):
         def __init__(self) -> None:
             self._names = iter(("checkpoint looked for", FIRST_UPDATE))
 

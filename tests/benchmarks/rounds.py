@@ -11,7 +11,7 @@ from pipeline.training.batches import TargetSource
 from pipeline.training.build_method import method_of
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.engines import OptimiserPlan, TorchEngine, TrainEngine
-from pipeline.training.loop import Lesson, Rhythm, train_round
+from pipeline.training.loop import Intervals, RoundInputs, train_round
 from tests.benchmarks.sizes import Size, Targets
 
 OPTIMISER = OptimiserPlan(learning_rate=1e-4, total_updates=1_000_000, clip_norm=1.0)
@@ -61,9 +61,9 @@ class OpenRound:
         training = TrainingConfig(updates=count, batch_size=self.batch)
         plan = self._plan.model_copy(update={"training": training})
         train_round(
-            Lesson(plan=plan, method=self.method, student=self.student, source=self.source),
+            RoundInputs(plan=plan, method=self.method, student=self.student, source=self.source),
             self.engine,
             Checkpoints(self._folder / "checkpoints", "none", keep=1, attempt="benchmark"),
-            Rhythm(checkpoint_every=10**9, log_every=LOG_EVERY),
+            Intervals(checkpoint_every=10**9, log_every=LOG_EVERY),
             lambda seen: JsonlTracker(self._folder / "metrics.jsonl", seen),
         )

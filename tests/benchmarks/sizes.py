@@ -18,7 +18,7 @@ from pipeline.data.records import write_records
 from pipeline.data.shards.reader import SampleShards
 from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
-from pipeline.methods.method import Draws
+from pipeline.methods.method import NoisedBatch
 from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
 from pipeline.training.batches import to_columns
 from pipeline.training.round_plan import RoundPlan
@@ -81,14 +81,14 @@ def num_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def random_draws(shape: Sequence[int], count: int, *, seed: int = 0) -> tuple[Draws, Tensor]:
+def random_draws(shape: Sequence[int], count: int, *, seed: int = 0) -> tuple[NoisedBatch, Tensor]:
     """Draws of a halving round and their targets, their contents random."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform() -> Tensor:
         return torch.rand(count, generator=random, dtype=torch.float64)
 
-    draws = Draws(
+    draws = NoisedBatch(
         z_t=torch.randn(count, *shape, generator=random),
         t=(uniform() * 8).floor() / 8 + 1 / 8,
         w=4 * uniform(),

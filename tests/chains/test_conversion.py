@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.data.open_samples import open_samples
 from pipeline.data.samples import Batch
 from pipeline.diffusion.schedule import diffuse
@@ -30,6 +29,7 @@ from pipeline.training.plan import plan_rounds
 from stages.data.shard import shard
 from stages.rounds.train import round_job
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 from tests.stages.teacher.test_prediction_check import fit_convolution
 from tests.support.cases import normal
 from tests.support.family_chain import train_here
@@ -61,9 +61,10 @@ class Given:
         return self.run_dir / self.teacher.path
 
     def manifest(self, recipe: Recipe) -> Manifest:
-        """What stage `distill` says of the student of stage 1."""
+        """What stage `train` records of the student of stage 1."""
         job = round_job(
-            *(self.run_dir, recipe, Profile(), plan_rounds(recipe)[0]),
+            Workspace(self.run_dir, recipe),
+            plan_rounds(recipe)[0],
             data=self.data,
             teacher=self.teacher,
             targets=None,
@@ -115,9 +116,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
         "evaluation": {"w": [0]},
     }
     recipe = build(Recipe, tree, "test")
-    data = shard(recipe, root / "run")
+    data = shard(Workspace(root / "run", recipe)).value
     fit_teacher(recipe, root / "run" / data.path)
-    return Given(root / "run", tree, data, adopt(root / "run", recipe, data))
+    return Given(root / "run", tree, data, adopt(Workspace(root / "run", recipe), data).value)
 
 
 def fit_teacher(recipe: Recipe, data: Path) -> None:

@@ -12,31 +12,34 @@ from PIL import Image
 
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe, WDistribution
-from pipeline.config.profile import Profile
 from pipeline.documents import apply_override, build, read_yaml, to_yaml
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Ledger, fingerprint
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.run_dir.recipe_file import RECIPE, students_of
-from pipeline.sampling.ddim_inversion import Editor, Sources
+from pipeline.run_dir.layout import RECIPE
+from pipeline.run_dir.recipe_file import completed_students
+from pipeline.sampling.ddim_inversion import Editor, TranslationInputs
 from pipeline.sampling.sampler import BundleSampler
 from pipeline.training.plan import plan_decoders, plan_rounds
 from pipeline.training.round_plan import TEACHER_ROUND
+from stages.chain import StageId
 from stages.data.shard import shard
 from stages.evaluation.encoder_worker import CHUNK
-from stages.evaluation.encoders import LABEL, translate, translation_key
+from stages.evaluation.encoders import encoders_key, evaluate_encoders
 from stages.evaluation.evaluate import report_key
-from stages.evaluation.sample_sets import Subject
+from stages.evaluation.sample_sets import SampleInputs
 from stages.export.export import check_exportable
 from stages.inference.sample import sample_bundle
 from stages.inference.stylize import find_pair
-from stages.plan.plan import describe
+from stages.plan.plan import plan_run
 from stages.teacher.adopt import adopt
+from stages.workspace import StageResult, Workspace
 from tests.support.cases import teacher_manifest
 from tests.support.family_chain import ask_here, train_here
 from tests.support.stock_bundles import tiny
 from tests.support.terminal import ROOT, invoke
 from tests.support.tiny_pipelines import PIXELS
+from tests.support.told import Told
 
 GAUSSIAN = ROOT / "flows/recipes/gaussian.yaml"
 ENCODING = {"steps": [4, 2, 1], "updates": 2, "batch_size": 8}
@@ -90,8 +93,8 @@ def test_encoders_that_cannot_be_are_refused(changes: dict[str, Any], reason: st
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("run")
     (run_dir / RECIPE).write_text(to_yaml(recipe()), encoding="utf-8")
-    data = shard(recipe(), run_dir)
-    made = {TEACHER_ROUND: adopt(run_dir, recipe(), data)}
+    data = shard(Workspace(run_dir, recipe())).value
+    made = {TEACHER_ROUND: adopt(Workspace(run_dir, recipe()), data).value}
     for plan in plan_rounds(recipe()):
         assert plan.parent is not None
         teacher = made[plan.parent]
@@ -106,9 +109,9 @@ def test_a_manifest_says_which_way_its_student_goes(run: Path, tmp_path: Path) -
     encoder, decoder = run / "rounds/03-4-to-2-encode/student", run / "rounds/01-4-to-2/student"
     assert read_manifest(encoder).direction == "encode"
     assert "direction" not in json.loads((decoder / "manifest.json").read_text())
-    with pytest.raises(BundleError, match=r"encodes, from pictures to noise.*stepfold stylize"):
-        sample_bundle(encoder, tmp_path / "out.npz", steps=2, w=0.0, seed=0, asked=4)
-    with pytest.raises(BundleError, match=r"draws, from noise.*stepfold sample"):
+    with pytest.raises(BundleError, match=r"direction.*stepfold stylize"):
+        sample_bundle(encoder, tmp_path / "out.npz", steps=2, w=0.0, seed=0, samples=4)
+    with pytest.raises(BundleError, match=r"direction.*stepfold sample"):
         find_pair(decoder, None)
     assert find_pair(encoder, None) == (encoder, decoder, 2)
     assert find_pair(run, None)[2] == 2
@@ -116,19 +119,19 @@ def test_a_manifest_says_which_way_its_student_goes(run: Path, tmp_path: Path) -
     stage_1 = run / "rounds/00-guidance/student"
     assert find_pair(run, 4) == (stage_1, stage_1, 4)  # there is no encoder of 4 steps
     assert find_pair(run / "teacher", 4) == (run / "teacher", run / "teacher", 4)
-    with pytest.raises(ConfigError, match=r"no stock pipeline does; use stepfold stylize"):
+    with pytest.raises(ConfigError, match=r"no stock pipeline supports; use stepfold stylize"):
         check_exportable(read_manifest(encoder), "it")
 
 
 def test_what_failed_its_gate_or_is_of_a_recipe_of_before_is_no_student_of_a_run(run: Path) -> None:
-    known = students_of(run, recipe())
+    known = completed_students(run, recipe())
     assert [place.parent.name for place in known] == [
         *("00-guidance", "01-4-to-2", "02-2-to-1", "03-4-to-2-encode", "04-2-to-1-encode"),
     ]
     for place in ("01-4-to-2-extended-1/candidate", "07-8-to-4/student"):
         shutil.copytree(known[1], run / "rounds" / place)
     try:
-        assert students_of(run, recipe()) == known
+        assert completed_students(run, recipe()) == known
     finally:
         shutil.rmtree(run / "rounds/01-4-to-2-extended-1")
         shutil.rmtree(run / "rounds/07-8-to-4")
@@ -140,16 +143,17 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
     by_path = {each.path: each for each in ledger.records()}
     bundles = [by_path["teacher"]]
     bundles += [by_path[f"{plan.folder}/student"] for plan in plan_rounds(recipe())]
+    told_of: list[tuple[int, int]] = []
     told: dict[str, Any] = {
         "bundles": bundles,
-        "subject": Subject(by_path["data"], None),
-        "progress": lambda done, parts: told_of.append((done, parts)),
+        "sample_inputs": SampleInputs(by_path["data"], None),
+        "observer": Told(told_of),
     }
-    told_of: list[tuple[int, int]] = []
-    found = translate(run, recipe(), Profile(), **told)
+    work = Workspace(run, recipe())
+    found = evaluate_encoders(work, **told).value
     parts = (4 + 4) * 2  # ways there and back, who edits, and parts of each
     assert told_of == [(done, parts) for done in range(1, parts + 1)]
-    assert found == translate(run, recipe(), Profile(), **told)
+    assert evaluate_encoders(work, **told) == StageResult(found, reused=True)
     assert not list(run.rglob("*.tmp"))
     report = json.loads((run / found.path / "report.json").read_text())
     rows = [row for row in report["rows"] if row["w"] == 2]
@@ -163,7 +167,7 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
     ]
     for row in rows:
         for name in ("round_trip", "to_source", "fresh_to_source", "to_teacher"):
-            if name == "round_trip" and "taken" in row:
+            if name == "round_trip" and row["taken"] is not None:
                 assert row[name] is None
                 continue
             low, high = row[f"{name}_interval"]
@@ -182,22 +186,24 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
     assert (run / found.path / "stylize-w2.png").is_file()
     assert (run / found.path / "edits-w2.png").is_file()
     assert "student, edit at 0.5, 1 of 2 steps" in (run / found.path / "report.md").read_text()
-    row = next(row for row in describe(recipe(), Profile(), run) if row.label == LABEL)
+    row = next(row for row in plan_run(work) if row.step.stage is StageId.ENCODERS)
     assert row.state == "done"
 
 
 def test_edits_belong_to_the_encoders_report_alone(run: Path) -> None:
     by_path = {each.path: each for each in Ledger(run).records()}
-    subject = Subject(by_path["data"], None)
+    sample_inputs = SampleInputs(by_path["data"], None)
     bundles = [by_path["teacher"], by_path["rounds/00-guidance/student"]]
     without = recipe(evaluation={"edits": []})
-    assert translation_key(recipe(), subject, bundles) != translation_key(without, subject, bundles)
-    key = report_key(recipe(), subject, bundles[0], bundles[1:])
-    assert key == report_key(without, subject, bundles[0], bundles[1:])
+    assert encoders_key(recipe(), sample_inputs, bundles) != encoders_key(
+        without, sample_inputs, bundles
+    )
+    key = report_key(recipe(), sample_inputs, bundles[0], bundles[1:])
+    assert key == report_key(without, sample_inputs, bundles[0], bundles[1:])
     # what makes pixels of latents is of a report as well
-    other = Subject(by_path["data"], bundles[0])
+    other = SampleInputs(by_path["data"], bundles[0])
     assert key != report_key(recipe(), other, bundles[0], bundles[1:])
-    assert translation_key(recipe(), other, bundles) != translation_key(recipe(), subject, bundles)
+    assert encoders_key(recipe(), other, bundles) != encoders_key(recipe(), sample_inputs, bundles)
 
 
 def test_an_edit_keeps_little_or_all_of_a_picture_by_its_strength(tmp_path: Path) -> None:
@@ -210,7 +216,7 @@ def test_an_edit_keeps_little_or_all_of_a_picture_by_its_strength(tmp_path: Path
     opened, steps, weights = BundleSampler(tmp_path / "teacher"), 16, (0.0, 2.0)
     pictures = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32)
     labels = np.arange(4)
-    sources = Sources(pictures, labels, labels, labels + 4, labels + 4)
+    sources = TranslationInputs(pictures, labels, labels, labels + 4, labels + 4)
     editor = Editor(opened, steps, (1, steps))
     made = np.stack(editor.turn(sources, weights, 5, 0)).reshape(3, 2, *pictures.shape)
     for place, w in enumerate(weights):
@@ -267,19 +273,19 @@ def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
     code, said = invoke(*command, *told, "--output", str(output))
     assert code == 0, said
     assert "4 + 4 steps, 8 evaluations" in said
-    assert "from itself" in said
+    assert "RMS error of decoding the input" in said
     with Image.open(output) as made:
         assert (made.size, made.mode) == ((side, side), mode)
     code, said = invoke(*command, *told, "--output", str(output), "--steps", "2")
     assert code == 2
-    assert "of as many steps for 4" in said
+    assert "available steps: 4" in said
     any_steps = manifest.model_copy(
         update={"role": "student", "w": WDistribution(min=0, max=4), "lineage": lineage}
     )
     publish(run_dir, first.folder, any_steps, module)
     code, said = invoke(*command, *told, "--output", str(output), "--steps", "2")
     assert code == 0, said
-    assert "2 + 2 steps of one network, which goes both ways, 4 evaluations" in said
+    assert "2 + 2 steps of one network for both directions, 4 evaluations" in said
     wrong = ("--from", "3", "--to", " ") if kind == "text" else ("--from", "3", "--to", "eight")
     code, said = invoke(*command, *wrong, "--output", str(output))
     assert code == 2

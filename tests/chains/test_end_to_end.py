@@ -59,7 +59,7 @@ def test_stock_diffusers_loads_every_student(run_dir: Path) -> None:
 
 def test_online_targets_leave_no_shards_and_teach(run_dir: Path) -> None:
     assert not list(run_dir.rglob("targets.tar"))
-    assert "pre-generate" not in (run_dir / "events.jsonl").read_text()  # there is no such stage
+    assert "/targets" not in (run_dir / "events.jsonl").read_text()  # there is no such stage
     losses = [line["train/loss"] for line in read_metrics(run_dir / "rounds/teacher/metrics.jsonl")]
     # an untrained network predicts v = 0, whose error is the variance of v, about 1; the last
     # tenth of the updates must be well below the first
@@ -107,11 +107,9 @@ def test_the_page_says_it_all_by_itself(run_dir: Path) -> None:
 
 
 def test_a_page_is_made_again_with_a_price(run_dir: Path) -> None:
-    done = stepfold("page", "--run-dir", str(run_dir), "--price", "36")
+    done = stepfold("report", "--run-dir", str(run_dir), "--price", "36")
     assert done.returncode == 0, done.stderr
-    assert (
-        "At 36 an hour for all machines together" in read_page(run_dir / "report/index.html").text
-    )
+    assert "at 36 per hour" in read_page(run_dir / "report/index.html").text
     assert stepfold("verify", str(run_dir)).returncode == 0
 
 
@@ -124,8 +122,8 @@ def test_two_runs_are_compared_on_one_page(run_dir: Path, tmp_path: Path) -> Non
     assert page.fetched == []
     assert page.weights == ["0", "2"]
     assert "digits and other" in page.text
-    assert "In 1 step: their intervals overlap at w = 0 and 2." in page.text
-    assert "not measured in the same way" not in page.text
+    assert "With 1 step: cannot tell at w = 0 and 2 (intervals overlap)." in page.text
+    assert "different evaluation protocols" not in page.text
     # at each w two sides of four networks, none of them twice
     assert len(page.pictures) == 2 * 2 * 4
     assert stepfold("compare", str(run_dir), str(run_dir)).returncode == 2

@@ -31,6 +31,7 @@ from stages.data.shard import shard
 from stages.export.export import export_student
 from stages.export.parity import TOLERANCE
 from stages.teacher.adopt import adopt_components
+from stages.workspace import Workspace
 from tests.support.family_chain import BAKED, CAPTIONS, COUNT, UPDATES, Chain, resolve, run_chain
 from tests.support.tiny_pipelines import KINDS
 
@@ -151,7 +152,9 @@ def test_samples_of_classes_keep_them(made: Make) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_stock_diffusers_draws_what_the_student_of_two_steps_draws(made: Make, kind: str) -> None:
     chain = made(kind)
-    done = export_student(chain.run_dir, chain.bundles[2], chain.components)
+    done = export_student(
+        Workspace(chain.run_dir, chain.recipe), chain.bundles[2], chain.components
+    ).value
     assert (done.path, done.details["steps"]) == ("pipelines/2-steps", 2)
     assert done.details["largest_difference"] <= TOLERANCE
     index = json.loads((chain.at(done) / "model_index.json").read_text())
@@ -180,7 +183,9 @@ def test_a_teacher_is_distilled_on_what_it_draws_for_prompts(kind: str, tmp_path
                 noise, teacher.schedule, 3, partial(_asked, teacher, condition=condition, w=w)
             )
         torch.testing.assert_close(batch.x, expected, rtol=1e-4, atol=1e-4)
-    done = export_student(chain.run_dir, chain.bundles[2], chain.components)
+    done = export_student(
+        Workspace(chain.run_dir, chain.recipe), chain.bundles[2], chain.components
+    ).value
     assert done.details["largest_difference"] <= TOLERANCE
 
 
@@ -192,7 +197,8 @@ def _asked(
 
 def test_other_ways_to_draw_are_other_data(tmp_path: Path) -> None:
     recipe = resolve("sd", tmp_path, of_prompts=True)
-    images, parts = shard(recipe, tmp_path / "run"), adopt_components(tmp_path / "run", recipe)
+    work = Workspace(tmp_path / "run", recipe)
+    images, parts = shard(work).value, adopt_components(work).value
     keys = {encode_key(recipe, images, parts)}
     for change in ({"steps": 4}, {"w": 0}):
         data = recipe.data.model_copy(update=change)
@@ -203,9 +209,7 @@ def test_other_ways_to_draw_are_other_data(tmp_path: Path) -> None:
 
 
 def test_prompts_are_not_enough_for_a_teacher_that_draws_into_images(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"data\.source: prompts are not enough for an inpainting"
-    ):
+    with pytest.raises(ConfigError, match=r"data\.source: an inpainting teacher"):
         resolve("sd-inpaint", tmp_path, of_prompts=True)
 
 

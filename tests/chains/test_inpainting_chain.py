@@ -10,21 +10,21 @@ import torch
 
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.data.latents import LatentShards
 from pipeline.documents import build
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Artifact, Ledger
-from pipeline.sampling.conditions import asked_of, asked_pictures, hidden_pictures
+from pipeline.sampling.conditions import choose_conditions, condition_images, masked_images
 from pipeline.sampling.sampler import BundleSampler
 from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds, plan_teacher
 from pipeline.training.round_plan import RoundPlan
 from stages.data.shard import shard
-from stages.evaluation.sample_sets import open_sampler
+from stages.evaluation.sample_sets import open_worker
 from stages.rounds.train import round_job
 from stages.rounds.train_worker import RoundJob, train_with
 from stages.teacher.components import components
+from stages.workspace import Workspace
 from tests.support.family_chain import encode_here
 
 NUM = 20
@@ -57,7 +57,7 @@ def recipe(**components: Any) -> Recipe:
 def train(
     run_dir: Path, plan: RoundPlan, samples: Artifact, teacher: Artifact | None, kind: str
 ) -> Artifact:
-    job = round_job(run_dir, recipe(), Profile(), plan, data=samples, teacher=teacher, targets=None)
+    job = round_job(Workspace(run_dir, recipe()), plan, data=samples, teacher=teacher, targets=None)
 
     def work(output: Path) -> dict[str, Any]:
         train_with(RoundJob.model_validate({**job, "output": str(output)}), TorchEngine)
@@ -69,9 +69,9 @@ def train(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("run")
-    data = shard(recipe(), run_dir)
-    parts = components(run_dir, recipe(), data=data)
-    samples = encode_here(run_dir, recipe(), data, parts)
+    work = Workspace(run_dir, recipe())
+    data = shard(work).value
+    samples = encode_here(work, data, components(work, data=data).value)
     teacher_plan = plan_teacher(recipe())
     assert teacher_plan is not None
     teacher = train(run_dir, teacher_plan, samples, None, "teacher")
@@ -113,7 +113,7 @@ def test_an_evaluation_hides_the_same_part_of_held_out_pictures_from_every_netwo
 ) -> None:
     data = run / "data"
     spec = {"run_dir": str(run), "num_samples": NUM, "data": "data", "components": "components"}
-    serve = open_sampler(spec)
+    serve = open_worker(spec)
     cell = {"role": "student", "digest": "a" * 64, "bundle": "student"}
     cell |= {"sampler": "ddim", "steps": 2, "w": 1.0, "seed": 7, "round": 0}
     whole = serve({"key": "k", "part": "whole.npy", "first": 0, "count": NUM, "cell": cell})
@@ -124,17 +124,17 @@ def test_an_evaluation_hides_the_same_part_of_held_out_pictures_from_every_netwo
     drawn = np.load(run / whole["part"])
     halves = np.concatenate([np.load(run / part["part"]) for part in parts])
     np.testing.assert_allclose(drawn, halves, atol=1e-5)
-    asked = asked_of(data, NUM)
-    pictures, hidden = asked_pictures(data, asked, 0, NUM), hidden_pictures(data, asked, 7)
+    asked = choose_conditions(data, NUM)
+    pictures, hidden = condition_images(data, asked, 0, NUM), masked_images(data, asked, 7)
     shares = (hidden != pictures).any(-1).mean((1, 2))
     assert ((shares > 0.01) & (shares < 0.6)).all()
     assert (hidden[hidden != pictures] == 0).all()
-    assert (hidden_pictures(data, asked, 8) != hidden).any()
+    assert (masked_images(data, asked, 8) != hidden).any()
 
 
 def test_it_is_not_sampled_without_a_picture(run: Path) -> None:
     opened = BundleSampler(run / "student", components=run / "components")
-    with pytest.raises(BundleError, match="draws into a picture"):
+    with pytest.raises(BundleError, match="stepfold inpaint"):
         opened.sample(steps=2, w=1.0, asked=("red",), seed=0)
 
 

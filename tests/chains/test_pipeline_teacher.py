@@ -103,7 +103,7 @@ def test_the_report_is_one_of_agreement(root: Path) -> None:
 def test_its_page_claims_agreement_and_says_how_to_draw(root: Path) -> None:
     page = read_page(root / "run/report/index.html")
     assert page.fetched == []
-    assert "nothing is said of real images" in page.text
+    assert "no metrics against real images" in page.text
     assert 'DiffusionPipeline.from_pretrained("pipelines/1-steps")' in page.text
     assert list(page.charts) == [f"curve-{W:g}", "training"]
     assert page.pictures
@@ -131,13 +131,13 @@ def test_ten_lines_of_stock_diffusers_draw_from_it(root: Path) -> None:
 def test_the_same_command_again_finds_all_done(root: Path) -> None:
     ledger, events = Ledger(root / "run"), Events(root / "run")
     before, offset = ledger.records(), events.size()
-    assert "All done already." in stepfold(root, "plan", "recipe.yaml", "--run-dir", "run")
+    assert "All stages are done." in stepfold(root, "plan", "recipe.yaml", "--run-dir", "run")
     stepfold(root, "run", "recipe.yaml", "--run-dir", "run")
     assert ledger.records() == before
     ended = [event for event in events.read(offset)[0] if event.kind == "stage_done"]
     # MLflow is told the report again
-    assert {event.label for event in ended if not event.cached} <= {"publish the report"}
-    assert any(event.label == "export the pipeline of 1 step" for event in ended)
+    assert {event.stage for event in ended if not event.cached} <= {"publish"}
+    assert any(event.title == "export the pipeline of 1 step" for event in ended)
 
 
 def test_a_student_is_exported_and_sampled_by_hand(root: Path) -> None:

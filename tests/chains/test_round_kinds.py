@@ -9,21 +9,20 @@ import pytest
 
 from pipeline.bundle import read_manifest
 from pipeline.config import GateConfig, Recipe
-from pipeline.config.profile import Profile
-from pipeline.data.open_samples import read_content
+from pipeline.data.open_samples import read_data_info
 from pipeline.errors import BundleError, ConfigError
-from pipeline.evaluation.documents import Cell, Entrant, Row, plan_cells
+from pipeline.evaluation.documents import EvaluatedBundle, Row, SampleSpec, plan_cells
 from pipeline.evaluation.figures.curves import draw_lines, line_entries
-from pipeline.evaluation.reports.markdown import families
+from pipeline.evaluation.reports.markdown import rows_by_sampler
 from pipeline.evaluation.verdicts.gate_documents import read_verdict
 from pipeline.ledger import Artifact, Ledger
-from pipeline.run_dir.recipe_file import prepare
+from pipeline.run_dir.recipe_file import prepare_run_dir
 from pipeline.training.checkpoint import claim
 from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.data.shard import shard
-from stages.evaluation.sample_sets import Subject
+from stages.evaluation.sample_sets import SampleInputs
 from stages.gate.judge import Candidate, judge
 from stages.inference.sample import sample_bundle
 from stages.rounds.target_worker import TargetWorker
@@ -31,7 +30,8 @@ from stages.rounds.targets import shard_jobs
 from stages.rounds.train import round_job
 from stages.rounds.train_worker import RoundJob, train_with
 from stages.teacher.adopt import adopt
-from tests.support.gate_case import hands_here
+from stages.workspace import Workspace
+from tests.support.gate_case import workers_here
 from tests.support.small_run import small_recipe
 
 SHORT = (
@@ -60,11 +60,11 @@ def distil(
             "dtype": "float32",
         }
     )
-    split = read_content(ledger.locate(data)).splits["train"]
+    split = read_data_info(ledger.locate(data)).splits["train"]
     jobs = [] if online else shard_jobs(recipe, plan, split, key)
     targets = None if online else [Artifact(**worker.serve(job)) for job in jobs]
     asked: dict[str, Any] = {"data": data, "teacher": teacher, "targets": targets}
-    job = round_job(run_dir, recipe, Profile(), plan, **asked)
+    job = round_job(Workspace(run_dir, recipe), plan, **asked)
     claim(Path(job["checkpoints"]), job["attempt"])
 
     def write(output: Path) -> dict[str, Any]:
@@ -77,9 +77,11 @@ def distil(
 def chain(run_dir: Path, *overrides: str) -> tuple[Recipe, list[Artifact]]:
     """Teacher and students of every round."""
     recipe = small_recipe(*SHORT, *overrides)
-    prepare(recipe, run_dir, accept_changes=False)
-    data = shard(recipe, run_dir)
-    made: dict[int | None, Artifact] = {TEACHER_ROUND: adopt(run_dir, recipe, data)}
+    prepare_run_dir(recipe, run_dir, accept_changes=False)
+    data = shard(Workspace(run_dir, recipe)).value
+    made: dict[int | None, Artifact] = {
+        TEACHER_ROUND: adopt(Workspace(run_dir, recipe), data).value
+    }
     for plan in plan_rounds(recipe):
         made[plan.index] = distil(run_dir, recipe, plan, data, made[plan.parent])
     return recipe, list(made.values())
@@ -108,7 +110,9 @@ def test_students_say_how_they_are_sampled(run: Run) -> None:
 def test_a_report_samples_each_student_its_own_way(run: Run) -> None:
     run_dir, recipe, made = run
     entrants = [
-        Entrant(manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest)
+        EvaluatedBundle(
+            manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest
+        )
         for each in made
     ]
     cells = plan_cells(recipe, entrants[0], entrants[1:], ["ddim"])
@@ -122,14 +126,16 @@ def test_a_report_samples_each_student_its_own_way(run: Run) -> None:
     ]
     # in one step both are sampled alike
     assert [cell.sampler for cell in students[-2:]] == ["stochastic", "ddim"]
-    files = [Cell.file.fget(cell) for cell in cells]
+    files = [SampleSpec.file.fget(cell) for cell in cells]
     assert len(set(files)) == len(files)
 
 
 def test_the_two_kinds_are_two_lines_and_two_columns(run: Run) -> None:
     run_dir, recipe, made = run
     entrants = [
-        Entrant(manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest)
+        EvaluatedBundle(
+            manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest
+        )
         for each in made
     ]
     cells = plan_cells(recipe, entrants[0], entrants[1:], ["ddim"])
@@ -138,7 +144,7 @@ def test_the_two_kinds_are_two_lines_and_two_columns(run: Run) -> None:
         for cell in cells
         if cell.w == 0 and cell.role == "student"
     ]
-    counts = {name: len(found) for name, found in families(rows).items()}
+    counts = {name: len(found) for name, found in rows_by_sampler(rows).items()}
     assert counts == {"distilled students": 3, "distilled students, stochastic": 2}
     figure, ax = plt.subplots()
     draw_lines(ax, rows, lambda scores: (1.0, (0.9, 1.1)))
@@ -150,7 +156,7 @@ def test_a_stochastic_student_draws_by_its_own_sampler_and_no_other(
     run: Run, tmp_path: Path
 ) -> None:
     bundle, output = run[0] / "rounds/03-4-to-2-stochastic/student", tmp_path / "drawn.npz"
-    how: dict[str, Any] = {"steps": 2, "w": 2.0, "seed": 0, "asked": 6}
+    how: dict[str, Any] = {"steps": 2, "w": 2.0, "seed": 0, "samples": 6}
     sample_bundle(bundle, output, **how)
     with np.load(output) as content:
         own = content["images"]
@@ -162,7 +168,7 @@ def test_a_stochastic_student_draws_by_its_own_sampler_and_no_other(
     other = run[0] / "rounds/01-4-to-2/student"
     with pytest.raises(BundleError, match="use --sampler ddim"):
         sample_bundle(other, output, **how, sampler="stochastic")
-    with pytest.raises(BundleError, match=r"weights in \{0, 2, 4\} and knows nothing of w = 1"):
+    with pytest.raises(BundleError, match=r"w = 1\.0 .*\{0, 2, 4\}"):
         sample_bundle(other, output, **(how | {"w": 1.0}))
 
 
@@ -179,11 +185,13 @@ def test_the_gate_asks_no_rms_where_noise_is_added_on_the_way(
     plan = plan_rounds(gated)[index]
     assert plan.parent is not None
     (data,) = [each for each in Ledger(run_dir).records() if each.kind == "data"]
-    who = Candidate(plan, made[index + 1], made[plan.parent + 1], Subject(data, None))
-    found = read_verdict(Ledger(run_dir).locate(judge(run_dir, gated, who, hands_here())))
+    who = Candidate(plan, made[index + 1], made[plan.parent + 1], SampleInputs(data, None))
+    found = read_verdict(
+        Ledger(run_dir).locate(judge(Workspace(run_dir, gated), who, workers_here()))
+    )
     for at in found.found:
-        assert [check.name for check in at.checks] == ["distance", "RMS", "recall", "follows w"]
-        assert {check.name for check in at.checks if not check.is_asked} == unasked
+        assert [check.name for check in at.checks] == ["distance", "RMS", "recall", "w consistency"]
+        assert {check.name for check in at.checks if not check.is_bounded} == unasked
     assert bool(found.unmeasured) == bool(unasked)
 
 
@@ -196,5 +204,5 @@ def test_a_stochastic_student_is_not_exported(run: Run, tmp_path: Path) -> None:
     from stages.export.export import check_exportable
 
     manifest = read_manifest(run[0] / "rounds/03-4-to-2-stochastic/student")
-    with pytest.raises(ConfigError, match="one eta for all of them"):
+    with pytest.raises(ConfigError, match="one eta for all steps"):
         check_exportable(manifest, "the bundle")

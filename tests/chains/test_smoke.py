@@ -123,9 +123,9 @@ def test_every_student_came_through_the_gate(run_dir: Path) -> None:
     assert (verdict.teacher_steps, verdict.student_steps) == (2, 1)
     code, said = invoke("status", "--run-dir", str(run_dir))
     assert code == 0
-    assert "The gate" in said
+    assert "Quality gate" in said
     assert "round 2: 2 -> 1 steps" in said
-    assert invoke("accept", "--run-dir", str(run_dir))[0] == 2  # nobody waits
+    assert invoke("approve", "--run-dir", str(run_dir))[0] == 2  # nobody waits
 
 
 @pytest.mark.cluster

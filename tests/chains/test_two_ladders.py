@@ -10,25 +10,24 @@ import numpy as np
 import pytest
 
 from pipeline.bundle import read_manifest
-from pipeline.evaluation.candidates import Comparison, SampleSet, columns_of
-from pipeline.evaluation.documents import Entrant, Report, plan_cells
-from pipeline.evaluation.figures.curves import networks
-from pipeline.evaluation.reports.class_conditional import compose, publish
+from pipeline.evaluation.candidates import ReportInputs, SampleSet, columns_of
+from pipeline.evaluation.documents import EvaluatedBundle, Report, plan_cells
+from pipeline.evaluation.figures.curves import rows_by_network
+from pipeline.evaluation.reports.class_conditional import build_report, write_report_files
 from pipeline.ledger import Artifact, Ledger
 from pipeline.page.charts import trade_charts
-from pipeline.page.comparison import Side, nearer
-from pipeline.page.overlay import overlaid
+from pipeline.page.comparison import ComparedRun, overlay_charts, summarise_distances, tables_of
 from pipeline.page.quality_curves import curve_charts
-from pipeline.page.side_tables import tables_of
-from pipeline.page.summary import judge
+from pipeline.page.summary import summarise_verdicts
 from pipeline.page.view_model import Chart
 from pipeline.training.plan import plan_rounds
 from stages.evaluation.measurements import classifier_of
-from stages.evaluation.publish import _summary, curves_of
-from stages.evaluation.sample_sets import Subject
-from stages.export.export import report_facts
+from stages.evaluation.publish import _report_summary, curves_of
+from stages.evaluation.sample_sets import SampleInputs
+from stages.export.export import model_card_facts
+from stages.workspace import Workspace
 from tests.chains.test_round_kinds import chain
-from tests.support.gate_case import draw_here
+from tests.support.gate_case import sample_ours
 from tests.support.own_readings import read_all
 from tests.support.page_content import page
 
@@ -42,7 +41,7 @@ STUDENTS = (
 WEIGHTS = (0.0, 2.0, 4.0)
 EACH_ONCE = Counter((title, w) for title in STUDENTS for w in WEIGHTS)
 
-Made = tuple[Comparison, Report, str]
+Made = tuple[ReportInputs, Report, str]
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +53,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     ledger = Ledger(run_dir)
     (data,) = [each for each in ledger.records() if each.kind == "data"]
     entrants = [
-        Entrant(manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest)
+        EvaluatedBundle(
+            manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest
+        )
         for each in bundles
     ]
     cells = plan_cells(recipe, entrants[0], entrants[1:], ["ddim"])
-    drawn = draw_here(ledger, recipe, cells, bundles, Subject(data, None))
+    drawn = sample_ours(Workspace(run_dir, recipe), cells, bundles, SampleInputs(data, None))
     sets = tuple(
         SampleSet(
             cell, each.details["evaluations"], functools.partial(np.load, run_dir / each.path)
@@ -67,9 +68,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     )
     at, classifier = ledger.locate(data), ledger.locate(classifier_of(ledger, data))
     own = read_all(at, classifier, sets, recipe.evaluation.num_samples)
-    comparison = Comparison(recipe, at, own, sets, ())
-    report, folder = compose(comparison), tmp_path_factory.mktemp("report")
-    publish(report, comparison, folder)
+    comparison = ReportInputs(recipe, at, own, sets, ())
+    report, folder = build_report(comparison), tmp_path_factory.mktemp("report")
+    write_report_files(report, comparison, folder)
     return comparison, report, (folder / "report.md").read_text(encoding="utf-8")
 
 
@@ -118,18 +119,18 @@ def test_rms_is_asked_where_samples_are_pairs_and_the_text_says_where_not(made: 
         (verdict.title, check.name)
         for verdict in report.verdicts
         for check in verdict.checks
-        if not check.is_asked
+        if not check.is_bounded
     }
     assert unasked == {("student, 2 steps, stochastic", "RMS")}
-    table = lines_of(text, "## Faithful?")
+    table = lines_of(text, "## Verdicts")
     found = {line[1]: line for line in table if line[1] in STUDENTS}
-    assert [title for title, line in found.items() if "not asked" in line] == [
+    assert [title for title, line in found.items() if "not checked" in line] == [
         "student, 2 steps, stochastic"
     ]
-    assert "- RMS is not asked of stochastic students of several steps" in text
-    said = judge(report)
-    assert "RMS is not asked of stochastic students" in said.bounds
-    assert [title for title, cells in said.rows if "RMS is not asked" in cells[0].said] == [
+    assert "- RMS is not checked for stochastic students" in text
+    said = summarise_verdicts(report)
+    assert "RMS is not checked for stochastic students" in said.bounds
+    assert [title for title, cells in said.rows if "RMS is not checked" in cells[0].said] == [
         "student, 2 steps, stochastic"
     ]
 
@@ -139,14 +140,14 @@ def test_every_student_stands_once_in_every_table(made: Made) -> None:
     costs = Counter((line[0], line[1]) for line in lines_of(text, "## At equal cost"))
     names = ("4", "2", "1", "2, stochastic", "1, stochastic")
     assert costs == Counter((f"{w:g}", name) for w in WEIGHTS for name in names)
-    verdicts = Counter((line[1], float(line[0])) for line in lines_of(text, "## Faithful?"))
+    verdicts = Counter((line[1], float(line[0])) for line in lines_of(text, "## Verdicts"))
     assert {key: n for key, n in verdicts.items() if key[0] in STUDENTS} == EACH_ONCE
-    trade = Counter(line[0] for line in lines_of(text, "What guidance trades"))
+    trade = Counter(line[0] for line in lines_of(text, "Guidance trade-off"))
     assert trade == Counter([*STUDENTS, "teacher, DDIM, 4 steps"])
     by_family = lines_of(text, "w = 0:\n")  # the first one is the sweep's
     assert [line[0] for line in by_family] == ["1", "2", "4"]
     assert [bool(line[3]) for line in by_family] == [True, True, False]
-    numbers = text.split("## All numbers")[1]
+    numbers = text.split("## All metrics")[1]
     for w in WEIGHTS:
         titles = [line[0] for line in lines_of(numbers, f"w = {w:g}\n")]
         assert [title for title in titles if title in STUDENTS] == [*STUDENTS]
@@ -155,7 +156,9 @@ def test_every_student_stands_once_in_every_table(made: Made) -> None:
 def test_every_student_is_a_line_or_a_point_of_its_own_in_every_figure(made: Made) -> None:
     _, report, _ = made
     # report's own figures: a line a network, with a point for each w
-    assert [title for title, rows, _ in networks(report) if len(rows) == 3][1:] == [*STUDENTS]
+    assert [title for title, rows, _ in rows_by_network(report) if len(rows) == 3][1:] == [
+        *STUDENTS
+    ]
     charts = trade_charts(report)
     names = [name for name, _ in traces(charts, "trade-distance")]
     assert names == ["teacher, DDIM, 4 steps", *STUDENTS]
@@ -172,7 +175,7 @@ def test_what_guidance_trades_is_shown_with_the_intervals_that_are_stored(made: 
     (row,) = [row for row in report.at(2.0) if row.cell.title == "student, 1 step"]
     low, high = row.scores.distance_to_real_interval
     said = f"{row.scores.distance_to_real:.2f} ({low:.2f} to {high:.2f}) / "
-    traded = {line[0]: line[3] for line in lines_of(text, "What guidance trades")}
+    traded = {line[0]: line[3] for line in lines_of(text, "Guidance trade-off")}
     assert traded[row.cell.title].startswith(said)
     costs = {(line[0], line[1]): line[2] for line in lines_of(text, "## At equal cost")}
     assert costs["2", "1"] == f"{row.scores.distance_to_real:.3f} ({low:.3f} to {high:.3f})"
@@ -185,11 +188,11 @@ def test_what_guidance_trades_is_shown_with_the_intervals_that_are_stored(made: 
 
 
 def test_the_page_says_of_each_ladder_what_its_last_student_does(made: Made) -> None:
-    said = judge(made[1])
+    said = summarise_verdicts(made[1])
     assert [title for title, _ in said.rows] == [*STUDENTS]
     assert [len(cells) for _, cells in said.rows] == [3] * 5
-    assert [sentence.partition(" asks")[0] for sentence in said.sentences[1:3]] == [
-        *("The student of 1 step", "The stochastic student of 1 step")
+    assert [sentence.partition(" needs")[0] for sentence in said.sentences[1:3]] == [
+        *("The 1-step student", "The stochastic 1-step student")
     ]
     assert all(sentence.endswith("at w = 0, 2 and 4.") for sentence in said.sentences[1:3])
 
@@ -208,21 +211,21 @@ def test_no_metric_has_two_values_at_one_step(made: Made) -> None:
     assert ("chain/worst_class_accuracy_w2", worst, 1) in chain_points
     assert ("eval/class_accuracy_w2", row.scores.class_accuracy, 1) in by_round[2]
     heads = "| w | teacher | 4 steps | 2 steps | 1 steps | 2 steps, stochastic | 1 steps, stoch"
-    assert heads in _summary(report)
+    assert heads in _report_summary(report)
 
 
 def test_two_runs_of_both_ladders_are_compared_ladder_by_ladder(made: Made) -> None:
     report = made[1]
-    both = (Side("one", page("one"), report), Side("two", page("two"), report))
+    both = (ComparedRun("one", page("one"), report), ComparedRun("two", page("two"), report))
     for table in tables_of(both):
         assert [title for place, title, _, _ in table.lines if place == 0][1:] == [*STUDENTS]
         lines = Counter((place, title) for place, title, _, _ in table.lines)
         assert set(lines.values()) == {1}
-    assert [said.partition(":")[0] for said in nearer(both)] == [
-        "In 1 step",
-        "In 1 step, stochastic",
+    assert [said.partition(":")[0] for said in summarise_distances(both)] == [
+        "With 1 step",
+        "With 1 step, stochastic",
     ]
-    names = [name for name, _ in traces(overlaid(both), "curve-2")]
+    names = [name for name, _ in traces(overlay_charts(both), "curve-2")]
     assert names == [
         *("one, students", "one, stochastic students", "one, teacher"),
         *("two, students", "two, stochastic students", "two, teacher"),
@@ -233,14 +236,14 @@ def test_a_card_says_which_class_is_seen_as_asked_least(made: Made, tmp_path: Pa
     comparison, report, _ = made
     folder = tmp_path / "report"
     folder.mkdir()
-    publish(report, comparison, folder)
+    write_report_files(report, comparison, folder)
     artifact = Artifact(kind="report", fingerprint="0", path="report", files={})
     plan = next(each for each in plan_rounds(comparison.recipe) if each.index == 2)
-    facts = report_facts(tmp_path, artifact, plan)
+    facts = model_card_facts(tmp_path, artifact, plan)
     rows = {row.cell.title: row.scores.accuracy_by_class or {} for row in report.at(2.0)}
     shares, teacher = rows["student, 1 step"], rows["teacher, DDIM, 4 steps"]
     worst = min(shares, key=lambda name: shares[name])
-    said = facts["w = 2: class seen as asked least"]
+    said = facts["w = 2: lowest class accuracy"]
     assert said.startswith(f"{worst}, {shares[worst]:.3g}")
     assert said.endswith(f"(teacher {teacher[worst]:.3g})") or not teacher[worst]
 
@@ -255,6 +258,6 @@ def test_deterministic_students_have_the_same_numbers_beside_stochastic_ones(mad
         *("chain/recall", "chain/rms_to_teacher"),
         *("chain/class_accuracy", "chain/worst_class_accuracy"),
     }
-    assert not any("stochastic" in sentence for sentence in judge(alone).sentences[1:])
+    assert not any("stochastic" in sentence for sentence in summarise_verdicts(alone).sentences[1:])
     lines = [traces(curve_charts(each), "curve-0")[0] for each in (report, alone)]
     assert lines[0] == lines[1] == ("students", [1, 2, 4])

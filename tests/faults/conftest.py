@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.server import server
+from flows.orchestration.server import prefect_server
 from tests.faults.fault_rows import PROPERTY, FaultRow
 from tests.support.chain import KILLED, SMALLEST, finish, log_of
 from tests.support.doors import free_port
@@ -20,7 +20,7 @@ MakeRow = Callable[[str, str, str], FaultRow]
 def fault_row(request: pytest.FixtureRequest) -> MakeRow:
     """Begin a line of the table that `make faults` prints.
 
-    Call it as `row = fault_row("4", "a Ray node dies", "distil")` when the fault is about to be
+    Call it as `row = fault_row("4", "a Ray node dies", "train")` when the fault is about to be
     injected, then set what was measured: `row.outcome = "resumed"`, `row.noticed_s`,
     `row.recovered_s`, `row.lost`; see `FaultRow`. A test may make several. One that fails shows
     its lines as failed, whatever they say, so set the outcome before the assertions.
@@ -46,7 +46,7 @@ def prefect_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as settings, pytest.MonkeyPatch.context() as elsewhere:
         settings.setenv("PREFECT_HOME", str(home))
-        with server(free_port(), home / "server.log") as started:
+        with prefect_server(free_port(), home / "server.log") as started:
             told = {"PREFECT_HOME": str(home), "PREFECT_API_URL": started.api_url}
             for name in told:
                 elsewhere.delenv(name)

@@ -1,4 +1,4 @@
-"""A student that fails the gate, is accepted by a person and put in its place: to be killed."""
+"""A student that fails the gate, is approved by a person and put in its place: to be killed."""
 
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,16 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
 from stages.data.shard import shard
-from stages.evaluation.sample_sets import Subject
-from stages.gate.attempts import Setting, accept, answer, judged_by, look_up
+from stages.evaluation.sample_sets import SampleInputs
+from stages.gate.attempts import GateContext, accept, find_attempt, judged_attempt, record_answer
 from stages.gate.judge import judge, on_workers
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 from tests.support.small_run import small_recipe
 
 
@@ -25,20 +25,20 @@ def gated_recipe() -> Recipe:
     return small_recipe("gate={num_samples: 6}")
 
 
-def _setting(run_dir: Path) -> tuple[Setting, RoundPlan]:
+def _setting(run_dir: Path) -> tuple[GateContext, RoundPlan]:
     recipe = gated_recipe()
-    data = shard(recipe, run_dir)
-    teacher = adopt(run_dir, recipe, data)
-    setting = Setting(run_dir, recipe, Profile(), data, teacher, Subject(data, None))
-    return setting, plan_rounds(recipe)[0]
+    work = Workspace(run_dir, recipe)
+    data = shard(work).value
+    teacher = adopt(work, data).value
+    return GateContext(work, data, teacher, SampleInputs(data, None)), plan_rounds(recipe)[0]
 
 
 def failed_candidate(run_dir: Path) -> None:
     """A candidate whose weights are not finite, so that nothing has to be drawn of it."""
-    setting, plan = _setting(run_dir)
-    lineage = Lineage(run="gaussian", round=0, parent=setting.teacher.digest)
-    told = {"role": "student", "w": setting.recipe.guidance.w, "lineage": lineage}
-    manifest = read_manifest(run_dir / setting.teacher.path).model_copy(update=told)
+    context, plan = _setting(run_dir)
+    lineage = Lineage(run="gaussian", round=0, parent=context.teacher.digest)
+    told = {"role": "student", "w": context.work.recipe.guidance.w, "lineage": lineage}
+    manifest = read_manifest(run_dir / context.teacher.path).model_copy(update=told)
     family = family_of(manifest)
 
     def write(folder: Path) -> dict[str, Any]:
@@ -49,24 +49,24 @@ def failed_candidate(run_dir: Path) -> None:
         save_file(tables, file)
         return {}
 
-    parents = (setting.data.fingerprint, setting.teacher.fingerprint)
+    parents = (context.data.fingerprint, context.teacher.fingerprint)
     place = f"{plan.folder}/candidate"
-    Ledger(run_dir).publish("student", setting.key(plan), place, write, parents)
+    Ledger(run_dir).publish("student", context.key(plan), place, write, parents)
 
 
 def judge_and_accept(run_dir: Path) -> Artifact:
     """As a run does it whose question a person answers with yes."""
-    setting, plan = _setting(run_dir)
-    judged = look_up(setting, plan)
+    context, plan = _setting(run_dir)
+    found = find_attempt(context, plan)
+    judged = found.judged
     if judged is None:
-        student = setting.find_student(plan)
-        assert student is not None
-        hands = on_workers(setting.profile, lambda done, total: None)
-        record = judge(run_dir, setting.recipe, setting.candidate(plan, student), hands)
-        judged = judged_by(Ledger(run_dir), plan, student, record)
+        assert found.student is not None
+        workers = on_workers(context.work.profile, lambda done, total: None)
+        record = judge(context.work, context.candidate(plan, found.student), workers)
+        judged = judged_attempt(Ledger(run_dir), plan, found.student, record)
     assert judged.verdict.reasons == ("weight slope.weight is not finite",)
     if judged.answer is None:
-        answer(run_dir, judged.record, accepted=True)
-    accepted = look_up(setting, plan)
+        record_answer(run_dir, judged.record, accepted=True)
+    accepted = find_attempt(context, plan).judged
     assert accepted is not None
     return accept(run_dir, plan, accepted)

@@ -60,14 +60,14 @@ class ChainKill:
 
 
 STAGES = {
-    "shard": "shard the data",
+    "data": "data",
     "teacher": "teacher",
-    "pregenerate": "round 1: 2 -> 1 steps, pre-generate targets",
-    "distil": "round 1: 2 -> 1 steps, distil",
-    "promote": "round 0: guidance, any w in one evaluation, promote",
+    "targets": "rounds/01-2-to-1/targets",
+    "train": "rounds/01-2-to-1/train",
+    "promote": "rounds/00-guidance/promote",
     "evaluate": "evaluate",
 }
-"""What a chain calls the stages that are killed in."""
+"""The identities of the steps of a chain that are killed in."""
 
 NO_CHECKPOINTS = ("--set", "engine.checkpoint_every=100")
 
@@ -77,15 +77,15 @@ def _kills(stage: str, points: tuple[str, ...], *how: Any, **more: Any) -> list[
 
 
 KILLED_IN_A_CHAIN = [
-    *_kills("shard", (*ANYWHERE, *PUBLISHED, "tar.closed")),
+    *_kills("data", (*ANYWHERE, *PUBLISHED, "tar.closed")),
     *_kills("teacher", (*ANYWHERE, *PUBLISHED)),
-    *_kills("pregenerate", (*ANYWHERE, *PUBLISHED, "tar.closed"), 4, "worker"),
-    *_kills("distil", ANYWHERE, 3),  # two before it: what the targets took, in two files
-    ChainKill("distil", "checkpoint.claimed"),
-    *_kills("distil", PUBLISHED, extra=NO_CHECKPOINTS),
-    *_kills("distil", ANYWHERE, 3, "worker"),
-    *_kills("distil", (*PUBLISHED, "checkpoint.staged", "checkpoint.committed"), 2, "worker"),
-    *_kills("distil", ("forget.unrecorded", "checkpoint.forgotten"), 1, "worker"),
+    *_kills("targets", (*ANYWHERE, *PUBLISHED, "tar.closed"), 4, "worker"),
+    *_kills("train", ANYWHERE, 3),  # two before it: what the targets took, in two files
+    ChainKill("train", "checkpoint.claimed"),
+    *_kills("train", PUBLISHED, extra=NO_CHECKPOINTS),
+    *_kills("train", ANYWHERE, 3, "worker"),
+    *_kills("train", (*PUBLISHED, "checkpoint.staged", "checkpoint.committed"), 2, "worker"),
+    *_kills("train", ("forget.unrecorded", "checkpoint.forgotten"), 1, "worker"),
     *_kills("promote", (*ANYWHERE, *PUBLISHED, "model.created", "promote.registered")),
     *_kills("promote", ("promote.named",)),
     ChainKill("evaluate", "samples.part", 4, "worker"),

@@ -23,10 +23,10 @@ from tests.support.chain import SMALLEST, digests, events, finish, log_of, repor
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 
 MADE_BY = {
-    "shard": {"data": ""},
+    "data": {"data": ""},
     "teacher": {"teacher": ""},
-    "pregenerate": {"targets": "rounds/01", "student": "rounds/01"},
-    "distil": {"student": "rounds/01"},
+    "targets": {"targets": "rounds/01", "student": "rounds/01"},
+    "train": {"student": "rounds/01"},
     "promote": {"promotion": "rounds"},
     "evaluate": {"reference": "", "samples": "", "classifier": "", "report": ""},
 }
@@ -51,8 +51,8 @@ def back_to(stage: str, undisturbed: Path, workspace: Path) -> Path:
 
 def when(run_dir: Path, kind: str, stage: str) -> list[float]:
     """The times of an event of a stage."""
-    label = STAGES[stage]
-    return [e["time"] for e in events(run_dir) if (e["kind"], e.get("label")) == (kind, label)]
+    step = STAGES[stage]
+    return [e["time"] for e in events(run_dir) if (e["kind"], e.get("stage")) == (kind, step)]
 
 
 def last_commit(run_dir: Path) -> float:

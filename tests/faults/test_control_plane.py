@@ -11,13 +11,13 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from flows.orchestration.server import child, server, wait_for
-from flows.tracking.outbox import Owed
+from flows.orchestration.server import child_process, prefect_server, wait_until_up
+from flows.tracking.outbox import Outbox
 from infra.mlflow.pages import ui_command
 from tests.faults.conftest import MakeRow
 from tests.support.chain import (
-    DISTIL,
     SMALLEST,
+    TRAIN,
     digests,
     events,
     finish,
@@ -42,8 +42,8 @@ def kill_listener(port: int) -> None:
 def mlflow_server(folder: Path, port: int) -> Iterator[str]:
     store = {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow-server.db"}
     log = folder / "mlflow.log"
-    with child(ui_command(folder / "artifacts", port), log, store) as process:
-        wait_for(process, f"http://127.0.0.1:{port}/health", 180, log)
+    with child_process(ui_command(folder / "artifacts", port), log, store) as process:
+        wait_until_up(process, f"http://127.0.0.1:{port}/health", 180, log)
         yield f"http://127.0.0.1:{port}"
 
 
@@ -51,23 +51,23 @@ def test_mlflow_dies_in_a_round_and_is_told_later(
     undisturbed: Path, tmp_path: Path, fault_row: MakeRow
 ) -> None:
     run_dir, port = tmp_path / "chain", free_port()
-    row = fault_row("7", "MLflow server killed, from a round on", "distil, promote")
+    row = fault_row("7", "MLflow server killed, from a round on", "train, promote")
     with mlflow_server(tmp_path, port) as uri:
         tracked = [*SMALLEST, "--set", f"tracking.uri={uri}"]
         process = start(run_dir, sets=tracked)
-        wait_until_started(process, run_dir, DISTIL)
+        wait_until_started(process, run_dir, TRAIN)
         kill_listener(port)
         assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
     assert result_of(run_dir) == result_of(undisturbed)
     assert digests(run_dir, "promotion") == {}
-    assert "publish the report" in Owed(run_dir).all()
-    assert "The work is done; run again when it answers" in log_of(run_dir).read_text()
+    assert "publish" in Outbox(run_dir).pending()
+    assert "MLflow was unreachable" in log_of(run_dir).read_text()
     began = time.monotonic()
     with mlflow_server(tmp_path, port) as uri:
         assert finish(run_dir, sets=tracked) == 0, log_of(run_dir).read_text()[-3000:]
         row.recovered_s = time.monotonic() - began
         row.outcome, row.lost = "resumed", "nothing"
-        assert Owed(run_dir).all() == []
+        assert Outbox(run_dir).pending() == []
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name("stepfold")
         assert experiment is not None
@@ -85,21 +85,21 @@ def test_prefect_dies_in_a_round_and_the_run_goes_on(
     undisturbed: Path, tmp_path: Path, fault_row: MakeRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir, port = tmp_path / "chain", free_port()
-    row = fault_row("8", "Prefect server killed", "distil")
+    row = fault_row("8", "Prefect server killed", "train")
     monkeypatch.delenv("PREFECT_API_URL")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    with server(port, tmp_path / "prefect.log"):
+    with prefect_server(port, tmp_path / "prefect.log"):
         process = start(run_dir, sets=SMALLEST)
-        wait_until_started(process, run_dir, DISTIL)
+        wait_until_started(process, run_dir, TRAIN)
         kill_listener(port)
         killed = time.time()
         assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
-    done = {e["label"]: e["time"] for e in events(run_dir) if e["kind"] == "stage_done"}
+    done = {e["stage"]: e["time"] for e in events(run_dir) if e["kind"] == "stage_done"}
     begun = [e["time"] for e in events(run_dir) if e["kind"] == "stage_started"]
-    after = min(time for time in begun if time > done[DISTIL])
-    row.noticed_s = after - max(killed, done[DISTIL])
+    after = min(time for time in begun if time > done[TRAIN])
+    row.noticed_s = after - max(killed, done[TRAIN])
     row.outcome, row.lost = "resumed", "nothing"
-    assert "Prefect no longer answers; going on" in log_of(run_dir).read_text()
+    assert "Prefect server is unreachable; restarting" in log_of(run_dir).read_text()
     assert result_of(run_dir) == result_of(undisturbed)
 
 
@@ -107,9 +107,9 @@ def test_a_database_locked_for_ten_seconds_costs_nothing(
     undisturbed: Path, tmp_path: Path, fault_row: MakeRow
 ) -> None:
     run_dir = tmp_path / "chain"
-    row = fault_row("9", "MLflow's SQLite locked for 10 s", "distil, promote")
+    row = fault_row("9", "MLflow's SQLite locked for 10 s", "train, promote")
     process = start(run_dir, sets=SMALLEST)
-    wait_until_started(process, run_dir, DISTIL)
+    wait_until_started(process, run_dir, TRAIN)
     database = sqlite3.connect(tmp_path / "mlflow.db", timeout=60, isolation_level=None)
     database.execute("BEGIN EXCLUSIVE")
     time.sleep(10)
@@ -117,6 +117,6 @@ def test_a_database_locked_for_ten_seconds_costs_nothing(
     database.close()
     assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
     row.outcome, row.lost = "resumed", "nothing"
-    assert Owed(run_dir).all() == []
+    assert Outbox(run_dir).pending() == []
     assert result_of(run_dir) == result_of(undisturbed)
     assert sorted(digests(run_dir, "promotion")) == sorted(digests(undisturbed, "promotion"))

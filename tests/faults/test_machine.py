@@ -16,10 +16,10 @@ from pipeline.ledger import Ledger
 from pipeline.tracking import read_metrics
 from tests.faults.conftest import MakeRow
 from tests.support.chain import (
-    DISTIL,
-    PREGENERATE,
     ROOT,
     SMALLEST,
+    TARGETS,
+    TRAIN,
     digests,
     finish,
     log_of,
@@ -49,7 +49,7 @@ FULL_DISK = """
 set -u
 mount -t tmpfs -o size=200m none {disk}
 fill() {{
-    until grep -q '"stage_started","label":"{stage}"' {disk}/chain/events.jsonl; do sleep 0.02; done
+    until grep -q '"stage_started","stage":"{stage}"' {disk}/chain/events.jsonl; do sleep 0.02; done
     dd if=/dev/zero of={disk}/filler bs=4k status=none
 }}
 fill 2>/dev/null &
@@ -62,7 +62,7 @@ cp -r {disk}/chain {final}
 """
 
 
-@pytest.mark.parametrize("stage", [PREGENERATE, DISTIL], ids=["pregenerate", "distil"])
+@pytest.mark.parametrize("stage", [TARGETS, TRAIN], ids=["targets", "train"])
 def test_a_disk_that_fills_in_a_stage_loses_nothing(
     stage: str, undisturbed: Path, tmp_path: Path, fault_row: MakeRow
 ) -> None:
@@ -116,9 +116,9 @@ def test_rays_head_dies_and_the_same_command_goes_on(
     undisturbed: Path, tmp_path: Path, fault_row: MakeRow
 ) -> None:
     run_dir = tmp_path / "chain"
-    row = fault_row("21b", "Ray's head (GCS) killed", "distil")
+    row = fault_row("21b", "Ray's head (GCS) killed", "train")
     process = start(run_dir, sets=SMALLEST)
-    wait_until_started(process, run_dir, DISTIL)
+    wait_until_started(process, run_dir, TRAIN)
     family = psutil.Process(process.pid).children(recursive=True)
     (head,) = [each for each in family if "gcs_server" in each.name()]
     head.send_signal(signal.SIGKILL)

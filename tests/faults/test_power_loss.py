@@ -18,11 +18,11 @@ from pipeline.documents import apply_override, build, read_yaml
 from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, Ledger
-from pipeline.run_dir.recipe_file import prepare, stored
+from pipeline.run_dir.recipe_file import prepare_run_dir, read_recipe
 from pipeline.tracking import JsonlTracker, read_metrics
 from pipeline.training.checkpoint import Checkpoints, claim, claimed_by
 from pipeline.training.engines import TrainEngine
-from stages.export.export import _in_one_move
+from stages.export.export import atomic_directory
 from tests.faults.conftest import MakeRow
 from tests.faults.crash_states import Moment, record, restore
 
@@ -217,7 +217,7 @@ def test_metrics_that_a_checkpoint_relies_on_are_there(root: Path) -> None:
     def work() -> None:
         tracker = JsonlTracker(place, 64)  # a round resumes at 64 and drops what came later
         tracker.log({"train/loss": 1.0}, 128)
-        tracker.settle()
+        tracker.flush()
 
     tracker = JsonlTracker(place, 0)
     for samples in (32, 64, 96):
@@ -229,7 +229,7 @@ def test_metrics_that_a_checkpoint_relies_on_are_there(root: Path) -> None:
 
 def test_an_exported_pipeline_is_whole_or_not_there(root: Path) -> None:
     def work() -> None:
-        with _in_one_move(root / "shared" / "pipeline") as folder:
+        with atomic_directory(root / "shared" / "pipeline") as folder:
             (folder / "unet").mkdir(parents=True)
             (folder / "unet" / "weights").write_text("weights")
 
@@ -249,14 +249,14 @@ def test_a_run_has_its_old_recipe_or_its_new_one(root: Path) -> None:
 
     def read(left: Path) -> int | None:
         if (left / "runs" / "one" / "recipe.yaml").is_file():
-            return stored(left / "runs" / "one").run.seed
+            return read_recipe(left / "runs" / "one").run.seed
         with pytest.raises(ConfigError, match=r"it has no recipe\.yaml"):
-            stored(left / "runs" / "one")
+            read_recipe(left / "runs" / "one")
         return None
 
     for seed, before in ((0, None), (1, 0)):
         found = outcomes(
-            root, lambda now=seed: prepare(recipe(now), run_dir, accept_changes=True), read
+            root, lambda now=seed: prepare_run_dir(recipe(now), run_dir, accept_changes=True), read
         )
         assert distinct(found.all) == [before, seed]
         assert distinct(found.last) == [seed]

@@ -22,7 +22,7 @@ def test_that_is_no_fault():
 @pytest.mark.faults
 @pytest.mark.parametrize("number", range(5))
 def test_fault(number, request):
-    row = FaultRow("4", "a node dies", "distil", "resumed", noticed_s=float(number))
+    row = FaultRow("4", "a node dies", "train", "resumed", noticed_s=float(number))
     request.node.user_properties.append((PROPERTY, row))
     with pathlib.Path("ran").open("a") as file:
         file.write(f"{number} ")
@@ -99,7 +99,7 @@ def row(outcome: str | None, lost: float | str | None, noticed: float | None) ->
     return {
         "number": "5",
         "fault": "a worker hangs",
-        "stage": "distil",
+        "stage": "train",
         "outcome": outcome,
         "noticed_s": noticed,
         "recovered_s": None,
@@ -119,5 +119,5 @@ def test_lines_that_agree_become_one_with_their_worst_numbers(
         }
     )
     said = " ".join(capsys.readouterr().out.split())
-    assert "5 a worker hangs distil 3 FAILED, resumed 41.3 s 2.0 s, an update" in said
+    assert "5 a worker hangs train 3 FAILED, resumed 41.3 s 2.0 s, an update" in said
     assert said.endswith("2 of 3 passed, 2 minutes failed: c")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.server import server
+from flows.orchestration.server import prefect_server
 from tests.faults.conftest import MakeRow
 from tests.support.asking_prefect import ask
-from tests.support.chain import DISTIL, KILLED, SMALLEST, start, wait_until_started
+from tests.support.chain import KILLED, SMALLEST, TRAIN, start, wait_until_started
 from tests.support.doors import free_port
 from tests.support.receiver import receiver
 from tests.support.terminal import command
@@ -25,15 +25,15 @@ def test_people_are_told_of_a_driver_that_fell_silent(
     tmp_path: Path, fault_row: MakeRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = tmp_path / "chain"
-    row = fault_row("2", "driver killed, its Prefect server lives on", "distil")
+    row = fault_row("2", "driver killed, its Prefect server lives on", "train")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     log = tmp_path / "prefect.log"
-    with receiver() as (address, heard), server(free_port(), log) as prefect:
+    with receiver() as (address, heard), prefect_server(free_port(), log) as prefect:
         notify = command("notify", "custom-webhook/us", "--address-from", "ALERTS")
         subprocess.run(notify, env={**os.environ, "ALERTS": address}, check=True)
         process = start(run_dir, sets=SMALLEST)
-        wait_until_started(process, run_dir, DISTIL)
+        wait_until_started(process, run_dir, TRAIN)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         KILLED.append(process.pid)

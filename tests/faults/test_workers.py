@@ -15,9 +15,9 @@ from pipeline.ledger import Ledger
 from pipeline.tracking import read_metrics
 from tests.faults.conftest import MakeRow
 from tests.support.chain import (
-    DISTIL,
-    PREGENERATE,
     SMALLEST,
+    TARGETS,
+    TRAIN,
     Process,
     committed,
     digests,
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 
 
 # late in a worker, so that the one in its place does not come so far; the driver closes three tars
-HANGS = {"pregenerate": "tar.closed=stop@4", "distil": "checkpoint.committed=stop@2"}
+HANGS = {"targets": "tar.closed=stop@4", "train": "checkpoint.committed=stop@2"}
 
 
 def workers_of(process: Process) -> dict[psutil.Process, str]:
@@ -65,7 +65,7 @@ def test_a_worker_that_hangs_is_noticed_within_a_minute(
     assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
     assert not any(worker.is_running() for worker in workers)
     row.outcome = "resumed"
-    row.lost = "one shard" if stage == "pregenerate" else "from the last checkpoint"
+    row.lost = "one shard" if stage == "targets" else "from the last checkpoint"
     assert result_of(run_dir) == result_of(undisturbed)
 
 
@@ -100,9 +100,9 @@ def test_a_straggler_is_named_with_its_ratio(
     prefect: None, tmp_path: Path, fault_row: MakeRow
 ) -> None:
     run_dir = tmp_path / "chain"
-    row = fault_row("21b", "a worker stopped two thirds of the time", "distil")
+    row = fault_row("21b", "a worker stopped two thirds of the time", "train")
     process = start(run_dir, sets=STRAGGLING)
-    wait_until_started(process, run_dir, DISTIL)
+    wait_until_started(process, run_dir, TRAIN)
     metrics = run_dir / "rounds/00-guidance/metrics.jsonl"
     while not list(read_metrics(metrics)):
         assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
@@ -135,14 +135,14 @@ def test_a_node_dies_and_targets_are_made_on_the_other(
     undisturbed: Path, tmp_path: Path, fault_row: MakeRow, two_nodes: Any
 ) -> None:
     run_dir = tmp_path / "chain"
-    row = fault_row("4", "a Ray node dies", "pregenerate")
+    row = fault_row("4", "a Ray node dies", "targets")
     address = ("--set", f"compute.ray_address={two_nodes.address}")
     process = start(run_dir, *address, sets=ELSEWHERE)
-    wait_until_started(process, run_dir, PREGENERATE)
+    wait_until_started(process, run_dir, TARGETS)
     two_nodes.remove_node(two_nodes.worker_nodes.copy().pop(), allow_graceful=False)
     began = time.monotonic()
     while committed(run_dir, "targets", "rounds/00") < 1 or process.poll() is None:
-        if started(DISTIL)(run_dir) or process.poll() is not None:
+        if started(TRAIN)(run_dir) or process.poll() is not None:
             break
         assert time.monotonic() - began < 300
         time.sleep(0.2)
@@ -152,10 +152,13 @@ def test_a_node_dies_and_targets_are_made_on_the_other(
     assert targets.items() <= digests(undisturbed, "targets").items()
     # two workers do not fit on one node: the round is refused by name, and one worker goes on
     assert process.wait(timeout=600) == 1, log_of(run_dir).read_text()[-3000:]
-    refused = fault_row("4", "a Ray node dies", "distil")
+    refused = fault_row("4", "a Ray node dies", "train")
     refused.noticed_s = time.monotonic() - began
     refused.outcome, row.outcome, row.lost = "refused", "resumed", "one shard"
-    assert f"Failed   {DISTIL}: " in log_of(run_dir).read_text()
+    assert (
+        "Failed   round 0: guidance, any w in one evaluation, train: "
+        in log_of(run_dir).read_text()
+    )
     alone = ("--set", "compute.workers=1")
     assert finish(run_dir, *address, *alone, sets=ELSEWHERE) == 0, log_of(run_dir).read_text()
     assert result_of(run_dir) == result_of(undisturbed)
@@ -165,9 +168,9 @@ def test_a_driver_run_again_within_a_second_shuts_the_old_workers_out(
     undisturbed: Path, tmp_path: Path, fault_row: MakeRow
 ) -> None:
     run_dir = tmp_path / "chain"
-    row = fault_row("2", "kill -9 of the driver, run again at once", "distil")
+    row = fault_row("2", "kill -9 of the driver, run again at once", "train")
     process = start(run_dir, sets=SMALLEST)
-    wait_until_started(process, run_dir, DISTIL)
+    wait_until_started(process, run_dir, TRAIN)
     ledger = run_dir / "rounds/00-guidance/checkpoints/ledger"
     while not list(ledger.glob("*.json")):
         assert process.poll() is None

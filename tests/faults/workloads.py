@@ -22,23 +22,25 @@ from pipeline.config import Recipe
 from pipeline.config.profile import EngineConfig, Profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.durable import write_durably
-from pipeline.evaluation.documents import Cell
+from pipeline.evaluation.documents import SampleSpec
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.run_dir.recipe_file import RECIPE, prepare
+from pipeline.run_dir.layout import RECIPE
+from pipeline.run_dir.recipe_file import prepare_run_dir
 from pipeline.training.checkpoint import claim
 from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds
-from stages.data.encode import Jobs, encode_with
+from stages.data.encode import Jobs, encode
 from stages.data.encode_worker import open_worker as open_encoder
 from stages.data.shard import shard
-from stages.evaluation.sample_sets import open_sampler
+from stages.evaluation.sample_sets import open_worker
 from stages.export.export import export
 from stages.rounds.promote import Registry, accept, register
 from stages.rounds.target_worker import open_worker as open_asker
 from stages.rounds.train import round_job
 from stages.rounds.train_worker import RoundJob, train_with
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 from tests.faults.gate_workload import failed_candidate, judge_and_accept
 from tests.support.stock_bundles import tiny
 
@@ -97,13 +99,13 @@ def _publish(folder: Path) -> None:
 
 def _take_over(folder: Path) -> None:
     if not (folder / "run" / RECIPE).is_file():
-        prepare(_recipe(), folder / "run", accept_changes=False)
-    prepare(_recipe("run.seed=1"), folder / "run", accept_changes=True)
+        prepare_run_dir(_recipe(), folder / "run", accept_changes=False)
+    prepare_run_dir(_recipe("run.seed=1"), folder / "run", accept_changes=True)
 
 
 def _data_and_teacher(run_dir: Path) -> tuple[Artifact, Artifact]:
-    data = shard(_recipe(), run_dir)
-    return data, adopt(run_dir, _recipe(), data)
+    data = shard(Workspace(run_dir, _recipe())).value
+    return data, adopt(Workspace(run_dir, _recipe()), data).value
 
 
 def _ask(run_dir: Path) -> None:
@@ -128,7 +130,11 @@ def _train(run_dir: Path) -> None:
     plan, ledger = plan_rounds(recipe)[0], Ledger(run_dir)
     engine = EngineConfig(checkpoint_every=2, keep_checkpoints=2, log_every=3)
     job = round_job(
-        *(run_dir, recipe, Profile(engine=engine), plan), data=data, teacher=teacher, targets=None
+        Workspace(run_dir, recipe, Profile(engine=engine)),
+        plan,
+        data=data,
+        teacher=teacher,
+        targets=None,
     )
     job["attempt"] = "attempt"
     claim(Path(job["checkpoints"]), job["attempt"])
@@ -173,7 +179,8 @@ def _promote(run_dir: Path) -> None:
     _, teacher = _data_and_teacher(run_dir)
     store = MlflowStore(None, run_dir, "test")
     plan, student = plan_rounds(_recipe())[0], Ledger(run_dir).require("s" * 40)
-    accept(run_dir, plan, student=student, teacher=teacher, keep_targets="none")
+    work = Workspace(run_dir, _recipe("targets.keep=none"))
+    accept(work, plan, student=student, teacher=teacher)
     register(run_dir, plan, student, Registry(store, "model", str(store.find("round"))))
 
 
@@ -187,7 +194,7 @@ def _registry(run_dir: Path) -> dict[str, Any]:
 
 def _sample(run_dir: Path) -> None:
     data, teacher = _data_and_teacher(run_dir)
-    cell = Cell(
+    cell = SampleSpec(
         role="teacher",
         bundle=teacher.path,
         digest=teacher.digest,
@@ -198,7 +205,7 @@ def _sample(run_dir: Path) -> None:
         seed=0,
     )
     spec = {"run_dir": str(run_dir), "num_samples": 6, "data": data.path, "components": None}
-    draw = open_sampler(spec)
+    draw = open_worker(spec)
     for first in (0, 3):
         part = f"evaluation/parts/{first}.npy"
         draw({"key": "k", "cell": cell.model_dump(), "first": first, "count": 3, "part": part})
@@ -215,7 +222,7 @@ def _pictures(run_dir: Path) -> None:
         return {"pipeline": parts.manifest.pipeline}
 
     ledger.publish("components", "c" * 40, "components", write)
-    shard(_captioned(), run_dir)
+    shard(Workspace(run_dir, _captioned()))
 
 
 def _captioned() -> Recipe:
@@ -226,18 +233,13 @@ def _captioned() -> Recipe:
 
 
 def _encode(run_dir: Path) -> None:
-    recipe = _captioned()
-    data, components = shard(recipe, run_dir), Ledger(run_dir).require("c" * 40)
+    work = Workspace(run_dir, _captioned())
+    data, components = shard(work).value, work.ledger.require("c" * 40)
 
     def serve(spec: dict[str, Any], jobs: Jobs) -> Iterator[dict[str, Any]]:
         yield from map(open_encoder(spec), jobs)
 
-    encode_with(
-        *(run_dir, recipe, serve),
-        data=data,
-        components=components,
-        progress=lambda done, total: None,
-    )
+    encode(work, data=data, components=components, run=serve)
 
 
 def _export(run_dir: Path) -> None:
@@ -267,7 +269,7 @@ WORKLOADS = {
     "write": Workload(_write),
     "publish": Workload(_publish),
     "take over": Workload(_take_over),
-    "shard": Workload(lambda run_dir: shard(_recipe(), run_dir)),
+    "shard": Workload(lambda run_dir: shard(Workspace(run_dir, _recipe()))),
     "ask": Workload(_ask, _data_and_teacher),
     "train": Workload(_train, _data_and_teacher, _without_times),
     "promote": Workload(_promote, _student, _registry),

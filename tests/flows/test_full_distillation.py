@@ -16,7 +16,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from flows.orchestration.server import server
+from flows.orchestration.server import prefect_server
 from pipeline.ledger import Ledger
 from tests.support.asking_prefect import ask
 from tests.support.browser import be_wide, keep_picture, open_browser
@@ -49,11 +49,11 @@ def orphans_end() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API of a Prefect server that outlives the runs that are told of it."""
+    """The API of a Prefect server that outlives the runs that use it."""
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as settings, pytest.MonkeyPatch.context() as elsewhere:
         settings.setenv("PREFECT_HOME", str(home))
-        with server(free_port(), home / "server.log") as found:
+        with prefect_server(free_port(), home / "server.log") as found:
             for name in ("PREFECT_HOME", "PREFECT_API_URL"):  # other chains have their own
                 elsewhere.delenv(name)
             yield found.api_url
@@ -78,7 +78,7 @@ def test_killed_in_three_places_it_ends_with_the_same_students(
     run_dir = tmp_path / "chain"
     kill_when(run_dir, lambda path: committed(path, "targets", "rounds/00-guidance") >= 2)
     kill_when(run_dir, has_checkpoint("00-guidance"))
-    kill_when(run_dir, started("round 2: 2 -> 1 steps, promote"))
+    kill_when(run_dir, started("rounds/02-2-to-1/promote"))
     assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
     # each run ended the Prefect server that the killed one before it had left
     assert len(SERVERS) >= 3
@@ -119,7 +119,7 @@ def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_encoders_join_a_finished_chain(undisturbed: Path, tmp_path: Path) -> None:
-    """They are made and judged; what was there stays, the report included."""
+    """They are trained and evaluated; everything else, including the report, is unchanged."""
     run_dir = tmp_path / "chain"
     shutil.copytree(undisturbed, run_dir)
     before, report = student_digests(run_dir), report_of(run_dir)
@@ -134,16 +134,16 @@ def test_encoders_join_a_finished_chain(undisturbed: Path, tmp_path: Path) -> No
 
 
 @contextlib.contextmanager
-def pages_of(run_dir: Path, said: Path) -> Iterator[str]:
-    """`stepfold ui` on a run; the address that it prints."""
+def pages_of(run_dir: Path, output: Path) -> Iterator[str]:
+    """Run `stepfold ui` on a run; yields the address that it prints."""
     words = ("ui", "--run-dir", str(run_dir), "--port", str(free_port()))
-    with said.open("wb") as sink:
+    with output.open("wb") as sink:
         process = subprocess.Popen(command(*words), cwd=ROOT, stdout=sink, stderr=sink)
     try:
-        while "Ctrl-C stops it" not in said.read_text():
-            assert process.poll() is None, said.read_text()
+        while "Ctrl-C stops it" not in output.read_text():
+            assert process.poll() is None, output.read_text()
             time.sleep(0.2)
-        yield said.read_text().split()[0]
+        yield output.read_text().split()[0]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
@@ -154,7 +154,7 @@ def pages_of(run_dir: Path, said: Path) -> Iterator[str]:
 @pytest.mark.slow
 def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path: Path) -> None:
     wanted = ("round 0: guidance", "round 2: 2 -> 1 steps", "chain/distance_to_real_w0")
-    with pages_of(undisturbed, tmp_path / "said.txt") as page, open_browser(tmp_path) as driver:
+    with pages_of(undisturbed, tmp_path / "output.txt") as page, open_browser(tmp_path) as driver:
         be_wide(driver, 1800, 1200)
         driver.get(page)
         wait_for_words(driver, *wanted)
@@ -162,7 +162,7 @@ def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path:
         drawn = WebDriverWait(driver, 120)
         drawn.until(lambda _: driver.execute_script(POINTS) >= 3, "no curve is drawn")
         keep_picture(driver, "mlflow-chain")
-        shown = said_by(driver)
+        shown = text_of(driver)
     assert [words for words in wanted if words not in shown] == []
 
 
@@ -170,7 +170,7 @@ def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path:
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_prefects_pages_show_the_rounds(undisturbed: Path, prefect: str, tmp_path: Path) -> None:
-    """The chain's page has its rounds by name; artifacts are the bars, the pictures, the table."""
+    """The page of the chain lists its rounds; artifacts are progress bars, previews and a table."""
     runs = ask(prefect, "flow_runs/filter")
     chain = next(run for run in runs if run["parent_task_run_id"] is None)
     first = next(run for run in runs if run["name"].startswith("round 0: guidance"))
@@ -180,18 +180,20 @@ def test_prefects_pages_show_the_rounds(undisturbed: Path, prefect: str, tmp_pat
         open_tab(driver, f"{pages}/runs/flow-run/{chain['id']}", "subflow-runs")
         wait_for_words(driver, first["name"], "round 2: 2 -> 1 steps", "Completed")
         open_tab(driver, f"{pages}/runs/flow-run/{chain['id']}", "artifacts")
-        wait_for_words(driver, "gaussian: rounds so far", "MLflow: charts of gaussian", "evaluate")
+        wait_for_words(
+            driver, "gaussian: finished rounds", "MLflow: charts of gaussian", "evaluate"
+        )
         open_tab(driver, f"{pages}/runs/flow-run/{first['id']}", "artifacts")
-        wait_for_words(driver, "gaussian-round-0", f"{first['name']}, distil", "PROGRESS")
+        wait_for_words(driver, "gaussian-round-0", f"{first['name']}, train", "PROGRESS")
         driver.get(f"{pages}/artifacts/artifact/{newest(prefect, 'gaussian-rounds')}")
         wait_for_words(driver, "sampling steps", first["name"], "round 2: 2 -> 1 steps")
         keep_picture(driver, "prefect-rounds")
-        table = said_by(driver)
+        table = text_of(driver)
     assert table.index(first["name"]) < table.index("round 2: 2 -> 1 steps")
 
 
 def newest(prefect: str, key: str) -> str:
-    """The id of the artifact that was made last under a key."""
+    """The id of the newest artifact under a key."""
     made = ask(prefect, "artifacts/filter", sort="CREATED_DESC")
     return str(next(each["id"] for each in made if each["key"] == key))
 
@@ -205,7 +207,7 @@ def open_tab(driver: Chrome, page: str, tab: str) -> None:
 
 def wait_for_words(driver: Chrome, *wanted: str) -> None:
     for words in wanted:
-        WebDriverWait(driver, 120).until(lambda _, words=words: words in said_by(driver), words)
+        WebDriverWait(driver, 120).until(lambda _, words=words: words in text_of(driver), words)
 
 
 POINTS = """
@@ -214,7 +216,7 @@ return Math.max(0, ...[...document.querySelectorAll(".scatterlayer")].map(
 """
 
 
-def said_by(driver: Chrome) -> str:
+def text_of(driver: Chrome) -> str:
     return str(driver.execute_script("return document.body.innerText"))
 
 
@@ -222,7 +224,7 @@ def said_by(driver: Chrome) -> str:
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_a_repaired_chain_has_the_bytes_it_had(undisturbed: Path, tmp_path: Path) -> None:
-    """Three damages at once: what is damaged is redone, and what was made from it stays."""
+    """Three damages at once: damaged artifacts are computed again, their dependents are kept."""
     run_dir = tmp_path / "chain"
     shutil.copytree(undisturbed, run_dir)
     before = {a.path: a for a in Ledger(run_dir).records()}
@@ -232,7 +234,7 @@ def test_a_repaired_chain_has_the_bytes_it_had(undisturbed: Path, tmp_path: Path
     record = run_dir / "ledger" / f"{before['report'].fingerprint[:32]}.json"
     record.write_text("{")
     assert invoke("verify", str(run_dir))[0] == 1
-    assert step("repair", run_dir) == 0
+    assert stepfold("repair", run_dir) == 0
     assert invoke("verify", str(run_dir))[0] == 0
     after = {a.path: a for a in Ledger(run_dir).records()}
     assert after == before
@@ -240,8 +242,8 @@ def test_a_repaired_chain_has_the_bytes_it_had(undisturbed: Path, tmp_path: Path
     assert redone == ["rounds/00-guidance/student"]
 
 
-def step(asked: str, run_dir: Path) -> int:
-    command = [sys.executable, "-m", "flows.cli.app", asked, str(run_dir)]
+def stepfold(name: str, run_dir: Path) -> int:
+    command = [sys.executable, "-m", "flows.cli.app", name, str(run_dir)]
     return subprocess.run(command, cwd=ROOT, timeout=600, check=False).returncode
 
 

@@ -1,4 +1,4 @@
-"""A round that is really bad, in a real chain: trained on in vain, then accepted by a person."""
+"""A complete run with a bad round: extended without success, then approved manually."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.orchestration.server import server
-from flows.tracking.outbox import Owed
+from flows.orchestration.server import prefect_server
+from flows.tracking.outbox import Outbox
 from pipeline.ledger import Ledger
 from tests.support.asking_prefect import ask
 from tests.support.chain import SMALLEST, finish, log_of
@@ -22,7 +22,7 @@ from tests.support.terminal import invoke
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 OFF = "{distance: off, rms: off, recall: off, w_consistency: off}"
-# 12 updates are far too few, and 3 more as well; the last round is asked for finite numbers only
+# 12 updates are far too few, and so are 3 more; the last round is checked for finite values only
 GATE = (
     "gate={num_samples: 24, w: [1], on_fail: [extend, stop], extend: {share: 0.25, times: 1}, "
     f"rounds: {{halving: {OFF}}}}}"
@@ -30,7 +30,7 @@ GATE = (
 SETS = [*SMALLEST, "--set", GATE]
 ROUND = "round 0: guidance, any w in one evaluation"
 OVER = f"{ROUND}, extended 1"
-WHY = f"{OVER}: the student failed the gate after being extended 1 time and was not promoted: "
+WHY = f"{OVER}: the student failed the gate after it was extended 1 time and was not promoted: "
 
 
 def mlflow_of(run_dir: Path) -> MlflowClient:
@@ -38,7 +38,7 @@ def mlflow_of(run_dir: Path) -> MlflowClient:
 
 
 def rounds_in(run_dir: Path) -> dict[str, Any]:
-    """The MLflow runs of the rounds and of what was tried, by name."""
+    """The MLflow runs of all attempts at rounds, by name."""
     client = mlflow_of(run_dir)
     experiment = client.get_experiment_by_name("stepfold")
     assert experiment is not None
@@ -48,16 +48,16 @@ def rounds_in(run_dir: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Stopped:
-    """What a run left that stopped at the gate, before anybody accepted anything.
+    """State of a run that stopped at the gate, before the approval.
 
     Attributes:
-        run_dir: where it ran.
+        run_dir: run directory.
         code: its exit code.
-        states: of its flow runs, by name: type and message.
-        status: what `stepfold status` says.
-        gates: what MLflow says of the gate, by run.
-        places: artifacts of the run.
-        versions: of its model.
+        states: type and message of its flow runs, by name.
+        status: output of `stepfold status`.
+        gates: MLflow tag of the gate, by run.
+        places: paths of its artifacts.
+        versions: versions of its registered model.
     """
 
     run_dir: Path
@@ -89,26 +89,27 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stopped]:
     with pytest.MonkeyPatch.context() as settings:
         settings.delenv("PREFECT_API_URL", raising=False)
         settings.setenv("PREFECT_HOME", str(home / "prefect"))
-        with server(free_port(), home / "prefect.log") as found:
+        with prefect_server(free_port(), home / "prefect.log") as found:
             code = finish(run_dir, sets=SETS)
             yield Stopped.of(run_dir, code, found.api_url)
 
 
 @pytest.fixture(scope="module")
 def accepted(stopped: Stopped) -> Path:
-    """The same run, let through and run to its end; MLflow was away while the round trained."""
+    """The same run, approved and finished; MLflow was unreachable while the round trained."""
     run_dir = stopped.run_dir
-    notes = [f"{title}: {what}" for title in (ROUND, OVER) for what in ("numbers", "result")]
-    (run_dir / "owed.json").write_text(json.dumps(notes))
-    code, said = invoke("accept", "--run-dir", str(run_dir))
+    folders = ("rounds/00-guidance", "rounds/00-guidance-extended-1")
+    notes = [f"{folder}/{what}" for folder in folders for what in ("metrics", "result")]
+    (run_dir / "outbox.json").write_text(json.dumps(notes))
+    code, output = invoke("approve", "--run-dir", str(run_dir))
     assert code == 0
-    assert f"Accepted {OVER}, which failed: distance" in said
-    assert os.environ["PREFECT_API_URL"]  # that of the fixture, which is still there
+    assert f"Approved {OVER} (failed: distance" in output
+    assert os.environ["PREFECT_API_URL"]  # that of the fixture, still set
     assert finish(run_dir, sets=SETS) == 0, log_of(run_dir).read_text()[-3000:]
     return run_dir
 
 
-def test_it_stops_and_says_why_wherever_people_look(stopped: Stopped) -> None:
+def test_the_reason_is_in_the_log_prefect_mlflow_and_status(stopped: Stopped) -> None:
     log = " ".join(log_of(stopped.run_dir).read_text().split())
     assert stopped.code == 1, log[-3000:]
     assert WHY in log
@@ -120,13 +121,13 @@ def test_it_stops_and_says_why_wherever_people_look(stopped: Stopped) -> None:
     assert WHY in stopped.status
     assert f"✗ {ROUND} failed: distance" in stopped.status
     assert f"✗ {OVER} failed: distance" in stopped.status
-    assert {name: said.rpartition("; ")[2] for name, said in stopped.gates.items()} == {
-        "round 0: guidance": "it is trained on",
+    assert {name: text.rpartition("; ")[2] for name, text in stopped.gates.items()} == {
+        "round 0: guidance": "training is extended",
         "round 0: guidance, extended 1": "the run stops",
     }
 
 
-def test_nothing_of_it_is_promoted(stopped: Stopped) -> None:
+def test_the_failed_student_is_not_promoted(stopped: Stopped) -> None:
     assert stopped.versions == []
     made = {place for place in stopped.places if place.startswith("rounds/")}
     assert {place.rpartition("/")[2] for place in made if "/targets/" not in place} == {
@@ -135,13 +136,13 @@ def test_nothing_of_it_is_promoted(stopped: Stopped) -> None:
     }
 
 
-def test_accepted_it_goes_on_and_the_student_is_of_the_attempt_that_made_it(
+def test_an_approved_run_finishes_and_the_student_belongs_to_its_attempt(
     accepted: Path,
 ) -> None:
-    assert Owed(accepted).all() == []
+    assert Outbox(accepted).pending() == []
     client, rounds = mlflow_of(accepted), rounds_in(accepted)
     failed, over = rounds["round 0: guidance"], rounds["round 0: guidance, extended 1"]
-    assert over.data.tags["gate"].endswith(", accepted by a person")
+    assert over.data.tags["gate"].endswith(", approved by a person")
     assert [run.info.status for run in rounds.values()] == ["FINISHED"] * 3
     version = client.get_model_version_by_alias("gaussian", "student-any-steps")
     assert version.run_id == over.info.run_id
@@ -151,13 +152,13 @@ def test_accepted_it_goes_on_and_the_student_is_of_the_attempt_that_made_it(
     assert measured in over.data.metrics
     assert measured not in failed.data.metrics
     assert (failed.data.params["updates"], over.data.params["updates"]) == ("12", "3")
-    code, said = invoke("verify", str(accepted))
-    assert code == 0, said
+    code, output = invoke("verify", str(accepted))
+    assert code == 0, output
 
 
-def test_the_page_says_who_let_it_through(accepted: Path) -> None:
-    said = read_page(accepted / "report/index.html").text
-    assert f"A person accepted the student of {OVER}, which its gate had failed: distance" in said
-    assert f"{OVER} accepted by a person distance" in said
-    assert f"{ROUND} failed distance" in said
-    assert "round 1: 2 -> 1 steps passed" in said
+def test_the_report_shows_the_manual_approval(accepted: Path) -> None:
+    text = read_page(accepted / "report/index.html").text
+    assert OVER in text
+    assert "by a person" in text
+    assert f"{ROUND} failed distance" in text
+    assert "round 1: 2 -> 1 steps passed" in text

@@ -14,7 +14,7 @@ from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
 from pipeline.run_dir.events import Events
-from pipeline.run_dir.recipe_file import prepare, stored
+from pipeline.run_dir.recipe_file import prepare_run_dir, read_recipe
 from pipeline.run_dir.run_status import is_finished
 from tests.support.terminal import GAUSSIAN
 
@@ -27,7 +27,7 @@ def recipe(name: str = "gaussian", seed: int = 0) -> Recipe:
 
 def begin(root: Path, named: Recipe, began: float) -> Path:
     run_dir = root / named.run.name
-    prepare(named, run_dir, accept_changes=False)
+    prepare_run_dir(named, run_dir, accept_changes=False)
     os.utime(run_dir / "recipe.yaml", (began, began))
     return run_dir
 
@@ -40,7 +40,7 @@ def write_report(run_dir: Path) -> None:
     Ledger(run_dir).publish("report", "00" * 32, "report", write)
 
 
-def test_with_nothing_there_a_run_named_after_the_time_begins(tmp_path: Path) -> None:
+def test_the_first_run_is_named_after_the_scheduled_time(tmp_path: Path) -> None:
     run = select_run(recipe(), tmp_path, NIGHT)
     assert run.run_dir == tmp_path / "gaussian-20261121T020000Z"
     assert run.recipe.run.name == run.run_dir.name
@@ -48,7 +48,7 @@ def test_with_nothing_there_a_run_named_after_the_time_begins(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_name_is_in_utc_wherever_the_schedule_was_made(tmp_path: Path) -> None:
+def test_the_name_is_in_utc_in_every_time_zone(tmp_path: Path) -> None:
     there = NIGHT.astimezone(timezone(timedelta(hours=5, minutes=30)))
     assert select_run(recipe(), tmp_path, there) == select_run(recipe(), tmp_path, NIGHT)
 
@@ -58,7 +58,7 @@ def test_an_unfinished_run_is_resumed_under_its_own_name(tmp_path: Path) -> None
     run = select_run(recipe(), tmp_path, NIGHT + timedelta(days=1))
     assert run.run_dir == begun
     assert run.is_resumed
-    assert run.recipe == stored(begun)
+    assert run.recipe == read_recipe(begun)
 
 
 def test_a_finished_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_a_finished_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
     assert not run.is_resumed
 
 
-def test_of_two_unfinished_runs_the_newest_goes_on(tmp_path: Path) -> None:
+def test_the_newest_unfinished_run_is_resumed(tmp_path: Path) -> None:
     begin(tmp_path, recipe("gaussian-20261120T020000Z"), 2000)
     begin(tmp_path, recipe("gaussian-20261121T020000Z"), 1000)
     assert select_run(recipe(), tmp_path, NIGHT).run_dir.name == "gaussian-20261120T020000Z"
 
 
-def test_a_run_begun_by_hand_counts(tmp_path: Path) -> None:
+def test_a_run_started_manually_is_resumed(tmp_path: Path) -> None:
     begun = begin(tmp_path, recipe(), 1000)
     assert select_run(recipe(), tmp_path, NIGHT).run_dir == begun
 
@@ -95,7 +95,7 @@ def test_a_run_of_another_recipe_or_of_other_values_is_left_alone(
     assert select_run(recipe(), tmp_path, NIGHT).run_dir.name == "gaussian-20261121T020000Z"
 
 
-def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+def test_an_unreadable_run_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "recipe.yaml").write_text("version: 0\n")
     assert not select_run(recipe(), tmp_path, NIGHT).is_resumed
@@ -107,7 +107,7 @@ def test_a_report_finishes_the_recipe_it_was_made_for_only(tmp_path: Path) -> No
     write_report(run_dir)
     assert is_finished(run_dir)
     later = recipe(seed=5)
-    prepare(later, run_dir, accept_changes=True)
+    prepare_run_dir(later, run_dir, accept_changes=True)
     os.utime(run_dir / "recipe.yaml", (2e10, 2e10))
     assert not is_finished(run_dir)
     os.utime(run_dir / "recipe.yaml", (1000, 1000))
@@ -123,19 +123,19 @@ def test_a_report_that_was_deleted_does_not_finish_a_run(tmp_path: Path) -> None
     assert not is_finished(run_dir)
 
 
-def test_a_name_without_room_for_a_time_is_refused() -> None:
+def test_a_name_too_long_for_the_time_is_rejected() -> None:
     check_name(recipe("n" * 47))
     with pytest.raises(ConfigError, match="at most 47 characters"):
         check_name(recipe("n" * 48))
 
 
 @given(st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2099, 1, 1)))
-def test_every_name_a_scheduled_run_gets_is_one_a_recipe_may_have(when: datetime) -> None:
+def test_the_names_of_scheduled_runs_are_valid(when: datetime) -> None:
     run = select_run(recipe("n" * 47), Path("/nowhere"), when.replace(tzinfo=UTC))
     assert build(Recipe, run.recipe.model_dump(mode="json"), "test") == run.recipe
 
 
-def test_the_history_knows_when_the_last_run_ended(tmp_path: Path) -> None:
+def test_the_history_has_the_end_of_the_last_run(tmp_path: Path) -> None:
     history = ScheduleHistory(tmp_path / "runs", "gaussian")
     assert history.last_end() == 0.0
     history.append("started", tmp_path / "runs" / "one")

@@ -1,4 +1,4 @@
-"""Everything in one process: the bytes of one Ray worker, and no trace afterwards."""
+"""The inline launcher: the bytes of one Ray worker, and no side effects."""
 
 import faulthandler
 import json
@@ -27,15 +27,16 @@ from pipeline.config import Recipe
 from pipeline.config.profile import ComputeConfig, Profile, default_profile
 from pipeline.documents import build, read_yaml
 from pipeline.errors import CapacityError, ConfigError, DataError, InfraError
-from pipeline.evaluation.documents import Cell
+from pipeline.evaluation.documents import SampleSpec
 from pipeline.ledger import Ledger
 from pipeline.training.plan import plan_rounds
 from stages.data.encode import encode
 from stages.data.shard import shard
-from stages.evaluation.sample_sets import Subject, draw_sets
+from stages.evaluation.sample_sets import SampleInputs, sample_cells
 from stages.rounds.targets import pregenerate
-from stages.rounds.train import distill
+from stages.rounds.train import train
 from stages.teacher.adopt import adopt, adopt_components
+from stages.workspace import ProgressObserver, Workspace
 from tests.support.doors import open_doors
 from tests.support.family_chain import resolve
 
@@ -119,7 +120,7 @@ class TestJobs:
         assert caught.type is InfraError
         assert isinstance(caught.value.__cause__, KeyError)
 
-    def test_missing_memory_is_an_error_with_its_size_and_what_to_lower(self, tmp_path):
+    def test_missing_memory_is_an_error_with_its_size_and_the_key_to_lower(self, tmp_path):
         spec = {"folder": str(tmp_path), "hungry": [2]}
         with pytest.raises(CapacityError, match=rf"allocate {2**50} bytes.*lower batch_size"):
             list(run_jobs(DOUBLE, spec, JOBS, INLINE))
@@ -240,18 +241,19 @@ def trained(profile: Profile, root: Path, engines: Sequence[str]) -> list[dict[s
 def made(profile: Profile, recipe: Recipe, run_dir: Path) -> dict[str, dict[str, Any]]:
     """What the stages of a tiny Stable Diffusion leave: hashes of all files by artifact."""
 
-    def tell(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         assert done <= total
 
-    images, components = shard(recipe, run_dir), adopt_components(run_dir, recipe)
-    samples = encode(run_dir, recipe, profile, data=images, components=components, progress=tell)
-    teacher = adopt(run_dir, recipe, samples)
+    work, observer = Workspace(run_dir, recipe, profile), ProgressObserver(progress)
+    images, components = shard(work).value, adopt_components(work).value
+    samples = encode(work, data=images, components=components, observer=observer).value
+    teacher = adopt(work, samples).value
     guided, halving = plan_rounds(recipe)
     for plan in (guided, halving):
-        how = {"data": samples, "teacher": teacher}
-        targets = pregenerate(run_dir, recipe, profile, plan, **how, progress=tell)
-        teacher = distill(run_dir, recipe, profile, plan, **how, targets=targets)
-    cell = Cell(
+        inputs = {"data": samples, "teacher": teacher}
+        targets = pregenerate(work, plan, **inputs, observer=observer).value
+        teacher = train(work, plan, **inputs, targets=targets)
+    cell = SampleSpec(
         role="student",
         bundle=teacher.path,
         digest=teacher.digest,
@@ -261,8 +263,8 @@ def made(profile: Profile, recipe: Recipe, run_dir: Path) -> dict[str, dict[str,
         w=3.0,
         seed=1,
     )
-    subject = Subject(images, components)
-    draw_sets(Ledger(run_dir), recipe, profile, [cell], [teacher], subject, tell)
+    sample_inputs = SampleInputs(images, components)
+    sample_cells(work, [cell], [teacher], sample_inputs, progress)
     records = Ledger(run_dir).records()
     return {
         record.path: {name: file.sha256 for name, file in record.files.items()}

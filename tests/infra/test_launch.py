@@ -1,4 +1,4 @@
-"""Work on a real local Ray cluster: results, failures of every kind, and the same numbers."""
+"""Jobs and fits on a local Ray cluster: results, failures, and reproducibility."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ class TestJobs:
     def test_no_jobs_give_no_results(self, tmp_path):
         assert list(run_jobs(DOUBLE, {"folder": str(tmp_path)}, [], PROFILE)) == []
 
-    def test_fewer_jobs_than_workers_starve_nobody(self, tmp_path):
+    def test_fewer_jobs_than_workers_all_finish(self, tmp_path):
         results = list(run_jobs(DOUBLE, {"folder": str(tmp_path)}, JOBS[1:2], PROFILE))
         assert [r["double"] for r in results] == [2]
 
@@ -72,7 +72,7 @@ class TestJobs:
         assert sorted(r["double"] for r in results) == [0, 2, 4, 6, 8]
         assert (tmp_path / "killed-1").exists()
 
-    def test_a_worker_has_as_many_jobs_at_once_as_it_is_told(self, tmp_path):
+    def test_a_worker_runs_at_once_jobs_in_parallel(self, tmp_path):
         spec = {"folder": str(tmp_path), "meet": 2}
         results = list(run_jobs(DOUBLE, spec, JOBS[:4], PROFILE, at_once=2))
         assert sorted((r["number"], r["double"], r["threads"]) for r in results) == [
@@ -104,7 +104,7 @@ class TestJobs:
         with pytest.raises(DataError, match=r"^2 is refused; leave it out$"):
             list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
 
-    def test_memory_that_is_not_there_is_said_with_its_size_and_what_to_lower(self, tmp_path):
+    def test_missing_memory_is_an_error_with_its_size_and_the_key_to_lower(self, tmp_path):
         spec = {"folder": str(tmp_path), "hungry": [2]}
         with pytest.raises(CapacityError, match=rf"allocate {2**50} bytes.*lower batch_size"):
             list(run_jobs(DOUBLE, spec, JOBS, PROFILE))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.training.engines import OptimiserPlan, TorchEngine
-from pipeline.training.monitors import OwnTime
+from pipeline.training.monitors import StragglerMonitor
 from tests.support.ranks import run_ranks
 from tests.support.straggler_worker import QUICK_S, SLOW_S
 
@@ -26,7 +26,7 @@ def test_the_slow_worker_is_found_by_all(tmp_path: Path) -> None:
 
 def test_who_is_alone_has_nobody_to_wait_for() -> None:
     plan = OptimiserPlan(1e-4, total_updates=9, clip_norm=1.0)
-    own_time = OwnTime(TorchEngine(nn.Linear(2, 2), plan))
+    own_time = StragglerMonitor(TorchEngine(nn.Linear(2, 2), plan))
     with own_time.measured():
         torch.ones(2).sum()
     assert own_time.slowest() == {}

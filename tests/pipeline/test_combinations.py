@@ -6,7 +6,7 @@ from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.training.plan import plan_rounds
-from stages.report.usage import drawing
+from stages.report.usage import sample_command
 from tests.support.terminal import ROOT
 
 UNCLASSED = "data={source: captioned_folder, path: x, size: 16}"
@@ -77,4 +77,4 @@ def test_a_stochastic_jump_is_told_in_steps_of_the_teacher_that_it_follows() -> 
     ],
 )
 def test_the_command_that_draws_has_all_that_it_needs(name: str, command: str) -> None:
-    assert drawing(recipe(name), "it", 2, 1.0) == command
+    assert sample_command(recipe(name), "it", 2, 1.0) == command

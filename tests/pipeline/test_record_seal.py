@@ -46,7 +46,7 @@ def test_a_record_without_a_seal_is_none(tmp_path):
 
 @pytest.mark.parametrize("path", ["/etc", "../other", "a/../b", "a//b", "", "."])
 def test_an_artifact_lies_inside_its_run(path):
-    with pytest.raises(ValueError, match="which is no place of an artifact"):
+    with pytest.raises(ValueError, match=r"path .* is not a plain path"):
         Artifact(kind="data", fingerprint=KEY, path=path, files={})
-    with pytest.raises(ValueError, match="which is no place of an artifact"):
+    with pytest.raises(ValueError, match=r"path .* is not a plain path"):
         Artifact(kind="data", fingerprint=KEY, path="x", files={f"{path}/..": FILE})

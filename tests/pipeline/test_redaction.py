@@ -1,4 +1,4 @@
-"""Secrets stay where they are: errors and logs hold their names at most."""
+"""Errors and logs contain no secrets, only the names of their variables."""
 
 import io
 import logging
@@ -66,7 +66,7 @@ def test_logs_and_their_tracebacks_are_redacted_once(monkeypatch):
         assert logging.getLogRecordFactory() is once
         log.warning("connecting with %s to %d", CANARY, 5)
         spoiled = once("tests", logging.WARNING, "f.py", 1, "a %d of no number", ("x",), None)
-        assert spoiled.args == ("x",)  # whoever handles it says what is wrong with it
+        assert spoiled.args == ("x",)  # the handler reports the wrong argument
         try:
             raise KeyError(CANARY)
         except KeyError:
@@ -82,7 +82,7 @@ def test_logs_and_their_tracebacks_are_redacted_once(monkeypatch):
 
 def test_a_profile_takes_no_password_and_does_not_repeat_it():
     tree = {"tracking": {"uri": f"postgresql://me:{CANARY}@db/mlflow"}}
-    with pytest.raises(ConfigError, match="write env:NAME") as caught:
+    with pytest.raises(ConfigError, match="env:NAME") as caught:
         build(Profile, tree, "profile.yaml")
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 

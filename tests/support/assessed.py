@@ -12,11 +12,11 @@ from pipeline.data.shards.dataset_info import read_info
 from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import load_source
 from pipeline.documents import apply_override, build, read_yaml
-from pipeline.evaluation.candidates import Comparison, SampleSet
+from pipeline.evaluation.candidates import ReportInputs, SampleSet
 from pipeline.evaluation.dataset_images import real_images
-from pipeline.evaluation.documents import Entrant, Report, plan_cells
+from pipeline.evaluation.documents import EvaluatedBundle, Report, plan_cells
 from pipeline.evaluation.features.classifier import train_classifier
-from pipeline.evaluation.reports.class_conditional import compose, publish
+from pipeline.evaluation.reports.class_conditional import build_report, write_report_files
 from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
 from pipeline.sampling.sampler import BundleSampler, balanced_labels
 from tests.support.own_readings import read_all
@@ -46,7 +46,7 @@ def small(name: str) -> Recipe:
     return build(Recipe, tree, name)
 
 
-def prepare(recipe: Recipe, folder: Path) -> Comparison:
+def prepare(recipe: Recipe, folder: Path) -> ReportInputs:
     """Real data, an untrained (or exact) teacher, students that start from it, their samples."""
     network = recipe.teacher.network
     write_dataset(folder / "data", load_source(recipe.data, 0, network), recipe.data)
@@ -61,7 +61,7 @@ def prepare(recipe: Recipe, folder: Path) -> Comparison:
     family = family_of(manifest)
     teacher = family.build()
     save_bundle(folder / "teacher", manifest, teacher)
-    entrants = [Entrant(manifest=manifest, path="teacher", digest="t")]
+    entrants = [EvaluatedBundle(manifest=manifest, path="teacher", digest="t")]
     for index, steps in enumerate(recipe.halving.steps):
         changes = {
             "role": "student",
@@ -71,7 +71,7 @@ def prepare(recipe: Recipe, folder: Path) -> Comparison:
         }
         student = manifest.model_copy(update=changes)
         save_bundle(folder / f"s{index}", student, family.student_of(teacher, (0.0, 4.0)))
-        entrants.append(Entrant(manifest=student, path=f"s{index}", digest=f"s{index}"))
+        entrants.append(EvaluatedBundle(manifest=student, path=f"s{index}", digest=f"s{index}"))
     cells = plan_cells(recipe, entrants[0], entrants[1:], recipe.evaluation.samplers)
     labels = balanced_labels(recipe.evaluation.num_samples, info.num_classes)
     sets = []
@@ -84,19 +84,19 @@ def prepare(recipe: Recipe, folder: Path) -> Comparison:
         sets.append(SampleSet(cell, evaluations, returning(images)))
     num = recipe.evaluation.num_samples
     own = read_all(folder / "data", folder / "classifier", tuple(sets), num)
-    return Comparison(recipe, folder / "data", own, tuple(sets), ("a reason",))
+    return ReportInputs(recipe, folder / "data", own, tuple(sets), ("a reason",))
 
 
 def returning(images: np.ndarray) -> Callable[[], np.ndarray]:
     return lambda: images
 
 
-Made = tuple[Comparison, Report, Path]
+Made = tuple[ReportInputs, Report, Path]
 
 
 def make(name: str, folder: Path) -> Made:
     comparison = prepare(small(name), folder)
-    report = compose(comparison)
+    report = build_report(comparison)
     (folder / "report").mkdir()
-    publish(report, comparison, folder / "report")
+    write_report_files(report, comparison, folder / "report")
     return comparison, report, folder / "report"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.orchestration.cleanup import servers_of_the_dead
+from flows.orchestration.cleanup import abandoned_servers
 from pipeline.failpoints import VARIABLE
 from pipeline.identity import Identity, identify
 from pipeline.ledger import Ledger
@@ -37,8 +37,8 @@ SMALLEST = [
 ]
 """Two rounds in half a minute."""
 
-PREGENERATE = "round 0: guidance, any w in one evaluation, pre-generate targets"
-DISTIL = "round 0: guidance, any w in one evaluation, distil"
+TARGETS = "rounds/00-guidance/targets"
+TRAIN = "rounds/00-guidance/train"
 
 MADE = ("data", "teacher", "targets", "student", "reference", "samples", "report")
 """Kinds of artifacts that are bytes to be compared: all but what is told to MLflow."""
@@ -79,12 +79,12 @@ def finish(run_dir: Path, *extra: str, sets: list[str] = TINY, armed: str = "") 
     return code
 
 
-def wait_until_started(process: Process, run_dir: Path, label: str) -> None:
+def wait_until_started(process: Process, run_dir: Path, stage: str) -> None:
     """Wait until a chain has begun a stage."""
     deadline = time.monotonic() + 300
-    while not started(label)(run_dir):
+    while not started(stage)(run_dir):
         assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
-        assert time.monotonic() < deadline, f"{label} never began"
+        assert time.monotonic() < deadline, f"{stage} never began"
         time.sleep(0.05)
 
 
@@ -99,7 +99,7 @@ def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     KILLED.append(process.pid)
-    SERVERS.extend(identify(server) for server in servers_of_the_dead())
+    SERVERS.extend(identify(server) for server in abandoned_servers())
 
 
 def committed(run_dir: Path, kind: str, folder: str = "") -> int:
@@ -120,13 +120,13 @@ def events(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def started(label: str) -> Callable[[Path], bool]:
+def started(stage: str) -> Callable[[Path], bool]:
     """Whether a stage has begun."""
 
     def condition(run_dir: Path) -> bool:
         path = run_dir / "events.jsonl"
         lines = path.read_text().splitlines() if path.is_file() else []
-        return any("stage_started" in line and label in line for line in lines)
+        return any(f'"stage_started","stage":"{stage}"' in line for line in lines)
 
     return condition
 

@@ -11,20 +11,20 @@ from PIL import Image
 
 from flows.cli.request import read_request
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
-from pipeline.data.open_samples import read_content
+from pipeline.data.open_samples import read_data_info
 from pipeline.documents import dump_yaml
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
-from stages.data.encode import Jobs, encode_with
+from stages.data.encode import Jobs, encode
 from stages.data.encode_worker import open_worker
 from stages.data.shard import shard
 from stages.rounds import target_worker
 from stages.rounds.train import round_job
 from stages.rounds.train_worker import RoundJob, train_with
 from stages.teacher.adopt import adopt, adopt_components
+from stages.workspace import Workspace
 from tests.support.tiny_pipelines import CLASSES, PIXELS, tiny_pipeline
 
 CAPTIONS = ("red", "a red of red", "blue of a kind", "nothing much", "the end")
@@ -64,10 +64,11 @@ def run_chain(kind: str, root: Path, *, of_prompts: bool = False, **guidance: An
     """Every stage up to the students, of that kind of `tests.support.tiny_pipelines`."""
     recipe = resolve(kind, root, of_prompts=of_prompts, **guidance)
     run_dir = root / "run"
-    images, components = shard(recipe, run_dir), adopt_components(run_dir, recipe)
-    samples = encode_here(run_dir, recipe, images, components)
+    work = Workspace(run_dir, recipe)
+    images, components = shard(work).value, adopt_components(work).value
+    samples = encode_here(work, images, components)
     guided, halving = plan_rounds(recipe)
-    teacher = adopt(run_dir, recipe, samples)
+    teacher = adopt(work, samples).value
     first = train_here(run_dir, recipe, guided, samples, teacher, None)
     targets = [ask_here(run_dir, halving, samples, first)]
     second = train_here(run_dir, recipe, halving, samples, first, targets)
@@ -104,20 +105,13 @@ def resolve(kind: str, root: Path, *, of_prompts: bool = False, **guidance: Any)
     return read_request(path, None, None, []).recipe
 
 
-def encode_here(run_dir: Path, recipe: Recipe, images: Artifact, components: Artifact) -> Artifact:
+def encode_here(work: Workspace, images: Artifact, components: Artifact) -> Artifact:
     """Stage `encode`, its worker in this process."""
 
     def serve(spec: dict[str, Any], jobs: Jobs) -> Iterator[dict[str, Any]]:
         yield from map(open_worker(spec), jobs)
 
-    return encode_with(
-        run_dir,
-        recipe,
-        serve,
-        data=images,
-        components=components,
-        progress=lambda done, total: None,
-    )
+    return encode(work, data=images, components=components, run=serve).value
 
 
 def train_here(
@@ -128,9 +122,9 @@ def train_here(
     teacher: Artifact,
     targets: list[Artifact] | None,
 ) -> Artifact:
-    """Stage `distill`, on the engine in plain torch in this process."""
+    """Stage `train`, on the engine in plain torch in this process."""
     job = round_job(
-        run_dir, recipe, Profile(), plan, data=samples, teacher=teacher, targets=targets
+        Workspace(run_dir, recipe), plan, data=samples, teacher=teacher, targets=targets
     )
 
     def train(output: Path) -> dict[str, Any]:
@@ -141,7 +135,7 @@ def train_here(
 
 
 def ask_here(run_dir: Path, plan: RoundPlan, samples: Artifact, teacher: Artifact) -> Artifact:
-    """Stage `pregenerate` in this process: one target for each sample."""
+    """Stage `targets` in this process: one target for each sample."""
     spec = {
         "run_dir": str(run_dir),
         "plan": plan.model_dump(mode="json"),
@@ -150,7 +144,7 @@ def ask_here(run_dir: Path, plan: RoundPlan, samples: Artifact, teacher: Artifac
         "parents": [],
         "dtype": "float32",
     }
-    count = read_content(run_dir / samples.path).splits["train"].count
+    count = read_data_info(run_dir / samples.path).splits["train"].count
     job = {"key": "t" * 64, "path": f"{plan.folder}/targets/all", "first": 0, "count": count}
     made = target_worker.open_worker(spec)({**job, "first_tuple": 0})
     return Artifact.model_validate(made)

@@ -10,21 +10,22 @@ import numpy as np
 from pipeline.config import GateRules, Recipe
 from pipeline.config.profile import EngineConfig, Profile, TrackingConfig
 from pipeline.errors import DivergenceError
-from pipeline.evaluation.documents import Cell
+from pipeline.evaluation.documents import SampleSpec
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.checkpoint import claim
 from pipeline.training.engines import TorchEngine
-from pipeline.training.gate_policy import Judged, rules_of, settle
+from pipeline.training.gate_policy import JudgedAttempt, rules_of, run_attempts
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
 from stages.data.shard import shard
 from stages.evaluation.measurements import on_workers
-from stages.evaluation.sample_sets import Subject, _samples_key, open_sampler, samples_place
-from stages.gate.attempts import Setting, answer, judged_by, look_up
-from stages.gate.judge import Hands, divergence_key, judge, judge_divergence
+from stages.evaluation.sample_sets import SampleInputs, _samples_key, open_worker, samples_place
+from stages.gate.attempts import GateContext, find_attempt, judged_attempt, record_answer
+from stages.gate.judge import GateWorkers, divergence_key, judge, judge_divergence
 from stages.rounds.train import find_start, round_job
 from stages.rounds.train_worker import RoundJob, train_with
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 from tests.support.small_run import small_recipe
 
 ENOUGH = ("guidance.updates=150", "guidance.batch_size=128", "guidance.learning_rate=0.1")
@@ -43,12 +44,12 @@ class GateCase:
     remedies: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.data = shard(self.recipe, self.run_dir)
-        self.teacher = adopt(self.run_dir, self.recipe, self.data)
         quiet = TrackingConfig(pictures=0)
         profile = Profile(engine=EngineConfig(checkpoint_every=1000), tracking=quiet)
-        subject = Subject(self.data, None)
-        self.setting = Setting(self.run_dir, self.recipe, profile, self.data, self.teacher, subject)
+        work = Workspace(self.run_dir, self.recipe, profile)
+        self.data = shard(work).value
+        self.teacher = adopt(work, self.data).value
+        self.context = GateContext(work, self.data, self.teacher, SampleInputs(self.data, None))
         self.plan = plan_rounds(self.recipe)[self.index]
 
     @property
@@ -57,8 +58,8 @@ class GateCase:
         assert rules is not None
         return rules
 
-    def settle(self) -> Judged:
-        outcome = settle(
+    def run_attempts(self) -> JudgedAttempt:
+        outcome = run_attempts(
             self.plan,
             self.rules,
             self.attempt,
@@ -68,33 +69,35 @@ class GateCase:
         assert outcome is not None
         return outcome
 
-    def attempt(self, plan: RoundPlan) -> Judged:
-        known = look_up(self.setting, plan)
-        if known:
-            return known
+    def attempt(self, plan: RoundPlan) -> JudgedAttempt:
+        found = find_attempt(self.context, plan)
+        if found.judged:
+            return found.judged
         self.made.append(plan.folder)
+        work = self.context.work
         try:
-            student = self.setting.find_student(plan) or self.train(plan)
+            student = found.student or self.train(plan)
         except DivergenceError as error:
-            key = divergence_key(self.setting.key(plan))
-            record = judge_divergence(self.run_dir, self.recipe, plan, key, str(error))
-            return judged_by(Ledger(self.run_dir), plan, None, record)
-        candidate = self.setting.candidate(plan, student)
-        record = judge(self.run_dir, self.recipe, candidate, hands_here())
-        return judged_by(Ledger(self.run_dir), plan, student, record)
+            key = divergence_key(self.context.key(plan))
+            record = judge_divergence(work, plan, key, str(error))
+            return judged_attempt(Ledger(self.run_dir), plan, None, record)
+        candidate = self.context.candidate(plan, student)
+        record = judge(work, candidate, workers_here())
+        return judged_attempt(Ledger(self.run_dir), plan, student, record)
 
-    def ask(self, judged: Judged) -> bool | None:
+    def ask(self, judged: JudgedAttempt) -> bool | None:
         if not self.answers:
             return None
         said = self.answers.pop(0)
-        answer(self.run_dir, judged.record, accepted=said)
+        record_answer(self.run_dir, judged.record, accepted=said)
         return said
 
     def train(self, plan: RoundPlan) -> Artifact:
         """As `stages.rounds.train` does it, but for the cluster, with targets computed online."""
         ledger = Ledger(self.run_dir)
         job = round_job(
-            *(self.run_dir, self.recipe, self.setting.profile, plan),
+            Workspace(self.run_dir, self.recipe, self.context.work.profile),
+            plan,
             data=self.data,
             teacher=self.teacher,
             targets=None,
@@ -110,26 +113,25 @@ class GateCase:
         return ledger.publish("student", job["key"], f"{plan.folder}/candidate", write, keys)
 
 
-def draw_here(
-    ledger: Ledger,
-    recipe: Recipe,
-    cells: Sequence[Cell],
+def sample_ours(
+    work: Workspace,
+    cells: Sequence[SampleSpec],
     bundles: Sequence[Artifact],
-    subject: Subject,
+    sample_inputs: SampleInputs,
 ) -> list[Artifact]:
     """What Ray workers do, in this process, under the same keys."""
-    num = recipe.evaluation.num_samples
+    ledger, num = work.ledger, work.recipe.evaluation.num_samples
     parents = {bundle.digest: bundle.fingerprint for bundle in bundles}
     spec = {
         "run_dir": str(ledger.run_dir),
         "num_samples": num,
-        "data": subject.data.path,
+        "data": sample_inputs.data.path,
         "components": None,
     }
-    serve = open_sampler(spec)
+    serve = open_worker(spec)
 
-    def drawn(cell: Cell) -> Artifact:
-        key = _samples_key(cell, num, subject)
+    def drawn(cell: SampleSpec) -> Artifact:
+        key = _samples_key(cell, num, sample_inputs)
         part = f"evaluation/.parts.tmp/{key}.npy"
         job = {"key": key, "cell": cell.model_dump(mode="json"), "part": part}
 
@@ -147,9 +149,9 @@ def draw_here(
     return [drawn(cell) for cell in cells]
 
 
-def hands_here() -> Hands:
+def workers_here() -> GateWorkers:
     """Samples so small are read in the driver's process anyway."""
-    return Hands(draw_here, on_workers(Profile(), lambda done, total: None))
+    return GateWorkers(sample_ours, on_workers(Profile(), lambda done, total: None))
 
 
 def gate_case(run_dir: Path, *overrides: str, index: int = 0) -> GateCase:

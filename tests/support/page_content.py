@@ -1,4 +1,4 @@
-"""What a page may hold, made up: words of a user's, charts, and pictures that can be told apart."""
+"""Synthetic page content: user text, charts, and distinguishable images."""
 
 from typing import Literal
 
@@ -8,47 +8,47 @@ from pipeline.page.charts import training_chart
 from pipeline.page.sample_images import _png
 from pipeline.page.view_model import (
     Chart,
+    ColumnProtocol,
     Decision,
     Encoders,
-    Finding,
-    Judgement,
-    Look,
-    Made,
     Page,
     Picture,
     RoundCost,
+    SampleGrids,
+    StudentVerdict,
     Table,
     Usage,
+    VerdictTable,
 )
 
 WEIGHTS = (1.0, 2.5)
 
-WHY = "distance 23.7 times the floor at w = 0 (at most 2); and 5 more"
+WHY = "distance 23.7 times the noise floor at w = 0 (at most 2); and 5 more"
 DECIDED: tuple[tuple[str, Literal["pass", "person", "fail"], str, str], ...] = (
     ("round 0: guidance, any w in one evaluation", "pass", "passed", ""),
     ("round 1: 2 -> 1 steps", "fail", "failed", WHY),
-    ("round 1: 2 -> 1 steps, extended 1", "person", "accepted by a person", WHY),
+    ("round 1: 2 -> 1 steps, extended 1", "person", "approved by a person", WHY),
 )
 
 
 def picture(title: str, evaluations: int, *, is_student: bool, shade: float) -> Picture:
-    """Three rows of four samples, all of one shade in [-1, 1] but for some noise."""
+    """Return three rows of four samples of one shade in [-1, 1], plus noise."""
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, (12, 8, 8, 3))
     images = (noise + shade).clip(-1, 1).astype(np.float32)
     source = _png(images, [list(range(at, at + 4)) for at in (0, 4, 8)])
     return Picture(title, evaluations, is_student=is_student, source=source)
 
 
-def look(w: float, run: str) -> Look:
+def look(w: float, run: str) -> SampleGrids:
     teacher = picture("teacher, DDIM, 8 steps", 16, is_student=False, shade=0.8)
     four = picture(f"{run}, 4 steps", 4, is_student=True, shade=0.0)
     one = picture(f"{run}, 1 step", 1, is_student=True, shade=-0.8)
     cheap = picture("teacher, DDIM, 1 step", 2, is_student=False, shade=0.3)
-    return Look(w, (run, "b", "c"), teacher, (four, one, cheap))
+    return SampleGrids(w, (run, "b", "c"), teacher, (four, one, cheap))
 
 
 def numbers(w: float, run: str) -> Table:
-    """More columns than a phone is wide."""
+    """Return a table with more columns than fit on a phone."""
     heads = ("to real", "KID", "precision", "recall", "density", "coverage", "PSNR", "SSIM")
     cells = tuple(f"{0.1 * at:.3f} (0.000 to 1.000)" for at, _ in enumerate(heads))
     lines = tuple((0, f"{run}, {steps} steps", str(steps), cells) for steps in (4, 2))
@@ -70,20 +70,22 @@ def page(run: str) -> Page:
     curves = tuple(
         Chart(f"curve-{w:g}", w, f"At w = {w:g}", chart.figure, "curve") for w in WEIGHTS
     )
-    missed = Finding(False, (f"recall 0.5, asked at least 0.9 ({run})",))
+    missed = StudentVerdict(False, (f"recall 0.5, required at least 0.9 ({run})",))
     return Page(
         run=run,
         what=run,
         facts=(("1", run), ("128 x", "fewer network evaluations than the teacher")),
-        accepted=(f"A person accepted the student of {run}.",),
-        judgement=Judgement((run, run), WEIGHTS, ((run, (missed, Finding(True, ("all",)))),), run),
+        accepted=(f"A person approved the student of {run}.",),
+        judgement=VerdictTable(
+            (run, run), WEIGHTS, ((run, (missed, StudentVerdict(True, ("all",)))),), run
+        ),
         weights=WEIGHTS,
         charts=(*curves, chart),
         looks=tuple(look(w, run) for w in WEIGHTS),
         pictures=(),
         tables=tuple(numbers(w, run) for w in WEIGHTS),
         by_class=tuple(numbers(w, run) for w in WEIGHTS),
-        made=(Made("KID", run, run, run, "degree 3", "ab" * 6),),
+        made=(ColumnProtocol("KID", run, run, run, "degree 3", "ab" * 6),),
         encoders=encoders(run),
         costs=(
             RoundCost(run, 1200, 4_000_000, 137_000_000, 61.0, None, money=0.61),

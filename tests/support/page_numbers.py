@@ -1,22 +1,27 @@
-"""Numbers of a report, made up: the fewer steps, the farther from everything."""
+"""Synthetic numbers of a report: fewer steps give worse scores."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.evaluation.documents import Cell, Panel, PanelRow, Row
-from pipeline.evaluation.metric_specs import KERNEL, Setting, against_real, against_teacher
-from pipeline.evaluation.scores import PanelScores, Scores
+from pipeline.evaluation.documents import ExtractorMetrics, ExtractorRow, Row, SampleSpec
+from pipeline.evaluation.metric_specs import (
+    KERNEL,
+    ProtocolContext,
+    real_image_metrics,
+    teacher_metric,
+)
+from pipeline.evaluation.scores import ExtractorScores, Scores
 from pipeline.evaluation.verdicts.checks import Check, Verdict
 
 EXTRACTORS = (("inception", "InceptionV3 (FID)"), ("clip", "CLIP ViT-B/32"))
 
 
-def cost(cell: Cell) -> int:
+def cost(cell: SampleSpec) -> int:
     return cell.steps * (2 if cell.role != "student" and cell.w else 1)
 
 
-def harm_of(cell: Cell, off: float) -> float:
-    """By how much fewer steps make samples worse; the teacher's reference is 1."""
+def harm_of(cell: SampleSpec, off: float) -> float:
+    """Return the factor by which fewer steps worsen scores; 1 for the teacher's reference."""
     harm = 0.6 if cell.role == "student" else 6.0
     return 1.0 if cell.role == "teacher" else off * (1 + harm / cell.steps**1.3)
 
@@ -25,7 +30,7 @@ def around(name: str, value: float, spread: float = 0.08) -> dict[str, Any]:
     return {name: value, f"{name}_interval": (value * (1 - spread), value * (1 + spread))}
 
 
-def scores(cell: Cell, off: float) -> Scores:
+def scores(cell: SampleSpec, off: float) -> Scores:
     worse, w = harm_of(cell, off), cell.w
     found: dict[str, Any] = {}
     for name, value in {
@@ -45,9 +50,9 @@ def scores(cell: Cell, off: float) -> Scores:
     }.items():
         found |= around(name, value)
     shares = [min(1.0, found["class_accuracy"] - (digit - 4.5) / 100) for digit in range(10)]
-    told = {str(digit): around("share", share) for digit, share in enumerate(shares)}
-    found["accuracy_by_class"] = {name: each["share"] for name, each in told.items()}
-    intervals = {name: each["share_interval"] for name, each in told.items()}
+    by_class = {str(digit): around("share", share) for digit, share in enumerate(shares)}
+    found["accuracy_by_class"] = {name: each["share"] for name, each in by_class.items()}
+    intervals = {name: each["share_interval"] for name, each in by_class.items()}
     found["accuracy_by_class_interval"] = intervals
     return Scores.model_validate(found)
 
@@ -66,17 +71,20 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
                 most=None if row.cell.adds_noise else 0.15,
             ),
         )
-        told = {"title": row.cell.title, "w": row.cell.w, "floor_factor": 1.0, "checks": checks}
-        found.append(Verdict.model_validate({"judged": "student", **told}))
+        fields = {"title": row.cell.title, "w": row.cell.w, "floor_factor": 1.0, "checks": checks}
+        found.append(Verdict.model_validate({"judged": "student", **fields}))
         bad = (Check(name="recall", value=0.0, least=0.9),)
-        found.append(Verdict.model_validate({**told, "judged": "class means", "checks": bad}))
+        found.append(Verdict.model_validate({**fields, "judged": "class means", "checks": bad}))
     return found
 
 
-def panel(kind: str, title: str, setting: Setting, cells: Sequence[Cell], off: float) -> Panel:
+def panel(
+    kind: str, title: str, setting: ProtocolContext, cells: Sequence[SampleSpec], off: float
+) -> ExtractorMetrics:
     extractor = (title, ("e" if kind == "clip" else "f") * 64)
-    metrics = [*against_real(setting, extractor, setting.real("heldout", 36), "FID")]
-    metrics.append(against_teacher(setting, extractor))
+    distance = "FID" if kind == "inception" else f"to real, by {kind}"
+    metrics = [*real_image_metrics(setting, extractor, setting.real("heldout", 36), distance)]
+    metrics.append(teacher_metric(setting, extractor))
     keys = ("distance_to_real", "kid_to_real", "precision", "recall", "density", "coverage")
     rows = []
     for cell in cells:
@@ -86,10 +94,10 @@ def panel(kind: str, title: str, setting: Setting, cells: Sequence[Cell], off: f
         found |= around("distance_to_teacher", 4 * worse)
         if kind == "clip":
             found |= around("clip_score", 26 / worse**0.1, 0.02)
-        measured = PanelScores.model_validate(found)
-        rows.append(PanelRow(cell=cell, evaluations=cost(cell), scores=measured))
+        measured = ExtractorScores.model_validate(found)
+        rows.append(ExtractorRow(cell=cell, evaluations=cost(cell), scores=measured))
     if kind == "clip":
-        words = ("CLIP score", "how well an image goes with its prompt")
-        asked = setting.asked("the prompt")
-        metrics.append(setting.metric("clip_score", words, extractor, asked, KERNEL))
-    return Panel(extractor=title, kind=kind, metrics=tuple(metrics), rows=tuple(rows))
+        words = ("CLIP score", "cosine similarity of image and prompt")
+        prompt = setting.asked("the prompt")
+        metrics.append(setting.metric("clip_score", words, extractor, prompt, KERNEL))
+    return ExtractorMetrics(extractor=title, kind=kind, metrics=tuple(metrics), rows=tuple(rows))

@@ -1,4 +1,4 @@
-"""A page as a browser takes it in: its words, what it would fetch, its pictures and its charts."""
+"""Parses a page: its text, external addresses, images and charts."""
 
 import base64
 import io
@@ -13,14 +13,14 @@ _FETCHING = {"src", "href", "srcset", "poster", "action", "data"}
 
 
 class PageReader(HTMLParser):
-    """Read with `read_page`.
+    """Parser of a page; created by `read_page`.
 
     Attributes:
-        text: all words in order.
-        fetched: addresses it would ask for, of anything but itself.
-        pictures: the images inside it.
-        charts: its figures by the name of their element.
-        weights: the guidance weights one can choose.
+        text: visible text in order.
+        fetched: external addresses that a browser would request.
+        pictures: inline images.
+        charts: chart data by id of their element.
+        weights: selectable guidance weights.
     """
 
     def __init__(self) -> None:

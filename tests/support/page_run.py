@@ -1,7 +1,7 @@
-"""A run as its page meets it: all is committed, made in seconds, with numbers that are made up.
+"""A synthetic finished run for the report page: all artifacts committed, scores made up.
 
-Its data come from a folder of images, which may be taken away; its students are untrained and in
-two ladders, its encoders go back, and its report has the numbers of two extractors.
+The data come from a folder of images, which a test may remove. The students are untrained and in
+two ladders, there are encoders, and the report has metrics of two extractors.
 """
 
 import json
@@ -17,14 +17,21 @@ from sklearn.datasets import load_digits
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
-from pipeline.evaluation.documents import Cell, Entrant, Protocol, Report, Row, plan_cells
-from pipeline.evaluation.metric_specs import Setting, own_metrics
+from pipeline.evaluation.documents import (
+    EvaluatedBundle,
+    Protocol,
+    Report,
+    Row,
+    SampleSpec,
+    plan_cells,
+)
+from pipeline.evaluation.metric_specs import ProtocolContext, classifier_metrics
 from pipeline.evaluation.reports.encoder_report import (
     TEACHER,
     PictureKind,
+    RoundTrip,
     TranslationReport,
     TranslationRow,
-    Turned,
     picture_name,
     sources_of,
     write_translation,
@@ -32,12 +39,14 @@ from pipeline.evaluation.reports.encoder_report import (
 from pipeline.evaluation.reports.markdown import write_report
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.run_dir.recipe_file import prepare
+from pipeline.run_dir.layout import ENCODERS
+from pipeline.run_dir.recipe_file import prepare_run_dir
 from pipeline.tracking import JsonlTracker
 from pipeline.training.plan import plan_rounds, plan_teacher
+from stages.chain import StageId, Step, round_steps
 from stages.data.shard import shard
-from stages.evaluation.encoders import FOLDER as ENCODERS
 from stages.evaluation.sample_sets import samples_place
+from stages.workspace import Workspace
 from tests.support.cases import teacher_manifest
 from tests.support.page_numbers import EXTRACTORS, around, cost, harm_of, panel, scores, verdicts
 
@@ -48,7 +57,7 @@ _STEPS = {"steps": [8, 4, 2, 1], "first_substeps": 2, "updates": 300, "batch_siz
 
 @dataclass(frozen=True)
 class PageRun:
-    """A run directory, its recipe, and the folder that its data were made from."""
+    """A run directory, its recipe, and the source folder of its data."""
 
     run_dir: Path
     recipe: Recipe
@@ -56,24 +65,27 @@ class PageRun:
 
 
 def make_page_run(root: Path, *, off: float = 1.0, seed: int = 0) -> PageRun:
-    """A run below `root`; its students are `off` times as far from everything as another's."""
+    """Create a run below `root`; `off` scales the students' distances."""
     source = root / "images"
     _draw_source(source)
     recipe = _recipe(source)
     run_dir = root / "run"
-    prepare(recipe, run_dir, accept_changes=False)
-    data = shard(recipe, run_dir)
+    prepare_run_dir(recipe, run_dir, accept_changes=False)
+    data = shard(Workspace(run_dir, recipe)).value
     bundles = _bundles(run_dir, recipe, data)
     _log_losses(run_dir, recipe)
     _report(run_dir, recipe, data, bundles, off, seed)
     _translate(run_dir, recipe, off)
-    seconds = [{"label": label, "seconds": 60.0 + at} for at, label in enumerate(_labels(recipe))]
+    seconds = [
+        {"stage": step.id, "title": step.title, "seconds": 60.0 + at}
+        for at, step in enumerate(_steps(recipe))
+    ]
     (run_dir / "timing.json").write_text(json.dumps({"stages": seconds}))
     return PageRun(run_dir, recipe, source)
 
 
 def _draw_source(folder: Path) -> None:
-    """Twelve scans of each digit."""
+    """Write twelve scans of each digit."""
     scans = load_digits()
     for digit in range(10):
         (folder / str(digit)).mkdir(parents=True)
@@ -94,7 +106,7 @@ def _recipe(source: Path) -> Recipe:
 
 
 def _bundles(run_dir: Path, recipe: Recipe, data: Artifact) -> list[Artifact]:
-    """The teacher and a student of every round, all with the same few weights."""
+    """Publish the teacher and a student of every round, all with the same small weights."""
     manifest = teacher_manifest("unet").model_copy(update={"network": recipe.teacher.network})
     family = family_of(manifest)
     module = family.build()
@@ -133,30 +145,29 @@ def _log_losses(run_dir: Path, recipe: Recipe) -> None:
             tracker.log({"update": float(update), "train/loss": loss}, update)
 
 
-def _labels(recipe: Recipe) -> list[str]:
-    rounds = [
-        f"{plan.title}, {part}"
-        for plan in plan_rounds(recipe)
-        for part in ("pre-generate targets", "distil", "promote")
-    ]
-    return ["shard the data", "teacher", *rounds, "evaluate", "publish the report"]
+def _steps(recipe: Recipe) -> list[Step]:
+    rounds = [step for plan in plan_rounds(recipe) for step in round_steps(recipe, plan)]
+    first, last = (StageId.DATA, StageId.TEACHER), (StageId.EVALUATE, StageId.PUBLISH)
+    return [*map(Step, first), *rounds, *map(Step, last)]
 
 
 def _report(
     run_dir: Path, recipe: Recipe, data: Artifact, made: Sequence[Artifact], off: float, seed: int
 ) -> None:
     entrants = [
-        Entrant(manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest)
+        EvaluatedBundle(
+            manifest=read_manifest(run_dir / each.path), path=each.path, digest=each.digest
+        )
         for each in made
     ]
     drawing = [each for each in entrants if each.manifest.direction == "decode"]
     cells = [
         cell
         for cell in plan_cells(recipe, drawing[0], drawing[1:], ["ddim"])
-        if cell.role != "yardstick"
+        if cell.role != "noise_floor"
     ]
     _draw_samples(run_dir, data, cells, seed)
-    setting = Setting(NUM, 0, 1, 64, 100, data.digest, (8, 8, 1), "c" * 64)
+    context = ProtocolContext(NUM, 0, 1, 64, 100, data.digest, (8, 8, 1), "c" * 64)
     rows = tuple(Row(cell=cell, evaluations=cost(cell), scores=scores(cell, off)) for cell in cells)
     report = Report(
         run=recipe.run.name,
@@ -169,7 +180,7 @@ def _report(
             num_heldout=36,
             num_training=84,
             seed=0,
-            yardstick_seed=1,
+            noise_floor_seed=1,
             reference_steps=64,
         ),
         class_names=tuple(map(str, range(10))),
@@ -178,10 +189,10 @@ def _report(
         verdicts=tuple(verdicts(rows)),
         skipped=(),
         pictures=(),
-        metrics=own_metrics(
-            setting, ("classifier", "ab" * 32), {"heldout": 36, "train": 84}, reads_prompts=False
+        metrics=classifier_metrics(
+            context, ("classifier", "ab" * 32), {"heldout": 36, "train": 84}, reads_prompts=False
         ),
-        panels=tuple(panel(kind, title, setting, cells, off) for kind, title in EXTRACTORS),
+        panels=tuple(panel(kind, title, context, cells, off) for kind, title in EXTRACTORS),
     )
 
     def write(folder: Path) -> dict[str, Any]:
@@ -192,8 +203,8 @@ def _report(
     Ledger(run_dir).publish("report", "cd" * 32, "report", write, parents)
 
 
-def _draw_samples(run_dir: Path, data: Artifact, cells: Sequence[Cell], seed: int) -> None:
-    """Digits of the classes asked for; the fewer steps, the more noise is on them."""
+def _draw_samples(run_dir: Path, data: Artifact, cells: Sequence[SampleSpec], seed: int) -> None:
+    """Write digits of the sample sets' classes; fewer steps add more noise."""
     scans = load_digits()
     labels = np.sort(np.arange(NUM) % 10)
     chosen = [scans.images[scans.target == label][at % 8] for at, label in enumerate(labels)]
@@ -214,11 +225,11 @@ def _translate(run_dir: Path, recipe: Recipe, off: float) -> None:
         *((TEACHER, 64, 32), ("student", 4, 2)),  # edits
     ]
 
-    def turned(who: str, steps: int, taken: int | None) -> Turned:
+    def turned(who: str, steps: int, taken: int | None) -> RoundTrip:
         pictures = {w: np.roll(sources.pictures, -len(sources.pictures) // 2, 0) for w in weights}
         evaluations = {w: taken or steps * (3 if who == TEACHER and w else 2) for w in weights}
         back = None if taken else sources.pictures
-        return Turned(who, steps, evaluations, back, pictures, pictures, taken)
+        return RoundTrip(who, steps, evaluations, back, pictures, pictures, taken)
 
     rows = []
     for w in weights:

@@ -8,7 +8,7 @@ from torch import nn
 from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml, to_yaml
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.run_dir.recipe_file import RECIPE
+from pipeline.run_dir.layout import RECIPE
 from tests.support.cases import student_manifest, teacher_manifest
 from tests.support.terminal import ROOT
 

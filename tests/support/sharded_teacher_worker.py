@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from infra.deepspeed.sharded_teacher import split_over_workers
+from infra.deepspeed.sharded_teacher import partition_over_workers
 from stages.rounds.train_worker import train
 from tests.support.ranks import leave
 from tests.support.zero_worker import LAYERS, PARAMETERS, WIDTH, forget_peak, resident
@@ -21,7 +21,7 @@ def held_by_a_split_network() -> float:
     """Bytes per parameter that are held between two evaluations."""
     before = resident("VmRSS")
     layers = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS))
-    network = split_over_workers(nn.Sequential(*layers).requires_grad_(requires_grad=False))
+    network = partition_over_workers(nn.Sequential(*layers).requires_grad_(requires_grad=False))
     with torch.inference_mode():
         for _ in range(2):
             forget_peak()

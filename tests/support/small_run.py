@@ -13,7 +13,7 @@ from pipeline.config.profile import Profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.run_dir.recipe_file import prepare, record_profile
+from pipeline.run_dir.recipe_file import prepare_run_dir, record_profile
 from pipeline.training.checkpoint import Checkpoints, claim
 from pipeline.training.engines import OptimiserPlan, TorchEngine
 from pipeline.training.plan import plan_rounds, round_key
@@ -22,6 +22,7 @@ from stages.data.shard import shard
 from stages.rounds.promote import promotion_key
 from stages.rounds.target_worker import TargetWorker
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 
 GAUSSIAN = Path(__file__).resolve().parents[2] / "flows" / "recipes" / "gaussian.yaml"
 ROUND = "ab" * 32
@@ -38,10 +39,10 @@ def small_recipe(*overrides: str) -> Recipe:
 def make_run(run_dir: Path, *overrides: str) -> Path:
     """Data, teacher, three rounds with targets, students and promotions, samples, a report."""
     recipe = small_recipe(*overrides)
-    prepare(recipe, run_dir, accept_changes=False)
+    prepare_run_dir(recipe, run_dir, accept_changes=False)
     record_profile(Profile(), run_dir)
-    data = shard(recipe, run_dir)
-    teacher = first = adopt(run_dir, recipe, data)
+    data = shard(Workspace(run_dir, recipe)).value
+    teacher = first = adopt(Workspace(run_dir, recipe), data).value
     students = []
     for plan in plan_rounds(recipe):
         make_targets(run_dir, plan, data, teacher)

@@ -90,5 +90,5 @@ def tiny(kind: str, root: Path) -> Tiny:
         pipeline=info.pipeline,
         lineage=Lineage(run="tiny", round=None, parent=None),
     )
-    module = family_of(manifest).load(pipeline / info.network_folder, knows_w=False)
+    module = family_of(manifest).load(pipeline / info.network_folder, is_w_conditioned=False)
     return Tiny(root, pipeline, components, manifest, module)

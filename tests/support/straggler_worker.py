@@ -15,7 +15,7 @@ from torch import nn
 
 from infra.deepspeed.engine import DeepSpeedEngine
 from pipeline.training.engines import OptimiserPlan
-from pipeline.training.monitors import OwnTime
+from pipeline.training.monitors import StragglerMonitor
 from tests.support.ranks import leave
 
 QUICK_S, SLOW_S = 0.05, 0.2
@@ -31,7 +31,7 @@ def main() -> None:
         zero_stage=1,
         precision="float32",
     )
-    own_time = OwnTime(engine)
+    own_time = StragglerMonitor(engine)
     found = []
     for slow in (engine.world_size - 1, 0, None):
         for _ in range(3):

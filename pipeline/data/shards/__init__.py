@@ -1,1 +1,1 @@
-"""Data shards: webdataset tars, written and read by position."""
+"""Data shards: webdataset tars with an index, for random access."""

@@ -1,4 +1,4 @@
-"""What a sharded data set says of itself: its splits, their shards, and what a sample has."""
+"""The description of a sharded data set: splits, shards and content of samples."""
 
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Document)
 
 
 class ShardInfo(Document):
-    """One tar: its path below the data set, its first row in the split, its number of rows."""
+    """One tar: path relative to the data set, first row in the split, number of rows."""
 
     name: str
     first: NonNegativeInt
@@ -24,7 +24,7 @@ class ShardInfo(Document):
 
 
 class SplitInfo(Document):
-    """One side of the held-out split, in shards."""
+    """One split ("train" or "heldout") in shards."""
 
     count: PositiveInt
     shards: tuple[ShardInfo, ...]
@@ -42,13 +42,13 @@ class SplitInfo(Document):
 
 
 class DatasetInfo(Document):
-    """What a sharded data set holds; `dataset.json`.
+    """Description of a sharded data set; `dataset.json`.
 
     Attributes:
-        source: the recipe's name of where it comes from.
-        class_names: in the order of the labels, kept exactly; empty if samples have no class.
+        source: name of the data source in the recipe.
+        class_names: exact class names in the order of the labels; empty without classes.
         latent_shape: (channels, height, width) of a sample.
-        encoding: how samples are stored; None if there are only their captions.
+        encoding: storage format of samples; None for captions only.
         splits: "train" and "heldout".
         captioned: whether samples have captions.
     """
@@ -68,48 +68,50 @@ class DatasetInfo(Document):
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """The members of every sample, in the order they lie in a tar."""
-        told = {"cls": self.num_classes > 0, "json": self.captioned}
-        has_content = [self.encoding] if self.encoding else []
-        return tuple(sorted([*has_content, *(name for name, has in told.items() if has)]))
+        """Extensions of every sample's members, in the order of a tar."""
+        conditions = {"cls": self.num_classes > 0, "json": self.captioned}
+        content = [self.encoding] if self.encoding else []
+        return tuple(sorted([*content, *(name for name, has in conditions.items() if has)]))
 
 
 def write_info(folder: Path, info: DatasetInfo) -> None:
-    """Write what a sharded data set holds.
+    """Write the description of a sharded data set.
 
-    What older readers do not know is left out where it says nothing.
+    Keys that older readers do not support are omitted at their default.
     """
-    silent = None if info.captioned else {"captioned"}
-    text = info.model_dump_json(indent=1, exclude=silent)
+    omitted = None if info.captioned else {"captioned"}
+    text = info.model_dump_json(indent=1, exclude=omitted)
     (folder / _INFO).write_text(text, encoding="utf-8")
 
 
 def read_info(folder: Path) -> DatasetInfo:
-    """What a sharded data set holds.
+    """Read the description of a sharded data set.
 
     Raises:
-        DataError: the folder is not one.
+        DataError: the folder is not a sharded data set, or its description is damaged.
     """
-    return read_contents(folder / _INFO, DatasetInfo, "a sharded data set", "make the data anew")
+    remedy = "delete the data set and run again to rebuild it"
+    return read_description(folder / _INFO, DatasetInfo, "a sharded data set", remedy)
 
 
-def read_contents(path: Path, kind: type[D], what: str, remedy: str) -> D:
-    """A table of contents: the document in `path`, which says what its folder holds.
+def read_description(path: Path, kind: type[D], what: str, remedy: str) -> D:
+    """Read the document that describes a folder.
 
     Args:
-        path: of the file.
-        kind: of the document.
-        what: the folder should be.
-        remedy: what helps if the file is damaged.
+        path: path of the document.
+        kind: class of the document.
+        what: expected type of the folder, for messages.
+        remedy: advice for a damaged file, for messages.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: the file is missing or damaged.
     """
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
-            f"{path.parent} is not {what}: {path.name} cannot be read ({error.strerror})"
+            f"{path.parent} is not {what}: {path.name} cannot be read ({error.strerror}); check "
+            "the path"
         ) from None
     except (ValidationError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged: {first_problem(error)}; {remedy}") from None

@@ -1,4 +1,4 @@
-"""Data shards read: one split of a data set, its samples in any order, with their conditions."""
+"""Read data shards: samples of one split in any order, with their conditions."""
 
 import logging
 from collections.abc import Iterator
@@ -22,14 +22,15 @@ from pipeline.tensors import Condition
 
 CACHE_BYTES = 512 * 1024**2
 _UNREAD = -1
+_REMAKE = "delete the data set and run again to rebuild it"
 
 _log = logging.getLogger(__name__)
 
 
 class SampleShards(Samples):
-    """One split of a data set by random access, with its conditions.
+    """One split of a data set with its conditions, by random access.
 
-    A split that is small when decoded is kept in memory, each sample decoded when first read.
+    A split whose decoded size is small is cached in memory; samples are decoded on first access.
     """
 
     def __init__(self, folder: Path, split: str, *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -38,15 +39,16 @@ class SampleShards(Samples):
         Args:
             folder: a sharded data set.
             split: "train" or "heldout".
-            cache_bytes: the decoded size up to which it is kept in memory.
+            cache_bytes: maximum decoded size of a cached split.
 
         Raises:
-            DataError: the data set is not one, or a shard is missing, cut, or holds another number
-                of samples than it should.
+            DataError: the folder is not a sharded data set, or a shard is missing, truncated, or
+                has another number of samples than recorded.
         """
         self.info = read_info(folder)
         if split not in self.info.splits:
-            raise DataError(f"{folder} has no split {split!r}, only {', '.join(self.info.splits)}")
+            known = ", ".join(self.info.splits)
+            raise DataError(f"{folder} has no split {split!r}; use one of {known}")
         content = self.info.splits[split]
         self._places = {name: place for place, name in enumerate(self.info.extensions)}
         self._shards = content.shards
@@ -64,23 +66,23 @@ class SampleShards(Samples):
         self._labels = np.full(content.count, _UNREAD, np.int64)
 
     def __len__(self) -> int:
-        """Samples in the split."""
+        """Return the number of samples in the split."""
         return len(self._labels)
 
     @property
     def null(self) -> Condition | None:
-        """None: the null condition is the class after the last."""
+        """None: the null condition is the class index after the last class."""
         return None
 
     def read(self, rows: NDArray[np.int64]) -> Batch:
-        """The samples at `rows`, in that order: x float32 `[b, c, h, w]` and their conditions.
+        """Read the samples at `rows`, in that order: x float32 `[b, c, h, w]`, and conditions.
 
-        8-bit images come in [-1, 1].
+        8-bit images are scaled to [-1, 1].
 
         Raises:
             IndexError: a row is negative or past the end.
-            DataError: a sample does not decode to what the data set says it holds, or the data
-                set holds captions only.
+            DataError: a sample does not match the data set's description, or the data set has
+                captions only.
         """
         condition = self.conditions(rows)
         if self._cache is None:
@@ -93,11 +95,11 @@ class SampleShards(Samples):
         return Batch(x=torch.from_numpy(to_unit_range(samples)), condition=condition)
 
     def conditions(self, rows: NDArray[np.int64]) -> Condition:
-        """The classes of the samples at `rows`, int64, if they have any; each is read once.
+        """Read the classes at `rows`, int64, if the data has classes; each is read once.
 
         Raises:
             IndexError: a row is negative or past the end.
-            DataError: a sample names no class of the data set.
+            DataError: the class of a sample is out of range.
         """
         self._check_rows(rows)
         if not self.info.num_classes:
@@ -107,7 +109,7 @@ class SampleShards(Samples):
         return {"label": torch.from_numpy(self._labels[rows])}
 
     def captions(self, rows: NDArray[np.int64]) -> list[Caption]:
-        """The captions of the samples at `rows`, in that order.
+        """Read the captions at `rows`, in that order.
 
         Raises:
             IndexError: a row is negative or past the end.
@@ -134,7 +136,7 @@ class SampleShards(Samples):
             raise DataError(
                 f"{tar}: expected {shard.count} samples ({len(expected)} members) from "
                 f"{sample_key(shard.first)} on, its index has {index.count} ({len(index.members)} "
-                "members); make the data anew"
+                f"members); {_REMAKE}"
             )
 
     def _make_cache(self, split: str, count: int, cache_bytes: int) -> Sample | None:
@@ -145,10 +147,10 @@ class SampleShards(Samples):
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         fits = size <= cache_bytes
         _log.debug(
-            "%s: %d samples are %s, because decoded they take %d of %d bytes allowed",
+            "split %s: %d samples %s, decoded size %d bytes, limit %d bytes",
             split,
             count,
-            "kept in memory" if fits else "decoded at every read",
+            "cached in memory" if fits else "decoded at every read",
             size,
             cache_bytes,
         )
@@ -157,7 +159,10 @@ class SampleShards(Samples):
     def _decode(self, rows: NDArray[np.int64]) -> Sample:
         encoding = self.info.encoding
         if encoding is None:
-            raise DataError(f"data from {self.info.source} are captions without images; draw them")
+            raise DataError(
+                f"data from {self.info.source} has captions without images; generate the images "
+                "with the teacher"
+            )
         samples = np.empty((len(rows), *self.info.latent_shape), DTYPES[encoding])
         for i, row in enumerate(rows.tolist()):
             with self._reading(row):
@@ -169,7 +174,7 @@ class SampleShards(Samples):
         with self._reading(row):
             label = int(self._content(row, "cls"))
             if not 0 <= label < self.info.num_classes:
-                raise ValueError(f"class {label} of {self.info.num_classes}")
+                raise ValueError(f"class {label} is not in 0 .. {self.info.num_classes - 1}")
             return label
 
     def _read_caption(self, row: int) -> Caption:
@@ -177,7 +182,7 @@ class SampleShards(Samples):
             try:
                 return Caption.model_validate_json(self._content(row, "json"))
             except ValidationError as error:
-                raise ValueError(f"no caption ({first_problem(error)})") from None
+                raise ValueError(f"invalid caption ({first_problem(error)})") from None
 
     @contextmanager
     def _reading(self, row: int) -> Iterator[None]:
@@ -185,9 +190,7 @@ class SampleShards(Samples):
             yield
         except ValueError as error:
             tar = self._tars[self._shard_of(row)]
-            raise DataError(
-                f"{tar}, sample {sample_key(row)}: {error}; make the data anew"
-            ) from None
+            raise DataError(f"{tar}, sample {sample_key(row)}: {error}; {_REMAKE}") from None
 
     def _content(self, row: int, extension: str) -> bytes:
         member = self._members[len(self._places) * row + self._places[extension]]

@@ -1,4 +1,4 @@
-"""How one sample is stored in a shard: 8-bit images as png, everything else as npy; data only."""
+"""Encoding of samples in shards: 8-bit images as png, other samples as npy without pickles."""
 
 import io
 
@@ -11,7 +11,7 @@ DTYPES: dict[Encoding, type[np.generic]] = {"png": np.uint8, "npy": np.float32}
 
 
 def encode(sample: Sample, encoding: Encoding) -> bytes:
-    """The file content of a sample `[c, h, w]`; png takes one or three channels of uint8."""
+    """Encode a sample `[c, h, w]`; png supports one or three channels of uint8."""
     if sample.dtype != DTYPES[encoding]:
         raise TypeError(f"{encoding} samples are {DTYPES[encoding].__name__}, got {sample.dtype}")
     buffer = io.BytesIO()
@@ -24,14 +24,14 @@ def encode(sample: Sample, encoding: Encoding) -> bytes:
 
 
 def decode(content: bytes, encoding: Encoding, shape: tuple[int, int, int]) -> Sample:
-    """The inverse of `encode`.
+    """Decode a sample encoded by `encode`.
 
     Raises:
         ValueError: the content is not a sample of this encoding and shape.
     """
     try:
         sample = _decode_png(content) if encoding == "png" else _decode_npy(content)
-    except Exception as error:  # decoders raise whatever they trip over
+    except Exception as error:  # decoders raise many kinds of errors
         raise ValueError(f"not a readable {encoding} ({error})") from None
     if sample.shape != shape or sample.dtype != DTYPES[encoding]:
         raise ValueError(f"{sample.dtype} {sample.shape} instead of {shape}")
@@ -39,7 +39,7 @@ def decode(content: bytes, encoding: Encoding, shape: tuple[int, int, int]) -> S
 
 
 def to_unit_range(samples: Sample) -> Sample:
-    """Decoded samples as float32: 8-bit pixels from 0..255 to [-1, 1], floats as they are."""
+    """Convert decoded samples to float32: uint8 0..255 to [-1, 1], floats unchanged."""
     if samples.dtype == np.uint8:
         return samples.astype(np.float32) / np.float32(127.5) - np.float32(1)
     return samples.astype(np.float32, copy=False)

@@ -1,8 +1,8 @@
-"""Webdataset tars with a table of contents beside them, read by position.
+"""Webdataset tars with an index file, for random access.
 
-Python's tarfile takes a damaged header for the end of the archive, so a cut tar yields fewer
-samples and no error. Here the table says what there is, the headers are never consulted, and any
-mismatch is an error. Other tools read the same tars in order without the table.
+Python's tarfile treats a damaged header as the end of the archive, so a truncated tar yields fewer
+samples and no error. Here the index defines the content, tar headers are not read, and any mismatch
+is an error. Other tools can read the same tars sequentially without the index.
 """
 
 import os
@@ -19,17 +19,17 @@ from pipeline.documents import Document
 from pipeline.errors import DataError, InfraError
 from pipeline.failpoints import failpoint
 
-os.environ["WDS_SECURE"] = "1"  # read when webdataset is imported: no pickles, no shell pipes
+os.environ["WDS_SECURE"] = "1"  # webdataset reads it on import: no pickles, no shell pipes
 
 from webdataset import TarWriter
 
 _BLOCK = 512
 _RECORD = 10240
-_REMAKE = "make the data anew, or restore the file"
+_REMAKE = "restore the file, or delete the data and run again to rebuild it"
 
 
 class Member(Document):
-    """One member of a tar: where its bytes lie, from the start of the file."""
+    """One member of a tar: name, offset from the start of the file, and size, in bytes."""
 
     name: str
     offset: NonNegativeInt
@@ -37,12 +37,12 @@ class Member(Document):
 
 
 class TarIndex(Document):
-    """Table of contents of one tar.
+    """Index of one tar.
 
     Attributes:
         size: bytes of the whole tar.
-        count: samples in it.
-        members: in the order of the tar.
+        count: number of samples.
+        members: the members in the order of the tar.
     """
 
     format_version: Literal[1] = 1
@@ -63,15 +63,15 @@ I = TypeVar("I", bound=TarIndex)  # noqa: E741 (an index)
 
 
 class IndexedTarWriter:
-    """Writes a webdataset tar and knows where each member went.
+    """Write a webdataset tar and record the offset of each member.
 
-    The bytes are a function of what is written: no times, no owners. Use as a context manager; a
-    tar that came out shorter than it must be (a full disk) is an InfraError.
+    The bytes depend on the content alone: no times, no owners. Use as a context manager; on exit,
+    an incomplete tar (full disk) raises InfraError.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        index_path(path).unlink(missing_ok=True)  # without one, an unfinished tar is not read
+        index_path(path).unlink(missing_ok=True)  # an unfinished tar without an index is not read
         self._file = path.open("wb")
         self._tar = TarWriter(
             self._file, user="stepfold", group="stepfold", mode=0o444, encoder=False, mtime=0
@@ -87,18 +87,18 @@ class IndexedTarWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # after an error closing may fail as well, and says nothing new
+        # after an error, a failure to close adds no information
         with suppress(InfraError) if error else nullcontext(), self._writing(), self._file:
             self._tar.close()
         if error is None and self._path.stat().st_size != self.size:
             raise InfraError(
                 f"{self._path} has {self._path.stat().st_size} bytes after writing {self.size}; "
-                "is the disk full?"
+                "check for a full disk and run again"
             )
 
     @property
     def size(self) -> int:
-        """Bytes of the tar once closed: its members, two empty blocks, filled up to a record."""
+        """Size of the closed tar in bytes: members and two empty blocks, padded to a record."""
         return _round_up(self._end + 2 * _BLOCK, _RECORD)
 
     def add(self, key: str, parts: dict[str, bytes]) -> list[Member]:
@@ -106,7 +106,7 @@ class IndexedTarWriter:
         with self._writing():
             self._tar.write({"__key__": key, **parts})
         added = []
-        for extension in sorted(parts):  # the order TarWriter writes them in
+        for extension in sorted(parts):  # the order of TarWriter
             member = Member(
                 name=f"{key}.{extension}", offset=self._end + _BLOCK, size=len(parts[extension])
             )
@@ -120,7 +120,7 @@ class IndexedTarWriter:
             yield
         except OSError as error:
             raise InfraError(
-                f"{self._path} cannot be written ({error.strerror}); make room and run again"
+                f"{self._path} cannot be written ({error.strerror}); free disk space and run again"
             ) from None
 
 
@@ -129,18 +129,18 @@ def _round_up(value: int, multiple: int) -> int:
 
 
 def index_path(tar: Path) -> Path:
-    """Where the table of contents of a tar lies."""
+    """Return the path of a tar's index."""
     return tar.with_suffix(".index.json")
 
 
 def write_index(tar: Path, index: TarIndex) -> None:
-    """Write the table of contents of a tar."""
+    """Write the index of a tar."""
     failpoint("tar.closed")
     index_path(tar).write_text(index.model_dump_json(), encoding="utf-8")
 
 
 def first_problem(error: ValidationError | UnicodeDecodeError) -> str:
-    """One line on why a JSON document was not what it should be."""
+    """Format the first problem of an invalid JSON document in one line."""
     if isinstance(error, UnicodeDecodeError):
         return str(error)
     problem = error.errors()[0]
@@ -150,13 +150,12 @@ def first_problem(error: ValidationError | UnicodeDecodeError) -> str:
 
 
 def open_tar(tar: Path, kind: type[I]) -> tuple[I, memoryview]:
-    """The table of contents of a tar, and its bytes mapped into memory.
+    """Read the index of a tar and map the tar into memory.
 
-    The mapping keeps no file open, so thousands of tars are no matter.
+    The mapping keeps no file open, so thousands of tars can be mapped.
 
     Raises:
-        DataError: a file is missing, the table is not one, or the tar has another size than
-            it says.
+        DataError: a file is missing, the index is invalid, or the tar's size differs from it.
     """
     path = index_path(tar)
     try:
@@ -167,6 +166,6 @@ def open_tar(tar: Path, kind: type[I]) -> tuple[I, memoryview]:
     except (ValidationError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged: {first_problem(error)}; {_REMAKE}") from None
     if size != index.size:
-        raise DataError(f"{tar} has {size} bytes, its index says {index.size}; {_REMAKE}")
+        raise DataError(f"{tar} has {size} bytes, its index has {index.size}; {_REMAKE}")
     mapped = torch.from_file(str(tar), shared=False, size=size, dtype=torch.uint8)
     return index, mapped.numpy().data

@@ -1,4 +1,4 @@
-"""Data shards written: a source as plain webdataset tars, what cannot be used set aside."""
+"""Write a data source as webdataset tars; unusable samples are quarantined."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -8,22 +8,22 @@ from pipeline.config import Data
 from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, SplitInfo, write_info
 from pipeline.data.shards.sample_encoding import encode
 from pipeline.data.shards.tar_index import IndexedTarWriter, Member, TarIndex, write_index
-from pipeline.data.sources.loaded_source import FEWEST_HELDOUT, LoadedSource
+from pipeline.data.sources.loaded_source import MIN_HELDOUT, LoadedSource
 from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
 
 
 def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetInfo:
-    """Write every split of a source in shards of `config.shard_size`; the bytes depend on it alone.
+    """Write every split of a source in shards of `config.shard_size`, deterministically.
 
-    A sample lies as `000000012.png` (or `.npy`), counted over the split; beside it `000000012.cls`
-    with its class and `000000012.json` with its caption, if it has them. A sample that does not
-    decode is set aside, and those after it move up; `set-aside.json` names it.
+    A sample is stored as `000000012.png` (or `.npy`), numbered within the split, with its class in
+    `000000012.cls` and its caption in `000000012.json`, if any. Samples that do not decode are
+    quarantined, listed in `set-aside.json`, and leave no gap in the numbers.
 
     Raises:
-        DataError: a source cannot be read, more samples cannot be used than its budget lets be set
-            aside, or they leave a split or a class of it empty.
-        InfraError: a tar came out short.
+        DataError: a source cannot be read, more samples are unusable than allowed, or a split or
+            one of its classes becomes empty.
+        InfraError: a tar is incomplete or cannot be written.
     """
     quarantine = samples.quarantine.copy()
     written = {
@@ -47,10 +47,10 @@ def _write_split(
     folder: Path, split: str, samples: LoadedSource, size: int, quarantine: Quarantine
 ) -> SplitInfo:
     (folder / split).mkdir(parents=True, exist_ok=True)
-    good = _good(samples, split, quarantine)
+    good = _usable(samples, split, quarantine)
     shards: list[ShardInfo] = []
     first = 0
-    # a shard is begun when there is a sample for it: those left may all be bad
+    # start a shard only with a usable sample: all remaining samples may be unusable
     while (sample := next(good, None)) is not None:
         name = f"{split}/shard-{len(shards):05d}.tar"
         count = _write_shard(folder / name, first, chain([sample], islice(good, size - 1)))
@@ -59,8 +59,10 @@ def _write_split(
     return SplitInfo(count=first, shards=tuple(shards))
 
 
-def _good(samples: LoadedSource, split: str, quarantine: Quarantine) -> Iterator[dict[str, bytes]]:
-    """The members of every sample of a split that can be used."""
+def _usable(
+    samples: LoadedSource, split: str, quarantine: Quarantine
+) -> Iterator[dict[str, bytes]]:
+    """Iterate over the members of every usable sample of a split."""
     kept: set[int] = set()
     for row in samples.splits[split].tolist():
         before = len(quarantine)
@@ -75,14 +77,14 @@ def _good(samples: LoadedSource, split: str, quarantine: Quarantine) -> Iterator
 
 
 def _check_kept(samples: LoadedSource, split: str, kept: set[int]) -> None:
-    """See that what was set aside leaves enough of a split, and of each class in it."""
+    """Check that enough samples remain in a split and in each of its classes."""
     if len(kept) == len(samples.splits[split]):
         return
     if samples.labels is None:
-        fewest = FEWEST_HELDOUT if split == "heldout" else 1
+        fewest = MIN_HELDOUT if split == "heldout" else 1
         if len(kept) < fewest:
             raise DataError(
-                f"{split}: {len(kept)} samples can be used, {fewest} are needed; add some"
+                f"{split}: {len(kept)} samples are usable, {fewest} are needed; add samples"
             )
         return
     there = {int(samples.labels[row]) for row in kept}
@@ -90,8 +92,8 @@ def _check_kept(samples: LoadedSource, split: str, kept: set[int]) -> None:
         label = int(samples.labels[row])
         if label not in there:
             raise DataError(
-                f"class {samples.class_names[label]!r} has no sample left in {split} that can be "
-                "used; add samples or remove the class"
+                f"class {samples.class_names[label]!r} has no usable sample in {split}; add "
+                "samples or remove the class"
             )
 
 
@@ -106,7 +108,7 @@ def _write_shard(tar: Path, first: int, samples: Iterable[dict[str, bytes]]) -> 
 
 
 def _parts(samples: LoadedSource, row: int) -> dict[str, bytes]:
-    """The members of one sample by extension."""
+    """Build the members of one sample by extension."""
     parts: dict[str, bytes] = {}
     if samples.encoding is not None and samples.read is not None:
         parts[samples.encoding] = encode(samples.read(row), samples.encoding)
@@ -118,5 +120,5 @@ def _parts(samples: LoadedSource, row: int) -> dict[str, bytes]:
 
 
 def sample_key(position: int) -> str:
-    """The key of a sample: its position in the split."""
+    """Return the key of a sample, its position in the split."""
     return f"{position:09d}"

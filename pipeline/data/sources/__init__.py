@@ -1,1 +1,1 @@
-"""Data sources that a recipe can name."""
+"""Data sources of recipes."""

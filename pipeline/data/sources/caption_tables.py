@@ -1,4 +1,4 @@
-"""Tables of captions as people keep them: csv, jsonl or parquet, read row by row."""
+"""Tables of captions in csv, jsonl or parquet, read row by row."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from pipeline.data.sources.captions import parse_json
 from pipeline.errors import DataError
 
 TABLES = (".csv", ".jsonl", ".parquet")
-"""The suffixes of tables."""
+"""Supported file suffixes of tables."""
 
 _LONGEST_LINE = 16 * 1024**2
 _ROWS_AT_ONCE = 64
@@ -18,7 +18,7 @@ Row = dict[str, object]
 
 
 def read_rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    """The rows of a table, each with what errors call it; all `columns` are there.
+    """Iterate over (name for error messages, row) of a table; each row has all `columns`.
 
     Raises:
         DataError: the table cannot be read, or a row lacks a column.
@@ -31,7 +31,7 @@ def read_rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
                 raise DataError(f"{place}: column {missing[0]} is missing; add it")
             yield place, row
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read ({error}); mend it") from None
+        raise DataError(f"{table} cannot be read ({error}); fix the file") from None
 
 
 def _numbered(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
@@ -45,11 +45,12 @@ def _numbered(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
 
 
 def _read_csv(table: Path) -> Iterator[tuple[int, Row]]:
-    with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a mark first
+    with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a BOM
         for number, row in enumerate(csv.DictReader(bounded_lines(file), strict=True), 1):
             if None in row or None in row.values():
                 raise DataError(
-                    f"{table}, row {number} has not as many fields as the header; quote its commas"
+                    f"{table}, row {number}: the number of fields differs from the header; quote "
+                    "commas in captions"
                 )
             yield number, dict(row)
 
@@ -62,10 +63,10 @@ def _read_jsonl(table: Path) -> Iterator[tuple[int, Row]]:
 
 
 def bounded_lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file, none of which may fill the memory.
+    """Iterate over the lines of a file, with bounded line length to bound memory.
 
     Raises:
-        ValueError: one is too long.
+        ValueError: a line is too long.
     """
     while line := file.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE:
@@ -74,7 +75,7 @@ def bounded_lines(file: TextIO) -> Iterator[str]:
 
 
 def _read_parquet(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    from pyarrow import parquet  # type: ignore[import-untyped]  # slow, and few need it
+    from pyarrow import parquet  # type: ignore[import-untyped]  # slow import, rarely needed
 
     with parquet.ParquetFile(table) as file:
         wanted = [column for column in columns if column in file.schema_arrow.names]

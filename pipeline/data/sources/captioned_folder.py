@@ -1,4 +1,4 @@
-"""A folder of images and a table of their captions, checked against each other."""
+"""A folder of images with a table of captions, checked against each other."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ _COLUMNS = ("file_name", "text")
 def open_captioned_folder(config: CaptionedFolderData, seed: int) -> LoadedSource:
     """Open a folder of captioned images.
 
-    Images and captions that cannot be used are set aside.
+    Unusable images and captions are quarantined.
 
     Raises:
         DataError: the folder or its table is missing; the table has no column `file_name` or
-            `text`, or a file that is missing, named twice or not in the folder; an image has no
-            caption; or more is to be set aside than the recipe lets.
+            `text`, or a file name that is missing, repeated or outside the folder; an image has no
+            caption; or more samples are unusable than the recipe allows.
     """
     return open_captioned(config, *list_folder(config), seed)
 
 
 def list_folder(config: CaptionedFolderData) -> tuple[list[CaptionedImage], Quarantine]:
-    """The captioned images of a folder, in the order of the table; and those to set aside.
+    """List the captioned images of a folder, in the order of the table, and the quarantine.
 
     Raises:
         DataError: as `open_captioned_folder`.
@@ -44,7 +44,7 @@ def list_folder(config: CaptionedFolderData) -> tuple[list[CaptionedImage], Quar
     for place, row in read_rows(table, _COLUMNS):
         file = _file(row["file_name"], place)
         if file in named:
-            raise DataError(f"{place}: {str(file)!r} has a caption already; keep one of them")
+            raise DataError(f"{place}: {str(file)!r} has two captions; keep one of them")
         named.add(file)
         path = root / file
         with quarantine.catching():
@@ -55,13 +55,13 @@ def list_folder(config: CaptionedFolderData) -> tuple[list[CaptionedImage], Quar
             images.append(CaptionedImage(str(path), text, path))
     for found in _images(root):
         if found not in named:
-            raise DataError(f"{root / found} has no caption in {table}; add one or move it away")
+            raise DataError(f"{root / found} has no caption in {table}; add one or move the image")
     quarantine.check(len(named))
     return images, quarantine
 
 
 def count_folder(config: CaptionedFolderData) -> int:
-    """How many rows the table has.
+    """Count the rows of the table.
 
     Raises:
         DataError: the folder or its table is missing, or the table cannot be read.
@@ -70,7 +70,7 @@ def count_folder(config: CaptionedFolderData) -> int:
 
 
 def identify_captioned_folder(config: CaptionedFolderData) -> dict[str, Any]:
-    """What determines the samples, their place aside: names, captions and sha256 of all images.
+    """Compute the identity of the samples from names, captions and sha256 of all images.
 
     Raises:
         DataError: as `open_captioned_folder`.
@@ -83,7 +83,7 @@ def identify_captioned_folder(config: CaptionedFolderData) -> dict[str, Any]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         name = image.path.relative_to(root).as_posix()
         listing.update(repr((name, image.text, digest)).encode())
-    for error in quarantine.found:  # what it says is in the report
+    for error in quarantine.found:  # reasons are part of the data set, in its report
         listing.update(repr(("set aside", quarantine.place(error), error.reason)).encode())
     return {"sha256": listing.hexdigest()}
 
@@ -91,26 +91,27 @@ def identify_captioned_folder(config: CaptionedFolderData) -> dict[str, Any]:
 def _table(config: CaptionedFolderData) -> Path:
     root = Path(config.path)
     if not root.is_dir():
-        raise DataError(f"data.path: {root} is not a folder; give one that holds images")
+        raise DataError(f"data.path: {root} is not a folder; use a folder of images")
     table = root / _file(config.captions, "data.captions")
     if table.suffix not in TABLES:
         raise DataError(
-            f"data.captions: {config.captions!r} is none of {', '.join(TABLES)}; convert it"
+            f"data.captions: {config.captions!r} has an unsupported format; convert it to one of "
+            f"{', '.join(TABLES)}"
         )
     if not table.is_file():
         raise DataError(
-            f"data.captions: {table} is missing; write it with the columns file_name and text"
+            f"data.captions: {table} is missing; create it with the columns file_name and text"
         )
     return table
 
 
 def _file(name: object, place: str) -> PurePosixPath:
-    """A name below the folder, never outside of it."""
+    """Validate a file name relative to the folder; it must lie inside the folder."""
     if not isinstance(name, str) or not name:
-        raise DataError(f"{place}: {name!r} is no file name; write one")
+        raise DataError(f"{place}: {name!r} is not a file name; write a file name")
     file = PurePosixPath(name)
     if file.is_absolute() or ".." in file.parts:
-        raise DataError(f"{place}: {name!r} leaves the folder; name files as they lie in it")
+        raise DataError(f"{place}: {name!r} is outside the folder; use a path inside the folder")
     return file
 
 

@@ -1,4 +1,4 @@
-"""Images with a sentence each, wherever they lie: decoded when read, without classes."""
+"""Captioned images in files or tars, decoded when read, without classes."""
 
 import io
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ class CaptionedImage:
     """One image and its caption.
 
     Attributes:
-        name: what errors call it.
+        name: name for error messages.
         text: the caption.
-        path: the image file, or the file it is a part of.
-        part: (first byte, number of bytes) of the image in that file; None if it is all of it.
+        path: the image file, or the file that contains it.
+        part: (offset, length) of the image in that file, in bytes; None for the whole file.
     """
 
     name: str
@@ -31,10 +31,10 @@ class CaptionedImage:
     part: tuple[int, int] | None = None
 
     def open(self) -> File:
-        """The image file.
+        """Open the image file.
 
         Raises:
-            DataError: the file it is a part of cannot be read.
+            DataError: the file that contains it cannot be read.
         """
         if self.part is None:
             return self.path
@@ -54,13 +54,13 @@ def open_captioned(
     quarantine: Quarantine,
     seed: int,
 ) -> LoadedSource:
-    """Captioned images as a source; each is scaled to cover the recipe's square and cropped.
+    """Build a source of captioned images, scaled to cover the recipe's square and cropped.
 
     Raises:
         DataError: there are too few images.
     """
 
-    @lru_cache(maxsize=1)  # pixels and caption of one image are asked for one after the other
+    @lru_cache(maxsize=1)  # pixels and caption of one image are read in sequence
     def cropped(index: int) -> Cropped:
         image = images[index]
         return crop_centre(decode_upright(image.open(), image.name, "RGB"), config.size)

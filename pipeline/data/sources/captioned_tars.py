@@ -1,8 +1,7 @@
-"""Webdataset tars of captioned images, as img2dataset writes them.
+"""Webdataset tars of captioned images, as written by img2dataset.
 
-The tars are local files and their members data; see `plain_tar` for what is refused. Each tar is
-gone through once, which checks the header of every image and reads every caption; images are
-decoded when they are read.
+Tars are local files with data members only; see `plain_tar` for the restrictions. Each tar is read
+once to check image headers and read captions. Images are decoded when read.
 """
 
 import hashlib
@@ -21,25 +20,24 @@ from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError, SampleError
 
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
-_CAPTIONS = ("txt", "json")  # of both the first counts: json holds it among other things
+_CAPTIONS = ("txt", "json")  # in order of preference
 
 
 def open_tars(config: CaptionedTarsData, seed: int) -> LoadedSource:
     """Open a folder of tars.
 
-    An image without a caption, a caption without an image, and what cannot be used of either are
-    set aside.
+    Images without a caption, captions without an image, and unusable images or captions are
+    quarantined.
 
     Raises:
-        DataError: the folder is missing or holds no tars; a tar is damaged, holds what no tar of
-            images should, or a key that another sample has; or more is to be set aside than
-            the recipe lets.
+        DataError: the folder is missing or holds no tars; a tar is damaged, has a member that is
+            not allowed, or a duplicate key; or more samples are unusable than the recipe allows.
     """
     return open_captioned(config, *list_tars(config), seed)
 
 
 def list_tars(config: CaptionedTarsData) -> tuple[list[CaptionedImage], Quarantine]:
-    """The captioned images of a folder of tars, in the order of the tars' names; and the others.
+    """List the captioned images of a folder of tars, by tar name, and the quarantine.
 
     Raises:
         DataError: as `open_tars`.
@@ -52,8 +50,8 @@ def list_tars(config: CaptionedTarsData) -> tuple[list[CaptionedImage], Quaranti
             for key, members in list_tar(tar).items():
                 if key in seen:
                     raise DataError(
-                        f"{tar}: key {key!r} stands in {seen[key]} as well; is it the same tar "
-                        "twice?"
+                        f"{tar}: key {key!r} is also in {seen[key]}; remove one of them if they "
+                        "are the same tar"
                     )
                 seen[key] = tar
                 with quarantine.catching():
@@ -63,7 +61,7 @@ def list_tars(config: CaptionedTarsData) -> tuple[list[CaptionedImage], Quaranti
 
 
 def count_tars(config: CaptionedTarsData) -> int:
-    """How many images the tars hold, by names alone.
+    """Count the images in the tars by names alone.
 
     Raises:
         DataError: the folder is missing or holds no tars, or a tar is damaged.
@@ -75,7 +73,7 @@ def count_tars(config: CaptionedTarsData) -> int:
 
 
 def identify_tars(config: CaptionedTarsData) -> dict[str, Any]:
-    """What determines the samples, their place aside: names and sha256 of all tars.
+    """Compute the identity of the samples from names and sha256 of all tars.
 
     Raises:
         DataError: the folder is missing or holds no tars.
@@ -91,17 +89,17 @@ def identify_tars(config: CaptionedTarsData) -> dict[str, Any]:
 def _tars(config: CaptionedTarsData) -> list[Path]:
     root = Path(config.path)
     if not root.is_dir():
-        raise DataError(f"data.path: {root} is not a folder; give a local one that holds tars")
+        raise DataError(f"data.path: {root} is not a folder; use a local folder of tars")
     tars = sorted(path for path in root.glob("*.tar") if not path.name.startswith("."))
     if not tars:
-        raise DataError(f"data.path: {root} holds no *.tar; give the folder the tars lie in")
+        raise DataError(f"data.path: {root} holds no *.tar; use the folder of the tars")
     return tars
 
 
 def _open_sample(archive: tarfile.TarFile, members: Parts, name: str, tar: Path) -> CaptionedImage:
     kinds = sorted(_IMAGES & members.keys())
     if not kinds:
-        raise SampleError(name, " has a caption and no image; add it or remove the caption")
+        raise SampleError(name, " has a caption but no image; add one or remove the caption")
     if len(kinds) > 1:
         raise SampleError(name, f" has {len(kinds)} images ({', '.join(kinds)}); keep one")
     image = members[kinds[0]]
@@ -124,7 +122,7 @@ def _caption(archive: tarfile.TarFile, members: Parts, name: str) -> str:
         return clean_text(_text(content, name), name)
     raise SampleError(
         name,
-        " has no caption, neither a txt nor a json with the key caption; add one or remove it",
+        " has no caption (txt, or json with the key caption); add one or remove the image",
     )
 
 
@@ -140,6 +138,6 @@ def _content(
 ) -> BufferedReader:
     if member.size > most:
         raise SampleError(
-            name, f": {member.name!r} has {member.size} bytes, more than {most}; make it smaller"
+            name, f": {member.name!r} has {member.size} bytes, more than {most}; reduce its size"
         )
-    return cast(BufferedReader, archive.extractfile(member))  # None only for what is no file
+    return cast(BufferedReader, archive.extractfile(member))  # None only for other types than files

@@ -1,4 +1,4 @@
-"""What a captioned image is told by: a sentence, and what was done to fit the image."""
+"""Captions of images: the text, and the original size and crop of the image."""
 
 import json
 from typing import Annotated
@@ -9,16 +9,16 @@ from pipeline.documents import Document
 from pipeline.errors import SampleError
 
 MAX_TEXT_BYTES = 2**20
-"""No caption and no table row is longer; what is longer is no caption but another file."""
+"""Maximum size of a caption and of a JSON caption file; larger files are not captions."""
 
 
 class Caption(Document):
-    """The caption of one image; in a shard the member `json`, where the text is called "caption".
+    """The caption of one image; in a shard the member `json`, with the text as "caption".
 
     Attributes:
-        text: the sentence.
-        original_size: (height, width) of the upright image before it was scaled.
-        crop: (top, left) of the crop in the scaled image.
+        text: the text of the caption.
+        original_size: (height, width) of the upright image before scaling, in pixels.
+        crop: (top, left) of the crop in the scaled image, in pixels.
 
     Source: SDXL (Podell et al. 2023, arXiv 2307.01952), section 2.2: sizes and crops as conditions.
     """
@@ -35,23 +35,23 @@ class Caption(Document):
     crop: tuple[NonNegativeInt, NonNegativeInt]
 
     def to_json(self) -> bytes:
-        """The content of a shard's member, UTF-8."""
+        """Serialise the caption as a shard member, UTF-8 JSON."""
         return self.model_dump_json(by_alias=True).encode()
 
 
 def clean_text(text: object, name: str) -> str:
-    """A caption without blanks around it.
+    """Validate a caption and strip surrounding white space.
 
     Args:
-        text: what stands where the caption should.
-        name: what errors call it.
+        text: the value read as caption.
+        name: name of the sample for error messages.
 
     Raises:
-        SampleError: it is no text, empty, too long, or not valid Unicode.
+        SampleError: the value is not text, empty, too long, or not valid Unicode.
     """
     if not isinstance(text, str):
         raise SampleError(
-            name, f": the caption is {type(text).__name__}, not text; write a sentence"
+            name, f": the caption is {type(text).__name__}, not text; write a caption"
         )
     try:
         length = len(text.encode())
@@ -65,15 +65,15 @@ def clean_text(text: object, name: str) -> str:
 
 
 def parse_json(content: str | bytes, name: str) -> dict[str, object]:
-    """A JSON object of keys and values.
+    """Parse a JSON object.
 
     Raises:
-        SampleError: the content is not one.
+        SampleError: the content is not a JSON object.
     """
     try:
         tree = json.loads(content)
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested without end
-        raise SampleError(name, f" is not JSON ({error}); mend it or remove it") from None
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
+        raise SampleError(name, f" is not JSON ({error}); fix or remove it") from None
     if not isinstance(tree, dict):
-        raise SampleError(name, f" holds {type(tree).__name__}, not keys and values; mend it")
+        raise SampleError(name, f" holds a {type(tree).__name__}, not a JSON object; fix it")
     return tree

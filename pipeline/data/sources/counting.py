@@ -1,4 +1,4 @@
-"""How much data a recipe names, known without opening it."""
+"""Count the samples and classes of a recipe's data without opening it."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ _DIGITS = (1797, 10)
 
 
 def count_source(recipe: Recipe) -> tuple[int, int]:
-    """How many samples and classes the recipe's data has, before it is sharded.
+    """Count the samples and classes of the recipe's data before sharding.
 
-    Samples that have no class are of 0 classes.
+    Data without classes has 0 classes.
 
     Raises:
-        DataError: captions are not where the recipe says.
+        DataError: captions are missing or cannot be read.
     """
     match recipe.data:
         case DigitsData():
@@ -42,7 +42,7 @@ def count_source(recipe: Recipe) -> tuple[int, int]:
 
 
 def _count_captioned(config: CaptionedTarsData | CaptionedFolderData | PromptsData) -> int:
-    # here, since they load decoders, and what counts is asked by every command
+    # imported here, because these load image decoders and every command imports this module
     from pipeline.data.sources.captioned_folder import count_folder
     from pipeline.data.sources.captioned_tars import count_tars
     from pipeline.data.sources.prompts import list_prompts

@@ -1,4 +1,4 @@
-"""The sources a recipe can name: real digits, images with classes or captions, a known law."""
+"""The data sources of recipes: digits, images with classes or captions, Gaussian data."""
 
 from typing import Any
 
@@ -31,9 +31,9 @@ from pipeline.randomness import RowRandom
 
 
 def identify(config: Data, network: Network) -> dict[str, Any]:
-    """All that determines the samples of a source, its seed aside; JSON, for fingerprints.
+    """Compute the identity of a source, except its seed, as JSON for fingerprints.
 
-    Files are known by their content, so moving them changes nothing and editing them does.
+    Files are identified by content, so the identity changes if they are edited, not if moved.
 
     Raises:
         DataError: the source cannot be used.
@@ -55,15 +55,15 @@ def identify(config: Data, network: Network) -> dict[str, Any]:
 
 
 def load_source(config: Data, seed: int, network: Network) -> LoadedSource:
-    """Open the source a recipe names.
+    """Open the data source of a recipe.
 
     Args:
         config: the recipe's data section.
-        seed: decides the held-out split, the order, and the draws of the Gaussian source.
-        network: the teacher's network, which for Gaussian data is the law it is drawn from.
+        seed: seed of the held-out split, the order, and the samples of the Gaussian source.
+        network: the teacher's network, which defines the distribution of Gaussian data.
 
     Raises:
-        DataError: the source is missing, or not what the recipe says.
+        DataError: the source is missing, or does not match the recipe.
     """
     match config:
         case DigitsData():
@@ -91,7 +91,7 @@ def _captioned(config: CaptionedData, seed: int) -> LoadedSource:
 
 
 def _digits(config: DigitsData, seed: int) -> LoadedSource:
-    from sklearn.datasets import load_digits  # takes over a second, and only this source needs it
+    from sklearn.datasets import load_digits  # slow import (over 1 s), needed by this source only
 
     scans = load_digits()
     images = np.rint(scans.images * (255 / 16)).astype(np.uint8)[:, None]  # ink is 0..16
@@ -110,7 +110,10 @@ def _digits(config: DigitsData, seed: int) -> LoadedSource:
 
 def _gaussian(network: Network) -> GaussianConfig:
     if not isinstance(network, GaussianConfig):
-        raise ConfigError("data source gaussian needs teacher.network.family gaussian")
+        raise ConfigError(
+            "data.source: gaussian needs teacher.network.family: gaussian, got "
+            f"{network.family!r}; change one of them"
+        )
     return network
 
 

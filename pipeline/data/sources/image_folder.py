@@ -1,7 +1,7 @@
-"""A folder of images: each sub-folder is a class; what cannot be used is set aside or refused.
+"""A folder of images with one sub-folder per class; unusable images are quarantined.
 
-Names and headers of all images are checked before the first is decoded; see `images` for what is
-accepted.
+Names and headers of all images are checked before the first is decoded; see `images` for the
+supported formats.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ _MODES: dict[int, Mode] = {1: "L", 3: "RGB"}
 
 
 def list_classes(root: Path) -> dict[str, list[Path]]:
-    """The images of each class, sorted by name; names with a leading dot are not seen.
+    """List the images of each class, sorted by name, without names with a leading dot.
 
     Raises:
-        DataError: the folder, its sub-folders or their images are missing, or something else lies
-            among them.
+        DataError: the folder, its sub-folders or their images are missing, or there are other
+            files.
     """
     if not root.is_dir():
         raise DataError(
-            f"data.path: {root} is not a folder; give one whose sub-folders are classes"
+            f"data.path: {root} is not a folder; use a folder with one sub-folder per class"
         )
     classes = {
         folder.name: [_checked_name(path) for path in _visible(folder)]
@@ -38,9 +38,7 @@ def list_classes(root: Path) -> dict[str, list[Path]]:
         if folder.is_dir()
     }
     if not classes:
-        raise DataError(
-            f"{root} has no sub-folders; each sub-folder is a class, so put the images into one"
-        )
+        raise DataError(f"{root} has no sub-folders; put the images into one sub-folder per class")
     for name, images in classes.items():
         _check_class_name(name)
         if not images:
@@ -49,7 +47,7 @@ def list_classes(root: Path) -> dict[str, list[Path]]:
 
 
 def check_image_folder(config: ImageFolderData) -> None:
-    """Refuse a folder that cannot be used, by names and headers alone.
+    """Validate a folder by names and headers alone.
 
     Raises:
         DataError: as `open_folder`.
@@ -58,7 +56,7 @@ def check_image_folder(config: ImageFolderData) -> None:
 
 
 def identify_folder(config: ImageFolderData) -> dict[str, Any]:
-    """What determines the samples of a folder, its place aside: names and sha256 of all images.
+    """Compute the identity of a folder's samples from names and sha256 of all images.
 
     Raises:
         DataError: the folder cannot be used; see `list_classes` and `open_folder`.
@@ -75,11 +73,11 @@ def identify_folder(config: ImageFolderData) -> dict[str, Any]:
 
 
 def open_folder(config: ImageFolderData, seed: int) -> LoadedSource:
-    """Open a folder of images; they are decoded when they are read.
+    """Open a folder of images, which are decoded when read.
 
     Raises:
         DataError: the folder cannot be used, a class has one image only, an image has a size that
-            the recipe does not accept, or more cannot be used than the recipe lets be set aside.
+            the recipe does not allow, or more images are unusable than the recipe allows.
     """
     classes = list_classes(Path(config.path))
     images, labels, quarantine = _usable(classes, config)
@@ -99,7 +97,7 @@ def open_folder(config: ImageFolderData, seed: int) -> LoadedSource:
 def _usable(
     classes: dict[str, list[Path]], config: ImageFolderData
 ) -> tuple[list[Path], NDArray[np.int64], Quarantine]:
-    """The images whose headers are in order, their classes, and the others."""
+    """List the images with valid headers, their classes, and the quarantine."""
     quarantine = Quarantine(config.max_bad, config.path)
     images, labels = [], []
     for label, members in enumerate(classes.values()):
@@ -119,8 +117,8 @@ def _visible(folder: Path) -> list[Path]:
 def _checked_name(path: Path) -> Path:
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise DataError(
-            f"{path} is no image file; a class folder holds {', '.join(sorted(SUFFIXES))} files "
-            "only, so convert it or move it away"
+            f"{path} is not a supported image file; convert it to one of "
+            f"{', '.join(sorted(SUFFIXES))}, or move it out of the class folder"
         )
     return path
 
@@ -129,14 +127,14 @@ def _check_class_name(name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise DataError(f"folder {name!r} has a name that is not valid UTF-8; rename it") from None
+        raise DataError(f"folder {name!r}: the name is not valid UTF-8; rename it") from None
 
 
 def _check_header(path: Path, config: ImageFolderData) -> None:
     width, height = check_header(path, str(path))
     if config.resize == "refuse" and (width, height) != (config.size, config.size):
         raise DataError(
-            f"{path} is {width}x{height}, the recipe says {config.size}x{config.size}; say "
+            f"{path} is {width}x{height}, expected {config.size}x{config.size} (data.size); set "
             "data.resize: crop to scale and crop all images, or change data.size"
         )
 

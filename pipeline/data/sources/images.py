@@ -1,8 +1,8 @@
-"""Image files from anywhere, opened safely: what cannot be used is refused by name.
+"""Safe reading of untrusted image files.
 
-The decoders are png, jpeg and webp only, whatever a file calls itself, and no image larger than
-`MAX_PIXELS` is decoded. What is decoded is turned as its EXIF says and converted to grey or RGB; an
-alpha channel is dropped.
+Only the png, jpeg and webp decoders are used, independent of the file name, and no image larger
+than `MAX_PIXELS` is decoded. Images are rotated by their EXIF orientation and converted to grey or
+RGB; an alpha channel is dropped.
 """
 
 import warnings
@@ -31,88 +31,86 @@ File: TypeAlias = Path | BytesIO | BufferedReader
 
 
 def check_header(file: File, name: str) -> tuple[int, int]:
-    """Refuse an image by its header alone.
+    """Validate an image by its header alone.
 
     Args:
-        file: the image; nothing of it is decoded.
-        name: what errors call it.
+        file: the image; its pixels are not decoded.
+        name: name for error messages.
 
     Returns:
-        Its width and height as they are stored, before any turn.
+        Stored width and height in pixels, before EXIF rotation.
 
     Raises:
-        SampleError: it is no png, jpeg or webp, larger than `MAX_PIXELS` or `MAX_IMAGE_BYTES`,
-            animated, or deeper than 8 bits a channel.
-        DataError: the file cannot be read at all.
+        SampleError: not a png, jpeg or webp, larger than `MAX_PIXELS` or `MAX_IMAGE_BYTES`,
+            animated, or more than 8 bits per channel.
+        DataError: the file cannot be read.
     """
     if isinstance(file, Path) and file.is_file() and file.stat().st_size > MAX_IMAGE_BYTES:
         size = file.stat().st_size
-        raise SampleError(name, f" has {size} bytes, more than {MAX_IMAGE_BYTES}; make it smaller")
+        raise SampleError(name, f" has {size} bytes, more than {MAX_IMAGE_BYTES}; reduce its size")
     with _opened(file, name) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise SampleError(
                 name, f" is {width}x{height}, more than {MAX_PIXELS} pixels; scale it down"
             )
-        # a phone's JPEG with a depth map or thumbnail is MPO: its first frame is the photograph
+        # phone JPEGs with a depth map or thumbnail are MPO files: the first frame is the photograph
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise SampleError(name, " is animated; keep one frame of it")
         if _is_deep(image):
-            raise SampleError(name, " has more than 8 bits a channel; save it with 8")
+            raise SampleError(name, " has more than 8 bits per channel; save it with 8")
         return width, height
 
 
 def _is_deep(image: Image.Image) -> bool:
-    # of 16 bits in colour Pillow keeps the upper 8 and says RGB; its decoder's arguments say 16
+    # Pillow converts 16-bit colour to mode RGB; only the decoder's arguments show the 16 bits
     decoders = getattr(image, "tile", ())
     return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in decoders)
 
 
 def decode_upright(file: File, name: str, mode: Mode) -> Image.Image:
-    """The pixels of an image, turned as its EXIF says.
+    """Decode an image and apply its EXIF orientation.
 
     Raises:
-        SampleError: it does not decode.
-        DataError: the file cannot be read at all.
+        SampleError: the image cannot be decoded.
+        DataError: the file cannot be read.
     """
     with _opened(file, name) as image:
         try:
-            # in place, and without a copy where none is needed: the largest has 256 MB of pixels
+            # in place and without needless copies: the largest image has 256 MB of pixels
             ImageOps.exif_transpose(image, in_place=True)
             return image if image.mode == mode else image.convert(mode)
-        except Exception as error:  # decoders raise whatever they trip over
+        except Exception as error:  # decoders raise many kinds of errors
             raise _unreadable(name, error) from None
 
 
 def _opened(file: File, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            # our own cap is lower than the one Pillow warns of
+            # our own limit is lower than that of Pillow's warning
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(file, formats=_FORMATS)
-    except Exception as error:  # decoders raise whatever they trip over
+    except Exception as error:  # decoders raise many kinds of errors
         raise _unreadable(name, error) from None
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
-        # the machine's fault, not the image's: nothing to set aside
+        # an error of the machine, not of the image: do not quarantine
         return DataError(f"{name} cannot be read ({error or 'out of memory'}); run again")
-    # Pillow names the object that it was given, which is another at every run
+    # Pillow's message has the address of the file object, which differs between runs
     what = "no such image" if isinstance(error, UnidentifiedImageError) else str(error)
-    return SampleError(
-        name, f" cannot be read as png, jpg or webp ({what}); replace it or move it away"
-    )
+    return SampleError(name, f" cannot be read as png, jpg or webp ({what}); replace or remove it")
 
 
 @dataclass(frozen=True)
 class Cropped:
-    """The centre of an image.
+    """The centre crop of an image.
 
     Attributes:
         pixels: uint8 `[3, size, size]`.
-        original_size: (height, width) of the image before it was scaled.
-        corner: (top, left) of the crop in the scaled image.
+        original_size: (height, width) of the image before scaling, in pixels.
+        corner: (top, left) of the crop in the scaled image, in pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -121,14 +119,14 @@ class Cropped:
 
 
 def crop_centre(image: Image.Image, size: int) -> Cropped:
-    """Scale an upright RGB image until it just covers `size` x `size`, and keep the centre.
+    """Scale an upright RGB image to cover `size` x `size`, and crop the centre.
 
-    Only what is kept is computed, so a long thin image costs no more than another.
+    Only the crop is computed, so a very long image takes no more time or memory.
     """
     width, height = image.size
     scale = size / min(width, height)
     left, top = (int((side * scale - size) / 2) for side in (width, height))
-    # the quotient of the side that just fits may be rounded to a hair outside the image
+    # rounding may put the shorter side slightly outside the image
     right, bottom = min(width, (left + size) / scale), min(height, (top + size) / scale)
     if image.size != (size, size):
         image = image.resize(

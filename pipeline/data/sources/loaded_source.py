@@ -1,4 +1,4 @@
-"""What a data source is once it is open: samples, what is known of them, which are held out."""
+"""An opened data source: samples, their metadata, and the held-out split."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from pipeline.data.sources.captions import Caption
 from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
 
-FEWEST_HELDOUT = 4
-"""Samples that are held out at least: the report looks at third neighbours among them."""
+MIN_HELDOUT = 4
+"""Minimum number of held-out samples: the report uses third-nearest neighbours among them."""
 
 Encoding: TypeAlias = Literal["png", "npy"]
 Sample: TypeAlias = NDArray[Any]
@@ -24,16 +24,16 @@ class LoadedSource:
     """Samples with a class, a caption or both, read one at a time.
 
     Attributes:
-        name: of the source, as the recipe says it.
-        class_names: in the order of the labels; empty if there are none.
+        name: name of the source in the recipe.
+        class_names: class names in the order of the labels; empty without classes.
         latent_shape: (channels, height, width) of every sample.
-        encoding: how a sample is stored, which also says its type; None if there are only captions.
-        labels: int64 `[n]`, the class of each sample; None if they have none.
-        read: the sample at an index; None if there are only captions.
-        splits: for "train" and "heldout", indices in the order in which they are written.
-        caption: the caption of the sample at an index; None if they have none.
-        quarantine: samples that were set aside at a look, and are in no split. `read` and `caption`
-            raise SampleError for what only decoding shows to be of no use.
+        encoding: storage format of samples, which implies their dtype; None for captions only.
+        labels: class of each sample, int64 `[n]`; None without classes.
+        read: function from index to sample; None for captions only.
+        splits: indices of "train" and "heldout" in the order of writing.
+        caption: function from index to caption; None without captions.
+        quarantine: samples found unusable when listed; they are in no split. `read` and `caption`
+            raise SampleError for samples found unusable when decoded.
     """
 
     name: str
@@ -48,17 +48,17 @@ class LoadedSource:
 
     @property
     def total(self) -> int:
-        """Samples of the source, those set aside included."""
+        """Number of samples of the source, including quarantined ones."""
         return sum(map(len, self.splits.values())) + len(self.quarantine)
 
 
 def stratified_split(
     labels: NDArray[np.int64], class_names: tuple[str, ...], holdout: float, seed: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Set a share of every class apart; a function of labels, share and seed alone.
+    """Hold out a fraction of every class; a function of labels, fraction and seed alone.
 
-    Each class gives round(holdout * its size) samples, but at least one to either side. Both
-    sides come shuffled, so that consecutive samples are of mixed classes.
+    Of each class round(holdout * its size) samples are held out, with at least one sample in each
+    split. Both splits are shuffled, so that consecutive samples have mixed classes.
 
     Raises:
         DataError: a class has fewer than two samples.
@@ -69,8 +69,8 @@ def stratified_split(
         members = generator.permutation(np.flatnonzero(labels == label))
         if len(members) < 2:
             raise DataError(
-                f"class {name!r} has {len(members)} sample(s); one to train on and one to hold out "
-                "are needed, so add samples or remove the class"
+                f"class {name!r} has {len(members)} sample(s), but needs one for training and one "
+                "held out; add samples or remove the class"
             )
         share = min(max(1, int(holdout * len(members) + 0.5)), len(members) - 1)
         heldout.append(members[:share])
@@ -84,19 +84,19 @@ def stratified_split(
 def unlabelled_split(
     total: int, holdout: float, seed: int, place: str
 ) -> dict[str, NDArray[np.int64]]:
-    """Set a share of samples without classes apart; a function of number, share and seed alone.
+    """Hold out a fraction of samples without classes; a function of number, fraction and seed.
 
-    round(holdout * total) are held out, but at least `FEWEST_HELDOUT`, and at least one is not.
-    Both sides come shuffled. Errors name `place`.
+    round(holdout * total) samples are held out, at least `MIN_HELDOUT`, and at least one is
+    kept for training. Both splits are shuffled. Error messages begin with `place`.
 
     Raises:
         DataError: there are too few samples.
     """
-    if total <= FEWEST_HELDOUT:
+    if total <= MIN_HELDOUT:
         raise DataError(
-            f"{place} holds {total} sample(s); one to train on and {FEWEST_HELDOUT} to hold out "
-            "are needed, so add some"
+            f"{place} holds {total} sample(s), but needs one for training and {MIN_HELDOUT} "
+            "held out; add samples"
         )
     shuffled = np.random.default_rng([seed, 0]).permutation(total)
-    share = min(max(FEWEST_HELDOUT, int(holdout * total + 0.5)), total - 1)
+    share = min(max(MIN_HELDOUT, int(holdout * total + 0.5)), total - 1)
     return {"train": shuffled[share:], "heldout": shuffled[:share]}

@@ -1,7 +1,7 @@
-"""A webdataset tar from anywhere, listed as data: nothing is extracted, and no name is a path.
+"""Safe listing of untrusted webdataset tars: nothing is extracted, and names are never paths.
 
-Whatever could execute, point elsewhere, unpack to more than it is, or make tarfile itself loop or
-grow is refused by name: such a tar was not written by the tools that write data sets.
+Rejected are members that could execute code, refer to other places, unpack to a larger size, or
+make tarfile loop or exhaust memory; tools that write data sets do not produce such tars.
 """
 
 import tarfile
@@ -14,9 +14,9 @@ from typing import IO, cast
 from pipeline.errors import DataError
 
 ALLOWED = frozenset({"json", "txt", "cls", "png", "jpg", "jpeg", "webp", "npy", "safetensors"})
-"""What members may be, by what follows the last dot of their names."""
+"""Allowed members, by the extension after the last dot of their names."""
 
-MAX_HEADER_BYTES = 8192  # of a long name or a pax header; a path has 4096 at most
+MAX_HEADER_BYTES = 8192  # maximum size of a long name or a pax header; a path has at most 4096
 
 _PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "bin", "ckpt"})
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -30,28 +30,28 @@ Parts = dict[str, tarfile.TarInfo]
 
 
 class _Refused(Exception):  # noqa: N818 (never leaves this file)
-    """A header that tarfile must not act on."""
+    """A header that tarfile must not process."""
 
 
 class _PlainMember(tarfile.TarInfo):
-    """A member whose headers are looked at before tarfile acts on them.
+    """A member whose headers are checked before tarfile processes them.
 
-    tarfile reads a pax header of any size into memory, and in Python 3.11 loops for ever over
-    sparse maps without an end and over members of negative size (CVE-2025-8194).
+    tarfile reads pax headers of any size into memory, and in Python 3.11 loops forever over sparse
+    maps without an end and over members of negative size (CVE-2025-8194).
     """
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> "_PlainMember":
-        """The next member, as tarfile asks for it."""
+        """Read the next member; called by tarfile."""
         file = cast(IO[bytes], tarfile.fileobj)
         start = file.tell()
-        cls._look(file.read(_BLOCK), file.read)
+        cls._check_header(file.read(_BLOCK), file.read)
         file.seek(start)
         return super().fromtarfile(tarfile)
 
     @classmethod
-    def _look(cls, block: bytes, read: Callable[[int], bytes]) -> None:
-        with suppress(tarfile.HeaderError):  # tarfile raises the same again, and ends there
+    def _check_header(cls, block: bytes, read: Callable[[int], bytes]) -> None:
+        with suppress(tarfile.HeaderError):  # tarfile raises the same error itself
             header = cls.frombuf(block, tarfile.ENCODING, "surrogateescape")
             if header.size < 0:
                 raise _Refused("has a member of negative size")
@@ -67,61 +67,61 @@ class _PlainMember(tarfile.TarInfo):
 
 
 def list_tar(tar: Path) -> dict[str, Parts]:
-    """The samples of a tar, by key.
+    """List the samples of a tar by key.
 
-    Keys and extensions are as webdataset takes them: an extension starts at the first dot.
+    Keys and extensions are as in webdataset: an extension starts at the first dot.
 
     Raises:
-        DataError: the tar is cut, damaged or compressed, or has a member that is no plain file,
-            is not of an allowed kind, has no key, names a path outside, or stands there twice.
+        DataError: the tar is truncated, damaged or compressed, or has a member that is not a plain
+            file, not of an allowed type, has no key, has an unsafe path, or is a duplicate.
     """
     samples: dict[str, Parts] = defaultdict(dict)
     end = 0
     with open_tar_file(tar) as archive:
         for member in archive:
-            member.pax_headers = {}  # thousands of bytes each, and nobody asks
+            member.pax_headers = {}  # unused, and thousands of bytes each
             end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
             if member.isdir():
                 continue
             _check_member(tar, member)
             key, extension = _split(member.name)
             if extension in samples[key]:
-                raise DataError(f"{tar}: {member.name!r} stands there twice; keep one of them")
+                raise DataError(f"{tar}: duplicate member {member.name!r}; keep one of them")
             samples[key][extension] = member
     _check_end(tar, end)
     return samples
 
 
 def _check_end(tar: Path, end: int) -> None:
-    """See that nothing follows: tarfile takes a cut, damaged or blank header for the end."""
+    """Check that no data follows: tarfile treats a truncated or damaged header as the end."""
     with tar.open("rb") as file:
         file.seek(end)
         rest = file.read(_BLOCK)
         if len(rest) < _BLOCK or any(rest):
-            raise DataError(f"{tar} is cut or damaged at byte {end}; fetch it again")
+            raise DataError(f"{tar} is truncated or damaged at byte {end}; download it again")
         while rest := file.read(_CHUNK):
             if rest.count(0) != len(rest):
                 raise DataError(
-                    f"{tar} is damaged at byte {end}: it ends there, and goes on after it; fetch "
-                    "it again, or unpack and write it anew if it is two tars in one file"
+                    f"{tar} is damaged at byte {end}: data follows its end mark; download it "
+                    "again, or repack it if it is two concatenated tars"
                 )
 
 
 @contextmanager
 def open_tar_file(tar: Path) -> Iterator[tarfile.TarFile]:
-    """An uncompressed tar, open for reading.
+    """Open an uncompressed tar for reading.
 
     Raises:
-        DataError: it is none, or one that must not be read.
+        DataError: not a tar file, or an unsafe one.
     """
     try:
         _check_unpacked(tar)
         with tarfile.open(tar, "r:", tarinfo=_PlainMember) as archive:
             yield archive
     except _Refused as error:
-        raise DataError(f"{tar} {error}, which no data set needs; write the tar anew") from None
+        raise DataError(f"{tar} {error}, which is not allowed; repack the tar") from None
     except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{tar} is no readable tar ({error}); fetch it again") from None
+        raise DataError(f"{tar} is not a readable tar ({error}); download it again") from None
 
 
 def _check_unpacked(tar: Path) -> None:
@@ -129,30 +129,31 @@ def _check_unpacked(tar: Path) -> None:
         start = file.read(max(map(len, _PACKED)))
     for magic, name in _PACKED.items():
         if start.startswith(magic):
-            raise DataError(f"{tar} is compressed by {name}; unpack it, shards are plain tars")
+            raise DataError(f"{tar} is compressed by {name}; decompress it to a plain tar")
 
 
 def _check_member(tar: Path, member: tarfile.TarInfo) -> None:
     name = member.name
     if not member.isreg() or member.issparse() or member.size < 0:
-        raise DataError(f"{tar}: {name!r} is no plain file; write the tar anew")
+        raise DataError(f"{tar}: {name!r} is not a plain file; repack the tar without it")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise DataError(
-            f"{tar}: {name!r} names a path outside; do not use this tar, an honest one has plain "
-            "names"
+            f"{tar}: unsafe path {name!r}; absolute paths and '..' are not allowed, so do not use "
+            "this tar"
         )
     if not _split(path.name)[0]:
         raise DataError(f"{tar}: {name!r} has no key before its first dot; rename or remove it")
     kind = name.rpartition(".")[2].lower()
     if kind in _PICKLES:
         raise DataError(
-            f"{tar}: {name!r} may be a pickle, which can run code; do not use this tar, or write "
-            "it anew without"
+            f"{tar}: {name!r} may be a pickle, which can run code; do not use this tar, or repack "
+            "it without this member"
         )
     if kind not in ALLOWED:
         raise DataError(
-            f"{tar}: {name!r} is none of {', '.join(sorted(ALLOWED))}; write the tar anew without"
+            f"{tar}: {name!r} has an unsupported type; repack the tar with only "
+            f"{', '.join(sorted(ALLOWED))}"
         )
 
 

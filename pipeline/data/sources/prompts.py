@@ -1,4 +1,4 @@
-"""Sentences without images, one sample each: a text file with one a line, or a table."""
+"""Prompts without images, one sample each: a text file with one per line, or a table."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ _LINES = ".txt"
 
 
 def open_prompts(config: PromptsData, seed: int) -> LoadedSource:
-    """Open a list of sentences as samples that have nothing else.
+    """Open a list of prompts as a source of captions without images.
 
-    Sentences that cannot be used (empty in a table, too long, not valid Unicode) are set aside.
+    Unusable prompts (empty in a table, too long, not valid Unicode) are quarantined.
 
     Raises:
-        DataError: the file is missing, cannot be read, or holds too few sentences; or more are to
-            be set aside than the recipe lets.
+        DataError: the file is missing, cannot be read, or holds too few prompts; or more are
+            unusable than the recipe allows.
     """
     prompts, quarantine = list_prompts(config)
     side = (config.size, config.size)
@@ -41,9 +41,9 @@ def open_prompts(config: PromptsData, seed: int) -> LoadedSource:
 
 
 def list_prompts(config: PromptsData) -> tuple[list[str], Quarantine]:
-    """All sentences, in the order of the file, and what is set aside.
+    """List all prompts, in the order of the file, and the quarantine.
 
-    Blank lines of a text file say nothing.
+    Blank lines of a text file are skipped.
 
     Raises:
         DataError: as `open_prompts`.
@@ -51,11 +51,12 @@ def list_prompts(config: PromptsData) -> tuple[list[str], Quarantine]:
     path = Path(config.path)
     if path.suffix not in (_LINES, *TABLES):
         raise DataError(
-            f"data.path: {path.name!r} is none of {', '.join((_LINES, *TABLES))}; give a text file "
-            "with a sentence a line, or a table with the column text"
+            f"data.path: {path.name!r} has an unsupported format, expected one of "
+            f"{', '.join((_LINES, *TABLES))}; use a text file with one prompt per line, or a table "
+            "with the column text"
         )
     if not path.is_file():
-        raise DataError(f"data.path: {path} is missing; give a file of sentences")
+        raise DataError(f"data.path: {path} is missing; use an existing file of prompts")
     quarantine = Quarantine(config.max_bad, str(path.parent))
     prompts = []
     for place, text in _texts(path):
@@ -66,7 +67,7 @@ def list_prompts(config: PromptsData) -> tuple[list[str], Quarantine]:
 
 
 def identify_prompts(config: PromptsData) -> dict[str, Any]:
-    """What determines the samples, their place aside: all sentences in order.
+    """Compute the identity of the samples from all prompts in order.
 
     Raises:
         DataError: as `open_prompts`.
@@ -75,13 +76,13 @@ def identify_prompts(config: PromptsData) -> dict[str, Any]:
     prompts, quarantine = list_prompts(config)
     for prompt in prompts:
         listing.update(repr(prompt).encode())
-    for error in quarantine.found:  # what it says is in the report
+    for error in quarantine.found:  # reasons are part of the data set, in its report
         listing.update(repr(("set aside", quarantine.place(error), error.reason)).encode())
     return {"sha256": listing.hexdigest()}
 
 
 def _texts(path: Path) -> Iterator[tuple[str, object]]:
-    """What should be sentences, each with what errors call it."""
+    """Iterate over (name for error messages, value read as prompt)."""
     if path.suffix != _LINES:
         for place, row in read_rows(path, (_COLUMN,)):
             yield place, row[_COLUMN]
@@ -92,4 +93,4 @@ def _texts(path: Path) -> Iterator[tuple[str, object]]:
                 if line.strip():
                     yield f"{path}, line {number}", line
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); write it in UTF-8") from None
+        raise DataError(f"{path} cannot be read ({error}); save it as UTF-8") from None

@@ -1,4 +1,4 @@
-"""Samples of a source that cannot be used: set aside by name and reason, within a budget."""
+"""Quarantine of unusable samples, with name and reason, up to a maximum fraction."""
 
 import json
 import math
@@ -15,13 +15,13 @@ _NAMED = 3
 
 @dataclass
 class Quarantine:
-    """What was set aside of one source.
+    """The quarantined samples of one source.
 
     Attributes:
-        max_bad: share of a source that may be set aside; none unless it is given.
-        root: where the source lies; what is reported is named from here, so that the same files
-            elsewhere give the same report.
-        found: the errors, in the order in which they were met.
+        max_bad: maximum fraction of a source that may be quarantined, in [0, 1].
+        root: root of the source; reported names are relative to it, so that the report does not
+            depend on the location.
+        found: the errors, in order of occurrence.
     """
 
     max_bad: float = 0.0
@@ -29,48 +29,48 @@ class Quarantine:
     found: list[SampleError] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """Samples set aside."""
+        """Return the number of quarantined samples."""
         return len(self.found)
 
     def copy(self) -> "Quarantine":
-        """The same until one of the two finds more."""
+        """Return an independent copy."""
         return Quarantine(self.max_bad, self.root, [*self.found])
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Set aside the sample that the block cannot use; whatever else fails, fails."""
+        """Quarantine the sample if the block raises SampleError; other errors propagate."""
         try:
             yield
         except SampleError as error:
             self.found.append(error)
 
     def check(self, total: int) -> None:
-        """See that the budget is kept.
+        """Check that the number of quarantined samples is within the limit.
 
         Args:
-            total: samples of the source, those set aside included.
+            total: samples of the source, including quarantined ones.
 
         Raises:
-            DataError: more than `max_bad` of them are set aside; names the first few.
+            DataError: more than `max_bad` are quarantined; the message has the first few.
         """
-        allowed = math.floor(self.max_bad * total + 1e-9)  # 0.29 * 100 is a hair below 29
+        allowed = math.floor(self.max_bad * total + 1e-9)  # 0.29 * 100 is slightly below 29
         if len(self.found) <= allowed:
             return
         first = "\n".join(str(error) for error in self.found[:_NAMED])
         more = f"\n... and {len(self) - _NAMED} more" if len(self) > _NAMED else ""
         raise DataError(
-            f"{first}{more}\n{len(self)} of {total} samples cannot be used so far, and "
-            f"data.max_bad: {self.max_bad:g} lets {allowed} be set aside; mend them, or raise it"
+            f"{first}{more}\n{len(self)} of {total} samples are unusable so far, and "
+            f"data.max_bad: {self.max_bad:g} allows {allowed}; fix them, or raise data.max_bad"
         )
 
     def write(self, folder: Path) -> None:
-        """Write which samples were set aside and why, if any were."""
+        """Write the names and reasons of quarantined samples; no file if there are none."""
         if not self.found:
             return
         rows = [{"sample": self.place(error), "reason": error.reason} for error in self.found]
-        text = json.dumps(rows, indent=1, ensure_ascii=True)  # a name may be no valid Unicode
+        text = json.dumps(rows, indent=1, ensure_ascii=True)  # names may be invalid Unicode
         (folder / REPORT).write_text(text, encoding="utf-8")
 
     def place(self, error: SampleError) -> str:
-        """What a sample is called from `root`."""
+        """Return the name of a sample relative to `root`."""
         return error.sample.removeprefix(self.root).lstrip("/")

@@ -1,1 +1,1 @@
-"""Networks that read images: classifier and feature extractors."""
+"""Feature networks: the data set's classifier and pretrained extractors."""

@@ -1,7 +1,7 @@
-"""The measuring instrument: a small classifier trained on the real training split of the data.
+"""A small classifier trained on the training split, whose features define the distances.
 
-There are no pretrained features for eight-pixel digits, so distances are taken in features of its
-own. They are comparable within a run (same classifier, same id) and are not FID.
+Pretrained features do not fit eight-pixel digits. Distances in these features are comparable for
+the same classifier (equal sha256) only, and are not FID.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ from pipeline.ledger import hash_file
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import Images, LabelArray
 
-FEATURES_SAY = "features of a classifier trained on the real training split (not FID)"
+CLASSIFIER_FEATURES = "features of a classifier trained on the real training split (not FID)"
 
-READER = "the data set's own classifier (not FID)"
+CLASSIFIER_NAME = "the data set's own classifier (not FID)"
 
 FORMAT = 2
 
@@ -31,23 +31,23 @@ _WEIGHTS = "classifier.safetensors"
 _CARD = "classifier.json"
 _NUM_FEATURES = 64
 _BATCH = 64
-CHUNK = 512  # images that are read at once; fewer or more would change last digits
-_SMALL = 8  # pixels a side up to which a few plain layers train well
+CHUNK = 512  # images per batch; another size would change the last digits of features
+_SMALL = 8  # largest side in pixels for which two layers without norm train well
 _FEWEST_UPDATES = 600
 _UPDATES_PER_CLASS = 15
 _MOST_UPDATES = 4000
 
 
 class ClassifierCard(Document):
-    """What a classifier is: enough to rebuild it, and how good it is.
+    """Architecture, training and accuracy of a classifier.
 
     Attributes:
-        latent_shape: (channels, height, width) it looks at.
-        num_classes: classes it tells apart.
-        num_parameters: size of the network.
-        updates: how long it was trained, in batches of 64.
-        seed: of initialisation, order and shifts.
-        heldout_accuracy: share of held-out real samples it gets right.
+        latent_shape: input shape (channels, height, width).
+        num_classes: number of classes.
+        num_parameters: number of parameters.
+        updates: optimiser updates, in batches of 64.
+        seed: seed of initialisation, order and shifts.
+        heldout_accuracy: accuracy on held-out real samples.
     """
 
     latent_shape: tuple[int, int, int]
@@ -59,37 +59,37 @@ class ClassifierCard(Document):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the classifier sees in a set of samples.
+class ClassifierOutputs:
+    """Outputs of the classifier on a sample set.
 
     Attributes:
-        features: the layer before the logits, float64 `[n, 64]`, in units in which the variance of
-            the real training split is 1 in the mean over features.
-        probabilities: of the classes, float64 `[n, classes]`.
+        features: activations before the logits, float64 `[n, 64]`, scaled such that the mean
+            variance over features is 1 on the real training split.
+        probabilities: class probabilities, float64 `[n, classes]`.
     """
 
     features: Float[np.ndarray, "n d"]
     probabilities: Float[np.ndarray, "n classes"]
 
     @classmethod
-    def of(cls, array: Float[np.ndarray, "n both"]) -> "Reading":
-        """What was kept `as_array`."""
+    def of(cls, array: Float[np.ndarray, "n both"]) -> "ClassifierOutputs":
+        """Restore outputs from `as_array`."""
         return cls(features=array[:, :_NUM_FEATURES], probabilities=array[:, _NUM_FEATURES:])
 
     @property
     def as_array(self) -> Float[np.ndarray, "n both"]:
-        """Features and then probabilities in one array `[n, 64 + classes]`, to be kept."""
+        """Features and probabilities in one array `[n, 64 + classes]`, for storage."""
         return np.concatenate([self.features, self.probabilities], axis=1)
 
 
 class Classifier:
-    """A trained classifier, opened for reading samples."""
+    """A trained classifier."""
 
     def __init__(self, folder: Path) -> None:
-        """Open what `train_classifier` wrote.
+        """Load a classifier written by `train_classifier`.
 
         Raises:
-            BundleError: the folder does not hold a classifier.
+            BundleError: the folder contains no classifier.
         """
         self.card = read_card(folder)
         self.identity = identity_of(folder)
@@ -98,10 +98,10 @@ class Classifier:
         self._network.eval()
 
     @torch.inference_mode()
-    def read(self, images: Images) -> Reading:
-        """Features and class probabilities of images `[n, h, w, c]`.
+    def read(self, images: Images) -> ClassifierOutputs:
+        """Compute features and class probabilities of images `[n, h, w, c]`.
 
-        They are read `CHUNK` at a time: so are those of a set that is read in parts of as many.
+        Processes `CHUNK` images at a time; a set read in parts of `CHUNK` gives the same bytes.
         """
         x = torch.from_numpy(images).permute(0, 3, 1, 2)
         with one_thread():
@@ -109,22 +109,24 @@ class Classifier:
             logits = torch.cat([self._network.logits(part) for part in parts])
         features, probabilities = torch.cat(parts), logits.double().softmax(1)
         scaled = features.double() / self._network.spread.double()
-        return Reading(features=scaled.numpy(), probabilities=probabilities.numpy())
+        return ClassifierOutputs(features=scaled.numpy(), probabilities=probabilities.numpy())
 
 
 def read_card(folder: Path) -> ClassifierCard:
-    """What a classifier is, without opening it.
+    """Load the card of a classifier.
 
     Raises:
-        BundleError: the folder does not hold a classifier.
+        BundleError: the folder contains no classifier.
     """
     if not (folder / _CARD).is_file() or not (folder / _WEIGHTS).is_file():
-        raise BundleError(f"{folder} does not hold a classifier; run the evaluation again")
+        raise BundleError(
+            f"{folder} lacks {_CARD} or {_WEIGHTS} of a classifier; run the evaluation again"
+        )
     return ClassifierCard.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
 
 
 def identity_of(folder: Path) -> str:
-    """The sha256 of a classifier's weights."""
+    """Compute the sha256 of a classifier's weights."""
     return hash_file(folder / _WEIGHTS).sha256
 
 
@@ -137,12 +139,12 @@ def train_classifier(
     seed: int,
     updates: int | None = None,
 ) -> ClassifierCard:
-    """Train on real images and write weights and card into `folder`; the same bytes every time.
+    """Train on real images and write weights and card into `folder`, bitwise reproducibly.
 
-    Adam with its rate annealed to 0; images are shifted by up to an eighth of their side, so that
-    it does not learn 1,200 digits by heart. Runs on one CPU thread: a few seconds for ten classes
-    of 8x8 digits, half a minute for a hundred of 32x32. The more classes, the more updates, unless
-    their number is given.
+    Uses Adam with a learning rate annealed to 0. Images are shifted by up to an eighth of their
+    side against overfitting to 1,200 digits. Runs on one CPU thread: a few seconds for ten classes
+    of 8x8 digits, half a minute for a hundred of 32x32. The default number of updates grows with
+    the number of classes.
     """
     _, height, width, channels = train[0].shape
     shape = (channels, height, width)
@@ -150,7 +152,7 @@ def train_classifier(
     with one_thread():
         network = _initial(shape, num_classes, seed)
         _fit(network, *train, seed=seed, updates=updates)
-        _set_unit(network, train[0])
+        _set_spread(network, train[0])
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), folder / _WEIGHTS)
     card = ClassifierCard(
@@ -166,10 +168,10 @@ def train_classifier(
 
 
 class _ConvNet(nn.Module):
-    """3x3 convolutions, halved until at most 4 pixels remain a side; then 64 features; logits.
+    """3x3 convolutions with pooling to at most 4 pixels a side, 64 features, logits.
 
-    Images of more than 8 pixels a side take more layers, which are normalised over the batch:
-    without that, training on a hundred classes hardly leaves guessing behind.
+    Images of more than 8 pixels a side use more layers with batch norm; without it, training on a
+    hundred classes stays near chance.
     """
 
     def __init__(self, shape: tuple[int, int, int], num_classes: int) -> None:
@@ -184,13 +186,13 @@ class _ConvNet(nn.Module):
         self.spread: Tensor
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        """Logits."""
+        """Compute logits."""
         logits: Tensor = self.logits(self.features(x))
         return logits
 
 
 def _convolutions(shape: tuple[int, int, int], *, large: bool) -> tuple[list[nn.Module], int]:
-    """The layers that look at pixels, and how many numbers they leave of an image."""
+    """Return the convolutional layers and the size of their flattened output."""
     channels, height, width = shape
     stride = 2 if max(height, width) > 2 * _SMALL else 1
     inner, *widths = (24, 48, 64) if large else (32, 64)
@@ -217,7 +219,7 @@ def _enough_updates(num_classes: int) -> int:
 
 
 def _initial(shape: tuple[int, int, int], num_classes: int, seed: int) -> _ConvNet:
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
+    with torch.random.fork_rng(devices=[]):  # torch's layers initialise from the global generator
         torch.manual_seed(seed)
         return _ConvNet(shape, num_classes)
 
@@ -251,8 +253,8 @@ def _shifted(x: Float32[Tensor, "b c h w"], random: RowRandom) -> Float32[Tensor
 
 
 @torch.inference_mode()
-def _set_unit(network: _ConvNet, images: Images) -> None:
-    # without it the distances of two trainings differ by the arbitrary scale of their features
+def _set_spread(network: _ConvNet, images: Images) -> None:
+    # makes distances independent of the arbitrary scale of trained features
     x = torch.from_numpy(images).permute(0, 3, 1, 2)
     features = torch.cat([network.features(part) for part in _chunks(x)]).double()
     network.spread.copy_(features.var(0).mean().sqrt())
@@ -271,7 +273,7 @@ def _chunks(x: Tensor) -> list[Tensor]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums of torch in one order: threads would leave the last digits to their number."""
+    """Run torch on one thread, as the last digits of sums depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

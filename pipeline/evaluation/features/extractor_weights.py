@@ -1,6 +1,6 @@
-"""The weights of extractors: found, named by their sha256, refused where they are not mere data.
+"""Locates and validates weights of feature extractors, identified by sha256.
 
-Nothing here needs torch, so that a run is refused before anything is loaded.
+Does not import torch, so that a run with unusable weights fails before anything is loaded.
 """
 
 import functools
@@ -27,13 +27,13 @@ _OPTIONAL = ("preprocessor_config.json",)
 
 @dataclass(frozen=True)
 class Weights:
-    """What was found at a path.
+    """Validated weights of an extractor.
 
     Attributes:
-        kind: of the extractor.
-        path: the file, or the directory.
-        sha256: of the weights themselves.
-        identity: of all that is read beside them too (configuration, tokenizer).
+        kind: kind of the extractor.
+        path: weight file or model directory.
+        sha256: digest of the weights.
+        identity: digest of weights, configuration and tokenizer.
     """
 
     kind: ExtractorKind
@@ -43,12 +43,12 @@ class Weights:
 
     @property
     def is_published(self) -> bool:
-        """Whether these are the weights that FID is defined by."""
+        """Whether these are the published weights that define FID."""
         return self.kind == "inception" and self.sha256 == INCEPTION_SHA256
 
     @property
     def name(self) -> str:
-        """What a person calls the extractor."""
+        """Display name of the extractor."""
         if self.kind == "inception":
             return (
                 "Inception-v3" if self.is_published else "Inception-v3 of other weights (not FID)"
@@ -57,25 +57,25 @@ class Weights:
 
     @property
     def distance(self) -> str:
-        """The head of its column of Frechet distances."""
+        """Column heading of the Frechet distance; "FID" for the published weights only."""
         return "FID" if self.is_published else f"to real, by {self.kind}"
 
     @property
     def reads_prompts(self) -> bool:
-        """Whether it reads sentences too."""
+        """Whether the extractor has a text encoder."""
         return self.kind == "clip"
 
     @property
     def folder(self) -> str:
-        """A name for a folder of its features."""
+        """Folder name of its features."""
         return f"{self.kind}-{self.identity[:12]}"
 
 
 def find_weights(config: ExtractorConfig) -> Weights:
-    """What lies at the path of an extractor.
+    """Validate the weights at the configured path of an extractor.
 
     Raises:
-        ConfigError: nothing does, or something else, or weights that would be unpickled.
+        ConfigError: weights are missing, of another model, or pickled with an unknown sha256.
     """
     path = Path(config.path).expanduser()
     found = _file(path) if config.kind == "inception" else _directory(config.kind, path)
@@ -86,14 +86,14 @@ def find_weights(config: ExtractorConfig) -> Weights:
 
 def _file(path: Path) -> list[Path]:
     if not path.is_file():
-        raise ConfigError(f"{_said('inception')}: {path} is no file; {_fetch('inception', path)}")
+        raise ConfigError(f"{_key('inception')}: {path} is not a file; {_fetch('inception', path)}")
     if path.suffix == ".safetensors":
         return [path]
     sha256 = _sha256(path)
     if sha256 != INCEPTION_SHA256:
         raise ConfigError(
-            f"{_said('inception')}: {path} has sha256 {sha256[:12]}..., the published weights have "
-            f"{INCEPTION_SHA256[:12]}...; other weights are read as .safetensors only, or "
+            f"{_key('inception')}: {path} has sha256 {sha256[:12]}..., the published weights have "
+            f"{INCEPTION_SHA256[:12]}...; convert other weights to .safetensors, or "
             f"{_fetch('inception', path)}"
         )
     return [path]
@@ -104,12 +104,13 @@ def _directory(kind: ExtractorKind, path: Path) -> list[Path]:
     missing = [name for name in needed if not (path / name).is_file()]
     if missing:
         raise ConfigError(
-            f"{_said(kind)}: {path} has no {' and no '.join(missing)}; {_fetch(kind, path)}"
+            f"{_key(kind)}: {path} lacks {' and '.join(missing)}; {_fetch(kind, path)}"
         )
-    says = _model_type(path / "config.json")
-    if says != kind:
+    model_type = _model_type(path / "config.json")
+    if model_type != kind:
         raise ConfigError(
-            f"{_said(kind)}: {path} holds a model of type {says!r}; give a {kind}, or change kind"
+            f"{_key(kind)}: {path} contains a model of type {model_type!r}; use the path of a "
+            f"{kind} model, or change `kind`"
         )
     present = [path / name for name in _OPTIONAL if (path / name).is_file()]
     weights = path / "model.safetensors"
@@ -121,16 +122,16 @@ def _model_type(config: Path) -> str | None:
         tree = json.loads(config.read_text(encoding="utf-8"))
         found = tree.get("model_type")
     except (ValueError, AttributeError):
-        raise ConfigError(f"{config} is no JSON of a model; fetch it again") from None
+        raise ConfigError(f"{config} is not a JSON model configuration; fetch it again") from None
     return found if isinstance(found, str) else None
 
 
-def _said(kind: str) -> str:
+def _key(kind: str) -> str:
     return f"evaluation.extractors: {kind}"
 
 
 def _fetch(kind: str, path: Path) -> str:
-    """The one command that puts the weights where they are looked for."""
+    """Return the command that downloads the weights to `path`."""
     place = shlex.quote(str(path))
     if kind == "inception":
         return f"fetch it with: curl -L --create-dirs -o {place} {INCEPTION_URL}"
@@ -144,5 +145,5 @@ def _sha256(path: Path) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _hashed(path: Path, size: int, changed_ns: int) -> str:  # noqa: ARG001 (they are the key)
+def _hashed(path: Path, size: int, changed_ns: int) -> str:  # noqa: ARG001 (cache key)
     return hash_file(path).sha256

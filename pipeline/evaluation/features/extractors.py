@@ -1,7 +1,7 @@
-"""Networks that read images: Inception-v3, DINOv2 and CLIP, from weights that lie here already.
+"""Feature extractors Inception-v3, DINOv2 and CLIP, from local weights.
 
-Images are rounded to 8 bits first, as real ones are. All weights are read as data: safetensors, or
-the one file of Inception-v3 whose sha256 is known, without running what a pickle may hold.
+Images are rounded to 8 bits first, like real images. Weights are loaded from safetensors, or from
+the published Inception-v3 file of known sha256 with `weights_only=True`, so no pickled code runs.
 """
 
 import json
@@ -22,7 +22,7 @@ from pipeline.evaluation.features.inception import InceptionV3
 from pipeline.sampling.sampler import Images
 
 _BATCH = 32
-_DINO_SIDE = 224  # what the published networks are used at; they were trained at more
+_DINO_SIDE = 224  # the usual evaluation size; training used larger images
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -30,35 +30,37 @@ Read = Float32[np.ndarray, "_ d"]
 
 
 class Extractor(ABC):
-    """An opened network."""
+    """A loaded feature network."""
 
     def __init__(self, device: torch.device) -> None:
         """Run on `device`."""
         self.device = device
 
     def read(self, images: Images) -> Read:
-        """Features of images `[n, h, w, c]`, c = 1 or 3, float32 `[n, d]`."""
+        """Compute features of images `[n, h, w, c]`, c = 1 or 3, float32 `[n, d]`."""
         parts = [
-            self._features(pixels_of(images[at : at + _BATCH]).to(self.device))
+            self._features(to_uint8_pixels(images[at : at + _BATCH]).to(self.device))
             for at in range(0, len(images), _BATCH)
         ]
         return torch.cat(parts).float().cpu().numpy()
 
     def read_prompts(self, prompts: Sequence[str]) -> Read:
-        """Features of sentences in the space of the images', float32 `[n, d]`.
+        """Compute features of prompts in the image feature space, float32 `[n, d]`.
 
         Raises:
-            ConfigError: the network does not read.
+            ConfigError: the network has no text encoder.
         """
-        raise ConfigError(f"{type(self).__name__} does not read the prompts {prompts[:1]} ...")
+        raise ConfigError(
+            f"{type(self).__name__} has no text encoder for {len(prompts)} prompts; use kind `clip`"
+        )
 
     @abstractmethod
     def _features(self, pixels: Tensor) -> Tensor:
-        """Features of a batch of pixels, uint8 `[b, 3, h, w]`."""
+        """Compute features of a batch of pixels, uint8 `[b, 3, h, w]`."""
 
 
-def pixels_of(images: Images) -> Tensor:
-    """Images in [-1, 1] as 8-bit pixels, uint8 `[n, 3, h, w]`; one channel becomes three."""
+def to_uint8_pixels(images: Images) -> Tensor:
+    """Convert images in [-1, 1] to uint8 `[n, 3, h, w]`; one channel is repeated to three."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2)
     pixels = ((x.double() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
@@ -69,7 +71,7 @@ class _Inception(Extractor):
         super().__init__(device)
         if weights.path.suffix == ".safetensors":
             state = load_file(weights.path)
-        else:  # only the published file comes here, and only tensors come out of it
+        else:  # the published file only, checked by sha256; loads tensors only
             state = torch.load(weights.path, map_location="cpu", weights_only=True)
         self._network = _ready(InceptionV3(), state, weights).to(device)
 
@@ -84,7 +86,7 @@ def _ready(network: InceptionV3, state: dict[str, Tensor], weights: Weights) -> 
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ConfigError(
-            f"{weights.path} holds no weights of this Inception-v3: {str(error)[:300]}"
+            f"{weights.path} does not match Inception-v3: {str(error)[:300]}"
         ) from None
     return network.eval()
 
@@ -123,11 +125,11 @@ class _Clip(Extractor):
 
     @torch.inference_mode()
     def read_prompts(self, prompts: Sequence[str]) -> Read:
-        """Features of sentences, cut off at the longest that the network reads."""
+        """Compute features of prompts, truncated to the network's maximum length."""
         self._tokenizer.enable_truncation(self._longest)
         self._tokenizer.no_padding()
         rows = [encoded.ids for encoded in self._tokenizer.encode_batch(list(prompts))]
-        # what stands after the end is not looked at, so any padding will do
+        # tokens after the end token are ignored, so the padding token does not matter
         tokens = torch.tensor([ids + [self._end] * (self._longest - len(ids)) for ids in rows])
         parts = [
             self._network.get_text_features(tokens[at : at + _BATCH].to(self.device)).pooler_output
@@ -145,10 +147,10 @@ _KINDS: dict[str, Callable[[Weights, torch.device], Extractor]] = {
 
 
 def open_extractor(weights: Weights, device: torch.device | None = None) -> Extractor:
-    """Load an extractor; without a device, on the GPU this process was given, else the CPU.
+    """Load an extractor; the default device is this process's GPU, else the CPU.
 
     Raises:
-        ConfigError: the weights are not of such a network.
+        ConfigError: the weights do not match the network.
     """
     chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return _KINDS[weights.kind](weights, chosen)
@@ -167,13 +169,13 @@ def _from(model: Any, weights: Weights) -> Any:
 def _preparation(
     weights: Weights, side: int, usual: tuple[Sequence[float], Sequence[float]]
 ) -> Callable[[Tensor], Tensor]:
-    """Pixels as a network wants them: its preprocessor's mean, spread and side, or the usual."""
+    """Return the preprocessing of a network, from its preprocessor configuration or `usual`."""
     path = weights.path / "preprocessor_config.json"
-    says = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    crop = says.get("crop_size")
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    crop = config.get("crop_size")
     side = int(crop["height"]) if isinstance(crop, dict) else side
     mean, spread = (
-        torch.tensor(says.get(key, usual[place])).view(1, 3, 1, 1)
+        torch.tensor(config.get(key, usual[place])).view(1, 3, 1, 1)
         for place, key in enumerate(("image_mean", "image_std"))
     )
 

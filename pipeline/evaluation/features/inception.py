@@ -1,10 +1,10 @@
-"""Inception-v3 as the Frechet inception distance knows it, for torch-fidelity's weights.
+"""Inception-v3 of the Frechet inception distance, for torch-fidelity's weights.
 
-Written out here because torch-fidelity itself needs torchvision and opens its weights as a pickle;
-a test holds it to torch-fidelity's numbers.
+Implemented here because torch-fidelity requires torchvision and loads its weights as a pickle. A
+test compares the features with torch-fidelity's.
 
-Source: Szegedy et al. 2016, arXiv:1512.00567, in TensorFlow's version of 2015 with its quirks:
-average pools leave the padding out, and the last block takes a maximum instead of an average.
+Source: Szegedy et al. 2016, arXiv:1512.00567, in TensorFlow's 2015 version: average pooling
+excludes the padding, and the last block uses max pooling instead of average pooling.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _CLASSES = 1008
 
 @dataclass(frozen=True)
 class _Conv:
-    """A convolution with its norm; sizes are kept where the stride is 1."""
+    """Specification of a convolution with batch norm; stride 1 preserves the size."""
 
     name: str
     channels: int
@@ -31,20 +31,20 @@ class _Conv:
     stride: int = 1
 
 
-_Step = _Conv | str | tuple[_Conv, _Conv]  # a pool by name; two convolutions side by side
+_Step = _Conv | str | tuple[_Conv, _Conv]  # a pool by name; two parallel convolutions
 _Branch = Sequence[_Step]
 
 
 class _Normed(nn.Module):
     def __init__(self, inner: int, conv: _Conv, padding: tuple[int, int] | None = None) -> None:
         super().__init__()
-        kept = (conv.kernel[0] // 2, conv.kernel[1] // 2) if conv.stride == 1 else (0, 0)
+        same = (conv.kernel[0] // 2, conv.kernel[1] // 2) if conv.stride == 1 else (0, 0)
         self.conv = nn.Conv2d(
             inner,
             conv.channels,
             conv.kernel,
             stride=conv.stride,
-            padding=kept if padding is None else padding,
+            padding=same if padding is None else padding,
             bias=False,
         )
         self.bn = nn.BatchNorm2d(conv.channels, eps=0.001)
@@ -54,7 +54,7 @@ class _Normed(nn.Module):
 
 
 class _Block(nn.Module):
-    """Branches beside each other, their channels put together."""
+    """Parallel branches with concatenated channels."""
 
     def __init__(self, inner: int, branches: Sequence[_Branch]) -> None:
         super().__init__()
@@ -67,9 +67,9 @@ class _Block(nn.Module):
                 channels = sum(conv.channels for conv in _convolutions(step)) or channels
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self._along(branch, x) for branch in self._branches], 1)
+        return torch.cat([self._run(branch, x) for branch in self._branches], 1)
 
-    def _along(self, branch: _Branch, x: Tensor) -> Tensor:
+    def _run(self, branch: _Branch, x: Tensor) -> Tensor:
         for step in branch:
             if isinstance(step, str):
                 x = _pool(step, x)
@@ -168,7 +168,7 @@ def _block_e(pool: str) -> list[_Branch]:
 
 
 class InceptionV3(nn.Module):
-    """Pixels of any size to the 2,048 pooled features before the logits."""
+    """Maps pixels of any size to the 2,048 pooled features before the logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,11 +188,11 @@ class InceptionV3(nn.Module):
         self.Mixed_7a = _Block(768, _block_d())
         self.Mixed_7b = _Block(1280, _block_e("average"))
         self.Mixed_7c = _Block(2048, _block_e("maximum"))
-        self.fc = nn.Linear(NUM_FEATURES, _CLASSES)  # in the file; features come before it
+        self.fc = nn.Linear(NUM_FEATURES, _CLASSES)  # unused, but part of the weight file
 
     def forward(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 2048"]:
-        """Features of pixels from 0 to 255."""
-        x = (stretch(pixels.to(self.fc.weight.dtype)) - 128) / 128
+        """Compute features of pixels from 0 to 255."""
+        x = (resize_like_tensorflow1(pixels.to(self.fc.weight.dtype)) - 128) / 128
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(_pool("halve", x)))
         x = _pool("halve", x)
@@ -202,19 +202,19 @@ class InceptionV3(nn.Module):
         return x.mean((2, 3))
 
 
-def stretch(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 299 299"]:
-    """Bilinear to 299 pixels a side as TensorFlow 1 did it: pixel i is taken at i * size / 299.
+def resize_like_tensorflow1(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 299 299"]:
+    """Resize bilinearly to 299 pixels a side as TensorFlow 1: pixel i samples i * size / 299.
 
-    Other libraries take it half a pixel off, which changes every distance.
+    Other libraries sample at half-pixel offsets, which changes every distance.
     """
-    rows, down, by_row = _places(x.shape[2], x)
-    columns, right, by_column = _places(x.shape[3], x)
+    rows, down, by_row = _sample_points(x.shape[2], x)
+    columns, right, by_column = _sample_points(x.shape[3], x)
     x = x[:, :, rows] * (1 - by_row[:, None]) + x[:, :, down] * by_row[:, None]
     return x[..., columns] * (1 - by_column) + x[..., right] * by_column
 
 
-def _places(size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every output pixel: the input pixel before it, the one after it, and how far between."""
+def _sample_points(size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return, per output pixel: lower input index, upper input index, interpolation weight."""
     at = torch.arange(SIDE, dtype=torch.float32, device=like.device) * (size / SIDE)
     before = at.long()
     return before, (before + 1).clamp_max(size - 1), (at - before).to(like.dtype)

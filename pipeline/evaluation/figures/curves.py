@@ -1,4 +1,4 @@
-"""Curves of a report: quality against cost, and what guidance trades. Same input, same bytes."""
+"""Figures of a report: quality against cost, and the guidance trade-off. Bitwise reproducible."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pipeline.evaluation.documents import SAMPLER_NAMES, Cell, Panel, Report, Row
+from pipeline.evaluation.documents import SAMPLER_NAMES, ExtractorMetrics, Report, Row, SampleSpec
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.tables import Value, value_of
 from pipeline.sampling.solvers import Sampler
@@ -46,41 +46,41 @@ Measure = Callable[[Any], tuple[float, tuple[float, float]] | None]
 
 
 @runtime_checkable
-class Point(Protocol):
-    """A row of a report: what was drawn, what a sample cost, and what was measured."""
+class ReportRow(Protocol):
+    """A row of any report: sample set, cost and scores."""
 
     @property
-    def cell(self) -> Cell:
-        """What was drawn."""
+    def cell(self) -> SampleSpec:
+        """Specification of the sample set."""
         ...
 
     @property
     def evaluations(self) -> int:
-        """What a sample cost."""
+        """Network evaluations per sample."""
         ...
 
     @property
     def scores(self) -> Any:
-        """What was measured."""
+        """Scores of the sample set."""
         ...
 
 
-def as_it_is(text: str) -> str:
-    """A user's words for a figure, in which what stands between dollars would be mathematics."""
+def escape_dollars(text: str) -> str:
+    """Escape dollars in user text, which matplotlib would render as mathematics."""
     return text.replace("$", r"\$")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG without time stamp or version, so that equal content is equal bytes."""
+    """Write a PNG without time stamp or version, so that equal content gives equal bytes."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": None})
 
 
 def draw_curve(report: Report, path: Path) -> None:
-    """Distance against network evaluations: to real images above, to the teacher's samples below.
+    """Plot distance against network evaluations: to real images (top), to the teacher (bottom).
 
-    One column a guidance weight. The teacher's reference is a line; shading and bars are 95 %
-    bootstrap intervals.
+    One column per guidance weight. The teacher's reference is a dashed line; shading and bars are
+    95 % bootstrap intervals.
     """
     weights = report.weights
     width = 1.3 + 3.0 * max(2, len(weights))
@@ -113,7 +113,7 @@ def _frame_curve(figure: Figure, ax: Axes, report: Report) -> None:
     figure.text(
         0.2 / width,
         1 - 0.3 / _CURVE_HEIGHT,
-        f"{report.run}: distance against cost, from the same noise",
+        f"{report.run}: distance against sampling cost, same noise",
         fontsize=14,
         fontweight="bold",
         color=INK,
@@ -122,7 +122,7 @@ def _frame_curve(figure: Figure, ax: Axes, report: Report) -> None:
     figure.text(
         0.2 / width,
         0.22 / _CURVE_HEIGHT,
-        f"Distances in the {protocol.features};\n{protocol.num_samples} samples a point against "
+        f"Distances in the {protocol.features};\n{protocol.num_samples} samples per point vs. "
         f"{protocol.num_heldout} real images. Bars and bands: 95 % bootstrap intervals.",
         fontsize=8.5,
         color=FAINT,
@@ -142,33 +142,31 @@ def _frame_curve(figure: Figure, ax: Axes, report: Report) -> None:
 
 
 def draw_tradeoff(report: Report, path: Path) -> None:
-    """What guidance trades: distance, score and recall against w, a line for each network.
+    """Plot distance, score and recall against w, one line per network.
 
-    Bars are 95 % bootstrap intervals, of those numbers whose report has them.
+    Bars are 95 % bootstrap intervals, where the report has them.
     """
     figure = Figure(figsize=(11.5, 3.9), layout="constrained")
     axes = figure.subplots(1, len(_TRADED))
     for ax, (label, key) in zip(axes, _TRADED.items(), strict=True):
-        for title, rows, style in networks(report):
+        for title, rows, style in rows_by_network(report):
             found = [value for row in rows if (value := value_of(row.scores.model_dump(), key))]
             points = ([row.cell.w for row in rows], [value for value, _ in found])
             how = {"marker": "o", "ms": 4, "elinewidth": 0.8, **style}
-            ax.errorbar(*points, yerr=bars(found), label=title, **how)
+            ax.errorbar(*points, yerr=error_bars(found), label=title, **how)
         ax.set_title(label, fontsize=10.5, color=INK)
         ax.set_xlabel("guidance weight w", color=INK)
         ax.set_xticks(report.weights)
-        bare(ax)
+        apply_axes_style(ax)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9
     )
-    figure.suptitle(
-        f"{report.run}: what guidance trades", fontsize=13, fontweight="bold", color=INK
-    )
+    figure.suptitle(f"{report.run}: guidance trade-off", fontsize=13, fontweight="bold", color=INK)
     save_figure(figure, path)
 
 
-def networks(report: Report) -> list[tuple[str, list[Row], dict[str, Any]]]:
-    """The teacher and each student: title, its rows by w, and how its line is drawn."""
+def rows_by_network(report: Report) -> list[tuple[str, list[Row], dict[str, Any]]]:
+    """Return title, rows by w, and line style of the teacher and each student."""
     lines: dict[str, list[Row]] = {}
     for row in report.rows:
         if row.cell.role in ("teacher", "student"):
@@ -210,8 +208,8 @@ def _panel(ax: Axes, rows: Sequence[Row], measure: Measure) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def draw_lines(ax: Axes, rows: Sequence[Point], measure: Measure) -> None:
-    """Students, and the teacher under each training-free sampler, against evaluations."""
+def draw_lines(ax: Axes, rows: Sequence[ReportRow], measure: Measure) -> None:
+    """Draw students, and the teacher with each training-free sampler, against evaluations."""
     for sampler, (color, marker) in _BASELINES.items():
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
         _line(ax, chosen, measure, **_baseline_style(sampler, color, marker), zorder=3)
@@ -226,11 +224,11 @@ def draw_lines(ax: Axes, rows: Sequence[Point], measure: Measure) -> None:
     ax.xaxis.set_major_locator(LogLocator(base=2, numticks=32))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    bare(ax)
+    apply_axes_style(ax)
 
 
 def _baseline_style(sampler: Sampler, color: str, marker: str) -> dict[str, Any]:
-    # hollow squares and diamonds: where solvers agree, all are seen
+    # hollow squares and diamonds, so that overlapping points of several solvers stay visible
     sizes: dict[str, dict[str, Any]] = {
         "s": {"ms": 8, "mfc": "none", "mew": 1.3},
         "^": {"ms": 5},
@@ -241,7 +239,7 @@ def _baseline_style(sampler: Sampler, color: str, marker: str) -> dict[str, Any]
     return {"label": label, "color": color, "marker": marker, "lw": 1.5, **size}
 
 
-def _line(ax: Axes, rows: Sequence[Point], measure: Measure, **style: Any) -> None:
+def _line(ax: Axes, rows: Sequence[ReportRow], measure: Measure, **style: Any) -> None:
     points = sorted(
         (row.evaluations, found) for row in rows for found in [measure(row.scores)] if found
     )
@@ -249,12 +247,12 @@ def _line(ax: Axes, rows: Sequence[Point], measure: Measure, **style: Any) -> No
         return
     x = [evaluations for evaluations, _ in points]
     y = [value for _, (value, _) in points]
-    yerr = bars([found for _, found in points])
+    yerr = error_bars([found for _, found in points])
     ax.errorbar(x, y, yerr=yerr, capsize=0, elinewidth=1, **style)
 
 
-def bars(found: Sequence[Value]) -> tuple[list[float], list[float]]:
-    """How far each interval reaches below and above its number; 0 where there is none."""
+def error_bars(found: Sequence[Value]) -> tuple[list[float], list[float]]:
+    """Compute the lengths of the error bars below and above each number; 0 without interval."""
     spans = [(value, interval or (value, value)) for value, interval in found]
     below = [max(0.0, value - low) for value, (low, _) in spans]
     return below, [max(0.0, high - value) for value, (_, high) in spans]
@@ -272,7 +270,7 @@ def _legend_entries(ax: Axes, reference_steps: int) -> list[tuple[Any, str]]:
 
 
 def line_entries(ax: Axes) -> list[tuple[Any, str]]:
-    """What `draw_lines` has drawn, for a legend."""
+    """Return legend entries of the lines drawn by `draw_lines`."""
     styles = [{**style, "lw": 2.2} for style in _STUDENT_STYLES]
     styles += [
         _baseline_style(sampler, color, marker) for sampler, (color, marker) in _BASELINES.items()
@@ -285,8 +283,8 @@ def _key(ax: Axes, **style: Any) -> Any:
     return ax.plot([], [], **style)[0]
 
 
-def bare(ax: Axes) -> None:
-    """Axes without what says nothing."""
+def apply_axes_style(ax: Axes) -> None:
+    """Apply the common style: two spines, faint ticks, a horizontal grid."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(FAINT)
     ax.tick_params(colors=FAINT, labelcolor=INK, labelsize=9)
@@ -300,30 +298,30 @@ _SHOWN = {
     "ssim_to_teacher": "SSIM",
 }
 
-PANEL_SHOWN = ("distance_to_real", "distance_to_teacher", "clip_score")
+EXTRACTOR_METRICS_SHOWN = ("distance_to_real", "distance_to_teacher", "clip_score")
 
 
-def draw_agreement(run: str, rows: Sequence[Point], num_samples: int, path: Path) -> None:
-    """RMS, PSNR and SSIM against network evaluations, one column a guidance weight.
+def draw_agreement(run: str, rows: Sequence[ReportRow], num_samples: int, path: Path) -> None:
+    """Plot RMS, PSNR and SSIM against network evaluations, one column per guidance weight.
 
-    The dotted line is the teacher from other noise: how far unrelated samples are.
+    The dotted line is the teacher with other noise, the level of unrelated samples.
     """
-    title = f"{run}: agreement with the teacher against cost, {num_samples} samples a point"
+    title = f"{run}: agreement with the teacher against cost, {num_samples} samples per point"
     _draw(title, rows, _SHOWN, path)
 
 
-def draw_panel(run: str, panel: Panel, num_samples: int, path: Path) -> None:
-    """The distances of a panel and its CLIP score against network evaluations.
+def draw_extractor_metrics(run: str, panel: ExtractorMetrics, num_samples: int, path: Path) -> None:
+    """Plot an extractor's distances and CLIP score against network evaluations.
 
     The dotted line is the teacher's reference.
     """
     heads = {metric.metric: metric.title for metric in panel.metrics}
-    shown = {key: heads[key] for key in PANEL_SHOWN if key in heads}
-    title = f"{run}: in the features of {panel.extractor}, {num_samples} samples a point"
+    shown = {key: heads[key] for key in EXTRACTOR_METRICS_SHOWN if key in heads}
+    title = f"{run}: {panel.extractor} features, {num_samples} samples per point"
     _draw(title, panel.rows, shown, path)
 
 
-def _draw(title: str, rows: Sequence[Point], heads: Mapping[str, str], path: Path) -> None:
+def _draw(title: str, rows: Sequence[ReportRow], heads: Mapping[str, str], path: Path) -> None:
     weights = list(dict.fromkeys(row.cell.w for row in rows))
     shown = [key for key in heads if getattr(rows[0].scores, key) is not None]
     figure = Figure(figsize=(1.3 + 3.0 * max(2, len(weights)), 1.3 + 2.2 * len(shown)))
@@ -334,7 +332,7 @@ def _draw(title: str, rows: Sequence[Point], heads: Mapping[str, str], path: Pat
             at_w = [row for row in rows if row.cell.w == w]
             ax = axes[line, column]
             for row in at_w:
-                if row.cell.role in ("yardstick", "teacher"):
+                if row.cell.role in ("noise_floor", "teacher"):
                     ax.axhline(getattr(row.scores, key), color=FAINT, lw=1.2, ls=":")
             draw_lines(ax, at_w, _measure(key))
             if line == 0:
@@ -373,16 +371,16 @@ _PRECISION = ("precision (quality)", "precision")
 
 
 def draw_pareto(report: Report, path: Path) -> None:
-    """Distance against score, and precision against recall, a line for each network over all w.
+    """Plot distance against score, and precision against recall, one line per network over all w.
 
-    One student serves every w, so it has a line of its own beside its teacher's, as the trade-off
-    curves of Meng et al. 2022, arXiv:2210.03142, have it. Bars are 95 % bootstrap intervals, of
-    those numbers whose report has them.
+    As in the trade-off curves of Meng et al. 2022, arXiv:2210.03142: one student covers every w,
+    so it has one line beside its teacher's. Bars are 95 % bootstrap intervals, where the report
+    has them.
     """
     figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, (across, up) in zip(axes, ((_SCORE, _DISTANCE), (_RECALL, _PRECISION)), strict=True):
-        for title, rows, style in networks(report):
+        for title, rows, style in rows_by_network(report):
             scores = [row.scores.model_dump() for row in rows]
             found = [
                 [value for each in scores if (value := value_of(each, key))]
@@ -390,7 +388,7 @@ def draw_pareto(report: Report, path: Path) -> None:
             ]
             points = list(zip(*([value for value, _ in each] for each in found), strict=True))
             how = {"marker": "o", "ms": 4, "elinewidth": 0.8, **style}
-            errors = {"xerr": bars(found[0]), "yerr": bars(found[1])}
+            errors = {"xerr": error_bars(found[0]), "yerr": error_bars(found[1])}
             ax.errorbar(*zip(*points, strict=True), **errors, label=title, **how)
             if rows[0].cell.role == "teacher":
                 for row, point in zip(rows, points, strict=True):
@@ -404,12 +402,12 @@ def draw_pareto(report: Report, path: Path) -> None:
                     )
         ax.set_xlabel(across[0], color=INK)
         ax.set_ylabel(up[0], color=INK)
-        bare(ax)
+        apply_axes_style(ax)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9
     )
     figure.suptitle(
-        f"{report.run}: one student, all w; its teacher beside it",
+        f"{report.run}: students and their teacher over all w",
         fontsize=13,
         fontweight="bold",
         color=INK,

@@ -1,4 +1,4 @@
-"""Pictures of samples: the same noise in every column, so that a row shows what changed."""
+"""Figures of samples: all columns start from the same noise, so rows compare networks."""
 
 import textwrap
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.evaluation.figures.curves import FAINT, INK, STUDENT, as_it_is, save_figure
-from pipeline.sampling.conditions import Asked
+from pipeline.evaluation.figures.curves import FAINT, INK, STUDENT, escape_dollars, save_figure
+from pipeline.sampling.conditions import Conditions
 from pipeline.sampling.sampler import Images, LabelArray
 
 _MOST_CLASSES = 12
 
-_GAP = 0.1  # of an image, between images
+_GAP = 0.1  # between images, as a share of an image's height
 
 
 @dataclass(frozen=True)
 class Column:
-    """One network's samples in a grid.
+    """Samples of one network as a column of a grid.
 
     Attributes:
-        title: what made them.
-        evaluations: network evaluations per sample; 0 for what no network made.
-        images: its samples, in the order of the labels all columns share.
-        student: whether it is a student's, which colours the title.
+        title: title of the column.
+        evaluations: network evaluations per sample; 0 for real images.
+        images: samples, in the order of labels common to all columns.
+        student: whether the network is a student; colours the title.
     """
 
     title: str
@@ -37,14 +37,14 @@ class Column:
     student: bool
 
 
-def why_no_picture(shape: tuple[int, ...]) -> str | None:
-    """Why samples of shape (height, width, channels) cannot be shown; None if they can."""
+def unsupported_shape_reason(shape: tuple[int, ...]) -> str | None:
+    """Return why samples of shape (height, width, channels) cannot be drawn; None if they can."""
     height, width, channels = shape
     if (height > 1 or width > 1) and channels in (1, 3):
         return None
     if (height, width, channels) == (1, 1, 2):
         return None
-    return f"no picture of samples: {height}x{width} with {channels} channels is not an image"
+    return f"no sample grid: shape {height}x{width}x{channels} is not an image"
 
 
 def draw_samples(
@@ -54,7 +54,7 @@ def draw_samples(
     class_names: Sequence[str],
     path: Path,
 ) -> None:
-    """Draw a grid of images (rows are classes), or scatter points of the plane."""
+    """Draw a grid of images with classes as rows, or a scatter plot of 2D points."""
     if columns[0].images.shape[1:] == (1, 1, 2):
         _draw_scatter(title, columns, labels, class_names, path)
     else:
@@ -62,7 +62,7 @@ def draw_samples(
 
 
 def sample_rows(labels: LabelArray, per_class: int) -> list[list[int]]:
-    """The first `per_class` rows of each class, at most twelve classes, evenly chosen."""
+    """Select the first `per_class` rows of up to twelve evenly spaced classes."""
     present = np.unique(labels)
     chosen = present[
         np.linspace(0, len(present) - 1, min(len(present), _MOST_CLASSES)).round().astype(int)
@@ -71,9 +71,9 @@ def sample_rows(labels: LabelArray, per_class: int) -> list[list[int]]:
 
 
 def tile(images: Images, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, "_ _ 3"]:
-    """One picture of `images[rows]`, values in [0, 1], white where there is nothing.
+    """Tile `images[rows]` on a white canvas, values in [0, 1].
 
-    Every pixel is blown up to a square of pixels (nearest neighbour), to about 64 pixels a side.
+    Images are enlarged by nearest neighbour to about 64 pixels a side.
     """
     height, width, channels = images.shape[1:]
     zoom = max(1, round(64 / max(height, width)))
@@ -113,7 +113,7 @@ def _draw_grid(
         _head(ax, column)
     axes[0].set_yticks(
         [(i + 0.5) * tall / len(rows) for i in range(len(rows))],
-        [as_it_is(name) for name in names],
+        [escape_dollars(name) for name in names],
         fontsize=10,
         color=INK,
     )
@@ -143,7 +143,7 @@ def _draw_scatter(
         for label in np.unique(labels):
             of_class = points[labels == label]
             color = palette[label % len(palette)]
-            name = as_it_is(class_names[label])
+            name = escape_dollars(class_names[label])
             ax.scatter(*of_class.T, s=7, alpha=0.6, lw=0, color=color, label=name)
         ax.set_box_aspect(1)
         ax.tick_params(colors=FAINT, labelsize=8)
@@ -167,30 +167,30 @@ def _head(ax: Axes, column: Column) -> None:
 
 _MOST_PROMPTS = 10
 
-_SIDE, _WORDS, _HEADS = 0.92, 2.5, 0.95  # inches: of a sample, for a prompt, for the titles
+_SIDE, _WORDS, _HEADS = 0.92, 2.5, 0.95  # inches: sample side, prompt width, title height
 
 
 def prompt_picture(w: float) -> str:
-    """Name of the picture at a guidance weight."""
+    """Return the file name of the prompt grid at a guidance weight."""
     return f"prompts-w{w:g}.png"
 
 
-def draw_prompts(title: str, columns: Sequence[Column], asked: Asked, path: Path) -> None:
-    """Draw prompts by networks; as many prompts as fit, evenly chosen, so of different classes."""
+def draw_prompts(title: str, columns: Sequence[Column], asked: Conditions, path: Path) -> None:
+    """Draw a grid of up to ten evenly spaced prompts (rows) by networks (columns)."""
     prompts = asked.prompts or ()
-    few = min(len(prompts), _MOST_PROMPTS)
-    # the middles of equal parts: the first of each class would be the same caption's neighbours
-    rows = ((np.arange(few) + 0.5) * len(prompts) / few).astype(int).tolist()
-    wide, tall = _WORDS + _SIDE * len(columns), _HEADS + _SIDE * few
+    count = min(len(prompts), _MOST_PROMPTS)
+    # middles of equal parts, as the first prompts of the classes have similar captions
+    rows = ((np.arange(count) + 0.5) * len(prompts) / count).astype(int).tolist()
+    wide, tall = _WORDS + _SIDE * len(columns), _HEADS + _SIDE * count
     figure = Figure(figsize=(wide, tall))
-    axes = figure.subplots(few, len(columns), squeeze=False)
+    axes = figure.subplots(count, len(columns), squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         for ax, column in zip(line, columns, strict=True):
             ax.imshow(tile(column.images, [[row]]), interpolation="nearest")
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_visible(False)
-        words = as_it_is(textwrap.fill(prompts[row], 30))
+        words = escape_dollars(textwrap.fill(prompts[row], 30))
         line[0].set_ylabel(
             words, rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=8
         )
@@ -205,17 +205,17 @@ def draw_prompts(title: str, columns: Sequence[Column], asked: Asked, path: Path
     )  # fmt: skip
     figure.suptitle(title, x=0.1 / wide, y=1 - 0.1 / tall, ha="left", va="top", fontsize=11,
                     fontweight="bold", color=INK)  # fmt: skip
-    figure.text(0.1 / wide, 1 - 0.38 / tall, "the prompt", fontsize=8, color=FAINT, va="top")
+    figure.text(0.1 / wide, 1 - 0.38 / tall, "prompt", fontsize=8, color=FAINT, va="top")
     save_figure(figure, path)
 
 
-_TILE = 72  # pixels; larger pictures are reduced to twice that
+_TILE = 72  # pixels; larger images are reduced to at most twice that
 
 _PAIR_GAP = 6
 
 _LINE = 20
 
-_ACROSS = 5  # nearly square, as charts are
+_ACROSS = 5  # pairs per line, for a nearly square figure
 
 _NARROWEST = 300
 
@@ -225,9 +225,10 @@ _INK, _TEACHER, _STUDENT = (34, 38, 46), (150, 155, 165), (42, 111, 176)
 
 
 def draw_pairs(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image | None:
-    """One or two rows with their names; None for what is neither images nor points of a plane.
+    """Draw one or two rows of samples with names; None if they are neither images nor 2D points.
 
-    Points are drawn in one square, a line from each of the first row's to its own of the last.
+    Points are drawn in one square, with a line from each point of the first row to its pair in
+    the last.
     """
     height, width, channels = rows[0][1].shape[1:]
     if (height, width, channels) == (1, 1, 2):
@@ -237,15 +238,15 @@ def draw_pairs(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image | 
     tiles = [[_tile(image) for image in images] for _, images in rows]
     wide, tall = tiles[0][0].size
     lines = -(-len(tiles[0]) // _ACROSS)
-    block = len(rows) * (tall + 1) + _PAIR_GAP  # a line of pairs
+    block = len(rows) * (tall + 1) + _PAIR_GAP  # height of a line of pairs
     head = _LINE * (1 + len(rows))
     size = (_ACROSS * (wide + _PAIR_GAP) + _PAIR_GAP, head + lines * block + _PAIR_GAP)
     canvas = Image.new("RGB", (max(size[0], _NARROWEST), size[1]), "white")
     write = ImageDraw.Draw(canvas)
     write.text((_PAIR_GAP, 3), title, fill=_INK, font=_font(14))
     for number, ((name, _), pictures) in enumerate(zip(rows, tiles, strict=True)):
-        said = name if len(rows) == 1 else f"{('above', 'below')[number]}: {name}"
-        write.text((_PAIR_GAP, _LINE * (1 + number)), said, fill=_INK, font=_font(12))
+        label = name if len(rows) == 1 else f"{('top', 'bottom')[number]}: {name}"
+        write.text((_PAIR_GAP, _LINE * (1 + number)), label, fill=_INK, font=_font(12))
         for index, picture in enumerate(pictures):
             line, place = divmod(index, _ACROSS)
             top = head + line * block + number * (tall + 1) + _PAIR_GAP

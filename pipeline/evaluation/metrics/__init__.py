@@ -1,1 +1,1 @@
-"""Metrics: numbers in, numbers out."""
+"""Metrics of features and images, as functions of arrays."""

@@ -1,4 +1,4 @@
-"""How sure a number is: samples are drawn anew from themselves, and it is measured again."""
+"""Bootstrap confidence intervals."""
 
 import math
 from collections.abc import Callable
@@ -19,22 +19,21 @@ class Interval:
     high: float
 
 
-Found = tuple[float, Interval]
+Estimate = tuple[float, Interval]
 """A measured value and its interval."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How rows of a set of samples are drawn anew.
+    """Stratified bootstrap over the rows of a sample set.
 
-    They are resampled within their class, because the numbers of samples a class were not left to
-    chance; classes of one sample, in which there is nothing to draw from, are one class together.
-    Whatever samples are compared with is held fixed.
+    Rows are resampled within their class, because class counts are fixed by design. Classes of
+    one sample are pooled into one stratum. The reference of a comparison is not resampled.
 
     Attributes:
-        labels: the class of every row.
-        resamples: how often rows are drawn anew.
-        seed: of the draws.
+        labels: class of every row.
+        resamples: number of resamples.
+        seed: seed of the resampling.
     """
 
     labels: Rows
@@ -43,7 +42,7 @@ class Bootstrap:
 
     @cached_property
     def rows(self) -> Int64[np.ndarray, "r n"]:
-        """As many rows as there are labels, drawn `resamples` times; they may repeat."""
+        """Row indices of every resample."""
         random = np.random.default_rng(self.seed)
         drawn = [
             [members[random.integers(0, len(members), len(members))] for members in self._strata]
@@ -53,17 +52,17 @@ class Bootstrap:
 
     @cached_property
     def _strata(self) -> list[Rows]:
-        """Within which rows are drawn anew."""
+        """Groups of rows that are resampled among themselves."""
         classes = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
-        alone = [members for members in classes if len(members) == 1]
+        singletons = [members for members in classes if len(members) == 1]
         several = [members for members in classes if len(members) > 1]
-        return [*several, *([np.concatenate(alone)] if alone else [])]
+        return [*several, *([np.concatenate(singletons)] if singletons else [])]
 
     @property
     def _widening(self) -> float:
-        """By how much the spread of resampled values falls short.
+        """Correction factor of the spread of resampled values.
 
-        Drawn from m rows, their mean varies (m - 1) / m as much as a mean of m rows does.
+        The mean of m rows resampled from m has (m - 1) / m of the variance of a mean of m rows.
         """
         count = len(self.labels)
         return math.sqrt(count / max(1, count - len(self._strata)))
@@ -74,13 +73,13 @@ class Bootstrap:
         *,
         least: float | None = 0.0,
         most: float | None = None,
-    ) -> Found:
-        """The measured value and its interval.
+    ) -> Estimate:
+        """Compute a value and its interval.
 
         Args:
-            measure: the value of the rows it is given, which may repeat.
-            least: no value is below it; None where values have no bound.
-            most: no value is above it.
+            measure: computes the value of the given rows, which may repeat.
+            least: lower bound of the value; None if unbounded.
+            most: upper bound of the value; None if unbounded.
         """
         value = measure(np.arange(len(self.labels)))
         values = np.array([measure(rows) for rows in self.rows])
@@ -92,8 +91,8 @@ class Bootstrap:
         *,
         least: float | None = 0.0,
         most: float | None = None,
-    ) -> Found:
-        """The mean of one value a sample, and its interval."""
+    ) -> Estimate:
+        """Compute the mean of per-sample values, and its interval."""
         value = float(values.mean())
         return value, self.around(value, values[self.rows].mean(axis=1), least, most)
 
@@ -104,10 +103,10 @@ class Bootstrap:
         least: float | None = 0.0,
         most: float | None = None,
     ) -> Interval:
-        """The spread of resampled values around the measured one, cut off at `least` and `most`.
+        """Centre the spread of resampled values on the measured value, clipped to the bounds.
 
-        Resampling adds sampling noise, which raises a distance; so the spread is put around the
-        measured value, not around the resampled values' own mean.
+        Resampling adds sampling noise, which raises a distance. Hence the interval is centred on
+        the measured value, not on the mean of the resampled values.
         """
         spread = np.quantile(values, [0.025, 0.975]) - values.mean()
         low, high = self._widening * spread + measured

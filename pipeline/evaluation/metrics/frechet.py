@@ -1,4 +1,4 @@
-"""Features of few rows in fewer dimensions, at the same distances."""
+"""Frechet distance, classifier scores, and nearest-neighbour and paired distances of features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 from sklearn.metrics.pairwise import euclidean_distances
 
-from pipeline.evaluation.metrics.bootstrap import Bootstrap, Found, Rows
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate, Rows
 
 FeatureRows = Float[np.ndarray, "_ _"]
 
 
-def in_their_span(first: FeatureRows, second: FeatureRows) -> tuple[FeatureRows, FeatureRows]:
-    """Two sets of rows `[n, d]` and `[m, d]` by coordinates in the space that both span.
+def project_to_span(first: FeatureRows, second: FeatureRows) -> tuple[FeatureRows, FeatureRows]:
+    """Project rows `[n, d]` and `[m, d]` onto the subspace that they span together.
 
-    Distances and angles stay, and so does whatever is made of them, at the cost of matrices of
-    n + m rows instead of d. Where d is no more than that, they are returned as they are.
+    Distances and angles are preserved, so Frechet distances are too, at the cost of matrices of
+    size n + m instead of d. Returns the inputs unchanged if d <= n + m.
     """
     both = np.concatenate([first, second]).astype(np.float64)
     if len(both) >= both.shape[1]:
         return first, second
     basis, _ = np.linalg.qr(both.T)
-    turned = both @ basis
-    return turned[: len(first)], turned[len(first) :]
+    coordinates = both @ basis
+    return coordinates[: len(first)], coordinates[len(first) :]
 
 
 Features = Float[np.ndarray, "_ d"]
@@ -42,26 +42,26 @@ class Moments:
 
     @classmethod
     def of(cls, features: Features) -> "Moments":
-        """The sample mean and the unbiased covariance of two or more rows."""
+        """Compute the sample mean and the unbiased covariance of two or more rows."""
         return cls.of_rows(features, np.arange(len(features)))
 
     @classmethod
     def of_rows(cls, features: Features, rows: Rows) -> "Moments":
-        """The same of these rows, which may repeat; one copy of them is all that is held."""
+        """Compute the moments of selected rows, which may repeat, with a single copy of them."""
         wide = np.empty((len(rows), features.shape[1]))
         for at in range(0, len(rows), _CHUNK):
             wide[at : at + _CHUNK] = features[rows[at : at + _CHUNK]]
         mean = wide.mean(0)
-        wide -= mean  # as numpy's cov does, to the last bit, with copies of its own
+        wide -= mean  # bitwise equal to numpy.cov, which makes further copies
         return cls(mean, np.dot(wide.T, wide) * np.true_divide(1, len(rows) - 1))
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)): squared 2-Wasserstein distance of two Gaussians.
 
-    The trace of the root is taken from the symmetric R C2 R with R = C1^(1/2), whose eigenvalues
-    are those of C1 C2: symmetric eigenvalues stay real and accurate for covariances without full
-    rank, where a general matrix root does not.
+    The trace of the root is computed from the symmetric R C2 R with R = C1^(1/2), which has the
+    eigenvalues of C1 C2. Unlike those of a general matrix root, they stay real and accurate for
+    rank-deficient covariances.
 
     Source: Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500, eq. 6.
     """
@@ -82,8 +82,8 @@ def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
     return root
 
 
-def frechet_found(reference: Moments, features: Features, bootstrap: Bootstrap) -> Found:
-    """The Frechet distance of `features` to a reference held fixed, and its interval."""
+def frechet_estimate(reference: Moments, features: Features, bootstrap: Bootstrap) -> Estimate:
+    """Compute the Frechet distance of `features` to a fixed reference, and its interval."""
     if len(features) < features.shape[1]:
         return bootstrap.of(_by_pairs(reference, features.astype(np.float64)))
     root = _root(reference.covariance)
@@ -93,10 +93,10 @@ def frechet_found(reference: Moments, features: Features, bootstrap: Bootstrap) 
 
 
 def _by_pairs(reference: Moments, wide: Features) -> Callable[[Rows], float]:
-    """The same distance from products of pairs of rows, far cheaper for fewer rows than features.
+    """Return the distance as a function of rows, via Gram matrices: cheaper if n < d.
 
-    With X the rows around their mean, X'X / (n - 1) is their covariance C2, and C1 C2 has the
-    eigenvalues of X C1 X' / (n - 1) besides zeros.
+    With X the centred rows, X'X / (n - 1) is their covariance C2, and C1 C2 has the eigenvalues
+    of X C1 X' / (n - 1) besides zeros.
     """
     off = wide - reference.mean
     plain, bent = off @ off.T, off @ reference.covariance @ off.T
@@ -113,13 +113,13 @@ def _by_pairs(reference: Moments, wide: Features) -> Callable[[Rows], float]:
 
 
 def _centred(products: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """Products of rows, made those of rows around their mean."""
+    """Convert the Gram matrix of rows to that of the centred rows."""
     found: np.ndarray = products - products.mean(0) - products.mean(1)[:, None] + products.mean()
     return found
 
 
 def inception_type_score(probabilities: Probabilities) -> float:
-    """exp(E KL(p(class | sample) || p(class))): from 1 to the number of classes.
+    """Compute exp(E KL(p(class | sample) || p(class))), from 1 to the number of classes.
 
     Source: Salimans et al. 2016, arXiv:1606.03498, section 4, with another classifier than
     Inception.
@@ -131,33 +131,33 @@ def inception_type_score(probabilities: Probabilities) -> float:
 
 
 def class_accuracy(probabilities: Probabilities, labels: Int64[np.ndarray, "n"]) -> float:
-    """Share of samples that the classifier takes for the class they were asked to be."""
-    return float(_right(probabilities, labels).mean())
+    """Compute the share of samples classified as their conditioning class."""
+    return float(_correct(probabilities, labels).mean())
 
 
 def class_accuracies(
     probabilities: Probabilities, labels: Int64[np.ndarray, "n"]
 ) -> dict[int, float]:
-    """The same of each class among the samples that were asked to be of it, by label."""
+    """Compute the class accuracy within each conditioning class, by label."""
     classes, counts = np.unique(labels, return_counts=True)
-    right = np.bincount(labels, weights=_right(probabilities, labels))[classes]
-    return dict(zip(classes.tolist(), (right / counts).tolist(), strict=True))
+    correct = np.bincount(labels, weights=_correct(probabilities, labels))[classes]
+    return dict(zip(classes.tolist(), (correct / counts).tolist(), strict=True))
 
 
-def _right(probabilities: Probabilities, labels: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+def _correct(probabilities: Probabilities, labels: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
     found: np.ndarray = probabilities.argmax(1) == labels
     return found
 
 
 def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[np.ndarray, "_"]:
-    """Euclidean distance of each point to its k-th nearest row of `among`, `[n]`.
+    """Compute the Euclidean distance of each point to its k-th nearest row of `among`, `[n]`.
 
     Raises:
         ValueError: `among` has fewer than k rows.
     """
     if len(among) < k:
-        raise ValueError(f"the {k}-th neighbour among {len(among)} points does not exist")
-    # copied: a view of its column would keep every chunk of distances
+        raise ValueError(f"k = {k} neighbours need at least {k} points, found {len(among)}")
+    # copied, because a view of the column would keep the whole chunk of distances in memory
     parts = [
         np.partition(distances(points[at : at + _CHUNK], among), k - 1, axis=1)[:, k - 1].copy()
         for at in range(0, len(points), _CHUNK)
@@ -166,13 +166,13 @@ def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[n
 
 
 def distances(points: Features, others: Features) -> Float[np.ndarray, "_ _"]:
-    """Euclidean distance of every point to every other, `[points, others]`."""
-    # in float32 the library's |a|^2 + |b|^2 - 2 ab would lose small distances
+    """Compute the Euclidean distances of all pairs, `[points, others]`."""
+    # float64, because scikit-learn's |a|^2 + |b|^2 - 2 ab loses small distances in float32
     found: np.ndarray = euclidean_distances(points.astype(np.float64), others.astype(np.float64))
     return found
 
 
 def paired_rms(first: Float[np.ndarray, "n ..."], second: Float[np.ndarray, "n ..."]) -> float:
-    """Root mean square difference of two sets, row by row (same noise, same class)."""
+    """Compute the root mean square difference of two paired sets (same noise, same class)."""
     difference = np.subtract(first, second, dtype=np.float64)
     return float(np.sqrt(np.mean(np.square(difference, out=difference))))

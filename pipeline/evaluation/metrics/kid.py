@@ -1,16 +1,16 @@
-"""Kernel distance (KID): how far two sets of features are apart, without a Gaussian in between."""
+"""Kernel distance (KID) of two sets of features."""
 
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.evaluation.metrics.bootstrap import Bootstrap, Found
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from pipeline.evaluation.metrics.frechet import Features
 
 _CHUNK = 1000  # rows of a kernel matrix held at once
 
 
 class KernelReference:
-    """Real images that sets of samples are compared with; what depends on them alone is kept."""
+    """Real images as the fixed side of a kernel distance; their own term is computed once."""
 
     def __init__(self, features: Features) -> None:
         """Prepare two or more rows of features `[m, d]`."""
@@ -19,12 +19,12 @@ class KernelReference:
         (within,) = _within(self._features, ones)
         self._within = float(within)
 
-    def distance(self, features: Features, bootstrap: Bootstrap) -> Found:
-        """The unbiased squared maximum mean discrepancy under k(x, y) = (x.y / d + 1)^3.
+    def distance(self, features: Features, bootstrap: Bootstrap) -> Estimate:
+        """Compute the unbiased squared maximum mean discrepancy with k(x, y) = (x.y / d + 1)^3.
 
-        Unbiased, so it does not fall with the number of samples, as a Frechet distance does, and is
-        below 0 by chance for sets from one distribution. A bootstrap draws some rows twice; pairs
-        of a row with itself are left out there as they are in the measured value.
+        Being unbiased, it does not depend on the number of samples, unlike a Frechet distance, and
+        can be negative by chance for equal distributions. A bootstrap repeats rows; pairs of a row
+        with itself are excluded there as in the measured value.
 
         Source: Binkowski et al. 2018, arXiv:1801.01401, section 4; Gretton et al. 2012, eq. 3.
         """
@@ -42,7 +42,7 @@ def _kernel(first: Features, second: Features) -> Float[np.ndarray, "_ _"]:
 
 
 def _within(x: Features, weights: Float[np.ndarray, "n r"]) -> Float[np.ndarray, "r"]:
-    """Weighted mean of k over pairs of two different rows, for every column of weights."""
+    """Compute the weighted mean of k over pairs of distinct rows, for each column of weights."""
     total = np.zeros(weights.shape[1])
     for at in range(0, len(x), _CHUNK):
         part = slice(at, at + _CHUNK)
@@ -55,7 +55,7 @@ def _within(x: Features, weights: Float[np.ndarray, "n r"]) -> Float[np.ndarray,
 
 
 def _across(x: Features, y: Features, weights: Float[np.ndarray, "n r"]) -> Float[np.ndarray, "r"]:
-    """Weighted mean of k over pairs of a row of each set, for every column of weights of `x`."""
+    """Compute the weighted mean of k over pairs (x, y), for each column of weights of `x`."""
     means = np.concatenate(
         [_kernel(x[at : at + _CHUNK], y).mean(1) for at in range(0, len(x), _CHUNK)]
     )

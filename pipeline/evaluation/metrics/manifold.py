@@ -1,8 +1,8 @@
-"""Do samples lie among the real images, and the real images among the samples?
+"""Precision, recall, density and coverage, by k-nearest-neighbour manifolds.
 
-A set's manifold is the union of balls around its points, each reaching to the point's k-th
-neighbour. Intervals resample the samples; the real images, and how far each ball reaches, are held
-fixed.
+The manifold of a set is the union of balls around its points, each with the distance to the
+point's k-th neighbour as radius. Intervals resample the samples; the real images and all radii
+are fixed.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pipeline.evaluation.metrics.bootstrap import Bootstrap, Found, Rows
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate, Rows
 from pipeline.evaluation.metrics.frechet import Features, distances, neighbour_distance
 
 NEIGHBOURS = 3
@@ -20,15 +20,15 @@ _CHUNK = 1000  # rows of a distance matrix held at once
 
 Membership = Bool[np.ndarray, "_ m"]
 Packed = UInt8[np.ndarray, "_ bytes"]
-"""The same, eight to a byte."""
+"""A membership matrix packed into bits."""
 
 
 @dataclass(frozen=True)
 class RealManifold:
-    """Real images, and the radii of their balls.
+    """Features of real images, and the radii of their balls.
 
     Attributes:
-        points: their features `[m, d]`.
+        points: features `[m, d]`.
         near: distance to the 3rd neighbour, for precision `[m]`.
         far: distance to the 5th neighbour, for density and coverage `[m]`.
     """
@@ -39,49 +39,49 @@ class RealManifold:
 
     @classmethod
     def of(cls, points: Features) -> "RealManifold":
-        """Balls around two or more points; fewer neighbours where there are no more."""
+        """Build the manifold of two or more points; k is at most their number minus one."""
         return cls(points, _radii(points, NEIGHBOURS), _radii(points, DENSITY_NEIGHBOURS))
 
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The four shares and their 95 % intervals.
+    """The four manifold metrics and their 95 % intervals.
 
     Attributes:
         precision: share of samples inside the real manifold.
         recall: share of real images inside the samples' manifold.
-        density: real balls around a sample over k; about 1 where samples are as dense as the real
-            images, and more where they crowd.
-        coverage: share of real balls with a sample inside.
+        density: mean number of real balls around a sample, over k; about 1 if samples are as dense
+            as the real images, larger if they cluster.
+        coverage: share of real balls that contain a sample.
     """
 
-    precision: Found
-    recall: Found
-    density: Found
-    coverage: Found
+    precision: Estimate
+    recall: Estimate
+    density: Estimate
+    coverage: Estimate
 
 
 def neighbourhood(real: RealManifold, samples: Features, bootstrap: Bootstrap) -> Neighbourhood:
-    """All four of `samples`.
+    """Compute precision, recall, density and coverage of `samples`.
 
     Source: precision and recall, Kynkaanniemi et al. 2019, arXiv:1904.06991, eq. 1-2; density and
     coverage, Naeem et al. 2020, arXiv:2002.09797, eq. 4-5.
     """
     radii = _radii(samples, NEIGHBOURS)
-    inside, crowd, far, own = [], [], [], []
+    is_inside, ball_counts, in_real_ball, in_sample_ball = [], [], [], []
     for at in range(0, len(samples), _CHUNK):
-        apart = distances(samples[at : at + _CHUNK], real.points)
-        inside.append((apart <= real.near).any(1))
-        crowd.append((apart <= real.far).sum(1))
-        far.append(_packed(apart <= real.far))
-        own.append(_packed(apart <= radii[at : at + _CHUNK, None]))
-    among = len(real.points)
-    density = np.concatenate(crowd) / _reach(real.points, DENSITY_NEIGHBOURS)
+        pairwise = distances(samples[at : at + _CHUNK], real.points)
+        is_inside.append((pairwise <= real.near).any(1))
+        ball_counts.append((pairwise <= real.far).sum(1))
+        in_real_ball.append(_packed(pairwise <= real.far))
+        in_sample_ball.append(_packed(pairwise <= radii[at : at + _CHUNK, None]))
+    num_real = len(real.points)
+    density = np.concatenate(ball_counts) / _num_neighbours(real.points, DENSITY_NEIGHBOURS)
     return Neighbourhood(
-        precision=bootstrap.mean(np.concatenate(inside).astype(np.float64), most=1.0),
-        recall=_reached(np.concatenate(own), among, bootstrap),
+        precision=bootstrap.mean(np.concatenate(is_inside).astype(np.float64), most=1.0),
+        recall=_share_reached(np.concatenate(in_sample_ball), num_real, bootstrap),
         density=bootstrap.mean(density),
-        coverage=_reached(np.concatenate(far), among, bootstrap),
+        coverage=_share_reached(np.concatenate(in_real_ball), num_real, bootstrap),
     )
 
 
@@ -90,21 +90,22 @@ def _packed(inside: Membership) -> Packed:
     return found
 
 
-def _reached(inside: Packed, among: int, bootstrap: Bootstrap) -> Found:
-    """Share of the real images, `among` in all, that any sample reaches."""
+def _share_reached(inside: Packed, num_real: int, bootstrap: Bootstrap) -> Estimate:
+    """Compute the share of the `num_real` real images that some sample reaches."""
 
     def share(rows: Rows) -> float:
         reached = np.zeros(inside.shape[1], np.uint8)
         for at in range(0, len(rows), _CHUNK):
             reached |= np.bitwise_or.reduce(inside[rows[at : at + _CHUNK]], axis=0)
-        return float(np.unpackbits(reached, count=among).mean())
+        return float(np.unpackbits(reached, count=num_real).mean())
 
     return bootstrap.of(share, most=1.0)
 
 
 def _radii(points: Features, k: int) -> Float[np.ndarray, "_"]:
-    return neighbour_distance(points, points, _reach(points, k) + 1)  # the nearest is itself
+    # plus one, because the nearest neighbour of a point is itself
+    return neighbour_distance(points, points, _num_neighbours(points, k) + 1)
 
 
-def _reach(points: Features, k: int) -> int:
+def _num_neighbours(points: Features, k: int) -> int:
     return min(k, len(points) - 1)

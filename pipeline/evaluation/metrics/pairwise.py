@@ -1,4 +1,4 @@
-"""Agreement of samples with the teacher's from the same noise, image by image."""
+"""Per-image agreement of samples with the teacher's samples from the same noise."""
 
 from collections.abc import Callable
 
@@ -13,18 +13,18 @@ from torchmetrics.functional.image import (
 from pipeline.evaluation.features.classifier import one_thread
 from pipeline.sampling.sampler import Images
 
-RANGE = 2.0  # of pixels in [-1, 1]
-MOST_PSNR = 100.0  # dB, of two images that are equal
+RANGE = 2.0  # pixels are in [-1, 1]
+MOST_PSNR = 100.0  # dB, for equal images
 
 _SIGMA, _SMALL_SIGMA = 1.5, 0.5
 _CHUNK = 256  # images at once
-_WINDOW, _SMALL_WINDOW = 11, 5  # pixels that a Gaussian of that sigma takes in the library
+_WINDOW, _SMALL_WINDOW = 11, 5  # torchmetrics' window of a Gaussian of that sigma, pixels
 
 PerImage = Float[np.ndarray, "_"]
 
 
 def squared_errors(images: Images, others: Images) -> PerImage:
-    """Mean squared difference of every pair of images `[n]`."""
+    """Compute the mean squared difference of every pair of images `[n]`."""
 
     def measure(x: Images, y: Images) -> PerImage:
         difference = x.astype(np.float64) - y
@@ -35,22 +35,22 @@ def squared_errors(images: Images, others: Images) -> PerImage:
 
 
 def psnr(images: Images, others: Images) -> PerImage:
-    """Peak signal-to-noise ratio of every pair in dB, pixels in [-1, 1], at most 100 `[n]`."""
+    """Compute the PSNR of every pair in dB, pixels in [-1, 1], at most 100 `[n]`."""
 
     def measure(x: Images, y: Images) -> PerImage:
         both = _tensors(x).double(), _tensors(y).double()
         found = peak_signal_noise_ratio(*both, data_range=RANGE, reduction="none", dim=(1, 2, 3))
-        most: np.ndarray = np.minimum(found.numpy(), MOST_PSNR)
-        return most
+        capped: np.ndarray = np.minimum(found.numpy(), MOST_PSNR)
+        return capped
 
     return _in_chunks(measure, images, others)
 
 
 def ssim_window(shape: tuple[int, ...]) -> int | None:
-    """Side of the window that SSIM looks through at images (height, width, channels).
+    """Return the side of the SSIM window for images (height, width, channels).
 
-    11 pixels (sigma 1.5) as published; 5 (sigma .5) on images smaller than that; None where not
-    even those fit. Beyond its border an image is reflected.
+    11 pixels (sigma 1.5) as published; 5 (sigma .5) for smaller images; None for images below 5
+    pixels. Images are padded by reflection.
     """
     side = min(shape[:2])
     if side >= _WINDOW:
@@ -59,7 +59,7 @@ def ssim_window(shape: tuple[int, ...]) -> int | None:
 
 
 def ssim(images: Images, others: Images) -> PerImage | None:
-    """Structural similarity of every pair `[n]`, 1 for equal images; None where no window fits.
+    """Compute the SSIM of every pair `[n]`, 1 for equal images; None where no window fits.
 
     Source: Wang et al. 2004, eq. 13, K1 = .01, K2 = .03.
     """
@@ -68,7 +68,7 @@ def ssim(images: Images, others: Images) -> PerImage | None:
         return None
     sigma = _SIGMA if window == _WINDOW else _SMALL_SIGMA
 
-    # in float32, ten times as fast as float64 and right to four digits
+    # float32 is ten times as fast as float64 and accurate to four digits
     def measure(x: Images, y: Images) -> PerImage:
         found = structural_similarity_index_measure(
             _tensors(x), _tensors(y), sigma=sigma, data_range=RANGE, reduction="none"
@@ -82,7 +82,7 @@ def ssim(images: Images, others: Images) -> PerImage | None:
 def _in_chunks(
     measure: Callable[[Images, Images], PerImage], images: Images, others: Images
 ) -> PerImage:
-    """Measure pairs a few at a time: as float64, large sets would be held several times over."""
+    """Apply `measure` in chunks, which bounds the memory of float64 copies."""
     with one_thread():
         parts = [
             measure(images[at : at + _CHUNK], others[at : at + _CHUNK])

@@ -1,8 +1,8 @@
-"""Is a student as good as its teacher, where data have no classes? What can be asked there.
+"""Report on data without classes: agreement of students with their teacher.
 
-Samples of the same noise tell how far a student is from its teacher and which w it follows. An
-extractor, where the recipe has one, tells how near it is to real images and how various. There are
-controls here too, of which the same is asked.
+Samples from the same noise measure the distance of a student to its teacher and the w that it
+follows. An extractor, if configured, adds distance to real images and recall. Negative controls
+go through the same checks.
 """
 
 import json
@@ -15,80 +15,93 @@ from typing import Literal
 import numpy as np
 
 from pipeline.documents import Document
-from pipeline.evaluation.candidates import Comparison, SampleSet, columns_of
-from pipeline.evaluation.documents import RESAMPLES, YARDSTICK_SEED_OFFSET, Cell, Panel, Report
-from pipeline.evaluation.extractor_metrics import panel_section, panels_of, scores_of_means
-from pipeline.evaluation.figures.curves import draw_agreement, draw_panel
+from pipeline.evaluation.candidates import ReportInputs, SampleSet, columns_of
+from pipeline.evaluation.documents import (
+    NOISE_FLOOR_SEED_OFFSET,
+    RESAMPLES,
+    ExtractorMetrics,
+    Report,
+    SampleSpec,
+)
+from pipeline.evaluation.extractor_metrics import (
+    extractor_metrics_of,
+    extractor_section,
+    score_mean_images,
+)
+from pipeline.evaluation.figures.curves import draw_agreement, draw_extractor_metrics
 from pipeline.evaluation.figures.grids import draw_prompts, prompt_picture
+from pipeline.evaluation.file_names import REPORT_JSON, REPORT_MARKDOWN
 from pipeline.evaluation.metric_protocol import MetricProtocol
-from pipeline.evaluation.metric_specs import against_pairs, setting_of
+from pipeline.evaluation.metric_specs import paired_metrics, protocol_context
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.metrics.frechet import paired_rms
 from pipeline.evaluation.reports.markdown import read_report
-from pipeline.evaluation.scores import PanelScores, Range
-from pipeline.evaluation.scoring import agreement_with, kept, named
-from pipeline.evaluation.tables import Line, protocol_table, table
+from pipeline.evaluation.scores import ExtractorScores, Range
+from pipeline.evaluation.scoring import agreement_with, flatten_estimates, round_significant
+from pipeline.evaluation.tables import TableLine, metric_table, protocol_table
 from pipeline.evaluation.verdicts.checks import (
-    NOT_PAIRED,
+    UNPAIRED_RMS_NOTE,
     Check,
-    Judged,
+    JudgedNetwork,
     Verdict,
     distance_check,
-    follows_check,
     over,
     recall_check,
     rms_check,
-    why_void,
+    void_reason,
+    w_consistency_check,
 )
-from pipeline.sampling.conditions import asked_of
+from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.sampler import Images, LabelArray
 
-_TEACHERS_MEAN = "every sample the mean of the teacher's"
+_TEACHERS_MEAN = "every sample is the teacher's mean image"
 
 
 def verdicts_of(
-    sets: Sequence[SampleSet], panels: Sequence[Panel], means: Mapping[float, PanelScores]
+    sets: Sequence[SampleSet],
+    panels: Sequence[ExtractorMetrics],
+    means: Mapping[float, ExtractorScores],
 ) -> tuple[Verdict, ...]:
-    """Verdicts by w: on students, then on the controls.
+    """Compute verdicts by w: students, then negative controls.
 
-    Of a student whose samples are no pairs of the teacher's nothing can be asked without real
-    images in an extractor's features, and so nothing is said.
+    A student whose samples are not paired with the teacher's has no verdict without an extractor
+    and real images, because no check applies.
 
     Args:
-        sets: all that is compared.
-        panels: the first one is asked for distance and recall.
-        means: in its features, the mean of the teacher's samples in the place of each of them, by
-            guidance weight; empty without a panel.
+        sets: all sample sets.
+        panels: metrics of the extractors; the first one provides distance and recall.
+        means: scores of the mean-image control in the first extractor's features, by guidance
+            weight; empty without extractors.
     """
-    judge = _Judge(sets, panels[0] if panels else None, means)
-    return tuple(chain.from_iterable(judge.at(w) for w in judge.teachers))
+    checker = _Checker(sets, panels[0] if panels else None, means)
+    return tuple(chain.from_iterable(checker.at(w) for w in checker.teachers))
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """Samples and who made them.
+    """A sample set to check.
 
     Attributes:
-        judged: a student, or the control that stands for a bad one.
-        title: what a person calls it.
+        judged: kind of the set: a student, or a negative control.
+        title: display name.
         images: the samples.
-        scores: of them in an extractor's features, if there is one.
-        is_paired: whether the noise they began from is all the noise in them.
+        scores: scores in an extractor's features; None without extractors.
+        is_paired: whether the sampler adds no noise after the starting noise.
     """
 
-    judged: Judged
+    judged: JudgedNetwork
     title: str
     images: Images
-    scores: PanelScores | None
+    scores: ExtractorScores | None
     is_paired: bool = True
 
 
-class _Judge:
+class _Checker:
     def __init__(
         self,
         sets: Sequence[SampleSet],
-        panel: Panel | None,
-        means: Mapping[float, PanelScores],
+        panel: ExtractorMetrics | None,
+        means: Mapping[float, ExtractorScores],
     ) -> None:
         self.teachers = {each.cell.w: each for each in sets if each.cell.role == "teacher"}
         self._students = [each for each in sets if each.cell.role == "student"]
@@ -96,11 +109,11 @@ class _Judge:
         self._means = means
 
     def at(self, w: float) -> Iterator[Verdict]:
-        """The verdicts at one guidance weight."""
+        """Yield the verdicts at one guidance weight."""
         teacher = self.teachers[w].load()
         for each in (each for each in self._students if each.cell.w == w):
             verdict = self._verdict(w, teacher, self._student(each))
-            if any(check.is_asked for check in verdict.checks):
+            if any(check.is_bounded for check in verdict.checks):
                 yield verdict
         for control in self._controls(w, teacher):
             yield self._verdict(w, teacher, control)
@@ -116,75 +129,81 @@ class _Judge:
         unguided = [s for s in self._students if s.cell.w == 0 and not s.cell.adds_noise]
         if unguided and w != 0:
             student = self._student(unguided[-1])
-            yield replace(student, judged="w forced to 0", title=f"{student.title}, told w = 0")
+            yield replace(student, judged="w forced to 0", title=f"{student.title}, w forced to 0")
 
-    def _verdict(self, w: float, teacher: Images, found: _Judged) -> Verdict:
-        its = self._scores.get(self.teachers[w].cell)
-        rms = kept(paired_rms(found.images, teacher))
+    def _verdict(self, w: float, teacher: Images, checked: _Judged) -> Verdict:
+        teacher_scores = self._scores.get(self.teachers[w].cell)
+        rms = round_significant(paired_rms(checked.images, teacher))
+        by_features: Sequence[Check] = ()
+        if checked.scores and teacher_scores:
+            by_features = tuple(_by_features(w, checked.scores, teacher_scores))
         checks = [
-            *(_by_features(w, found.scores, its) if found.scores and its else ()),
-            rms_check(rms, is_paired=found.is_paired),
-            *([self._follows(w, rms, found)] if len(self.teachers) > 1 else []),
+            *by_features,
+            rms_check(rms, is_paired=checked.is_paired),
+            *([self._follows(w, rms, checked)] if len(self.teachers) > 1 else []),
         ]
         return Verdict(
-            judged=found.judged,
-            title=found.title,
+            judged=checked.judged,
+            title=checked.title,
             w=w,
-            floor_factor=self._floor_factor(found, its),
+            floor_factor=self._floor_factor(checked, teacher_scores),
             checks=tuple(checks),
         )
 
     @staticmethod
-    def _floor_factor(found: _Judged, teacher: PanelScores | None) -> float | None:
-        """That of a student; a control's distance is none to the teacher at this w."""
-        if found.judged != "student" or found.scores is None or teacher is None:
-            return None
-        return over(found.scores.distance_to_teacher, teacher.distance_to_teacher)
+    def _floor_factor(checked: _Judged, teacher: ExtractorScores | None) -> float | None:
+        """Compute the floor factor of a student; None for controls, whose scores are of another w.
 
-    def _follows(self, w: float, rms: float, found: _Judged) -> Check:
-        """Which w's teacher is nearest, noise by noise."""
-        apart = {
-            at: rms if at == w else paired_rms(found.images, each.load())
+        Without extractors there are no scores, so it is None too.
+        """
+        if checked.judged != "student" or checked.scores is None or teacher is None:
+            return None
+        return over(checked.scores.distance_to_teacher, teacher.distance_to_teacher)
+
+    def _follows(self, w: float, rms: float, checked: _Judged) -> Check:
+        """Check which w has the nearest teacher samples, by paired RMS."""
+        rms_by_w = {
+            at: rms if at == w else paired_rms(checked.images, each.load())
             for at, each in self.teachers.items()
         }
-        nearest = min(apart, key=apart.__getitem__)
-        return follows_check(w, nearest, is_asked=found.is_paired)
+        nearest = min(rms_by_w, key=rms_by_w.__getitem__)
+        return w_consistency_check(w, nearest, is_bounded=checked.is_paired)
 
 
-def _by_features(w: float, mine: PanelScores, its: PanelScores) -> Iterator[Check]:
-    """Against real images, as a ratio to the teacher's; nothing where there are none."""
-    if mine.distance_to_real is not None and its.distance_to_real is not None:
-        yield distance_check(w, mine.distance_to_real, its.distance_to_real)
-    if mine.recall is not None and its.recall is not None:
-        yield recall_check(mine.recall, its.recall)
+def _by_features(w: float, scores: ExtractorScores, teacher: ExtractorScores) -> Iterator[Check]:
+    """Yield the checks against real images; none without real images."""
+    if scores.distance_to_real is not None and teacher.distance_to_real is not None:
+        yield distance_check(w, scores.distance_to_real, teacher.distance_to_real)
+    if scores.recall is not None and teacher.recall is not None:
+        yield recall_check(scores.recall, teacher.recall)
 
 
-def verdict_section(verdicts: Sequence[Verdict], panels: Sequence[Panel]) -> str:
-    """The verdicts for people: what was asked, a table of all, what was not asked and why."""
+def verdict_section(verdicts: Sequence[Verdict], panels: Sequence[ExtractorMetrics]) -> str:
+    """Format the verdicts: a summary, a table of all checks, and the reason of missing checks."""
     students = [verdict for verdict in verdicts if verdict.judged == "student"]
     if not students:
-        return "No student was judged.\n"
+        return "No student was checked.\n"
     names = list(dict.fromkeys(check.name for each in students for check in each.checks))
-    void = why_void(verdicts)
+    void = void_reason(verdicts)
     head = f"| w | samples | {' | '.join(names)} | |\n|--:|---|{'--:|' * len(names)}---|\n"
     lines = [_check_line(each, names, "void" if void else "") for each in students]
     lines += [_check_line(each, names) for each in verdicts if each.judged != "student"]
     passed = sum(verdict.passed for verdict in students)
-    counted = f"{passed} of {len(students)} students' rows pass every check."
-    told = [void or counted, "What fails is bold."]
+    counted = f"{passed} of {len(students)} student rows pass every check."
+    sentences = [void or counted, "Failed checks are bold."]
     if "distance" in names:
-        told.append(
-            f"Distance and recall are ratios to the teacher's own, in the features of "
+        sentences.append(
+            f"Distance and recall are ratios to the teacher's, in the features of "
             f"{panels[0].extractor}."
         )
-    if not all(check.is_asked for each in students for check in each.checks):
-        told.append(f"{NOT_PAIRED}.")
-    return f"{' '.join(told)}\n\n{head}{''.join(lines)}"
+    if not all(check.is_bounded for each in students for check in each.checks):
+        sentences.append(f"{UNPAIRED_RMS_NOTE}.")
+    return f"{' '.join(sentences)}\n\n{head}{''.join(lines)}"
 
 
 def _check_line(verdict: Verdict, names: Sequence[str], instead: str = "") -> str:
     checks = {check.name: check for check in verdict.checks}
-    values = [checks[name].in_a_table if name in checks else "-" for name in names]
+    values = [checks[name].as_markdown if name in checks else "-" for name in names]
     title = verdict.title if verdict.judged == "student" else f"*control: {verdict.title}*"
     end = instead or ("pass" if verdict.passed else "fail")
     return f"| {' | '.join([f'{verdict.w:g}', title, *values, end])} |\n"
@@ -192,16 +211,16 @@ def _check_line(verdict: Verdict, names: Sequence[str], instead: str = "") -> st
 
 CURVE = "curve.png"
 
-UNPAIRED = (
-    "Stochastic students of several steps add noise on their way, so that no sample of theirs "
-    "belongs to one of the teacher's, and its RMS says little of them."
+UNPAIRED_AGREEMENT_NOTE = (
+    "Stochastic students with several steps add noise while sampling, so their samples do not "
+    "correspond to the teacher's, and their RMS to the teacher is not meaningful."
 )
 
 
 class Agreement(Document):
-    """How far samples are from the teacher's of the same noise; pixels in [-1, 1].
+    """Agreement with the teacher's samples from the same noise; pixels in [-1, 1].
 
-    Whatever ends in `_interval` is the 95 % bootstrap interval of the number before it.
+    A field ending in `_interval` is the 95 % bootstrap interval of the field before it.
 
     Attributes:
         rms_to_teacher: root mean square difference.
@@ -218,35 +237,35 @@ class Agreement(Document):
 
 
 class AgreementRow(Document):
-    """A cell, what one sample cost in evaluations of the network, and what was measured."""
+    """Agreement of one sample set; `evaluations` counts network evaluations per sample."""
 
-    cell: Cell
+    cell: SampleSpec
     evaluations: int
     scores: Agreement
 
 
 class AgreementProtocol(Document):
-    """How the numbers were made."""
+    """Measurement settings of a report."""
 
     num_samples: int
     seed: int
-    yardstick_seed: int
+    noise_floor_seed: int
     reference_steps: int
     w_convention: str = "guidance_scale = 1 + w; w = 0 is unguided"
 
 
 class AgreementReport(Document):
-    """The result: content only, no times, dates or absolute paths.
+    """Result of an evaluation without classes. Content only: no times, dates or absolute paths.
 
     Attributes:
-        run: the recipe's name.
-        protocol: how it was measured.
-        rows: by w: the yardstick, which is the teacher from other noise and so says how far
-            unrelated samples are from each other, then students and training-free samplers.
-        verdicts: how faithful each student is, and that the controls, bad on purpose, are not.
-        pictures: file names beside the report.
-        metrics: how each number of a row was made.
-        panels: the same sets of samples in the features of extractors.
+        run: name of the recipe.
+        protocol: measurement settings.
+        rows: by w: the teacher with other noise (the level of unrelated samples), then students
+            and training-free samplers.
+        verdicts: checks of each student and of the negative controls.
+        pictures: names of the figure files beside the report.
+        metrics: protocol of each metric.
+        panels: the same sample sets in the features of extractors.
     """
 
     format_version: Literal[2] = 2
@@ -257,24 +276,24 @@ class AgreementReport(Document):
     verdicts: tuple[Verdict, ...] = ()
     pictures: tuple[str, ...]
     metrics: tuple[MetricProtocol, ...] = ()
-    panels: tuple[Panel, ...] = ()
+    panels: tuple[ExtractorMetrics, ...] = ()
 
 
 def read_agreement(folder: Path) -> AgreementReport:
-    """Read the `report.json` of a folder."""
-    text = (folder / "report.json").read_text(encoding="utf-8")
+    """Load the `report.json` of a folder."""
+    text = (folder / REPORT_JSON).read_text(encoding="utf-8")
     return AgreementReport.model_validate_json(text)
 
 
 def read_either(folder: Path) -> Report | AgreementReport:
-    """Read the `report.json` of a folder, of whichever kind it is."""
-    tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    """Load the `report.json` of a folder, of either kind."""
+    tree = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
     return read_agreement(folder) if tree.get("kind") == "agreement" else read_report(folder)
 
 
-def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
-    """Measure, and write `report.json`, `report.md` and a picture for each guidance weight."""
-    asked = asked_of(comparison.data, comparison.recipe.evaluation.num_samples)
+def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
+    """Compute all metrics and write `report.json`, `report.md` and the figures into `folder`."""
+    asked = choose_conditions(comparison.data, comparison.recipe.evaluation.num_samples)
     seed = comparison.recipe.evaluation.seed
     weights = list(dict.fromkeys(each.cell.w for each in comparison.sets))
     rows: list[AgreementRow] = []
@@ -283,74 +302,74 @@ def write_agreement(comparison: Comparison, folder: Path) -> AgreementReport:
         reference = next(each for each in sets if each.cell.role == "teacher").load()
         others = [each for each in sets if each.cell.role != "teacher"]
         rows += [_row(each, reference, asked.labels, seed) for each in others]
-        title = f"{comparison.recipe.run.name}: the same noise in every column, w = {w:g}"
+        title = f"{comparison.recipe.run.name}: same noise in every column, w = {w:g}"
         draw_prompts(title, columns_of(sets), asked, folder / prompt_picture(w))
     shape = comparison.sets[0].load().shape[1:]
-    setting = setting_of(comparison, len(asked.labels), shape)
-    panels = panels_of(comparison, asked, setting)
+    setting = protocol_context(comparison, len(asked.labels), shape)
+    panels = extractor_metrics_of(comparison, asked, setting)
     report = AgreementReport(
         run=comparison.recipe.run.name,
         protocol=AgreementProtocol(
             num_samples=len(asked.labels),
             seed=seed,
-            yardstick_seed=seed + YARDSTICK_SEED_OFFSET,
+            noise_floor_seed=seed + NOISE_FLOOR_SEED_OFFSET,
             reference_steps=comparison.recipe.teacher.reference_steps,
         ),
         rows=tuple(rows),
-        verdicts=verdicts_of(comparison.sets, panels, scores_of_means(comparison, asked)),
+        verdicts=verdicts_of(comparison.sets, panels, score_mean_images(comparison, asked)),
         pictures=(
             *(prompt_picture(w) for w in weights),
             *(CURVE, *(panel.curve for panel in panels)),
         ),
-        metrics=tuple(against_pairs(setting)),
+        metrics=tuple(paired_metrics(setting)),
         panels=panels,
     )
     text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(_markdown(report, weights), encoding="utf-8")
+    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
+    (folder / REPORT_MARKDOWN).write_text(_markdown(report, weights), encoding="utf-8")
     draw_agreement(report.run, rows, len(asked.labels), folder / CURVE)
     for panel in panels:
-        draw_panel(report.run, panel, len(asked.labels), folder / panel.curve)
+        draw_extractor_metrics(report.run, panel, len(asked.labels), folder / panel.curve)
     return report
 
 
 def _row(each: SampleSet, reference: Images, labels: LabelArray, seed: int) -> AgreementRow:
     found = agreement_with(each.load(), reference, Bootstrap(labels, RESAMPLES, seed))
-    scores = Agreement.model_validate(named(found))
+    scores = Agreement.model_validate(flatten_estimates(found))
     return AgreementRow(cell=each.cell, evaluations=each.evaluations, scores=scores)
 
 
 def _markdown(report: AgreementReport, weights: Sequence[float]) -> str:
-    parts = [f"# {report.run}: students against their teacher\n"]
-    void = why_void(report.verdicts)
+    parts = [f"# {report.run}: students vs. their teacher\n"]
+    void = void_reason(report.verdicts)
     parts += [f"**{void}**\n"] if void else []
     parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
     protocol = report.protocol
     parts.append(
         f"Agreement with the teacher's {protocol.reference_steps}-step sample of the same prompt "
-        f"and noise, {protocol.num_samples} samples a row; in brackets, 95 % bootstrap intervals. "
-        f"The teacher from other noise says how far unrelated samples are.{_silent(report)} "
-        "guidance_scale is 1 + w.\n"
+        f"and noise, {protocol.num_samples} samples per row; 95 % bootstrap intervals in "
+        "parentheses. The teacher with other noise gives the level of unrelated samples."
+        f"{_without_real_images(report)} guidance_scale is 1 + w.\n"
     )
-    # with an extractor they are judged, and that is said there
+    # with an extractor, the verdict section explains this
     if any(row.cell.adds_noise for row in report.rows) and not report.panels:
-        parts.append(f"{UNPAIRED}\n")
-    parts.append(f"## Faithful?\n\n{verdict_section(report.verdicts, report.panels)}")
+        parts.append(f"{UNPAIRED_AGREEMENT_NOTE}\n")
+    parts.append(f"## Verdicts\n\n{verdict_section(report.verdicts, report.panels)}")
     for w in weights:
         lines = [_line(row) for row in report.rows if row.cell.w == w]
-        parts.append(f"## w = {w:g}\n\n{table(report.metrics, lines)}")
-    parts += ["## How each number was made\n", protocol_table(report.metrics)]
-    return "\n".join([*parts, *(panel_section(panel) for panel in report.panels)])
+        parts.append(f"## w = {w:g}\n\n{metric_table(report.metrics, lines)}")
+    parts += ["## Metric protocols\n", protocol_table(report.metrics)]
+    return "\n".join([*parts, *(extractor_section(panel) for panel in report.panels)])
 
 
-def _silent(report: AgreementReport) -> str:
+def _without_real_images(report: AgreementReport) -> str:
     if any(row.scores.distance_to_real for panel in report.panels for row in panel.rows):
         return ""
-    return " The data have no classes, so nothing is said of real images."
+    return " The data have no classes, so there are no metrics against real images."
 
 
-def _line(row: AgreementRow) -> Line:
+def _line(row: AgreementRow) -> TableLine:
     name = row.cell.title
-    if row.cell.role == "yardstick":
+    if row.cell.role == "noise_floor":
         name = f"*{name}, other noise*"
-    return Line(name, str(row.evaluations), row.scores.model_dump())
+    return TableLine(name, str(row.evaluations), row.scores.model_dump())

@@ -1,65 +1,83 @@
-"""From sets of samples to a report with its pictures: the part that needs no cluster."""
+"""Report on class-conditional data: metrics, verdicts and figures from sample sets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.shards.dataset_info import read_info
-from pipeline.evaluation.candidates import Comparison, OwnReadings, SampleSet, columns_of
-from pipeline.evaluation.dataset_images import class_means, real_images, rows_like
+from pipeline.evaluation.candidates import ClassifierResults, ReportInputs, SampleSet, columns_of
+from pipeline.evaluation.dataset_images import class_means, real_images, rows_with_class_counts
 from pipeline.evaluation.documents import Protocol, Report, Row
-from pipeline.evaluation.extractor_metrics import panels_of
-from pipeline.evaluation.features.classifier import FEATURES_SAY, READER, identity_of, read_card
-from pipeline.evaluation.figures.curves import draw_curve, draw_panel, draw_pareto, draw_tradeoff
+from pipeline.evaluation.extractor_metrics import extractor_metrics_of
+from pipeline.evaluation.features.classifier import (
+    CLASSIFIER_FEATURES,
+    CLASSIFIER_NAME,
+    identity_of,
+    read_card,
+)
+from pipeline.evaluation.figures.curves import (
+    draw_curve,
+    draw_extractor_metrics,
+    draw_pareto,
+    draw_tradeoff,
+)
 from pipeline.evaluation.figures.grids import (
     Column,
     draw_prompts,
     draw_samples,
     prompt_picture,
-    why_no_picture,
+    unsupported_shape_reason,
 )
-from pipeline.evaluation.metric_specs import Setting, own_metrics, setting_of
+from pipeline.evaluation.metric_specs import ProtocolContext, classifier_metrics, protocol_context
 from pipeline.evaluation.reports.markdown import write_report
-from pipeline.evaluation.scoring import Judge, ReadImages, Teacher, moments_of
-from pipeline.evaluation.verdicts.checks import Judged, Verdict, examine
-from pipeline.sampling.conditions import Asked, asked_of, hidden_pictures
+from pipeline.evaluation.scoring import ClassifiedImages, Scorer, TeacherReference, moments_of
+from pipeline.evaluation.verdicts.checks import JudgedNetwork, Verdict, check_samples
+from pipeline.sampling.conditions import Conditions, choose_conditions, masked_images
 
 
-def compose(comparison: Comparison) -> Report:
-    """Measure everything."""
+def build_report(comparison: ReportInputs) -> Report:
+    """Compute all metrics and verdicts of a comparison with classes.
+
+    Raises:
+        TypeError: the comparison has no classifier outputs.
+    """
     recipe, info, own = comparison.recipe, read_info(comparison.data), comparison.own
     if own is None:
         raise TypeError(
-            "without classes there is no classifier; see pipeline.evaluation.reports.agreement"
+            "comparison.own is None: data without classes have no classifier; "
+            "use pipeline.evaluation.reports.agreement"
         )
     training, training_labels = real_images(comparison.data, "train")
     reads_prompts = recipe.data.source == "captioned_digits"
-    judge = Judge(
+    scorer = Scorer(
         own.heldout.features,
         training,
         class_names=info.class_names,
         reads_prompts=reads_prompts,
     )
-    asked = asked_of(comparison.data, recipe.evaluation.num_samples)
+    asked = choose_conditions(comparison.data, recipe.evaluation.num_samples)
     labels = asked.labels
     by_weight = _by_weight(own, comparison.sets)
-    rows = _score_cells(judge, by_weight, asked)
-    means = ReadImages(class_means(training, training_labels)[labels], own.means)
-    like = rows_like(labels, training_labels)
+    rows = _score_cells(scorer, by_weight, asked)
+    means = ClassifiedImages(class_means(training, training_labels)[labels], own.means)
+    ideal_rows = rows_with_class_counts(labels, training_labels)
     weights = list(dict.fromkeys(row.cell.w for row in rows))
-    setting = setting_of(comparison, len(labels), training.shape[1:])
-    panels = panels_of(comparison, asked, setting)
+    setting = protocol_context(comparison, len(labels), training.shape[1:])
+    panels = extractor_metrics_of(comparison, asked, setting)
     counts = {"heldout": len(own.heldout.features), "train": len(training)}
     return Report(
         run=recipe.run.name,
         protocol=_protocol(setting, own.classifier, counts),
-        metrics=own_metrics(
-            setting, (READER, identity_of(own.classifier)), counts, reads_prompts=reads_prompts
+        metrics=classifier_metrics(
+            setting,
+            (CLASSIFIER_NAME, identity_of(own.classifier)),
+            counts,
+            reads_prompts=reads_prompts,
         ),
         class_names=info.class_names,
-        real=judge.score_training(like, own.training, training_labels[like]),
+        real=scorer.score_training(ideal_rows, own.training, training_labels[ideal_rows]),
         rows=rows,
-        verdicts=_verdicts(judge, by_weight, rows, asked, means),
+        verdicts=_verdicts(scorer, by_weight, rows, asked, means),
         skipped=comparison.skipped,
         pictures=(
             *_picture_names(weights, training.shape[1:], captioned=info.captioned),
@@ -69,10 +87,10 @@ def compose(comparison: Comparison) -> Report:
     )
 
 
-def _protocol(setting: Setting, classifier: Path, counts: Mapping[str, int]) -> Protocol:
+def _protocol(setting: ProtocolContext, classifier: Path, counts: Mapping[str, int]) -> Protocol:
     card = read_card(classifier)
     return Protocol(
-        features=FEATURES_SAY,
+        features=CLASSIFIER_FEATURES,
         classifier_sha256=identity_of(classifier),
         classifier_parameters=card.num_parameters,
         classifier_heldout_accuracy=round(card.heldout_accuracy, 6),
@@ -80,21 +98,21 @@ def _protocol(setting: Setting, classifier: Path, counts: Mapping[str, int]) -> 
         num_heldout=counts["heldout"],
         num_training=counts["train"],
         seed=setting.seed,
-        yardstick_seed=setting.yardstick_seed,
+        noise_floor_seed=setting.noise_floor_seed,
         reference_steps=setting.reference_steps,
     )
 
 
-def publish(report: Report, comparison: Comparison, folder: Path) -> None:
-    """Write the report's numbers, tables and pictures into `folder`."""
+def write_report_files(report: Report, comparison: ReportInputs, folder: Path) -> None:
+    """Write the report's JSON, Markdown and figures into `folder`."""
     write_report(report, folder)
-    asked = asked_of(comparison.data, report.protocol.num_samples)
+    asked = choose_conditions(comparison.data, report.protocol.num_samples)
     given = _given(comparison, asked, report.protocol.seed)
     for w in report.weights:
         name = f"grid-w{w:g}.png"
         if name in report.pictures:
             columns = columns_of([each for each in comparison.sets if each.cell.w == w])
-            title = f"{report.run}: the same noise in every column, guidance weight w = {w:g}"
+            title = f"{report.run}: same noise in every column, guidance weight w = {w:g}"
             draw_samples(title, columns, asked.labels, report.class_names, folder / name)
             if asked.prompts is not None:
                 columns = [*given, *columns]
@@ -105,51 +123,51 @@ def publish(report: Report, comparison: Comparison, folder: Path) -> None:
     if "pareto.png" in report.pictures:
         draw_pareto(report, folder / "pareto.png")
     for panel in report.panels:
-        draw_panel(report.run, panel, report.protocol.num_samples, folder / panel.curve)
+        draw_extractor_metrics(report.run, panel, report.protocol.num_samples, folder / panel.curve)
 
 
-def _given(comparison: Comparison, asked: Asked, seed: int) -> list[Column]:
-    """What an inpainting network is given, as a column of a picture."""
+def _given(comparison: ReportInputs, asked: Conditions, seed: int) -> list[Column]:
+    """Return the masked input of an inpainting network as a figure column; else no column."""
     if comparison.recipe.teacher.trained_pipeline != "StableDiffusionInpaintPipeline":
         return []
-    hidden = hidden_pictures(comparison.data, asked, seed)
-    return [Column(title="given, grey\nis hidden", evaluations=0, images=hidden, student=False)]
+    hidden = masked_images(comparison.data, asked, seed)
+    return [Column(title="input, mask\nin grey", evaluations=0, images=hidden, student=False)]
 
 
 @dataclass(frozen=True)
 class _AtW:
-    """What is compared at one guidance weight; its first set is the teacher's."""
+    """Sample sets at one guidance weight; the first is the teacher's."""
 
-    own: OwnReadings
-    teacher: Teacher
+    own: ClassifierResults
+    teacher: TeacherReference
     sets: tuple[SampleSet, ...]
 
-    def read(self, each: SampleSet) -> ReadImages:
-        """A set with what the classifier sees in it."""
-        return ReadImages(each.load(), self.own.of(each.cell))
+    def read(self, each: SampleSet) -> ClassifiedImages:
+        """Load a sample set with its classifier outputs."""
+        return ClassifiedImages(each.load(), self.own.of(each.cell))
 
 
-def _by_weight(own: OwnReadings, sets: Sequence[SampleSet]) -> list[_AtW]:
-    yardsticks = {
+def _by_weight(own: ClassifierResults, sets: Sequence[SampleSet]) -> list[_AtW]:
+    floors = {
         each.cell.w: moments_of(own.of(each.cell).features)
         for each in sets
-        if each.cell.role == "yardstick"
+        if each.cell.role == "noise_floor"
     }
     found = []
-    for w in yardsticks:
-        compared = [each for each in sets if each.cell.w == w and each.cell.role != "yardstick"]
+    for w in floors:
+        compared = [each for each in sets if each.cell.w == w and each.cell.role != "noise_floor"]
         compared.sort(key=lambda each: each.cell.role != "teacher")
-        teacher = Teacher(w=w, samples=compared[0].load(), yardsticks=yardsticks)
+        teacher = TeacherReference(w=w, samples=compared[0].load(), noise_floors=floors)
         found.append(_AtW(own, teacher, tuple(compared)))
     return found
 
 
-def _score_cells(judge: Judge, weights: Sequence[_AtW], asked: Asked) -> tuple[Row, ...]:
+def _score_cells(scorer: Scorer, weights: Sequence[_AtW], asked: Conditions) -> tuple[Row, ...]:
     return tuple(
         Row(
             cell=each.cell,
             evaluations=each.evaluations,
-            scores=judge.score(at_w.read(each), asked, at_w.teacher, each.cell.seed),
+            scores=scorer.score(at_w.read(each), asked, at_w.teacher, each.cell.seed),
         )
         for at_w in weights
         for each in at_w.sets
@@ -157,11 +175,11 @@ def _score_cells(judge: Judge, weights: Sequence[_AtW], asked: Asked) -> tuple[R
 
 
 def _verdicts(
-    judge: Judge,
+    scorer: Scorer,
     weights: Sequence[_AtW],
     rows: Sequence[Row],
-    asked: Asked,
-    means: ReadImages,
+    asked: Conditions,
+    means: ClassifiedImages,
 ) -> tuple[Verdict, ...]:
     found = []
     for at_w in weights:
@@ -169,47 +187,50 @@ def _verdicts(
         scored = [row for row in rows if row.cell.w == w]
         teacher = scored[0].scores
         found += [
-            examine(
+            check_samples(
                 "student", row.cell.title, w, row.scores, teacher, is_paired=not row.cell.adds_noise
             )
             for row in scored
             if row.cell.role == "student"
         ]
-        for bad in _controls(at_w, weights, means):
-            scores = judge.score(bad.read, asked, at_w.teacher, scored[0].cell.seed)
+        for control in _controls(at_w, weights, means):
+            scores = scorer.score(control.read, asked, at_w.teacher, scored[0].cell.seed)
+            is_paired = control.is_paired
             found.append(
-                examine(bad.judged, bad.title, w, scores, teacher, is_paired=bad.is_paired)
+                check_samples(
+                    control.judged, control.title, w, scores, teacher, is_paired=is_paired
+                )
             )
     return tuple(found)
 
 
 @dataclass(frozen=True)
 class _Control:
-    """Samples that are bad on purpose, in a way that some number takes for good.
+    """A negative control: known bad samples that some metric scores well.
 
-    They are asked what a student is asked whose samples are pairs of the teacher's, or are not.
+    `is_paired` is as for students: whether the samples correspond to the teacher's.
     """
 
-    judged: Judged
+    judged: JudgedNetwork
     title: str
-    read: ReadImages
+    read: ClassifiedImages
     is_paired: bool = True
 
 
-def _controls(at_w: _AtW, weights: Sequence[_AtW], means: ReadImages) -> Iterator[_Control]:
-    yield _Control("class means", "every sample the mean of its class", means)
+def _controls(at_w: _AtW, weights: Sequence[_AtW], means: ClassifiedImages) -> Iterator[_Control]:
+    yield _Control("class means", "every sample is the mean of its class", means)
     unguided = [each for other in weights if other.teacher.w == 0 for each in other.sets]
     students = [each for each in unguided if each.cell.role == "student"]
     if students and at_w.teacher.w != 0:
         last = students[-1]
-        title = f"{last.cell.title}, told w = 0"
+        title = f"{last.cell.title}, w forced to 0"
         yield _Control("w forced to 0", title, at_w.read(last), not last.cell.adds_noise)
 
 
 def _picture_names(
     weights: Sequence[float], shape: tuple[int, ...], *, captioned: bool
 ) -> tuple[str, ...]:
-    grids = () if why_no_picture(shape) else tuple(f"grid-w{w:g}.png" for w in weights)
+    grids = () if unsupported_shape_reason(shape) else tuple(f"grid-w{w:g}.png" for w in weights)
     prompts = tuple(prompt_picture(w) for w in weights) if captioned and grids else ()
     tradeoff = ("tradeoff.png", "pareto.png") if len(weights) > 1 else ()
     return (*prompts, *grids, "curve.png", *tradeoff)

@@ -1,9 +1,9 @@
-"""How well encoders do: pictures come back, and become pictures of another condition.
+"""Report on encoders: round trips and translations of held-out images.
 
-Held-out pictures are encoded unguided and drawn again under the same condition (the round trip),
-and under that of another class at every guidance weight. What there is to compare with: the
-teacher's own way there and back in many steps, and pictures drawn anew, which know nothing of their
-source. Where a recipe asks for edits, pictures are noised part of the way instead, and redrawn.
+Held-out images are encoded unguided and decoded under the same condition (the round trip), and
+under the condition of another class at every guidance weight. The references are the teacher's
+round trip in many steps, and samples from other noise, which are unrelated to the source. If the
+recipe configures edits, images are noised to a time t instead, and denoised from there.
 """
 
 import json
@@ -19,65 +19,64 @@ from pipeline.data.shards.reader import SampleShards
 from pipeline.documents import Document
 from pipeline.evaluation.documents import RESAMPLES
 from pipeline.evaluation.figures.grids import Column, draw_prompts, draw_samples
+from pipeline.evaluation.file_names import REPORT_JSON, REPORT_MARKDOWN
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.scores import Range
-from pipeline.evaluation.scoring import named, rms_found
-from pipeline.evaluation.tables import Line, plain_table
-from pipeline.sampling.conditions import Asked as PromptsAsked
-from pipeline.sampling.conditions import asked_of, rows_of
-from pipeline.sampling.ddim_inversion import Asked, Sources
+from pipeline.evaluation.scoring import flatten_estimates, rms_estimate
+from pipeline.evaluation.tables import TableLine, plain_table
+from pipeline.sampling.conditions import Conditions as PromptsAsked
+from pipeline.sampling.conditions import choose_conditions, heldout_rows
+from pipeline.sampling.ddim_inversion import LabelsOrPrompts, TranslationInputs
 from pipeline.sampling.sampler import Images, LabelArray
 
 TEACHER = "teacher"
 
-HEADS = {
+COLUMN_HEADINGS = {
     "round_trip": "round trip",
-    "class_accuracy": "became what it was to",
+    "class_accuracy": "target class accuracy",
     "to_source": "to source",
-    "fresh_to_source": "drawn anew, to source",
+    "fresh_to_source": "new sample, to source",
     "to_teacher": "to teacher",
 }
-"""Of the columns, by number of a row."""
+"""Column headings, by field of a row."""
 
-EDITS = (
-    "Edited at a time t, the picture was not encoded but noised to t and redrawn from there as the "
-    "other class. The teacher's edit that it is compared with is from the same t and noise, and "
-    "what is drawn anew is from that noise alone: the same at t = 1, where nothing is left of the "
-    "source."
+EDITS_NOTE = (
+    "Edits at a time t are not encoded: the image is noised to t and denoised from there as the "
+    "target class. The teacher's edit starts from the same t and noise. The new sample starts from "
+    "that noise alone, which equals the edit at t = 1, where nothing remains of the source."
 )
-"""What the rows of edits are."""
+"""Explanation of the edit rows."""
 
-Read = Callable[[Images], LabelArray]
-"""The classes that a classifier sees in pictures."""
+Classify = Callable[[Images], LabelArray]
+"""Predicts the classes of images."""
 
 PictureKind = Literal["stylize", "edits"]
 
 _PICTURES: Mapping[PictureKind, str] = {
-    "stylize": "one class made another, each row drawn from its source",
-    "edits": "one class made another, each row noised to a time t and redrawn",
+    "stylize": "translation to another class",
+    "edits": "edit to another class",
 }
-"""What each picture shows."""
+"""Title of each figure."""
 
 
 class TranslationRow(Document):
-    """One way there and back, or edit, at one guidance weight.
+    """Scores of one encoder-decoder pair, or of one edit, at one guidance weight.
 
-    Differences are RMS, pixels in [-1, 1].
-
-    Whatever ends in `_interval` is the 95 % bootstrap interval of the number before it.
+    Differences are RMS, pixels in [-1, 1]. A field ending in `_interval` is the 95 % bootstrap
+    interval of the field before it.
 
     Attributes:
-        who: encoder and decoder, or who edits, in words.
-        steps: each way; of the grid for an edit.
-        taken: of these, by an edit; None there and back.
-        evaluations: of the network for one picture, both ways.
-        w: guidance weight of the way back.
-        round_trip: the picture against itself, drawn again under its own condition, unguided; None
-            for an edit.
-        class_accuracy: share of pictures taken for what they were to become; None without classes.
-        to_source: the picture against what became of it.
-        fresh_to_source: the picture against one drawn from other noise under the same condition.
-        to_teacher: what became of it against what the teacher makes of it.
+        who: description of encoder and decoder, or of the editing network.
+        steps: steps in each direction; for an edit, the steps of its grid.
+        taken: steps that an edit takes of these; None for encoders.
+        evaluations: network evaluations per image, both directions.
+        w: guidance weight of the decoder.
+        round_trip: difference of an image to its unguided reconstruction under its own condition;
+            None for an edit.
+        class_accuracy: share of results classified as the target class; None without classes.
+        to_source: difference of the result to its source image.
+        fresh_to_source: difference to the source of a sample from other noise, same condition.
+        to_teacher: difference of the result to the teacher's result.
     """
 
     who: str
@@ -98,13 +97,13 @@ class TranslationRow(Document):
 
 
 class TranslationReport(Document):
-    """The result: content only.
+    """Result of the evaluation of encoders. Content only: no times, dates or absolute paths.
 
     Attributes:
-        run: the recipe's name.
-        num_pictures: held-out pictures that were translated.
-        rows: by w, there and back before edits, which are by time; the teacher's first of each.
-        pictures: file names beside the report.
+        run: name of the recipe.
+        num_pictures: number of translated held-out images.
+        rows: by w; encoders, then edits by time; the teacher's row is the first of each.
+        pictures: names of the figure files beside the report.
     """
 
     run: str
@@ -113,34 +112,36 @@ class TranslationReport(Document):
     pictures: tuple[str, ...]
 
 
-def sources_of(data: Path, num: int) -> Sources:
-    """`num` held-out pictures at most, classes balanced and in order.
+def sources_of(data: Path, num: int) -> TranslationInputs:
+    """Select up to `num` held-out images, classes balanced and in order, and their targets.
 
-    Each is to become what the picture half the list further on is.
+    The target condition of an image is that of the image half the list further on.
     """
     heldout = SampleShards(data, "heldout")
-    asked = asked_of(data, min(num, len(heldout)))
-    rows = rows_of(heldout, asked.labels)
+    conditions = choose_conditions(data, min(num, len(heldout)))
+    rows = heldout_rows(heldout, conditions.labels)
     pictures = heldout.read(rows).x.permute(0, 2, 3, 1).contiguous().numpy()
-    further = np.roll(np.arange(len(rows)), -(len(rows) // 2))
-    target: Asked = asked.labels[further]
-    if asked.prompts is not None:
-        target = tuple(asked.prompts[place] for place in further)
-    return Sources(pictures, asked.by_network, asked.labels, target, asked.labels[further])
+    shifted = np.roll(np.arange(len(rows)), -(len(rows) // 2))
+    target: LabelsOrPrompts = conditions.labels[shifted]
+    if conditions.prompts is not None:
+        target = tuple(conditions.prompts[place] for place in shifted)
+    return TranslationInputs(
+        pictures, conditions.network_inputs, conditions.labels, target, conditions.labels[shifted]
+    )
 
 
 @dataclass(frozen=True)
-class Turned:
-    """What one way there and back, or one edit, made of the pictures.
+class RoundTrip:
+    """Images made by one encoder-decoder pair, or by one edit.
 
     Attributes:
-        who: encoder and decoder, or who edits, in words.
-        steps: each way; of the grid for an edit.
-        evaluations: of networks for one picture, both ways, by guidance weight.
-        back: the pictures drawn again as they were; None for an edit.
-        made: what they became, by guidance weight.
-        anew: what is drawn from noise alone under the same condition, by guidance weight.
-        taken: of the steps, by an edit; None there and back.
+        who: description of encoder and decoder, or of the editing network.
+        steps: steps in each direction; for an edit, the steps of its grid.
+        evaluations: network evaluations per image, both directions, by guidance weight.
+        back: reconstructions of the images; None for an edit.
+        made: translated images, by guidance weight.
+        anew: samples from other noise under the target condition, by guidance weight.
+        taken: steps that an edit takes; None for encoders.
     """
 
     who: str
@@ -153,37 +154,40 @@ class Turned:
 
     @property
     def time(self) -> float | None:
-        """Where an edit starts, in (0, 1]; None there and back."""
+        """Start time of an edit, in (0, 1]; None for encoders."""
         return None if self.taken is None else self.taken / self.steps
 
     @property
     def picture(self) -> PictureKind:
-        """Which of the report's pictures shows it."""
+        """Kind of the report's figure that shows it."""
         return "stylize" if self.taken is None else "edits"
 
     def column(self, w: float) -> Column:
-        """What became of the pictures, for a grid."""
+        """Return the translated images as a column of a grid."""
         title = f"{self.who}\n{self.steps} + {self.steps}"
         if self.taken is not None:
             title = f"{self.who} at {self.time:g}\n{self.taken} of {self.steps}"
         return Column(title, self.evaluations[w], self.made[w], student=self.who != TEACHER)
 
 
-def compare(
-    ways: Sequence[Turned], sources: Sources, seed: int, read: Read | None
+def score_round_trips(
+    ways: Sequence[RoundTrip], sources: TranslationInputs, seed: int, read: Classify | None
 ) -> tuple[TranslationRow, ...]:
-    """A row for each way and guidance weight, by w.
+    """Compute a row for each entry of `ways` and guidance weight, by w.
 
     Args:
-        ways: the teacher's first, of those there and back and of the edits at each time.
-        sources: the pictures.
-        seed: of the bootstrap.
-        read: the classifier, where there are classes.
+        ways: results of encoders and edits; the teacher's is the first of the encoders and of the
+            edits at each time.
+        sources: source images and targets.
+        seed: seed of the bootstrap.
+        read: classifier; None without classes.
     """
     bootstrap = Bootstrap(sources.labels, RESAMPLES, seed)
     teachers = {way.time: way for way in ways if way.who == TEACHER}
     backs = [
-        {} if way.back is None else {"round_trip": rms_found(way.back, sources.pictures, bootstrap)}
+        {}
+        if way.back is None
+        else {"round_trip": rms_estimate(way.back, sources.pictures, bootstrap)}
         for way in ways
     ]
     rows = []
@@ -192,37 +196,37 @@ def compare(
             made = way.made[w]
             found = {
                 **back,
-                "to_source": rms_found(made, sources.pictures, bootstrap),
-                "fresh_to_source": rms_found(way.anew[w], sources.pictures, bootstrap),
-                "to_teacher": rms_found(made, teachers[way.time].made[w], bootstrap),
+                "to_source": rms_estimate(made, sources.pictures, bootstrap),
+                "fresh_to_source": rms_estimate(way.anew[w], sources.pictures, bootstrap),
+                "to_teacher": rms_estimate(made, teachers[way.time].made[w], bootstrap),
             }
             if read is not None:
-                right = (read(made) == sources.target_labels).astype(np.float64)
-                found["class_accuracy"] = bootstrap.mean(right, most=1.0)
-            told = {"who": way.who, "steps": way.steps, "taken": way.taken, "w": w}
-            told["evaluations"] = way.evaluations[w]
-            rows.append(TranslationRow.model_validate({**told, **named(found)}))
+                is_target = (read(made) == sources.target_labels).astype(np.float64)
+                found["class_accuracy"] = bootstrap.mean(is_target, most=1.0)
+            fields = {"who": way.who, "steps": way.steps, "taken": way.taken, "w": w}
+            fields["evaluations"] = way.evaluations[w]
+            rows.append(TranslationRow.model_validate({**fields, **flatten_estimates(found)}))
     return tuple(rows)
 
 
 def write_translation(
     report: TranslationReport,
-    sources: Sources,
-    ways: Sequence[Turned],
+    sources: TranslationInputs,
+    ways: Sequence[RoundTrip],
     class_names: Sequence[str],
     folder: Path,
 ) -> None:
-    """Write `report.json`, `report.md` and the report's pictures into `folder`."""
+    """Write `report.json`, `report.md` and the figures into `folder`."""
     text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(_markdown(report), encoding="utf-8")
-    given = Column("held-out\npictures", evaluations=0, images=sources.pictures, student=False)
-    for kind, told in _PICTURES.items():
+    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
+    (folder / REPORT_MARKDOWN).write_text(_markdown(report), encoding="utf-8")
+    given = Column("held-out\nimages", evaluations=0, images=sources.pictures, student=False)
+    for kind, subject in _PICTURES.items():
         shown = [way for way in ways if way.picture == kind]
         for w in ways[0].made:
             name = picture_name(w, kind)
-            if name in report.pictures:  # none of points
-                title = f"{report.run}: {told}, w = {w:g}"
+            if name in report.pictures:  # 2D points have no figure
+                title = f"{report.run}: {subject}, w = {w:g}"
                 columns = [given, *(way.column(w) for way in shown)]
                 _draw(title, columns, sources, class_names, folder / name)
 
@@ -230,20 +234,21 @@ def write_translation(
 def _draw(
     title: str,
     columns: Sequence[Column],
-    sources: Sources,
+    sources: TranslationInputs,
     class_names: Sequence[str],
     path: Path,
 ) -> None:
-    """Rows are classes and what they become; without classes, the prompts of what is drawn."""
+    """Draw a grid with classes and their targets as rows, or target prompts without classes."""
     if isinstance(sources.target, tuple) and not class_names:
         draw_prompts(title, columns, PromptsAsked(sources.labels, sources.target), path)
         return
-    names = [f"{name} → {class_names[target]}" for name, target in _turns(sources, class_names)]
+    targets = _main_targets(sources, class_names)
+    names = [f"{name} → {class_names[target]}" for name, target in targets]
     draw_samples(title, columns, sources.labels, names, path)
 
 
-def _turns(sources: Sources, class_names: Sequence[str]) -> list[tuple[str, int]]:
-    """Each class and the class that most of its pictures become."""
+def _main_targets(sources: TranslationInputs, class_names: Sequence[str]) -> list[tuple[str, int]]:
+    """Return each class with its most frequent target class."""
     return [
         (name, int(np.bincount(sources.target_labels[sources.labels == label]).argmax()))
         for label, name in enumerate(class_names)
@@ -251,7 +256,7 @@ def _turns(sources: Sources, class_names: Sequence[str]) -> list[tuple[str, int]
 
 
 def picture_name(w: float, kind: PictureKind = "stylize") -> str:
-    """Name of the picture at a guidance weight."""
+    """Return the file name of the figure at a guidance weight."""
     return f"{kind}-w{w:g}.png"
 
 
@@ -259,28 +264,29 @@ def _markdown(report: TranslationReport) -> str:
     tables = []
     for w, rows in groupby(report.rows, key=lambda row: row.w):
         lines = [line_of(row) for row in rows]
-        tables.append(f"## w = {w:g}\n\n{plain_table(HEADS, lines)}")
-    edits = f"{EDITS}\n\n" if any(row.taken for row in report.rows) else ""
+        tables.append(f"## w = {w:g}\n\n{plain_table(COLUMN_HEADINGS, lines)}")
+    edits = f"{EDITS_NOTE}\n\n" if any(row.taken for row in report.rows) else ""
     pictures = "".join(f"\n![{Path(name).stem}]({name})\n" for name in report.pictures)
     return (
-        f"# {report.run}: from pictures to noise and back\n{pictures}\n"
-        f"{report.num_pictures} held-out pictures, encoded unguided and drawn again. Differences "
-        "are RMS, pixels in [-1, 1]: *round trip*, under the picture's own condition, unguided; "
-        "*to source*, as another class; *drawn anew*, that class from other noise: what keeps "
-        "nothing of the source. *To teacher*: to what the teacher makes of the same picture. In "
-        "brackets 95 % bootstrap intervals over the pictures.\n\n" + edits + "\n".join(tables)
+        f"# {report.run}: encoding and translation of images\n{pictures}\n"
+        f"{report.num_pictures} held-out images, encoded unguided and decoded. Differences are "
+        "RMS, pixels in [-1, 1]. *Round trip*: reconstruction under the image's own condition, "
+        "unguided. *To source*: translation to another class vs. the source. *New sample, to "
+        "source*: a sample of that class from other noise, unrelated to the source. *To teacher*: "
+        "vs. the teacher's translation of the same image. 95 % bootstrap intervals over the "
+        "images in parentheses.\n\n" + edits + "\n".join(tables)
     )
 
 
-def line_of(row: TranslationRow) -> Line:
-    """A row as a line of a table."""
+def line_of(row: TranslationRow) -> TableLine:
+    """Convert a row to a line of a table."""
     title = f"{row.who}, {row.steps} + {row.steps} steps"
     if row.taken is not None:
         title = f"{row.who}, edit at {row.taken / row.steps:g}, {row.taken} of {row.steps} steps"
-    return Line(title, str(row.evaluations), row.model_dump())
+    return TableLine(title, str(row.evaluations), row.model_dump())
 
 
 def read_translation(folder: Path) -> TranslationReport:
-    """Read the `report.json` of a folder."""
-    text = (folder / "report.json").read_text(encoding="utf-8")
+    """Load the `report.json` of a folder."""
+    text = (folder / REPORT_JSON).read_text(encoding="utf-8")
     return TranslationReport.model_validate_json(text)

@@ -1,1 +1,1 @@
-"""Pass or fail: checks of reports and of the quality gate."""
+"""Pass/fail checks of reports and of the quality gate."""

@@ -1,8 +1,8 @@
-"""Is a student as good as its teacher? Checks that each fail a kind of student that others pass.
+"""Checks of a student against its teacher in a report.
 
-No single number decides. Class means have perfect accuracy and no recall; a student that ignores w
-has a better distance to real images than a strongly guided teacher. So every report also holds
-controls, which are such students, and a report in which a control passes judges nothing.
+No single metric suffices. Class means have perfect accuracy and no recall; a student that ignores
+w is nearer to real images than a strongly guided teacher. Every report therefore includes such
+students as negative controls, and verdicts are void if a control passes all checks.
 """
 
 from collections.abc import Sequence
@@ -11,34 +11,35 @@ from typing import Literal
 from pipeline.documents import Document
 from pipeline.evaluation.scores import Scores
 
-# ratios to the teacher's; at w = 0 distances are small, so that the same error is a larger share
+# ratios to the teacher's; distances are small at w = 0, so the same error is a larger share there
 MOST_DISTANCE = 1.1
 MOST_DISTANCE_UNGUIDED = 1.2
 SCORE_MARGIN = 0.03
 SCORE_MARGIN_UNGUIDED = 0.05
 LEAST_RECALL = 0.9
 LEAST_ACCURACY = 0.98
-# no nearer to the training set than the teacher; the mean of 500 samples is known to 1.5 %
+# at least the teacher's distance to the training set; a mean of 500 samples is accurate to 1.5 %
 LEAST_NEAREST = 0.98
-# in pixels of [-1, 1]: just below what one unit of w changes in the digits demo, .17
+# for pixels in [-1, 1]; just below the change per unit of w in the digits demo, 0.17
 MOST_RMS = 0.15
 
-NOT_PAIRED = (
-    "RMS is not asked of stochastic students of several steps: noise is added on their way, so "
-    "that no sample of theirs belongs to one of the teacher's"
+UNPAIRED_RMS_NOTE = (
+    "RMS is not checked for stochastic students with several steps: their sampler adds noise, so "
+    "their samples do not correspond to the teacher's"
 )
 
-Judged = Literal["student", "w forced to 0", "class means", "mean image"]
+JudgedNetwork = Literal["student", "w forced to 0", "class means", "mean image"]
 
 
 class Check(Document):
-    """One question about a set of samples.
+    """One check of a sample set.
 
     Attributes:
-        name: what was asked.
-        value: what was found.
-        least: the smallest value that passes; None for no bound.
-        most: the largest value that passes; None for no bound. Without either it is stated only.
+        name: name of the check.
+        value: measured value.
+        least: smallest value that passes; None for no lower bound.
+        most: largest value that passes; None for no upper bound. A check without bounds is
+            reported only.
     """
 
     name: str
@@ -47,8 +48,8 @@ class Check(Document):
     most: float | None = None
 
     @property
-    def is_asked(self) -> bool:
-        """Whether there is a bound that the value could miss."""
+    def is_bounded(self) -> bool:
+        """Whether the check has a bound."""
         return self.least is not None or self.most is not None
 
     @property
@@ -58,27 +59,27 @@ class Check(Document):
         return above and (self.most is None or self.value <= self.most)
 
     @property
-    def in_a_table(self) -> str:
-        """Its value in Markdown, bold where it misses a bound."""
-        if not self.is_asked:
-            return "not asked"
+    def as_markdown(self) -> str:
+        """The value in Markdown, bold if out of bounds."""
+        if not self.is_bounded:
+            return "not checked"
         return f"{self.value:.3g}" if self.passed else f"**{self.value:.3g}**"
 
 
 class Verdict(Document):
-    """All checks of one set of samples at one guidance weight.
+    """All checks of one sample set at one guidance weight.
 
     Attributes:
-        judged: a student, or the control that stands for a bad one.
-        title: what a person calls it.
-        w: the guidance weight it was asked for.
-        floor_factor: distance to the teacher's samples over the teacher's own from other noise,
-            which no student is below; stated, not bounded, for it grows with the samples counted.
-        checks: what was asked of it.
-        scores: what was measured on a control; a student's are in its row.
+        judged: kind of the set: a student, or a negative control.
+        title: display name.
+        w: guidance weight.
+        floor_factor: distance to the teacher over the noise floor, at least about 1. Reported
+            without a bound, because it grows with the number of samples.
+        checks: the checks.
+        scores: scores of a control; those of a student are in its row.
     """
 
-    judged: Judged
+    judged: JudgedNetwork
     title: str
     w: float
     floor_factor: float | None
@@ -87,29 +88,29 @@ class Verdict(Document):
 
     @property
     def passed(self) -> bool:
-        """Whether it is as good as the teacher."""
+        """Whether all checks pass."""
         return all(check.passed for check in self.checks)
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of the checks that it does not pass."""
+        """Names of the failed checks."""
         return tuple(check.name for check in self.checks if not check.passed)
 
 
-def why_void(verdicts: Sequence[Verdict]) -> str:
-    """Why verdicts say nothing of any student, in a sentence; empty if every control is caught."""
+def void_reason(verdicts: Sequence[Verdict]) -> str:
+    """Return why the verdicts are void, in a sentence; empty if every control fails a check."""
     passing = [each for each in verdicts if each.judged != "student" and each.passed]
     if not passing:
         return ""
-    named = "; ".join(f"{each.title}, at w = {each.w:g}" for each in passing)
+    controls = "; ".join(f"{each.title}, at w = {each.w:g}" for each in passing)
     return (
-        "Nothing is judged here: the checks let through what is bad on purpose "
-        f"({named}), so that passing them says nothing of a student."
+        f"Verdicts are void: negative controls pass all checks ({controls}), "
+        "so the checks cannot tell good students from bad ones."
     )
 
 
-def examine(
-    judged: Judged,
+def check_samples(
+    judged: JudgedNetwork,
     title: str,
     w: float,
     scores: Scores,
@@ -117,16 +118,16 @@ def examine(
     *,
     is_paired: bool = True,
 ) -> Verdict:
-    """Ask everything of a set of samples.
+    """Compute all checks of a sample set.
 
     Args:
-        judged: what made the samples.
-        title: what a person calls it.
-        w: the guidance weight it was asked for.
-        scores: of the samples.
-        teacher: of the teacher's reference at the same w, classes and noise.
-        is_paired: whether the noise they began from is all the noise in them. A sample with more
-            is none of the teacher's with an error, so RMS to it is not asked.
+        judged: kind of the set.
+        title: display name.
+        w: guidance weight.
+        scores: scores of the samples.
+        teacher: scores of the teacher's reference at the same w, classes and noise.
+        is_paired: whether the sampler adds no noise after the starting noise. Otherwise samples
+            do not correspond to the teacher's, and RMS is not checked.
     """
     return Verdict(
         judged=judged,
@@ -166,39 +167,39 @@ def _checks(w: float, scores: Scores, teacher: Scores, *, is_paired: bool) -> tu
     if scores.rms_to_teacher is not None:
         found.append(rms_check(scores.rms_to_teacher, is_paired=is_paired))
     if scores.nearest_teacher_w is not None:
-        found.append(follows_check(w, scores.nearest_teacher_w))
+        found.append(w_consistency_check(w, scores.nearest_teacher_w))
     return tuple(found)
 
 
 def distance_check(w: float, value: float, teacher: float) -> Check:
-    """Whether samples are about as near to real images as the teacher's are."""
+    """Check the distance to real images, as a ratio to the teacher's."""
     most = MOST_DISTANCE_UNGUIDED if w == 0 else MOST_DISTANCE
     return Check(name="distance", value=_ratio(value, teacher), most=most)
 
 
 def recall_check(value: float, teacher: float) -> Check:
-    """Whether samples are about as various as the teacher's."""
+    """Check the recall (diversity), as a ratio to the teacher's."""
     return Check(name="recall", value=_ratio(value, teacher), least=LEAST_RECALL)
 
 
 def rms_check(value: float, *, is_paired: bool) -> Check:
-    """Whether samples are near to the teacher's of the same noise; asked of pairs only."""
+    """Check the RMS to the teacher's samples from the same noise; bounded for pairs only."""
     return Check(name="RMS", value=value, most=MOST_RMS if is_paired else None)
 
 
-def follows_check(w: float, nearest: float, *, is_asked: bool = True) -> Check:
-    """Whether the teacher whose samples are nearest is the one at the same w."""
-    bound = w if is_asked else None
-    return Check(name="follows w", value=nearest, least=bound, most=bound)
+def w_consistency_check(w: float, nearest: float, *, is_bounded: bool = True) -> Check:
+    """Check that the nearest teacher samples are those of the same w."""
+    bound = w if is_bounded else None
+    return Check(name="w consistency", value=nearest, least=bound, most=bound)
 
 
 def over(value: float | None, other: float | None) -> float | None:
-    """A ratio of what may not have been measured."""
+    """Divide, with None for missing numbers."""
     return None if value is None or other is None else _ratio(value, other)
 
 
 def _ratio(value: float, other: float) -> float:
-    """A teacher that has nothing of something (recall, say) asks nothing of its student."""
+    """Divide by the teacher's value; 1 if that is 0, which passes every check."""
     if other == 0:
         return 1.0
     return float(f"{value / other:.6g}")

@@ -1,8 +1,8 @@
-"""Measure a round's student against the round's own teacher, on few samples.
+"""Checks of a round's student against the round's teacher, on few samples.
 
-The floor is what chance alone makes of so few samples: the distance of two sets of the teacher's,
-from different noise, in the mean over ways to divide both sets anew. One division alone would be
-far from its mean where features have few dimensions.
+The noise floor is the distance of two teacher sets of different noise, which is due to the small
+sample size alone. It is averaged over random splits of both sets, because a single split has a
+high variance in low-dimensional features.
 """
 
 from collections.abc import Mapping
@@ -17,29 +17,35 @@ from pipeline.evaluation.metrics.frechet import (
     Features,
     Moments,
     frechet_distance,
-    in_their_span,
     paired_rms,
+    project_to_span,
 )
 from pipeline.evaluation.metrics.manifold import RealManifold, neighbourhood
-from pipeline.evaluation.scoring import kept
+from pipeline.evaluation.scoring import round_significant
 from pipeline.evaluation.verdicts.checks import Check
-from pipeline.evaluation.verdicts.gate_documents import DISTANCE, FOLLOWS, RECALL, RMS, AtWeight
+from pipeline.evaluation.verdicts.gate_documents import (
+    DISTANCE,
+    RECALL,
+    RMS,
+    W_CONSISTENCY,
+    WeightChecks,
+)
 from pipeline.sampling.sampler import Images
 
-_DIVISIONS = 32  # the floor's own error is then a sixth of one division's
-_MOST = 1e6  # a ratio to a floor of nothing
+_DIVISIONS = 32  # reduces the standard error of the floor to a sixth of that of one split
+_MOST = 1e6  # cap of ratios, for a noise floor of 0
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The samples at one guidance weight, rows of the same classes.
+class GateSamples:
+    """Samples at one guidance weight; rows have the same classes.
 
     Attributes:
-        student: what is judged.
-        teacher: from the noise the student started from.
-        other: the teacher's from other noise.
-        is_paired: whether that noise is all there is in student and teacher. Where one of them is
-            noised on the way, no sample of the one belongs to a sample of the other.
+        student: samples of the student.
+        teacher: samples of the teacher, from the student's starting noise.
+        other: samples of the teacher, from other noise.
+        is_paired: whether both samplers are deterministic given the starting noise. If one of
+            them adds noise, rows of student and teacher do not correspond.
     """
 
     student: Images
@@ -49,13 +55,13 @@ class Drawn:
 
     @property
     def are_finite(self) -> bool:
-        """Whether the student's samples are numbers."""
+        """Whether all of the student's samples are finite."""
         return bool(np.isfinite(self.student).all())
 
 
 @dataclass(frozen=True)
-class ReadDrawn:
-    """What a network sees in the samples at one guidance weight, features `[n, d]` each."""
+class GateFeatures:
+    """Features `[n, d]` of the samples at one guidance weight."""
 
     student: Features
     teacher: Features
@@ -63,33 +69,36 @@ class ReadDrawn:
 
 
 @dataclass(frozen=True)
-class Instrument:
-    """What one network sees in all that is judged.
+class GateExtractor:
+    """Features of one network for all sample sets.
 
     Attributes:
-        extractor: its name; "" for the data set's own classifier.
+        extractor: name of the network; "" for the data set's own classifier.
         read: features of the samples, by guidance weight.
-        heldout: held-out real images in these features; None where there are no real images.
+        heldout: manifold of held-out real images in these features; None without real images.
     """
 
     extractor: str
-    read: Mapping[float, ReadDrawn]
+    read: Mapping[float, GateFeatures]
     heldout: RealManifold | None
 
 
-def measure(
-    drawn: Mapping[float, Drawn], rules: GateRules, instrument: Instrument | None, seed: int
-) -> tuple[AtWeight, ...]:
-    """Ask everything at every guidance weight; what is off is stated without a bound.
+def compute_checks(
+    drawn: Mapping[float, GateSamples],
+    rules: GateRules,
+    instrument: GateExtractor | None,
+    seed: int,
+) -> tuple[WeightChecks, ...]:
+    """Compute all checks at every guidance weight; disabled ones are reported without a bound.
 
-    Without an instrument there are RMS and control of w alone, both by the same noise: of samples
-    that are no pairs nothing is asked then.
+    Without features there are only RMS and the check of w, both by paired noise. They have no
+    bounds where samples are not paired.
 
     Args:
         drawn: finite samples, by guidance weight.
-        rules: the bounds.
-        instrument: their features.
-        seed: of the divisions behind the floor.
+        rules: bounds of the checks.
+        instrument: features of the samples.
+        seed: seed of the random splits for the noise floor.
     """
     if instrument is None:
         return tuple(_by_noise(w, drawn, rules) for w in drawn)
@@ -97,46 +106,46 @@ def measure(
         return tuple(_by_features(w, drawn, rules, instrument, seed) for w in drawn)
 
 
-def _by_noise(w: float, drawn: Mapping[float, Drawn], rules: GateRules) -> AtWeight:
+def _by_noise(w: float, drawn: Mapping[float, GateSamples], rules: GateRules) -> WeightChecks:
     student = drawn[w].student
     nearest = min(drawn, key=lambda other: paired_rms(student, drawn[other].teacher))
-    is_asked = rules.w_consistency and drawn[w].is_paired
-    checks = [_rms(drawn[w], rules), *_follows(w, nearest, len(drawn), is_asked=is_asked)]
-    return AtWeight(w=w, checks=tuple(checks))
+    is_bounded = rules.w_consistency and drawn[w].is_paired
+    checks = [_rms(drawn[w], rules), *_follows(w, nearest, len(drawn), is_bounded=is_bounded)]
+    return WeightChecks(w=w, checks=tuple(checks))
 
 
 def _by_features(
     w: float,
-    drawn: Mapping[float, Drawn],
+    drawn: Mapping[float, GateSamples],
     rules: GateRules,
-    instrument: Instrument,
+    instrument: GateExtractor,
     seed: int,
-) -> AtWeight:
+) -> WeightChecks:
     read = instrument.read[w]
     distances = {at: _distance(each.other, read.student) for at, each in instrument.read.items()}
     factor = min(distances[w] / max(floor(read.teacher, read.other, seed), 1 / _MOST), _MOST)
     nearest = min(distances, key=distances.__getitem__)
     checks = [
-        Check(name=DISTANCE, value=_kept(factor), most=_bound(rules.distance)),
+        Check(name=DISTANCE, value=_rounded(factor), most=_bound(rules.distance)),
         _rms(drawn[w], rules),
         *_recall(read, rules, instrument.heldout),
-        *_follows(w, nearest, len(drawn), is_asked=rules.w_consistency),
+        *_follows(w, nearest, len(drawn), is_bounded=rules.w_consistency),
     ]
-    return AtWeight(w=w, checks=tuple(checks))
+    return WeightChecks(w=w, checks=tuple(checks))
 
 
 def _distance(first: Features, second: Features) -> float:
-    one, two = in_their_span(first, second)
+    one, two = project_to_span(first, second)
     return frechet_distance(Moments.of(one), Moments.of(two))
 
 
 def floor(first: Features, second: Features, seed: int) -> float:
-    """Frechet distance of two sets of one sampler, in the mean over ways to divide them anew.
+    """Compute the mean Frechet distance of two sets of one sampler over random splits.
 
-    Row i of both is of one class, so that rows that change places keep the classes balanced.
+    Row i has the same class in both sets, so that swapping rows keeps the classes balanced.
     """
     random = np.random.default_rng(seed)
-    first, second = in_their_span(first, second)
+    first, second = project_to_span(first, second)
     found = []
     for _ in range(_DIVISIONS):
         swapped = random.random(len(first)) < 0.5
@@ -146,10 +155,10 @@ def floor(first: Features, second: Features, seed: int) -> float:
     return float(np.mean(found))
 
 
-def _recall(read: ReadDrawn, rules: GateRules, heldout: RealManifold | None) -> list[Check]:
+def _recall(read: GateFeatures, rules: GateRules, heldout: RealManifold | None) -> list[Check]:
     if heldout is None:
         return []
-    # how sure it is, nobody asks
+    # the interval is not used, so one resample suffices
     once = Bootstrap(labels=np.zeros(len(read.student), np.int64), resamples=1, seed=0)
     student, teacher = (
         neighbourhood(heldout, features, once).recall[0]
@@ -158,26 +167,26 @@ def _recall(read: ReadDrawn, rules: GateRules, heldout: RealManifold | None) -> 
     return [Check(name=RECALL, value=_ratio(student, teacher), least=_bound(rules.recall))]
 
 
-def _rms(sets: Drawn, rules: GateRules) -> Check:
-    value = _kept(paired_rms(sets.student, sets.teacher))
+def _rms(sets: GateSamples, rules: GateRules) -> Check:
+    value = _rounded(paired_rms(sets.student, sets.teacher))
     return Check(name=RMS, value=value, most=_bound(rules.rms) if sets.is_paired else None)
 
 
-def _follows(w: float, nearest: float, count: int, *, is_asked: bool) -> list[Check]:
-    if count == 1:  # there is nothing it could be taken for
+def _follows(w: float, nearest: float, count: int, *, is_bounded: bool) -> list[Check]:
+    if count == 1:  # with a single w the nearest one is trivial
         return []
-    bound = w if is_asked else None
-    return [Check(name=FOLLOWS, value=nearest, least=bound, most=bound)]
+    bound = w if is_bounded else None
+    return [Check(name=W_CONSISTENCY, value=nearest, least=bound, most=bound)]
 
 
-def _bound(value: float | bool) -> float | None:  # noqa: FBT001 (off is a value of it)
+def _bound(value: float | bool) -> float | None:  # noqa: FBT001 (False turns the check off)
     return None if value is False else float(value)
 
 
 def _ratio(value: float, of: float) -> float:
-    """A teacher that reaches nothing asks nothing of its student."""
-    return 1.0 if of == 0 else _kept(value / of)
+    """Divide `value` by the teacher's; 1 if the teacher's is 0, which passes every check."""
+    return 1.0 if of == 0 else _rounded(value / of)
 
 
-def _kept(value: float) -> float:
-    return kept(min(value, _MOST))
+def _rounded(value: float) -> float:
+    return round_significant(min(value, _MOST))

@@ -1,4 +1,4 @@
-"""What the gate found of a round's student: documents only, quick to read.
+"""Verdict of the quality gate on a round's student. Documents only; fast to import.
 
 The checks of a finished run, in its report, are in `pipeline/evaluation/verdicts/checks.py`.
 """
@@ -11,32 +11,32 @@ from pipeline.evaluation.verdicts.checks import Check
 
 VERDICT = "verdict.json"
 
-DISTANCE, RMS, RECALL, FOLLOWS = "distance", "RMS", "recall", "follows w"
+DISTANCE, RMS, RECALL, W_CONSISTENCY = "distance", "RMS", "recall", "w consistency"
 
-_UNITS = {DISTANCE: " times the floor", RECALL: " of the teacher's"}
+_UNITS = {DISTANCE: " times the noise floor", RECALL: " of the teacher's"}
 
 
-class AtWeight(Document):
-    """What was asked at one guidance weight."""
+class WeightChecks(Document):
+    """Checks at one guidance weight."""
 
     w: float
     checks: tuple[Check, ...]
 
 
 class RoundVerdict(Document):
-    """What the gate found of one student.
+    """Verdict of the gate on one student.
 
     Attributes:
-        title: of the round.
-        num_samples: of each network at each guidance weight.
-        seed: of the noise that teacher and student start from.
-        teacher_steps: of the round's teacher; None if nothing was drawn.
-        student_steps: of the student; None if nothing was drawn.
-        found: by guidance weight.
-        bad_numbers: where training, weights or samples were not finite; "" if they all were.
-        unmeasured: what could not be asked, with the reason.
-        extractor: in whose features distance and recall are; "" for the data set's own classifier.
-        pictures: file names beside it, teacher and student side by side.
+        title: title of the round.
+        num_samples: samples of each network at each guidance weight.
+        seed: seed of the starting noise of teacher and student.
+        teacher_steps: sampling steps of the round's teacher; None if nothing was sampled.
+        student_steps: sampling steps of the student; None if nothing was sampled.
+        found: checks, by guidance weight.
+        bad_numbers: location of non-finite values in training, weights or samples; "" if none.
+        unmeasured: checks that do not apply, with the reason.
+        extractor: extractor of distance and recall; "" for the data set's own classifier.
+        pictures: names of the figure files beside the verdict, teacher and student side by side.
     """
 
     format_version: Literal[1] = 1
@@ -45,7 +45,7 @@ class RoundVerdict(Document):
     seed: int
     teacher_steps: int | None = None
     student_steps: int | None = None
-    found: tuple[AtWeight, ...] = ()
+    found: tuple[WeightChecks, ...] = ()
     bad_numbers: str = ""
     unmeasured: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
@@ -53,15 +53,15 @@ class RoundVerdict(Document):
 
     @property
     def passed(self) -> bool:
-        """Whether the student may become a teacher."""
+        """Whether the student may become the next round's teacher."""
         return not self.reasons
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it may not, one for each check that failed, in words."""
+        """Description of each failed check."""
         bad = (self.bad_numbers,) if self.bad_numbers else ()
         failed = (
-            _in_words(check, at.w, self.extractor)
+            _describe(check, at.w, self.extractor)
             for at in self.found
             for check in at.checks
             if not check.passed
@@ -70,23 +70,23 @@ class RoundVerdict(Document):
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The worst of each kind over all guidance weights, for charts; follows w as a share."""
+        """Worst value of each check over all w, for charts; "w consistency" as a share of the w."""
         values: dict[str, list[float]] = {}
         for at in self.found:
             for check in at.checks:
-                value = float(check.value == at.w) if check.name == FOLLOWS else check.value
+                value = float(check.value == at.w) if check.name == W_CONSISTENCY else check.value
                 values.setdefault(check.name, []).append(value)
         return {name.replace(" ", "_").lower(): _worst(name, v) for name, v in values.items()}
 
 
 def read_verdict(folder: Path) -> RoundVerdict:
-    """Read the verdict in a folder."""
+    """Load the verdict in a folder."""
     return RoundVerdict.model_validate_json((folder / VERDICT).read_text(encoding="utf-8"))
 
 
-def _in_words(check: Check, w: float, extractor: str) -> str:
-    if check.name == FOLLOWS:
-        return f"at w = {w:g} it draws what its teacher draws at w = {check.value:g}"
+def _describe(check: Check, w: float, extractor: str) -> str:
+    if check.name == W_CONSISTENCY:
+        return f"samples at w = {w:g} match the teacher's at w = {check.value:g}"
     bound = f"at most {check.most:g}" if check.most is not None else f"at least {check.least:g}"
     unit = _UNITS.get(check.name, "")
     by = f" in the features of {extractor}" if extractor and unit else ""
@@ -94,6 +94,6 @@ def _in_words(check: Check, w: float, extractor: str) -> str:
 
 
 def _worst(name: str, values: list[float]) -> float:
-    if name == FOLLOWS:
+    if name == W_CONSISTENCY:
         return sum(values) / len(values)
     return min(values) if name == RECALL else max(values)

@@ -1,1 +1,1 @@
-"""Reading stock diffusers pipeline directories."""
+"""Read and validate diffusers pipeline directories."""

@@ -1,4 +1,4 @@
-"""A pipeline on the Hugging Face hub, pinned to a commit: fetched once into the hub's own cache."""
+"""Download pipelines from the Hugging Face hub, pinned to a commit, into the hub's cache."""
 
 import re
 from pathlib import Path
@@ -10,18 +10,18 @@ _DATA = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
 def locate_pipeline(given: str) -> Path:
-    """The directory of `teacher.pipeline`: a path, or `org/name@COMMIT`, which is fetched.
+    """Resolve `teacher.pipeline` to a directory: a path, or `org/name@COMMIT`, which is downloaded.
 
-    Only data are fetched: safetensors, JSON and tokenizer files. A name without its 40-digit commit
-    is left as it is, to be refused: a branch would be another teacher tomorrow.
+    Only data files are downloaded: safetensors, JSON and tokenizer files. A name without a 40-digit
+    commit is returned unchanged and rejected later, because a branch can change.
 
     Raises:
-        BundleError: the hub cannot be reached and the cache does not have it.
+        BundleError: the hub is unreachable and the pipeline is not in the cache.
     """
     pinned = _PINNED.fullmatch(given)
     if pinned is None or Path(given).is_dir():
         return Path(given)
-    from huggingface_hub import snapshot_download  # half a second, and only this needs it
+    from huggingface_hub import snapshot_download  # slow import (0.5 s), needed only here
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
@@ -30,7 +30,8 @@ def locate_pipeline(given: str) -> Path:
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise BundleError(
-            f"teacher.pipeline: {given} cannot be fetched ({' '.join(str(error).split())[:200]}); "
-            "check name and network, or fetch it elsewhere and give its directory"
+            f"teacher.pipeline: {given} cannot be downloaded "
+            f"({' '.join(str(error).split())[:200]}); check name and network, or download it "
+            "elsewhere and give its directory"
         ) from None
     return Path(found)

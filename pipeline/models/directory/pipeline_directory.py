@@ -1,6 +1,6 @@
-"""A stock diffusers pipeline on disk, read as data: what network, on which path, for what shape.
+"""Read a diffusers pipeline directory as data: its network, noise path and latent shape.
 
-Torch is not imported, so that a recipe that names a pipeline is checked at once.
+Torch is not imported, so that a recipe with a pipeline is validated quickly.
 """
 
 from collections.abc import Callable
@@ -35,17 +35,17 @@ _T5 = ("T5Tokenizer", "T5TokenizerFast")
 
 
 class PipelineInfo(Document):
-    """What a pipeline directory says of itself.
+    """Description of a pipeline directory.
 
     Attributes:
         pipeline: class of the pipeline.
         network: its denoising network.
-        schedule: its noise path, with the shift that it draws its own resolution with.
-        prediction: what its network predicts.
+        schedule: its noise path, with the shift for its own resolution.
+        prediction: prediction type of its network.
         latent_shape: (channels, height, width) of its latents.
         network_folder: sub-folder of the network.
-        num_classes: of a class-conditional network, else 0.
-        downsampling: pixels along the side of one latent.
+        num_classes: classes of a class-conditional network, else 0.
+        downsampling: pixels per latent along one side.
     """
 
     pipeline: str
@@ -60,11 +60,11 @@ class PipelineInfo(Document):
 
 @dataclass(frozen=True)
 class _Kind:
-    """A pipeline class that students run in without code of their own.
+    """A stock pipeline class that can run students without extra code.
 
     Attributes:
-        describe: reads its network.
-        parts: what it needs, and of which classes.
+        describe: reads the configuration of its network.
+        parts: its required parts and their supported classes.
     """
 
     describe: Callable[[network.PartConfigs], network.NetworkFields]
@@ -85,7 +85,7 @@ _KINDS = {
     ),
     "DiTPipeline": _Kind(
         network.dit,
-        # published DiTs have the name that the class had then
+        # published DiTs have the old name of the class
         {"transformer": ("DiTTransformer2DModel", "Transformer2DModel"), "scheduler": DISCRETE}
         | _VAE,
     ),
@@ -108,15 +108,16 @@ def read_pipeline(directory: Path) -> PipelineInfo:
     """Read a pipeline directory, as `save_pretrained` writes it.
 
     Raises:
-        BundleError: it is none, a part is missing or not a stock one, parts do not belong
-            together, it holds code or pickles, or its scheduler is one that this product has no
-            path for.
+        BundleError: not a diffusers pipeline directory, a part is missing or not a stock class,
+            parts do not match, it holds code or pickles, or its scheduler has no supported path.
     """
     index = read_index(directory)
     name = str(index.get("_class_name"))
     kind = _KINDS.get(name)
     if kind is None:
-        raise BundleError(f"{directory} is a {name}, not known here; known: {', '.join(_KINDS)}")
+        raise BundleError(
+            f"{directory} is a {name}, which is not supported; use one of {', '.join(_KINDS)}"
+        )
     check_parts(directory, index, kind.parts)
     check_data_only(directory, index)
     configs = network.PartConfigs(directory)
@@ -135,7 +136,7 @@ def read_pipeline(directory: Path) -> PipelineInfo:
     try:
         return build(PipelineInfo, tree, str(directory))
     except ConfigError as error:
-        raise BundleError(f"{error}; the pipeline's configuration cannot be used here") from None
+        raise BundleError(f"{error}; the pipeline's configuration is not supported") from None
 
 
 def _path(directory: Path, name: str, found: network.NetworkFields) -> tuple[dict[str, Any], str]:

@@ -1,7 +1,7 @@
-"""The files of a stock pipeline directory: which are there, which are read, and which are refused.
+"""The files of a diffusers pipeline directory: which are needed, and which are not allowed.
 
-Only JSON is read here and nothing is imported for it, so that a recipe that names a pipeline is
-checked at once. A directory that would run code or load pickles is refused.
+Only JSON is read and no heavy module is imported, so that a recipe with a pipeline is validated
+quickly. Directories with code or pickles are rejected.
 """
 
 import json
@@ -23,13 +23,13 @@ _SAFETY_CHECKER = ["stable_diffusion", "StableDiffusionSafetyChecker"]
 
 
 def read_index(directory: Path) -> dict[str, Any]:
-    """The `model_index.json` of a pipeline directory.
+    """Read the `model_index.json` of a pipeline directory.
 
     Raises:
-        BundleError: the directory is none, or is the name of a pipeline on a hub.
+        BundleError: not a diffusers pipeline directory, or the name of a pipeline on a hub.
     """
     if not directory.is_dir():
-        raise BundleError(_why_absent(directory))
+        raise BundleError(_missing_directory(directory))
     if not (directory / INDEX).is_file():
         raise BundleError(
             f"{directory} is not a pipeline: it has no {INDEX}; give a directory that "
@@ -38,49 +38,51 @@ def read_index(directory: Path) -> dict[str, Any]:
     return read_json(directory / INDEX)
 
 
-def _why_absent(directory: Path) -> str:
+def _missing_directory(directory: Path) -> str:
     hub = _HUB_ID.fullmatch(str(directory))
     if hub is None:
         return f"{directory} is not a directory; give one that `save_pretrained` wrote"
     return (
         f"{directory} is not a directory; if it is a pipeline on a hub, pin it to a commit, "
-        f"{hub['id']}@ and its 40 digits, or fetch it once by `hf download {hub['id']} --revision "
-        f"{hub['revision'] or 'SHA'} --local-dir DIR` and give teacher.pipeline: DIR"
+        f"{hub['id']}@ and its 40 digits, or download it with `hf download {hub['id']} --revision "
+        f"{hub['revision'] or 'SHA'} --local-dir DIR` and set teacher.pipeline: DIR"
     )
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds keys and values.
+    """Read a JSON file that holds an object.
 
     Raises:
-        BundleError: it is missing or damaged.
+        BundleError: the file is missing or damaged.
     """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleError(
-            f"{path} cannot be read ({error.strerror}), so the pipeline is not complete; copy it "
+            f"{path} cannot be read ({error.strerror}), so the pipeline is incomplete; copy it "
             "again"
         ) from None
     except ValueError as error:
         raise BundleError(f"{path} is not JSON ({error}); copy the pipeline again") from None
     if not isinstance(tree, dict):
-        raise BundleError(f"{path} holds no keys and values; copy the pipeline again")
+        raise BundleError(
+            f"{path}: expected a JSON object, got a {type(tree).__name__}; copy the pipeline again"
+        )
     return tree
 
 
 def check_parts(
     directory: Path, index: dict[str, Any], expected: dict[str, tuple[str, ...]]
 ) -> None:
-    """See that the pipeline has all its parts, and no part that is not a stock one.
+    """Check that the pipeline has all its parts, and that all parts are stock classes.
 
     Args:
-        directory: of the pipeline.
+        directory: directory of the pipeline.
         index: its `model_index.json`.
-        expected: for each part that it needs, the classes that are known here.
+        expected: required parts and their supported classes.
 
     Raises:
-        BundleError: naming the part.
+        BundleError: a part is missing or not supported; the message names it.
     """
     for part, classes in expected.items():
         library, name = _library_and_class(index.get(part))
@@ -89,14 +91,14 @@ def check_parts(
         if library not in _STOCK_LIBRARIES or name not in classes:
             raise BundleError(
                 f"{directory}: its {part} is {library}.{name}, expected a stock "
-                f"{' or '.join(classes)}; nothing else is loaded, a pipeline's own code least"
+                f"{' or '.join(classes)}; other classes and custom code are not loaded"
             )
     for part in _parts(index):
         library, name = _library_and_class(index[part])
         if library not in _STOCK_LIBRARIES and [library, name] != _SAFETY_CHECKER:
             raise BundleError(
                 f"{directory}: its {part} is {library}.{name}, not a class of diffusers or "
-                f"transformers; a pipeline's own code is not run"
+                f"transformers; custom code is not loaded"
             )
         if not re.fullmatch(r"\w+", part) or not (directory / part).is_dir():
             raise BundleError(f"{directory} has no folder {part}; give a complete pipeline")
@@ -108,37 +110,39 @@ def _library_and_class(entry: Any) -> tuple[Any, Any]:
 
 
 def _parts(index: dict[str, Any]) -> Iterator[str]:
-    """Names of the parts that `model_index.json` says are there."""
+    """Iterate over the names of the parts listed in `model_index.json`."""
     for key, entry in index.items():
         if not key.startswith("_") and _library_and_class(entry)[1] is not None:
             yield key
 
 
 def check_data_only(directory: Path, index: dict[str, Any]) -> None:
-    """Refuse code anywhere, and weights that are not safetensors.
+    """Check that there is no code, and that all weights are safetensors.
 
     Raises:
-        BundleError: naming the file.
+        BundleError: a file is not allowed; the message names it.
     """
     for file in sorted(directory.rglob("*.py")):
         raise BundleError(
-            f"{directory} holds code ({file.relative_to(directory)}), which is not run; remove it"
+            f"{directory} holds code ({file.relative_to(directory)}), which is never run; remove it"
         )
     for part in _parts(index):
         for path in sorted((directory / part).glob("*config.json")):
             if "auto_map" in read_json(path):
-                raise BundleError(f"{path} names code of its own (auto_map), which is not run")
+                raise BundleError(
+                    f"{path}: auto_map refers to custom code, which is never run; use a stock class"
+                )
         weight_files(directory / part)
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors that stock loaders read, with their index if they are sharded.
+    """List the safetensors files that stock loaders read, with their index if they are sharded.
 
-    Nothing for a part without weights, such as a tokenizer.
+    The list is empty for a part without weights, such as a tokenizer.
 
     Raises:
-        BundleError: there are only pickles or variants, a shard is missing, or the index points
-            out of the folder.
+        BundleError: there are only pickles or variants, a shard is missing, or the index refers to
+            a path outside the folder.
     """
     if not (folder / "config.json").is_file():
         return []
@@ -147,7 +151,7 @@ def weight_files(folder: Path) -> list[str]:
             return [name]
         if (folder / f"{name}.index.json").is_file():
             return [f"{name}.index.json", *_shards(folder, f"{name}.index.json")]
-    raise BundleError(_why_no_weights(folder))
+    raise BundleError(_missing_weights(folder))
 
 
 def _shards(folder: Path, index: str) -> list[str]:
@@ -158,15 +162,15 @@ def _shards(folder: Path, index: str) -> list[str]:
     for name in names:
         if Path(name).name != name or Path(name).suffix != ".safetensors":
             raise BundleError(
-                f"{folder / index} names {name!r}, which is not a safetensors file beside it; do "
-                "not use this pipeline, an honest one has plain names"
+                f"{folder / index}: unsafe shard name {name!r}; only names of safetensors files in "
+                "the same folder are allowed, so do not use this pipeline"
             )
         if not (folder / name).is_file():
-            raise BundleError(f"{folder} lacks {name}, one of its shards; copy the pipeline again")
+            raise BundleError(f"{folder}: shard {name} is missing; copy the pipeline again")
     return names
 
 
-def _why_no_weights(folder: Path) -> str:
+def _missing_weights(folder: Path) -> str:
     names = sorted(file.name for file in folder.iterdir())
     others = [name for name in names if name.endswith(".safetensors")]
     pickles = [name for name in names if Path(name).suffix in _PICKLES]
@@ -185,15 +189,15 @@ def _why_no_weights(folder: Path) -> str:
 
 
 def network_files(directory: Path, folder: str) -> list[Path]:
-    """What a stock loader reads of one network: `config.json` and its safetensors."""
+    """List the files a stock loader reads for one network: `config.json` and safetensors."""
     names = ["config.json", *weight_files(directory / folder)]
     return [directory / folder / name for name in names]
 
 
 def component_files(directory: Path, network_folder: str) -> list[Path]:
-    """What a pipeline is made of but its denoising network: JSON, text tables and safetensors.
+    """List a pipeline's files except its denoising network: JSON, text tables and safetensors.
 
-    Of several variants of the weights, only the one that is loaded.
+    Of several variants of the weights, only the loaded one is listed.
     """
     index = read_index(directory)
     files = [directory / INDEX]

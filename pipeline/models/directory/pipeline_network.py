@@ -1,6 +1,6 @@
-"""What the denoising network of a stock pipeline is, from its configuration and its neighbours'.
+"""Read the network configuration of a stock pipeline from the configurations of its parts.
 
-Each function reads one kind and checks that the parts belong together, because a text encoder of
+Each function reads one pipeline class and checks that the parts match, because a text encoder of
 another width fails only inside the network, hours later.
 """
 
@@ -11,19 +11,19 @@ from typing import Any
 from pipeline.errors import BundleError
 from pipeline.models.directory.pipeline_files import read_json
 
-_W_EMBEDDING_DIM = 256  # as published students have it
-_CORNERS = 6  # numbers on size and crop that SDXL is told
+_W_EMBEDDING_DIM = 256  # as in published students
+_SIZE_INPUTS = 6  # SDXL's size and crop inputs
 _FLUX_PATCH = 4  # latent pixels in one token
 
 
 @dataclass(frozen=True)
 class NetworkFields:
-    """What is found.
+    """Network fields read from a pipeline.
 
     Attributes:
         network: fields of the `Network` document.
-        latent_shape: (channels, height, width) of what is denoised.
-        num_classes: 0 for a network that reads captions.
+        latent_shape: (channels, height, width) of the denoised samples.
+        num_classes: number of classes; 0 for a text-conditional network.
     """
 
     network: dict[str, Any]
@@ -32,32 +32,35 @@ class NetworkFields:
 
 
 class PartConfigs:
-    """The `config.json` files of a pipeline's parts, read when asked for."""
+    """The `config.json` files of a pipeline's parts, read on access."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def path(self, part: str) -> Path:
-        """Where that part's file is."""
+        """Return the path of a part's file."""
         return self.directory / part / "config.json"
 
     def get(self, part: str, key: str) -> Any:
-        """A value, None where diffusers may leave it out."""
+        """Return a value, None if the key is absent."""
         return read_json(self.path(part)).get(key)
 
     def number(self, part: str, key: str) -> int:
-        """A whole number of at least 1.
+        """Return an integer >= 1.
 
         Raises:
-            BundleError: it is missing, or something else.
+            BundleError: the value is missing or not such an integer.
         """
         value = self.get(part, key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise BundleError(f"{self.path(part)}: expected a number for {key}, got {value!r}")
+            raise BundleError(
+                f"{self.path(part)}: expected an integer >= 1 for {key}, got {value!r}; copy the "
+                "pipeline again"
+            )
         return value
 
     def side(self, part: str) -> tuple[int, int]:
-        """`sample_size` as height and width."""
+        """Return `sample_size` as (height, width)."""
         value = self.get(part, "sample_size")
         if isinstance(value, list) and len(value) == 2:
             return int(value[0]), int(value[1])
@@ -65,7 +68,7 @@ class PartConfigs:
         return size, size
 
     def downsampling(self) -> int:
-        """Pixels along the side of one latent: every level of the autoencoder but one halves.
+        """Compute pixels per latent along one side: each autoencoder level but one halves.
 
         Raises:
             BundleError: the autoencoder's configuration has no levels.
@@ -73,46 +76,47 @@ class PartConfigs:
         levels = self.get("vae", "block_out_channels")
         if not isinstance(levels, list) or not levels:
             raise BundleError(
-                f"{self.path('vae')}: expected a list for block_out_channels, got {levels!r}"
+                f"{self.path('vae')}: expected a list for block_out_channels, got {levels!r}; copy "
+                "the pipeline again"
             )
         return int(2 ** (len(levels) - 1))
 
     def agree(self, what: str, holds: int, needs: str, expected: int) -> None:
-        """Refuse two parts of different widths.
+        """Check that two parts have the same width.
 
         Raises:
-            BundleError: naming both.
+            BundleError: the widths differ; the message names both parts.
         """
         if holds != expected:
             raise BundleError(
-                f"{self.directory}: {what} {holds}, but {needs} {expected}; these parts do not "
-                "belong together"
+                f"{self.directory}: {what} {holds}, but {needs} {expected}; use parts of the same "
+                "pipeline"
             )
 
 
 def stable_diffusion(configs: PartConfigs) -> NetworkFields:
-    """Stable Diffusion 1.x and 2.x: a U-Net that reads one CLIP encoder."""
+    """Read Stable Diffusion 1.x and 2.x: a U-Net with one CLIP encoder."""
     _plain_unet(configs, None)
     return _unet(configs, configs.number("text_encoder", "hidden_size"), image_channels=0)
 
 
 def inpainting(configs: PartConfigs) -> NetworkFields:
-    """The same with a mask and the masked latents beside the noise."""
+    """Read Stable Diffusion inpainting: mask and masked latents are extra input channels."""
     _plain_unet(configs, None)
     latent = configs.number("vae", "latent_channels")
     return _unet(configs, configs.number("text_encoder", "hidden_size"), image_channels=latent + 1)
 
 
 def stable_diffusion_xl(configs: PartConfigs) -> NetworkFields:
-    """SDXL: two CLIP encoders side by side, the second's pooled embedding, and sizes."""
+    """Read SDXL: two concatenated CLIP encoders, the second's pooled embedding, and sizes."""
     _plain_unet(configs, "text_time")
     width = configs.number("text_encoder", "hidden_size")
     width += configs.number("text_encoder_2", "hidden_size")
     pooled = configs.number("text_encoder_2", "projection_dim")
-    told = _CORNERS * configs.number("unet", "addition_time_embed_dim") + pooled
+    added = _SIZE_INPUTS * configs.number("unet", "addition_time_embed_dim") + pooled
     configs.agree(
         "sizes and pooled embedding have",
-        told,
+        added,
         "unet takes",
         configs.number("unet", "projection_class_embeddings_input_dim"),
     )
@@ -124,8 +128,8 @@ def stable_diffusion_xl(configs: PartConfigs) -> NetworkFields:
 def _plain_unet(configs: PartConfigs, addition: str | None) -> None:
     if configs.get("unet", "time_cond_proj_dim") is not None:
         raise BundleError(
-            f"{configs.path('unet')}: time_cond_proj_dim is set, so this network is told w and is "
-            "a distilled student (such as LCM); give the teacher it was distilled from"
+            f"{configs.path('unet')}: time_cond_proj_dim is set, so this network is w-conditioned, "
+            "a distilled student (such as LCM); use the teacher it was distilled from"
         )
     expected = {
         "addition_embed_type": addition,
@@ -137,7 +141,7 @@ def _plain_unet(configs: PartConfigs, addition: str | None) -> None:
         found = configs.get("unet", key)
         if found != value:
             raise BundleError(
-                f"{configs.path('unet')}: {key} is {found!r}, which its pipeline does not serve; "
+                f"{configs.path('unet')}: {key} is {found!r}, which its pipeline does not support; "
                 f"expected {value!r}"
             )
 
@@ -145,9 +149,9 @@ def _plain_unet(configs: PartConfigs, addition: str | None) -> None:
 def _unet(configs: PartConfigs, width: int, image_channels: int) -> NetworkFields:
     latent = configs.number("vae", "latent_channels")
     takes = configs.number("unet", "cross_attention_dim")
-    configs.agree("its text encoders give", width, "unet takes", takes)
+    configs.agree("the text encoders' output width is", width, "unet takes", takes)
     configs.agree(
-        "its pipeline gives unet",
+        "the pipeline's channels for unet are",
         latent + image_channels,
         "unet's in_channels are",
         configs.number("unet", "in_channels"),
@@ -173,7 +177,7 @@ def _unet(configs: PartConfigs, width: int, image_channels: int) -> NetworkField
 
 
 def dit(configs: PartConfigs) -> NetworkFields:
-    """A class-conditional transformer, whose output may hold a learned variance beside eps."""
+    """Read a class-conditional transformer, whose output may include a learned variance."""
     latent = configs.number("vae", "latent_channels")
     configs.agree(
         "vae's latent_channels are",
@@ -193,7 +197,7 @@ def dit(configs: PartConfigs) -> NetworkFields:
 
 
 def stable_diffusion_3(configs: PartConfigs) -> NetworkFields:
-    """SD3: T5 after both CLIP encoders, which are padded to its width."""
+    """Read SD3: T5 tokens after both CLIP encoders' tokens, which are padded to T5's width."""
     latent = configs.number("vae", "latent_channels")
     configs.agree(
         "vae's latent_channels are",
@@ -211,9 +215,9 @@ def stable_diffusion_3(configs: PartConfigs) -> NetworkFields:
 
 
 def flux(configs: PartConfigs) -> NetworkFields:
-    """Flux: T5 tokens, CLIP's pooled embedding, and latents packed two by two.
+    """Read Flux: T5 tokens, CLIP's pooled embedding, and latents packed two by two.
 
-    Its network holds no size; its images have that of the autoencoder's training.
+    Its network has no image size; the autoencoder's `sample_size` is used.
     """
     latent = configs.number("vae", "latent_channels")
     configs.agree(
@@ -229,7 +233,8 @@ def flux(configs: PartConfigs) -> NetworkFields:
 
 def _mmdit(configs: PartConfigs, kind: str, t5: str, pooled: int) -> dict[str, Any]:
     takes = configs.number("transformer", "joint_attention_dim")
-    configs.agree(f"{t5} gives", configs.number(t5, "d_model"), "transformer takes", takes)
+    width = configs.number(t5, "d_model")
+    configs.agree(f"{t5}'s output width is", width, "transformer takes", takes)
     configs.agree(
         "the pooled embedding has",
         pooled,

@@ -1,4 +1,4 @@
-"""The noise path of a stock pipeline, from its scheduler's configuration."""
+"""Read the noise path of a stock pipeline from its scheduler's configuration."""
 
 import math
 from pathlib import Path
@@ -22,10 +22,15 @@ DISCRETE = (
     "PNDMScheduler",
     "UniPCMultistepScheduler",
 )
-"""Samplers on a table of betas: they differ in how they walk it, which is not the teacher's."""
+"""Schedulers on a table of betas; their sampling rules differ, but the noise path is the same."""
 
-_ODD_DISCRETE = ("trained_betas", "rescale_betas_zero_snr", "thresholding", "use_flow_sigmas")
-_ODD_FLOW = (
+_UNSUPPORTED_DISCRETE = (
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "thresholding",
+    "use_flow_sigmas",
+)
+_UNSUPPORTED_FLOW = (
     "shift_terminal",
     "invert_sigmas",
     "use_karras_sigmas",
@@ -36,27 +41,27 @@ _ODD_FLOW = (
 
 
 def discrete_path(scheduler: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
-    """Fields of the `ScheduleConfig` of a table of betas, and what the network predicts.
+    """Read the `ScheduleConfig` fields of a table of betas, and the prediction type.
 
-    A key that is missing has the value that diffusers gives it.
+    Missing keys have diffusers' defaults.
 
     Args:
-        scheduler: its configuration.
-        path: of the file, for messages.
+        scheduler: the scheduler's configuration.
+        path: path of its file, for messages.
 
     Raises:
-        BundleError: this product has no such path.
+        BundleError: the noise path is not supported.
     """
-    _refuse(scheduler, _ODD_DISCRETE, path)
+    _check_unset(scheduler, _UNSUPPORTED_DISCRETE, path)
     kind = scheduler.get("beta_schedule", "linear")
     if kind not in ("linear", "scaled_linear"):
         raise BundleError(
-            f"{path}: beta_schedule {kind!r} has no path here; linear and scaled_linear have"
+            f"{path}: beta_schedule {kind!r} is not supported; use linear or scaled_linear"
         )
     prediction = scheduler.get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction"):
         raise BundleError(
-            f"{path}: prediction_type {prediction!r} is not known; epsilon and v_prediction are"
+            f"{path}: prediction_type {prediction!r} is not supported; use epsilon or v_prediction"
         )
     fields = {
         "kind": kind,
@@ -68,12 +73,12 @@ def discrete_path(scheduler: dict[str, Any], path: Path) -> tuple[dict[str, Any]
 
 
 def flow_path(scheduler: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Fields of the `ScheduleConfig` of a straight path; its shift is `flow_shift`.
+    """Read the `ScheduleConfig` fields of a straight path; its shift is `flow_shift`.
 
     Raises:
-        BundleError: this product has no such path.
+        BundleError: the noise path is not supported.
     """
-    _refuse(scheduler, _ODD_FLOW, path)
+    _check_unset(scheduler, _UNSUPPORTED_FLOW, path)
     return {
         "kind": "rectified_flow",
         "num_train_timesteps": scheduler.get("num_train_timesteps", 1000),
@@ -81,10 +86,10 @@ def flow_path(scheduler: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def flow_shift(scheduler: dict[str, Any], tokens: int) -> float:
-    """The shift of the times at which `FluxPipeline` draws an image of so many tokens.
+    """Compute the time shift that `FluxPipeline` uses for an image of this many tokens.
 
-    Dynamic shifting makes it grow with the image: mu is linear in the tokens, and the shift is
-    e^mu, or mu itself with `time_shift_type: linear`.
+    With dynamic shifting it grows with the image: mu is linear in the number of tokens, and the
+    shift is e^mu, or mu itself with `time_shift_type: linear`.
 
     Source: diffusers, `pipeline_flux.calculate_shift` and
     `FlowMatchEulerDiscreteScheduler.time_shift`.
@@ -99,10 +104,10 @@ def flow_shift(scheduler: dict[str, Any], tokens: int) -> float:
     return float(mu if is_linear else math.exp(mu))
 
 
-def _refuse(scheduler: dict[str, Any], odd: tuple[str, ...], path: Path) -> None:
-    for key in odd:
+def _check_unset(scheduler: dict[str, Any], unsupported: tuple[str, ...], path: Path) -> None:
+    for key in unsupported:
         if scheduler.get(key):
             raise BundleError(
-                f"{path}: {key} changes the noise path into one that is not known here; if the "
-                "network was not trained with it, remove the key"
+                f"{path}: {key} is {scheduler[key]!r}, which changes the noise path and is not "
+                "supported; remove the key if the network was not trained with it"
             )

@@ -1,4 +1,4 @@
-"""diffusers' DiTTransformer2DModel: a transformer on latents that is told a class."""
+"""diffusers' DiTTransformer2DModel: a class-conditional transformer on latents."""
 
 from typing import Any, ClassVar
 
@@ -12,9 +12,9 @@ from pipeline.tensors import Condition, Latent, PerSample
 
 
 class DiTFamily(StockFamily):
-    """Class-conditional transformers; the class after the last real one is the null condition.
+    """Class-conditional transformers; the index after the last class is the null condition.
 
-    Their pipeline cannot tell them w, so a student has one w baked in.
+    The network has no input for w, so a student has a baked-in w.
 
     Source: Peebles & Xie 2022, arXiv:2212.09748.
     """
@@ -25,18 +25,19 @@ class DiTFamily(StockFamily):
 
     @property
     def stock(self) -> type[Any]:
-        """The network of DiTPipeline."""
+        """The network class of DiTPipeline."""
         return DiTTransformer2DModel  # type: ignore[no-any-return]
 
     @property
-    def told_by(self) -> None:
-        """Nothing tells it w."""
+    def w_config_key(self) -> None:
+        """None: the network has no input for w."""
         return
 
-    def settle(self, module: nn.Module) -> nn.Module:
-        """Drop no labels at random: training here says itself which are null.
+    def disable_label_dropout(self, module: nn.Module) -> nn.Module:
+        """Disable label dropout, because the training method drops labels itself.
 
-        diffusers would, in training mode, and each layer others. The null class keeps its row.
+        diffusers drops labels in training mode, in each layer independently. The embedding row of
+        the null class is kept.
         """
         for part in module.modules():
             if isinstance(part, LabelEmbedding):
@@ -44,14 +45,14 @@ class DiTFamily(StockFamily):
         return module
 
     def build(self) -> nn.Module:
-        """A fresh network."""
+        """Build a new network."""
         channels, height, _ = self.latent_shape
-        return self.settle(
+        return self.disable_label_dropout(
             DiTTransformer2DModel(
                 num_attention_heads=self.network.heads,
                 attention_head_dim=self.network.head_dim,
                 in_channels=channels,
-                out_channels=channels,  # the default, but DiTPipeline wants it said
+                out_channels=channels,  # the default, but DiTPipeline reads it from the config
                 num_layers=self.network.layers,
                 sample_size=height,
                 patch_size=self.network.patch,
@@ -62,10 +63,10 @@ class DiTFamily(StockFamily):
     def student_of(
         self,
         teacher: nn.Module,
-        w_range: tuple[float, float],  # noqa: ARG002 (its one w is baked in by training)
+        w_range: tuple[float, float],  # noqa: ARG002 (w is baked in by training)
     ) -> nn.Module:
-        """A copy of the teacher."""
-        return self.likeness(teacher)[0]
+        """Copy the teacher."""
+        return self.copy_with_changes(teacher)[0]
 
     def forward(
         self,
@@ -75,7 +76,7 @@ class DiTFamily(StockFamily):
         condition: Condition,
         w: PerSample | None,  # noqa: ARG002 (always None)
     ) -> Latent:
-        """One evaluation; a second half of the output, the learned variance, is dropped."""
+        """Evaluate the network; a learned variance (second half of the output) is dropped."""
         output: Tensor = module(
             z_t.to(dtype_of(module)),
             timestep=timestep.round().long().clamp(min=0),  # t = 0, where encoders start

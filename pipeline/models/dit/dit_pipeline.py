@@ -1,4 +1,4 @@
-"""DiT: class-conditional, no text encoder, and no way to be told w."""
+"""DiT: class-conditional, without text encoder and without an input for w."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -22,21 +22,21 @@ class DiT(StockPipeline):
     task: ClassVar[str] = "unconditional-image-generation"
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """`label` `[b]`, int64."""
+        """Return `label`, int64 `[b]`."""
         return {"label": torch.tensor(self._numbers(prompts), device=self.device)}
 
     def null(self) -> Condition:
-        """The class after ImageNet's last: a constant of the pipeline."""
+        """Return the class index after ImageNet's last, a constant of the pipeline."""
         return {"label": torch.tensor([_NULL_CLASS], device=self.device)}
 
     def guides(self, manifest: Manifest) -> bool:
-        """Only networks of ImageNet's classes: the null class is a constant."""
+        """Whether the network has ImageNet's classes: the pipeline's null class is a constant."""
         return manifest.num_classes == _NULL_CLASS
 
     def arguments(
         self, manifest: Manifest, prompts: Sequence[str], *, steps: int, w: float
     ) -> dict[str, Any]:
-        """The class gives out no latents, only pixels."""
+        """Build the call's arguments; this class returns pixels, not latents."""
         return {
             "class_labels": self._numbers(prompts),
             **guided_steps(manifest, steps=steps, w=w),
@@ -44,7 +44,7 @@ class DiT(StockPipeline):
         }
 
     def returned(self, latents: Latent) -> Tensor:
-        """Pixels `[b, h, w, 3]` in [0, 1]."""
+        """Decode latents to pixels `[b, h, w, 3]` in [0, 1]."""
         return (self.to_pixels(latents) / 2 + 0.5).clamp(0, 1)
 
     def _numbers(self, prompts: Sequence[str]) -> list[int]:
@@ -54,7 +54,7 @@ class DiT(StockPipeline):
         labels: dict[str, int] = self.encoders.labels
         if name not in labels:
             raise ConfigError(
-                f"{self.components / 'model_index.json'} has no class {name!r} in id2label; give "
-                "a class by its number"
+                f"{self.components / 'model_index.json'}: no class {name!r} in id2label; use the "
+                "class's number"
             )
         return labels[name]

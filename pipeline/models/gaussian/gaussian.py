@@ -1,7 +1,7 @@
-"""Gaussian classes: a teacher in closed form, and a student of tables that can equal it exactly.
+"""Gaussian classes: a closed-form teacher, and a tabular student that can equal it exactly.
 
-For data N(m, s^2 I) the best denoiser is E[x | z] = m + alpha s^2 (z - alpha m) / (alpha^2 s^2 +
-sigma^2), affine in z. It makes every claim about distillation checkable against a known answer.
+For data N(m, s^2 I) the optimal denoiser is E[x | z] = m + alpha s^2 (z - alpha m) /
+(alpha^2 s^2 + sigma^2), affine in z. Distillation can thus be checked against a known solution.
 """
 
 import json
@@ -52,7 +52,7 @@ class GaussianTeacher(nn.Module):
         if not self.mixture:
             spread = (self.means - centre).square().mean()  # mean over classes and coordinates
             return self._velocity(z, centre, self.variance + float(spread), alpha, sigma)
-        # E[x | z] of the mixture: the classes' own, weighted by how well each explains z
+        # E[x | z] of the mixture: class posteriors times the classes' own E[x | z]
         distance = (z[:, None] - alpha[:, None] * self.means).square().sum(-1)
         weight = torch.softmax(-distance / (2 * (alpha**2 * self.variance + sigma**2)), dim=1)
         each = self._velocity(z[:, None], self.means, self.variance, alpha[:, None], sigma[:, None])
@@ -60,18 +60,18 @@ class GaussianTeacher(nn.Module):
 
     @staticmethod
     def _velocity(z: Tensor, mean: Tensor, variance: float, alpha: Tensor, sigma: Tensor) -> Tensor:
-        # eps = (z - alpha x) / sigma with sigma cancelled, so that sigma = 0 is no special case
+        # eps = (z - alpha x) / sigma with sigma cancelled, so sigma = 0 needs no special case
         gain = (z - alpha * mean) / (alpha**2 * variance + sigma**2)
         x = mean + alpha * variance * gain
         return alpha * sigma * gain - sigma * x
 
 
 class GaussianStudent(nn.Module):
-    """v as a table: slope and offset for each timestep, class and node of w, trainable.
+    """v as a trainable table: slope and offset for each timestep, class and node of w.
 
-    Between the nodes it interpolates in w by the polynomial through all of them (Chebyshev nodes,
-    barycentric form), so it is exact where the truth is a polynomial of lower degree than the
-    number of nodes; at the nodes it can be exact whatever the truth.
+    Between nodes it interpolates in w by the polynomial through all of them (Chebyshev nodes,
+    barycentric form). It is exact where v is a polynomial in w of lower degree than the number of
+    nodes, and it can be exact at the nodes for any v.
     """
 
     nodes: Tensor
@@ -103,17 +103,17 @@ class GaussianStudent(nn.Module):
         self.size = size
 
     def row(self, timestep: Tensor, label: Tensor) -> Tensor:
-        """The table row of a timestep and a class; timestep -1, the data themselves, is last."""
+        """Compute the table row of a timestep and a class; timestep -1 (t = 0) is last."""
         index = timestep.round().long() % self.num_times
         return index * self.num_classes + label
 
     def basis(self, w: PerSample) -> Tensor:
-        """The Lagrange basis of the nodes at w, `[b, nodes]`; each row sums to one."""
+        """Compute the Lagrange basis of the nodes at w, `[b, nodes]`; each row sums to one."""
         difference = w.double()[:, None] - self.nodes
         at_node = difference == 0
         weights = self.barycentric / torch.where(at_node, torch.ones_like(difference), difference)
         basis = weights / weights.sum(1, keepdim=True)
-        # nodes coincide where the range is a single w: they share it
+        # all nodes coincide if the range is a single w: give them equal weights
         shared = at_node / at_node.sum(1, keepdim=True).clamp(min=1)
         return torch.where(at_node.any(1, keepdim=True), shared.double(), basis)
 
@@ -129,22 +129,22 @@ class GaussianStudent(nn.Module):
 
 
 class GaussianFamily(ModelFamily):
-    """The closed form as a kind of network: everything runs on it, and the answer is known."""
+    """The closed form as a model family, for tests of the whole chain against exact results."""
 
     name: ClassVar[str] = "gaussian"
     folder: ClassVar[str] = "gaussian"
     network: GaussianConfig
 
     def build(self) -> nn.Module:
-        """The exact teacher."""
+        """Build the exact teacher."""
         return GaussianTeacher(self.network, self.num_timesteps)
 
     def student_of(self, teacher: nn.Module, w_range: tuple[float, float]) -> nn.Module:
-        """Tables filled with the conditional teacher, read off at z = 0 and z = 1."""
+        """Build tables that equal the conditional teacher, from its values at z = 0 and z = 1."""
         student = self._tables(w_range)
-        each = torch.cat([torch.arange(self.num_timesteps), torch.tensor([-1])])
-        steps = each.repeat_interleave(self.num_classes)
-        label = torch.arange(self.num_classes).repeat(len(each))
+        timesteps = torch.cat([torch.arange(self.num_timesteps), torch.tensor([-1])])
+        steps = timesteps.repeat_interleave(self.num_classes)
+        label = torch.arange(self.num_classes).repeat(len(timesteps))
         zero = torch.zeros(len(steps), *self.latent_shape, dtype=torch.float64)
         with torch.no_grad():
             offset = teacher(zero, steps, label).flatten(1)
@@ -162,22 +162,22 @@ class GaussianFamily(ModelFamily):
         w: PerSample | None,
     ) -> Latent:
         """v at (z_t, timestep)."""
-        told = () if w is None else (w,)
-        output: Tensor = module(z_t, timestep, condition["label"], *told)
+        w_input = () if w is None else (w,)
+        output: Tensor = module(z_t, timestep, condition["label"], *w_input)
         return output
 
     def save(self, module: nn.Module, folder: Path) -> None:
-        """All tensors in one safetensors file; the w nodes say the range."""
+        """Write all tensors to one safetensors file; the w nodes imply the range of w."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.contiguous() for key, value in module.state_dict().items()}
         save_file(state, folder / "tables.safetensors")
         (folder / "config.json").write_text(json.dumps(self.network.model_dump(), indent=1))
 
-    def load(self, folder: Path, *, knows_w: bool) -> nn.Module:
-        """Tables of a student, or the closed form of the teacher."""
+    def load(self, folder: Path, *, is_w_conditioned: bool) -> nn.Module:
+        """Load the tables of a student, or the closed form of the teacher."""
         state = load_file(folder / "tables.safetensors")
         module: nn.Module = self.build()
-        if knows_w:
+        if is_w_conditioned:
             w_range = (float(state["nodes"].min()), float(state["nodes"].max()))
             module = self._tables(w_range)
         module.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""diffusers' multimodal transformers of flow matching: Stable Diffusion 3's and Flux's."""
+"""diffusers' multimodal flow-matching transformers: those of Stable Diffusion 3 and Flux."""
 
 from typing import Any, ClassVar
 
@@ -13,13 +13,13 @@ from pipeline.models.stock.stock_network import StockFamily, dtype_of
 from pipeline.tensors import Condition, Latent, PerSample
 
 PATCH = 2
-"""Height and width of the patches that both networks make tokens of."""
+"""Height and width in latents of one token's patch, in both networks."""
 
 
 class MMDiTFamily(StockFamily):
-    """Transformers that read a prompt's tokens beside those of the latents.
+    """Transformers that attend jointly to prompt tokens and latent tokens.
 
-    Flux has an input for guidance, 1 + w; SD3 has none, so a student of it has one w baked in.
+    Flux has an input for guidance, 1 + w. SD3 has none, so its students have a baked-in w.
 
     Source: Esser et al. 2024, arXiv:2403.03206.
     """
@@ -30,21 +30,21 @@ class MMDiTFamily(StockFamily):
 
     @property
     def is_flux(self) -> bool:
-        """Whether it is Flux; if not, Stable Diffusion 3."""
+        """Whether the network is Flux; otherwise it is Stable Diffusion 3."""
         return self.network.kind == "flux"
 
     @property
     def stock(self) -> type[Any]:
-        """The network of FluxPipeline or StableDiffusion3Pipeline."""
+        """The network class of FluxPipeline or StableDiffusion3Pipeline."""
         return FluxTransformer2DModel if self.is_flux else SD3Transformer2DModel  # type: ignore[no-any-return]
 
     @property
-    def told_by(self) -> str | None:
-        """The flag of an embedding of guidance."""
+    def w_config_key(self) -> str | None:
+        """The key of the flag for a guidance embedding; None for SD3."""
         return "guidance_embeds" if self.is_flux else None
 
     def build(self) -> nn.Module:
-        """A fresh network."""
+        """Build a new network."""
         shared = {
             "num_layers": self.network.layers,
             "attention_head_dim": self.network.head_dim,
@@ -52,8 +52,8 @@ class MMDiTFamily(StockFamily):
             "joint_attention_dim": self.network.text_channels,
             "pooled_projection_dim": self.network.pooled_channels,
         }
-        own = self._of_flux() if self.is_flux else self._of_sd3()
-        module: nn.Module = self.stock(**shared, **own)
+        specific = self._flux_arguments() if self.is_flux else self._sd3_arguments()
+        module: nn.Module = self.stock(**shared, **specific)
         return module
 
     def student_of(
@@ -61,16 +61,16 @@ class MMDiTFamily(StockFamily):
         teacher: nn.Module,
         w_range: tuple[float, float],  # noqa: ARG002 (a sinusoid takes any w)
     ) -> nn.Module:
-        """A copy of the teacher; for Flux with an embedding of guidance that starts at zero.
+        """Copy the teacher; for Flux, add a zero-initialised guidance embedding.
 
-        A Flux teacher that has the embedding keeps it as it is.
+        The embedding of a Flux teacher that has one is kept.
         """
         if not self.is_flux:
-            return self.likeness(teacher)[0]
-        student, new = self.likeness(teacher, guidance_embeds=True)
+            return self.copy_with_changes(teacher)[0]
+        student, new = self.copy_with_changes(teacher, guidance_embeds=True)
         for name in new:
             if not name.startswith("time_text_embed.guidance_embedder."):
-                raise TypeError(f"only the embedding of guidance should be new, not {name}")
+                raise TypeError(f"expected only the guidance embedding as new, got {name}")
             if ".linear_2." in name:
                 nn.init.zeros_(student.get_parameter(name))
         return student
@@ -83,7 +83,7 @@ class MMDiTFamily(StockFamily):
         condition: Condition,
         w: PerSample | None,
     ) -> Latent:
-        """One evaluation, called as the stock pipeline of its kind calls it."""
+        """Evaluate the network with the arguments of its stock pipeline."""
         dtype = dtype_of(module)
         prompt = {
             "encoder_hidden_states": condition["text"].to(dtype),
@@ -91,11 +91,11 @@ class MMDiTFamily(StockFamily):
             "return_dict": False,
         }
         if self.is_flux:
-            return _ask_flux(module, z_t.to(dtype), timestep, prompt, w)
+            return _evaluate_flux(module, z_t.to(dtype), timestep, prompt, w)
         output: Tensor = module(hidden_states=z_t.to(dtype), timestep=timestep, **prompt)[0]
         return output
 
-    def _of_sd3(self) -> dict[str, Any]:
+    def _sd3_arguments(self) -> dict[str, Any]:
         channels, height, width = self.latent_shape
         return {
             "sample_size": height,
@@ -106,8 +106,8 @@ class MMDiTFamily(StockFamily):
             "pos_embed_max_size": max(height, width) // PATCH,
         }
 
-    def _of_flux(self) -> dict[str, Any]:
-        # rotary channels of row and column: of Flux's own 128 they are 56 each, and 16 are left
+    def _flux_arguments(self) -> dict[str, Any]:
+        # rotary channels for row and column: 56 each of Flux's 128, which leaves 16
         side = 2 * (7 * self.network.head_dim // 32)
         return {
             "in_channels": self.latent_shape[0] * PATCH**2,
@@ -118,7 +118,7 @@ class MMDiTFamily(StockFamily):
 
 
 def pack(latents: Latent) -> Tensor:
-    """Patches as Flux's tokens: `[b, c, h, w]` to `[b, h w / 4, 4 c]`.
+    """Pack latents into Flux's tokens: `[b, c, h, w]` to `[b, h w / 4, 4 c]`.
 
     Source: diffusers, `FluxPipeline._pack_latents`.
     """
@@ -126,13 +126,13 @@ def pack(latents: Latent) -> Tensor:
 
 
 def unpack(tokens: Tensor, height: int, width: int) -> Latent:
-    """The inverse of `pack`, for latents of that height and width."""
+    """Unpack tokens to latents of the given height and width; the inverse of `pack`."""
     rows, columns = height // PATCH, width // PATCH
     return pixel_shuffle(tokens.mT.reshape(len(tokens), -1, rows, columns), PATCH)
 
 
-def token_places(height: int, width: int) -> Tensor:
-    """Where each token of the latents stands: (0, row, column), `[h w / 4, 3]`.
+def token_positions(height: int, width: int) -> Tensor:
+    """Compute the position (0, row, column) of each latent token, `[h w / 4, 3]`.
 
     Source: diffusers, `FluxPipeline._prepare_latent_image_ids`.
     """
@@ -140,7 +140,7 @@ def token_places(height: int, width: int) -> Tensor:
     return torch.cartesian_prod(*(torch.arange(float(length)) for length in axes))
 
 
-def _ask_flux(
+def _evaluate_flux(
     module: nn.Module,
     z_t: Latent,
     timestep: Tensor,
@@ -151,11 +151,11 @@ def _ask_flux(
     text = prompt["encoder_hidden_states"]
     output: Tensor = module(
         hidden_states=pack(z_t),
-        # the pipeline divides by 1000 whatever T is, and the network multiplies by it
+        # for any T the pipeline divides by 1000 and the network multiplies by 1000
         timestep=timestep.to(z_t.dtype) / 1000,
         guidance=None if w is None else guidance_scale(w).float(),
         txt_ids=z_t.new_zeros(text.shape[1], 3),
-        img_ids=token_places(height, width).to(z_t),
+        img_ids=token_positions(height, width).to(z_t),
         **prompt,
     )[0]
     return unpack(output, height, width)

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3: three text encoders, flow matching, and no way to be told w."""
+"""Stable Diffusion 3: three text encoders, flow matching, and no input for w."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -18,20 +18,20 @@ class StableDiffusion3(StockPipeline):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """`text` `[b, tokens, channels]`, CLIP's then T5's tokens, and CLIP's `pooled` `[b, d]`."""
+        """Return `text` `[b, tokens, channels]` (CLIP, then T5) and CLIP's `pooled` `[b, d]`."""
         text, _, pooled, _ = self.encoders.encode_prompt(
             list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
         )
         return {"text": text, "pooled": pooled}
 
     def null(self) -> Condition:
-        """The empty prompt."""
+        """Return the embedding of the empty prompt."""
         return self.encode([""])
 
     def arguments(
         self, manifest: Manifest, prompts: Sequence[str], *, steps: int, w: float
     ) -> dict[str, Any]:
-        """With the times 1, ..., 1/N where the scheduler was not made for one N."""
+        """Build the call, with times 1, ..., 1/N if the scheduler is not built for a fixed N."""
         call = super().arguments(manifest, prompts, steps=steps, w=w)
         if manifest.steps is None:
             call["sigmas"] = [1 - index / steps for index in range(steps)]

@@ -1,1 +1,1 @@
-"""What all stock diffusers networks and pipelines share."""
+"""Base classes of stock diffusers networks and pipelines."""

@@ -1,4 +1,4 @@
-"""The model card of an exported pipeline: how to use it, what not to do, where it comes from."""
+"""The model card of an exported pipeline: usage, restrictions and provenance."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,51 +10,51 @@ from pipeline.models.stock.stock_pipeline import StockPipeline
 
 
 def model_card(manifest: Manifest, stock: StockPipeline, facts: Mapping[str, Any]) -> str:
-    """README.md of an exported pipeline, with the header that a model hub reads.
+    """Build the README.md of an exported pipeline, with the metadata header for model hubs.
 
     Args:
-        manifest: of the exported bundle.
-        stock: the components that it was put into.
-        facts: numbers and digests to be stated; `base_model` goes into the header.
+        manifest: manifest of the exported bundle.
+        stock: components of the exported pipeline.
+        facts: numbers and digests for the table; `base_model` also goes into the header.
     """
     sections = [
         _header(stock, facts),
-        f"# {manifest.lineage.run}: {_what(manifest)}",
+        f"# {manifest.lineage.run}: {_description(manifest)}",
         _summary(manifest, stock),
         "## Use",
         _use(manifest, stock),
         "## Do not",
         "\n".join(f"- {line}" for line in _warnings(manifest, stock)),
-        "## Where it comes from",
+        "## Provenance",
         _lineage(manifest),
         _table(facts),
-        "## Limits",
+        "## Limitations",
         _LIMITS,
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 THIS_DIRECTORY = "THIS DIRECTORY"
-"""What a card calls the directory that it lies in."""
+"""Placeholder for the card's own directory."""
 
 _LIMITS = (
-    "It was trained to imitate its teacher and inherits what that got wrong, its biases included; "
-    "its licence is the teacher's. Fewer steps mean less variety at high guidance. Judge it by "
-    "samples of your own prompts before you rely on it."
+    "The model was trained to imitate its teacher and inherits the teacher's errors and biases. "
+    "Its licence is the teacher's. Fewer steps reduce diversity at high guidance. Check samples of "
+    "your own prompts before you rely on it."
 )
 
 
-def weights_told(manifest: Manifest, stock: StockPipeline) -> tuple[float, ...]:
-    """The w that an exported network answers for: both ends and the middle, or the baked one."""
+def supported_weights(manifest: Manifest, stock: StockPipeline) -> tuple[float, ...]:
+    """List guidance weights in the network's range: both ends and the middle, or the baked-in w."""
     if manifest.baked_w is not None:
         return (manifest.baked_w,)
     if manifest.w is not None:
         return manifest.w.min, manifest.w.middle, manifest.w.max
-    return (0.0, 2.0) if manifest.knows_w or stock.guides(manifest) else (0.0,)
+    return (0.0, 2.0) if manifest.is_w_conditioned or stock.guides(manifest) else (0.0,)
 
 
-def steps_offered(manifest: Manifest) -> tuple[int, ...]:
-    """The numbers of steps that are shown and checked."""
+def supported_steps(manifest: Manifest) -> tuple[int, ...]:
+    """List the step counts that the card shows and the parity check uses."""
     if manifest.steps is not None:
         return manifest.steps
     return tuple(count for count in (8, 4, 1) if manifest.schedule.holds(count))
@@ -67,12 +67,12 @@ def _header(stock: StockPipeline, facts: Mapping[str, Any]) -> str:
         "tags": ["diffusion-distillation", "guidance-distillation", "stepfold", stock.name],
     }
     base = facts.get("base_model") or stock.index.get("_name_or_path")
-    if base and not str(base).startswith((".", "/")):  # a path says nothing to others
+    if base and not str(base).startswith((".", "/")):  # a local path is not useful to others
         header["base_model"] = str(base)
     return f"---\n{dump_yaml(header)}---"
 
 
-def _what(manifest: Manifest) -> str:
+def _description(manifest: Manifest) -> str:
     if manifest.role == "teacher":
         return "the guided teacher"
     if manifest.steps is None:
@@ -83,14 +83,14 @@ def _what(manifest: Manifest) -> str:
 
 def _summary(manifest: Manifest, stock: StockPipeline) -> str:
     lines = [f"A complete `{stock.name}` of stock diffusers, data only: safetensors and JSON."]
-    if manifest.role == "teacher" and not manifest.knows_w:
+    if manifest.role == "teacher" and not manifest.is_w_conditioned:
         lines.append(
-            "It is not distilled: guidance costs a second network evaluation in each step."
+            "It is not distilled: guidance takes a second network evaluation in each step."
         )
     else:
-        lines.append("Each step costs one network evaluation, guidance included.")
+        lines.append("Each step takes one network evaluation, including guidance.")
     if manifest.steps is not None:
-        lines.append(f"It was made for `num_inference_steps={manifest.steps[0]}` and nothing else.")
+        lines.append(f"It supports `num_inference_steps={manifest.steps[0]}` only.")
     lines.append(_guidance(manifest, stock))
     return "\n".join(lines)
 
@@ -103,20 +103,20 @@ def _guidance(manifest: Manifest, stock: StockPipeline) -> str:
             "off in the call: `guidance_scale=1.0`."
         )
     law = manifest.w
-    if law is None and not (manifest.knows_w or stock.guides(manifest)):
-        return "Its class cannot guide this network; it draws unguided."
+    if law is None and not (manifest.is_w_conditioned or stock.guides(manifest)):
+        return "Its pipeline class cannot guide this network; samples are unguided."
     if law is None:
         return "`guidance_scale = 1 + w`; `guidance_scale=1.0` is unguided."
     low, middle, high = map(guidance_scale, (law.min, law.middle, law.max))
     return (
-        f"It is told the guidance weight w, {law.in_words}, as "
+        f"The network is conditioned on the guidance weight w, {law.in_words}, passed as "
         f"`guidance_scale = 1 + w`: from {low:g} to {high:g}, {middle:g} in the middle. w = 0 is "
         "unguided."
     )
 
 
 def _use(manifest: Manifest, stock: StockPipeline) -> str:
-    steps, weights = steps_offered(manifest)[0], weights_told(manifest, stock)
+    steps, weights = supported_steps(manifest)[0], supported_weights(manifest, stock)
     call = stock.arguments(manifest, ["0"], steps=steps, w=weights[len(weights) // 2])
     call.pop("output_type")
     if "prompt" in call:
@@ -124,8 +124,10 @@ def _use(manifest: Manifest, stock: StockPipeline) -> str:
     given = [f"{name}={value!r}" for name, value in call.items()]
     given += [f"{name}={name}" for name in stock.inputs]
     others = ""
-    if manifest.knows_w and stock.also_carry_w:
-        others = f"\n\nThese classes tell it w too: {_listed(stock.also_carry_w)}."
+    if manifest.is_w_conditioned and stock.w_passing_classes:
+        others = (
+            f"\n\nThese classes also pass w to the network: {_listed(stock.w_passing_classes)}."
+        )
     return (
         "```python\n"
         "from diffusers import DiffusionPipeline\n\n"
@@ -137,21 +139,21 @@ def _use(manifest: Manifest, stock: StockPipeline) -> str:
 
 def _warnings(manifest: Manifest, stock: StockPipeline) -> list[str]:
     lines = [
-        "Do not change the scheduler or its config: the network knows the times of this one only."
+        "Do not change the scheduler or its config: the network was trained at its times only."
     ]
     if manifest.steps is not None:
         lines.append(
-            f"Do not ask for another number of steps than {manifest.steps[0]}: more steps are "
-            "worse, not better."
+            f"Do not use another number of steps than {manifest.steps[0]}: more steps are worse, "
+            "not better."
         )
     if manifest.w is not None and manifest.baked_w is None:
-        lines.append("Do not ask for guidance outside its range; it was never told such w.")
+        lines.append("Do not use guidance outside its range; the network was not trained there.")
     if manifest.role == "student":
         lines.append("Negative prompts have no effect: there is no second evaluation for them.")
-    if manifest.knows_w and stock.drop_w:
+    if manifest.is_w_conditioned and stock.w_ignoring_classes:
         lines.append(
-            f"Do not open it as {_listed(stock.drop_w)}: they never tell the network w, guide it a "
-            "second time, and say nothing."
+            f"Do not load it as {_listed(stock.w_ignoring_classes)}: these classes do not pass w "
+            "to the network, and apply guidance a second time without a warning."
         )
     return lines
 

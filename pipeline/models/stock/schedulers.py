@@ -1,4 +1,4 @@
-"""Stock schedulers that take the steps of our own sampler: t = 1, 1 - 1/N, ..., 1/N -> 0."""
+"""Stock schedulers with the steps of our own sampler: t = 1, 1 - 1/N, ..., 1/N -> 0."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from pipeline.models.assemble import schedule_of
 
 
 def stock_scheduler(manifest: Manifest) -> dict[str, Any]:
-    """`scheduler_config.json` for a network on any path.
+    """Build the `scheduler_config.json` for a network on any path.
 
-    DDIM's `step` looks back T // N entries, which is the next time of its trailing grid only if N
-    divides T; the first-order multistep solver takes the same steps and looks the next time up.
+    DDIM's `step` goes back T // N entries, which is the next time of its trailing grid only if N
+    divides T. The first-order multistep solver takes the same steps but looks up the next time.
     """
     path = manifest.schedule
     if path.kind == "rectified_flow":
@@ -35,7 +35,7 @@ def stock_scheduler(manifest: Manifest) -> dict[str, Any]:
 
 
 def flux_scheduler(manifest: Manifest) -> dict[str, Any]:
-    """`scheduler_config.json` for Flux, whose pipeline gives its scheduler the times i/N itself."""
+    """Build the `scheduler_config.json` for Flux, whose pipeline sets the times i/N itself."""
     return _config(
         FlowMatchEulerDiscreteScheduler(
             num_train_timesteps=manifest.schedule.num_train_timesteps,
@@ -70,9 +70,9 @@ def _betas(path: ScheduleConfig) -> dict[str, Any]:
 
 
 def _own_grid(path: ScheduleConfig, steps: int | None) -> dict[str, Any]:
-    """Flow matching where the scheduler makes up its own grid from N alone, as SD3's does.
+    """Configure flow matching for pipelines whose scheduler computes its grid from N alone (SD3).
 
-    A student of any number of steps has to be called with `sigmas = 1, ..., 1/N`.
+    A student of any number of steps must be called with `sigmas = 1, ..., 1/N`.
     """
     if steps is None or steps == 1:
         shift, terminal = path.shift, None
@@ -90,19 +90,21 @@ def _own_grid(path: ScheduleConfig, steps: int | None) -> dict[str, Any]:
 
 
 def _inner_shift(path: ScheduleConfig, steps: int) -> float:
-    """The `shift` a with which the scheduler's grid is f_s(i/N), f_s(t) = s t / (1 + (s - 1) t).
+    """Solve for the `shift` a with which the scheduler's grid is f_s(i/N).
+
+    Here f_s(t) = s t / (1 + (s - 1) t).
 
     The scheduler takes N equal steps from 1 to f_a(1/T), applies f_a, and stretches the result
-    linearly so that it ends in `shift_terminal`, here f_s(1/N). All of these map 1 to 1, and both
-    this and f_s(1 - i/N) are fractions linear in i, so that they agree for every i if their poles
-    do:  (1 - 1/a) (T - 1) / (T + a - 1) = (1 - 1/s) (N - 1) / N.
+    linearly so that it ends in `shift_terminal`, here f_s(1/N). Each of these maps 1 to 1. The
+    result and f_s(1 - i/N) are linear-fractional in i, so they are equal for every i if their poles
+    are equal:  (1 - 1/a) (T - 1) / (T + a - 1) = (1 - 1/s) (N - 1) / N.
 
     Source: diffusers, `FlowMatchEulerDiscreteScheduler.set_timesteps`; solved here.
     """
     pole = (1 - 1 / path.shift) * (steps - 1) / steps
     others = path.num_train_timesteps - 1
     half = (1 - pole) * others / 2
-    # pole a^2 - 2 half a + others = 0, the root that is 1 at pole = 0, written without difference
+    # the root of pole a^2 - 2 half a + others = 0 that is 1 at pole = 0, without cancellation
     return others / (half + math.sqrt(half**2 - pole * others))
 
 

@@ -1,7 +1,7 @@
-"""What every kind of stock diffusers pipeline gives to the network, and takes from it.
+"""The interface of stock diffusers pipelines around the denoising network.
 
-The denoising network is a family's (`pipeline.models`); everything else of a pipeline is here: how
-prompts become conditions and pixels latents, and how its own class is asked to draw.
+The network belongs to a model family (`pipeline.models`). Here are the other parts of a pipeline:
+prompt encoding, the autoencoder, and the call arguments of the pipeline class.
 """
 
 import json
@@ -28,27 +28,27 @@ Pixels: TypeAlias = Float[Tensor, "b 3 height width"]
 
 
 class StockPipeline(ABC):
-    """One class of stock pipelines, opened from its components: all its parts but the network.
+    """A stock pipeline class, opened from its components: all its parts except the network.
 
-    Parts are loaded when they are first needed, in float32, and only from safetensors.
+    Parts are loaded on first use, in float32, and only from safetensors.
 
     Attributes:
-        name: the diffusers class, as `model_index.json` has it.
+        name: the diffusers class, as in `model_index.json`.
         network: sub-folder of the denoising network, "unet" or "transformer".
-        task: what a model hub calls its use.
-        inputs: pictures that a user has to give.
-        also_carry_w: other stock classes that a student told w can be opened with.
-        drop_w: stock classes that open it too and silently ignore w.
-        components: the directory.
-        device: where its parts run.
+        task: task name on a model hub.
+        inputs: image arguments that the user must pass.
+        also_carry_w: other stock classes that pass w to a w-conditioned student.
+        drop_w: stock classes that also load the student but silently ignore w.
+        components: the directory of the parts.
+        device: device of the parts.
     """
 
     name: ClassVar[str]
     network: ClassVar[str]
     task: ClassVar[str] = "text-to-image"
     inputs: ClassVar[tuple[str, ...]] = ()
-    also_carry_w: ClassVar[tuple[str, ...]] = ()
-    drop_w: ClassVar[tuple[str, ...]] = ()
+    w_passing_classes: ClassVar[tuple[str, ...]] = ()
+    w_ignoring_classes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, components: Path, device: torch.device | None = None) -> None:
         self.components = components
@@ -63,8 +63,8 @@ class StockPipeline(ABC):
 
     @cached_property
     def encoders(self) -> Any:
-        """The pipeline itself with tokenizers and text encoders only: it encodes prompts."""
-        disable_progress_bar()  # of three small files
+        """The pipeline with tokenizers and text encoders only, to encode prompts."""
+        disable_progress_bar()  # not useful for three small files
         unused = {"vae", "safety_checker", "image_encoder"} & self.index.keys()
         opened = getattr(diffusers, self.name).from_pretrained(
             self.components,
@@ -85,57 +85,54 @@ class StockPipeline(ABC):
 
     @cached_property
     def pixels_per_latent(self) -> int:
-        """How many pixels wide and high one latent is."""
+        """Pixels per latent along one side."""
         path = self.components / "vae" / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         return int(2 ** (len(config["block_out_channels"]) - 1))
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """What the network is conditioned on for each prompt, exactly as the pipeline computes it.
+        """Compute the condition of each prompt, exactly as the stock pipeline does.
 
-        One row a prompt, float32; keys are those that the family's `forward` reads.
+        One row per prompt, float32; the keys are those that the family's `forward` reads.
         """
 
     @abstractmethod
     def null(self) -> Condition:
-        """One row of the condition that guidance contrasts with.
+        """Compute the null condition of guidance, one row.
 
-        It is what the pipeline puts in place of a prompt if it is given no negative prompt.
+        It is the pipeline's default if no negative prompt is passed.
         """
 
     def sizes(
         self,
-        original: Sequence[tuple[int, int]],  # noqa: ARG002 (few kinds are told)
+        original: Sequence[tuple[int, int]],  # noqa: ARG002 (few classes use sizes)
         crop: Sequence[tuple[int, int]],  # noqa: ARG002
         side: int,  # noqa: ARG002
     ) -> Condition:
-        """Micro-conditioning for images of `side`; nothing for kinds without.
+        """Compute micro-conditioning for images of `side`; {} for classes without it.
 
         Args:
-            original: (height, width) that each image had.
-            crop: (top, left) of what was cut out of it.
-            side: height and width now.
+            original: original (height, width) of each image, in pixels.
+            crop: (top, left) corner of its crop, in pixels.
+            side: current height and width, in pixels.
         """
         return {}
 
     def beside(self, pixels: Pixels, random: RowRandom) -> Condition:  # noqa: ARG002 (inpainting)
-        """What the network is given beside z_t of images that it is trained on; {} for most."""
+        """Compute extra network inputs for training images; {} for most classes."""
         return {}
 
     @torch.no_grad()
     def to_latents(self, pixels: Pixels) -> Latent:
-        """Images `[b, 3, h, w]` in [-1, 1] as the network sees them.
-
-        That is the autoencoder's mean, shifted and scaled.
-        """
+        """Encode images `[b, 3, h, w]` in [-1, 1] to the autoencoder's mean, shifted and scaled."""
         mean: Tensor = self.autoencoder.encode(pixels.to(self.device)).latent_dist.mean
         scale, shift = self._scaling
         return (mean - shift) * scale
 
     @torch.no_grad()
     def to_pixels(self, latents: Latent) -> Pixels:
-        """The inverse of `to_latents`, as far as the autoencoder is one; not clipped."""
+        """Decode latents to images, the approximate inverse of `to_latents`; not clipped."""
         scale, shift = self._scaling
         decoded = self.autoencoder.decode(
             latents.to(self.device) / scale + shift, return_dict=False
@@ -149,20 +146,20 @@ class StockPipeline(ABC):
         return config.scaling_factor, config.get("shift_factor") or 0.0
 
     def scheduler(self, manifest: Manifest) -> dict[str, Any]:
-        """`scheduler_config.json` of a scheduler that takes a student's steps exactly."""
+        """Build the `scheduler_config.json` of a scheduler that takes a student's exact steps."""
         return stock_scheduler(manifest)
 
     def guides(self, manifest: Manifest) -> bool:  # noqa: ARG002 (most do)
-        """Whether the class guides a teacher that is not told w."""
+        """Whether the class applies guidance to a teacher that is not w-conditioned."""
         return True
 
     def arguments(
         self, manifest: Manifest, prompts: Sequence[str], *, steps: int, w: float
     ) -> dict[str, Any]:
-        """The call by which a user asks the complete pipeline for samples, as JSON.
+        """Build the arguments of a user's call of the complete pipeline, as JSON.
 
-        It is `guidance_scale = 1 + w` where the class carries w, and guidance off where w is baked
-        in. Starting noise comes from a generator, which the caller adds.
+        `guidance_scale` is 1 + w if the class passes w on, and 1 (off) if w is baked in. The caller
+        adds a generator for the starting noise.
         """
         _, height, width = manifest.latent_shape
         return {
@@ -174,24 +171,24 @@ class StockPipeline(ABC):
         }
 
     def pictures(self, manifest: Manifest) -> dict[str, Tensor]:  # noqa: ARG002 (inpainting only)
-        """Tensors that the call needs besides, always the same; nothing for most kinds."""
+        """Return further constant tensor arguments of the call; {} for most classes."""
         return {}
 
     def condition(self, manifest: Manifest, prompts: Sequence[str]) -> Condition:
-        """What our own sampler is to be conditioned on to draw what `arguments` asks for."""
+        """Compute the condition with which our sampler draws the samples of `arguments`."""
         count, side = len(prompts), manifest.latent_shape[1] * self.pixels_per_latent
         sizes = self.sizes([(side, side)] * count, [(0, 0)] * count, side)
         return {**self.encode(prompts), **sizes}
 
     def returned(self, latents: Latent) -> Tensor:
-        """What the call of `arguments` returns where our own sampler returns `latents`."""
+        """Convert our sampler's `latents` to the output of the call with `arguments`."""
         return latents
 
 
 def guided_steps(manifest: Manifest, *, steps: int, w: float) -> dict[str, Any]:
-    """The part of a call that is the same for every class."""
+    """Build the call arguments that are common to all classes."""
     scale = 1.0 if manifest.baked_w is not None else guidance_scale(w)
     return {"num_inference_steps": steps, "guidance_scale": scale}
 
 
-STOCK: Registry[StockPipeline] = Registry("pipeline.models.stock", StockPipeline)  # type: ignore[type-abstract]
+STOCK: Registry[StockPipeline] = Registry("pipeline.models", StockPipeline)  # type: ignore[type-abstract]

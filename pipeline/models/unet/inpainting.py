@@ -1,4 +1,4 @@
-"""Stable Diffusion for inpainting: the U-Net is given a mask and the masked picture beside z_t."""
+"""Stable Diffusion inpainting: mask and masked image are extra input channels of the U-Net."""
 
 from collections.abc import Sequence
 from typing import ClassVar, TypeAlias
@@ -14,79 +14,78 @@ from pipeline.randomness import RowRandom
 from pipeline.tensors import Condition, PerSample
 
 Masks: TypeAlias = Float[Tensor, "b 1 height width"]
-"""1 where to paint, 0 where the picture is kept."""
+"""1 where to paint, 0 where the image is kept."""
 
-_LEAST, _MOST = 0.25, 0.75  # of a side of the picture, hidden
+_MIN_SIDE, _MAX_SIDE = 0.25, 0.75  # masked fraction of an image side
 
 
 class Inpainting(StableDiffusion):
-    """Text and a masked picture to a picture."""
+    """Text and a masked image to an image."""
 
     name: ClassVar[str] = "StableDiffusionInpaintPipeline"
     network: ClassVar[str] = "unet"
     task: ClassVar[str] = "image-to-image"
     inputs: ClassVar[tuple[str, ...]] = ("image", "mask_image")
-    also_carry_w: ClassVar[tuple[str, ...]] = ()
-    drop_w: ClassVar[tuple[str, ...]] = ("StableDiffusionControlNetInpaintPipeline",)
+    w_passing_classes: ClassVar[tuple[str, ...]] = ()
+    w_ignoring_classes: ClassVar[tuple[str, ...]] = ("StableDiffusionControlNetInpaintPipeline",)
 
     @torch.no_grad()
     def beside(self, pixels: Pixels, random: RowRandom) -> Condition:
-        """`image`: a rectangle of each picture is hidden, a quarter to three quarters a side."""
+        """Return `image` with a random rectangle masked, 1/4 to 3/4 of each side."""
         return self.around(pixels, draw_masks(random, *pixels.shape[2:]).to(pixels))
 
     @torch.no_grad()
     def around(self, pixels: Pixels, mask: Masks) -> Condition:
-        """`image` `[b, 1 + channels, h, w]`: the mask, then the latents of what it leaves.
+        """Return `image` `[b, 1 + channels, h, w]`: the mask, then the masked image's latents.
 
-        The mask is brought to the size of latents, and what it hides made grey, as the pipeline
-        does both.
+        As in the stock pipeline, the mask is resized to the latents and the masked part is grey.
         """
-        left = self.to_latents(pixels * (mask < 0.5))
-        small = torch.nn.functional.interpolate(mask, size=left.shape[2:]).to(left)
-        return {"image": torch.cat([small, left], dim=1)}
+        latents = self.to_latents(pixels * (mask < 0.5))
+        small = torch.nn.functional.interpolate(mask, size=latents.shape[2:]).to(latents)
+        return {"image": torch.cat([small, latents], dim=1)}
 
     def pictures(self, manifest: Manifest) -> dict[str, Tensor]:
-        """A ramp with its middle masked, and the latents of what is left.
+        """Return a ramp image, a mask of its middle, and the masked image's latents.
 
-        The latents are given too, because the pipeline would sample the autoencoder's posterior.
+        The latents are passed because the pipeline would sample the autoencoder's posterior.
         """
         _, height, width = (size * self.pixels_per_latent for size in manifest.latent_shape)
         ramp = torch.linspace(0, 1, height)[:, None] * torch.linspace(0, 1, width)
         mask = torch.zeros(1, 1, height, width)
         mask[..., height // 4 : height // 2, width // 4 : width // 2] = 1
         image = ramp.expand(1, 3, height, width).contiguous()
-        left = (2 * image - 1) * (mask < 0.5)
+        masked = (2 * image - 1) * (mask < 0.5)
         return {
             "image": image,
             "mask_image": mask,
-            "masked_image_latents": self.to_latents(left).cpu(),
+            "masked_image_latents": self.to_latents(masked).cpu(),
         }
 
     def condition(self, manifest: Manifest, prompts: Sequence[str]) -> Condition:
-        """Also `image` `[b, 1 + channels, h, w]`: mask, then masked latents.
+        """Also return `image` `[b, 1 + channels, h, w]`: mask, then masked latents.
 
-        The mask is 1 where to paint, and is brought to the size of latents as the pipeline does.
+        The mask is 1 where to paint and is resized to the latents as in the stock pipeline.
         """
         pictures = self.pictures(manifest)
         mask = torch.nn.functional.interpolate(
             pictures["mask_image"], size=manifest.latent_shape[1:]
         )
-        beside = torch.cat([mask, pictures["masked_image_latents"]], dim=1).to(self.device)
-        image = beside.expand(len(prompts), -1, -1, -1)
+        channels = torch.cat([mask, pictures["masked_image_latents"]], dim=1).to(self.device)
+        image = channels.expand(len(prompts), -1, -1, -1)
         return {**super().condition(manifest, prompts), "image": image}
 
 
 def draw_masks(random: RowRandom, height: int, width: int) -> Masks:
-    """A rectangle of each picture, a quarter to three quarters of either side, float32."""
+    """Draw one rectangle per image, 1/4 to 3/4 of each side, float32 `[b, 1, height, width]`."""
     draws = random.uniform("masks", 4)
-    shares = _LEAST + (_MOST - _LEAST) * draws[:, :2]
-    first = (1 - shares) * draws[:, 2:]
-    rows = _inside(first[:, 0], shares[:, 0], height)
-    columns = _inside(first[:, 1], shares[:, 1], width)
+    sides = _MIN_SIDE + (_MAX_SIDE - _MIN_SIDE) * draws[:, :2]
+    first = (1 - sides) * draws[:, 2:]
+    rows = _inside(first[:, 0], sides[:, 0], height)
+    columns = _inside(first[:, 1], sides[:, 1], width)
     return (rows[:, None, :, None] & columns[:, None, None, :]).float()
 
 
 def _inside(first: PerSample, share: PerSample, size: int) -> Tensor:
-    """Which of `size` pixels lie in [first, first + share) of the side, `[b, size]`."""
+    """Mark the pixels whose centres lie in [first, first + share) of the side, `[b, size]`."""
     middle = (torch.arange(size, device=first.device) + 0.5) / size
     return (middle >= first[:, None]) & (middle < (first + share)[:, None])

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: one text encoder, and the w of a student in the U-Net."""
+"""Stable Diffusion 1.x and 2.x: one text encoder, and a U-Net with an input for w."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,13 +14,13 @@ class StableDiffusion(StockPipeline):
 
     name: ClassVar[str] = "StableDiffusionPipeline"
     network: ClassVar[str] = "unet"
-    also_carry_w: ClassVar[tuple[str, ...]] = (
+    w_passing_classes: ClassVar[tuple[str, ...]] = (
         "StableDiffusionImg2ImgPipeline",
         "StableDiffusionInpaintPipeline",
         "StableDiffusionControlNetPipeline",
         "StableDiffusionAdapterPipeline",
     )
-    drop_w: ClassVar[tuple[str, ...]] = (
+    w_ignoring_classes: ClassVar[tuple[str, ...]] = (
         "StableDiffusionControlNetImg2ImgPipeline",
         "StableDiffusionControlNetInpaintPipeline",
         "AnimateDiffPipeline",
@@ -28,12 +28,12 @@ class StableDiffusion(StockPipeline):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """`text` `[b, tokens, channels]`: the last hidden state of the text encoder."""
+        """Return `text` `[b, tokens, channels]`: the last hidden state of the text encoder."""
         text, _ = self.encoders.encode_prompt(
             list(prompts), self.device, 1, do_classifier_free_guidance=False
         )
         return {"text": text}
 
     def null(self) -> Condition:
-        """The empty prompt."""
+        """Return the embedding of the empty prompt."""
         return self.encode([""])

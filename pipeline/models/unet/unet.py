@@ -1,4 +1,4 @@
-"""diffusers' UNet2DConditionModel, told a class or a prompt, and w as stock pipelines tell it."""
+"""diffusers' UNet2DConditionModel with class or prompt conditioning and diffusers' w embedding."""
 
 from typing import Any, ClassVar
 
@@ -11,15 +11,15 @@ from pipeline.models.stock.stock_network import StockFamily, dtype_of
 from pipeline.tensors import Condition, Latent, PerSample
 
 SIZE_CHANNELS = 256
-"""Of each of SDXL's six numbers on size and crop, as sinusoids; SDXL's own choice."""
+"""Sinusoidal channels for each of SDXL's six size and crop values, as in SDXL."""
 
 
 def embed_w(w: PerSample, size: int) -> Tensor:
-    """The sinusoids of 1000 w that a student is told, float32 `[b, size]`.
+    """Embed w as sinusoids of 1000 w, float32 `[b, size]`.
 
-    Computed digit for digit as diffusers' pipelines do it, so that a student says there what it
-    says here: at frequencies this high, another order of rounding is seen in the samples. So it is
-    the CPU that computes them, as there, wherever `w` is.
+    Bitwise equal to diffusers' pipelines, so that a student gives the same samples in both: at
+    these frequencies a different rounding is visible in the samples. diffusers computes them on the
+    CPU, so this does too, on whichever device `w` is.
 
     Source: diffusers, `StableDiffusionPipeline.get_guidance_scale_embedding`.
     """
@@ -31,7 +31,7 @@ def embed_w(w: PerSample, size: int) -> Tensor:
 
 
 class UNetFamily(StockFamily):
-    """U-Nets that are told a class, the one after the last real one being null; or a prompt."""
+    """U-Nets conditioned on a class (the index after the last class is null) or on a prompt."""
 
     name: ClassVar[str] = "unet"
     folder: ClassVar[str] = "unet"
@@ -39,16 +39,16 @@ class UNetFamily(StockFamily):
 
     @property
     def stock(self) -> type[Any]:
-        """The network of Stable Diffusion 1.x, 2.x and XL."""
+        """The network class of Stable Diffusion 1.x, 2.x and XL."""
         return UNet2DConditionModel  # type: ignore[no-any-return]
 
     @property
-    def told_by(self) -> str:
-        """Size of the embedding of w that stock pipelines compute."""
+    def w_config_key(self) -> str:
+        """The key for the size of the w embedding that stock pipelines compute."""
         return "time_cond_proj_dim"
 
     def build(self) -> nn.Module:
-        """A fresh network."""
+        """Build a new network."""
         channels, height, _ = self.latent_shape
         module: nn.Module = UNet2DConditionModel(
             sample_size=height,
@@ -67,10 +67,12 @@ class UNetFamily(StockFamily):
         teacher: nn.Module,
         w_range: tuple[float, float],  # noqa: ARG002 (a sinusoid takes any w)
     ) -> nn.Module:
-        """The teacher's weights, plus a projection of the w embedding that starts at zero."""
-        student, new = self.likeness(teacher, time_cond_proj_dim=self.network.w_embedding_dim)
+        """Copy the teacher and add a zero-initialised projection of the w embedding."""
+        student, new = self.copy_with_changes(
+            teacher, time_cond_proj_dim=self.network.w_embedding_dim
+        )
         if new != ["time_embedding.cond_proj.weight"]:
-            raise TypeError(f"only the w projection should be new in the student, not {new}")
+            raise TypeError(f"expected only the w projection as a new parameter, got {new}")
         nn.init.zeros_(student.get_parameter("time_embedding.cond_proj.weight"))
         return student
 
@@ -82,7 +84,7 @@ class UNetFamily(StockFamily):
         condition: Condition,
         w: PerSample | None,
     ) -> Latent:
-        """One evaluation; w enters as `timestep_cond`, embedded as stock pipelines embed it."""
+        """Evaluate the network; w enters as `timestep_cond`, embedded as in stock pipelines."""
         dtype = dtype_of(module)
         embedded = None
         if w is not None:
@@ -90,26 +92,30 @@ class UNetFamily(StockFamily):
         sample = z_t.to(dtype)
         if "image" in condition:
             sample = torch.cat([sample, condition["image"].to(dtype)], dim=1)
-        # t = 0, where encoders start, is told as the first of the times it was trained at
+        # encoders start at t = 0, which training never saw: use the first trained timestep
         time = timestep.clamp(min=0)
         output: Tensor = module(
-            sample, time, timestep_cond=embedded, return_dict=False, **_told(condition, dtype)
+            sample,
+            time,
+            timestep_cond=embedded,
+            return_dict=False,
+            **_condition_arguments(condition, dtype),
         )[0]
         return output
 
     def _blocks(self) -> dict[str, Any]:
-        above = len(self.network.block_channels) - 1
+        attention_blocks = len(self.network.block_channels) - 1
         if self.network.text_channels is None:
             return {
-                "down_block_types": ("DownBlock2D",) * (above + 1),
+                "down_block_types": ("DownBlock2D",) * (attention_blocks + 1),
                 "mid_block_type": "UNetMidBlock2D",
-                "up_block_types": ("UpBlock2D",) * (above + 1),
+                "up_block_types": ("UpBlock2D",) * (attention_blocks + 1),
                 "num_class_embeds": self.num_classes + 1,
             }
         return {
-            "down_block_types": ("CrossAttnDownBlock2D",) * above + ("DownBlock2D",),
+            "down_block_types": ("CrossAttnDownBlock2D",) * attention_blocks + ("DownBlock2D",),
             "mid_block_type": "UNetMidBlock2DCrossAttn",
-            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * above,
+            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * attention_blocks,
             "cross_attention_dim": self.network.text_channels,
             # diffusers' name for the number of heads
             "attention_head_dim": self.network.attention_heads,
@@ -126,15 +132,15 @@ class UNetFamily(StockFamily):
         }
 
 
-def _told(condition: Condition, dtype: torch.dtype) -> dict[str, Any]:
-    """The network's arguments for a class, for a prompt, or for a prompt as SDXL has it."""
+def _condition_arguments(condition: Condition, dtype: torch.dtype) -> dict[str, Any]:
+    """Build the network's arguments for a class, a prompt, or a prompt with SDXL's extras."""
     if "text" not in condition:
         return {"encoder_hidden_states": None, "class_labels": condition["label"]}
-    told: dict[str, Any] = {"encoder_hidden_states": condition["text"].to(dtype)}
+    arguments: dict[str, Any] = {"encoder_hidden_states": condition["text"].to(dtype)}
     if "pooled" in condition:
-        told["added_cond_kwargs"] = {
+        arguments["added_cond_kwargs"] = {
             "text_embeds": condition["pooled"].to(dtype),
-            # sizes are numbers like timesteps: half precision would round them
+            # sizes are large integers, which half precision would round
             "time_ids": condition["time_ids"].float(),
         }
-    return told
+    return arguments

@@ -1,24 +1,24 @@
-"""`stepfold accept`, and what a run says when it stops at the gate."""
+"""`stepfold approve`, and the message of a run that stops at the gate."""
 
 from pathlib import Path
 
 import pytest
 
-from flows.cli.approve import accept_failed
+from flows.cli.approve import approve_failed
 from flows.cli.status import status_table
-from flows.gate_wording import found, last_word
-from flows.quality_gate import _Course
+from flows.gate_wording import failure_text, verdict_text
+from flows.quality_gate import _RoundAttempts
 from pipeline.errors import ConfigError
 from pipeline.evaluation.verdicts.checks import Check
-from pipeline.evaluation.verdicts.gate_documents import AtWeight, RoundVerdict
+from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, WeightChecks
 from pipeline.ledger import Ledger
 from pipeline.run_dir.gate_history import gate_records
-from pipeline.run_dir.recipe_file import prepare
-from pipeline.run_dir.run_status import stand
-from pipeline.training.gate_policy import Judged
-from stages.gate.attempts import accept, find_answer, look_up
+from pipeline.run_dir.recipe_file import prepare_run_dir
+from pipeline.run_dir.run_status import read_status
+from pipeline.training.gate_policy import JudgedAttempt
+from stages.gate.attempts import accept, find_answer, find_attempt
 from stages.report.stage_costs import costs_of
-from tests.flows.test_made_round import run_of
+from tests.flows.test_completed_round import run_of
 from tests.support.gate_case import ENOUGH, GATE, GateCase, gate_case
 from tests.support.small_run import small_recipe
 from tests.support.terminal import invoke
@@ -26,46 +26,45 @@ from tests.support.terminal import invoke
 FAILS = ("guidance.updates=2", "gate.on_fail=extend", "gate.extend={share: 0.5, times: 1}")
 BREAKS = ("guidance.learning_rate=100", "gate.on_fail=retry", "gate.retry.factor=0.9")
 ROUND = "round 0: guidance, any w in one evaluation"
+FOLDER = "rounds/00-guidance"
 
 
-def stopped(run_dir: Path, *overrides: str) -> tuple[GateCase, Judged]:
-    """A run that came to the end of what its gate has tried."""
-    prepare(small_recipe(*ENOUGH, GATE, *overrides), run_dir, accept_changes=False)
+def stopped(run_dir: Path, *overrides: str) -> tuple[GateCase, JudgedAttempt]:
+    """A run whose gate has no remedy left."""
+    prepare_run_dir(small_recipe(*ENOUGH, GATE, *overrides), run_dir, accept_changes=False)
     case = gate_case(run_dir, *overrides)
-    return case, case.settle()
+    return case, case.run_attempts()
 
 
 @pytest.fixture(scope="module")
-def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateCase, Judged]:
+def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateCase, JudgedAttempt]:
     return stopped(tmp_path_factory.mktemp("failed") / "run", *FAILS)
 
 
-def test_the_last_word_says_what_was_tried_why_and_what_to_do(
-    failed: tuple[GateCase, Judged],
+def test_the_error_has_the_retries_the_reason_and_the_next_steps(
+    failed: tuple[GateCase, JudgedAttempt],
 ) -> None:
     case, outcome = failed
     assert outcome.plan.again is not None
-    said = last_word(case.run_dir, outcome, [outcome.plan.again], "Nobody could be asked")
-    assert said.startswith(
-        f"{ROUND}, extended 1: the student failed the gate after being extended 1 time and was "
-        "not promoted: distance "
-    )
-    assert "times the floor at w = 2 (at most 2)" in said
-    assert ". Nobody could be asked. Look at " in said
-    assert f"stepfold accept --run-dir {case.run_dir}" in said
-    assert Path(said.partition("Look at ")[2].partition(". Then")[0]).is_file()
-    no = Judged(outcome.plan, outcome.student, outcome.record, outcome.verdict, answer=False)
-    assert "A person said no." in last_word(case.run_dir, no, [], "")
-    assert "after" not in last_word(case.run_dir, no, [], "").partition(" and was not")[0]
+    text = failure_text(case.run_dir, outcome, [outcome.plan.again], "No decision within 1 h")
+    assert text.startswith(f"{ROUND}, extended 1: the student failed the gate")
+    assert "extended 1 time and was not promoted: distance " in text
+    assert "at w = 2 (at most 2)" in text
+    assert ". No decision within 1 h. See " in text
+    assert f"stepfold approve --run-dir {case.run_dir}" in text
+    assert Path(text.partition(" See ")[2].partition(". Then")[0]).is_file()
+    no = JudgedAttempt(outcome.plan, outcome.student, outcome.record, outcome.verdict, answer=False)
+    assert "rejected" in failure_text(case.run_dir, no, [], "")
+    assert "after" not in failure_text(case.run_dir, no, [], "").partition(" and was not")[0]
 
 
-def test_the_costs_of_every_attempt_are_told_with_what_became_of_it(
-    failed: tuple[GateCase, Judged],
+def test_the_costs_of_every_attempt_are_listed_with_its_decision(
+    failed: tuple[GateCase, JudgedAttempt],
 ) -> None:
     case, _ = failed
-    seconds = {f"{ROUND}, extended 1, {part}": 2.0 for part in ("distil", "judge")}
-    seconds |= {f"{ROUND}, pre-generate targets": 4.0, f"{ROUND}, distil": 1.0}
-    seconds |= {f"{ROUND}, promote": 8.0, "publish the report": 16.0}
+    seconds = {f"{FOLDER}-extended-1/{stage}": 2.0 for stage in ("train", "judge")}
+    seconds |= {f"{FOLDER}/targets": 4.0, f"{FOLDER}/train": 1.0}
+    seconds |= {f"{FOLDER}/promote": 8.0, "publish": 16.0}
     rows = {row.title: row for row in costs_of(case.run_dir, case.recipe, seconds)}
     first, over = rows[ROUND], rows[f"{ROUND}, extended 1"]
     assert (first.updates, over.updates) == (2, 1)
@@ -79,7 +78,7 @@ def test_the_costs_of_every_attempt_are_told_with_what_became_of_it(
     assert first.evaluations == 2 * targets + 2 * 128 + student + teacher
     assert first.bytes == 2 * over.bytes > 0
     assert (first.targets_s, first.rest_s, over.rest_s) == (4.0, 9.0, 4.0)
-    assert rows["all else"].rest_s == 16.0
+    assert rows["other"].rest_s == 16.0
     spent = sum((row.targets_s or 0) + (row.rest_s or 0) for row in rows.values())
     assert spent == sum(seconds.values())
     assert first.decision is not None
@@ -89,63 +88,67 @@ def test_the_costs_of_every_attempt_are_told_with_what_became_of_it(
     assert rows["teacher"].decision is None
 
 
-def test_what_could_not_be_asked_is_said_of_a_student_that_passed() -> None:
-    at = AtWeight(w=2, checks=(Check(name="RMS", value=0.1, most=0.3),))
-    told = {"title": ROUND, "num_samples": 8, "seed": 0, "found": (at,)}
-    verdict = RoundVerdict(**told, unmeasured=("control of w: there is one guidance weight",))
-    expected = "passed (rms 0.1); not asked: control of w: there is one guidance weight"
-    assert found(verdict) == expected
+def test_checks_that_do_not_apply_are_listed_for_a_student_that_passed() -> None:
+    at = WeightChecks(w=2, checks=(Check(name="RMS", value=0.1, most=0.3),))
+    fields = {"title": ROUND, "num_samples": 8, "seed": 0, "found": (at,)}
+    verdict = RoundVerdict(**fields, unmeasured=("control of w: there is one guidance weight",))
+    expected = "passed (rms 0.1); not checked: control of w: there is one guidance weight"
+    assert verdict_text(verdict) == expected
 
 
-def test_a_student_is_accepted_once(failed: tuple[GateCase, Judged]) -> None:
+def test_a_student_is_approved_once(failed: tuple[GateCase, JudgedAttempt]) -> None:
     case, outcome = failed
     place = str(case.run_dir)
-    code, said = invoke("accept", "--run-dir", place)
+    code, output = invoke("approve", "--run-dir", place)
     assert code == 0
-    assert said.startswith(f"Accepted {ROUND}, extended 1, which {found(outcome.verdict)}.")
-    assert said.endswith("It is promoted when the run goes on: stepfold run")
+    assert output.startswith(f"Approved {ROUND}, extended 1 ({verdict_text(outcome.verdict)}).")
+    assert output.endswith("stepfold run")
     assert find_answer(Ledger(case.run_dir), outcome.record) is True
-    judged = look_up(case.setting, outcome.plan)
+    judged = find_attempt(case.context, outcome.plan).judged
     assert judged is not None
     assert judged.is_accepted
     assert [record.is_accepted for record in gate_records(Ledger(case.run_dir))] == [False, True]
-    assert invoke("accept", "--run-dir", place)[0] == 2  # nobody waits any more
-    code, said = invoke("status", "--run-dir", place)
-    assert f"✗ {ROUND} failed: distance" in said
-    assert f"✓ {ROUND}, extended 1 failed: distance" in said
-    assert said.count("; a person said yes") == 1
+    assert invoke("approve", "--run-dir", place)[0] == 2  # no other student waits
+    code, output = invoke("status", "--run-dir", place)
+    assert f"✗ {ROUND} failed: distance" in output
+    assert f"✓ {ROUND}, extended 1 failed: distance" in output
+    assert output.count("; approved by a person") == 1
 
 
-def test_where_training_broke_off_there_is_nobody_to_accept(tmp_path: Path) -> None:
+def test_without_a_student_there_is_nothing_to_approve(tmp_path: Path) -> None:
     case, outcome = stopped(tmp_path / "run", *BREAKS)
     assert outcome.student is None
-    with pytest.raises(ConfigError, match="training broke off, so there is no student to accept"):
-        accept_failed(case.run_dir)
+    with pytest.raises(ConfigError, match="no student to approve"):
+        approve_failed(case.run_dir)
     rows = {row.title: row for row in costs_of(case.run_dir, case.recipe, {})}
     over = rows[f"{ROUND}, retried 1"]
     assert over.bytes == 0  # on the targets of the first time
     assert over.updates < 150
     assert over.decision is not None
     assert "training diverged" in over.decision.reason
-    assert status_table(case.run_dir, stand(case.run_dir))
+    assert status_table(case.run_dir, read_status(case.run_dir))
 
 
 def test_an_attempt_that_failed_makes_room_for_the_next(tmp_path: Path) -> None:
-    """Its student was let through by a looser gate, and lies where the next one may come to lie."""
+    """Its student passed a looser gate, so it occupies the path of the next accepted student."""
     off = [f"gate.{bound}=off" for bound in ("distance", "rms", "recall")]
     looser, passed = stopped(tmp_path / "run", *FAILS, *off, "gate.w_consistency=false")
     assert accept(looser.run_dir, looser.plan, passed).path == "rounds/00-guidance/student"
     case = gate_case(looser.run_dir, *FAILS)
     judged = case.attempt(case.plan)
     assert not judged.verdict.passed
-    course = _Course(run_of(case), case.rules, case.setting, made=[(case.plan, judged.student)])
-    course.decide(judged, (), "extend")
-    made = course.made[-1][1]
-    assert made is not None
-    assert made.path == "rounds/00-guidance/candidate"
+    attempts = _RoundAttempts(
+        run_of(case), case.rules, case.context, done=[(case.plan, judged.student)]
+    )
+    attempts.on_failure(judged, (), "extend")
+    aside = attempts.done[-1][1]
+    assert aside is not None
+    assert aside.path == "rounds/00-guidance/candidate"
     assert not (case.run_dir / "rounds/00-guidance/student").exists()
-    # so that another one at its place does not cost the failed one, which is asked for again
-    outcome = case.settle()
-    accept_anyway = Judged(outcome.plan, outcome.student, outcome.record, outcome.verdict, True)
+    # so another student at that path does not replace the failed one, which is looked up again
+    outcome = case.run_attempts()
+    accept_anyway = JudgedAttempt(
+        outcome.plan, outcome.student, outcome.record, outcome.verdict, True
+    )
     accept(case.run_dir, case.plan, accept_anyway)
-    assert case.setting.find_student(case.plan) == made
+    assert case.context.find_student(case.plan) == aside

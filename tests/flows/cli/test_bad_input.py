@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from pipeline.bundle import read_manifest
-from pipeline.documents import dump_yaml, read_yaml
+from pipeline.documents import read_yaml
 from pipeline.models.assemble import family_of, save_bundle
 from tests.support.cases import teacher_manifest
 from tests.support.terminal import DIGITS, GAUSSIAN, RUN, invoke, snapshot
@@ -60,7 +61,7 @@ def empty_images() -> str:
 
 
 def _with_data(data: dict[str, object]) -> str:
-    Path("recipe.yaml").write_text(dump_yaml({**read_yaml(DIGITS), "data": data}))
+    Path("recipe.yaml").write_text(yaml.safe_dump({**read_yaml(DIGITS), "data": data}))
     return "recipe.yaml"
 
 
@@ -71,7 +72,7 @@ def bundle(make: Callable[[Path], None]) -> Callable[[], str]:
         make(Path("given"))
         tree = read_yaml(DIGITS)
         tree["teacher"] = {"network": tree["teacher"]["network"], "bundle": "given"}
-        Path("recipe.yaml").write_text(dump_yaml(tree))
+        Path("recipe.yaml").write_text(yaml.safe_dump(tree))
         return "recipe.yaml"
 
     return write
@@ -127,7 +128,7 @@ BAD_INPUT: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
         (),
         r"guidance\.update: unknown key; did you mean 'updates'",
     ),
-    "number as text": (edited("0.1}", "'fast'}"), (), r"learning_rate: .* valid number.*'fast'"),
+    "text for a number": (edited("0.1}", "fast}"), (), r"learning_rate.*number.*'fast'"),
     "key twice": (
         edited("evaluation:", "run: {name: twice}\nevaluation:"),
         (),
@@ -151,13 +152,13 @@ BAD_INPUT: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
     "w not trained": (
         gaussian,
         ("--set", "evaluation.w=[0, 8]"),
-        r"\[8\.0\] is outside guidance\.w \[0\.0, 4\.0\]",
+        r"evaluation\.w: \[8\.0\].* guidance\.w \[0\.0, 4\.0\]",
     ),
     "w negative": (gaussian, ("--set", "guidance.w.min=-1"), r"guidance\.w\.min"),
     "batch and workers": (
         gaussian,
         ("--set", "guidance.batch_size=255"),
-        r"guidance\.batch_size: 255 does not divide among 2 workers; use 25[46]",
+        r"guidance\.batch_size: 255 .* 2 workers; use 25[46]",
     ),
     "ZeRO stage 4": (gaussian, ("--set", "engine.zero_stage=4"), r"engine\.zero_stage.*got 4"),
     "unknown --set": (gaussian, ("--set", "engin.zero_stage=1"), "did you mean 'engine'"),
@@ -166,12 +167,12 @@ BAD_INPUT: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
     "no such profile": (gaussian, ("--profile", "nope.yaml"), r"nope\.yaml: cannot be read"),
     "no data": (missing_images, (), "nowhere is not a folder"),
     "empty data": (empty_images, (), "holds no images"),
-    "two sizes": (images({}, (8, 9)), (), "9x9.*8x8; say data.resize: crop"),
+    "two sizes": (images({}, (8, 9)), (), "9x9.*8x8.*data.resize: crop"),
     "no bundle": (bundle(lambda _: None), (), "given is not a bundle"),
     "no manifest": (bundle(no_manifest), (), "it has no manifest.json"),
-    "bundle with code": (bundle(with_code), (), r"more than data \(hook\.py\)"),
-    "bundle of another family": (bundle(of_another_family), (), "holds a gaussian"),
-    "bundle of a student": (bundle(a_student), (), "holds a student"),
+    "bundle with code": (bundle(with_code), (), r"\(hook\.py\)"),
+    "bundle of another family": (bundle(of_another_family), (), "teacher.network.family"),
+    "bundle of a student": (bundle(a_student), (), "is a student"),
     "another recipe's run": (another_run, (), "belongs to another recipe, 'digits'"),
     "a changed recipe": (changed_run, (), r"- seed: 1 \+ seed: 0.*--accept-changes"),
     "a linked run": (linked_run, (), "symbolic link"),

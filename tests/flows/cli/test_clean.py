@@ -1,24 +1,25 @@
-"""Cleaning takes what nobody reads any more, and nothing else."""
+"""`stepfold clean`: removes what nothing reads any more, and nothing else."""
 
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.cli.clean import clean, clean_all
+from flows.cli.clean import clean_all, clean_finished
 from pipeline.config import Recipe
 from pipeline.documents import build, read_yaml
 from pipeline.errors import BusyError, ConfigError
-from pipeline.ledger import Ledger, hold
-from pipeline.run_dir.recipe_file import prepare
-from tests.support.terminal import GAUSSIAN
+from pipeline.ledger import Ledger, lock_run_dir
+from pipeline.run_dir.recipe_file import prepare_run_dir
+from tests.support.terminal import GAUSSIAN, invoke, snapshot
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     run_dir = tmp_path / "run"
-    prepare(build(Recipe, read_yaml(GAUSSIAN), "test"), run_dir, accept_changes=False)
+    prepare_run_dir(build(Recipe, read_yaml(GAUSSIAN), "test"), run_dir, accept_changes=False)
     ledger = Ledger(run_dir)
 
     def write(folder: Path) -> dict[str, int]:
@@ -36,8 +37,8 @@ def run_dir(tmp_path: Path) -> Path:
     return run_dir
 
 
-def test_done_rounds_lose_targets_and_checkpoints_and_debris_goes(run_dir: Path) -> None:
-    debris, targets, checkpoints = clean(run_dir)
+def test_finished_rounds_lose_targets_and_checkpoints_and_debris_goes(run_dir: Path) -> None:
+    debris, targets, checkpoints = clean_finished(run_dir)
     assert (debris.count, targets.count, checkpoints.count) == (1, 1, 1)
     assert (targets.size, checkpoints.size) == (100, 10)
     kept = {artifact.fingerprint[:2] for artifact in Ledger(run_dir).records()}
@@ -49,34 +50,45 @@ def test_done_rounds_lose_targets_and_checkpoints_and_debris_goes(run_dir: Path)
 
 
 def test_a_second_cleaning_finds_nothing(run_dir: Path) -> None:
-    clean(run_dir)
-    assert [part.count for part in clean(run_dir)] == [0, 0, 0]
+    clean_finished(run_dir)
+    assert [part.count for part in clean_finished(run_dir)] == [0, 0, 0]
 
 
-def test_a_run_at_work_is_not_cleaned(run_dir: Path) -> None:
-    with hold(run_dir):
-        for remove in (clean, clean_all):
+def test_a_run_in_progress_is_not_cleaned(run_dir: Path) -> None:
+    with lock_run_dir(run_dir):
+        for remove in (clean_finished, clean_all):
             with pytest.raises(BusyError):
                 remove(run_dir)
     assert (run_dir / "recipe.yaml").exists()
 
 
-def test_what_is_no_run_is_never_removed(tmp_path: Path) -> None:
+def test_another_directory_is_never_removed(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
-    for remove in (clean, clean_all):
-        with pytest.raises(ConfigError, match="no run directory"):
+    for remove in (clean_finished, clean_all):
+        with pytest.raises(ConfigError, match=re.escape(str(tmp_path))):
             remove(tmp_path)
     assert (tmp_path / "precious").exists()
 
 
 def test_a_link_to_a_run_is_not_followed(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(run_dir)
-    with pytest.raises(ConfigError, match="symbolic link"):
+    with pytest.raises(ConfigError, match="link"):
         clean_all(tmp_path / "link")
     assert (run_dir / "recipe.yaml").exists()
 
 
-def test_removing_all_asks_first(run_dir: Path) -> None:
+def test_a_dry_run_lists_and_keeps_everything(run_dir: Path) -> None:
+    before = snapshot(run_dir)
+    for options in ((), ("--all",)):
+        code, output = invoke("clean", "--dry-run", *options, str(run_dir))
+        assert (code, output.startswith("Would remove 1 x")) == (0, True)
+    assert {name: kept for name, kept in snapshot(run_dir).items() if ".lock" not in name} == before
+
+
+def test_all_requires_a_run_directory_and_confirmation(run_dir: Path) -> None:
+    code, output = invoke("clean", "--all", "--yes")
+    assert (code, "--all" in output) == (2, True)
+    assert invoke("clean", "--all", "--stale", str(run_dir))[0] == 2
     assert CliRunner().invoke(app, ["clean", "--all", str(run_dir)], input="n\n").exit_code == 1
     assert run_dir.exists()
     assert CliRunner().invoke(app, ["clean", "--all", str(run_dir)], input="y\n").exit_code == 0

@@ -1,13 +1,21 @@
-"""A recipe that names a pipeline is completed with what the pipeline says of itself."""
+"""From arguments to a recipe, a profile and a run directory."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.cli.request import read_request
 from pipeline.config import MMDiTConfig, UNetConfig
 from pipeline.errors import BundleError, ConfigError
 from pipeline.models.directory.pipeline_directory import read_pipeline
+from pipeline.run_dir.recipe_file import prepare_run_dir
+from tests.support.small_run import small_recipe
+from tests.support.terminal import invoke
 from tests.support.tiny_pipelines import WIDTH, tiny_pipeline
 
 RECIPE = """
@@ -27,7 +35,7 @@ def write_recipe(folder: Path, pipeline: Path | str, more: str = "") -> Path:
     return path
 
 
-def test_a_pipeline_says_what_its_teacher_is(
+def test_a_recipe_is_completed_from_its_pipeline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = tiny_pipeline("sd2-v", tmp_path / "pipeline")
@@ -45,7 +53,7 @@ def test_the_pipeline_may_be_named_on_the_command_line(tmp_path: Path) -> None:
     assert isinstance(request.recipe.teacher.network, MMDiTConfig)
 
 
-def test_what_the_pipeline_says_may_be_repeated_and_w_embedded_in_another_size(
+def test_values_of_the_pipeline_may_be_repeated_and_the_w_embedding_may_differ(
     tmp_path: Path,
 ) -> None:
     pipeline = tiny_pipeline("sd", tmp_path / "pipeline")
@@ -60,19 +68,19 @@ def test_what_the_pipeline_says_may_be_repeated_and_w_embedded_in_another_size(
     [
         (
             "prediction: v_prediction",
-            r"teacher\.prediction: 'v_prediction' .*contradicts 'epsilon'",
+            r"teacher\.prediction: 'v_prediction' in the recipe, 'epsilon' in the",
         ),
         (
             "schedule: {kind: cosine}",
-            r"teacher\.schedule\.kind: 'cosine' .*contradicts 'scaled_linear'",
+            r"teacher\.schedule\.kind: 'cosine' in the recipe, 'scaled_linear' in the",
         ),
         (
             "network: {text_channels: 768}",
-            rf"teacher\.network\.text_channels: 768 .*contradicts {WIDTH}",
+            rf"teacher\.network\.text_channels: 768 in the recipe, {WIDTH} in the",
         ),
         ("network: {texts: 768}", r"teacher\.network\.texts: unknown key; known keys: att"),
-        ("network: unet", r"teacher\.network: 'unet' .*contradicts"),
-        ("bundle: b", "give exactly one of `pipeline: DIRECTORY`, "),
+        ("network: unet", r"teacher\.network: 'unet' in the recipe"),
+        ("bundle: b", "teacher: .* one of `pipeline: DIRECTORY`, "),
     ],
 )
 def test_a_recipe_that_contradicts_the_pipeline_is_refused(
@@ -83,6 +91,71 @@ def test_a_recipe_that_contradicts_the_pipeline_is_refused(
         read_request(write_recipe(tmp_path, pipeline, f", {more}"), None, None, [])
 
 
-def test_a_pipeline_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="nowhere is not a directory"):
         read_request(write_recipe(tmp_path, tmp_path / "nowhere"), None, None, [])
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a profile whose storage.root is `elsewhere`, and two runs in there."""
+    monkeypatch.chdir(tmp_path)
+    Path("profile.yaml").write_text("storage: {root: elsewhere}\n")
+    for age, name in ((60, "older"), (0, "newest")):
+        run_dir = tmp_path / "elsewhere" / name
+        prepare_run_dir(small_recipe(), run_dir, accept_changes=False)
+        (run_dir / "logs").mkdir()
+        (run_dir / "logs" / "run.log").write_text(f"log of {name}\n")
+        (run_dir / "rounds").mkdir()
+        (run_dir / "rounds" / ".student.0.tmp").mkdir()
+        then = time.time() - age
+        os.utime(run_dir / "recipe.yaml", (then, then))
+    return tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "expected"),
+    [
+        ("status", 0, "elsewhere/newest"),
+        ("logs", 0, "log of newest"),
+        ("report", 2, "elsewhere/newest"),
+        ("evaluate", 2, "elsewhere/newest: data, teacher"),
+        ("verify", 0, "elsewhere/newest: sound"),
+        ("repair", 0, "elsewhere/newest: sound"),
+        ("approve", 2, "elsewhere/newest: no student"),
+        ("clean", 0, "Removed 1 x debris"),
+        ("ui", 2, "elsewhere has no MLflow history"),
+    ],
+)
+def test_every_command_finds_runs_in_the_storage_root_of_the_profile(
+    command: str, exit_code: int, expected: str, elsewhere: Path
+) -> None:
+    assert invoke(command)[0] == 2  # runs/ does not exist
+    code, output = invoke(command, "--profile", "profile.yaml")
+    assert (code, expected in output) == (exit_code, True), output
+    if command == "clean":
+        assert not (elsewhere / "newest/rounds/.student.0.tmp").exists()
+        assert (elsewhere / "older/rounds/.student.0.tmp").exists()
+
+
+def test_stale_runs_are_those_in_the_storage_root_of_the_profile(elsewhere: Path) -> None:
+    code, output = invoke("clean", "--stale")
+    assert (code, output) == (0, "No runs in runs.")
+    with temporary_settings({PREFECT_HOME: elsewhere.parent / "prefect"}):  # without a database
+        code, output = invoke("clean", "--stale", "--profile", "profile.yaml")
+    assert code == 0
+    assert output.count("1 piece of debris removed") == 2
+
+
+def test_a_recipe_with_a_pipeline_is_read_without_torch(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tiny_pipeline("sd", tmp_path / "pipeline"))
+    program = (
+        "import sys; from pathlib import Path; from flows.cli.request import read_request; "
+        f"read_request(Path({str(recipe)!r}), None, None, []); "
+        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    )
+    root = Path(__file__).resolve().parents[3]
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"

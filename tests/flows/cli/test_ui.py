@@ -21,10 +21,11 @@ def test_the_pages_are_for_this_machine_and_tell_nobody_where_their_store_is(
     tmp_path: Path,
 ) -> None:
     store = MlflowStore(None, tmp_path / "runs", "stepfold")
-    address, said, port = f"{store.uri}?cache=canary-7f3a9c51", tmp_path / "said.txt", free_port()
+    address, port = f"{store.uri}?cache=canary-7f3a9c51", free_port()
+    output = tmp_path / "output.txt"
     profile = tmp_path / "profile.yaml"
     profile.write_text("tracking: {uri: 'env:STORE'}\nstorage: {root: runs}\n")
-    with said.open("wb") as sink:
+    with output.open("wb") as sink:
         process = subprocess.Popen(
             command("ui", "--profile", str(profile), "--port", str(port)),
             cwd=tmp_path,
@@ -34,8 +35,8 @@ def test_the_pages_are_for_this_machine_and_tell_nobody_where_their_store_is(
         )
     try:
         with Watch(process.pid) as watch:
-            while "Ctrl-C stops it" not in said.read_text():
-                assert process.poll() is None, said.read_text()
+            while "Ctrl-C stops it" not in output.read_text():
+                assert process.poll() is None, output.read_text()
                 time.sleep(0.5)
             family = [*psutil.Process(process.pid).children(recursive=True), process]
             arguments = [" ".join(psutil.Process(member.pid).cmdline()) for member in family]
@@ -46,4 +47,4 @@ def test_the_pages_are_for_this_machine_and_tell_nobody_where_their_store_is(
     finally:
         os.kill(process.pid, signal.SIGINT)
         process.wait(timeout=60)
-    assert "canary-7f3a9c51" not in said.read_text()
+    assert "canary-7f3a9c51" not in output.read_text()

@@ -1,4 +1,4 @@
-"""A schedule as people use it: a server of its own, the clock, a kill, and the run that goes on."""
+"""Schedules: a local server, cron, and a run that is killed and resumed."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from flows.orchestration import server
 from flows.orchestration.deployment import check_schedule
-from flows.orchestration.server import answers, check_port, child, wait_for
+from flows.orchestration.server import check_port, child_process, is_up, wait_until_up
 from flows.scheduled_distillation import HistoryEntry, ScheduleHistory
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
@@ -61,9 +61,9 @@ def readable_by_others(folder: Path) -> list[str]:
 
 
 @contextmanager
-def scheduled(root: Path, port: int, said: Path) -> Iterator[subprocess.Popen[bytes]]:
+def scheduled(root: Path, port: int, output: Path) -> Iterator[subprocess.Popen[bytes]]:
     words = ["schedule", str(GAUSSIAN), "--cron", "* * * * *", "--root", str(root)]
-    with said.open("ab") as sink:
+    with output.open("ab") as sink:
         process = subprocess.Popen(
             command(*words, "--port", str(port), *TINY),
             cwd=root.parent,
@@ -78,7 +78,7 @@ def scheduled(root: Path, port: int, said: Path) -> Iterator[subprocess.Popen[by
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """kill -9 of everything, as a power cut would."""
+    """Kill a process and its children by SIGKILL, like a power failure."""
     try:
         family = [*psutil.Process(process.pid).children(recursive=True), process]
     except psutil.NoSuchProcess:
@@ -92,7 +92,7 @@ def wait_for_entry(
     history: ScheduleHistory,
     wanted: Callable[[HistoryEntry], bool],
     process: subprocess.Popen[bytes],
-    said: Path,
+    output: Path,
 ) -> HistoryEntry:
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
@@ -100,34 +100,34 @@ def wait_for_entry(
             if wanted(entry):
                 return entry
             assert entry.outcome != "failed", entry.message
-        assert process.poll() is None, said.read_text()
+        assert process.poll() is None, output.read_text()
         time.sleep(0.2)
-    raise AssertionError(f"no such entry: {history.read()}; {said.read_text()}")
+    raise AssertionError(f"no such entry: {history.read()}; {output.read_text()}")
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_the_clock_starts_a_chain_and_after_a_kill_it_finishes_it(tmp_path: Path) -> None:
-    root, said, port = tmp_path / "runs", tmp_path / "said.txt", free_port()
+def test_a_schedule_starts_a_run_and_resumes_it_after_a_kill(tmp_path: Path) -> None:
+    root, output, port = tmp_path / "runs", tmp_path / "output.txt", free_port()
     history = ScheduleHistory(root, "gaussian")
-    with scheduled(root, port, said) as process:
-        begun = wait_for_entry(history, lambda entry: entry.outcome == "started", process, said)
+    with scheduled(root, port, output) as process:
+        begun = wait_for_entry(history, lambda entry: entry.outcome == "started", process, output)
         run_dir = Path(begun.run_dir)
         events = run_dir / "events.jsonl"
         while not (events.is_file() and events.stat().st_size):
-            assert process.poll() is None, said.read_text()
+            assert process.poll() is None, output.read_text()
             time.sleep(0.2)
     assert not is_finished(run_dir)
-    with scheduled(root, port, said) as process, Watch(process.pid) as watch:
-        wait_for_entry(history, lambda entry: entry.outcome == "done", process, said)
+    with scheduled(root, port, output) as process, Watch(process.pid) as watch:
+        wait_for_entry(history, lambda entry: entry.outcome == "done", process, output)
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(timeout=120) == 0
     assert [entry.outcome for entry in history.read()][:3] == ["started", "resumed", "done"]
     assert {entry.run_dir for entry in history.read()[:3]} == {str(run_dir)}
     assert is_finished(run_dir)
-    assert not answers(f"http://127.0.0.1:{port}/api/health")
-    assert "started here, stops with this command" in said.read_text()
-    # the same run, looked at from outside: who could have come in, what would have leaked
+    assert not is_up(f"http://127.0.0.1:{port}/api/health")
+    assert "started by this command; stops with it" in output.read_text()
+    # the same run from outside: open ports and leaked secrets
     assert watch.doors == set()
     assert {kind for kind in SERVERS if any(kind in name for name in watch.names)} == SERVERS
     assert holders_of(CANARY, tmp_path) == []
@@ -138,29 +138,29 @@ def test_the_clock_starts_a_chain_and_after_a_kill_it_finishes_it(tmp_path: Path
     ("cron", "timezone"),
     [("every night", "UTC"), ("0 2 * *", "UTC"), ("61 2 * * *", "UTC"), ("0 2 * * *", "Mars/Base")],
 )
-def test_a_time_that_cannot_be_is_refused(cron: str, timezone: str) -> None:
+def test_an_invalid_time_is_rejected(cron: str, timezone: str) -> None:
     with pytest.raises(ConfigError, match="five fields"):
         check_schedule(gaussian(), cron, timezone)
 
 
-def test_ordinary_times_are_accepted() -> None:
+def test_valid_times_are_accepted() -> None:
     for cron, timezone in [("0 2 * * *", "UTC"), ("*/5 9-17 * * 1-5", "Europe/Berlin")]:
         check_schedule(gaussian(), cron, timezone)
 
 
-def test_a_server_of_the_user_that_is_down_is_refused(
+def test_a_configured_server_that_is_down_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     with (
-        pytest.raises(ConfigError, match=r"PREFECT_API_URL=.* does not answer"),
-        server.server(4200, tmp_path / "log"),
+        pytest.raises(ConfigError, match="PREFECT_API_URL: "),
+        server.prefect_server(4200, tmp_path / "log"),
     ):
-        pytest.fail("there is no such server")
+        pytest.fail("the server is down")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_taken_port_is_refused() -> None:
+def test_a_port_in_use_is_rejected() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -168,23 +168,23 @@ def test_a_taken_port_is_refused() -> None:
             check_port(taken.getsockname()[1])
 
 
-def test_a_child_that_ends_before_it_answers_is_reported(tmp_path: Path) -> None:
+def test_a_child_that_ends_during_its_start_is_reported(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
         pytest.raises(InfraError, match="ended with code 3"),
-        child([command()[0], "-c", "print('no'); raise SystemExit(3)"], log) as process,
+        child_process([command()[0], "-c", "print('no'); raise SystemExit(3)"], log) as process,
     ):
-        wait_for(process, f"http://127.0.0.1:{free_port()}", 30, log)
+        wait_until_up(process, f"http://127.0.0.1:{free_port()}", 30, log)
     assert log.read_text() == "no\n"
 
 
 def test_a_child_does_not_outlive_the_block(tmp_path: Path) -> None:
-    with child(["sleep", "600"], tmp_path / "log") as process:
+    with child_process(["sleep", "600"], tmp_path / "log") as process:
         assert process.poll() is None
     assert process.returncode == -signal.SIGTERM
 
 
-def test_the_shipped_deployments_hold_recipes_and_profiles_that_are_valid() -> None:
+def test_the_shipped_deployments_have_valid_recipes_and_profiles() -> None:
     content = YAML(typ="safe").load(PREFECT)
     deployments = {entry["name"]: entry for entry in content["deployments"]}
     digits = deployments["digits-nightly"]["parameters"]

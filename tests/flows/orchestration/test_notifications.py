@@ -10,7 +10,7 @@ from prefect.blocks.abstract import NotificationError
 from prefect.blocks.core import Block
 
 from flows.orchestration.notifications import email_block, try_send
-from flows.orchestration.server import child, wait_for
+from flows.orchestration.server import child_process, wait_until_up
 from pipeline.config.profile import Profile
 from pipeline.documents import build
 from pipeline.errors import ConfigError
@@ -67,8 +67,8 @@ def test_an_email_is_plain_text_and_no_log_has_the_password(
     assert letter.get_content_type() == "text/plain"
     assert letter.get_content().splitlines() == ["1 < 2 & so on", "", "Directory: /here"]
     assert [secret for secret in (PASSWORD, "wrong") if secret in caplog.text] == []
-    told = [record for record in caplog.records if record.levelno > logging.DEBUG]
-    assert [record for record in told if record.name == "apprise"] == []
+    shown = [record for record in caplog.records if record.levelno > logging.DEBUG]
+    assert [record for record in shown if record.name == "apprise"] == []
 
 
 def test_a_rejected_email_is_not_reported_as_sent(
@@ -138,8 +138,11 @@ def test_a_failed_run_and_its_server_both_send_a_notification(tmp_path: Path) ->
         "tracking: {uri: 'http://127.0.0.1:9'}\nnotify: {block: custom-webhook/us}\n"
     )
     run = ["run", str(GAUSSIAN), "--profile", str(profile), "--run-dir", str(tmp_path / "run")]
-    with receiver() as (address, heard), child([command()[0], *serve], log, home) as process:
-        wait_for(process, f"{api}/health", 180, log)
+    with (
+        receiver() as (address, heard),
+        child_process([command()[0], *serve], log, home) as process,
+    ):
+        wait_until_up(process, f"{api}/health", 180, log)
         made = stepfold(
             tmp_path,
             *("notify", "custom-webhook/us", "--address-from", "ALERTS"),
@@ -175,7 +178,7 @@ def test_a_failed_run_and_its_server_both_send_a_notification(tmp_path: Path) ->
     assert PASSWORD not in by_mail.stdout + by_mail.stderr
     texts = [each["text"] for each in heard[1:]]
     assert all("Stepfold: gaussian failed" in text for text in texts)
-    assert all("MLflow at http://127.0.0.1:9 did not answer" in text for text in texts)
+    assert all("MLflow at http://127.0.0.1:9 is unreachable" in text for text in texts)
     assert all(f"{tmp_path}/run" in text and f":{port}/runs/flow-run/" in text for text in texts)
     assert {each["path"] for each in heard} == {f"/hooks/{TOKEN}"}
     assert holders_of(TOKEN, tmp_path) == []

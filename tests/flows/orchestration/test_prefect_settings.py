@@ -1,4 +1,4 @@
-"""What Prefect keeps of a run: names and states, no results and no pickles."""
+"""Settings of Prefect: no persisted results, no pickle, a protected local server."""
 
 import importlib
 import json
@@ -10,12 +10,12 @@ import pytest
 from prefect import Flow, Task
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULES = ("full_distillation", "latent_tasks", "scheduled", "tasks", "train_teacher")
+MODULES = ("full_distillation", "quality_gate", "scheduled_distillation", "tasks")
 
 _SETTINGS = """
 import json
-from flows import environment
-environment.settle()
+from flows.orchestration import settings
+settings.set_defaults()
 from prefect.settings import get_current_settings
 found = get_current_settings()
 print(json.dumps({
@@ -35,7 +35,7 @@ def test_no_flow_and_no_task_persists_its_result(name):
     assert [each.name for each in ours if each.persist_result is not False] == []
 
 
-def test_a_server_started_here_takes_no_orders_from_other_pages_and_tells_nobody(tmp_path):
+def test_a_local_server_has_csrf_protection_and_no_analytics(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", _SETTINGS],
         cwd=ROOT,

@@ -1,9 +1,9 @@
-"""What counts as the Prefect server having gone away, and what a second start keeps."""
+"""Which errors mean that the Prefect server is unreachable."""
 
 import httpx
 import pytest
 
-from flows.orchestration.reconnect import is_lost
+from flows.orchestration.reconnect import is_server_lost
 from pipeline.errors import InfraError
 
 
@@ -23,14 +23,14 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
     ],
     ids=["itself", "cause", "group"],
 )
-def test_a_server_that_does_not_answer_is_lost_once(
+def test_an_unreachable_server_is_lost_once(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert is_lost(error)
+    assert is_server_lost(error)
     monkeypatch.setenv("STEPFOLD_SECOND_START", "1")
-    assert not is_lost(error)
+    assert not is_server_lost(error)
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), raised(InfraError("Ray"), OSError("pipe"))])
-def test_other_failures_are_not_its(error: Exception) -> None:
-    assert not is_lost(error)
+def test_other_failures_are_not_a_lost_server(error: Exception) -> None:
+    assert not is_server_lost(error)

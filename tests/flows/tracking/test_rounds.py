@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.run import MadeRound, Run
-from flows.session import _origin_of_teacher
-from flows.tracking.rounds import round_run, tell_missed, tracked_round, training_of
+from flows.run import CompletedRound, Run
+from flows.session import _teacher_origin
+from flows.tracking.rounds import deliver_pending, round_run_id, track_round, training_fingerprint
 from infra.mlflow.runs import SUPERSEDED
 from infra.mlflow.store import MlflowStore
 from pipeline.config import Recipe
@@ -20,6 +20,7 @@ from pipeline.tracking import JsonlTracker
 from pipeline.training.plan import plan_rounds
 from stages.data.shard import shard
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 from tests.support.small_run import make_run, make_student, small_recipe
 
 OLD, NEW = small_recipe(), small_recipe("guidance.updates=7")
@@ -29,7 +30,7 @@ GUIDANCE = 0
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run whose three rounds are made, by the recipe `OLD`."""
+    """A run with three finished rounds of the recipe `OLD`."""
     return run_of(make_run(tmp_path / "it's run"), OLD)
 
 
@@ -49,19 +50,19 @@ def losses(run: Run, round_id: str) -> list[tuple[int, float]]:
 
 
 def train(run: Run, *losses_of_updates: float) -> str:
-    """As a worker writes its metrics that begins anew; the MLflow run that they come to be in."""
+    """Write metrics like a worker that starts training; return the MLflow run that tracks them."""
     plan = plan_rounds(run.recipe)[GUIDANCE]
     metrics = run.run_dir / plan.folder / "metrics.jsonl"
-    with tracked_round(run, plan):
+    with track_round(run, plan):
         wait_for_the_forwarder(run)
         tracker = JsonlTracker(metrics, samples_seen=0)
         for update, loss in enumerate(losses_of_updates, 1):
             tracker.log({"train/loss": loss}, samples_seen=10 * update)
-    return round_run(run, plan, is_at_work=False)
+    return round_run_id(run, plan, is_training=False)
 
 
 def wait_for_the_forwarder(run: Run) -> None:
-    """Until it has opened the run; by then it has read whatever it would of the file."""
+    """Wait until it has opened the MLflow run and skipped the earlier content of the file."""
     deadline = time.monotonic() + 30
     while not running_rounds(run):
         assert time.monotonic() < deadline
@@ -75,24 +76,24 @@ def running_rounds(run: Run) -> list[Any]:
 
 
 def redo_guidance(run: Run, recipe: Recipe) -> Run:
-    """The run with another recipe, whose first student is there as well."""
-    data = shard(recipe, run.run_dir)
-    teacher = adopt(run.run_dir, recipe, data)
+    """The run with another recipe, for which the first student is committed, too."""
+    data = shard(Workspace(run.run_dir, recipe)).value
+    teacher = adopt(Workspace(run.run_dir, recipe), data).value
     plan = plan_rounds(recipe)[GUIDANCE]
-    # students are untrained; another word in the manifest makes this one another bundle
+    # students are untrained; another parent in the manifest makes this a different bundle
     make_student(run.run_dir, recipe, plan, data, teacher, parent="ab" * 32)
     return run_of(run.run_dir, recipe)
 
 
-def test_what_is_trained_is_called_as_the_student_that_comes_of_it(run: Run) -> None:
+def test_a_training_has_the_fingerprint_of_its_student(run: Run) -> None:
     placed = {each.path: each for each in Ledger(run.run_dir).records()}
     plans = plan_rounds(OLD)
     assert len(plans) == 3
     for plan in plans:
-        assert training_of(run, plan) == placed[f"{plan.folder}/student"].fingerprint
+        assert training_fingerprint(run, plan) == placed[f"{plan.folder}/student"].fingerprint
 
 
-def test_a_changed_round_leaves_the_old_curves_and_gets_its_own(run: Run) -> None:
+def test_a_changed_round_gets_a_new_mlflow_run(run: Run) -> None:
     first = train(run, 9.0, 8.0, 7.0)
     assert train(run, 9.0, 8.0, 7.0, 6.0) == first
     assert losses(run, first) == [(10, 9.0), (20, 8.0), (30, 7.0), (40, 6.0)]
@@ -108,17 +109,17 @@ def test_a_changed_round_leaves_the_old_curves_and_gets_its_own(run: Run) -> Non
     assert client_of(run).get_run(second).data.params["updates"] == "7"
 
 
-def test_a_round_whose_teacher_was_made_anew_is_another(run: Run) -> None:
+def test_a_round_with_another_teacher_gets_a_new_mlflow_run(run: Run) -> None:
     plan = plan_rounds(OLD)[1]
     assert plan == plan_rounds(NEW)[1]
-    before = round_run(run, plan)
+    before = round_run_id(run, plan)
     changed = redo_guidance(run, NEW)
-    after = round_run(changed, plan)
+    after = round_run_id(changed, plan)
     assert after != before
-    assert round_run(changed, plan, is_at_work=False) == after
+    assert round_run_id(changed, plan, is_training=False) == after
 
 
-def test_what_mlflow_missed_is_told_to_the_run_of_the_new_training(run: Run) -> None:
+def test_pending_updates_are_delivered_to_the_run_of_the_new_training(run: Run) -> None:
     first = train(run, 9.0, 8.0, 7.0)
     changed = redo_guidance(run, NEW)
     plan = plan_rounds(NEW)[GUIDANCE]
@@ -127,28 +128,28 @@ def test_what_mlflow_missed_is_told_to_the_run_of_the_new_training(run: Run) -> 
         for each in reversed(Ledger(run.run_dir).records())
         if each.path == f"{plan.folder}/student"
     )
-    # as the worker and the driver left it while MLflow was away
+    # files written while MLflow was unreachable
     tracker = JsonlTracker(run.run_dir / plan.folder / "metrics.jsonl", samples_seen=0)
     tracker.log({"train/loss": 3.0}, samples_seen=10)
-    notes = [f"{plan.title}: numbers", f"{plan.title}: result"]
-    (run.run_dir / "owed.json").write_text(json.dumps(notes))
-    tell_missed(changed, [MadeRound(plan, ((plan, student),))])
-    assert changed.owed.all() == []
-    second = round_run(changed, plan, is_at_work=False)
+    notes = [f"{plan.folder}/metrics", f"{plan.folder}/result"]
+    (run.run_dir / "outbox.json").write_text(json.dumps(notes))
+    deliver_pending(changed, [CompletedRound(plan, ((plan, student),))])
+    assert changed.outbox.pending() == []
+    second = round_run_id(changed, plan, is_training=False)
     assert (losses(run, first)[0], losses(run, second)) == ((10, 9.0), [(10, 3.0)])
     tags = client_of(run).get_run(second).data.tags
     assert tags["bundle.digest"] == student.digest
 
 
 @pytest.mark.parametrize(
-    ("teacher", "said"),
+    ("teacher", "origin"),
     [
-        ({"train": {"updates": 5, "batch_size": 4, "learning_rate": 0.1}}, "trained here"),
+        ({"train": {"updates": 5, "batch_size": 4, "learning_rate": 0.1}}, "trained in this run"),
         ({"bundle": "/teachers/digits"}, "/teachers/digits"),
         ({"pipeline": "/pipelines/sd"}, "/pipelines/sd"),
         ({}, "closed form"),
     ],
 )
-def test_mlflow_is_told_where_the_teacher_is_from(teacher: dict[str, Any], said: str) -> None:
+def test_the_origin_of_the_teacher_is_logged(teacher: dict[str, Any], origin: str) -> None:
     section = OLD.teacher.model_copy(update=teacher)
-    assert _origin_of_teacher(OLD.model_copy(update={"teacher": section})) == said
+    assert _teacher_origin(OLD.model_copy(update={"teacher": section})) == origin

@@ -113,7 +113,7 @@ class TestEveryEngine:
         train(engine, 0, 2)
         x = torch.full((BATCH, 6), math.inf)
         engine.backward(engine.module(x).square().mean())
-        with pytest.raises(DivergenceError, match="nothing was updated"):
+        with pytest.raises(DivergenceError, match="the gradient norm is"):
             engine.step()
         reference = make_engine(name, plan=OptimiserPlan(1e-2, 20, 0.1))
         train(reference, 0, 2)

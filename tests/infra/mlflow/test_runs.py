@@ -50,7 +50,7 @@ def test_a_run_is_found_again_whatever_its_directory_is_called(
     assert store.chain(path, "digits", {}, {}) == store.find(path) == chain
     assert store.round(chain, f"{path}/rounds/00-guidance", "round 0", {}, {}) == child
     other = store.chain(f"{path}2", "digits", {}, {})
-    assert store.end_abandoned(path) == 2
+    assert store.end_stale_runs(path) == 2
     assert [status_of(client, each) for each in (chain, child, other)] == [
         *("KILLED", "KILLED"),
         "RUNNING",

@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 
-from infra.process.environment import keep_private, settle_environment
+from infra.process.environment import set_environment_defaults, set_private_umask
 
 
 def test_telemetry_is_off_by_default(monkeypatch):
     for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED"):
         monkeypatch.delenv(name, raising=False)
-    settle_environment()
+    set_environment_defaults()
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["DO_NOT_TRACK"] == "true"  # MLflow does not take 1
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
@@ -18,7 +18,7 @@ def test_telemetry_is_off_by_default(monkeypatch):
 
 def test_what_the_user_set_stays(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
-    settle_environment()
+    set_environment_defaults()
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
 
 
@@ -38,7 +38,7 @@ def test_settling_and_naming_work_imports_nothing_heavy():
 def test_files_made_from_now_on_are_their_users_alone(tmp_path):
     before = os.umask(0o022)
     try:
-        keep_private()
+        set_private_umask()
         (tmp_path / "file").touch()
         (tmp_path / "folder").mkdir()
     finally:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infra.process.machines import machine_with, read_machines, record_machine
+from infra.process.machines import describe_machine_with, read_machines, record_machine
 
 CPU = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 1e9, "node:127.0.0.1": 1.0}}
 GPU = {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0}}
@@ -10,25 +10,28 @@ DEAD = {"Alive": False, "Resources": {}}
 
 
 def test_each_machine_is_kept_once(tmp_path: Path) -> None:
-    here, cluster = machine_with([CPU], is_local=True), machine_with([GPU], is_local=False)
+    here, cluster = (
+        describe_machine_with([CPU], is_local=True),
+        describe_machine_with([GPU], is_local=False),
+    )
     for machine in (here, here, cluster, here):
         record_machine(machine, tmp_path)
     assert read_machines(tmp_path) == (here, cluster)
 
 
 def test_people_are_told_what_it_was(tmp_path: Path) -> None:
-    told = dict(machine_with([CPU], is_local=True).lines)
+    told = dict(describe_machine_with([CPU], is_local=True).lines)
     assert told["GPUs of workers"] == "none"
     assert "torch " in told["packages"]
-    told = dict(machine_with([GPU, GPU, CPU, DEAD], is_local=False).lines)
+    told = dict(describe_machine_with([GPU, GPU, CPU, DEAD], is_local=False).lines)
     assert told["Ray cluster"] == "2 x (16 CPUs, 8 x H100), 1 x (4 CPUs)"
-    assert dict(machine_with([GPU], is_local=True).lines)["GPUs of workers"] == "8 x H100"
+    assert dict(describe_machine_with([GPU], is_local=True).lines)["GPUs of workers"] == "8 x H100"
 
 
 def test_a_file_that_is_cut_stops_nothing(tmp_path: Path) -> None:
-    record_machine(machine_with([CPU], is_local=True), tmp_path)
+    record_machine(describe_machine_with([CPU], is_local=True), tmp_path)
     (place,) = tmp_path.iterdir()
     place.write_bytes(place.read_bytes()[:40])
     assert read_machines(tmp_path) == ()
-    record_machine(machine_with([GPU], is_local=True), tmp_path)
+    record_machine(describe_machine_with([GPU], is_local=True), tmp_path)
     assert len(read_machines(tmp_path)) == 1

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import time
-from infra import watchdog
+from infra.process import watchdog
 watchdog._SHORTEST_S = watchdog._UNKNOWN_S = 1.0
 guard = watchdog.Watchdog({world_size})
 for _ in range(20):
@@ -31,10 +31,11 @@ def test_a_hang_ends_the_process_and_shows_where():
     assert "in wait_for_peer" in done.stderr
 
 
+PAUSED = "watchdog._UNKNOWN_S = 60.0; guard.paused(); time.sleep(1.5)"
 LEFT = "with guard: guard.paused()\ntime.sleep(1.5)"
 
 
-@pytest.mark.parametrize("then", ["guard.stop(); time.sleep(1.5)", "guard.paused()", LEFT])
+@pytest.mark.parametrize("then", ["guard.stop(); time.sleep(1.5)", PAUSED, LEFT])
 def test_work_that_is_not_an_update_is_left_alone(then):
     assert run(then).returncode == 0
 
@@ -57,7 +58,7 @@ time.sleep(60)
 WORKER = """
 import time
 import torch
-from infra import watchdog
+from infra.process import watchdog
 from infra.process.watchdog import WatchedEngine
 from pipeline.training.engines import OptimiserPlan
 from pipeline.training.engines import TorchEngine

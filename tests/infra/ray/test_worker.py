@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from infra.ray.worker import JobServer, find, pack, unpack
+from infra.ray.worker import JobServer, error_from_json, error_to_json, import_function
 from pipeline.errors import BundleError, DivergenceError, InfraError, StepfoldError
 
 DOUBLE = "tests.support.training_cases:double"
@@ -12,18 +12,18 @@ DOUBLE = "tests.support.training_cases:double"
 
 @pytest.mark.parametrize("kind", [BundleError, DivergenceError, InfraError, StepfoldError])
 def test_a_deliberate_error_survives_the_journey(kind):
-    arrived = unpack(json.loads(json.dumps(pack(kind("what, got, do")))))
+    arrived = error_from_json(json.loads(json.dumps(error_to_json(kind("what, got, do")))))
     assert type(arrived) is kind
     assert str(arrived) == "what, got, do"
 
 
 def test_an_accident_becomes_an_infra_error_with_its_place():
     try:
-        find("tests.support.training_cases:nothing")
+        import_function("tests.support.training_cases:nothing")
     except AttributeError as error:
-        arrived = unpack(pack(error))
+        arrived = error_from_json(error_to_json(error))
     assert type(arrived) is InfraError
-    assert "ray_worker.py" in str(arrived)
+    assert "ray/worker.py" in str(arrived)
     assert "AttributeError" in str(arrived)
 
 

@@ -59,5 +59,5 @@ def test_an_order_without_rows_is_refused(seed, size):
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 2), (0, -2)])
 def test_negative_positions_are_refused(first, count):
-    with pytest.raises(ValueError, match="not negative"):
+    with pytest.raises(ValueError, match="must be >= 0"):
         Order(0, 5).rows(first, count)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.demo.autoencoder import centre_and_scale, reconstruction_rms, train_autoencoder
+from pipeline.demo.autoencoder import normalise_latents, reconstruction_rms, train_autoencoder
 from pipeline.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ def test_centring_changes_no_image(autoencoder, train):
         autoencoder.post_quant_conv.bias -= autoencoder.post_quant_conv.weight[:, :, 0, 0].sum(
             1
         ) * torch.tensor(3.0)
-        centre_and_scale(autoencoder, train)
+        normalise_latents(autoencoder, train)
         after = autoencoder.decode(autoencoder.encode(images).latent_dist.mean).sample
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
 

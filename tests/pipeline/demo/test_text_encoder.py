@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from pipeline.data.shards.reader import SampleShards
-from pipeline.demo.text_encoder import class_accuracy, explained, tokenize, train_text_encoder
+from pipeline.demo.text_encoder import (
+    class_accuracy,
+    explained_variance,
+    tokenize,
+    train_text_encoder,
+)
 from pipeline.demo.tokenizer import train_tokenizer
 from pipeline.errors import DivergenceError
 
@@ -31,14 +36,14 @@ def test_captions_are_padded_to_one_length_and_end(tokenizer, train):
 
 def test_captions_explain_some_of_their_own_images_and_not_all(reader, tokenizer, train):
     # 0 is what the mean image explains; not 1, as hand, place and shade are not said
-    assert 0.05 < explained(reader, tokenizer, train) < 1
+    assert 0.05 < explained_variance(reader, tokenizer, train) < 1
 
 
 def test_one_untrained_update_explains_nothing(tiny, tokenizer, train):
     fresh = train_text_encoder(
         tiny.model_copy(update={"text_encoder_updates": 1}), WIDTH, tokenizer, train, 0
     )
-    assert explained(fresh, tokenizer, train) < 0
+    assert explained_variance(fresh, tokenizer, train) < 0
 
 
 def test_a_class_is_read_from_its_captions(reader, tokenizer, train, captioned):

@@ -14,7 +14,7 @@ from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseLevel, NoiseSchedule
 from pipeline.diffusion.solver import ddim_step, fold, jump, sample
-from pipeline.methods.method import Draws
+from pipeline.methods.method import NoisedBatch
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, NetworkDenoiser
 from pipeline.models.gaussian.gaussian import GaussianFamily
@@ -101,7 +101,9 @@ def gaussian(total: int, mean: float = 0.0, std: float = 1.0) -> tuple[GaussianF
         network=config, num_classes=1, latent_shape=(1, 1, 1), num_timesteps=total
     )
     schedule = CosineSchedule(total)
-    return kind, NetworkDenoiser(kind, kind.build(), schedule, PredictionType.V, knows_w=False)
+    return kind, NetworkDenoiser(
+        kind, kind.build(), schedule, PredictionType.V, is_w_conditioned=False
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 64])
@@ -127,7 +129,7 @@ class ExactStudent(Denoiser):
     def __call__(
         self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
     ) -> Prediction:
-        draws = Draws(z_t=z_t, t=level.t, w=w, condition=condition)
+        draws = NoisedBatch(z_t=z_t, t=level.t, w=w, condition=condition)
         return interpret(self.method.target(self.parent, draws), self.schedule.velocity, z_t, level)
 
     def evaluations(self, w: float) -> int:
@@ -150,7 +152,9 @@ def test_exact_students_of_one_step_go_where_64_steps_go(direction: Direction, g
 def test_tables_hold_the_data_apart_from_the_noise() -> None:
     kind, _ = gaussian(4, MEAN, STD)
     student = kind.student_of(kind.build(), (0.0, 4.0)).double()
-    denoiser = NetworkDenoiser(kind, student, CosineSchedule(4), PredictionType.V, knows_w=True)
+    denoiser = NetworkDenoiser(
+        kind, student, CosineSchedule(4), PredictionType.V, is_w_conditioned=True
+    )
     teacher = gaussian(4, MEAN, STD)[1]
     x = normal(3, 1, 1, 1)
     for steps in (1, 2, 4):

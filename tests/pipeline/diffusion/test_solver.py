@@ -60,7 +60,7 @@ def test_on_the_cosine_path_a_jump_is_a_rotation(start: float, end: float) -> No
 
 def test_a_jump_needs_a_velocity() -> None:
     now, then = levels_at(COSINE, 0.5, 0.25)
-    with pytest.raises(ValueError, match="epsilon is not a velocity"):
+    with pytest.raises(ValueError, match="'epsilon' is not supported"):
         jump(now, then, PredictionType.EPSILON)
 
 

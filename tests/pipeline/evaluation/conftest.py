@@ -1,4 +1,4 @@
-"""Settings of the tests of metrics."""
+"""Fixtures of the tests of evaluation."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,6 @@ from threadpoolctl import threadpool_limits
 
 @pytest.fixture(autouse=True)
 def one_blas_thread() -> Iterator[None]:
-    # the matrices are small, and on a busy machine threads that wait for each other take minutes
+    # matrices are small, and thread contention on a busy machine costs minutes
     with threadpool_limits(1, user_api="blas"):
         yield

@@ -1,4 +1,4 @@
-"""Large sets are measured without several copies of them: what that takes at most."""
+"""Peak memory of metrics on large sets."""
 
 import subprocess
 import sys
@@ -13,17 +13,17 @@ from pipeline.evaluation.metrics import manifold as manifolds
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.metrics.frechet import (
     Moments,
-    frechet_found,
+    frechet_estimate,
     neighbour_distance,
     paired_rms,
 )
 from pipeline.evaluation.metrics.manifold import RealManifold, neighbourhood
 
-# a process of its own: memory of torch is counted by the system alone
+# a separate process, because torch's memory is visible to the operating system only
 PAIRED = """
 from pathlib import Path
 import numpy as np
-from pipeline.evaluation import paired
+from pipeline.evaluation.metrics import pairwise
 
 def most():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -31,8 +31,8 @@ def most():
 
 images = np.full((6000, 32, 32, 3), 0.5, np.float32)
 others = np.full(images.shape, 0.25, np.float32)
-for measure in (paired.squared_errors, paired.psnr):
-    measure(images[:2], others[:2])  # whatever is loaded once
+for measure in (pairwise.squared_errors, pairwise.psnr):
+    measure(images[:2], others[:2])  # loads libraries
     before = most()
     measure(images, others)
     print((most() - before) / images.size)
@@ -40,7 +40,7 @@ for measure in (paired.squared_errors, paired.psnr):
 
 
 def peak(measure: Callable[[], object]) -> int:
-    """The most bytes of numpy's that `measure` held at once."""
+    """Return the peak of numpy's allocations during `measure`, in bytes."""
     tracemalloc.start()
     measure()
     found = tracemalloc.get_traced_memory()[1]
@@ -70,7 +70,7 @@ def test_a_resampled_distance_holds_one_wide_copy_of_its_rows() -> None:
     bootstrap = Bootstrap(np.zeros(len(features), np.int64), 2, seed=0)
     reference = Moments.of(features)
     assert len(bootstrap.rows) == 2  # drawn before it is measured
-    found = peak(lambda: frechet_found(reference, features, bootstrap))
+    found = peak(lambda: frechet_estimate(reference, features, bootstrap))
     # eight bytes a value, a tenth of that for a chunk (1,000 rows, 4 bytes a value), matrices of
     # 64 x 64; numpy's cov of rows made wide took four copies
     assert found < 8 * features.size * 1.25

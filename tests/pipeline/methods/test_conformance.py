@@ -11,7 +11,7 @@ from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import Prediction, PredictionType, express, interpret
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.errors import ConfigError
-from pipeline.methods.method import METHODS, Draws
+from pipeline.methods.method import METHODS, NoisedBatch
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Condition, Latent, PerSample
@@ -31,11 +31,11 @@ def batch(first: int = 0, count: int = COUNT) -> Batch:
 
 def draw(
     name: str, schedule: NoiseSchedule, path: tuple[int, ...] = (0, 1), first: int = 0, count=COUNT
-) -> Draws:
+) -> NoisedBatch:
     return method(name).draw(schedule, batch(first, count), RowRandom(path, first, count))
 
 
-def tensors(draws: Draws) -> dict[str, Tensor]:
+def tensors(draws: NoisedBatch) -> dict[str, Tensor]:
     values = {field.name: getattr(draws, field.name) for field in fields(draws)}
     found = {key: value for key, value in values.items() if isinstance(value, Tensor)}
     return {**found, **draws.condition}
@@ -157,7 +157,7 @@ def test_a_method_that_needs_a_teacher_says_so(name: str) -> None:
     if this.teacher_calls == 0:
         assert this.target(None, draws).shape == draws.z_t.shape
         return
-    with pytest.raises(TypeError, match="computes its targets from a teacher, and was given none"):
+    with pytest.raises(TypeError, match="teacher is None"):
         this.target(None, draws)
 
 

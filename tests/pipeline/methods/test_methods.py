@@ -14,7 +14,7 @@ from pipeline.diffusion.schedule import CosineSchedule, NoiseSchedule, diffuse
 from pipeline.diffusion.solver import ddim_step
 from pipeline.methods.denoising import Denoising
 from pipeline.methods.guidance import GuidanceDistillation
-from pipeline.methods.method import Draws, draw_w
+from pipeline.methods.method import NoisedBatch, draw_w
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import GuidedDenoiser, NetworkDenoiser
 from pipeline.models.gaussian.gaussian import GaussianFamily
@@ -122,7 +122,7 @@ def test_one_step_of_the_target_lands_where_the_teacher_lands(
 ) -> None:
     teacher, method = Affine(schedule), progressive(steps, jump)
     drawn = method.draw(schedule, batch(256), random(256))
-    draws = Draws(z_t=drawn.z_t.double(), t=drawn.t, w=drawn.w, condition=drawn.condition)
+    draws = NoisedBatch(z_t=drawn.z_t.double(), t=drawn.t, w=drawn.w, condition=drawn.condition)
     z_t = draws.z_t
     for done in range(jump):
         now = schedule.at(draws.t - done / (steps * jump))
@@ -139,14 +139,18 @@ def test_the_first_loss_is_the_guidance_the_student_does_not_know_yet(weight: Lo
     config = GaussianConfig(family="gaussian", means=((-1.0, 0.5), (1.0, 0.25), (0.0, -1.0)))
     kind = GaussianFamily(network=config, num_classes=3, latent_shape=(2, 1, 1), num_timesteps=1024)
     schedule, module = CosineSchedule(1024), kind.build()
-    network = NetworkDenoiser(kind, module, schedule, PredictionType.V, knows_w=False)
+    network = NetworkDenoiser(kind, module, schedule, PredictionType.V, is_w_conditioned=False)
     start = NetworkDenoiser(
-        kind, kind.student_of(module, (0.0, 4.0)).double(), schedule, PredictionType.V, knows_w=True
+        kind,
+        kind.student_of(module, (0.0, 4.0)).double(),
+        schedule,
+        PredictionType.V,
+        is_w_conditioned=True,
     )
     method = GuidanceDistillation(loss_weight=weight, w=LAW)
     drawn = method.draw(schedule, batch(), random())
     inside = drawn.t < 1  # there omega is infinite and x_c, x_u are not seen through z
-    draws = Draws(
+    draws = NoisedBatch(
         z_t=drawn.z_t[inside].double(),
         t=drawn.t[inside],
         w=drawn.w[inside],
@@ -199,7 +203,7 @@ def test_a_teachers_target_gives_back_its_data(schedule: NoiseSchedule) -> None:
 
 def test_denoising_refuses_draws_of_another_method() -> None:
     draws = guidance().draw(SCHEDULES["cosine"], batch(), random())
-    with pytest.raises(TypeError, match="were not made by the denoising method"):
+    with pytest.raises(TypeError, match="data_velocity is missing"):
         denoising().target(None, draws)
 
 

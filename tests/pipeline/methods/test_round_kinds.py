@@ -16,7 +16,7 @@ from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseSchedule
 from pipeline.diffusion.solver import ddim_step, sample
-from pipeline.methods.method import Draws
+from pipeline.methods.method import NoisedBatch
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
 from pipeline.models.gaussian.gaussian import GaussianFamily
@@ -61,18 +61,18 @@ def method(
     )
 
 
-def drawn(this: ProgressiveDistillation, schedule: NoiseSchedule) -> Draws:
+def drawn(this: ProgressiveDistillation, schedule: NoiseSchedule) -> NoisedBatch:
     draws = this.draw(schedule, batch(), random())
     return replace(draws, z_t=draws.z_t.double())
 
 
-def row(draws: Draws, index: int) -> Draws:
+def row(draws: NoisedBatch, index: int) -> NoisedBatch:
     one = slice(index, index + 1)
     condition = {key: value[one] for key, value in draws.condition.items()}
-    return Draws(z_t=draws.z_t[one], t=draws.t[one], w=draws.w[one], condition=condition)
+    return NoisedBatch(z_t=draws.z_t[one], t=draws.t[one], w=draws.w[one], condition=condition)
 
 
-def steps(teacher: Denoiser, draws: Draws, grid: Grid, start: int, end: int) -> Tensor:
+def steps(teacher: Denoiser, draws: NoisedBatch, grid: Grid, start: int, end: int) -> Tensor:
     """The teacher's own DDIM steps from point to point, one row at a time."""
     z_t = draws.z_t
     for begin, arrive in itertools.pairwise(grid.walk(start, end)):
@@ -108,7 +108,7 @@ def gaussian() -> GuidedDenoiser:
     kind = GaussianFamily(network=config, num_classes=3, latent_shape=(2, 1, 1), num_timesteps=1024)
     schedule = CosineSchedule(1024)
     return GuidedDenoiser(
-        NetworkDenoiser(kind, kind.build(), schedule, PredictionType.V, knows_w=False)
+        NetworkDenoiser(kind, kind.build(), schedule, PredictionType.V, is_w_conditioned=False)
     )
 
 
@@ -139,7 +139,7 @@ class Student(Denoiser):
         self.this, self.teacher, self.schedule = this, teacher, teacher.schedule
 
     def __call__(self, z_t, level, condition, w):
-        target = self.this.target(self.teacher, Draws(z_t, level.t, w, condition))
+        target = self.this.target(self.teacher, NoisedBatch(z_t, level.t, w, condition))
         return interpret(target, self.schedule.velocity, z_t, level)
 
     def evaluations(self, w: float) -> int:
@@ -189,7 +189,7 @@ def test_on_policy_states_are_states_of_a_sampled_student(
     """Sample it from the same noise, as it is or as it is taught; stop where each row stands."""
     this, teacher, now = method(pair, 0.5, of), Affine(schedule), Wavy(schedule)
     draws = drawn(this, schedule)
-    settled = this.settle(teacher, draws, random(), now)
+    settled = this.rollout(teacher, draws, random(), now)
     assert (teacher.calls == 0, now.calls) == ((True, 3) if of == "student" else (False, 0))
     assert not settled.z_t.requires_grad
     assert draws.own is not None
@@ -233,7 +233,7 @@ def test_who_shares_a_network_asks_it_equally_often_whoever_is_to_be_settled(
     draws = drawn(this, network.schedule)
     for own in (torch.ones(COUNT), torch.zeros(COUNT), (torch.arange(COUNT) == 5).float()):
         network.calls = 0
-        settled = this.settle(network, replace(draws, own=own.bool()), random(), network)
+        settled = this.rollout(network, replace(draws, own=own.bool()), random(), network)
         assert network.calls == calls
         if not own.any():
             assert torch.equal(settled.z_t, draws.z_t)
@@ -245,9 +245,9 @@ def test_draws_have_no_target_before_they_are_settled() -> None:
         Affine(SCHEDULES["cosine"]),
     )
     draws = this.draw(teacher.schedule, batch(), random())
-    with pytest.raises(TypeError, match="to be settled before they have a target"):
+    with pytest.raises(TypeError, match=r"before target\(\)"):
         this.target(teacher, draws)
-    with pytest.raises(TypeError, match="was given none"):
-        this.settle(None, draws, random())
-    with pytest.raises(TypeError, match="the student's as it stands"):
-        method(OWN["deterministic"], 0.5, "student").settle(teacher, draws, random())
+    with pytest.raises(TypeError, match="teacher is None"):
+        this.rollout(None, draws, random())
+    with pytest.raises(TypeError, match="student is None"):
+        method(OWN["deterministic"], 0.5, "student").rollout(teacher, draws, random())

@@ -130,7 +130,7 @@ def test_a_network_that_is_already_told_w_is_no_teacher(tmp_path: Path) -> None:
     kind = family_of(manifest)
     student = kind.student_of(load_module(tmp_path, manifest), (0.0, 4.0))
     kind.save(student, tmp_path / "unet")
-    with pytest.raises(BundleError, match="its network is told w"):
+    with pytest.raises(BundleError, match="is w-conditioned"):
         load_module(tmp_path, manifest)
 
 
@@ -149,5 +149,5 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     assert [file.suffix for file in (tmp_path / "unet").iterdir() if "model" in file.name] == [
         ".bin"
     ]
-    with pytest.raises(BundleError, match="does not hold the weights of a teacher"):
+    with pytest.raises(BundleError, match="does not hold the weights of the teacher"):
         load_module(tmp_path, manifest)

@@ -26,18 +26,18 @@ def test_a_teacher_that_calls_itself_a_student_is_refused(bundle: Path) -> None:
     manifest = json.loads(path.read_text())
     manifest |= {"role": "student", "w": {"min": 0.0, "max": 4.0, "mass_at_min": 0.1}}
     path.write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="does not hold the weights of a student"):
+    with pytest.raises(BundleError, match="does not hold the weights of the student"):
         load_denoiser(bundle)
 
 
 def test_weights_that_were_cut_are_refused(bundle: Path) -> None:
     weights = next(bundle.rglob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(BundleError, match="does not hold the weights of a teacher"):
+    with pytest.raises(BundleError, match="does not hold the weights of the teacher"):
         load_denoiser(bundle)
 
 
 def test_weights_that_are_gone_are_refused(bundle: Path) -> None:
     next(bundle.rglob("*.safetensors")).unlink()
-    with pytest.raises(BundleError, match="does not hold the weights of a teacher"):
+    with pytest.raises(BundleError, match="does not hold the weights of the teacher"):
         load_denoiser(bundle)

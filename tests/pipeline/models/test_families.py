@@ -195,7 +195,7 @@ def test_a_teacher_is_opened_under_guidance_and_a_student_told_w(name: str, tmp_
         assert torch.equal(guided.network.family.null_row[key], value)
     _, student = load_denoiser(tmp_path / "student")
     assert isinstance(student, NetworkDenoiser)
-    assert student.knows_w is (name in CAN_BE_TOLD)
+    assert student.is_w_conditioned is (name in CAN_BE_TOLD)
 
 
 @every_network
@@ -242,7 +242,7 @@ def test_a_network_that_was_not_told_w_refuses_to_be(name: str) -> None:
     network = network_denoiser(teacher_manifest(name), a_teacher(name))
     z_t, _, condition = inputs(name)
     level = network.schedule.at(times(1.0).expand(COUNT))
-    with pytest.raises(ValueError, match="knows nothing of w"):
+    with pytest.raises(ValueError, match="not w-conditioned"):
         network(z_t, level, condition, times(0, 0, 0, 0, 0, 1))
 
 

@@ -45,5 +45,5 @@ def test_gradients_are_the_same_and_less_is_kept(name: str) -> None:
 
 def test_a_closed_form_says_that_it_cannot() -> None:
     family = family_of(teacher_manifest("gaussian"))
-    with pytest.raises(ConfigError, match=r"gradient_checkpointing: a .* cannot; set it to false"):
+    with pytest.raises(ConfigError, match=r"engine\.gradient_checkpointing: .*; set it to false"):
         family.checkpoint_gradients(family.build())

@@ -1,4 +1,4 @@
-"""The page of a run in a real browser, from the disk: what people see of it, and do with it."""
+"""The page of a run in a real browser, loaded from a file: display and interaction."""
 
 import base64
 import io
@@ -37,18 +37,18 @@ def press(driver: Chrome, kind: str, words: str) -> None:
             label.click()
 
 
-def picture_of(element: WebElement) -> Image.Image:
+def png_data_uri(element: WebElement) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(element.screenshot_as_base64))).convert("L")
 
 
 def shade(element: WebElement) -> float:
-    """Of what is seen in the middle of the upper left sample, 0 to 255."""
-    image = picture_of(element)
+    """Return the displayed grey value in the upper left sample, 0 to 255."""
+    image = png_data_uri(element)
     return float(image.getpixel((image.width // 10, image.height // 8)))
 
 
 def inks(driver: Chrome) -> list[str]:
-    """The colours of the axes' titles that are shown, read at once: a chart may be drawn anew."""
+    """Return the colours of visible axis titles, read at once because charts may be redrawn."""
     found: list[str] = driver.execute_script(
         "return [...document.querySelectorAll('.plot .xtitle')]"
         ".filter(each => each.checkVisibility()).map(each => getComputedStyle(each).fill)"

@@ -1,22 +1,22 @@
-"""Curves of a page: every number of a report stands where it was measured, and no other."""
+"""Quality curves of the page contain exactly the numbers of the report."""
 
 import json
 
 import pytest
 
-from pipeline.evaluation.documents import Cell, Panel, PanelRow, Role
-from pipeline.evaluation.metric_specs import Setting, against_teacher
-from pipeline.evaluation.scores import PanelScores
+from pipeline.evaluation.documents import ExtractorMetrics, ExtractorRow, Role, SampleSpec
+from pipeline.evaluation.metric_specs import ProtocolContext, teacher_metric
+from pipeline.evaluation.scores import ExtractorScores
 from pipeline.page.quality_curves import curve_charts
 from pipeline.page.view_model import Chart
 from tests.pipeline.page.test_summary import report, verdict
 
-SETTING = Setting(10, 0, 7, 8, 100, None, (8, 8, 3))
+SETTING = ProtocolContext(10, 0, 7, 8, 100, None, (8, 8, 3))
 CLIP = ("CLIP (not FID)", "c" * 64)
 
 
-def row(role: Role, steps: int, w: float, distance: float) -> PanelRow:
-    cell = Cell(
+def row(role: Role, steps: int, w: float, distance: float) -> ExtractorRow:
+    cell = SampleSpec(
         role=role,
         bundle="rounds/00/student" if role == "student" else "teacher",
         digest="d" * 64,
@@ -26,16 +26,16 @@ def row(role: Role, steps: int, w: float, distance: float) -> PanelRow:
         w=w,
         seed=0,
     )
-    scores = PanelScores(
+    scores = ExtractorScores(
         distance_to_teacher=distance,
         distance_to_teacher_interval=(distance - 1, distance + 2),
         clip_score=20 + distance,
         clip_score_interval=(20, 30),
     )
-    return PanelRow(cell=cell, evaluations=steps, scores=scores)
+    return ExtractorRow(cell=cell, evaluations=steps, scores=scores)
 
 
-def panel() -> Panel:
+def panel() -> ExtractorMetrics:
     words = ("CLIP score", "how well an image goes with its prompt")
     clip = SETTING.metric("clip_score", words, CLIP, SETTING.paired, "")
     rows = [
@@ -43,8 +43,8 @@ def panel() -> Panel:
         for w in (0.0, 2.0)
         for role, steps, distance in (("teacher", 8, 3), ("student", 4, 5), ("student", 1, 6))
     ]
-    metrics = (against_teacher(SETTING, CLIP), clip)
-    return Panel(extractor=CLIP[0], kind="clip", metrics=metrics, rows=tuple(rows))
+    metrics = (teacher_metric(SETTING, CLIP), clip)
+    return ExtractorMetrics(extractor=CLIP[0], kind="clip", metrics=metrics, rows=tuple(rows))
 
 
 def panel_charts() -> dict[str, Chart]:

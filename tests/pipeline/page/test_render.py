@@ -1,4 +1,4 @@
-"""One file that fetches nothing, whatever is in the words it shows."""
+"""The page is one file without external requests, for any user text."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "index.html"
 
 
-def test_words_of_a_user_stay_words(path: Path) -> None:
+def test_user_text_is_escaped(path: Path) -> None:
     path.write_text(render(page(HOSTILE)), encoding="utf-8")
     found = read_page(path)
     assert found.fetched == []
@@ -30,19 +30,19 @@ def test_everything_is_there(path: Path) -> None:
     path.write_text(render(page("digits")), encoding="utf-8")
     found = read_page(path)
     assert found.weights == ["1", "2.5"]
-    # at each weight the teacher and three others, and none of them twice; one of encoders
+    # per guidance weight the teacher and three others, each once; one image of encoders
     assert [picture.size for picture in found.pictures] == [found.pictures[0].size] * (2 * 4 + 1)
-    for said in ("1 200", "4 000 000", "137.0 MB", "1:01", "1:01:40", "no"):
-        assert said in found.text
+    for text in ("1 200", "4 000 000", "137.0 MB", "1:01", "1:01:40", "fail"):
+        assert text in found.text
 
 
-def test_what_the_gate_decided_stands_where_there_is_a_gate_only(path: Path) -> None:
+def test_decisions_of_the_gate_are_shown_only_with_a_gate(path: Path) -> None:
     gated = page("digits")
     path.write_text(render(gated), encoding="utf-8")
     said = read_page(path).text
-    for words in ("passed", "failed " + WHY, "accepted by a person " + WHY):
+    for words in ("passed", "failed " + WHY, "approved by a person " + WHY):
         assert words in said
-    assert "A person accepted the student of digits." in said
+    assert "A person approved the student of digits." in said
     plain = replace(gated, costs=gated.costs[:1], accepted=())
     path.write_text(render(plain), encoding="utf-8")
     said = read_page(path).text

@@ -1,4 +1,4 @@
-"""Samples on a page: reduced where they are large, and no bytes of a picture twice."""
+"""Sample grids of the page: large samples are downscaled, and no image is stored twice."""
 
 import base64
 import io
@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from pipeline.evaluation.documents import Cell
+from pipeline.evaluation.documents import SampleSpec
 from pipeline.page.render import render
-from pipeline.page.sample_images import look_at
-from pipeline.page.view_model import Look
+from pipeline.page.sample_images import build_sample_grids
+from pipeline.page.view_model import SampleGrids
 from tests.pipeline.page.test_summary import report
 from tests.support.page_content import page
 
@@ -19,21 +19,21 @@ LABELS = np.repeat([0, 1], COLUMNS)
 GAP = round(0.1 * MOST)
 
 
-def noise(cell: Cell, height: int = MOST, width: int = MOST) -> np.ndarray:
-    """Of every network its own: nothing a PNG could make smaller."""
+def noise(cell: SampleSpec, height: int = MOST, width: int = MOST) -> np.ndarray:
+    """Return noise that differs by network and does not compress as PNG."""
     random = np.random.default_rng([cell.steps, int(cell.w)])
     return random.uniform(-1, 1, (len(LABELS), height, width, 1)).astype(np.float32)
 
 
-def blown_up(cell: Cell, height: int = MOST, width: int = MOST) -> np.ndarray:
-    """The same four times as large a side."""
+def blown_up(cell: SampleSpec, height: int = MOST, width: int = MOST) -> np.ndarray:
+    """Return the same noise enlarged four times per side."""
     return noise(cell, height, width).repeat(4, 1).repeat(4, 2)
 
 
-def look(large: bool, w: float = 1.0, height: int = MOST, width: int = MOST) -> Look:
+def look(large: bool, w: float = 1.0, height: int = MOST, width: int = MOST) -> SampleGrids:
     drawn = report().model_copy(update={"class_names": ("a", "b")})
     draw = blown_up if large else noise
-    found = look_at(drawn, w, LABELS, lambda cell: draw(cell, height, width))
+    found = build_sample_grids(drawn, w, LABELS, lambda cell: draw(cell, height, width))
     assert found is not None
     return found
 

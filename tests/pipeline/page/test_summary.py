@@ -1,10 +1,17 @@
-"""The answer in words says what the numbers say."""
+"""The text summary agrees with the numbers of the report."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.evaluation.documents import Cell, Panel, PanelRow, Protocol, Report, Row
+from pipeline.evaluation.documents import (
+    ExtractorMetrics,
+    ExtractorRow,
+    Protocol,
+    Report,
+    Row,
+    SampleSpec,
+)
 from pipeline.evaluation.reports.agreement import (
     Agreement,
     AgreementProtocol,
@@ -12,10 +19,10 @@ from pipeline.evaluation.reports.agreement import (
     AgreementRow,
 )
 from pipeline.evaluation.reports.markdown import write_report
-from pipeline.evaluation.scores import PanelScores, Scores
+from pipeline.evaluation.scores import ExtractorScores, Scores
 from pipeline.evaluation.verdicts.checks import Check, Verdict
-from pipeline.page.summary import good_students, judge, listed
-from pipeline.page.view_model import Finding
+from pipeline.page.summary import join_numbers, passing_students, summarise_verdicts
+from pipeline.page.view_model import StudentVerdict
 
 PROTOCOL = Protocol(
     features="features",
@@ -26,14 +33,14 @@ PROTOCOL = Protocol(
     num_heldout=60,
     num_training=70,
     seed=1,
-    yardstick_seed=2,
+    noise_floor_seed=2,
     reference_steps=8,
 )
 
 
-def cell(role: str, steps: int, w: float) -> Cell:
+def cell(role: str, steps: int, w: float) -> SampleSpec:
     number = 1 if role == "student" else None
-    return Cell(
+    return SampleSpec(
         role=role, bundle="b", digest="d", round=number, sampler="ddim", steps=steps, w=w, seed=1
     )
 
@@ -86,57 +93,51 @@ def report(*verdicts: Verdict) -> Report:
     )
 
 
-def test_who_is_good_enough_is_said_first() -> None:
-    found = judge(
+def test_students_that_pass_come_first() -> None:
+    found = summarise_verdicts(
         report(
             *(verdict(4, 1.0, 0.95), verdict(4, 3.0, 0.93), verdict(1, 1.0, 0.5)),
             *(verdict(1, 3.0, 0.92), verdict(4, 1.0, 0.0, "class means")),
         )
     )
     assert found.sentences == (
-        "As good as the teacher by every check: the student, 4 steps (w = 1 and 3); "
-        "the student, 1 step (w = 3).",
-        "The student of 1 step asks its network once a sample where the teacher asks 16 times; "
-        "its distance to real images is 1.50 (1.50 to 1.50) and 1.50 (1.50 to 1.50) times the "
-        "teacher's at w = 1 and 3.",
-        "The checks were put to 1 set of samples that are bad on purpose as well, "
-        "and caught 1 of them.",
+        "Every check passes for: student, 4 steps (w = 1 and 3); student, 1 step (w = 3).",
+        "The 1-step student needs 1 network evaluation per sample, the teacher 16. Its distance to "
+        "real images is 1.50 (1.50 to 1.50) and 1.50 (1.50 to 1.50) times the teacher's at w = 1 "
+        "and 3.",
+        "The checks reject 1 of 1 negative control (samples known to be bad).",
     )
     assert [title for title, _ in found.rows] == ["student, 4 steps", "student, 1 step"]
     (_, four), (_, one) = found.rows
     assert [each.passed for each in (*four, *one)] == [True, True, False, True]
-    assert one[0].said == ("recall 0.5, asked at least 0.9",)
+    assert one[0].said == ("recall 0.5, required at least 0.9",)
     assert "recall at least 0.9, RMS at most 0.15" in found.bounds
 
 
-def test_that_nobody_is_good_enough_is_said_as_plainly() -> None:
-    found = judge(report(*(verdict(n, w, 0.1) for n in (4, 1) for w in (1.0, 3.0))))
-    assert found.sentences[0] == (
-        "No student is as good as its teacher by every check at any guidance weight."
-    )
+def test_no_passing_student_is_stated() -> None:
+    found = summarise_verdicts(report(*(verdict(n, w, 0.1) for n in (4, 1) for w in (1.0, 3.0))))
+    assert found.sentences[0].startswith("No student passes every check")
 
 
-def test_a_report_that_lets_a_control_through_says_so_and_says_yes_of_nobody(
+def test_verdicts_are_void_if_a_control_passes(
     tmp_path: Path,
 ) -> None:
     students = [verdict(n, w, 0.95) for n in (4, 1) for w in (1.0, 3.0)]
     bad = verdict(1, 3.0, 0.95, "class means").model_copy(update={"title": "class means"})
     void = report(*students, verdict(1, 1.0, 0.1, "class means"), bad)
-    said = judge(void)
-    assert said.sentences[0] == (
-        "Nothing is judged here: the checks let through what is bad on purpose (class means, at "
-        "w = 3), so that passing them says nothing of a student."
-    )
-    assert "As good as" not in " ".join(said.sentences)
-    assert said.sentences[-1].endswith("caught 1 of them.")
+    said = summarise_verdicts(void)
+    assert "void" in said.sentences[0]
+    assert "(class means, at w = 3)" in said.sentences[0]
+    assert "Every check passes" not in " ".join(said.sentences)
+    assert "reject 1 of 2" in said.sentences[-1]
     assert [each.passed for _, cells in said.rows for each in cells] == [None] * 4
     write_report(void, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert text.splitlines()[2] == f"**{said.sentences[0]}**"
-    lines = text.split("## Faithful?")[1].split("Bounds:")[0].splitlines()
+    lines = text.split("## Verdicts")[1].split("Bounds:")[0].splitlines()
     ends = [line.split("|")[-2].strip() for line in lines if line.startswith(("| 1 ", "| 3 "))]
     assert ends == ["void"] * 4 + ["fail", "pass"]
-    assert "students' rows pass" not in text
+    assert "student rows pass" not in text
 
 
 def test_without_classes_only_agreement_is_claimed() -> None:
@@ -144,43 +145,45 @@ def test_without_classes_only_agreement_is_claimed() -> None:
         scores = Agreement(rms_to_teacher=rms, rms_to_teacher_interval=(rms, rms))
         return AgreementRow(cell=cell(role, steps, 2.0), evaluations=steps, scores=scores)
 
-    found = judge(
+    found = summarise_verdicts(
         AgreementReport(
             run="r",
-            protocol=AgreementProtocol(num_samples=4, seed=1, yardstick_seed=2, reference_steps=8),
-            rows=(at("yardstick", 8, 0.9), at("student", 2, 0.12), at("student", 1, 0.18)),
+            protocol=AgreementProtocol(
+                num_samples=4, seed=1, noise_floor_seed=2, reference_steps=8
+            ),
+            rows=(at("noise_floor", 8, 0.9), at("student", 2, 0.12), at("student", 1, 0.18)),
             pictures=(),
         )
     )
     assert found.sentences[0] == (
-        "The student of 1 step differs from its teacher's sample of the same noise by RMS 0.18 "
-        "(0.18 to 0.18) at w = 2; unrelated samples of the teacher by 0.90."
+        "The 1-step student differs from the teacher's sample of the same noise by RMS 0.18 "
+        "(0.18 to 0.18) at w = 2; unrelated samples of the teacher differ by 0.90."
     )
     assert [each.passed for _, cells in found.rows for each in cells] == [None, None]
 
 
-def test_without_classes_students_are_judged_as_others_are() -> None:
+def test_without_classes_students_have_verdicts() -> None:
     def at(role: str, steps: int, rms: float) -> AgreementRow:
         scores = Agreement(rms_to_teacher=rms, rms_to_teacher_interval=(0.9 * rms, 1.1 * rms))
         return AgreementRow(cell=cell(role, steps, 2.0), evaluations=steps, scores=scores)
 
-    def panel_row(role: str, steps: int, distance: float) -> PanelRow:
-        scores = PanelScores(
+    def panel_row(role: str, steps: int, distance: float) -> ExtractorRow:
+        scores = ExtractorScores(
             distance_to_real=distance, distance_to_real_interval=(distance - 1, distance + 1)
         )
-        return PanelRow(cell=cell(role, steps, 2.0), evaluations=steps, scores=scores)
+        return ExtractorRow(cell=cell(role, steps, 2.0), evaluations=steps, scores=scores)
 
     def judged(steps: int, ratio: float, rms: float, who: str = "student") -> Verdict:
         checks = (
             Check(name="distance", value=ratio, most=1.1),
             Check(name="RMS", value=rms, most=0.15),
-            Check(name="follows w", value=2.0, least=2.0, most=2.0),
+            Check(name="w consistency", value=2.0, least=2.0, most=2.0),
         )
         title = cell("student", steps, 2.0).title
         return Verdict(judged=who, title=title, w=2.0, floor_factor=None, checks=checks)
 
     rows = (("teacher", 8, 10.0), ("student", 2, 10.5), ("student", 1, 12.0))
-    panel = Panel(
+    panel = ExtractorMetrics(
         extractor="InceptionV3",
         kind="inception",
         metrics=(),
@@ -188,39 +191,40 @@ def test_without_classes_students_are_judged_as_others_are() -> None:
     )
     report = AgreementReport(
         run="r",
-        protocol=AgreementProtocol(num_samples=4, seed=1, yardstick_seed=2, reference_steps=8),
-        rows=(at("yardstick", 8, 0.9), at("student", 2, 0.12), at("student", 1, 0.18)),
+        protocol=AgreementProtocol(num_samples=4, seed=1, noise_floor_seed=2, reference_steps=8),
+        rows=(at("noise_floor", 8, 0.9), at("student", 2, 0.12), at("student", 1, 0.18)),
         verdicts=(judged(2, 1.05, 0.12), judged(1, 1.2, 0.18), judged(2, 9.0, 0.5, "mean image")),
         pictures=(),
         panels=(panel,),
     )
-    found = judge(report)
-    assert found.sentences[0] == (
-        "As good as the teacher by every check: the student, 2 steps (w = 2)."
-    )
-    assert "and caught 1 of them" in found.sentences[2]
-    assert found.sentences[3].endswith("are those in the features of InceptionV3.")
+    found = summarise_verdicts(report)
+    assert found.sentences[0] == "Every check passes for: student, 2 steps (w = 2)."
+    assert "reject 1 of 1" in found.sentences[2]
+    assert found.sentences[3].endswith("in the features of InceptionV3.")
     (_, (two,)), (_, (one,)) = found.rows
-    assert two == Finding(True, ("every check holds", "distance 1.05 (0.95 to 1.15)"))
+    assert two == StudentVerdict(True, ("all checks pass", "distance 1.05 (0.95 to 1.15)"))
     assert one.passed is False
     assert one.said == (
-        "distance 1.2 (1.1 to 1.3), asked at most 1.1",
-        "RMS 0.18 (0.162 to 0.198), asked at most 0.15",
+        "distance 1.2 (1.1 to 1.3), required at most 1.1",
+        "RMS 0.18 (0.162 to 0.198), required at most 0.15",
     )
-    assert "and that samples follow w" in found.bounds
-    assert "ratios to the teacher's own in the features of InceptionV3" in found.bounds
-    assert [each.steps for each in good_students(report)] == [2]
-    # one whose samples are no pairs is asked nothing, and that is said
+    assert "samples follow w" in found.bounds
+    assert "ratios to the teacher's in the features of InceptionV3" in found.bounds
+    assert [each.steps for each in passing_students(report)] == [2]
+    # no check applies to a student with unpaired samples, which the bounds explain
     drawn = {"ladder": "stochastic", "sampler": "stochastic"}
     paired = at("student", 2, 0.5)
     noisy = paired.model_copy(update={"cell": paired.cell.model_copy(update=drawn)})
-    both = judge(report.model_copy(update={"rows": (*report.rows, noisy)}))
-    assert both.rows[-1] == ("student, 2 steps, stochastic", (Finding(None, ("not judged",)),))
-    assert "RMS is not asked of stochastic students of several steps" in both.bounds
+    both = summarise_verdicts(report.model_copy(update={"rows": (*report.rows, noisy)}))
+    assert both.rows[-1] == (
+        "student, 2 steps, stochastic",
+        (StudentVerdict(None, ("no verdict",)),),
+    )
+    assert "RMS is not checked for stochastic students" in both.bounds
 
 
 @pytest.mark.parametrize(
     ("values", "said"), [([1], "1"), ([1, 3], "1 and 3"), ([0.5, 3, 7], "0.5, 3 and 7")]
 )
 def test_numbers_are_listed_as_in_a_sentence(values: list[float | int], said: str) -> None:
-    assert listed(values) == said
+    assert join_numbers(values) == said

@@ -11,8 +11,8 @@ from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import load_source
 from pipeline.data.sources.demo.digit_wording import read_attributes
 from pipeline.data.sources.loaded_source import unlabelled_split
-from pipeline.evaluation.features.caption_parts import look_for
-from pipeline.sampling.conditions import asked_of
+from pipeline.evaluation.features.caption_parts import match_caption_parts
+from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.sampler import Images
 
 CAPTIONED = CaptionedDigitsData(source="captioned_digits", count=60, holdout_count=40)
@@ -36,17 +36,17 @@ def heldout(folder: Path) -> tuple[Images, list[str], np.ndarray]:
 def test_data_with_classes_alone_is_asked_for_by_class(tmp_path: Path) -> None:
     config = DigitsData(source="digits")
     write_dataset(tmp_path, load_source(config, 0, NO_NETWORK), config)
-    asked = asked_of(tmp_path, 25)
+    asked = choose_conditions(tmp_path, 25)
     assert asked.prompts is None
-    assert asked.by_network is asked.labels
+    assert asked.network_inputs is asked.labels
     assert np.bincount(asked.labels).tolist() == [3] * 5 + [2] * 5
 
 
 def test_captioned_classes_are_asked_for_by_their_held_out_captions(tmp_path: Path) -> None:
-    asked = asked_of(captioned(tmp_path), 70)
+    asked = choose_conditions(captioned(tmp_path), 70)
     _, captions, _ = heldout(tmp_path)
     assert asked.prompts is not None
-    assert asked.by_network == asked.prompts
+    assert asked.network_inputs == asked.prompts
     assert set(asked.prompts) <= set(captions)
     assert [read_attributes(prompt).digit for prompt in asked.prompts] == asked.labels.tolist()
     # four of each digit are held out, so that the fifth question is the first again
@@ -59,7 +59,7 @@ def test_captions_without_classes_are_asked_for_one_after_the_other(tmp_path: Pa
     splits = unlabelled_split(100, 0.1, 0, "here")
     bare = replace(source, labels=None, class_names=(), splits=splits)
     write_dataset(tmp_path, bare, CAPTIONED)
-    asked = asked_of(tmp_path, 12)
+    asked = choose_conditions(tmp_path, 12)
     shards = SampleShards(tmp_path, "heldout")
     expected = [caption.text for caption in shards.captions(np.arange(10))]
     assert list(asked.prompts or ()) == [*expected, *expected[:2]]
@@ -68,12 +68,12 @@ def test_captions_without_classes_are_asked_for_one_after_the_other(tmp_path: Pa
 
 def test_real_images_show_what_their_captions_say_and_nothing_else(tmp_path: Path) -> None:
     images, captions, labels = heldout(captioned(tmp_path))
-    seen = look_for(images, labels, captions)
+    seen = match_caption_parts(images, labels, captions)
     assert set(seen) == {"digit", "ink", "paper", "all"}
     # 9,000 canvases of this kind were read without an error
     assert all(right.all() for right in seen.values())
     others = [captions[-1], *captions[:-1]]
-    wrong = look_for(images, labels, others)
+    wrong = match_caption_parts(images, labels, others)
     pairs = zip(captions, others, strict=True)
     said = [(read_attributes(true), read_attributes(other)) for true, other in pairs]
     assert wrong["ink"].tolist() == [a.ink == b.ink for a, b in said]

@@ -14,7 +14,7 @@ from pipeline.data.records import write_records
 from pipeline.data.shards.reader import SampleShards
 from pipeline.documents import build, read_yaml
 from pipeline.errors import DataError
-from pipeline.methods.method import Draws
+from pipeline.methods.method import NoisedBatch
 from pipeline.models.assemble import denoiser_of, family_of, fresh_manifest
 from pipeline.models.denoiser import Denoiser
 from pipeline.tensors import Latent
@@ -22,6 +22,7 @@ from pipeline.training.batches import OnlineSource, TargetSource, from_columns, 
 from pipeline.training.build_method import method_of
 from pipeline.training.plan import plan_rounds
 from stages.data.shard import shard
+from stages.workspace import Workspace
 
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 
@@ -42,7 +43,7 @@ def teacher(recipe: Recipe) -> Denoiser:
 @pytest.fixture(scope="module")
 def samples(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> SampleShards:
     run_dir = tmp_path_factory.mktemp("run")
-    return SampleShards(run_dir / shard(recipe, run_dir).path, "train")
+    return SampleShards(run_dir / shard(Workspace(run_dir, recipe)).value.path, "train")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def online(recipe: Recipe, teacher: Denoiser, samples: SampleShards) -> OnlineSo
     )
 
 
-def joined(parts: list[tuple[Draws, Latent]]) -> tuple[torch.Tensor, ...]:
+def joined(parts: list[tuple[NoisedBatch, Latent]]) -> tuple[torch.Tensor, ...]:
     draws = [part[0] for part in parts]
     return (
         torch.cat([d.z_t for d in draws]),

@@ -8,7 +8,7 @@ from pipeline.config import GateConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
 from pipeline.ledger import Artifact, FileRecord
-from pipeline.training.gate_policy import Judged, rules_of, settle
+from pipeline.training.gate_policy import JudgedAttempt, rules_of, run_attempts
 from pipeline.training.plan import plan_rounds, round_key
 from pipeline.training.round_plan import RoundPlan
 from tests.support.small_run import small_recipe
@@ -17,10 +17,10 @@ PLAN = plan_rounds(small_recipe())[1]
 DATA = Artifact(kind="data", fingerprint="a" * 64, path="data", files={})
 
 
-def failed(plan: RoundPlan, *, diverged: bool = False, answer: bool | None = None) -> Judged:
+def failed(plan: RoundPlan, *, diverged: bool = False, answer: bool | None = None) -> JudgedAttempt:
     file = FileRecord(size=1, sha256=plan.folder)
     student = Artifact(kind="student", fingerprint=plan.folder, path="s", files={"w": file})
-    return Judged(
+    return JudgedAttempt(
         plan=plan,
         student=None if diverged else student,
         record=DATA,
@@ -33,11 +33,11 @@ def course(gate: dict[str, Any], diverges: int = 0) -> list[RoundPlan]:
     """The attempts at a round that always fails, the first few by divergence; nobody answers."""
     made: list[RoundPlan] = []
 
-    def attempt(plan: RoundPlan) -> Judged:
+    def attempt(plan: RoundPlan) -> JudgedAttempt:
         made.append(plan)
         return failed(plan, diverged=len(made) <= diverges)
 
-    settle(PLAN, GateConfig(**gate).rules(1, "halving"), attempt, lambda judged: None)
+    run_attempts(PLAN, GateConfig(**gate).rules(1, "halving"), attempt, lambda judged: None)
     return made
 
 

@@ -47,7 +47,7 @@ def test_a_round_names_its_grid_and_its_teachers() -> None:
     rounds = plan_rounds(digits("halving.first_substeps=4"))
     assert [plan.grid for plan in rounds] == [None, Grid(8), Grid(4), Grid(2), Grid(1)]
     assert [plan.teacher_grid for plan in rounds] == [None, Grid(64), Grid(8), Grid(4), Grid(2)]
-    assert [plan.made_for for plan in rounds[:2]] == ["any-steps", "8-steps"]
+    assert [plan.sampling_target for plan in rounds[:2]] == ["any-steps", "8-steps"]
 
 
 def test_a_stochastic_ladder_follows_stochastic_steps_after_the_first() -> None:
@@ -58,7 +58,7 @@ def test_a_stochastic_ladder_follows_stochastic_steps_after_the_first() -> None:
         "rounds/02-8-to-4-stochastic",
     ]
     assert rounds[1].title == "round 2: 8 -> 4 steps, stochastic"
-    assert rounds[1].made_for == "4-steps-stochastic"
+    assert rounds[1].sampling_target == "4-steps-stochastic"
     # the jump of 2/8 is 16 of the 64 DDIM steps; then two of the teacher's own steps, and one
     assert [plan.folded for plan in rounds] == [16, 2, 2, 1]
     assert [plan.exported_steps for plan in rounds] == [None] * 4

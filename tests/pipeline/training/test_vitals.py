@@ -5,11 +5,11 @@ import time
 import pytest
 import torch
 
-from pipeline.training.monitors import Vitals
+from pipeline.training.monitors import ThroughputMeter
 
 
 def test_pace_and_time_left_are_those_since_the_last_time() -> None:
-    vitals = Vitals(start=10, total=50, batch=32, device=torch.device("cpu"))
+    vitals = ThroughputMeter(start=10, total=50, batch=32, device=torch.device("cpu"))
     began = time.monotonic()
     time.sleep(0.2)
     numbers = vitals.of(30)

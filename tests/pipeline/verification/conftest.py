@@ -1,4 +1,4 @@
-"""A small run, made once and copied for every test."""
+"""A small run, built once and copied for every test."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Artifacts whose hashes are right and whose content is wrong: damaged before they were hashed."""
+"""Artifacts with matching hashes and invalid content, damaged before they were hashed."""
 
 import json
 from collections.abc import Callable
@@ -86,27 +86,27 @@ def a_shorter_target_shard(run_dir: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "problem"),
     [
-        (nan_in_weights, "slope.weight in gaussian/tables.safetensors holds NaN or infinity"),
-        (other_teacher, "its manifest names teacher somebody els, the one in its record"),
-        (other_round, "its manifest says round 7, which does not lie here"),
-        (other_steps, "its manifest says it was made for (4,), its record for 1 step(s)"),
-        (pickle_for_weights, "tables.safetensors is no safetensors file"),
-        (fewer_samples, "split train holds 40 rows, its record says"),
-        (an_index_with_fewer_rows, "its index has 39"),
-        (targets_with_nan, "column z_t_and_velocity holds NaN or infinity"),
-        (a_shorter_target_shard, "targets.tar holds 19 rows, its record says 20"),
+        (nan_in_weights, "slope.weight in gaussian/tables.safetensors"),
+        (other_teacher, "lineage.parent: somebody els"),
+        (other_round, "lineage.round: 7"),
+        (other_steps, "steps: (4,) in its manifest, 1 in its record"),
+        (pickle_for_weights, "tables.safetensors"),
+        (fewer_samples, "split train contains 40 rows"),
+        (an_index_with_fewer_rows, "39"),
+        (targets_with_nan, "column z_t_and_velocity"),
+        (a_shorter_target_shard, "targets.tar contains 19 rows, its record 20"),
     ],
 )
-def test_what_was_wrong_before_it_was_hashed_is_found(
-    run_dir: Path, spoil: Callable[[Path], str], said: str
+def test_invalid_content_with_matching_hashes_is_found(
+    run_dir: Path, damage: Callable[[Path], str], problem: str
 ) -> None:
-    place = spoil(run_dir)
+    place = damage(run_dir)
     recommit(run_dir, place)
-    found = {damage.place: damage for damage in examine(run_dir).damaged}
+    found = {each.place: each for each in examine(run_dir).damaged}
     assert found[place].remedy == "redo"
-    assert said in found[place].problems[0]
+    assert problem in found[place].problems[0]
     assert str(run_dir) not in found[place].problems[0]
 
 
@@ -114,4 +114,5 @@ def test_samples_that_are_not_finite_are_found(run_dir: Path) -> None:
     student = next(a for a in Ledger(run_dir).records() if a.path == LAST)
     make_samples(run_dir, student, poison=float("nan"))
     (damage,) = examine(run_dir).damaged
-    assert damage.problems == ("it holds NaN or infinity",)
+    assert (damage.remedy, len(damage.problems)) == ("redo", 1)
+    assert "NaN" in damage.problems[0]

@@ -1,4 +1,4 @@
-"""An examination finds every damage, names what was made from it, and cries no wolf."""
+"""An examination finds every damage and its dependents, and reports no false damage."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pipeline.ledger import Ledger, fingerprint
-from pipeline.verification.examine import Damage, Verdict, examine
+from pipeline.verification.examine import Damage, Examination, examine
 from tests.support.small_run import flip, make_checkpoints, recommit
 
 GUIDANCE = "rounds/00-guidance/student"
@@ -19,9 +19,9 @@ TARGETS = "rounds/01-4-to-2/targets/pass-000-shard-00000"
 REPORTS = ("evaluation/6-samples/samples-round02-ddim-1-w2.npy", "report")
 
 
-def only(verdict: Verdict) -> Damage:
-    assert len(verdict.damaged) == 1, verdict.damaged
-    return verdict.damaged[0]
+def only(found: Examination) -> Damage:
+    assert len(found.damaged) == 1, found.damaged
+    return found.damaged[0]
 
 
 def record_of(run_dir: Path, place: str) -> Path:
@@ -32,22 +32,22 @@ def record_of(run_dir: Path, place: str) -> Path:
 def edit_record(run_dir: Path, place: str, **changes: object) -> Path:
     record = record_of(run_dir, place)
     tree = json.loads(record.read_text()) | changes
-    del tree["seal"]  # the old one alone would tell
+    del tree["seal"]  # the old seal alone would reveal the change
     record.write_text(json.dumps(tree | {"seal": fingerprint(tree)}))
     return record
 
 
-def test_a_sound_run_is_sound_and_nothing_is_touched(run_dir: Path) -> None:
+def test_an_undamaged_run_is_sound_and_nothing_is_changed(run_dir: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
-    told: list[tuple[int, int]] = []
-    verdict = examine(run_dir, lambda done, total: told.append((done, total)))
-    assert verdict.is_sound
-    assert verdict.notes == ()
-    assert (verdict.artifacts, told[-1]) == (16, (16, 16))
+    calls: list[tuple[int, int]] = []
+    found = examine(run_dir, lambda done, total: calls.append((done, total)))
+    assert found.is_sound
+    assert found.notes == ()
+    assert (found.artifacts, calls[-1]) == (16, (16, 16))
     roots = ("data", "teacher", "rounds", "evaluation", "report")
     there = [path for root in roots for path in (run_dir / root).rglob("*") if path.is_file()]
-    assert verdict.files == len(there)
-    assert verdict.size == sum(path.stat().st_size for path in there)
+    assert found.files == len(there)
+    assert found.size == sum(path.stat().st_size for path in there)
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
 
 
@@ -66,7 +66,7 @@ def test_a_sound_run_is_sound_and_nothing_is_touched(run_dir: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("how", ["flipped", "cut", "removed"])
-def test_damaged_files_are_named_with_what_was_made_from_them(
+def test_damaged_files_are_listed_with_their_dependents(
     run_dir: Path, place: str, file: str, dependents: int, how: str
 ) -> None:
     path = run_dir / place / file
@@ -85,14 +85,14 @@ def test_damaged_files_are_named_with_what_was_made_from_them(
         assert damage.dependents[-2:] == REPORTS
 
 
-def test_every_damaged_file_of_an_artifact_is_named(run_dir: Path) -> None:
+def test_every_damaged_file_of_an_artifact_is_listed(run_dir: Path) -> None:
     for name in ("shard-00000.tar", "shard-00001.tar"):
         flip(run_dir / "data/train" / name)
     assert len(only(examine(run_dir)).problems) == 2
 
 
 def test_another_teacher_under_the_same_name_is_found_by_its_student(run_dir: Path) -> None:
-    # round 0's student with other weights and a record to fit: its own files are all right
+    # round 0's student with other weights and a matching record: its own files are valid
     weights = run_dir / GUIDANCE / "gaussian/tables.safetensors"
     tables = load_file(weights)
     tables["slope.weight"] += 1
@@ -100,7 +100,7 @@ def test_another_teacher_under_the_same_name_is_found_by_its_student(run_dir: Pa
     recommit(run_dir, GUIDANCE)
     damage = only(examine(run_dir))
     assert damage.place == HALVING
-    assert "the one in its record (rounds/00-guidance/student)" in damage.problems[0]
+    assert "(rounds/00-guidance/student)" in damage.problems[0]
 
 
 def test_an_older_bundle_put_back_is_found(run_dir: Path) -> None:
@@ -118,46 +118,46 @@ def test_a_shard_in_the_place_of_another_is_found(run_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("", "cannot be read"),
         ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         ("\x00\x01", "cannot be read"),
         ('"text"', "cannot be read"),
-        ('{"kind": "data"}', "is no record: fingerprint: Field required"),
+        ('{"kind": "data"}', "is not a record: fingerprint: Field required"),
         ('{"format_version": 99}', "is of format 99, this version reads 5"),
     ],
 )
-def test_a_record_that_is_none_is_damage_and_names_what_hangs_on_it(
-    run_dir: Path, text: str, said: str
+def test_an_invalid_record_is_damage_with_its_dependents(
+    run_dir: Path, text: str, problem: str
 ) -> None:
     record = record_of(run_dir, GUIDANCE)
     record.write_text(text)
     damages = {damage.place: damage for damage in examine(run_dir).damaged}
     damage = damages[f"ledger/{record.name}"]
-    assert said in damage.problems[0]
+    assert problem in damage.problems[0]
     assert (damage.remedy, damage.kind) == ("drop record", "record")
     assert HALVING in damage.dependents
-    # its children are there and have a parent no more
+    # its children exist, but their parent has no record
     assert damages[HALVING].remedy == "make parent"
 
 
 @pytest.mark.parametrize(
     "path", ["../other", "/etc", "data/../..", ".", "", "ledger/x", "recipe.yaml", "logs", "a//b"]
 )
-def test_a_record_of_a_place_that_is_no_artifacts_is_damage(run_dir: Path, path: str) -> None:
+def test_a_record_of_an_invalid_path_is_damage(run_dir: Path, path: str) -> None:
     record = edit_record(run_dir, TARGETS, path=path)
     damage = only(examine(run_dir))
     assert (damage.place, damage.remedy) == (f"ledger/{record.name}", "drop record")
-    assert "which is" in damage.problems[0]
+    assert damage.problems
 
 
 def test_a_record_of_a_directory_of_other_artifacts_is_damage(run_dir: Path) -> None:
     record = edit_record(run_dir, TARGETS, path="rounds/01-4-to-2")
     damage = only(examine(run_dir))
     assert damage.place == f"ledger/{record.name}"
-    assert "where other artifacts lie" in damage.problems[0]
+    assert "'rounds/01-4-to-2'" in damage.problems[0]
 
 
 def test_a_record_under_another_name_is_damage(run_dir: Path) -> None:
@@ -167,21 +167,21 @@ def test_a_record_under_another_name_is_damage(run_dir: Path) -> None:
     assert "under another name" in damage.problems[0]
 
 
-def test_a_missing_parent_is_named_by_its_children(run_dir: Path) -> None:
+def test_a_missing_parent_is_a_damage_of_its_children(run_dir: Path) -> None:
     record_of(run_dir, "teacher").unlink()
     damages = examine(run_dir).damaged
     assert {damage.remedy for damage in damages} == {"make parent"}
     assert GUIDANCE in {damage.place for damage in damages}
 
 
-def test_a_file_put_into_an_artifact_is_damage(run_dir: Path) -> None:
+def test_a_file_added_to_an_artifact_is_damage(run_dir: Path) -> None:
     (run_dir / GUIDANCE / "gaussian" / "model.safetensors.index.json").write_text("{}")
     damage = only(examine(run_dir))
     assert (damage.place, damage.remedy) == (GUIDANCE, "remove file")
     assert damage.files == (f"{GUIDANCE}/gaussian/model.safetensors.index.json",)
 
 
-def test_damaged_checkpoints_of_a_round_at_work_are_found(run_dir: Path) -> None:
+def test_damaged_checkpoints_of_an_unfinished_round_are_found(run_dir: Path) -> None:
     folder = make_checkpoints(run_dir)
     assert examine(run_dir).is_sound
     flip(next((folder / "update-0000001").iterdir()))
@@ -189,18 +189,18 @@ def test_damaged_checkpoints_of_a_round_at_work_are_found(run_dir: Path) -> None
     assert (run_dir / damage.place, damage.kind) == (folder / "update-0000001", "checkpoint")
 
 
-def test_targets_removed_on_purpose_are_no_damage(run_dir: Path) -> None:
+def test_targets_that_are_not_needed_can_be_removed(run_dir: Path) -> None:
     ledger = Ledger(run_dir)
     for artifact in ledger.records():
         if artifact.kind == "targets" and "00-guidance" in artifact.path:
             ledger.forget(artifact)
     shutil.rmtree(run_dir / TARGETS)  # by hand
-    verdict = examine(run_dir)
-    assert verdict.is_sound
-    assert [(note.kind, note.places) for note in verdict.notes] == [("gone", (TARGETS,))]
+    found = examine(run_dir)
+    assert found.is_sound
+    assert [(note.kind, note.places) for note in found.notes] == [("gone", (TARGETS,))]
 
 
-def test_targets_still_needed_are_damage_if_they_are_gone(run_dir: Path) -> None:
+def test_missing_targets_that_are_needed_are_damage(run_dir: Path) -> None:
     ledger = Ledger(run_dir)
     for artifact in ledger.records():
         if artifact.path.startswith(HALVING) or artifact.path.startswith("rounds/02"):
@@ -209,7 +209,7 @@ def test_targets_still_needed_are_damage_if_they_are_gone(run_dir: Path) -> None
     assert TARGETS in {damage.place for damage in examine(run_dir).damaged}
 
 
-def test_debris_and_foreign_files_are_listed_and_are_no_damage(run_dir: Path) -> None:
+def test_debris_and_foreign_files_are_not_damage(run_dir: Path) -> None:
     for folder in (".student.ab12cd34.tmp", "checkpoints/.staging-abc", "targets/.x.1.tmp"):
         (run_dir / "rounds/02-2-to-1" / folder / "deep").mkdir(parents=True)
     (run_dir / "ledger" / ".abc.json.12345678.tmp").write_text('{"kin')
@@ -219,9 +219,9 @@ def test_debris_and_foreign_files_are_listed_and_are_no_damage(run_dir: Path) ->
     (run_dir / "rounds" / "notes.txt").touch()
     (run_dir / "link").symlink_to("/etc")
     (run_dir / "logs" / "ray-1").mkdir(parents=True)
-    verdict = examine(run_dir)
-    assert verdict.is_sound
-    notes = {note.kind: note.places for note in verdict.notes}
+    found = examine(run_dir)
+    assert found.is_sound
+    notes = {note.kind: note.places for note in found.notes}
     assert sorted(notes["debris"]) == [
         "ledger/.abc.json.12345678.tmp",
         "ray/round-1-abc",
@@ -232,7 +232,7 @@ def test_debris_and_foreign_files_are_listed_and_are_no_damage(run_dir: Path) ->
     assert sorted(notes["foreign"]) == ["link", "rounds/notes.txt", "thesis"]
 
 
-def test_what_a_newer_record_replaced_is_no_damage(run_dir: Path) -> None:
+def test_a_superseded_record_is_not_damage(run_dir: Path) -> None:
     artifact = next(a for a in Ledger(run_dir).records() if a.path == "report")
     record = record_of(run_dir, "report")
     older = artifact.model_copy(update={"fingerprint": "ef" * 32}).sealed()
@@ -240,12 +240,12 @@ def test_what_a_newer_record_replaced_is_no_damage(run_dir: Path) -> None:
     old_record.write_text(older.model_dump_json())
     os.utime(old_record, (1, 1))
     os.utime(record, (2e9, 2e9))
-    verdict = examine(run_dir)
-    assert verdict.is_sound
-    assert [note.kind for note in verdict.notes] == ["superseded"]
+    found = examine(run_dir)
+    assert found.is_sound
+    assert [note.kind for note in found.notes] == ["superseded"]
 
 
-def test_an_unreadable_file_is_damage_and_no_crash(run_dir: Path) -> None:
+def test_an_unreadable_file_is_damage(run_dir: Path) -> None:
     path = run_dir / "report/report.json"
     path.unlink()
     path.mkdir()
@@ -254,5 +254,5 @@ def test_an_unreadable_file_is_damage_and_no_crash(run_dir: Path) -> None:
 
 def test_an_empty_run_is_sound(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").touch()
-    verdict = examine(tmp_path)
-    assert (verdict.is_sound, verdict.artifacts) == (True, 0)
+    found = examine(tmp_path)
+    assert (found.is_sound, found.artifacts) == (True, 0)

@@ -1,4 +1,4 @@
-"""Encoded data: what the pipeline's own parts answer, the same bytes whenever it is made."""
+"""Stage `encode`: latents and embeddings equal the pipeline's own and are reproducible."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.data.latents import LatentShards, read_null
 from pipeline.data.records import RecordShards
 from pipeline.data.shards.reader import SampleShards
@@ -19,7 +18,9 @@ from pipeline.models.stock.stock_pipeline import STOCK
 from stages.data.encode import encode, encode_key
 from stages.data.encode_worker import EncodeWorker
 from stages.data.shard import shard
+from stages.workspace import Workspace
 from tests.support.tiny_pipelines import tiny_pipeline
+from tests.support.told import Told
 
 CLASSES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 HALF = 2.0**-11  # rounding of a half-precision number, relative
@@ -51,7 +52,7 @@ def recipe() -> Recipe:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> Path:
     run_dir = tmp_path_factory.mktemp("data")
-    return run_dir / shard(recipe, run_dir).path
+    return run_dir / shard(Workspace(run_dir, recipe)).value.path
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_images_become_the_latents_and_sizes_that_the_pipeline_computes(
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_captions_become_what_the_pipeline_tells_its_network_after_the_null(
+def test_captions_become_the_pipelines_embeddings_after_the_null(
     kind: str, data: Path, pipelines: dict[str, Path], tmp_path: Path
 ) -> None:
     captions = [f"red of {number}" for number in range(70)]
@@ -186,7 +187,7 @@ def test_an_interrupted_stage_keeps_its_parts_and_ends_with_the_same_bytes(
     made: list[Artifact] = []
     for name in ("whole", "resumed"):
         run_dir = tmp_path / name
-        images, parts = shard(recipe, run_dir), publish_pipeline(run_dir, "sdxl")
+        images, parts = shard(Workspace(run_dir, recipe)).value, publish_pipeline(run_dir, "sdxl")
         if name == "resumed":  # as a stage leaves it that was killed after one shard
             key = encode_key(recipe, images, parts)
             scratch = run_dir / ".latents.tmp" / key[:32]
@@ -198,13 +199,8 @@ def test_an_interrupted_stage_keeps_its_parts_and_ends_with_the_same_bytes(
         seen.clear()
         made.append(
             encode(
-                run_dir,
-                recipe,
-                Profile(),
-                data=images,
-                components=parts,
-                progress=lambda done, total: seen.append((done, total)),
-            )
+                Workspace(run_dir, recipe), data=images, components=parts, observer=Told(seen)
+            ).value
         )
         assert seen == [(done, 4) for done in range(5)]
         assert not (run_dir / ".latents.tmp").exists()
@@ -226,11 +222,9 @@ def test_an_interrupted_stage_keeps_its_parts_and_ends_with_the_same_bytes(
     assert made[0].details["latent_shape"] == [4, 8, 8]
     assert made[0].details["num_conditions"] == encoded.info.num_conditions <= 41
     again = encode(
-        tmp_path / "whole",
-        recipe,
-        Profile(),
-        data=shard(recipe, tmp_path / "whole"),
+        Workspace(tmp_path / "whole", recipe),
+        data=shard(Workspace(tmp_path / "whole", recipe)).value,
         components=publish_pipeline(tmp_path / "whole", "sdxl"),
-        progress=lambda done, total: seen.clear(),
+        observer=Told(seen),
     )
-    assert again == made[0]
+    assert (again.value, again.reused) == (made[0], True)

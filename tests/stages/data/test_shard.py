@@ -1,4 +1,4 @@
-"""Stage `shard`: twice is once, and bad input is refused with nothing left behind."""
+"""Stage `shard`: idempotent, and invalid input leaves nothing behind."""
 
 import json
 
@@ -13,6 +13,7 @@ from pipeline.documents import build
 from pipeline.errors import DataError
 from pipeline.ledger import Ledger
 from stages.data.shard import shard, shard_key
+from stages.workspace import StageResult, Workspace
 
 ROUNDS = {
     "guidance": {"updates": 1},
@@ -57,9 +58,11 @@ def snapshot(folder):
 
 
 def test_the_second_run_does_no_work_and_gives_the_same(tmp_path):
-    first = shard(gaussian_recipe(), tmp_path)
+    made = shard(Workspace(tmp_path, gaussian_recipe()))
+    first = made.value
+    assert not made.reused
     before = snapshot(tmp_path)
-    assert shard(gaussian_recipe(), tmp_path) == first
+    assert shard(Workspace(tmp_path, gaussian_recipe())) == StageResult(first, reused=True)
     assert snapshot(tmp_path) == before
     assert first.kind == "data"
     assert first.path == "data"
@@ -75,7 +78,9 @@ def test_the_second_run_does_no_work_and_gives_the_same(tmp_path):
 
 
 def test_another_run_makes_the_same_bytes(tmp_path):
-    digests = {shard(gaussian_recipe(), tmp_path / name).digest for name in ("a", "b")}
+    digests = {
+        shard(Workspace(tmp_path / name, gaussian_recipe())).value.digest for name in ("a", "b")
+    }
     assert len(digests) == 1
 
 
@@ -97,27 +102,27 @@ def test_the_fingerprint_holds_what_determines_the_bytes_and_nothing_else():
     assert shard_key(same) == base
 
 
-def test_damaged_shards_are_made_anew(tmp_path):
-    first = shard(gaussian_recipe(), tmp_path)
+def test_damaged_shards_are_written_again(tmp_path):
+    first = shard(Workspace(tmp_path, gaussian_recipe())).value
     tar = tmp_path / "data/train/shard-00000.tar"
     tar.write_bytes(tar.read_bytes()[:-1])
-    assert shard(gaussian_recipe(), tmp_path).digest == first.digest
+    assert shard(Workspace(tmp_path, gaussian_recipe())).value.digest == first.digest
     assert Ledger(tmp_path).find(first.fingerprint) == first
 
 
 def test_images_become_shards_and_changed_images_other_shards(tmp_path, images):
     run_dir = tmp_path / "run"
-    first = shard(folder_recipe(images, holdout=0.5), run_dir)
+    first = shard(Workspace(run_dir, folder_recipe(images, holdout=0.5))).value
     assert (first.details["train"], first.details["heldout"]) == (6, 6)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(images / "dog" / "0.png")
-    second = shard(folder_recipe(images, holdout=0.5), run_dir)
+    second = shard(Workspace(run_dir, folder_recipe(images, holdout=0.5))).value
     assert second.fingerprint != first.fingerprint
     assert second.digest != first.digest
 
 
 def test_images_of_another_size_are_refused_before_anything_is_written(tmp_path, images):
-    with pytest.raises(DataError, match=r"cat/0\.png is 8x8, the recipe says 16x16"):
-        shard(folder_recipe(images, size=16), tmp_path / "run")
+    with pytest.raises(DataError, match=r"cat/0\.png is 8x8, expected 16x16"):
+        shard(Workspace(tmp_path / "run", folder_recipe(images, size=16)))
     assert not (tmp_path / "run").exists()
 
 
@@ -125,7 +130,7 @@ def test_an_image_that_does_not_decode_leaves_nothing_committed(tmp_path, images
     path = images / "dog" / "3.png"
     path.write_bytes(path.read_bytes()[:70])
     with pytest.raises(DataError, match=r"dog/3\.png cannot be read"):
-        shard(folder_recipe(images), tmp_path / "run")
+        shard(Workspace(tmp_path / "run", folder_recipe(images)))
     assert not list((tmp_path / "run").rglob("*.*"))
     assert Ledger(tmp_path / "run").records() == []
 
@@ -137,7 +142,7 @@ def captioned_recipe(**data):
 
 def test_captioned_digits_become_shards(tmp_path):
     recipe = captioned_recipe(source="captioned_digits", count=20, holdout_count=10)
-    first = shard(recipe, tmp_path)
+    first = shard(Workspace(tmp_path, recipe)).value
     assert first.details == {
         "train": 20,
         "heldout": 10,
@@ -166,29 +171,31 @@ def write_captions(folder, texts):
 def test_captions_become_shards_and_changed_captions_other_shards(tmp_path):
     folder = write_captions(tmp_path / "images", "abcdefgh")
     recipe = captioned_recipe(source="captioned_folder", path=str(folder), size=8)
-    first = shard(recipe, tmp_path / "run")
+    first = shard(Workspace(tmp_path / "run", recipe)).value
     assert (first.details["train"], first.details["heldout"]) == (4, 4)
     assert first.details["num_classes"] == 0
     captions = SampleShards(tmp_path / "run/data", "train").captions(np.arange(4))
     assert {caption.text for caption in captions} < set("abcdefgh")
     assert {(caption.original_size, caption.crop) for caption in captions} == {((20, 10), (4, 0))}
     write_captions(folder, "abcdefgx")
-    assert shard(recipe, tmp_path / "run").fingerprint != first.fingerprint
+    assert shard(Workspace(tmp_path / "run", recipe)).value.fingerprint != first.fingerprint
 
 
 def test_an_empty_caption_is_refused_before_anything_is_written(tmp_path):
     folder = write_captions(tmp_path / "images", ["a", "b", "", "d", "e"])
     recipe = captioned_recipe(source="captioned_folder", path=str(folder), size=8)
     with pytest.raises(DataError, match="row 3: the caption is empty"):
-        shard(recipe, tmp_path / "run")
+        shard(Workspace(tmp_path / "run", recipe))
     assert not (tmp_path / "run").exists()
 
 
 def test_shards_with_captions_are_tars_that_can_be_sharded_again(tmp_path):
     recipe = captioned_recipe(source="captioned_digits", count=20, holdout_count=5)
-    shard(recipe, tmp_path / "digits")
+    shard(Workspace(tmp_path / "digits", recipe))
     place = str(tmp_path / "digits/data/train")
-    shard(captioned_recipe(source="captioned_tars", path=place, size=16), tmp_path / "tars")
+    shard(
+        Workspace(tmp_path / "tars", captioned_recipe(source="captioned_tars", path=place, size=16))
+    )
     texts = {
         caption.text
         for split, count in (("train", 16), ("heldout", 4))

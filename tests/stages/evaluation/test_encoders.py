@@ -1,4 +1,4 @@
-"""Which networks go there and back together, and which of them edit, in how many steps."""
+"""Encoder-decoder pairs and edits: networks and numbers of steps."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from PIL import Image
 from pipeline.config import ScheduleConfig
 from pipeline.errors import BundleError
 from pipeline.evaluation.reports.encoder_report import (
+    RoundTrip,
     TranslationReport,
-    Turned,
-    compare,
     picture_name,
+    score_round_trips,
     write_translation,
 )
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.sampling.ddim_inversion import Sources, Translator
+from pipeline.sampling.ddim_inversion import TranslationInputs, Translator
 from pipeline.sampling.sampler import BundleSampler
-from stages.evaluation.encoders import editors, pairs
+from stages.evaluation.encoders import edit_plans, encoder_pairs
 from tests.support.cases import teacher_manifest
 from tests.support.stock_bundles import tiny
 
@@ -35,14 +35,14 @@ def test_pairs_are_of_as_many_steps() -> None:
     manifests += [student(4, "encode"), student(8, "encode"), student(16, "encode")]
     noisy = student(16).model_copy(update={"sampler": "stochastic"})
     manifests += [noisy, student(8).model_copy(update={"sampler": "stochastic"})]
-    assert pairs(manifests, 16) == [(1, 1, 16), (7, 2, 8), (6, 3, 4)]
+    assert encoder_pairs(manifests, 16) == [(1, 1, 16), (7, 2, 8), (6, 3, 4)]
     # in one step there is nothing to add noise to
     manifests += [student(1).model_copy(update={"sampler": "stochastic"}), student(1, "encode")]
-    assert pairs(manifests, 16)[-1] == (len(manifests) - 1, 4, 1)
-    assert pairs([manifest, *manifests[-2:]], 16) == [(2, 1, 1)]
+    assert encoder_pairs(manifests, 16)[-1] == (len(manifests) - 1, 4, 1)
+    assert encoder_pairs([manifest, *manifests[-2:]], 16) == [(2, 1, 1)]
 
 
-def test_who_edits_takes_what_is_nearest_on_its_own_grid() -> None:
+def test_edits_take_the_nearest_step_of_each_grid() -> None:
     table = ScheduleConfig(kind="scaled_linear", num_train_timesteps=100)
     manifest = teacher_manifest("unet").model_copy(update={"schedule": table})
 
@@ -52,7 +52,7 @@ def test_who_edits_takes_what_is_nearest_on_its_own_grid() -> None:
 
     manifests = [manifest, student(None), student(1), student(8), student(3)]
     others = [student(8, direction="encode"), student(8, sampler="stochastic")]
-    found = list(editors([*manifests, *others], (0.75, 0.4), 16, 64))
+    found = list(edit_plans([*manifests, *others], (0.75, 0.4), 16, 64))
     assert found == [
         (0, 64, (24, 48, 64)),
         (0, 66, (22, 44)),  # 1/3 is no time of 64 steps
@@ -61,23 +61,23 @@ def test_who_edits_takes_what_is_nearest_on_its_own_grid() -> None:
         (4, 3, (1, 2)),
         (2, 1, (1,)),  # nearer to no step than to one at 0.4
     ]
-    assert list(editors(manifests, (), 16, 64)) == []
-    assert next(editors(manifests[:4], (0.5,), 16, 64)) == (0, 64, (32, 64))
+    assert list(edit_plans(manifests, (), 16, 64)) == []
+    assert next(edit_plans(manifests[:4], (0.5,), 16, 64)) == (0, 64, (32, 64))
     # of 100 steps at most, no multiple of 64 is as many as the teacher's 80
     few = [manifest, student(64)]
-    assert list(editors(few, (0.3,), 16, 80)) == [(0, 64, (19,)), (1, 64, (19,))]
+    assert list(edit_plans(few, (0.3,), 16, 80)) == [(0, 64, (19,)), (1, 64, (19,))]
 
 
-def test_pictures_without_classes_stand_under_what_they_are_to_become(tmp_path: Path) -> None:
+def test_pictures_without_classes_are_titled_by_their_target(tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 3)).astype(np.float32)
     labels, words = np.zeros(4, np.int64), tuple(f"a picture of {n}" for n in range(4))
-    sources = Sources(pictures, words, labels, (*words[2:], *words[:2]), labels)
+    sources = TranslationInputs(pictures, words, labels, (*words[2:], *words[:2]), labels)
     made = {2.0: pictures / 2}
-    way = Turned("teacher", 4, {2.0: 12}, pictures, made, made)
+    way = RoundTrip("teacher", 4, {2.0: 12}, pictures, made, made)
     report = TranslationReport(
         run="captions",
         num_pictures=4,
-        rows=compare([way], sources, 0, None),
+        rows=score_round_trips([way], sources, 0, None),
         pictures=(picture_name(2.0),),
     )
     write_translation(report, sources, [way], (), tmp_path)
@@ -89,10 +89,10 @@ def test_pictures_without_classes_stand_under_what_they_are_to_become(tmp_path: 
 def test_networks_that_cannot_encode_are_refused(tmp_path: Path) -> None:
     parts = tiny("sd-inpaint", tmp_path / "paints")
     paints = BundleSampler(parts.teacher(), components=parts.components)
-    with pytest.raises(BundleError, match="draws into a picture; use stepfold inpaint"):
+    with pytest.raises(BundleError, match="use stepfold inpaint"):
         Translator(paints, paints, 4).check(2.0)
     manifest = teacher_manifest("unet").model_copy(update={"prediction_type": "sample"})
     save_bundle(tmp_path / "sample", manifest, family_of(manifest).build())
     opened = BundleSampler(tmp_path / "sample")
-    with pytest.raises(BundleError, match="says nothing of the noise where an encoder starts"):
+    with pytest.raises(BundleError, match="undefined at t = 0"):
         Translator(opened, opened, 4).check(2.0)

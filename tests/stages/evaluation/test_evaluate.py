@@ -1,4 +1,4 @@
-"""The stage: samples kept one set at a time, a report that is never made twice."""
+"""Stage `evaluate`: sample sets are committed one by one, and a report is reused."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,15 +14,16 @@ from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.evaluation.documents import Cell
+from pipeline.evaluation.documents import SampleSpec
 from pipeline.evaluation.reports.markdown import read_report
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, load_module, save_bundle
 from pipeline.sampling.sampler import balanced_labels, sample
 from stages.data.shard import shard
 from stages.evaluation.evaluate import evaluate, network_digest
-from stages.evaluation.sample_sets import open_sampler
+from stages.evaluation.sample_sets import open_worker
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 NUM = 90
@@ -38,14 +39,8 @@ class Chain:
     students: tuple[Artifact, ...]
 
     def evaluate(self) -> Artifact:
-        return evaluate(
-            self.run_dir,
-            self.recipe,
-            Profile(),
-            data=self.data,
-            teacher=self.teacher,
-            students=self.students,
-        )
+        work = Workspace(self.run_dir, self.recipe)
+        return evaluate(work, data=self.data, teacher=self.teacher, students=self.students).value
 
     def times(self) -> dict[str, int]:
         """When each set of samples and each reading of one was written."""
@@ -68,8 +63,8 @@ def make_recipe(num_samples: int = NUM) -> Recipe:
 def make_chain(run_dir: Path, recipe: Recipe) -> Chain:
     """An exact teacher, and for each round the student as it stands before any update."""
     ledger = Ledger(run_dir)
-    data = shard(recipe, run_dir)
-    teacher = adopt(run_dir, recipe, data)
+    data = shard(Workspace(run_dir, recipe)).value
+    teacher = adopt(Workspace(run_dir, recipe), data).value
     manifest = read_manifest(ledger.locate(teacher))
     module = load_module(ledger.locate(teacher), manifest)
     students = []
@@ -100,7 +95,7 @@ def ray(tmp_path: Path) -> Iterator[None]:
 
 def test_a_job_draws_its_rows_into_its_part_once(tmp_path: Path) -> None:
     chain = make_chain(tmp_path, make_recipe())
-    cell = Cell(
+    cell = SampleSpec(
         role="student",
         bundle=chain.students[1].path,
         digest=chain.students[1].digest,
@@ -111,7 +106,7 @@ def test_a_job_draws_its_rows_into_its_part_once(tmp_path: Path) -> None:
         seed=7,
     )
     spec = {"run_dir": str(tmp_path), "num_samples": NUM, "data": "data", "components": None}
-    serve = open_sampler(spec)
+    serve = open_worker(spec)
     job = {
         "key": "k",
         "cell": cell.model_dump(mode="json"),
@@ -146,7 +141,7 @@ def test_a_teacher_is_the_same_one_in_runs_of_two_names(tmp_path: Path) -> None:
 
 def test_too_few_samples_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     chain = make_chain(tmp_path, make_recipe(num_samples=5))
-    with pytest.raises(ConfigError, match=r"num_samples: 5 is fewer than two .* use at least 6"):
+    with pytest.raises(ConfigError, match=r"evaluation\.num_samples: 5 .* use at least 6"):
         chain.evaluate()
     assert not (tmp_path / "evaluation").exists()
 
@@ -195,12 +190,10 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
         profile = Profile.model_validate({"compute": {"workers": workers}})
         reports.append(
             evaluate(
-                chain.run_dir,
-                chain.recipe,
-                profile,
+                Workspace(chain.run_dir, chain.recipe, profile),
                 data=chain.data,
                 teacher=chain.teacher,
                 students=chain.students,
-            )
+            ).value
         )
     assert reports[0].files == reports[1].files

@@ -1,4 +1,4 @@
-"""The stage: features are read by workers once, and kept by content."""
+"""Feature extraction: by workers, once per content."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +11,13 @@ from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.evaluation.dataset_images import class_means, real_images, rows_like
-from pipeline.evaluation.features.classifier import CHUNK, Classifier, Reading, train_classifier
+from pipeline.evaluation.dataset_images import class_means, real_images, rows_with_class_counts
+from pipeline.evaluation.features.classifier import (
+    CHUNK,
+    Classifier,
+    ClassifierOutputs,
+    train_classifier,
+)
 from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.evaluation.features.extractors import open_extractor
 from pipeline.ledger import Artifact, Ledger
@@ -25,15 +30,16 @@ from stages.evaluation.features import (
     MEANS,
     PROMPTS,
     TRAINING,
-    Reader,
-    Source,
-    classifier_reader,
-    extractor_reader,
-    open_reader,
-    opened,
-    read_features,
+    ExtractorSpec,
+    FeatureSource,
+    classifier_spec,
+    extract_features,
+    extractor_spec,
+    load_extractor,
+    open_worker,
 )
 from stages.evaluation.sample_sets import write_array
+from stages.workspace import Workspace
 from tests.support.extractor_weights import write_clip, write_dino
 
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
@@ -45,12 +51,12 @@ def small_data(run_dir: Path) -> Artifact:
     tree = read_yaml(RECIPES / "captions.yaml")
     tree.pop("$schema", None)
     apply_override(tree, "data={source: captioned_digits, count: 30, holdout_count: 10}")
-    return shard(build(Recipe, tree, "captions.yaml"), run_dir)
+    return shard(Workspace(run_dir, build(Recipe, tree, "captions.yaml"))).value
 
 
 def samples(
     ledger: Ledger, name: str, seed: int, shape: tuple[int, ...] = (COUNT, 8, 8, 1)
-) -> Source:
+) -> FeatureSource:
     images = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
     def write(path: Path) -> dict[str, int]:
@@ -58,19 +64,19 @@ def samples(
         return {"count": len(images)}
 
     artifact = ledger.publish("samples", f"{seed}" * 64, f"evaluation/{name}", write)
-    return Source(name, artifact, len(images))
+    return FeatureSource(name, artifact, len(images))
 
 
 def test_a_job_reads_its_rows_of_images_and_of_prompts(tmp_path: Path) -> None:
     data = small_data(tmp_path)
     config = write_clip(tmp_path / "clip")
-    how = extractor_reader(config).how
-    serve = open_reader({"run_dir": str(tmp_path), "reader": how})
-    job = {"key": "k", "place": data.path, "asked": 6, "first": 2, "count": 3}
-    serve({**job, "what": HELDOUT, "part": "images.npy"})
-    serve({**job, "what": PROMPTS, "part": "prompts.npy"})
+    how = extractor_spec(config).load_spec
+    serve = open_worker({"run_dir": str(tmp_path), "extractor": how})
+    job = {"key": "k", "place": data.path, "num_samples": 6, "first": 2, "count": 3}
+    serve({**job, "kind": HELDOUT, "part": "images.npy"})
+    serve({**job, "kind": PROMPTS, "part": "prompts.npy"})
     drawn = samples(Ledger(tmp_path), "drawn.npy", 1).artifact.path
-    mean = {"place": drawn, "what": MEAN, "first": 0, "count": 1, "part": "mean.npy"}
+    mean = {"place": drawn, "kind": MEAN, "first": 0, "count": 1, "part": "mean.npy"}
     serve({**job, **mean})
     heldout, _ = real_images(tmp_path / data.path, HELDOUT)
     seen = open_extractor(find_weights(config)).read(heldout[2:5])
@@ -79,8 +85,8 @@ def test_a_job_reads_its_rows_of_images_and_of_prompts(tmp_path: Path) -> None:
     of_all = np.load(tmp_path / drawn).mean(0, keepdims=True)
     seen = open_extractor(find_weights(config)).read(of_all)
     np.testing.assert_array_equal(np.load(tmp_path / "mean.npy"), seen)
-    with pytest.raises(ConfigError, match="other weights on this worker's machine"):
-        opened(tmp_path, {**how, "identity": "0" * 64})
+    with pytest.raises(ConfigError, match="copy the same files"):
+        load_extractor(tmp_path, {**how, "identity": "0" * 64})
 
 
 def classifier(ledger: Ledger, data: Artifact) -> Artifact:
@@ -94,17 +100,19 @@ def classifier(ledger: Ledger, data: Artifact) -> Artifact:
     return ledger.publish("classifier", "c" * 64, "evaluation/classifier", write)
 
 
-def classified(ledger: Ledger, data: Artifact, count: int) -> list[Source]:
+def classified(ledger: Ledger, data: Artifact, count: int) -> list[FeatureSource]:
     """Samples, and all that the classifier is asked to read of a data set."""
     return [
         samples(ledger, "b.npy", 2, (count, 16, 16, 3)),
-        Source("heldout.npy", data, 10, HELDOUT),
-        Source("training.npy", data, 20, TRAINING, 20),
-        Source("means.npy", data, 20, MEANS, 20),
+        FeatureSource("heldout.npy", data, 10, HELDOUT),
+        FeatureSource("training.npy", data, 20, TRAINING, 20),
+        FeatureSource("means.npy", data, 20, MEANS, 20),
     ]
 
 
-def seen_whole(ledger: Ledger, data: Artifact, seer: Classifier, count: int) -> dict[str, Reading]:
+def seen_whole(
+    ledger: Ledger, data: Artifact, seer: Classifier, count: int
+) -> dict[str, ClassifierOutputs]:
     """The same, read at once by the classifier itself."""
     place = ledger.locate(data)
     labels = balanced_labels(20, 10)
@@ -112,20 +120,20 @@ def seen_whole(ledger: Ledger, data: Artifact, seer: Classifier, count: int) -> 
     images = {
         "b.npy": np.load(ledger.run_dir / "evaluation/b.npy"),
         "heldout.npy": real_images(place, HELDOUT)[0],
-        "training.npy": training[rows_like(labels, training_labels)],
+        "training.npy": training[rows_with_class_counts(labels, training_labels)],
         "means.npy": class_means(training, training_labels)[labels],
     }
     assert len(images["b.npy"]) == count
     return {name: seer.read(array) for name, array in images.items()}
 
 
-def test_what_takes_no_time_is_read_here_and_by_the_classifier_as_by_hand(tmp_path: Path) -> None:
+def test_few_images_are_read_in_the_driver_with_equal_results(tmp_path: Path) -> None:
     ledger, data = Ledger(tmp_path), small_data(tmp_path)
-    reader = classifier_reader(ledger, classifier(ledger, data))
+    reader = classifier_spec(ledger, classifier(ledger, data))
     count = CHUNK + 3
     assert reader.few > count + 50
     told: list[tuple[int, int]] = []
-    places = read_features(
+    places = extract_features(
         ledger,
         ONE_WORKER,
         reader,
@@ -136,7 +144,7 @@ def test_what_takes_no_time_is_read_here_and_by_the_classifier_as_by_hand(tmp_pa
     assert not (tmp_path / "logs").exists()  # no cluster has been here
     expected = seen_whole(ledger, data, Classifier(tmp_path / "evaluation/classifier"), count)
     for name, reading in expected.items():
-        found = Reading.of(np.load(places[name]))
+        found = ClassifierOutputs.of(np.load(places[name]))
         np.testing.assert_array_equal(found.features, reading.features)
         np.testing.assert_array_equal(found.probabilities, reading.probabilities)
     assert examine(tmp_path).damaged == ()
@@ -144,17 +152,17 @@ def test_what_takes_no_time_is_read_here_and_by_the_classifier_as_by_hand(tmp_pa
 
 def test_sets_that_are_alike_no_more_are_read_apart(tmp_path: Path) -> None:
     ledger, data = Ledger(tmp_path), small_data(tmp_path)
-    reader = classifier_reader(ledger, classifier(ledger, data))
+    reader = classifier_spec(ledger, classifier(ledger, data))
 
-    def read(*sources: Source) -> list[Reading]:
-        places = read_features(ledger, ONE_WORKER, reader, sources, lambda done, total: None)
-        return [Reading.of(np.load(places[source.name])) for source in sources]
+    def read(*sources: FeatureSource) -> list[ClassifierOutputs]:
+        places = extract_features(ledger, ONE_WORKER, reader, sources, lambda done, total: None)
+        return [ClassifierOutputs.of(np.load(places[source.name])) for source in sources]
 
     one = samples(ledger, "one.npy", 1, (COUNT, 16, 16, 3))
-    alike = read(one, Source("two.npy", one.artifact, COUNT))
+    alike = read(one, FeatureSource("two.npy", one.artifact, COUNT))
     np.testing.assert_array_equal(alike[0].features, alike[1].features)
     other = samples(ledger, "other.npy", 2, (COUNT, 16, 16, 3))
-    apart = read(one, Source("two.npy", other.artifact, COUNT))
+    apart = read(one, FeatureSource("two.npy", other.artifact, COUNT))
     np.testing.assert_array_equal(apart[0].features, alike[0].features)
     assert not np.array_equal(apart[1].features, alike[0].features)
 
@@ -167,18 +175,18 @@ def ray(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray")
-def test_what_was_read_once_is_not_read_again(tmp_path: Path) -> None:
+def test_features_are_reused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "run")
     data = small_data(tmp_path / "run")
     drawn = samples(ledger, "a.npy", 1)
-    twin = Source("twin.npy", drawn.artifact, COUNT)  # the same samples by another name
-    sources = [drawn, twin, Source("real.npy", data, 10, HELDOUT)]
-    dino = extractor_reader(write_dino(tmp_path / "dino"))
+    twin = FeatureSource("twin.npy", drawn.artifact, COUNT)  # the same samples by another name
+    sources = [drawn, twin, FeatureSource("real.npy", data, 10, HELDOUT)]
+    dino = extractor_spec(write_dino(tmp_path / "dino"))
     jobs: list[tuple[int, int]] = []
 
-    def read(reader: Reader, sources: list[Source]) -> dict[str, Path]:
+    def read(reader: ExtractorSpec, sources: list[FeatureSource]) -> dict[str, Path]:
         jobs.clear()
-        return read_features(
+        return extract_features(
             ledger, ONE_WORKER, reader, sources, lambda done, total: jobs.append((done, total))
         )
 

@@ -1,4 +1,4 @@
-"""Students go out as stock pipelines, and stock diffusers draws from them what we draw."""
+"""Export: stock diffusers draws the same samples as our sampler."""
 
 import json
 import subprocess
@@ -16,9 +16,18 @@ from safetensors.torch import load_file
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Artifact, Ledger, fingerprint
-from pipeline.models.stock.card import weights_told
+from pipeline.models.stock.card import supported_weights
 from stages.export.export import export, export_checked, export_key, export_student
-from stages.export.parity import NOISE, PROMPTS, TOLERANCE, check_export, check_offered, draw_here
+from stages.export.parity import (
+    NOISE,
+    PROMPTS,
+    TOLERANCE,
+    check_parity,
+    check_supported,
+    sample_ours,
+)
+from stages.workspace import StageResult, Workspace
+from tests.support.small_run import small_recipe
 from tests.support.stock_bundles import LAW, Tiny, tiny
 from tests.support.tiny_pipelines import KINDS, PIXELS
 
@@ -44,8 +53,8 @@ def differences(directory: Path, bundle: Path, parts: Tiny, steps: int) -> list[
         directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    weights = weights_told(manifest, stock)
-    ours = draw_here(bundle, stock, [(w, steps) for w in weights])
+    weights = supported_weights(manifest, stock)
+    ours = sample_ours(bundle, stock, [(w, steps) for w in weights])
     theirs = [
         pipeline(
             **stock.arguments(manifest, PROMPTS, steps=steps, w=w),
@@ -61,7 +70,7 @@ def differences(directory: Path, bundle: Path, parts: Tiny, steps: int) -> list[
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("kind", KINDS)
-def test_stock_diffusers_draws_what_our_sampler_draws(
+def test_stock_diffusers_matches_our_sampler(
     made: Make, kind: str, steps: int, tmp_path: Path
 ) -> None:
     parts = made(kind)
@@ -104,7 +113,7 @@ def test_a_shifted_sd3_is_exported_on_its_shifted_grid(
 def test_every_kind_passes_the_gate(made: Make, kind: str, tmp_path: Path) -> None:
     parts = made(kind)
     export(parts.student(2), parts.components, tmp_path / "out", facts={})
-    found = check_offered(tmp_path / "out", parts.student(2), parts.components)
+    found = check_supported(tmp_path / "out", parts.student(2), parts.components)
     assert {difference.steps for difference in found} == {2}
 
 
@@ -114,8 +123,8 @@ def test_a_tampered_scheduler_does_not_pass_the_gate(made: Make, tmp_path: Path)
     export(parts.student(4), parts.components, output, facts={})
     scheduler = output / "scheduler" / "scheduler_config.json"
     scheduler.write_text(scheduler.read_text().replace('"trailing"', '"leading"'))
-    with pytest.raises(BundleError, match=r"in 4 step\(s\) stock diffusers draws something else"):
-        check_export(output, parts.student(4), parts.components, ws=(2.0,), steps=(4,))
+    with pytest.raises(BundleError, match=r"parity check failed at .* 4 step\(s\).*tolerance"):
+        check_parity(output, parts.student(4), parts.components, ws=(2.0,), steps=(4,))
 
 
 def test_a_directory_that_does_not_load_does_not_pass_the_gate(made: Make, tmp_path: Path) -> None:
@@ -123,11 +132,11 @@ def test_a_directory_that_does_not_load_does_not_pass_the_gate(made: Make, tmp_p
     output = tmp_path / "out"
     export(parts.student(4), parts.components, output, facts={})
     (output / "text_encoder" / "model.safetensors").unlink()
-    with pytest.raises(BundleError, match="cannot draw"):
-        check_export(output, parts.student(4), parts.components, ws=(2.0,), steps=(4,))
+    with pytest.raises(BundleError, match="parity check failed"):
+        check_parity(output, parts.student(4), parts.components, ws=(2.0,), steps=(4,))
 
 
-def test_ten_lines_without_us_draw_what_our_sampler_draws(made: Make, tmp_path: Path) -> None:
+def test_the_card_code_matches_our_sampler(made: Make, tmp_path: Path) -> None:
     parts = made("flux")
     output, drawn = tmp_path / "out", tmp_path / "drawn.safetensors"
     export(parts.student(2), parts.components, output, facts={})
@@ -146,7 +155,7 @@ def test_ten_lines_without_us_draw_what_our_sampler_draws(made: Make, tmp_path: 
         assert not {{"pipeline", "stages"}} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-I", "-c", textwrap.dedent(script)], check=True, timeout=600)
-    (ours,) = draw_here(parts.student(2), parts.stock, [(5.0, 2)])
+    (ours,) = sample_ours(parts.student(2), parts.stock, [(5.0, 2)])
     theirs = load_file(drawn)["images"]
     assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
 
@@ -201,7 +210,7 @@ def test_a_checked_export_leaves_nothing_that_does_not_pass(made: Make, tmp_path
     tokenizer = parts.components / "tokenizer" / "tokenizer.json"
     before = tokenizer.read_text()
     tokenizer.write_text("{}")
-    with pytest.raises(BundleError, match="cannot draw"):
+    with pytest.raises(BundleError, match="parity check failed"):
         export_checked(parts.student(1), tmp_path / "bad" / "out", parts.components)
     tokenizer.write_text(before)
     assert list((tmp_path / "bad").iterdir()) == []
@@ -218,14 +227,16 @@ def altered(parts: Tiny, folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def test_a_network_that_stands_alone_is_not_exported(made: Make, tmp_path: Path) -> None:
+def test_a_network_without_a_pipeline_is_not_exported(made: Make, tmp_path: Path) -> None:
     bundle = altered(made("sd"), tmp_path / "alone", pipeline=None)
-    with pytest.raises(ConfigError, match="stands alone"):
+    with pytest.raises(ConfigError, match="load unet/ with diffusers"):
         export(bundle, made("sd").components, tmp_path / "out", facts={})
     assert not (tmp_path / "out").exists()
 
 
-def test_a_student_told_w_is_not_exported_where_w_cannot_go(made: Make, tmp_path: Path) -> None:
+def test_a_w_conditioned_student_is_not_exported_to_a_pipeline_without_w(
+    made: Make, tmp_path: Path
+) -> None:
     bundle = altered(made("dit"), tmp_path / "told", role="student", w=LAW)
     with pytest.raises(ConfigError, match="DiTPipeline cannot pass w"):
         export(bundle, made("dit").components, tmp_path / "out", facts={})
@@ -241,7 +252,7 @@ def test_nothing_is_overwritten(made: Make, tmp_path: Path) -> None:
     output.mkdir()
     export(made("sd").student(4), made("sd").components, output, facts={})
     before = (output / "model_index.json").read_bytes()
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(ConfigError, match="export to a new directory"):
         export(made("sd").student(2), made("sd").components, output, facts={})
     assert (output / "model_index.json").read_bytes() == before
 
@@ -262,13 +273,14 @@ def test_a_run_commits_a_pipeline_once_it_passed_the_gate(made: Make, tmp_path: 
     parts, ledger = made("sd-inpaint"), Ledger(tmp_path)
     student = commit(ledger, "student", parts.student(3), "rounds/01/student")
     components = commit(ledger, "components", parts.components, "components")
-    done = export_student(tmp_path, student, components)
+    work = Workspace(tmp_path, small_recipe())
+    done = export_student(work, student, components).value
     assert (done.kind, done.path) == ("pipeline", "pipelines/3-steps")
     assert done.details["largest_difference"] <= TOLERANCE
     assert student.digest in (tmp_path / done.path / "README.md").read_text()
     assert ledger.damage(done) is None
     assert ledger.find(export_key(student, components, {})) == done
-    assert export_student(tmp_path, student, components) == done
+    assert export_student(work, student, components) == StageResult(done, reused=True)
 
 
 def test_a_run_commits_nothing_that_does_not_pass_the_gate(made: Make, tmp_path: Path) -> None:
@@ -276,7 +288,7 @@ def test_a_run_commits_nothing_that_does_not_pass_the_gate(made: Make, tmp_path:
     student = commit(ledger, "student", parts.student(1), "rounds/01/student")
     components = commit(ledger, "components", parts.components, "components")
     (tmp_path / "components" / "tokenizer" / "tokenizer.json").write_text("{}")
-    with pytest.raises(BundleError, match="cannot draw"):
-        export_student(tmp_path, student, components)
+    with pytest.raises(BundleError, match="parity check failed"):
+        export_student(Workspace(tmp_path, small_recipe()), student, components)
     assert not (tmp_path / "pipelines" / "1-steps").exists()
     assert [record.kind for record in ledger.records()] == ["student", "components"]

@@ -1,4 +1,4 @@
-"""Every way on from a bad round, with rounds that are really bad, and killed in between."""
+"""Outcomes of failed gates, with diverging rounds and kills in between."""
 
 import shutil
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from pipeline.bundle import read_manifest
 from pipeline.config.profile import Profile
 from pipeline.errors import BundleError
 from pipeline.ledger import Ledger
-from pipeline.training.gate_policy import Judged
+from pipeline.training.gate_policy import JudgedAttempt
 from pipeline.verification.examine import examine
-from stages.evaluation.features import classifier_reader
+from stages.evaluation.features import classifier_spec
 from stages.evaluation.measurements import classifier_of, heldout_source, on_workers
-from stages.gate.attempts import accept, find_accepted, look_up, set_aside
+from stages.gate.attempts import accept, find_accepted, find_attempt, set_aside
 from tests.support.chain import digests
 from tests.support.gate_case import GateCase, gate_case
 
@@ -49,7 +49,7 @@ def make(base: Path, tmp_path: Path) -> Make:
     return case
 
 
-def promoted(case: GateCase, outcome: Judged) -> str:
+def promoted(case: GateCase, outcome: JudgedAttempt) -> str:
     return accept(case.run_dir, case.plan, outcome).path
 
 
@@ -62,14 +62,14 @@ def test_a_good_round_passes_at_once_and_is_the_student_it_would_be_without_a_ga
     make: Make,
 ) -> None:
     case = make()
-    outcome = case.settle()
+    outcome = case.run_attempts()
     assert outcome.verdict.passed
     assert outcome.verdict.reasons == ()
     assert [at.w for at in outcome.verdict.found] == [0, 2]
     assert case.made == ["rounds/00-guidance"]
     assert promoted(case, outcome) == STUDENT
     assert not (case.run_dir / "rounds/00-guidance/candidate").exists()
-    accepted = find_accepted(case.setting, case.plan)
+    accepted = find_accepted(case.context, case.plan)
     assert accepted is not None
     assert examine(case.run_dir).damaged == ()
     plain = make(name="plain")
@@ -78,13 +78,13 @@ def test_a_good_round_passes_at_once_and_is_the_student_it_would_be_without_a_ga
     assert (accepted.digest, accepted.fingerprint) == (trained.digest, trained.fingerprint)
 
 
-def test_stop_leaves_a_failed_student_where_nobody_looks_for_one(make: Make) -> None:
+def test_stop_keeps_a_failed_student_in_its_attempt(make: Make) -> None:
     case = make(BAD)
-    outcome = case.settle()
+    outcome = case.run_attempts()
     assert case.remedies == ["stop"]
     assert not outcome.is_accepted
     assert "distance" in outcome.verdict.reasons[0]
-    with pytest.raises(BundleError, match="a student that failed the gate is not promoted"):
+    with pytest.raises(BundleError, match="stepfold approve"):
         accept(case.run_dir, case.plan, outcome)
     assert places(case) == {
         "rounds/00-guidance/candidate",
@@ -94,7 +94,7 @@ def test_stop_leaves_a_failed_student_where_nobody_looks_for_one(make: Make) -> 
     }
     pictures = sorted(p.name for p in (case.run_dir / "rounds/00-guidance/verdict").glob("*.png"))
     assert pictures == ["samples-w0.png", "samples-w2.png"]
-    assert find_accepted(case.setting, case.plan) is None
+    assert find_accepted(case.context, case.plan) is None
     # its samples are of noise that no report uses
     assert outcome.verdict.seed == case.recipe.evaluation.seed + 1000
     drawn = [a for a in Ledger(case.run_dir).records() if a.kind in ("samples", "reference")]
@@ -108,12 +108,11 @@ def test_extend_trains_the_failed_student_on_and_decides_the_same_when_run_again
     make: Make,
 ) -> None:
     case = make(*TOO_FEW)
-    outcome = case.settle()
+    outcome = case.run_attempts()
     assert case.made == ["rounds/00-guidance", "rounds/00-guidance-extended-1"]
     assert case.remedies == ["extend"]
     assert outcome.verdict.passed
-    first = look_up(case.setting, case.plan)
-    assert first is not None
+    first = find_attempt(case.context, case.plan)
     assert first.student is not None
     assert outcome.student is not None
     assert first.student.fingerprint in outcome.student.parents
@@ -127,7 +126,7 @@ def test_extend_trains_the_failed_student_on_and_decides_the_same_when_run_again
     assert examine(case.run_dir).damaged == ()
     before = digests(case.run_dir)
     again = make(*TOO_FEW)
-    assert accept(again.run_dir, again.plan, again.settle()) == student
+    assert accept(again.run_dir, again.plan, again.run_attempts()) == student
     assert again.made == []
     assert digests(again.run_dir) == before
 
@@ -137,7 +136,7 @@ def test_extended_it_begins_where_the_failed_student_ended(make: Make) -> None:
     case = make(
         BAD, "guidance.learning_rate=0.0001", "gate.on_fail=extend", "gate.extend.share=0.05"
     )
-    outcome = case.settle()
+    outcome = case.run_attempts()
     assert outcome.plan.training.updates == 1
     assert not outcome.is_accepted
     folders = ("00-guidance", "00-guidance-extended-1")
@@ -151,7 +150,7 @@ def test_extended_it_begins_where_the_failed_student_ended(make: Make) -> None:
 
 def test_extend_has_a_limit(make: Make) -> None:
     case = make("guidance.updates=1", "gate.on_fail=extend", "gate.extend={share: 1, times: 2}")
-    assert not case.settle().is_accepted
+    assert not case.run_attempts().is_accepted
     assert case.made == [
         "rounds/00-guidance",
         "rounds/00-guidance-extended-1",
@@ -159,47 +158,47 @@ def test_extend_has_a_limit(make: Make) -> None:
     ]
 
 
-def test_retry_begins_anew_at_a_lower_rate_after_training_broke_off(make: Make) -> None:
+def test_retry_after_divergence_uses_a_lower_rate(make: Make) -> None:
     case = make(*TOO_FAST)
-    outcome = case.settle()
+    outcome = case.run_attempts()
     assert case.made == ["rounds/00-guidance", "rounds/00-guidance-retried-1"]
-    first = look_up(case.setting, case.plan)
-    assert first is not None
+    first = find_attempt(case.context, case.plan)
     assert first.student is None
-    assert "training diverged" in first.verdict.bad_numbers
+    assert first.judged is not None
+    assert "training diverged" in first.judged.verdict.bad_numbers
     assert outcome.verdict.passed
     assert outcome.plan.learning_rate == pytest.approx(1.0)
     assert promoted(case, outcome) == STUDENT
     assert examine(case.run_dir).damaged == ()
 
 
-def test_a_person_is_asked_once(make: Make) -> None:
+def test_an_answer_is_recorded_once(make: Make) -> None:
     asked = (BAD, "gate.on_fail=[ask, extend]", "gate.extend.share=0.05")
     nobody = make(*asked)
-    outcome = nobody.settle()
+    outcome = nobody.run_attempts()
     assert (outcome.is_accepted, outcome.answer) == (False, None)
     assert nobody.remedies == ["ask"]  # who could not be asked has not said that it may go on
     no = make(*asked)
     no.answers = [False, True]
-    accepted = no.settle()  # no to the first, yes to the one that was trained on
+    accepted = no.run_attempts()  # no to the first, yes to the one that was trained on
     assert no.remedies == ["ask", "extend", "ask"]
     assert no.made == ["rounds/00-guidance-extended-1"]
     assert (accepted.verdict.passed, accepted.answer) == (False, True)
     assert promoted(no, accepted) == STUDENT
     again = make(*asked)
-    assert again.settle().answer is True
+    assert again.run_attempts().answer is True
     assert (again.made, again.remedies) == ([], ["extend"])
 
 
 def test_a_bound_that_is_loosened_lets_the_same_student_through(make: Make) -> None:
     case = make(BAD)
-    failed = case.settle()
+    failed = case.run_attempts()
     ledger = Ledger(case.run_dir)
     read = [each for each in ledger.records() if each.kind == "features"]
     assert len(read) == 7  # teacher twice and student at two w, and the held-out data
     off = [f"gate.{bound}=off" for bound in ("distance", "recall", "w_consistency")]
     looser = make(BAD, *off, "gate.rms=9")
-    passed = looser.settle()
+    passed = looser.run_attempts()
     assert passed.verdict.passed
     assert passed.student == failed.student
     values = [[check.value for check in at.checks] for at in passed.verdict.found]
@@ -207,7 +206,7 @@ def test_a_bound_that_is_loosened_lets_the_same_student_through(make: Make) -> N
     # nothing was read again, and a report will not read the held-out data again either
     assert [each for each in ledger.records() if each.kind == "features"] == read
     parts: list[tuple[int, int]] = []
-    reader = classifier_reader(ledger, classifier_of(ledger, case.data))
+    reader = classifier_spec(ledger, classifier_of(ledger, case.data))
     on_workers(Profile(), lambda *part: parts.append(part))(
         ledger, reader, [heldout_source(ledger, case.data)]
     )
@@ -215,6 +214,6 @@ def test_a_bound_that_is_loosened_lets_the_same_student_through(make: Make) -> N
     assert promoted(looser, passed) == STUDENT
     # and tightened again it is taken away from where teachers are looked for
     tighter = make(BAD)
-    set_aside(tighter.run_dir, tighter.plan, tighter.settle())
+    set_aside(tighter.run_dir, tighter.plan, tighter.run_attempts())
     assert not (case.run_dir / STUDENT).exists()
     assert (case.run_dir / "rounds/00-guidance/candidate").is_dir()

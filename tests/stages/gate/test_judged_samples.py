@@ -1,4 +1,4 @@
-"""What the gate's samples are read by: the data set's classifier, an extractor, or nothing."""
+"""Features of the gate's samples: by the classifier, by an extractor, or none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,18 +15,18 @@ from pipeline.data.sources.datasets import load_source
 from pipeline.data.sources.loaded_source import unlabelled_split
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.evaluation.documents import Role
-from pipeline.evaluation.verdicts.gate_checks import measure
+from pipeline.evaluation.verdicts.gate_checks import compute_checks
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
 from pipeline.ledger import Artifact, Ledger
-from stages.evaluation.features import Reader, Source, read_features
-from stages.evaluation.sample_sets import Subject, write_array
+from stages.evaluation.features import ExtractorSpec, FeatureSource, extract_features
+from stages.evaluation.sample_sets import SampleInputs, write_array
 from stages.gate.judge import extractor_of
-from stages.gate.samples import GateCell, Seen, unmeasured
+from stages.gate.samples import DrawnSamples, GateCell, unmeasured_reasons
 from tests.support.cases import RECIPES
 from tests.support.extractor_weights import write_dino
 
 COUNT = 12
-OFF = {"yardstick": 0.0, "teacher": 0.0, "student": 1.5}
+OFF = {"noise_floor": 0.0, "teacher": 0.0, "student": 1.5}
 
 
 @dataclass
@@ -35,9 +35,11 @@ class Here:
 
     told: list[tuple[int, int]] = field(default_factory=list)
 
-    def read(self, ledger: Ledger, reader: Reader, sources: Sequence[Source]) -> dict[str, Path]:
+    def read(
+        self, ledger: Ledger, reader: ExtractorSpec, sources: Sequence[FeatureSource]
+    ) -> dict[str, Path]:
         quick = replace(reader, few=1000)
-        return read_features(ledger, Profile(), quick, sources, lambda *at: self.told.append(at))
+        return extract_features(ledger, Profile(), quick, sources, lambda *at: self.told.append(at))
 
 
 def publish(ledger: Ledger, kind: str, path: str, write: Any) -> Artifact:
@@ -69,7 +71,7 @@ def drawn(ledger: Ledger, role: Role, w: float) -> tuple[GateCell, Artifact]:
         sampler="ddim",
         steps=2,
         w=w,
-        seed=int(role == "yardstick"),
+        seed=int(role == "noise_floor"),
     )
 
     def write(path: Path) -> dict[str, int]:
@@ -80,47 +82,46 @@ def drawn(ledger: Ledger, role: Role, w: float) -> tuple[GateCell, Artifact]:
 
 
 @pytest.fixture
-def seen(tmp_path: Path) -> tuple[Seen, Here]:
+def seen(tmp_path: Path) -> tuple[DrawnSamples, Here]:
     ledger, here = Ledger(tmp_path / "run"), Here()
-    subject = Subject(captions_without_classes(ledger), None)
+    sample_inputs = SampleInputs(captions_without_classes(ledger), None)
     sets = tuple(drawn(ledger, role, w) for w in (0.0, 2.0) for role in OFF)
-    return Seen(ledger, subject, sets, here.read), here
+    return DrawnSamples(ledger, sample_inputs, sets, here.read), here
 
 
-def test_without_classes_an_extractor_of_the_recipe_says_how_far_and_how_various(
-    seen: tuple[Seen, Here], tmp_path: Path
+def test_without_classes_the_recipes_extractor_measures_distance_and_recall(
+    seen: tuple[DrawnSamples, Here], tmp_path: Path
 ) -> None:
     samples, here = seen
     dino = write_dino(tmp_path / "dino")
-    instrument = samples.instrument(dino)
+    instrument = samples.measure_features(dino)
     assert instrument is not None
     assert instrument.extractor == "DINOv2 (not FID)"
-    found = measure(samples.load(), GateRules(), instrument, seed=0)
+    found = compute_checks(samples.load(), GateRules(), instrument, seed=0)
     for at in found:
-        assert [check.name for check in at.checks] == ["distance", "RMS", "recall", "follows w"]
-        assert all(check.is_asked for check in at.checks)
-    assert unmeasured(samples.load(), instrument) == ()
+        assert [check.name for check in at.checks] == ["distance", "RMS", "recall", "w consistency"]
+        assert all(check.is_bounded for check in at.checks)
+    assert unmeasured_reasons(samples.load(), instrument) == ()
     verdict = RoundVerdict(
         title="t", num_samples=COUNT, seed=0, found=found, extractor=instrument.extractor
     )
-    assert "times the floor in the features of DINOv2 (not FID) at w = 0" in verdict.reasons[0]
+    assert "floor in the features of DINOv2 (not FID) at w = 0" in verdict.reasons[0]
     assert here.told[-1] == (7, 7)  # six sets and the held-out images
     here.told.clear()
-    assert samples.instrument(dino) is not None
+    assert samples.measure_features(dino) is not None
     assert here.told == []
 
 
-def test_without_classes_and_extractors_the_words_say_what_is_not_asked(
-    seen: tuple[Seen, Here],
+def test_without_classes_and_extractors_unmeasured_checks_have_reasons(
+    seen: tuple[DrawnSamples, Here],
 ) -> None:
     samples, _ = seen
-    assert samples.instrument(None) is None
-    assert unmeasured(samples.load(), None) == (
-        "distance and recall: the data have no classes, so there are no features",
-    )
+    assert samples.measure_features(None) is None
+    (reason,) = unmeasured_reasons(samples.load(), None)
+    assert reason.startswith("distance and recall: ")
 
 
-def test_the_first_extractor_is_asked_of_data_without_classes_alone(tmp_path: Path) -> None:
+def test_the_gate_uses_the_first_extractor_only_without_classes(tmp_path: Path) -> None:
     config = write_dino(tmp_path / "dino")
 
     def recipe(*overrides: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""Pictures are redrawn and painted into on the student's grid, as stock pipelines do it."""
+"""Editing and inpainting on the student's grid, compared with stock pipelines."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +21,17 @@ from pipeline.models.assemble import family_of, save_bundle
 from pipeline.models.unet.inpainting import Inpainting
 from pipeline.randomness import RowRandom
 from pipeline.sampling import editing
-from pipeline.sampling.editing import Wish, draw_on, edit, is_on_a_step, nearest_step
+from pipeline.sampling.editing import EditTarget, edit, is_on_grid, nearest_step, sample_from
 from pipeline.sampling.sampler import BundleSampler
 from stages.export.export import export
 from stages.export.parity import TOLERANCE
-from stages.inference.edit import Done, Order, edit_picture, inpaint_picture, read_picture
+from stages.inference.edit import (
+    EditRequest,
+    EditResult,
+    edit_picture,
+    inpaint_picture,
+    read_picture,
+)
 from tests.support.cases import student_manifest, teacher_manifest
 from tests.support.stock_bundles import Tiny, tiny
 from tests.support.terminal import invoke
@@ -88,11 +94,11 @@ def test_a_strength_is_the_nearest_time_of_the_grid(
     strength: float, steps: int, taken: int, exact: bool
 ) -> None:
     assert nearest_step(strength, steps) == taken
-    assert is_on_a_step(strength, steps) is exact
+    assert is_on_grid(strength, steps) is exact
 
 
 @pytest.mark.parametrize("strength", [0.0, -0.5, 1.01, float("nan"), 0.1])
-def test_a_strength_that_would_change_nothing_or_is_none_is_refused(strength: float) -> None:
+def test_a_strength_of_no_step_or_out_of_range_is_refused(strength: float) -> None:
     with pytest.raises(ConfigError, match="--strength"):
         nearest_step(strength, 4)
 
@@ -105,7 +111,7 @@ def test_the_last_step_returns_the_exact_mean_of_what_the_noised_picture_may_hav
     opened = BundleSampler(tmp_path / "teacher")
     x = np.full((3, 1, 1, manifest.latent_shape[0]), 0.25, np.float32)
     label, steps = np.array([0, 1, 2]), 4
-    drawn = edit(opened, x, Wish(label, 0.0, seed=5), steps=steps, taken=1)
+    drawn = edit(opened, x, EditTarget(label, 0.0, seed=5), steps=steps, taken=1)
     level = opened.denoiser.schedule.at(torch.full((3,), 1 / steps, dtype=torch.float64))
     noise = RowRandom((5,), 0, 3).normal("z_1", *manifest.latent_shape)
     z_t = diffuse(torch.from_numpy(x).permute(0, 3, 1, 2), noise, level).double()
@@ -138,7 +144,7 @@ def test_stock_image_to_image_redraws_a_picture_as_we_do(
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     level = opened.denoiser.schedule.at(torch.full((1,), taken / steps, dtype=torch.float64))
     z_t = diffuse(x, noise, level)
-    ours = draw_on(opened, z_t, opened.condition(("7",)), w, steps=steps, taken=taken)
+    ours = sample_from(opened, z_t, opened.condition(("7",)), w, steps=steps, taken=taken)
     theirs = drawn_by_stock(
         StableDiffusionImg2ImgPipeline.from_pretrained(
             tmp_path / "out", local_files_only=True, use_safetensors=True
@@ -171,7 +177,7 @@ def test_stock_inpainting_paints_as_we_do(
         1, *opened.manifest.latent_shape, generator=torch.Generator().manual_seed(0)
     )
     condition = {**opened.condition(("7",)), **beside}
-    ours = draw_on(opened, noise, condition, w, steps=steps, taken=steps)
+    ours = sample_from(opened, noise, condition, w, steps=steps, taken=steps)
     theirs = drawn_by_stock(
         StableDiffusionInpaintPipeline.from_pretrained(
             tmp_path / "out", local_files_only=True, use_safetensors=True
@@ -188,17 +194,15 @@ def test_stock_inpainting_paints_as_we_do(
     assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
 
 
-def test_what_is_not_masked_stays_to_the_last_bit(
-    made: Callable[[str], Tiny], tmp_path: Path
-) -> None:
+def test_unmasked_pixels_stay_bit_identical(made: Callable[[str], Tiny], tmp_path: Path) -> None:
     parts = made("sd-inpaint")
     source = picture(tmp_path / "in.png", (PIXELS, PIXELS))
     mask = half_white(tmp_path / "mask.png", PIXELS)
-    order = Order(
+    order = EditRequest(
         *(parts.student(2), source, tmp_path / "out.png", "red", 3.0),
         components=parts.components,
     )
-    assert inpaint_picture(order, mask) == Done(2, 2)
+    assert inpaint_picture(order, mask) == EditResult(2, 2)
     before, after = np.asarray(Image.open(source)), np.asarray(Image.open(order.output))
     np.testing.assert_array_equal(before[:, : PIXELS // 2], after[:, : PIXELS // 2])
     assert (before[:, PIXELS // 2 :] != after[:, PIXELS // 2 :]).any()
@@ -211,7 +215,7 @@ def test_the_command_writes_the_picture_or_a_row_behind_its_source(
     edited = ("edit", str(digits), str(source), "--guidance-weight", "1", "--label", "8")
     code, said = invoke(*edited, "--strength", "0.3", "--output", str(tmp_path / "one.png"))
     assert code == 0
-    assert "0.3 falls on no step of 4; 0.25 is the nearest" in said
+    assert "used 0.25" in said
     assert "1 of 4 steps taken" in said
     with Image.open(tmp_path / "one.png") as one:
         assert (one.size, one.mode) == ((SIDE, SIDE), "L")
@@ -219,7 +223,7 @@ def test_the_command_writes_the_picture_or_a_row_behind_its_source(
         *(*edited, "--strength", "0.5", "--num", "3"), "--output", str(tmp_path / "row.png")
     )
     assert code == 0
-    assert "falls on no step" not in said
+    assert "used" not in said
     with Image.open(tmp_path / "row.png") as row:
         assert row.size == (4 * 50 + 2, 50 + 2)
     code, _ = invoke(*edited, "--strength", "0.5", "--output", str(tmp_path / "out.npz"))
@@ -231,10 +235,12 @@ def test_the_command_writes_the_picture_or_a_row_behind_its_source(
 def test_other_seeds_and_more_steps_give_other_pictures(digits: Path, tmp_path: Path) -> None:
     opened = BundleSampler(digits)
     source = read_picture(picture(tmp_path / "in.png", (SIDE, SIDE)), opened)
-    wish = Wish(np.array([8]), 1.0, seed=0)
+    wish = EditTarget(np.array([8]), 1.0, seed=0)
     first = edit(opened, source, wish, steps=4, taken=2)
     np.testing.assert_array_equal(first, edit(opened, source, wish, steps=4, taken=2))
-    assert (first != edit(opened, source, Wish(np.array([8]), 1.0, 1), steps=4, taken=2)).any()
+    assert (
+        first != edit(opened, source, EditTarget(np.array([8]), 1.0, 1), steps=4, taken=2)
+    ).any()
     anew = edit(opened, source, wish, steps=4, taken=4)
     np.testing.assert_array_equal(
         anew, opened.sample(steps=4, w=1.0, asked=np.array([8]), seed=0)
@@ -244,28 +250,28 @@ def test_other_seeds_and_more_steps_give_other_pictures(digits: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "error", "reason"),
     [
-        ({"asked": 10}, BundleError, "knows classes 0 to 9"),
-        ({"asked": "a red seven"}, BundleError, "--label CLASS"),
-        ({"w": 9.0}, BundleError, "distilled for guidance weights"),
+        ({"condition": 10}, BundleError, "classes 0 to 9"),
+        ({"condition": "a red seven"}, BundleError, "--label CLASS"),
+        ({"w": 9.0}, BundleError, "w = 9.0"),
         ({"steps": 2}, BundleError, "distilled for 4"),
-        ({"num": 0}, ConfigError, "at least one"),
-        ({"picture": Path("missing.png")}, ConfigError, "no file"),
+        ({"num": 0}, ConfigError, "--num 0"),
+        ({"picture": Path("missing.png")}, ConfigError, "missing.png"),
         ({"picture": Path(__file__)}, DataError, "png, jpg or webp"),
         ({"output": Path("out.gif")}, ConfigError, ".npz or .png"),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_invalid_requests_are_refused(
     digits: Path, tmp_path: Path, change: dict[str, Any], error: type[Exception], reason: str
 ) -> None:
     values = {
         "bundle": digits,
         "picture": picture(tmp_path / "in.png", (SIDE, SIDE)),
         "output": tmp_path / "out.png",
-        "asked": 8,
+        "condition": 8,
         "w": 1.0,
     }
     with pytest.raises(error, match=reason):
-        edit_picture(Order(**{**values, **change}), 0.5)
+        edit_picture(EditRequest(**{**values, **change}), 0.5)
     assert not (tmp_path / "out.png").exists()
 
 
@@ -274,20 +280,20 @@ def test_masks_and_networks_that_do_not_fit_are_refused(
 ) -> None:
     parts = made("sd-inpaint")
     source = picture(tmp_path / "in.png", (PIXELS, PIXELS))
-    order = Order(
+    order = EditRequest(
         *(parts.student(2), source, tmp_path / "out.png", "red", 3.0),
         components=parts.components,
     )
-    with pytest.raises(ConfigError, match=r"8x8 and .*16x16"):
+    with pytest.raises(ConfigError, match=r"8x8 .*16x16"):
         inpaint_picture(order, half_white(tmp_path / "small.png", SIDE))
     black = tmp_path / "black.png"
     Image.fromarray(np.zeros((PIXELS, PIXELS), np.uint8)).save(black)
-    with pytest.raises(ConfigError, match="hides nothing"):
+    with pytest.raises(ConfigError, match="mask is empty"):
         inpaint_picture(order, black)
     with pytest.raises(BundleError, match="use stepfold inpaint"):
         edit_picture(order, 0.5)
     mask = half_white(tmp_path / "mask.png", SIDE)
     small = picture(tmp_path / "digit.png", (SIDE, SIDE))
-    with pytest.raises(BundleError, match="not given a mask"):
-        inpaint_picture(Order(digits, small, tmp_path / "out.png", 8, 1.0), mask)
+    with pytest.raises(BundleError, match="no mask input"):
+        inpaint_picture(EditRequest(digits, small, tmp_path / "out.png", 8, 1.0), mask)
     assert not order.output.exists()

@@ -1,4 +1,4 @@
-"""A stochastic student edits and paints by the sampler that it was distilled for."""
+"""A stochastic student edits and inpaints with its own sampler."""
 
 import json
 import shutil
@@ -11,9 +11,9 @@ from PIL import Image
 
 from pipeline.bundle import MANIFEST
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.sampling.editing import Wish, edit
+from pipeline.sampling.editing import EditTarget, edit
 from pipeline.sampling.sampler import BundleSampler
-from stages.inference.edit import Done, Order, inpaint_picture
+from stages.inference.edit import EditRequest, EditResult, inpaint_picture
 from tests.support.cases import student_manifest, teacher_manifest
 from tests.support.stock_bundles import tiny
 from tests.support.tiny_pipelines import PIXELS
@@ -52,7 +52,7 @@ def test_edits_add_the_noise_that_drawing_adds(plain: Path, tmp_path: Path) -> N
     picture = source.reshape(1, height, width, channels)
 
     def edited(sampler: str, taken: int) -> np.ndarray:
-        wish = Wish(np.array([8]), 1.0, seed=0)
+        wish = EditTarget(np.array([8]), 1.0, seed=0)
         found: np.ndarray = edit(opened[sampler], picture, wish, steps=STEPS, taken=taken)
         return found
 
@@ -71,10 +71,10 @@ def test_painting_is_by_the_students_own_sampler_too(tmp_path: Path) -> None:
     Image.new("L", (PIXELS, PIXELS), 255).save(tmp_path / "mask.png")
     painted = []
     for bundle in (parts.student(2), stochastic(parts.student(2), tmp_path / "student")):
-        order = Order(
+        order = EditRequest(
             *(bundle, tmp_path / "in.png", tmp_path / "out.png", "red", 3.0),
             components=parts.components,
         )
-        assert inpaint_picture(order, tmp_path / "mask.png") == Done(2, 2)
+        assert inpaint_picture(order, tmp_path / "mask.png") == EditResult(2, 2)
         painted.append(np.asarray(Image.open(order.output)).astype(int))
     assert (painted[0] != painted[1]).any()

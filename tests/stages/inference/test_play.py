@@ -1,4 +1,4 @@
-"""Playing with a student: what is offered, what is drawn, and what is refused."""
+"""Playground: options, samples, and rejected requests."""
 
 import base64
 import io
@@ -12,10 +12,10 @@ from pipeline.bundle import read_manifest
 from pipeline.config import WDistribution
 from pipeline.errors import BundleError
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.page.play_page import Steps, render_play
+from pipeline.page.play_page import StepOptions, render_play
 from pipeline.sampling.sampler import sample
-from stages.inference.output_file import grid
-from stages.inference.playground import Answer, Playground, Question, find_playable
+from stages.inference.output_file import image_grid
+from stages.inference.playground import Playground, SampleRequest, SampleResponse, find_networks
 from tests.support.cases import student_manifest, teacher_manifest
 from tests.support.playable import ANY, FOUR, ONE, playable_run
 from tests.support.stock_bundles import Tiny, tiny
@@ -35,19 +35,19 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return tiny("sd", tmp_path_factory.mktemp("sd"))
 
 
-def pixels(answer: Answer) -> np.ndarray:
+def pixels(answer: SampleResponse) -> np.ndarray:
     kind, _, content = answer.picture.partition("base64,")
     assert kind == "data:image/png;"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
 
 
 def test_a_run_offers_its_students_from_many_steps_to_few(run_dir: Path) -> None:
-    offer = Playground(find_playable(run_dir, None)).offer
+    offer = Playground(find_networks(run_dir, None)).offer
     assert offer.students == ("stage 1", "4 steps", "1 step")
     assert offer.teacher == "teacher"
     assert offer.teacher_steps is not None
     free, *own = offer.steps
-    assert own == [Steps((4,), 4), Steps((1,), 1)]
+    assert own == [StepOptions((4,), 4), StepOptions((1,), 1)]
     assert (free.usual, offer.teacher_steps.usual) == (64, 8)
     assert free.counts == (1, 2, 4, 8, 16, 32, 64, 128, 256)  # what divides 1024
     assert offer.teacher_steps.counts == free.counts
@@ -58,13 +58,13 @@ def test_a_run_offers_its_students_from_many_steps_to_few(run_dir: Path) -> None
 
 
 def test_a_bundle_offers_itself_and_finds_the_teacher_of_its_run(run_dir: Path) -> None:
-    playground = Playground(find_playable(run_dir / FOUR, None))
+    playground = Playground(find_networks(run_dir / FOUR, None))
     assert playground.offer.students == ("4 steps",)
     assert playground.offer.teacher == "teacher"
 
 
 def test_pictures_are_those_of_the_sampler_and_costs_are_counted(run_dir: Path) -> None:
-    playground = Playground(find_playable(run_dir, None))
+    playground = Playground(find_networks(run_dir, None))
     drawn = {}
     told = {"w": 2.0, "seed": 5, "count": 4, "label": 3}
     for asked, bundle, steps, evaluations in (
@@ -74,10 +74,10 @@ def test_pictures_are_those_of_the_sampler_and_costs_are_counted(run_dir: Path) 
         ({"who": "teacher", "student": 2}, "teacher", 8, 16),
         ({"who": "teacher", "student": 2, "steps": 4}, "teacher", 4, 8),
     ):
-        answer = playground.draw(Question.model_validate(asked | told))
+        answer = playground.draw(SampleRequest.model_validate(asked | told))
         labels = np.full(4, 3)
         expected = sample(run_dir / bundle, steps=steps, w=2.0, asked=labels, seed=5)
-        np.testing.assert_array_equal(pixels(answer), grid(expected, 4).squeeze())
+        np.testing.assert_array_equal(pixels(answer), image_grid(expected, 4).squeeze())
         assert answer.evaluations == evaluations
         assert answer.milliseconds >= 1
         drawn[answer.title] = answer.picture
@@ -89,14 +89,14 @@ def test_pictures_are_those_of_the_sampler_and_costs_are_counted(run_dir: Path) 
 
 
 def test_unguided_the_teacher_asks_once_a_step(run_dir: Path) -> None:
-    playground = Playground(find_playable(run_dir, None))
-    assert playground.draw(Question(who="teacher", student=0, w=0.0)).evaluations == 8
+    playground = Playground(find_networks(run_dir, None))
+    assert playground.draw(SampleRequest(who="teacher", student=0, w=0.0)).evaluations == 8
 
 
-def test_a_network_of_sentences_is_asked_for_them(words: Tiny) -> None:
-    playground = Playground(find_playable(words.student(2), words.teacher()))
+def test_a_text_conditioned_network_needs_a_prompt(words: Tiny) -> None:
+    playground = Playground(find_networks(words.student(2), words.teacher()))
     assert playground.offer.classes == ()
-    question = Question(who="student", student=0, w=3.0, prompt="a red of red")
+    question = SampleRequest(who="student", student=0, w=3.0, prompt="a red of red")
     answer = playground.draw(question)
     expected = sample(
         words.student(2),
@@ -106,56 +106,56 @@ def test_a_network_of_sentences_is_asked_for_them(words: Tiny) -> None:
         seed=0,
         components=words.components,
     )
-    np.testing.assert_array_equal(pixels(answer), grid(expected, 1))
+    np.testing.assert_array_equal(pixels(answer), image_grid(expected, 1))
     other = playground.draw(question.model_copy(update={"prompt": "of"}))
     assert other.picture != answer.picture
 
 
-def test_a_student_without_its_run_plays_alone_and_says_so(words: Tiny) -> None:
-    playground = Playground(find_playable(words.student(2), None))
+def test_a_student_without_its_run_has_no_teacher(words: Tiny) -> None:
+    playground = Playground(find_networks(words.student(2), None))
     # beside it lies a teacher, but no recipe that says that it is this student's
     assert playground.offer.teacher == ""
-    assert "--teacher" in playground.offer.why_alone
+    assert "--teacher" in playground.offer.no_teacher_reason
     with pytest.raises(BundleError, match="--teacher"):
-        playground.draw(Question(who="teacher", student=0, w=3.0))
+        playground.draw(SampleRequest(who="teacher", student=0, w=3.0))
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"student": 3}, "there are 3 students"),
-        ({"student": 1, "steps": 2}, "distilled for 4 step.s. and is worse, not better, at 2"),
+        ({"student": 1, "steps": 2}, "--steps 4"),
         ({"steps": 3}, "3 steps do not divide the schedule's 1024"),
-        ({"w": 99.0}, "knows nothing of w = 99"),
-        ({"label": 10}, "this bundle knows classes 0 to 9"),
+        ({"w": 99.0}, "w = 99"),
+        ({"label": 10}, "classes 0 to 9"),
     ],
 )
-def test_what_was_not_offered_is_refused(
+def test_unavailable_options_are_refused(
     run_dir: Path, change: dict[str, object], said: str
 ) -> None:
-    playground = Playground(find_playable(run_dir, None))
+    playground = Playground(find_networks(run_dir, None))
     question = {"who": "student", "student": 0, "w": 1.0, **change}
     with pytest.raises(BundleError, match=said):
-        playground.draw(Question.model_validate(question))
+        playground.draw(SampleRequest.model_validate(question))
 
 
-def test_what_cannot_be_played_with_is_refused(run_dir: Path, words: Tiny, tmp_path: Path) -> None:
+def test_unsupported_bundles_are_refused(run_dir: Path, words: Tiny, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="neither a student's bundle nor a run with students"):
-        find_playable(tmp_path, None)
+        find_networks(tmp_path, None)
     with pytest.raises(BundleError, match="holds a teacher; give a student"):
-        find_playable(run_dir / "teacher", None)
+        find_networks(run_dir / "teacher", None)
     with pytest.raises(BundleError, match="holds a student; give the guided teacher"):
-        find_playable(run_dir / ONE, run_dir / FOUR)
-    with pytest.raises(BundleError, match="draws other things than the student"):
-        find_playable(run_dir / ONE, words.teacher())
+        find_networks(run_dir / ONE, run_dir / FOUR)
+    with pytest.raises(BundleError, match="--teacher"):
+        find_networks(run_dir / ONE, words.teacher())
     manifest = teacher_manifest("gaussian")
     module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
     save_bundle(tmp_path / "plane", student_manifest(manifest), module)
-    with pytest.raises(BundleError, match="no pictures"):
-        find_playable(tmp_path / "plane", None)
+    with pytest.raises(BundleError, match="not images"):
+        find_networks(tmp_path / "plane", None)
 
 
-def test_an_encoder_of_a_run_is_not_offered_and_alike_students_are_told_apart(
+def test_encoders_are_left_out_and_students_have_unique_names(
     tmp_path: Path,
 ) -> None:
     run_dir = playable_run(tmp_path / "run", *BOTH, "encoding={steps: [8, 4], updates: 2}")
@@ -166,11 +166,11 @@ def test_an_encoder_of_a_run_is_not_offered_and_alike_students_are_told_apart(
     encoder = run_dir / "rounds/05-8-to-4-encode/student"
     save_bundle(encoder, backwards, module)
     save_bundle(run_dir / "rounds/07-2-to-1/student", manifest, module)  # of an earlier recipe
-    offer = Playground(find_playable(run_dir, None)).offer
+    offer = Playground(find_networks(run_dir, None)).offer
     alike = ("1 step, 02-4-to-1", "1 step, 04-4-to-1-stochastic")
     assert offer.students == ("stage 1", "4 steps", *alike)
     with pytest.raises(BundleError, match="use stepfold stylize"):
-        find_playable(encoder, None)
+        find_networks(encoder, None)
 
 
 def test_students_of_a_few_guidance_weights_offer_just_those(tmp_path: Path) -> None:
@@ -179,19 +179,19 @@ def test_students_of_a_few_guidance_weights_offer_just_those(tmp_path: Path) -> 
     module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
     few = manifest.model_copy(update={"w": WDistribution.model_validate({"values": [0, 2, 4]})})
     save_bundle(run_dir / ONE_NOISY, few, module)
-    playground = Playground(find_playable(run_dir, None))
+    playground = Playground(find_networks(run_dir, None))
     offer = playground.offer
     assert (offer.w_values, offer.w_min, offer.w_max) == ((0.0, 2.0, 4.0), 0.0, 4.0)
     page = render_play(offer)
     assert "<option>0</option><option>2</option><option>4</option>" in page
     assert 'type="range"' not in page
-    assert playground.draw(Question(who="student", student=3, w=2.0)).evaluations == 1
+    assert playground.draw(SampleRequest(who="student", student=3, w=2.0)).evaluations == 1
 
 
 def test_a_damaged_student_is_refused_before_there_is_a_page(tmp_path: Path) -> None:
     run_dir = playable_run(tmp_path / "run")
     (weights,) = (run_dir / ONE / "unet").glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:1000])
-    playground = Playground(find_playable(run_dir, None))
+    playground = Playground(find_networks(run_dir, None))
     with pytest.raises(BundleError):
         playground.open_first()

@@ -1,4 +1,4 @@
-"""What a gate is said to draw is what it draws, for the plan and for the page of the run."""
+"""Planned evaluations of the gate equal those of its samples."""
 
 from pathlib import Path
 
@@ -6,18 +6,19 @@ from pipeline.config import GateConfig
 from pipeline.ledger import Ledger
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import TEACHER_ROUND
-from stages.evaluation.sample_sets import Subject
+from stages.evaluation.sample_sets import SampleInputs
 from stages.gate.judge import Candidate, judge
 from stages.plan.costs import gate_costs
 from stages.plan.plan import committed_sizes, round_rows
 from stages.report.stage_costs import costs_of
+from stages.workspace import Workspace
 from tests.chains.test_round_kinds import chain
-from tests.support.gate_case import hands_here
+from tests.support.gate_case import workers_here
 
 NUM = 12
 
 
-def test_what_was_drawn_for_every_round_is_what_was_planned(tmp_path: Path) -> None:
+def test_planned_evaluations_equal_those_of_the_samples(tmp_path: Path) -> None:
     recipe, (teacher, *students) = chain(tmp_path)
     gated = recipe.model_copy(update={"gate": GateConfig(num_samples=NUM, w=(0.0, 2.0))})
     ledger, plans = Ledger(tmp_path), plan_rounds(gated)
@@ -27,7 +28,9 @@ def test_what_was_drawn_for_every_round_is_what_was_planned(tmp_path: Path) -> N
     for plan, student in zip(plans, students, strict=True):
         taught_by = teacher if plan.parent == TEACHER_ROUND else students[plan.parent or 0]
         judge(
-            tmp_path, gated, Candidate(plan, student, taught_by, Subject(data, None)), hands_here()
+            Workspace(tmp_path, gated),
+            Candidate(plan, student, taught_by, SampleInputs(data, None)),
+            workers_here(),
         )
         sets = [each for each in ledger.records() if "/gate-" in each.path]
         drawn = sum(each.details["evaluations"] * each.details["count"] for each in sets)

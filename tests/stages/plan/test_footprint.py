@@ -1,11 +1,11 @@
-"""A plan says how large networks are and what a worker needs, before anything is made."""
+"""The plan's parameter counts and worker memory."""
 
 from pathlib import Path
 
 import pytest
 
 from flows.cli.request import read_request
-from infra.deepspeed.memory_model import frozen_bytes, state_bytes
+from infra.deepspeed.memory_model import state_bytes, teacher_bytes
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe
 from pipeline.config.profile import ComputeConfig, EngineConfig, Profile
@@ -16,6 +16,7 @@ from pipeline.models.parameter_count import count
 from stages.data.shard import shard
 from stages.plan.sizes import measure_footprint, worker_bytes
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 from tests.support.tiny_pipelines import tiny_pipeline
 
 RECIPES = sorted((Path(__file__).resolve().parents[3] / "flows" / "recipes").glob("*.yaml"))
@@ -60,7 +61,7 @@ def test_every_recipe_has_a_footprint_and_creates_nothing(
 def test_the_count_is_that_of_the_network_that_will_be_built(name: str, tmp_path: Path) -> None:
     changes = ["data.per_class=2", "data.holdout_per_class=2"] if name == "digits32" else []
     asked = recipe(RECIPES_BY_NAME[name], *changes)
-    info = read_info(tmp_path / shard(asked, tmp_path).path)
+    info = read_info(tmp_path / shard(Workspace(tmp_path, asked)).value.path)
     lineage = Lineage(run=name, round=None, parent=None)
     manifest = fresh_manifest(asked.teacher, info.num_classes, info.latent_shape, lineage)
     assert measure_footprint(asked, Profile()).teacher == count(family_of(manifest).build())
@@ -85,7 +86,7 @@ def test_online_targets_cost_a_teacher_in_float32_on_every_worker(stage: int) ->
         # with no teacher to train, the rounds are the worst there is
         return worker_bytes(recipe(GAUSSIAN, *overrides), place, stage, **sizes) or 0
 
-    assert size("targets.mode=online") - size() == frozen_bytes(10**6 + 64)
+    assert size("targets.mode=online") - size() == teacher_bytes(10**6 + 64)
 
 
 def test_bfloat16_has_no_stage_zero() -> None:
@@ -110,8 +111,8 @@ def test_a_pipeline_has_components_beside_its_network(tmp_path: Path) -> None:
 
 def test_a_bundle_is_counted_as_it_loads(tmp_path: Path) -> None:
     gaussian = recipe(GAUSSIAN)
-    data = shard(gaussian, tmp_path)
-    bundle = tmp_path / adopt(tmp_path, gaussian, data).path
+    data = shard(Workspace(tmp_path, gaussian)).value
+    bundle = tmp_path / adopt(Workspace(tmp_path, gaussian), data).value.path
     teacher = gaussian.teacher.model_copy(update={"bundle": str(bundle)})
     found = measure_footprint(gaussian.model_copy(update={"teacher": teacher}), Profile())
     assert found.teacher == count(load_module(bundle, read_manifest(bundle)))

@@ -1,16 +1,17 @@
-"""The plan says what is done, what is to do, and what it costs."""
+"""The plan's states and costs."""
 
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import BundleError
+from stages.chain import StageId
 from stages.data.shard import shard
-from stages.plan.plan import describe
+from stages.plan.plan import plan_run
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 
@@ -24,75 +25,81 @@ def recipe(name: str, *overrides: str) -> Recipe:
 
 def test_an_empty_directory_has_everything_to_do(tmp_path: Path) -> None:
     digits = recipe("digits")
-    rows = describe(digits, Profile(), tmp_path)
+    rows = plan_run(Workspace(tmp_path, digits))
     assert {row.state for row in rows} == {"to do"}
-    by_label = {row.label: row for row in rows}
-    stage_1 = by_label["round 0: guidance, any w in one evaluation, pre-generate targets"]
+    by_id = {row.step.id: row for row in rows}
+    stage_1 = by_id["rounds/00-guidance/targets"]
+    assert stage_1.step.title == "round 0: guidance, any w in one evaluation, generate targets"
     # 1200 updates of 128 with each tuple drawn at most twice, in whole passes over 1198 samples
     assert stage_1.tuples == 1198 * -(-1200 * 128 // (2 * 1198))
     assert stage_1.teacher_evaluations == 2 * stage_1.tuples
-    assert by_label["round 4: 2 -> 1 steps, distil"].updates == 800
+    assert by_id["rounds/04-2-to-1/train"].updates == 800
     assert not list(tmp_path.iterdir())
 
 
 def test_online_targets_cost_evaluations_and_no_bytes(tmp_path: Path) -> None:
-    rows = describe(recipe("digits", "targets.mode=online"), Profile(), tmp_path)
+    rows = plan_run(Workspace(tmp_path, recipe("digits", "targets.mode=online")))
     assert sum(row.bytes for row in rows) == 0
-    halving = next(row for row in rows if row.label == "round 1: 16 -> 8 steps, distil")
+    halving = next(row for row in rows if row.step.id == "rounds/01-16-to-8/train")
     # from 16 steps of 4 sub-steps to 8: eight evaluations make one target
     assert halving.teacher_evaluations == 8 * 300 * 128
 
 
 def test_a_target_is_two_images_in_size(tmp_path: Path) -> None:
     canvases = recipe("digits32", "data.per_class=30", "targets={dtype: float16}")
-    row = next(row for row in describe(canvases, Profile(), tmp_path) if row.bytes)
+    row = next(row for row in plan_run(Workspace(tmp_path, canvases)) if row.bytes)
     assert row.tuples % 3000 == 0
     assert row.bytes == row.tuples * (2 * 3 * 32 * 32 * 2 + 32)
 
 
-def test_what_is_committed_is_done(tmp_path: Path) -> None:
+def test_committed_stages_are_done(tmp_path: Path) -> None:
     gaussian = recipe("gaussian")
-    data = shard(gaussian, tmp_path)
-    adopt(tmp_path, gaussian, data)
-    states = [row.state for row in describe(gaussian, Profile(), tmp_path)]
+    data = shard(Workspace(tmp_path, gaussian)).value
+    adopt(Workspace(tmp_path, gaussian), data)
+    states = [row.state for row in plan_run(Workspace(tmp_path, gaussian))]
     assert states[:3] == ["done", "done", "to do"]
 
 
 def test_a_teacher_bundle_is_copied_and_checked(tmp_path: Path) -> None:
     gaussian = recipe("gaussian")
     first = tmp_path / "first"
-    teacher = adopt(first, gaussian, shard(gaussian, first))
-    assert adopt(first, gaussian, shard(gaussian, first)) == teacher
+    teacher = adopt(Workspace(first, gaussian), shard(Workspace(first, gaussian)).value).value
+    assert (
+        adopt(Workspace(first, gaussian), shard(Workspace(first, gaussian)).value).value == teacher
+    )
     given = gaussian.teacher.model_copy(update={"bundle": str(first / "teacher")})
     second = tmp_path / "second"
     again = gaussian.model_copy(update={"teacher": given})
-    assert adopt(second, again, shard(gaussian, second)).digest == teacher.digest
+    assert (
+        adopt(Workspace(second, again), shard(Workspace(second, gaussian)).value).value.digest
+        == teacher.digest
+    )
 
 
 def test_a_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
     gaussian = recipe("gaussian")
     first = tmp_path / "first"
-    adopt(first, gaussian, shard(gaussian, first))
+    adopt(Workspace(first, gaussian), shard(Workspace(first, gaussian)).value)
     other = recipe("gaussian", "teacher.network.means=[[0.0, 1.0, 2.0], [1.0, 0.0, 0.5]]")
     given = other.teacher.model_copy(update={"bundle": str(first / "teacher")})
     mismatched = other.model_copy(update={"teacher": given})
     second = tmp_path / "second"
     with pytest.raises(BundleError, match=r"\(2, 1, 1\) in 3 classes; .* \(3, 1, 1\) in 2"):
-        adopt(second, mismatched, shard(other, second))
+        adopt(Workspace(second, mismatched), shard(Workspace(second, other)).value)
 
 
-def test_the_gate_draws_what_no_gate_before_it_drew(tmp_path: Path) -> None:
+def test_the_gate_reuses_samples_of_earlier_gates(tmp_path: Path) -> None:
     gated = recipe(
         "digits",
         "gate={num_samples: 50, w: [0, 2, 4], rounds: {'3': {distance: off, rms: off, "
         "recall: off, w_consistency: off}}}",
         "halving.sampler=both",
     )
-    rows = describe(gated, Profile(), tmp_path)
+    rows = plan_run(Workspace(tmp_path, gated))
     costs = {
-        row.label.removesuffix(", judge"): (row.teacher_evaluations, row.student_evaluations)
+        row.step.plan.title: (row.teacher_evaluations, row.student_evaluations)
         for row in rows
-        if row.label.endswith(", judge")
+        if row.step.stage is StageId.JUDGE and row.step.plan is not None
     }
     # teacher twice in the 64 steps that round 1 folds, of 1 evaluation at w = 0 and of 2 at w = 2
     # and 4; the student once

@@ -1,13 +1,13 @@
-"""Pages of whole runs, from their directories alone: what a person can answer from them."""
+"""HTML reports of whole runs, from their directories only."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from infra.process.machines import machine_with, record_machine
+from infra.process.machines import describe_machine_with, record_machine
 from stages.report.compare import write_comparison
-from stages.report.page import forget_page, gather, page_of, write_page
+from stages.report.page import build_page, page_of, remove_page, write_page
 from stages.report.stage_costs import costs_of
 from tests.support.page_reader import PageReader, read_page
 from tests.support.page_run import PageRun, make_page_run
@@ -36,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PageRun, PageRun]:
 def page(runs: tuple[PageRun, PageRun]) -> PageReader:
     run_dir = runs[0].run_dir
     node = {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0, "accelerator_type:H100": 1.0}}
-    record_machine(machine_with([node], is_local=True), run_dir)
+    record_machine(describe_machine_with([node], is_local=True), run_dir)
     return read_page(write_page(run_dir, runs[0].recipe, HOUR))
 
 
@@ -48,27 +48,27 @@ def test_the_source_of_the_data_may_be_gone(page: PageReader) -> None:
     assert "deterministic and stochastic, and take the guidance weight w" in page.text
 
 
-def test_every_number_stands_in_a_table_with_its_interval_and_protocol(page: PageReader) -> None:
-    numbers = page.text.partition("All numbers")[2]
+def test_every_number_has_its_interval_and_protocol_in_a_table(page: PageReader) -> None:
+    numbers = page.text.partition("All metrics")[2]
     for head in ("KID", "precision", "density", "coverage", "PSNR", "SSIM", "accuracy", "FID"):
         assert head in numbers
     assert "0.0022 (0.0020 to 0.0024)" in numbers  # KID of the student of four steps
     assert "In the features of InceptionV3 (FID)" in numbers
     assert "9: 89.5% (82.3% to 96.7%)" in numbers  # the worst class of the teacher
     assert "network evaluations 0 1 2 3 4 5 6 7 8 9" in numbers.partition("Accuracy by class")[2]
-    made = numbers.partition("How each number was made")[2]
-    assert "real neighbourhoods with a sample inside (Naeem et al. 2020, arXiv:2002.09797)" in made
+    protocols = numbers.partition("Metric protocols")[2]
+    assert "(Naeem et al. 2020, arXiv:2002.09797)" in protocols
 
 
 def test_ratios_of_the_verdict_have_the_intervals_that_were_measured(page: PageReader) -> None:
-    judged = page.text.partition("Good enough?")[2]
+    judged = page.text.partition("Verdicts")[2]
     # 1.6 times as far as the teacher, each distance to 8 %
-    assert "distance 1.6 (1.47 to 1.73), asked at most 1.2" in judged
-    assert "every check holds distance 1.1 (1.01 to 1.19)" in judged
+    assert "distance 1.6 (1.47 to 1.73), required at most 1.2" in judged
+    assert "all checks pass distance 1.1 (1.01 to 1.19)" in judged
 
 
-def test_what_the_encoders_do_is_on_the_page_of_a_run_that_has_them(page: PageReader) -> None:
-    assert "In 2 + 2 steps, a picture comes back from noise with an RMS of 0.100 " in page.text
+def test_the_page_has_the_encoders_report(page: PageReader) -> None:
+    assert "RMS of the round trip with 2 + 2 steps: 0.100 " in page.text
     students, teacher = page.charts["round-trip"]["data"]
     assert (students["x"], teacher["x"]) == ([2, 4, 8], [64])
     assert students["y"] == pytest.approx([0.1, 0.07, 0.055])
@@ -79,29 +79,29 @@ def test_what_the_encoders_do_is_on_the_page_of_a_run_that_has_them(page: PageRe
     assert sum(picture.size[0] > 1000 for picture in page.pictures) == 3
     # edits have no round trip
     assert "student, edit at 0.5, 2 of 4 steps 2 - " in page.text
-    assert "the same at t = 1, where nothing is left of the source." in page.text
+    assert "at t = 1, where nothing remains of the source." in page.text
 
 
 def test_every_row_has_its_money_and_all_of_it_is_the_sum(
     runs: tuple[PageRun, PageRun], page: PageReader
 ) -> None:
     run = runs[0]
-    seconds = {"shard the data": 100.0, "round 1: 8 -> 4 steps, distil": 50.0, "else": 7.0}
+    seconds = {"data": 100.0, "rounds/01-8-to-4/train": 50.0, "else": 7.0}
     rows = costs_of(run.run_dir, run.recipe, seconds, HOUR)
     money = {row.title: row.money for row in rows if row.money}
-    expected = {"shard the data": 1.0, "round 1: 8 -> 4 steps": 0.5, "all else": 0.07}
+    expected = {"shard the data": 1.0, "round 1: 8 -> 4 steps": 0.5, "other": 0.07}
     assert money == pytest.approx(expected)
-    assert "in money, at 36 an hour 23.25" in page.text
-    table = page.text.partition("What it cost")[2]
-    assert "of the rest money shard the data 1:00 0.60 teacher" in table
-    assert "38:45 23.25 At 36 an hour for all machines together" in table
+    assert "total cost, at 36 per hour 23.25" in page.text
+    table = page.text.rpartition(" Cost ")[2]
+    assert "other time price shard the data 1:00 0.60 teacher" in table
+    assert "38:45 23.25 Price: time of each row at 36 per hour" in table
 
 
-def test_it_says_how_to_draw_in_the_fewest_steps_that_are_good_enough(page: PageReader) -> None:
-    use = page.text.partition("Use it")[2].partition("Where it came from")[0]
-    assert "In 4 steps, as good as the teacher at w = 0, 2 and 4" in use
+def test_usage_has_the_shortest_passing_student_and_the_shortest(page: PageReader) -> None:
+    use = page.text.rpartition(" Usage ")[2].partition("Provenance")[0]
+    assert "4 steps, passes every check at w = 0, 2 and 4" in use
     assert "stepfold sample rounds/01-8-to-4/student --steps 4 --guidance-weight 2" in use
-    assert "In 1 step, the shortest" in use
+    assert "1 step, fewest steps" in use
     assert "stepfold sample rounds/03-2-to-1/student --steps 1" in use
 
 
@@ -109,8 +109,8 @@ def test_the_machine_is_that_of_the_run_or_unknown(
     runs: tuple[PageRun, PageRun], page: PageReader
 ) -> None:
     assert "GPUs of workers 2 x H100" in page.text
-    other = gather(runs[1].run_dir, runs[1].recipe, None)
-    assert other.environment[0] == ("machine", "unknown: the run has not recorded it")
+    other = build_page(runs[1].run_dir, runs[1].recipe, None)
+    assert other.environment[0] == ("machine", "not recorded")
     assert (other.money, other.price) == (None, "")
 
 
@@ -121,11 +121,11 @@ def test_two_runs_are_shown_as_each_is_by_itself(
     write_comparison(one, two, tmp_path / "both.html", HOUR)
     both = read_page(tmp_path / "both.html")
     assert both.fetched == []
-    assert "not measured in the same way" not in both.text
+    assert "different evaluation protocols" not in both.text
     # pass or fail, money, where it was made, how to draw: all that the one page has
     for words in (
-        *("every check holds distance 1.1 (1.01 to 1.19)", "distance 1.23 (1.13 to 1.33), asked"),
-        *("GPUs of workers 2 x H100", "unknown: the run has not recorded it"),
+        *("all checks pass distance 1.1 (1.01 to 1.19)", "distance 1.23 (1.13 to 1.33), required"),
+        *("GPUs of workers 2 x H100", "not recorded"),
         "stepfold sample rounds/01-8-to-4/student --steps 4",
         "stepfold sample rounds/00-guidance/student --steps 16",
     ):
@@ -142,10 +142,10 @@ def test_two_runs_are_shown_as_each_is_by_itself(
     assert trips == pytest.approx([0.1, 0.112])
 
 
-def test_a_page_that_does_not_tell_all_is_taken_away(tmp_path: Path) -> None:
+def test_an_outdated_page_is_removed(tmp_path: Path) -> None:
     place = page_of(tmp_path)
     place.parent.mkdir()
     place.touch()
-    forget_page(tmp_path)
-    forget_page(tmp_path)
+    remove_page(tmp_path)
+    remove_page(tmp_path)
     assert not place.exists()

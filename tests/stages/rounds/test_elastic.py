@@ -1,4 +1,4 @@
-"""Workers may come and go between rounds; inside a round they are told why not, and the way out."""
+"""The number of workers may change between rounds, but not within one."""
 
 import json
 import os
@@ -22,9 +22,10 @@ from pipeline.training.plan import plan_rounds, round_key
 from pipeline.training.round_plan import RoundPlan
 from stages.data.shard import shard
 from stages.rounds.target_worker import TargetWorker
-from stages.rounds.train import check_layout, discard_other_layouts, distill, round_job
-from stages.rounds.train_worker import train
+from stages.rounds.train import check_layout, discard_other_layouts, round_job, train
+from stages.rounds.train_worker import train as train_on_worker
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 from tests.support.small_run import flip, small_recipe
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,8 +54,8 @@ def profile(workers: int, zero_stage: int = 1) -> Profile:
 
 def chain(run_dir: Path, recipe: Recipe, workers: list[int]) -> list[Artifact]:
     """The students of all rounds, each trained by so many workers on targets made ahead."""
-    data = shard(recipe, run_dir)
-    students = [adopt(run_dir, recipe, data)]
+    data = shard(Workspace(run_dir, recipe)).value
+    students = [adopt(Workspace(run_dir, recipe), data).value]
     for plan, count in zip(plan_rounds(recipe), workers, strict=True):
         students.append(distilled(run_dir, recipe, plan, count, data, students[-1]))
     return students[1:]
@@ -67,9 +68,7 @@ def distilled(
 
     def write(folder: Path) -> dict[str, Any]:
         job = round_job(
-            run_dir,
-            recipe,
-            profile(workers),
+            Workspace(run_dir, recipe, profile(workers)),
             plan,
             data=data,
             teacher=teacher,
@@ -78,7 +77,7 @@ def distilled(
         Path(job["checkpoints"]).mkdir(parents=True)
         job["output"] = str(folder)
         if workers == 1:
-            train(job)  # a process group of one needs no process of its own
+            train_on_worker(job)  # a process group of one needs no process of its own
         else:
             run_ranks(job, workers)
         return {"student_steps": plan.student_steps}
@@ -167,8 +166,8 @@ def interrupted(
     run_dir: Path, recipe: Recipe, *layouts: str
 ) -> tuple[RoundPlan, Artifact, Artifact]:
     """Round 0, stopped after checkpoints of these layouts."""
-    data = shard(recipe, run_dir)
-    teacher = adopt(run_dir, recipe, data)
+    data = shard(Workspace(run_dir, recipe)).value
+    teacher = adopt(Workspace(run_dir, recipe), data).value
     plan = plan_rounds(recipe)[0]
     ledger = Ledger(run_dir / plan.folder / "checkpoints")
     for number, layout in enumerate(layouts, start=1):
@@ -193,16 +192,14 @@ def test_inside_a_round_another_layout_is_refused_with_the_way_out(
     plan, data, teacher = interrupted(tmp_path, recipe, *TWO)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ConfigError) as refused:
-        distill(tmp_path, recipe, now, plan, data=data, teacher=teacher, targets=None)
+        train(Workspace(tmp_path, recipe, now), plan, data=data, teacher=teacher, targets=None)
     said = str(refused.value)
-    assert "its checkpoint at update 8 is of ZeRO 1 on 2 worker(s)" in said
+    assert "checkpoint at update 8 was written by ZeRO 1 on 2 worker(s)" in said
     assert "--discard-checkpoints" in said
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_is_discarded_is_what_this_profile_cannot_continue(
-    recipe: Recipe, tmp_path: Path
-) -> None:
+def test_only_checkpoints_of_other_layouts_are_discarded(recipe: Recipe, tmp_path: Path) -> None:
     plan, *_ = interrupted(tmp_path, recipe, *TWO)
     assert discard_other_layouts(tmp_path, profile(1)) == 1
     left = Ledger(tmp_path / plan.folder / "checkpoints").records()

@@ -1,4 +1,4 @@
-"""A student that learns from its on-policy states is the same on every engine, stopped or not."""
+"""On-policy training gives the same student on every engine, also after a resume."""
 
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from stages.data.shard import shard
 from stages.rounds.train import round_job
 from stages.rounds.train_worker import OpenEngine, RoundJob, train_with
 from stages.teacher.adopt import adopt, adopt_components
+from stages.workspace import Workspace
 from tests.support.family_chain import encode_here, resolve, train_here
 from tests.support.training_cases import difference
 
@@ -51,13 +52,14 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     halving = Halving(steps=(4, 2), on_policy_fraction=0.5, **how)
     changes = {"halving": halving, "targets": TargetsConfig(mode="online")}
     recipe, run_dir = resolve("sd", root).model_copy(update=changes), root / "run"
-    samples = encode_here(
-        run_dir, recipe, shard(recipe, run_dir), adopt_components(run_dir, recipe)
-    )
+    work = Workspace(run_dir, recipe)
+    samples = encode_here(work, shard(work).value, adopt_components(work).value)
     guided, plan = plan_rounds(recipe)
-    first = train_here(run_dir, recipe, guided, samples, adopt(run_dir, recipe, samples), None)
+    first = train_here(run_dir, recipe, guided, samples, adopt(work, samples).value, None)
     profile = Profile(engine=EngineConfig(checkpoint_every=2))
-    return round_job(run_dir, recipe, profile, plan, data=samples, teacher=first, targets=None)
+    return round_job(
+        Workspace(run_dir, recipe, profile), plan, data=samples, teacher=first, targets=None
+    )
 
 
 def zero(stage: int, engine: type[DeepSpeedEngine] = DeepSpeedEngine) -> OpenEngine:

@@ -1,4 +1,4 @@
-"""A look at a student right after its round: from the same noise, and no part of what it made."""
+"""Preview images after a round: from the same noise, without effect on the student."""
 
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from pipeline.config.profile import Profile
 from pipeline.documents import build
 from pipeline.evaluation.figures.grids import draw_pairs
 from pipeline.ledger import Ledger
-from pipeline.sampling.conditions import asked_of
-from pipeline.sampling.preview import Preview, draw_preview, read_drawing
+from pipeline.sampling.conditions import choose_conditions
+from pipeline.sampling.preview import Preview, draw_preview, read_preview
 from pipeline.sampling.sampler import BundleSampler
 from pipeline.training.plan import plan_rounds
 from pipeline.verification.examine import examine
-from stages.rounds.preview_images import make_pictures, preview_of, show_in_chain, show_in_round
-from stages.rounds.provenance import marks_of_round, sources_of_chain, sources_of_round
+from stages.rounds.preview_images import log_to_chain, log_to_round, make_previews, plan_preview
+from stages.rounds.provenance import inputs_of_chain, inputs_of_round, tags_of_round
+from stages.workspace import Workspace
 from tests.support.small_run import make_run, small_recipe
 
 RECIPE = small_recipe()
@@ -33,7 +34,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn(run_dir: Path, profile: Profile) -> Preview:
     by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
     student = by_place[f"{PLAN.folder}/student"]
-    preview = preview_of(run_dir, RECIPE, profile, PLAN, student.fingerprint)
+    preview = plan_preview(Workspace(run_dir, RECIPE, profile), PLAN, student.fingerprint)
     assert preview is not None
     draw_preview(preview, run_dir / student.path)
     return preview
@@ -47,13 +48,13 @@ def test_a_round_is_shown_beside_the_first_teacher(run_dir: Path) -> None:
     preview = drawn(run_dir, profile)
     made = set(run_dir.rglob("*")) - set(before)
     assert {path.parent.name for path in made if path.is_file()} == {"pictures"}
-    samples = [read_drawing(Path(each.place)) for each in preview.drawings]
+    samples = [read_preview(Path(each.place)) for each in preview.drawings]
     sampler = BundleSampler(run_dir / student.path)
     w = preview.w[-1]
-    asked = asked_of(run_dir / "data", 6).by_network
+    asked = choose_conditions(run_dir / "data", 6).network_inputs
     again = sampler.sample(steps=PLAN.student_steps or 0, w=w, asked=asked, seed=0)
     np.testing.assert_array_equal(samples[-1][w], again)
-    pictures = make_pictures(run_dir, RECIPE, profile, PLAN, student)
+    pictures = make_previews(Workspace(run_dir, RECIPE, profile), PLAN, student)
     assert [each.w for each in pictures] == list(preview.w)
     expected = np.sqrt(np.mean((samples[1][w] - samples[0][w]) ** 2))
     assert pictures[-1].rms == pytest.approx(float(expected))
@@ -65,28 +66,28 @@ def test_a_round_is_shown_beside_the_first_teacher(run_dir: Path) -> None:
     assert [note for note in verdict.notes if note.kind in ("foreign", "debris")] == []
 
 
-def test_they_are_drawn_once_and_not_at_all_if_nobody_asks(run_dir: Path) -> None:
+def test_previews_are_drawn_once_and_only_if_enabled(run_dir: Path) -> None:
     profile = Profile()
     preview = drawn(run_dir, profile)
     times = [Path(each.place).stat().st_mtime_ns for each in preview.drawings]
     assert drawn(run_dir, profile) == preview
     assert [Path(each.place).stat().st_mtime_ns for each in preview.drawings] == times
     none = build(Profile, {"tracking": {"pictures": 0}}, "p.yaml")
-    assert preview_of(run_dir, RECIPE, none, PLAN, "ab" * 32) is None
+    assert plan_preview(Workspace(run_dir, RECIPE, none), PLAN, "ab" * 32) is None
 
 
 def test_a_picture_that_cannot_be_drawn_is_worth_no_round(
     run_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     profile = build(Profile, {"tracking": {"pictures": 4}}, "p.yaml")
-    preview = preview_of(run_dir, RECIPE, profile, PLAN, "cd" * 32)
+    preview = plan_preview(Workspace(run_dir, RECIPE, profile), PLAN, "cd" * 32)
     assert preview is not None
     draw_preview(preview, tmp_path / "nothing")
-    assert "no pictures of this round" in caplog.text
+    assert "preview failed" in caplog.text
     place = Path(preview.drawings[-1].place)
-    assert read_drawing(place) == {}
+    assert read_preview(place) == {}
     place.write_bytes(b"half a file")
-    assert read_drawing(place) == {}
+    assert read_preview(place) == {}
 
 
 def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
@@ -97,22 +98,22 @@ def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
     by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
     student = by_place[f"{PLAN.folder}/student"]
     drawn(run_dir, Profile())
-    pictures = make_pictures(run_dir, RECIPE, Profile(), PLAN, student)
+    pictures = make_previews(Workspace(run_dir, RECIPE), PLAN, student)
     for _ in range(2):
-        show_in_round(pictures, RECIPE, PLAN, store, child)
-        show_in_chain(pictures, RECIPE, PLAN, store, chain)
+        log_to_round(pictures, RECIPE, PLAN, store, child)
+        log_to_chain(pictures, RECIPE, PLAN, store, chain)
     assert len(client.list_artifacts(chain, "images")) == 2 * len(pictures)
     assert len(client.get_metric_history(chain, "preview/rms_w0")) == 1
     noisy = PLAN.model_copy(update={"sampler": "stochastic"})
-    show_in_chain(pictures, RECIPE, noisy, store, chain)  # as many steps, and another ladder
+    log_to_chain(pictures, RECIPE, noisy, store, chain)  # as many steps, and another ladder
     for name in ("preview/rms_w0", "preview/rms_w0_stochastic"):
         assert len(client.get_metric_history(chain, name)) == 1
-    assert [source.context for source in sources_of_chain(run_dir)] == ["training", "teacher"]
-    sources = sources_of_round(run_dir, PLAN, student)
+    assert [source.context for source in inputs_of_chain(run_dir)] == ["training", "teacher"]
+    sources = inputs_of_round(run_dir, PLAN, student)
     assert [source.context for source in sources] == ["training", "teacher", "targets"]
     first = by_place["rounds/00-guidance/student"]
     assert sources[1].digest == first.digest
-    marks = marks_of_round(run_dir, PLAN, student)
+    marks = tags_of_round(run_dir, PLAN, student)
     assert (marks["bundle.digest"], marks["parent.digest"]) == (student.digest, first.digest)
 
 

@@ -11,14 +11,22 @@ from safetensors.torch import load_file, save_file
 from infra.mlflow.store import MlflowStore
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import Recipe
-from pipeline.documents import build, read_yaml
+from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import BundleError, DivergenceError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.plan import plan_rounds
 from stages.data.shard import shard
-from stages.rounds.promote import Registry, accept, check, drop_targets, promotion_key, register
+from stages.rounds.promote import (
+    Registry,
+    accept,
+    check_promotable,
+    drop_targets,
+    promotion_key,
+    register,
+)
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 PLAN = plan_rounds(build(Recipe, read_yaml(RECIPES / "gaussian.yaml"), "gaussian.yaml"))[0]
@@ -29,11 +37,17 @@ def recipe() -> Recipe:
     return build(Recipe, read_yaml(RECIPES / "gaussian.yaml"), "gaussian.yaml")
 
 
+def work_at(run_dir: Path, keep: Literal["none", "last", "all"]) -> Workspace:
+    tree = read_yaml(RECIPES / "gaussian.yaml")
+    apply_override(tree, f"targets.keep={keep}")
+    return Workspace(run_dir, build(Recipe, tree, "gaussian.yaml"))
+
+
 def commit_student(
     run_dir: Path, recipe: Recipe, *, parent: str | None = None, poison: bool = False
 ) -> tuple[Artifact, Artifact]:
-    data = shard(recipe, run_dir)
-    teacher = adopt(run_dir, recipe, data)
+    data = shard(Workspace(run_dir, recipe)).value
+    teacher = adopt(Workspace(run_dir, recipe), data).value
     manifest = Manifest.model_validate_json((run_dir / "teacher" / "manifest.json").read_text())
     lineage = Lineage(run="gaussian", round=0, parent=parent or teacher.digest)
     manifest = manifest.model_copy(
@@ -61,7 +75,7 @@ def test_a_sound_student_is_promoted_once(recipe: Recipe, tmp_path: Path) -> Non
     chain = store.chain("run", "run", {}, {})
     registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
     for _ in range(2):
-        accept(run_dir, PLAN, student=student, teacher=teacher, keep_targets="all")
+        accept(work_at(run_dir, "all"), PLAN, student=student, teacher=teacher)
         register(run_dir, PLAN, student, registry)
     assert Ledger(run_dir).find(promotion_key(student)) is not None
     client = MlflowClient(store.uri)
@@ -94,14 +108,14 @@ def test_a_student_that_had_to_wait_does_not_take_the_alias_of_a_later_one(
 
 def test_another_teachers_student_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     student, teacher = commit_student(tmp_path, recipe, parent="somebody else")
-    with pytest.raises(BundleError, match="its manifest says round 0 of teacher somebody els"):
-        check(tmp_path, PLAN, student, teacher)
+    with pytest.raises(BundleError, match=r"student not promoted, .* teacher somebody els"):
+        check_promotable(tmp_path, PLAN, student, teacher)
 
 
 def test_weights_that_are_not_finite_are_refused(recipe: Recipe, tmp_path: Path) -> None:
     student, teacher = commit_student(tmp_path, recipe, poison=True)
     with pytest.raises(DivergenceError, match=r"slope\.weight is not finite"):
-        check(tmp_path, PLAN, student, teacher)
+        check_promotable(tmp_path, PLAN, student, teacher)
 
 
 def test_a_flipped_bit_is_refused(recipe: Recipe, tmp_path: Path) -> None:
@@ -110,8 +124,8 @@ def test_a_flipped_bit_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-3] ^= 4
     file.write_bytes(bytes(content))
-    with pytest.raises(BundleError, match="does not have the sha256 of its record"):
-        check(tmp_path, PLAN, student, teacher)
+    with pytest.raises(BundleError, match=r"tables\.safetensors.*sha256"):
+        check_promotable(tmp_path, PLAN, student, teacher)
 
 
 @pytest.mark.parametrize(("keep", "left"), [("none", {2}), ("last", {1, 2}), ("all", {0, 1, 2})])
@@ -134,7 +148,7 @@ def test_promoting_a_round_again_leaves_later_rounds_their_targets(
     chain = store.chain("run", "run", {}, {})
     drop_targets(ledger, rounds[1], keep)
     registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
-    accept(run_dir, PLAN, student=student, teacher=teacher, keep_targets="last")
+    accept(work_at(run_dir, "last"), PLAN, student=student, teacher=teacher)
     register(run_dir, PLAN, student, registry)
     kept = {int(a.fingerprint[0]) for a in ledger.records() if a.kind == "targets"}
     assert kept == left

@@ -1,4 +1,4 @@
-"""Target shards: the same bytes whenever they are made, committed one by one."""
+"""Target shards: reproducible, and committed one by one."""
 
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from stages.data.shard import shard
 from stages.rounds.target_worker import open_worker
 from stages.rounds.targets import pregenerate, target_tar
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
+from tests.support.told import Told
 
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 
@@ -35,8 +37,8 @@ def recipe() -> Recipe:
 def serve_first_shard(
     run_dir: Path, recipe: Recipe, plan: RoundPlan, key: str, dtype: str = "float32"
 ) -> Artifact:
-    data = shard(recipe, run_dir)
-    teacher = adopt(run_dir, recipe, data)
+    data = shard(Workspace(run_dir, recipe)).value
+    teacher = adopt(Workspace(run_dir, recipe), data).value
     spec: dict[str, Any] = {
         "run_dir": str(run_dir),
         "plan": plan.model_dump(mode="json"),
@@ -84,20 +86,13 @@ def test_any_webdataset_tool_reads_a_target_shard(recipe: Recipe, tmp_path: Path
 def test_only_missing_shards_are_computed(recipe: Recipe, tmp_path: Path) -> None:
     profile = Profile()
     plan = plan_rounds(recipe)[0]
-    data = shard(recipe, tmp_path)
-    teacher = adopt(tmp_path, recipe, data)
+    data = shard(Workspace(tmp_path, recipe)).value
+    teacher = adopt(Workspace(tmp_path, recipe), data).value
     seen: list[tuple[int, int]] = []
 
     def run() -> tuple[Artifact, ...]:
-        return pregenerate(
-            tmp_path,
-            recipe,
-            profile,
-            plan,
-            data=data,
-            teacher=teacher,
-            progress=lambda done, total: seen.append((done, total)),
-        )
+        work = Workspace(tmp_path, recipe, profile)
+        return pregenerate(work, plan, data=data, teacher=teacher, observer=Told(seen)).value
 
     with cluster(profile, tmp_path / "logs"):
         made = run()

@@ -1,4 +1,4 @@
-"""A round learns from the student of the round before, or not at all; older bytes are not taken."""
+"""A round's teacher must be the undamaged student of the previous round."""
 
 import json
 import re
@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.errors import BundleError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
 from stages.data.shard import shard
-from stages.rounds.promote import check
+from stages.rounds.promote import check_promotable
 from stages.rounds.targets import pregenerate
 from stages.rounds.teacher_check import check_teacher
-from stages.rounds.train import distill
+from stages.rounds.train import train
 from stages.teacher.adopt import adopt
+from stages.workspace import Workspace
 from tests.support.small_run import (
     flip,
     make_run,
@@ -27,8 +27,6 @@ from tests.support.small_run import (
     recommit,
     small_recipe,
 )
-
-PROFILE = Profile()
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +55,11 @@ def refused(run_dir: Path, recipe: Recipe, plan: RoundPlan, teacher: Artifact) -
         if artifact.path.startswith(plan.folder):
             ledger.forget(artifact)
     before = sorted(run_dir.rglob("*"))
-    given = (run_dir, recipe, PROFILE, plan)
+    work = Workspace(run_dir, recipe)
     with pytest.raises(BundleError) as one:
-        distill(*given, data=data, teacher=teacher, targets=None)
+        train(work, plan, data=data, teacher=teacher, targets=None)
     with pytest.raises(BundleError) as other:
-        pregenerate(*given, data=data, teacher=teacher, progress=lambda done, total: None)
+        pregenerate(work, plan, data=data, teacher=teacher)
     assert sorted(run_dir.rglob("*")) == before
     assert str(one.value) == str(other.value)
     return str(one.value)
@@ -86,16 +84,17 @@ def test_a_manifest_edited_in_its_place_is_damage(
     tree["lineage"]["round"] = 1
     manifest.write_text(json.dumps(tree))
     assert re.search(
-        "its teacher is damaged, .*manifest.json", refused(run_dir, recipe, rounds[1], teacher)
+        "teacher is damaged, .*manifest.json.*stepfold repair",
+        refused(run_dir, recipe, rounds[1], teacher),
     )
 
 
 @pytest.mark.parametrize(
     ("lineage", "said"),
     [
-        ({"round": 5}, "has to be the student of round 0; the manifest in .* student of round 5"),
-        ({"round": None}, "has to be the student of round 0; .* it is a student"),
-        ({"parent": "ab" * 32}, "names abababababab as its own teacher, which this run never had"),
+        ({"round": 5}, "student of round 5, expected the student of round 0"),
+        ({"round": None}, "a student, expected the student of round 0"),
+        ({"parent": "ab" * 32}, "unknown parent abababababab"),
     ],
 )
 def test_a_manifest_edited_with_its_record_is_another_lineage(
@@ -119,15 +118,16 @@ def test_a_teacher_of_another_round_is_refused(
 ) -> None:
     first = at(run_dir, f"{rounds[0].folder}/student")
     assert re.search(
-        "student of round 1; .* student of round 0", refused(run_dir, recipe, rounds[2], first)
+        "student of round 0, expected the student of round 1",
+        refused(run_dir, recipe, rounds[2], first),
     )
     assert re.search(
-        "student of round 1; .* a teacher",
+        "a teacher, expected the student of round 1",
         refused(run_dir, recipe, rounds[2], at(run_dir, "teacher")),
     )
     second = at(run_dir, f"{rounds[1].folder}/student")
     assert re.search(
-        "has to be a teacher; .* student of round 1", refused(run_dir, recipe, rounds[0], second)
+        "student of round 1, expected a teacher", refused(run_dir, recipe, rounds[0], second)
     )
 
 
@@ -139,8 +139,8 @@ def test_an_older_student_put_in_the_place_of_a_newer_is_no_student(
     shutil.copytree(run_dir / older.path, run_dir / newer.path)
     assert Ledger(run_dir).find(newer.fingerprint) is None
     with pytest.raises(BundleError, match="student not promoted"):
-        check(run_dir, rounds[1], newer, older)
-    with pytest.raises(BundleError, match="its teacher is damaged"):
+        check_promotable(run_dir, rounds[1], newer, older)
+    with pytest.raises(BundleError, match="teacher is damaged"):
         check_teacher(run_dir, rounds[2], newer)
 
 
@@ -151,16 +151,18 @@ def test_an_older_student_with_its_own_record_is_another_lineage(
     plan, teacher = rounds[1], at(run_dir, f"{rounds[0].folder}/student")
     old = make_student(run_dir, recipe, plan, at(run_dir, "data"), teacher, parent="0" * 64)
     assert Ledger(run_dir).find(old.fingerprint) == old
-    with pytest.raises(BundleError, match="its manifest says round 1 of teacher 000000000000"):
-        check(run_dir, plan, old, teacher)
+    with pytest.raises(BundleError, match="teacher 000000000000"):
+        check_promotable(run_dir, plan, old, teacher)
     message = refused(run_dir, recipe, rounds[2], old)
-    assert re.search("which this run never had", message)
+    assert re.search("unknown parent 000000000000", message)
 
 
-def test_a_valid_target_shard_in_the_place_of_another_is_none(tmp_path: Path) -> None:
+def test_a_valid_target_shard_at_the_path_of_another_is_not_used(tmp_path: Path) -> None:
     run_dir, recipe = tmp_path / "run", small_recipe()
-    data = shard(recipe, run_dir)
-    make_targets(run_dir, plan_rounds(recipe)[0], data, adopt(run_dir, recipe, data))
+    data = shard(Workspace(run_dir, recipe)).value
+    make_targets(
+        run_dir, plan_rounds(recipe)[0], data, adopt(Workspace(run_dir, recipe), data).value
+    )
     one, other = (a for a in Ledger(run_dir).records() if a.kind == "targets")
     for file in (run_dir / one.path).iterdir():
         shutil.copy(file, run_dir / other.path / file.name)
@@ -168,11 +170,11 @@ def test_a_valid_target_shard_in_the_place_of_another_is_none(tmp_path: Path) ->
     assert Ledger(run_dir).find(one.fingerprint) == one
 
 
-def test_a_flipped_bit_in_a_teacher_is_noticed_before_it_is_asked(
+def test_a_flipped_bit_in_a_teacher_is_found_before_use(
     run_dir: Path, recipe: Recipe, rounds: tuple[RoundPlan, ...]
 ) -> None:
     teacher = at(run_dir, "teacher")
     flip(run_dir / teacher.path / "gaussian/tables.safetensors")
     assert re.search(
-        "its teacher is damaged, .*tables.safetensors", refused(run_dir, recipe, rounds[0], teacher)
+        "teacher is damaged, .*tables.safetensors", refused(run_dir, recipe, rounds[0], teacher)
     )

@@ -1,4 +1,4 @@
-"""A stock pipeline becomes a run's teacher bundle and components, copied and known by its bytes."""
+"""Adoption of a stock pipeline as teacher bundle and components."""
 
 import json
 from pathlib import Path
@@ -17,6 +17,7 @@ from pipeline.models.assemble import load_denoiser
 from pipeline.models.denoiser import GuidedDenoiser
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from stages.teacher.adopt import adopt, adopt_components
+from stages.workspace import StageResult, Workspace
 from tests.support.tiny_pipelines import CLASSES, LATENT, WIDTH, tiny_pipeline
 
 CAPTIONS = "{source: captioned_digits, size: 16, count: 40, holdout_count: 8}"
@@ -63,7 +64,7 @@ def test_a_text_teacher_is_adopted_with_the_null_of_its_data(tmp_path: Path) -> 
     pipeline, run_dir = tiny_pipeline("sd", tmp_path / "pipeline"), tmp_path / "run"
     recipe = recipe_for(pipeline, tmp_path)
     data = data_of(LATENT, run_dir, with_null=True)
-    teacher = adopt(run_dir, recipe, data)
+    teacher = adopt(Workspace(run_dir, recipe), data).value
     manifest, denoiser = load_denoiser(run_dir / "teacher")
     assert isinstance(denoiser, GuidedDenoiser)
     assert denoiser.network.family.null_row["text"].shape == (1, 5, WIDTH)
@@ -75,13 +76,13 @@ def test_a_text_teacher_is_adopted_with_the_null_of_its_data(tmp_path: Path) -> 
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     }
-    assert adopt(run_dir, recipe, data) == teacher
+    assert adopt(Workspace(run_dir, recipe), data) == StageResult(teacher, reused=True)
 
 
 def test_a_class_teacher_is_adopted_with_its_classes(tmp_path: Path) -> None:
     pipeline, run_dir = tiny_pipeline("dit", tmp_path / "pipeline"), tmp_path / "run"
     recipe = recipe_for(pipeline, tmp_path)
-    adopt(run_dir, recipe, data_of(LATENT, run_dir, with_null=False))
+    adopt(Workspace(run_dir, recipe), data_of(LATENT, run_dir, with_null=False))
     manifest = read_manifest(run_dir / "teacher")
     assert (manifest.num_classes, manifest.folder) == (CLASSES, "transformer")
     assert not (run_dir / "teacher/null.safetensors").exists()
@@ -91,19 +92,21 @@ def test_a_teacher_is_known_by_its_bytes_wherever_it_lies(tmp_path: Path) -> Non
     first, run_dir = tiny_pipeline("sd", tmp_path / "first"), tmp_path / "run"
     second = tiny_pipeline("sd", tmp_path / "second")
     data = data_of(LATENT, run_dir, with_null=True)
-    teacher = adopt(run_dir, recipe_for(first, tmp_path), data)
-    assert adopt(run_dir, recipe_for(second, tmp_path), data) == teacher
+    teacher = adopt(Workspace(run_dir, recipe_for(first, tmp_path)), data).value
+    assert adopt(Workspace(run_dir, recipe_for(second, tmp_path)), data).value == teacher
     unet = UNet2DConditionModel.from_pretrained(second / "unet", local_files_only=True)
     unet.conv_out.bias.data += 1
     unet.save_pretrained(second / "unet")
-    assert adopt(run_dir, recipe_for(second, tmp_path), data).digest != teacher.digest
+    assert (
+        adopt(Workspace(run_dir, recipe_for(second, tmp_path)), data).value.digest != teacher.digest
+    )
 
 
 def test_data_of_another_shape_are_refused(tmp_path: Path) -> None:
     pipeline, run_dir = tiny_pipeline("sd", tmp_path / "pipeline"), tmp_path / "run"
     data = data_of((4, 4, 4), run_dir, with_null=True)
-    with pytest.raises(BundleError, match=r"denoises samples of shape \(4, 8, 8\), the data in .*"):
-        adopt(run_dir, recipe_for(pipeline, tmp_path), data)
+    with pytest.raises(BundleError, match=r"data\.size"):
+        adopt(Workspace(run_dir, recipe_for(pipeline, tmp_path)), data)
     assert not (run_dir / "teacher").exists()
 
 
@@ -114,13 +117,13 @@ def test_adopted_components_and_the_teacher_make_the_pipeline_again(
     pipeline, run_dir = tiny_pipeline(kind, tmp_path / "pipeline"), tmp_path / "run"
     (pipeline / "notes.md").write_text("not needed")
     recipe = recipe_for(pipeline, tmp_path)
-    components = adopt_components(run_dir, recipe)
+    components = adopt_components(Workspace(run_dir, recipe)).value
     folder = read_pipeline(pipeline).network_folder
     assert components.kind == "components"
     assert not (run_dir / "components" / folder).exists()
     assert "notes.md" not in components.files
-    assert adopt_components(run_dir, recipe) == components
-    adopt(run_dir, recipe, data_of(LATENT, run_dir, with_null=True))
+    assert adopt_components(Workspace(run_dir, recipe)) == StageResult(components, reused=True)
+    adopt(Workspace(run_dir, recipe), data_of(LATENT, run_dir, with_null=True))
     (run_dir / "teacher" / folder).rename(run_dir / "components" / folder)
     again = DiffusionPipeline.from_pretrained(
         run_dir / "components", local_files_only=True, use_safetensors=True

@@ -1,4 +1,4 @@
-"""Stage `components`: a stock pipeline directory, the same bytes whenever it is made."""
+"""Stage `components`: a stock pipeline directory, reproducible."""
 
 import json
 from pathlib import Path
@@ -17,6 +17,8 @@ from pipeline.ledger import Artifact
 from pipeline.models.stock.stock_pipeline import STOCK
 from stages.data.shard import shard
 from stages.teacher.components import components, components_key
+from stages.workspace import Workspace
+from tests.support.told import Told
 
 WIDTH = 16
 
@@ -47,15 +49,19 @@ def recipe(**teacher: Any) -> Recipe:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artifact]:
     run_dir = tmp_path_factory.mktemp("run")
-    return run_dir, components(run_dir, recipe(), data=shard(recipe(), run_dir))
+    return run_dir, components(
+        Workspace(run_dir, recipe()), data=shard(Workspace(run_dir, recipe())).value
+    ).value
 
 
 def test_another_run_makes_the_same_bytes(made: tuple[Path, Artifact], tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    data = shard(recipe(), tmp_path)
+    data = shard(Workspace(tmp_path, recipe())).value
     again = components(
-        tmp_path, recipe(), data=data, progress=lambda done, total: told.append((done, total))
-    )
+        Workspace(tmp_path, recipe()),
+        data=data,
+        observer=Told(told),
+    ).value
     assert again == made[1]
     assert told == sorted(set(told))
     assert len(told) > 2
@@ -68,15 +74,20 @@ def test_another_run_makes_the_same_bytes(made: tuple[Path, Artifact], tmp_path:
     assert set(again.details) == {
         "pipeline",
         "reconstruction_rms",
-        "explained",
+        "explained_variance",
         "class_accuracy",
     }
 
 
-def test_what_is_there_is_found(made: tuple[Path, Artifact]) -> None:
+def test_committed_components_are_reused(made: tuple[Path, Artifact]) -> None:
     run_dir, artifact = made
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
-    assert components(run_dir, recipe(), data=shard(recipe(), run_dir)) == artifact
+    assert (
+        components(
+            Workspace(run_dir, recipe()), data=shard(Workspace(run_dir, recipe())).value
+        ).value
+        == artifact
+    )
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
 
 
@@ -131,7 +142,7 @@ def test_images_and_captions_pass_through_it(made: tuple[Path, Artifact]) -> Non
 def test_the_fingerprint_holds_what_determines_the_bytes_and_nothing_else(
     made: tuple[Path, Artifact],
 ) -> None:
-    data = shard(recipe(), made[0])
+    data = shard(Workspace(made[0], recipe())).value
     asked = recipe().teacher.components
     assert asked is not None
     longer = asked.model_copy(update={"text_encoder_updates": 4}).model_dump(mode="json")
@@ -145,18 +156,18 @@ def test_the_fingerprint_holds_what_determines_the_bytes_and_nothing_else(
 @pytest.mark.parametrize(
     ("teacher", "complaint"),
     [
-        ({"network": {"family": "mmdit", "kind": "flux"}}, "not for mmdit"),
+        ({"network": {"family": "mmdit", "kind": "flux"}}, r"teacher\.network: .*mmdit"),
         (
             {"network": {"family": "unet", "text_channels": 16, "pooled_channels": 16}},
-            "drop pooled_channels",
+            "remove pooled_channels",
         ),
-        ({"schedule": {}, "prediction": "v_prediction"}, "cosine is no table of betas"),
+        ({"schedule": {}, "prediction": "v_prediction"}, r"teacher\.schedule\.kind: cosine"),
     ],
 )
-def test_what_is_not_trained_here_is_refused_before_anything_is_written(
+def test_unsupported_components_are_refused_before_anything_is_written(
     made: tuple[Path, Artifact], teacher: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
     data = made[1]  # any artifact will do: it is not looked at
     with pytest.raises(ConfigError, match=complaint):
-        components(tmp_path, recipe(**teacher), data=data)
+        components(Workspace(tmp_path, recipe(**teacher)), data=data)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A pipeline whose scheduler contradicts its weights is found out before a run."""
+"""The prediction-type check finds a scheduler that contradicts the weights."""
 
 import json
 from pathlib import Path
@@ -83,13 +83,15 @@ def check(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("truth", "lie"), [("epsilon", "v_prediction"), ("v_prediction", "epsilon")]
 )
-def test_a_network_that_knows_something_is_taken_for_what_it_predicts_only(
+def test_a_trained_network_must_match_its_prediction_type(
     truth: str, lie: str, tmp_path: Path
 ) -> None:
     folder = fitted(truth, tmp_path / "pipeline")
     check(folder)
     declare(lie, folder)
-    with pytest.raises(BundleError, match=rf"says prediction_type {lie}, but .* predicts {truth} "):
+    with pytest.raises(
+        BundleError, match=rf"declares prediction_type {lie}, .*set prediction_type: {truth}"
+    ):
         check(folder)
 
 

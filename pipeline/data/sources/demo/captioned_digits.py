@@ -1,7 +1,7 @@
-"""One real digit scan in coloured ink on coloured paper, and a sentence that says so.
+"""Captioned images of one real digit scan in coloured ink on coloured paper.
 
-A canvas is a function of (seed, split, its row), so asking for more of them changes none of the
-others. Held-out canvases show scans that no training canvas shows, in the same inks and words.
+A canvas is a function of (seed, split, row), so a larger data set does not change existing
+canvases. Held-out canvases use scans that do not occur in training, in the same inks and wordings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from pipeline.config import CaptionedDigitsData
 from pipeline.data.sources.captions import Caption
 from pipeline.data.sources.demo.colours import INKS, PAPERS, VARIATION
-from pipeline.data.sources.demo.digit_wording import WORDINGS, Attributes, say
+from pipeline.data.sources.demo.digit_wording import WORDINGS, Attributes, caption_text
 from pipeline.data.sources.demo.scans import (
     Array,
     Box,
     Scans,
-    between,
-    lay,
+    interpolate,
+    place_scan,
     split_scans,
     with_margin,
 )
@@ -30,7 +30,7 @@ from pipeline.randomness import RowRandom
 T = TypeVar("T")
 
 NUM_CLASSES = 10
-_DRAWS = 14  # ink, paper, wording, scan, six of colour, four of place
+_DRAWS = 14  # ink, paper, wording, scan, six for colour, four for position
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class _Painter:
     """Paints and captions the canvases of one split.
 
     Attributes:
-        size: the side of a canvas.
-        pools: the scans of this split, each in its margin.
-        chances: all that is drawn at random, uniform in (0, 1), `[canvases, draws]`.
+        size: side of a canvas in pixels.
+        pools: the scans of this split, with margins.
+        chances: all random numbers, uniform in (0, 1), `[canvases, draws]`.
     """
 
     size: int
@@ -48,20 +48,20 @@ class _Painter:
     chances: Array
 
     def paint(self, row: int) -> NDArray[np.uint8]:
-        """The canvas at a row, `[3, size, size]`."""
-        said = self._attributes(row)
+        """Paint the canvas at a row, uint8 `[3, size, size]`."""
+        attributes = self._attributes(row)
         colour, place = self.chances[row, 4:10], self.chances[row, 10:].tolist()
-        paper = PAPERS[said.paper] + VARIATION * (2 * colour[:3] - 1)
-        ink = INKS[said.ink] + VARIATION * (2 * colour[3:] - 1)
-        pool = self.pools[said.digit]
+        paper = PAPERS[attributes.paper] + VARIATION * (2 * colour[:3] - 1)
+        ink = INKS[attributes.ink] + VARIATION * (2 * colour[3:] - 1)
+        pool = self.pools[attributes.digit]
         scan = pool[int(self.chances[row, 3] * len(pool))]
         canvas = paper + self._placed(scan, place)[..., None] * (ink - paper)
         return np.rint(canvas).astype(np.uint8).transpose(2, 0, 1)
 
     def caption(self, row: int) -> Caption:
-        """The caption of the canvas at a row, which was never scaled nor cropped."""
+        """Generate the caption of the canvas at a row; canvases are not scaled or cropped."""
         wording = int(self.chances[row, 2] * WORDINGS)
-        text = say(self._attributes(row), wording)
+        text = caption_text(self._attributes(row), wording)
         return Caption(text=text, original_size=(self.size, self.size), crop=(0, 0))
 
     def _attributes(self, row: int) -> Attributes:
@@ -71,27 +71,29 @@ class _Painter:
         )
 
     def _placed(self, scan: Array, draws: list[float]) -> Array:
-        height = self.size * between(0.78, 0.92, draws[0])
-        width = height / between(1.0, 1.25, draws[1])
+        height = self.size * interpolate(0.78, 0.92, draws[0])
+        width = height / interpolate(1.0, 1.25, draws[1])
         middle = [
-            self.size / 2 + (self.size - side) / 2 * between(-0.8, 0.8, draw)
+            self.size / 2 + (self.size - side) / 2 * interpolate(-0.8, 0.8, draw)
             for side, draw in zip((width, height), draws[2:], strict=True)
         ]
-        return lay(scan, self.size, Box(x=middle[0], y=middle[1], width=width, height=height))
+        return place_scan(
+            scan, self.size, Box(x=middle[0], y=middle[1], width=width, height=height)
+        )
 
 
 def open_captioned_digits(config: CaptionedDigitsData, seed: int) -> LoadedSource:
-    """All canvases a recipe asks for; each is painted when it is read."""
+    """Open the canvases of a recipe; each is painted when read."""
     return compose_captioned(config, seed, split_scans(seed))
 
 
 def compose_captioned(
     config: CaptionedDigitsData, seed: int, scans: Mapping[str, Scans]
 ) -> LoadedSource:
-    """Canvases from given scans of "train" and "heldout".
+    """Compose canvases from given scans of "train" and "heldout".
 
-    Samples are the training canvases, then the held-out ones, and both count through the digits
-    again and again; the splits list them shuffled.
+    Samples are the training canvases, then the held-out ones, both cycling through the digits. The
+    splits list them shuffled.
     """
     first, total = config.count, config.count + config.holdout_count
     train = _painter(config.size, seed, "train", scans["train"], first)

@@ -1,4 +1,4 @@
-"""Inks and papers by name: what colours they have, and which of them an image shows."""
+"""Named ink and paper colours, and their detection in images."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ INKS = {
     "black": (18, 18, 22),
     "brown": (118, 70, 20),
 }
-"""Mean RGB of every ink; any two are further apart than `VARIATION` can bring them together."""
+"""Mean RGB of every ink; distinct even after `VARIATION` in both."""
 
 PAPERS = {
     "white": (247, 247, 245),
@@ -22,28 +22,28 @@ PAPERS = {
     "pale blue": (174, 208, 247),
     "pale green": (172, 234, 176),
 }
-"""Mean RGB of every paper, likewise."""
+"""Mean RGB of every paper; distinct even after `VARIATION` in both."""
 
 VARIATION = 8
-"""By how much each channel of a colour may differ from its mean."""
+"""Maximum deviation of each colour channel from its mean, of 255."""
 
-_INK_PIXELS = 6  # the digit with the least ink has that many in its stroke's middle
-_LEAST_INK = 0.7  # of what covers such a pixel, the rest is paper
+_INK_PIXELS = 6  # pixels in the middle of the stroke, in the digit with the least ink
+_MIN_COVERAGE = 0.7  # ink coverage of such a pixel; the rest is paper
 
 
-class Look(NamedTuple):
-    """The names of inks and papers, `[n]` each, of n images."""
+class Colours(NamedTuple):
+    """The detected ink and paper names of n images, `[n]` each."""
 
     ink: NDArray[np.str_]
     paper: NDArray[np.str_]
 
 
-def look(pixels: NDArray[np.floating]) -> Look:
-    """Which ink stands on which paper, by colours alone.
+def detect_colours(pixels: NDArray[np.floating]) -> Colours:
+    """Detect ink and paper of images by their colours.
 
-    The paper is the median of the outermost pixels. The ink is the median of the few pixels that
-    differ most from it; since a thin stroke lets paper through, inks are compared as mixed with
-    that paper in the share that fits best.
+    The paper is the median of the border pixels. The ink is the median of the few pixels that
+    differ most from the paper. Thin strokes do not cover pixels fully, so inks are compared as
+    mixtures with the paper in the best-fitting proportion.
 
     Args:
         pixels: `[n, h, w, 3]` in [-1, 1].
@@ -57,10 +57,10 @@ def look(pixels: NDArray[np.floating]) -> Look:
     ink = np.median(np.take_along_axis(flat, furthest, axis=1), axis=1)
     pure = np.array(list(INKS.values()), np.float64) - paper[:, None]
     seen = (ink - paper)[:, None]
-    share = np.clip((seen * pure).sum(-1) / np.square(pure).sum(-1), _LEAST_INK, 1)
+    share = np.clip((seen * pure).sum(-1) / np.square(pure).sum(-1), _MIN_COVERAGE, 1)
     off = np.square(seen - share[..., None] * pure).sum(-1)
     sheets = np.array(list(PAPERS.values()), np.float64)
-    return Look(
+    return Colours(
         ink=np.array(list(INKS))[off.argmin(1)],
         paper=np.array(list(PAPERS))[np.square(paper[:, None] - sheets).sum(-1).argmin(1)],
     )

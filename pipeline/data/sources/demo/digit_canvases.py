@@ -1,8 +1,8 @@
-"""Two or three real digit scans side by side on a coloured canvas: a number to read.
+"""Numbers of two or three real digit scans on a coloured canvas.
 
-Scans are split before canvases are composed, each from scans of one side only: what is held out was
-never seen in training, not even as a part. A canvas is a function of (seed, split, its row), so
-asking for more of them changes none of the others.
+Scans are split before canvases are composed, and each canvas uses scans of one split only, so no
+held-out scan occurs in training. A canvas is a function of (seed, split, row), so a larger data set
+does not change existing canvases.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from pipeline.data.sources.demo.scans import (
     Array,
     Box,
     Scans,
-    between,
-    lay,
+    interpolate,
+    place_scan,
     split_scans,
     with_margin,
 )
 from pipeline.data.sources.loaded_source import LoadedSource
 from pipeline.randomness import RowRandom
 
-_FILLED = 0.95  # of a canvas by its digits' cells, so that no edge cuts ink
+_FILLED = 0.95  # fraction of the canvas width for digit cells, so that no edge cuts ink
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _ON_DARK = {"paper": (0.06, 0.24), "ink": (0.64, 0.9)}
 _ON_LIGHT = {"paper": (0.8, 0.96), "ink": (0.08, 0.4)}
@@ -35,9 +35,9 @@ class _Painter:
     """Paints the canvases of one split.
 
     Attributes:
-        config: which numbers, and the side of a canvas.
-        pools: the scans of this split, each in its margin.
-        chances: all that is drawn at random, uniform in (0, 1), `[canvases, draws]`.
+        config: the numbers, and the side of a canvas.
+        pools: the scans of this split, with margins.
+        chances: all random numbers, uniform in (0, 1), `[canvases, draws]`.
     """
 
     config: DigitCanvasesData
@@ -45,7 +45,7 @@ class _Painter:
     chances: Array
 
     def paint(self, row: int) -> NDArray[np.uint8]:
-        """The canvas at a row, `[3, size, size]`; its class is the row modulo their number."""
+        """Paint the canvas at a row, uint8 `[3, size, size]`; its class is row mod num_classes."""
         size, classes = self.config.size, self.config.classes
         draws = iter(self.chances[row].tolist())
         tone = _ON_DARK if next(draws) < 0.5 else _ON_LIGHT
@@ -60,29 +60,29 @@ class _Painter:
         return np.rint(255 * canvas).astype(np.uint8).transpose(2, 0, 1)
 
     def _placed(self, scan: Array, place: int, line: float, draws: list[float]) -> Array:
-        """A scan scaled smoothly and put at its place, with some play; all digits share a line."""
+        """Scale a scan and place it with random offsets; all digits share a base line."""
         size, digits = self.config.size, self.config.digits
         cell = _FILLED * size / digits
-        width = cell * between(0.86, 1.0, draws[0])
-        height = width * between(1.15, 1.4, draws[1])
+        width = cell * interpolate(0.86, 1.0, draws[0])
+        height = width * interpolate(1.15, 1.4, draws[1])
         play = (size - height) / 2
-        x = size / 2 + cell * (place - (digits - 1) / 2 + between(-0.05, 0.05, draws[2]))
-        y = size / 2 + play * (between(-0.5, 0.5, line) + between(-0.35, 0.35, draws[3]))
-        return lay(scan, size, Box(x=x, y=y, width=width, height=height))
+        x = size / 2 + cell * (place - (digits - 1) / 2 + interpolate(-0.05, 0.05, draws[2]))
+        y = size / 2 + play * (interpolate(-0.5, 0.5, line) + interpolate(-0.35, 0.35, draws[3]))
+        return place_scan(scan, size, Box(x=x, y=y, width=width, height=height))
 
 
 def open_canvases(config: DigitCanvasesData, seed: int) -> LoadedSource:
-    """All canvases a recipe asks for; each is painted when it is read."""
+    """Open the canvases of a recipe; each is painted when read."""
     return compose_canvases(config, seed, split_scans(seed))
 
 
 def compose_canvases(
     config: DigitCanvasesData, seed: int, scans: Mapping[str, Scans]
 ) -> LoadedSource:
-    """Canvases from given scans of "train" and "heldout".
+    """Compose canvases from given scans of "train" and "heldout".
 
-    Samples are the training canvases, then the held-out ones, and count through the classes again
-    and again; the splits list them shuffled.
+    Samples are the training canvases, then the held-out ones, cycling through the classes. The
+    splits list them shuffled.
     """
     num_classes = len(config.classes)
     first = num_classes * config.per_class
@@ -95,7 +95,7 @@ def compose_canvases(
         class_names=tuple(_written(number, config) for number in config.classes),
         latent_shape=(3, config.size, config.size),
         encoding="png",
-        labels=np.arange(total) % num_classes,  # both sides are whole rounds through the classes
+        labels=np.arange(total) % num_classes,  # both splits are whole cycles of classes
         read=lambda row: train.paint(row) if row < first else heldout.paint(row - first),
         splits={
             "train": shuffle.permutation(first),
@@ -120,9 +120,9 @@ def _written(number: int, config: DigitCanvasesData) -> str:
 
 
 def _colour(hue: float, luma: float, allowed: tuple[float, float]) -> Array:
-    """The RGB of a hue, mixed with black or white until its luma is in the allowed range."""
+    """Compute the RGB of a hue, mixed with black or white to a luma in the allowed range."""
     pure: Array = np.clip(np.abs((6 * hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    wanted, own = between(*allowed, luma), float(_LUMA @ pure)
+    wanted, own = interpolate(*allowed, luma), float(_LUMA @ pure)
     towards = np.zeros(3) if wanted < own else np.ones(3)
     share = (wanted - own) / (float(towards[0]) - own)
     mixed: Array = pure + share * (towards - pure)

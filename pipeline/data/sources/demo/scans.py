@@ -1,4 +1,4 @@
-"""scikit-learn's scans of handwritten digits as ink: split without a leak, laid on any canvas."""
+"""scikit-learn's scans of handwritten digits: split without leakage and placed on a canvas."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,19 +10,19 @@ from PIL import Image
 from pipeline.data.sources.loaded_source import stratified_split
 
 SCANS_HELD_OUT = 1 / 3
-"""Share of the scans of each digit that only held-out canvases show."""
+"""Fraction of the scans of each digit that is used in held-out canvases only."""
 
-_SIDE = 8  # of a scan
-_MARGIN = 2  # blank pixels laid around a scan, so that interpolation never ends in ink
+_SIDE = 8  # pixels of a scan
+_MARGIN = 2  # blank pixels around a scan, so that interpolation never ends in ink
 
 Array: TypeAlias = NDArray[np.float64]
 Scans: TypeAlias = tuple[Array, ...]
-"""For each of ten digits its scans: coverage with ink in [0, 1], `[n, 8, 8]`."""
+"""The scans of each of ten digits: ink coverage in [0, 1], `[n, 8, 8]`."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a scan comes to lie: its middle, and the size it is scaled to, in pixels."""
+    """Target position of a scan: its centre and scaled size, in pixels."""
 
     x: float
     y: float
@@ -31,8 +31,8 @@ class Box:
 
 
 def split_scans(seed: int) -> dict[str, Scans]:
-    """The scans of "train" and "heldout", a third of those of each digit held out."""
-    from sklearn.datasets import load_digits  # takes over a second, and few sources need it
+    """Split the scans into "train" and "heldout"; a third of each digit's scans is held out."""
+    from sklearn.datasets import load_digits  # slow import (over 1 s), needed by few sources
 
     found = load_digits()
     digits = tuple(str(digit) for digit in range(10))
@@ -44,12 +44,12 @@ def split_scans(seed: int) -> dict[str, Scans]:
 
 
 def with_margin(scans: Array) -> Array:
-    """Scans `[n, 8, 8]` with the blank margin that `lay` needs around them."""
+    """Add the blank margin that `place_scan` needs to scans `[n, 8, 8]`."""
     return np.pad(scans, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))
 
 
-def lay(scan: Array, size: int, box: Box) -> Array:
-    """A scan in its margin, scaled smoothly: coverage with ink in [0, 1], `[size, size]`."""
+def place_scan(scan: Array, size: int, box: Box) -> Array:
+    """Scale and place a scan with margin: ink coverage in [0, 1], `[size, size]`."""
     across, down, middle = _SIDE / box.width, _SIDE / box.height, len(scan) / 2
     laid = Image.fromarray(scan.astype(np.float32)).transform(
         (size, size),
@@ -58,9 +58,9 @@ def lay(scan: Array, size: int, box: Box) -> Array:
         resample=Image.Resampling.BICUBIC,
     )
     coverage: Array = np.clip(np.asarray(laid, np.float64), 0, 1)
-    return coverage * coverage * (3 - 2 * coverage)  # firmer edges than interpolation leaves
+    return coverage * coverage * (3 - 2 * coverage)  # sharpens the interpolated edges
 
 
-def between(low: float, high: float, share: float) -> float:
-    """The number that lies at a share in [0, 1] of the way from low to high."""
+def interpolate(low: float, high: float, share: float) -> float:
+    """Interpolate linearly from low (share 0) to high (share 1)."""
     return low + (high - low) * share

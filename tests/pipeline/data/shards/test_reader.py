@@ -139,7 +139,7 @@ def test_a_tar_cut_anywhere_is_an_error(tmp_path_factory, data):
     content = tar.read_bytes()
     cut = data.draw(st.integers(0, len(content) - 1))
     tar.write_bytes(content[:cut])
-    with pytest.raises(DataError, match=f"{tar} has {cut} bytes, its index says {len(content)}"):
+    with pytest.raises(DataError, match=f"{tar} has {cut} bytes, its index has {len(content)}"):
         SampleShards(folder, "train")
 
 
@@ -219,7 +219,7 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
     with pytest.raises(DataError, match="is not a sharded data set"):
         SampleShards(tmp_path, "train")
     write_dataset(tmp_path, pictures(), CONFIG)
-    with pytest.raises(DataError, match="no split 'test', only train, heldout"):
+    with pytest.raises(DataError, match=r"no split 'test'.*train, heldout"):
         SampleShards(tmp_path, "test")
 
 

@@ -162,7 +162,7 @@ PNG = file_of(picture(0))
     [
         ([("a.png", PNG)], "x.tar, sample 'a' has no caption"),
         ([("a.png", PNG), ("a.json", b'{"url": 1}')], "sample 'a' has no caption"),
-        ([("a.txt", b"text")], "sample 'a' has a caption and no image"),
+        ([("a.txt", b"text")], "sample 'a' has a caption but no image"),
         ([("a.png", PNG), ("a.txt", b" \n")], "sample 'a': the caption is empty"),
         ([("a.png", PNG), ("a.json", b'{"caption": null}')], "'a': the caption is NoneType"),
         ([("a.png", PNG), ("a.json", b"{")], "sample 'a': 'a.json' is not JSON"),
@@ -170,7 +170,7 @@ PNG = file_of(picture(0))
         ([("a.png", PNG), ("a.txt", b"x" * (2**20 + 1))], "'a.txt' has 1048577 bytes, more than"),
         ([("a.png", b"no image"), ("a.txt", b"x")], "sample 'a' cannot be read as png"),
         ([("a.png", PNG), ("a.jpg", PNG), ("a.txt", b"x")], r"'a' has 2 images \(jpg, png\)"),
-        ([("a.png", PNG), ("a.txt", b"x"), ("a.png", PNG)], "'a.png' stands there twice"),
+        ([("a.png", PNG), ("a.txt", b"x"), ("a.png", PNG)], "duplicate member 'a.png'"),
         ([("a.png", PNG), ("a.txt", b"x")], "holds 1 sample"),
     ],
 )
@@ -183,12 +183,12 @@ def test_links_are_not_followed(tmp_path):
     link = tarfile.TarInfo("a.txt")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
     write_tar(tmp_path / "x.tar", [("a.png", PNG), link])
-    assert re.search("'a.txt' is no plain file", refusal(tmp_path))
+    assert re.search("'a.txt' is not a plain file", refusal(tmp_path))
 
 
 def test_a_key_in_two_tars_is_named(folder):
     os.link(folder / "00000.tar", folder / "00002.tar")
-    assert re.search("00002.tar: key '000000000' stands in .*00000.tar as well", refusal(folder))
+    assert re.search("00002.tar: key '000000000' is also in .*00000.tar", refusal(folder))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 600, 1536, 4000, -10240])
@@ -197,7 +197,7 @@ def test_a_cut_tar_is_refused(folder, cut):
     content = tar.read_bytes()
     end = len(content.rstrip(b"\0")) // 512 * 512 + 512  # of the last member
     tar.write_bytes(content[: cut if cut >= 0 else end])
-    assert re.search("00001.tar is (cut or damaged|no readable tar)", refusal(folder))
+    assert re.search("00001.tar is (truncated or damaged|not a readable tar)", refusal(folder))
 
 
 def test_a_damaged_header_is_no_end(folder):
@@ -207,7 +207,7 @@ def test_a_damaged_header_is_no_end(folder):
     content = bytearray(tar.read_bytes())
     content[third + 150] ^= 1  # of the checksum
     tar.write_bytes(content)
-    assert re.search(f"00001.tar is cut or damaged at byte {third}", refusal(folder))
+    assert re.search(f"00001.tar is truncated or damaged at byte {third}", refusal(folder))
 
 
 def test_an_image_that_does_not_decode_is_named_when_it_is_read(tmp_path):

@@ -65,7 +65,7 @@ def test_fewer_draws_than_a_split_needs_are_refused():
 
 
 def test_gaussian_data_needs_a_gaussian_network():
-    with pytest.raises(ConfigError, match="needs teacher"):
+    with pytest.raises(ConfigError, match=r"needs teacher\.network\.family"):
         identify(GaussianData(source="gaussian"), UNET)
 
 

@@ -81,7 +81,7 @@ def test_members_that_webdataset_would_run_are_refused_by_name(tmp_path, kind):
 def test_members_that_are_not_known_are_refused_by_name(tmp_path, name):
     tar = tmp_path / "x.tar"
     tar.write_bytes(raw(*plain(name)))
-    assert re.search(rf"'{name}' is none of cls, jpeg, jpg, json", refusal(tar))
+    assert re.search(rf"'{name}' has an unsupported type.*cls, jpeg, jpg, json", refusal(tar))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_members_that_are_not_known_are_refused_by_name(tmp_path, name):
 def test_names_that_point_outside_are_refused(tmp_path, name):
     tar = tmp_path / "x.tar"
     tar.write_bytes(raw(*plain(name)))
-    assert re.search(r"names a path outside|is no plain file", refusal(tar))
+    assert re.search(r"unsafe path|is not a plain file", refusal(tar))
 
 
 @pytest.mark.parametrize("name", [".png", "b/.png", "._a.jpg"])
@@ -108,13 +108,13 @@ def test_names_without_a_key_which_webdataset_loses_are_refused(tmp_path, name):
 def test_links_and_devices_are_refused_whatever_they_are_called(tmp_path, kind, name):
     tar = tmp_path / "x.tar"
     tar.write_bytes(raw(info_of(name, kind, linkname="/etc/hostname")))
-    assert f"{name!r} is no plain file" in refusal(tar)
+    assert f"{name!r} is not a plain file" in refusal(tar)
 
 
 def test_a_key_that_stands_twice_is_refused_though_others_lie_between(tmp_path):
     tar = tmp_path / "x.tar"
     tar.write_bytes(raw(*plain("a.txt"), *plain("b.txt"), *plain("a.TXT")))
-    assert "'a.TXT' stands there twice" in refusal(tar)
+    assert "duplicate member 'a.TXT'" in refusal(tar)
 
 
 @pytest.mark.parametrize(("mode", "name"), [("w:gz", "gzip"), ("w:bz2", "bzip2"), ("w:xz", "xz")])
@@ -139,10 +139,10 @@ SPARSE_10 = pax(GNU__sparse__major=1, GNU__sparse__minor=0, GNU__sparse__realsiz
         ((info_of("x", tarfile.GNUTYPE_LONGLINK, 9000), bytes(9000)), "has a header of 9000"),
         ((info_of("x", tarfile.XGLTYPE, 10), b"10 a=bcd\n"), "has a global pax header"),
         ((negative("a.txt"),), "has a member of negative size"),
-        ((*pax(size=-1024), *plain("a.txt")), "is no plain file"),
-        ((*pax(path="../../a.txt"), *plain("a.txt")), "names a path outside"),
+        ((*pax(size=-1024), *plain("a.txt")), "is not a plain file"),
+        ((*pax(path="../../a.txt"), *plain("a.txt")), "unsafe path"),
         ((*pax(path="a.pkl"), *plain("a.txt")), "may be a pickle"),
-        (pax(comment="x") * 2000, "is no readable tar"),
+        (pax(comment="x") * 2000, "is not a readable tar"),
     ],
 )
 def test_headers_that_would_make_tarfile_loop_or_grow_are_refused(tmp_path, pieces, complaint):
@@ -164,9 +164,9 @@ def test_samples_after_the_end_are_not_lost_silently(tmp_path):
     tar = tmp_path / "x.tar"
     whole = raw(*plain("a.txt"), *plain("b.txt"), *plain("c.txt"))
     tar.write_bytes(whole[:1024] + bytes(512) + whole[1536:])  # the header of b is blank
-    assert "is damaged at byte 1024: it ends there, and goes on" in refusal(tar)
+    assert "is damaged at byte 1024" in refusal(tar)
     tar.write_bytes(whole + raw(*plain("d.txt")))
-    assert "two tars in one file" in refusal(tar)
+    assert "concatenated tars" in refusal(tar)
 
 
 _CHILD = """

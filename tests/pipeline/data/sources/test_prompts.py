@@ -74,12 +74,12 @@ def test_shards_hold_captions_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("p.json", b"{}", r"'p.json' is none of .txt, .csv, .jsonl, .parquet"),
-        ("p.txt", b"fine\n\xff\n", r"cannot be read .*; write it in UTF-8"),
-        ("p.txt", b"one\ntwo\n", r"holds 2 sample\(s\); one to train on and 4 to hold out"),
+        ("p.json", b"{}", r"'p.json' .*.txt, .csv, .jsonl, .parquet"),
+        ("p.txt", b"fine\n\xff\n", r"cannot be read .*UTF-8"),
+        ("p.txt", b"one\ntwo\n", r"holds 2 sample\(s\)"),
         ("p.jsonl", b'{"text": " "}', r"row 1: the caption is empty"),
         ("p.jsonl", b'{"prompt": "a"}', r"row 1: column text is missing"),
-        ("p.csv", b"a,text\n1,2,3\n", r"row 1 has not as many fields"),
+        ("p.csv", b"a,text\n1,2,3\n", r"row 1: the number of fields"),
         ("p.parquet", b"no table", r"cannot be read"),
     ],
 )
@@ -100,5 +100,5 @@ def test_a_sentence_that_cannot_be_used_is_set_aside_within_the_budget(tmp_path:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.txt is missing; give a file of sentences"):
+    with pytest.raises(DataError, match=r"data\.path: .*gone\.txt is missing"):
         open_prompts(config_of(tmp_path / "gone.txt"), seed=0)

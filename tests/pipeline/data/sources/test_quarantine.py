@@ -69,7 +69,7 @@ def good(count=COUNT):
     return [encoded(noise(100 + number)) for number in range(count)]
 
 
-def pixels_of(folder):
+def to_uint8_pixels(folder):
     """The bytes of all samples, as a set: which of them are there, wherever they went."""
     found = []
     for split in ("train", "heldout"):
@@ -105,7 +105,7 @@ def test_a_bad_image_is_set_aside_and_nothing_else_is(tmp_path, kind, case):
     whole = write(kind, tmp_path / "whole", good(), tmp_path / "all")
     assert not (tmp_path / "all" / REPORT).exists()
     assert sum(split.count for split in whole.splits.values()) == COUNT
-    kept, everything = pixels_of(tmp_path / "out"), pixels_of(tmp_path / "all")
+    kept, everything = to_uint8_pixels(tmp_path / "out"), to_uint8_pixels(tmp_path / "all")
     assert len(set(everything) - set(kept)) == 1
     assert set(kept) < set(everything)
 
@@ -128,7 +128,7 @@ def test_beyond_the_budget_the_first_few_are_named_and_nothing_is_described(tmp_
     with pytest.raises(DataError) as caught:
         write(kind, tmp_path / "in", contents, tmp_path / "out")
     said = str(caught.value)
-    assert re.search(r"of 20 samples cannot be used so far, and data.max_bad: 0.1 lets 2", said)
+    assert re.search(r"of 20 samples .* data.max_bad: 0.1 allows 2", said)
     assert len(re.findall("cannot be read", said)) == 3
     assert not (tmp_path / "out" / "dataset.json").exists()
 
@@ -142,7 +142,7 @@ def test_one_in_a_thousand_is_the_default_and_none_may_be_asked_for():
         assert fields.max_bad == 0.001
     for total, allowed in ((999, 0), (1000, 1), (1999, 1), (2000, 2)):
         Quarantine(0.001, "", [SampleError("x", " is bad")] * allowed).check(total)
-        with pytest.raises(DataError, match=f"lets {allowed} be set aside"):
+        with pytest.raises(DataError, match=f"allows {allowed};"):
             Quarantine(0.001, "", [SampleError("x", " is bad")] * (allowed + 1)).check(total)
     with pytest.raises(DataError, match="1 of 1000000 samples"):
         Quarantine(0.0, "", [SampleError("x", " is bad")]).check(10**6)
@@ -152,7 +152,7 @@ def test_one_in_a_thousand_is_the_default_and_none_may_be_asked_for():
     ("members", "complaint"),
     [
         ([("b.png", encoded(noise(1)))], "has no caption"),
-        ([("b.txt", b"words")], "a caption and no image"),
+        ([("b.txt", b"words")], "a caption but no image"),
         ([("b.png", encoded(noise(1))), ("b.txt", b"x" * 10 * 2**20)], "has 10485760 bytes"),
         ([("b.png", encoded(noise(1))), ("b.json", b"[" * 10**6)], "is not JSON"),
         ([("b.png", encoded(noise(1))), ("b.json", b"1" * 10**6)], "is not JSON"),
@@ -211,7 +211,7 @@ def test_a_class_that_is_left_empty_is_refused(tmp_path):
     for image in sorted((tmp_path / "in" / "a").iterdir())[:1]:
         image.write_bytes(BAD["cut png"][0])
     (tmp_path / "out").mkdir()
-    with pytest.raises(DataError, match=r"class 'a' has no sample left in"):
+    with pytest.raises(DataError, match=r"class 'a' has no usable sample in"):
         write_dataset(tmp_path / "out", open_folder(config, 0), config)
 
 
@@ -219,7 +219,7 @@ def test_too_few_that_are_held_out_are_refused(tmp_path):
     config = tars_of(tmp_path / "in", [BAD["cut png"][0]] * 6)
     config = config.model_copy(update={"max_bad": 0.99})
     (tmp_path / "out").mkdir()
-    with pytest.raises(DataError, match=r"train: 0 samples can be used, 1 are needed"):
+    with pytest.raises(DataError, match=r"train: 0 samples are usable, 1 are needed"):
         write_dataset(tmp_path / "out", open_tars(config, 0), config)
 
 

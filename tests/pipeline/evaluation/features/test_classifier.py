@@ -1,4 +1,4 @@
-"""The instrument: good on real digits, the same every time, at home in any shape."""
+"""The data set's classifier: accuracy on real digits, reproducibility, supported shapes."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def trained(
     return Classifier(folder)
 
 
-def test_it_knows_digits_it_has_not_seen(
+def test_it_generalises_to_held_out_digits(
     digits: tuple[Labelled, Labelled], trained: Classifier
 ) -> None:
     images, labels = digits[1]
@@ -48,7 +48,7 @@ def test_it_knows_digits_it_has_not_seen(
 
 
 @pytest.mark.slow
-def test_it_reads_numbers_on_coloured_canvases(tmp_path: Path) -> None:
+def test_it_classifies_numbers_on_coloured_canvases(tmp_path: Path) -> None:
     source = open_canvases(DigitCanvasesData(source="digit_canvases"), 0)
 
     def side(split: str) -> Labelled:
@@ -61,7 +61,7 @@ def test_it_reads_numbers_on_coloured_canvases(tmp_path: Path) -> None:
     assert card.heldout_accuracy >= 0.965
 
 
-def test_features_are_in_units_of_the_training_split(
+def test_features_are_scaled_by_the_training_split(
     digits: tuple[Labelled, Labelled], trained: Classifier
 ) -> None:
     features = trained.read(digits[0][0]).features
@@ -92,7 +92,7 @@ def separable(shape: tuple[int, int, int]) -> Labelled:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (1, 1, 5), (3, 5, 1), (16, 16, 3), (33, 20, 3)])
-def test_it_takes_any_shape(shape: tuple[int, int, int], tmp_path: Path) -> None:
+def test_it_supports_any_shape(shape: tuple[int, int, int], tmp_path: Path) -> None:
     data = separable(shape)
     card = train_classifier(tmp_path, data, data, num_classes=3, seed=0, updates=2)
     assert card.latent_shape == (shape[2], *shape[:2])
@@ -103,12 +103,12 @@ def test_it_takes_any_shape(shape: tuple[int, int, int], tmp_path: Path) -> None
     np.testing.assert_allclose(few.features, reading.features[:7], atol=1e-5)
 
 
-def test_it_learns_points_of_the_plane(tmp_path: Path) -> None:
+def test_it_learns_2d_points(tmp_path: Path) -> None:
     data = separable((1, 1, 2))
     card = train_classifier(tmp_path, data, data, num_classes=3, seed=0, updates=150)
     assert card.heldout_accuracy > 0.95
 
 
-def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="does not hold a classifier"):
+def test_a_folder_without_a_classifier_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="run the evaluation again"):
         Classifier(tmp_path)

@@ -1,4 +1,4 @@
-"""Extractors at tiny random weights: what goes in, what comes out, and that it is the network's."""
+"""Extractors with tiny random weights: inputs, outputs and preprocessing."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from transformers import CLIPModel
 from pipeline.errors import ConfigError
 from pipeline.evaluation.extractor_metrics import clip_scores
 from pipeline.evaluation.features.extractor_weights import find_weights
-from pipeline.evaluation.features.extractors import open_extractor, pixels_of
+from pipeline.evaluation.features.extractors import open_extractor, to_uint8_pixels
 from tests.support.extractor_weights import write_clip, write_dino, write_inception
 
 
@@ -22,22 +22,22 @@ def images(count: int, side: int, channels: int) -> np.ndarray:
 
 def test_pixels_have_eight_bits_and_three_channels() -> None:
     x = np.array([-1.0, -0.5, 0.0, 1.0, 1.3], np.float32).reshape(5, 1, 1, 1)
-    assert pixels_of(x)[:, :, 0, 0].tolist() == [[v] * 3 for v in (0, 64, 128, 255, 255)]
-    assert pixels_of(images(2, 4, 3)).shape == (2, 3, 4, 4)
+    assert to_uint8_pixels(x)[:, :, 0, 0].tolist() == [[v] * 3 for v in (0, 64, 128, 255, 255)]
+    assert to_uint8_pixels(images(2, 4, 3)).shape == (2, 3, 4, 4)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_dino_gives_its_pooled_output(channels: int, tmp_path: Path) -> None:
+def test_dino_returns_its_pooled_output(channels: int, tmp_path: Path) -> None:
     extractor = open_extractor(find_weights(write_dino(tmp_path)))
     found = extractor.read(images(3, 8, channels))
     assert found.shape == (3, 16)
     assert found.dtype == np.float32
     assert np.ptp(found, axis=0).max() > 0
-    with pytest.raises(ConfigError, match="does not read"):
+    with pytest.raises(ConfigError, match="clip"):
         extractor.read_prompts(["a red seven"])
 
 
-def test_the_preprocessor_of_a_directory_is_followed(tmp_path: Path) -> None:
+def test_the_preprocessor_configuration_is_applied(tmp_path: Path) -> None:
     usual = open_extractor(find_weights(write_dino(tmp_path))).read(images(2, 8, 3))
     says = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "crop_size": {"height": 28}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(says))
@@ -59,7 +59,7 @@ def test_clip_reads_images_and_prompts_into_one_space(tmp_path: Path) -> None:
         np.testing.assert_allclose(text[row], alone[0], atol=1e-5)
 
 
-def test_inception_of_other_weights_reads_too(tmp_path: Path) -> None:
+def test_inception_supports_other_weights(tmp_path: Path) -> None:
     extractor = open_extractor(find_weights(write_inception(tmp_path / "w.safetensors")))
     assert extractor.read(images(2, 8, 1)).shape == (2, 2048)
 

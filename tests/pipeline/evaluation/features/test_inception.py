@@ -1,11 +1,11 @@
-"""Inception-v3 against numbers that torch-fidelity 0.4.0 gives for the same weights and pixels."""
+"""Inception-v3 against numbers of torch-fidelity 0.4.0 for the same weights and pixels."""
 
 import math
 
 import pytest
 import torch
 
-from pipeline.evaluation.features.inception import InceptionV3, stretch
+from pipeline.evaluation.features.inception import InceptionV3, resize_like_tensorflow1
 from tests.support.extractor_weights import formula_inception
 
 
@@ -49,9 +49,9 @@ def test_its_weights_have_the_names_of_the_published_file(network: InceptionV3) 
     } <= set(names)
 
 
-def test_pixels_are_taken_where_tensorflow_took_them() -> None:
+def test_pixels_are_sampled_as_in_tensorflow() -> None:
     ramp = torch.arange(4.0).expand(1, 1, 2, 4)
-    found = stretch(ramp)[0, 0, 0]
+    found = resize_like_tensorflow1(ramp)[0, 0, 0]
     # output pixel i lies at i * 4 / 299, and nothing lies after the last
     at = torch.arange(299) * 4 / 299
     torch.testing.assert_close(found, at.clamp(max=3.0), atol=1e-5, rtol=0)

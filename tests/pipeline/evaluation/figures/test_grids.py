@@ -1,4 +1,4 @@
-"""Pictures of samples: which are shown, where, and which cannot be."""
+"""Sample grids: selection, placement and unsupported shapes."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from pipeline.evaluation.figures.grids import (
     draw_samples,
     sample_rows,
     tile,
-    why_no_picture,
+    unsupported_shape_reason,
 )
-from pipeline.sampling.conditions import Asked
+from pipeline.sampling.conditions import Conditions
 
 
-def test_a_tile_holds_each_image_blown_up_in_its_place() -> None:
+def test_a_tile_holds_each_image_enlarged_in_its_place() -> None:
     images = np.linspace(-1, 1, 6, dtype=np.float32).reshape(6, 1, 1, 1) * np.ones(
         (6, 8, 8, 1), "f4"
     )
@@ -36,18 +36,18 @@ def test_rows_of_a_grid_are_classes_evenly_chosen() -> None:
     assert many[-1] == [198]
 
 
-def test_samples_that_are_no_pictures_are_said_to_be_none() -> None:
-    assert why_no_picture((8, 8, 1)) is None
-    assert why_no_picture((1, 1, 2)) is None
-    assert "1x1 with 5 channels" in str(why_no_picture((1, 1, 5)))
+def test_unsupported_shapes_have_a_reason() -> None:
+    assert unsupported_shape_reason((8, 8, 1)) is None
+    assert unsupported_shape_reason((1, 1, 2)) is None
+    assert "1x1x5" in str(unsupported_shape_reason((1, 1, 5)))
 
 
 @pytest.mark.parametrize("words", ["#1 $9 and 5% of $8", "100% $$ off", "a $5 and a $10 bill"])
-def test_what_stands_between_dollars_is_no_mathematics(words: str, tmp_path: Path) -> None:
+def test_dollars_are_not_mathematics(words: str, tmp_path: Path) -> None:
     images = np.zeros((2, 8, 8, 1), np.float32)
     columns = [Column("teacher", 1, images, student=False)]
     labels = np.array([0, 1])
-    draw_prompts("test", columns, Asked(labels, (words, "plain")), tmp_path / "prompts.png")
+    draw_prompts("test", columns, Conditions(labels, (words, "plain")), tmp_path / "prompts.png")
     draw_samples("test", columns, labels, (words, "plain"), tmp_path / "samples.png")
     points = [Column("teacher", 1, np.zeros((2, 1, 1, 2), np.float32), student=False)]
     draw_samples("test", points, labels, (words, "plain"), tmp_path / "points.png")

@@ -1,4 +1,4 @@
-"""The kernel distance: against a library, unbiased, and with intervals that hold."""
+"""The kernel distance: equal to a library's, unbiased, with intervals of nominal coverage."""
 
 import numpy as np
 import pytest
@@ -60,4 +60,4 @@ def test_intervals_hold_the_distance_of_the_distributions() -> None:
     ]
     truth = np.mean([value for value, _ in found])
     held = np.mean([interval.low <= truth <= interval.high for _, interval in found])
-    assert held >= 0.8  # see the neighbourhoods' test
+    assert held >= 0.8  # as in the test of the manifold metrics

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage against points placed by hand, and against prdc."""
+"""Precision, recall, density and coverage on hand-made points, and against prdc."""
 
 import numpy as np
 import pytest

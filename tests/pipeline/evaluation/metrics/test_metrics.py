@@ -1,4 +1,4 @@
-"""Every metric against a case whose answer is known."""
+"""Every metric on a case with a known result."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from pipeline.evaluation.metrics.frechet import (
     class_accuracies,
     class_accuracy,
     frechet_distance,
-    frechet_found,
+    frechet_estimate,
     inception_type_score,
     neighbour_distance,
     paired_rms,
@@ -74,7 +74,7 @@ def test_a_bootstrap_interval_holds_the_measured_value_and_narrows_with_more_sam
     widths = []
     for count in (100, 1600):
         features, labels = rows(count, 4, 2), np.arange(count) % 2
-        found, interval = frechet_found(reference, features, Bootstrap(labels, 200, seed=0))
+        found, interval = frechet_estimate(reference, features, Bootstrap(labels, 200, seed=0))
         measured = frechet_distance(reference, Moments.of(features))
         assert found == pytest.approx(measured, rel=1e-12)
         assert interval.low < measured < interval.high
@@ -87,11 +87,11 @@ def test_a_bootstrap_resamples_within_classes() -> None:
     # two classes far apart, each a point: nothing varies if the balance of classes does not
     labels = np.repeat([0, 1], 50)
     features = labels[:, None] * np.array([[10.0, 0.0]])
-    _, interval = frechet_found(Moments.of(rows(99, 2)), features, Bootstrap(labels, 20, seed=0))
+    _, interval = frechet_estimate(Moments.of(rows(99, 2)), features, Bootstrap(labels, 20, seed=0))
     assert interval.high - interval.low < 1e-9
 
 
-def test_inception_type_score_counts_the_classes_that_are_told_apart() -> None:
+def test_inception_type_score_counts_distinguishable_classes() -> None:
     assert inception_type_score(np.eye(7).repeat(3, 0)) == pytest.approx(7)
     assert inception_type_score(np.full((9, 7), 1 / 7)) == pytest.approx(1)
     assert inception_type_score(np.tile(np.eye(7)[2], (9, 1))) == pytest.approx(1)
@@ -111,7 +111,7 @@ def test_class_accuracies_are_shares_of_their_classes_and_of_no_other() -> None:
 def test_with_fewer_rows_than_features_the_distance_is_the_same() -> None:
     reference, features = Moments.of(rows(90, 30, 1) * 1.3), rows(20, 30, 2) + 0.2
     bootstrap = Bootstrap(np.arange(20) % 2, 30, seed=3)
-    found, interval = frechet_found(reference, features, bootstrap)
+    found, interval = frechet_estimate(reference, features, bootstrap)
     # the full matrix has roots of zeros that are 1e-8 by rounding
     assert found == pytest.approx(frechet_distance(reference, Moments.of(features)), rel=1e-7)
     slow = bootstrap.of(lambda drawn: frechet_distance(reference, Moments.of(features[drawn])))[1]
@@ -125,7 +125,7 @@ def test_neighbour_distances_are_the_sorted_distances_chunk_by_chunk() -> None:
     for k in (1, 3, 7):
         found = neighbour_distance(points, among, k)
         np.testing.assert_allclose(found, expected[:, k - 1], atol=1e-7)
-    with pytest.raises(ValueError, match="8-th neighbour among 7"):
+    with pytest.raises(ValueError, match=r"8.* 7"):
         neighbour_distance(points, among, 8)
 
 

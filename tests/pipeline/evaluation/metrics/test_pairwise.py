@@ -1,4 +1,4 @@
-"""Agreement image by image: known answers, and the published formula in float64."""
+"""Per-image agreement: known results, and the published formula in float64."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def images(count: int, side: int, seed: int) -> np.ndarray:
 
 
 def published_ssim(x: np.ndarray, y: np.ndarray, sigma: float, reach: int) -> float:
-    """Equation 13, in float64; beyond the border the image is reflected."""
+    """Compute equation 13 in float64, with reflection padding."""
 
     def blurred(z: np.ndarray) -> np.ndarray:
         return gaussian_filter(z, sigma, radius=reach, mode="mirror")

@@ -1,4 +1,4 @@
-"""The report on data without classes measures agreement with the teacher, and claims no more."""
+"""The report on data without classes measures agreement with the teacher only."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,24 +13,24 @@ from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import load_source
 from pipeline.data.sources.loaded_source import unlabelled_split
 from pipeline.errors import DataError
-from pipeline.evaluation.candidates import Comparison, ReadSets, SampleSet
-from pipeline.evaluation.documents import Cell, Role
+from pipeline.evaluation.candidates import ExtractorFeatures, ReportInputs, SampleSet
+from pipeline.evaluation.documents import Role, SampleSpec
 from pipeline.evaluation.reports.agreement import read_agreement, write_agreement
-from pipeline.evaluation.tables import table
+from pipeline.evaluation.tables import metric_table
 from pipeline.ledger import Artifact
 from pipeline.sampling.sampler import Images
 from pipeline.training.plan import plan_rounds
-from stages.export.export import report_facts
+from stages.export.export import model_card_facts
 from tests.support.cases import RECIPES, read_recipe
 
 COUNT = 8
 NAMES = {"dinov2": "DINOv2", "clip": "CLIP"}
-OFF = {"yardstick": 0.5, "teacher": 0.0, "student": 0.1, "baseline": 0.3}
+OFF = {"noise_floor": 0.5, "teacher": 0.0, "student": 0.1, "baseline": 0.3}
 
 
 def a_set(role: Role, w: float) -> SampleSet:
     images = np.zeros((COUNT, 16, 16, 3), np.float32) + np.float32(OFF[role])
-    cell = Cell(
+    cell = SampleSpec(
         role=role,
         bundle="teacher",
         digest="0",
@@ -48,7 +48,7 @@ def _returning(images: Images) -> Callable[[], Images]:
 
 
 @pytest.fixture
-def comparison(tmp_path: Path) -> Comparison:
+def comparison(tmp_path: Path) -> ReportInputs:
     config = CaptionedDigitsData(source="captioned_digits", count=30, holdout_count=10)
     source = load_source(config, 0, GaussianConfig(family="gaussian", means=((0.0,),)))
     bare = replace(source, labels=None, class_names=())
@@ -56,7 +56,7 @@ def comparison(tmp_path: Path) -> Comparison:
     write_dataset(tmp_path / "data", bare, config)
     (recipe,) = [read_recipe(path) for path in RECIPES if path.stem == "captions"]
     asked = recipe.evaluation.model_copy(update={"num_samples": COUNT})
-    return Comparison(
+    return ReportInputs(
         recipe=recipe.model_copy(update={"evaluation": asked}),
         data=tmp_path / "data",
         own=None,
@@ -65,50 +65,48 @@ def comparison(tmp_path: Path) -> Comparison:
     )
 
 
-def test_what_is_off_by_a_constant_is_off_by_that_much(
-    comparison: Comparison, tmp_path: Path
-) -> None:
+def test_a_constant_offset_is_measured_as_such(comparison: ReportInputs, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     folder.mkdir()
     report = write_agreement(comparison, folder)
     assert read_agreement(folder) == report
-    assert [row.cell.role for row in report.rows] == ["yardstick", "student", "baseline"] * 2
+    assert [row.cell.role for row in report.rows] == ["noise_floor", "student", "baseline"] * 2
     for row in report.rows:
         assert row.scores.rms_to_teacher == pytest.approx(OFF[row.cell.role], abs=1e-6)
-        # all samples are off by the same, so that there is nothing to be uncertain of
+        # all samples have the same offset, so the interval has zero width
         assert row.scores.rms_to_teacher_interval == pytest.approx([OFF[row.cell.role]] * 2)
         decibels = -20 * np.log10(OFF[row.cell.role] / 2)
         assert row.scores.psnr_to_teacher == pytest.approx(decibels, abs=1e-3)
         assert row.scores.ssim_to_teacher is not None
         assert row.scores.ssim_to_teacher < 1
     assert [metric.title for metric in report.metrics] == ["RMS", "PSNR", "SSIM"]
-    assert "nothing is said of real images" in (folder / "report.md").read_text()
+    assert "no metrics against real images" in (folder / "report.md").read_text()
     for name in report.pictures:
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 300
 
 
-def readings(comparison: Comparison) -> tuple[ReadSets, ReadSets]:
-    """Features of two extractors; those of a set are drawn, and off by a constant."""
+def readings(comparison: ReportInputs) -> tuple[ExtractorFeatures, ExtractorFeatures]:
+    """Return random features of two extractors, with a constant offset per role."""
     heldout = np.random.default_rng(1).normal(size=(10, 6))
     prompts = np.random.default_rng(2).normal(size=(COUNT, 6))
 
-    def of(cell: Cell) -> np.ndarray:
-        drawn = np.random.default_rng(3 + (cell.role == "yardstick")).normal(size=(COUNT, 6))
+    def of(cell: SampleSpec) -> np.ndarray:
+        drawn = np.random.default_rng(3 + (cell.role == "noise_floor")).normal(size=(COUNT, 6))
         return drawn + OFF[cell.role]
 
-    def mean_of(cell: Cell) -> np.ndarray:
+    def mean_of(cell: SampleSpec) -> np.ndarray:
         return of(cell).mean(0, keepdims=True).repeat(COUNT, axis=0)
 
-    def read(kind: str, real: np.ndarray | None, prompts: np.ndarray | None) -> ReadSets:
+    def read(kind: str, real: np.ndarray | None, prompts: np.ndarray | None) -> ExtractorFeatures:
         name, distance = f"{NAMES[kind]} (not FID)", f"to real, by {kind}"
         sha256, identity = kind[0] * 64, kind[1] * 64
-        return ReadSets(name, sha256, identity, distance, kind, of, real, prompts, mean_of)
+        return ExtractorFeatures(name, sha256, identity, distance, kind, of, real, prompts, mean_of)
 
     return read("dinov2", heldout, None), read("clip", None, prompts)
 
 
-def test_each_extractor_has_tables_of_its_own(comparison: Comparison, tmp_path: Path) -> None:
+def test_each_extractor_has_separate_tables(comparison: ReportInputs, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     folder.mkdir()
     both = replace(comparison, readings=readings(comparison), data_sha256="e" * 64)
@@ -140,23 +138,23 @@ def test_each_extractor_has_tables_of_its_own(comparison: Comparison, tmp_path: 
         page.index("features of DINOv2 (not FID)"),
         page.index("features of CLIP (not FID)"),
     )
-    # no line of a table holds numbers of two extractors, and none is called what it is not
+    # no table mixes two extractors, and nothing but Inception-v3 is called FID
     assert "CLIP score" not in page[dino:clip]
     assert "KID" not in page[clip:]
     assert "| FID |" not in page
-    with pytest.raises(DataError, match="different protocols do not compare"):
-        table(first.metrics + second.metrics, [])
+    with pytest.raises(DataError, match="extractor_sha256"):
+        metric_table(first.metrics + second.metrics, [])
 
 
-def test_its_numbers_are_facts_for_a_models_card(comparison: Comparison, tmp_path: Path) -> None:
+def test_its_numbers_are_facts_for_a_model_card(comparison: ReportInputs, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     folder.mkdir()
     write_agreement(comparison, folder)
     artifact = Artifact(kind="report", fingerprint="0", path="report", files={})
     plan, other, *_ = plan_rounds(comparison.recipe)[1:]
-    assert report_facts(tmp_path, artifact, plan) == {
+    assert model_card_facts(tmp_path, artifact, plan) == {
         "w = 1: RMS to the teacher's sample from the same noise": "0.1",
         "w = 3: RMS to the teacher's sample from the same noise": "0.1",
-        "samples measured": COUNT,
+        "samples per cell": COUNT,
     }
-    assert report_facts(tmp_path, artifact, other) == {}
+    assert model_card_facts(tmp_path, artifact, other) == {}

@@ -1,4 +1,4 @@
-"""A whole report from samples that were drawn here: numbers, tables, pictures."""
+"""A complete report from generated samples: numbers, tables, figures."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.evaluation.candidates import SampleSet
-from pipeline.evaluation.reports.class_conditional import compose, publish
+from pipeline.evaluation.reports.class_conditional import build_report, write_report_files
 from pipeline.evaluation.reports.markdown import best_baseline, read_report, write_report
 from pipeline.sampling.sampler import balanced_labels
 from tests.support.assessed import Made, make, returning
@@ -26,7 +26,7 @@ def gaussian(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make("gaussian.yaml", tmp_path_factory.mktemp("gaussian"))
 
 
-def test_every_set_has_a_row_but_the_yardstick(digits: Made) -> None:
+def test_every_set_but_the_noise_floor_has_a_row(digits: Made) -> None:
     _, report, _ = digits
     found = [(row.cell.title, row.evaluations) for row in report.at(2.0)]
     assert found == [
@@ -43,7 +43,7 @@ def test_every_set_has_a_row_but_the_yardstick(digits: Made) -> None:
     assert [row.evaluations for row in report.at(0.0)] == [8, 4, 2, 2, 1, 2, 1, 2, 1]
 
 
-def test_the_teacher_is_no_distance_from_itself_but_for_the_floor(gaussian: Made) -> None:
+def test_the_teachers_distance_to_itself_is_the_noise_floor(gaussian: Made) -> None:
     _, report, _ = gaussian
     for row in report.rows:
         if row.cell.role == "teacher":
@@ -73,7 +73,7 @@ def test_an_untrained_network_is_far_from_the_data_and_real_images_are_near(digi
     assert low < report.real.distance_to_real < high
 
 
-def test_a_budget_admits_what_costs_no_more(digits: Made) -> None:
+def test_a_budget_excludes_more_expensive_baselines(digits: Made) -> None:
     _, report, _ = digits
     assert best_baseline(report, 2.0, 1) is None
     two = best_baseline(report, 2.0, 2)
@@ -89,36 +89,36 @@ def test_the_same_samples_give_the_same_bytes(
     made: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     comparison, report, folder = request.getfixturevalue(made)
-    again = compose(comparison)
+    again = build_report(comparison)
     assert again == report
-    publish(again, comparison, tmp_path)
+    write_report_files(again, comparison, tmp_path)
     files = sorted(path.name for path in folder.iterdir())
     assert files == sorted(path.name for path in tmp_path.iterdir())
     for name in files:
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
-def test_controls_that_are_bad_on_purpose_are_caught(gaussian: Made) -> None:
+def test_negative_controls_fail(gaussian: Made) -> None:
     _, report, folder = gaussian
     controls = {(v.judged, v.w): v for v in report.verdicts if v.judged != "student"}
     assert set(controls) == {("class means", 0.0), ("class means", 2.0), ("w forced to 0", 2.0)}
     assert all("recall" in v.failed for (name, _), v in controls.items() if name == "class means")
     ignorant = controls["w forced to 0", 2.0]
-    assert {"RMS", "follows w"} <= set(ignorant.failed)
+    assert {"RMS", "w consistency"} <= set(ignorant.failed)
     assert ignorant.scores is not None
     assert ignorant.scores.nearest_teacher_w == 0.0
     page = (folder / "report.md").read_text(encoding="utf-8")
-    assert "3 of 3 controls, bad on purpose, are caught" in page
+    assert "3 of 3 negative controls" in page
 
 
-def test_an_exact_student_of_the_same_steps_is_faithful(gaussian: Made) -> None:
+def test_an_exact_student_of_the_same_steps_passes(gaussian: Made) -> None:
     _, report, _ = gaussian
     exact = next(v for v in report.verdicts if v.judged == "student" and v.w == 0)
     assert exact.passed
     assert exact.floor_factor == pytest.approx(1, rel=0.01)
 
 
-def test_the_report_is_content_only_and_says_what_its_distance_is(digits: Made) -> None:
+def test_the_report_is_content_only_and_names_its_features(digits: Made) -> None:
     _, report, folder = digits
     text = (folder / "report.json").read_text(encoding="utf-8")
     assert read_report(folder) == report
@@ -172,7 +172,7 @@ def test_a_sampler_that_is_always_wrong_in_one_class_is_shown_to_be(
 
     sets = tuple(map(wrong, comparison.sets))
     own = read_all(comparison.data, folder.parent / "classifier", sets, 60)
-    worse = compose(replace(comparison, sets=sets, own=own))
+    worse = build_report(replace(comparison, sets=sets, own=own))
     found, before = worse.at(2.0), report.at(2.0)
     assert found[0].scores.accuracy_by_class == before[0].scores.accuracy_by_class
     shares = before[1].scores.accuracy_by_class
@@ -189,7 +189,7 @@ def test_a_sampler_that_is_always_wrong_in_one_class_is_shown_to_be(
     assert "| network | evaluations | 0 | 1 | 2 |\n" in page.partition("Accuracy by class")[2]
 
 
-def test_the_sweep_names_the_least_of_each_cost(digits: Made) -> None:
+def test_the_sweep_marks_the_lowest_distance_of_each_cost(digits: Made) -> None:
     _, report, folder = digits
     page = (folder / "report.md").read_text(encoding="utf-8")
     heads = "| evaluations | teacher, DDIM | distilled students | teacher, DPM-Solver++ | teacher, "
@@ -198,15 +198,15 @@ def test_the_sweep_names_the_least_of_each_cost(digits: Made) -> None:
     least = min(row.scores.distance_to_real for row in rows if row.evaluations == 2)
     (line,) = [
         line
-        for line in page.split("## The sweep")[1].split("w = 2:")[1].splitlines()
+        for line in page.split("## Guidance sweep")[1].split("w = 2:")[1].splitlines()
         if line.startswith("| 2 |") and line.count("|") == 6
     ][:1]
     assert f"**{least:.2f}" in line
-    assert "| stage-1 student, 4 steps | 4 | " in page.split("one student at all w")[1]
+    assert "| stage-1 student, 4 steps | 4 | " in page.split("Guidance trade-off")[1]
 
 
 @pytest.mark.parametrize("made", ["digits", "gaussian"])
-def test_pictures_are_there_and_are_pictures(made: str, request: pytest.FixtureRequest) -> None:
+def test_figures_exist_and_are_not_blank(made: str, request: pytest.FixtureRequest) -> None:
     _, report, folder = request.getfixturevalue(made)
     curves = ("curve.png", "tradeoff.png", "pareto.png")
     assert report.pictures == ("grid-w0.png", "grid-w2.png", *curves)

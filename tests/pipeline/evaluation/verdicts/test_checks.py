@@ -1,4 +1,4 @@
-"""The verdict on a student: each check catches what the others let through."""
+"""Verdicts on students: each check detects a fault that the others miss."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from pipeline.evaluation.dataset_images import class_means
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.metrics.frechet import Moments
 from pipeline.evaluation.scores import Scores
-from pipeline.evaluation.scoring import Teacher
-from pipeline.evaluation.verdicts.checks import Check, examine
+from pipeline.evaluation.scoring import TeacherReference
+from pipeline.evaluation.verdicts.checks import Check, check_samples
 
 TEACHER = Scores(
     distance_to_real=2.0,
@@ -27,11 +27,11 @@ GOOD = TEACHER.model_copy(update={"distance_to_teacher": 0.12, "rms_to_teacher":
 
 
 def failed(w: float = 2.0, **changes: float) -> tuple[str, ...]:
-    return examine("student", "it", w, GOOD.model_copy(update=changes), TEACHER).failed
+    return check_samples("student", "it", w, GOOD.model_copy(update=changes), TEACHER).failed
 
 
 def test_a_student_as_good_as_its_teacher_passes() -> None:
-    verdict = examine("student", "it", 2.0, GOOD, TEACHER)
+    verdict = check_samples("student", "it", 2.0, GOOD, TEACHER)
     assert verdict.passed
     assert verdict.floor_factor == pytest.approx(1.2)
     assert verdict.scores is None  # they are in its row
@@ -47,7 +47,7 @@ def test_a_student_as_good_as_its_teacher_passes() -> None:
         ({"class_accuracy": 0.97}, "accuracy"),
         ({"nearest_training": 0.19}, "not copied"),
         ({"rms_to_teacher": 0.151}, "RMS"),
-        ({"nearest_teacher_w": 0.0}, "follows w"),
+        ({"nearest_teacher_w": 0.0}, "w consistency"),
     ],
 )
 def test_one_fault_fails_one_check(changes: dict[str, float], caught: str) -> None:
@@ -56,18 +56,20 @@ def test_one_fault_fails_one_check(changes: dict[str, float], caught: str) -> No
 
 def test_a_better_distance_does_not_excuse_a_student_that_ignores_w() -> None:
     found = failed(distance_to_real=0.6, nearest_teacher_w=0.0, rms_to_teacher=0.3, recall=0.9)
-    assert found == ("RMS", "follows w")
+    assert found == ("RMS", "w consistency")
 
 
-def test_samples_with_noise_of_their_own_are_asked_no_rms_and_all_else() -> None:
+def test_unpaired_samples_are_checked_by_all_but_rms() -> None:
     far = {"rms_to_teacher": 0.9}
     assert failed(**far) == ("RMS",)
-    apart = examine("student", "it", 2.0, GOOD.model_copy(update=far), TEACHER, is_paired=False)
+    apart = check_samples(
+        "student", "it", 2.0, GOOD.model_copy(update=far), TEACHER, is_paired=False
+    )
     assert apart.passed
-    assert [check.name for check in apart.checks if not check.is_asked] == ["RMS"]
+    assert [check.name for check in apart.checks if not check.is_bounded] == ["RMS"]
     ignorant = GOOD.model_copy(update={**far, "nearest_teacher_w": 0.0, "recall": 0.1})
-    found = examine("student", "it", 2.0, ignorant, TEACHER, is_paired=False)
-    assert found.failed == ("recall", "follows w")
+    found = check_samples("student", "it", 2.0, ignorant, TEACHER, is_paired=False)
+    assert found.failed == ("recall", "w consistency")
 
 
 def test_without_guidance_the_distance_may_be_a_fifth_larger() -> None:
@@ -75,12 +77,12 @@ def test_without_guidance_the_distance_may_be_a_fifth_larger() -> None:
     assert failed(0.0, distance_to_real=2.41, nearest_teacher_w=0.0) == ("distance",)
 
 
-def test_a_teacher_without_recall_asks_none() -> None:
+def test_a_teacher_without_recall_requires_none() -> None:
     nothing = TEACHER.model_copy(update={"recall": 0.0})
-    assert examine("student", "it", 2.0, GOOD, nothing).passed
+    assert check_samples("student", "it", 2.0, GOOD, nothing).passed
 
 
-def test_bounds_are_met_by_what_lies_on_them() -> None:
+def test_bounds_are_inclusive() -> None:
     assert Check(name="x", value=1.0, least=1.0, most=1.0).passed
     assert not Check(name="x", value=1.0, least=1.01).passed
     assert not Check(name="x", value=1.01, most=1.0).passed
@@ -91,8 +93,8 @@ def test_the_nearest_teacher_is_found_among_all_weights() -> None:
         return Moments(np.full(2, mean), np.eye(2))
 
     at = {0.0: around(0.0), 1.0: around(1.0), 4.0: around(4.0)}
-    teacher = Teacher(w=4.0, samples=np.zeros((1, 1, 1, 1), np.float32), yardsticks=at)
-    assert teacher.yardstick is at[4.0]
+    teacher = TeacherReference(w=4.0, samples=np.zeros((1, 1, 1, 1), np.float32), noise_floors=at)
+    assert teacher.noise_floor is at[4.0]
     assert teacher.nearest_w(around(0.6)) == 1.0
     assert teacher.nearest_w(around(9.0)) == 4.0
 
@@ -114,7 +116,7 @@ def test_a_bootstrap_interval_covers_the_mean_of_a_known_law() -> None:
 
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_few_samples_a_class_make_no_interval_too_narrow(members: int) -> None:
-    """Classes of one sample are one class: their intervals hold what lies between classes too."""
+    """Classes of one sample are pooled, so intervals include the variance between classes."""
     classes, trials, random = 40, 200, np.random.default_rng(0)
     labels = np.repeat(np.arange(classes), members)
     covered = 0

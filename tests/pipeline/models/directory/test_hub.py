@@ -40,8 +40,8 @@ def test_a_pinned_pipeline_is_found_in_the_cache(copied: Folder, tmp_path: Path)
 
 def test_without_network_and_cache_it_is_refused_with_what_to_do(tmp_path: Path) -> None:
     said = located_offline(f"org/name@{COMMIT}", tmp_path)
-    assert said.startswith(f"refused: teacher.pipeline: org/name@{COMMIT} cannot be fetched (")
-    assert said.endswith("or fetch it elsewhere and give its directory")
+    assert said.startswith(f"refused: teacher.pipeline: org/name@{COMMIT} ")
+    assert "directory" in said
 
 
 def test_a_branch_or_a_bare_name_is_not_fetched() -> None:

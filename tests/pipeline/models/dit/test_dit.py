@@ -72,7 +72,7 @@ def test_a_learned_variance_is_dropped(tmp_path: Path) -> None:
     module = DiTTransformer2DModel.from_config(built().config, out_channels=8)
     nn.init.normal_(module.proj_out_2.weight)
     module.save_pretrained(tmp_path)
-    adopted = KIND.load(tmp_path, knows_w=False)
+    adopted = KIND.load(tmp_path, is_w_conditioned=False)
     z_t, label = normal(2, 4, 8, 8).float(), torch.tensor([3, 10])
     with torch.no_grad():
         ours = KIND.forward(adopted, z_t, torch.tensor([0.0, 999.0]), {"label": label}, None)

@@ -13,7 +13,7 @@ from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule
 from pipeline.diffusion.solver import sample
 from pipeline.methods.guidance import GuidanceDistillation
-from pipeline.methods.method import DistillationMethod, Draws
+from pipeline.methods.method import DistillationMethod, NoisedBatch
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
 from pipeline.models.gaussian.gaussian import GaussianFamily, GaussianStudent, GaussianTeacher
@@ -33,13 +33,17 @@ def family(*, null: str = "moments", total: int = 4, w_nodes: int = 5) -> Gaussi
     )
 
 
-def told(kind: GaussianFamily, module: torch.nn.Module, *, knows_w: bool) -> NetworkDenoiser:
+def told(
+    kind: GaussianFamily, module: torch.nn.Module, *, is_w_conditioned: bool
+) -> NetworkDenoiser:
     schedule = CosineSchedule(kind.num_timesteps)
-    return NetworkDenoiser(kind, module, schedule, PredictionType.V, knows_w=knows_w)
+    return NetworkDenoiser(
+        kind, module, schedule, PredictionType.V, is_w_conditioned=is_w_conditioned
+    )
 
 
 def guided(kind: GaussianFamily) -> GuidedDenoiser:
-    return GuidedDenoiser(told(kind, kind.build(), knows_w=False))
+    return GuidedDenoiser(told(kind, kind.build(), is_w_conditioned=False))
 
 
 def drawn(denoiser: Denoiser, z_1: Tensor, num_steps: int, label: Tensor, w: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ class ExactStudent(Denoiser):
         )
 
     def velocity(self, z_t, level, condition, w):
-        draws = Draws(z_t=z_t, t=level.t, w=w, condition=condition)
+        draws = NoisedBatch(z_t=z_t, t=level.t, w=w, condition=condition)
         return self.method.target(self.parent, draws)
 
     def __call__(self, z_t, level, condition, w):
@@ -171,7 +175,7 @@ def fill(
         for label in range(3):
             row = (i * total // num_steps - 1) * 3 + label
             for node, w in enumerate(student.nodes):
-                draws = Draws(
+                draws = NoisedBatch(
                     z_t=torch.stack([torch.zeros(2, 1, 1), torch.ones(2, 1, 1)]).double(),
                     t=times(i / num_steps).expand(2),
                     w=w.expand(2),
@@ -198,7 +202,7 @@ def chain_of_tables(w_nodes: int) -> tuple[GaussianFamily, list[tuple[int, Netwo
             )
         )
         fill(module, method, teacher, steps)
-        teacher = told(kind, module, knows_w=True)
+        teacher = told(kind, module, is_w_conditioned=True)
         students.append((steps, teacher))
     return kind, students
 

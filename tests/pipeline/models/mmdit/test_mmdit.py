@@ -11,7 +11,7 @@ from pipeline.bundle import Manifest
 from pipeline.config import MMDiTConfig
 from pipeline.models.assemble import denoiser_of, family_of, load_module, save_bundle
 from pipeline.models.denoiser import NetworkDenoiser
-from pipeline.models.mmdit.mmdit import pack, token_places, unpack
+from pipeline.models.mmdit.mmdit import pack, token_positions, unpack
 from tests.support.cases import condition_of, normal, student_manifest, teacher_manifest, times
 
 SIZES = pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 10), (2, 2)])
@@ -33,7 +33,7 @@ def test_tokens_stand_where_the_pipeline_puts_them(height: int, width: int) -> N
     theirs = FluxPipeline._prepare_latent_image_ids(
         1, height // 2, width // 2, torch.device("cpu"), torch.float32
     )
-    assert torch.equal(token_places(height, width), theirs)
+    assert torch.equal(token_positions(height, width), theirs)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def guided_flux() -> tuple[Manifest, nn.Module]:
 
 def test_a_flux_teacher_with_guidance_is_told_it_and_asked_once(tmp_path: Path) -> None:
     manifest, module = guided_flux()
-    assert manifest.knows_w
+    assert manifest.is_w_conditioned
     save_bundle(tmp_path, manifest, module)
     denoiser = denoiser_of(manifest, load_module(tmp_path, manifest))
     assert isinstance(denoiser, NetworkDenoiser)

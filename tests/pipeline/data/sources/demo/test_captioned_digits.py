@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.config import CaptionedDigitsData
 from pipeline.data.sources.demo.captioned_digits import compose_captioned, open_captioned_digits
-from pipeline.data.sources.demo.colours import INKS, PAPERS, look
+from pipeline.data.sources.demo.colours import INKS, PAPERS, detect_colours
 from pipeline.data.sources.demo.digit_wording import read_attributes
 from pipeline.data.sources.demo.scans import split_scans
 
@@ -31,9 +31,9 @@ def test_held_out_canvases_look_as_their_captions_say(size):
     source = open_captioned_digits(config(size=size, holdout_count=2000), 3)
     rows = source.splits["heldout"]
     said = [read_attributes(source.caption(int(row)).text) for row in rows]
-    seen = look(unit_range(source, rows))
+    seen = detect_colours(unit_range(source, rows))
     right = (seen.ink == [a.ink for a in said]) & (seen.paper == [a.paper for a in said])
-    # 9,000 canvases of another seed were all read right; 1% is what reports may put down to `look`
+    # 9,000 canvases of another seed were all read right; 1% is the tolerance of reports
     assert right.mean() >= 0.99
     assert [a.digit for a in said] == source.labels[rows].tolist()
     assert {a.ink for a in said} == set(INKS)
@@ -45,7 +45,7 @@ def test_colours_are_still_seen_through_noise():
     rows = source.splits["heldout"]
     said = [read_attributes(source.caption(int(row)).text) for row in rows]
     noise = np.random.default_rng(0).normal(0, 0.1, (1000, 16, 16, 3))
-    seen = look(np.clip(unit_range(source, rows) + noise, -1, 1))
+    seen = detect_colours(np.clip(unit_range(source, rows) + noise, -1, 1))
     assert (seen.ink == [a.ink for a in said]).mean() >= 0.99
     assert (seen.paper == [a.paper for a in said]).mean() >= 0.99
 

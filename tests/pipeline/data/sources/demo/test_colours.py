@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.data.sources.demo.colours import INKS, PAPERS, VARIATION, look
+from pipeline.data.sources.demo.colours import INKS, PAPERS, VARIATION, detect_colours
 
 
 @pytest.mark.parametrize("palette", [INKS, PAPERS])
@@ -27,10 +27,10 @@ def test_a_stroke_is_seen_on_every_paper_even_if_it_lets_some_through(share, siz
         canvas[:] = PAPERS[paper]
         stroke = share * np.array(INKS[ink]) + (1 - share) * np.array(PAPERS[paper])
         canvas[4:12, 7:9] = stroke
-    seen = look((canvases / 127.5 - 1).astype(np.float32))
+    seen = detect_colours((canvases / 127.5 - 1).astype(np.float32))
     assert list(zip(seen.ink.tolist(), seen.paper.tolist(), strict=True)) == pairs
 
 
 def test_no_images_are_no_names():
-    seen = look(np.empty((0, 16, 16, 3)))
+    seen = detect_colours(np.empty((0, 16, 16, 3)))
     assert seen.ink.shape == seen.paper.shape == (0,)

@@ -1,4 +1,4 @@
-"""A person is asked by a pause of the flow run, and answers in Prefect."""
+"""Manual approval: the flow run pauses until its form is submitted in Prefect."""
 
 import threading
 import time
@@ -15,10 +15,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import quality_gate
-from flows.quality_gate import ask_person
+from flows.quality_gate import request_approval
 from flows.run import Run
 from pipeline.config.profile import Profile
-from pipeline.training.gate_policy import Judged
+from pipeline.training.gate_policy import JudgedAttempt
 from tests.support.gate_case import GateCase, gate_case
 
 
@@ -29,9 +29,9 @@ def prefect_server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateCase, Judged]:
+def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateCase, JudgedAttempt]:
     case = gate_case(tmp_path_factory.mktemp("failed") / "run", "guidance.updates=20")
-    return case, case.settle()
+    return case, case.run_attempts()
 
 
 def run_of(case: GateCase, hours: float) -> Run:
@@ -51,35 +51,36 @@ def paused(name: str) -> UUID:
                 if found.state is not None and found.state.is_paused():
                     return found.id
             time.sleep(0.2)
-    raise AssertionError("nobody was asked")
+    raise AssertionError("the flow run was not paused")
 
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize("said", [True, False])
-def test_the_flow_run_waits_for_the_answer_of_a_person(
-    failed: tuple[GateCase, Judged], monkeypatch: pytest.MonkeyPatch, said: bool
+@pytest.mark.parametrize("accept", [True, False])
+def test_the_flow_run_waits_for_a_manual_decision(
+    failed: tuple[GateCase, JudgedAttempt], monkeypatch: pytest.MonkeyPatch, accept: bool
 ) -> None:
-    monkeypatch.setattr(quality_gate, "_LOOK_EVERY_S", 1)
+    monkeypatch.setattr(quality_gate, "_POLL_EVERY_S", 1)
     case, judged = failed
-    name = f"asks for {said}"
-    heard: list[Any] = []
+    name = f"decision {accept}"
+    decisions: list[Any] = []
 
     @flow(name="round", flow_run_name=name, persist_result=False)
-    def asks() -> bool | str:
-        return ask_person(run_of(case, 0.1), judged)
+    def request() -> bool | str:
+        return request_approval(run_of(case, 0.1), judged)
 
     @flow(persist_result=False)
     def chain() -> bool | str:
-        return asks()  # a round is a flow within a flow
+        return request()  # a round is a subflow
 
-    thread = threading.Thread(target=lambda: heard.append(chain()))
+    thread = threading.Thread(target=lambda: decisions.append(chain()))
     thread.start()
-    resume_flow_run(paused(name), run_input={"accept": said})
+    resume_flow_run(paused(name), run_input={"accept": accept})
     thread.join(60)
-    assert heard == [said]
-    told = [each for each in run_of(case, 1).events.read()[0] if each.kind == "asked"]
-    assert "is it good enough? Answer in Prefect within 0.1 h" in told[-1].message
+    assert decisions == [accept]
+    events = run_of(case, 1).events.read()[0]
+    requests = [each for each in events if each.kind == "approval_requested"]
+    assert "within 0.1 h" in requests[-1].message
     with get_client(sync_client=True) as client:
         shown = client.read_artifacts()
     assert any(each.key == "gate-rounds-00-guidance" for each in shown)
@@ -90,24 +91,26 @@ def test_the_flow_run_waits_for_the_answer_of_a_person(
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("prefect_server")
-def test_nobody_answers_in_time(
-    failed: tuple[GateCase, Judged], monkeypatch: pytest.MonkeyPatch
+def test_a_request_without_a_decision_in_time_returns_the_reason(
+    failed: tuple[GateCase, JudgedAttempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quality_gate, "_LOOK_EVERY_S", 1)
+    monkeypatch.setattr(quality_gate, "_POLL_EVERY_S", 1)
     case, judged = failed
 
     @flow(name="round", persist_result=False)
-    def asks() -> bool | str:
-        return ask_person(run_of(case, 1 / 3600), judged)
+    def request() -> bool | str:
+        return request_approval(run_of(case, 1 / 3600), judged)
 
-    assert asks() == "Nobody answered within 0.000277778 h"
+    reason = request()
+    assert isinstance(reason, str)
+    assert "within 0.000277778 h" in reason
 
 
-def test_without_a_server_that_people_reach_nobody_is_asked(
-    failed: tuple[GateCase, Judged],
+def test_a_temporary_server_cannot_request_approval(
+    failed: tuple[GateCase, JudgedAttempt],
 ) -> None:
     case, judged = failed
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        said = ask_person(run_of(case, 1), judged)
-    assert isinstance(said, str)
-    assert "set PREFECT_API_URL" in said
+        reason = request_approval(run_of(case, 1), judged)
+    assert isinstance(reason, str)
+    assert "set PREFECT_API_URL" in reason

@@ -1,4 +1,4 @@
-"""After a kill -9 of the driver: what it left is recognised surely, ended, marked and removed."""
+"""`stepfold clean --stale`: leftovers of a driver killed by SIGKILL are found and cleaned up."""
 
 import contextlib
 import os
@@ -14,13 +14,17 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
-from flows.cli.clean import reap
-from flows.orchestration.cleanup import VARIABLE, _is_dead, bury, servers_of_the_dead
+from flows.cli.clean import clean_stale_runs
+from flows.orchestration.cleanup import (
+    DRIVER_VARIABLE,
+    _is_dead,
+    abandoned_servers,
+    remove_leftovers,
+)
 from infra.mlflow.store import MlflowStore
-from infra.ray.cluster import clear_dead_session
-from pipeline.errors import BusyError
+from infra.ray.cluster import remove_dead_session
 from pipeline.identity import Identity, from_tag, identify
-from pipeline.ledger import hold
+from pipeline.ledger import lock_run_dir
 from tests.support.small_run import make_run
 from tests.support.terminal import GAUSSIAN, command, environment, invoke
 
@@ -31,7 +35,7 @@ WORD = "prefect.server.api.server:create_app"
 
 @contextmanager
 def process(*words: str, driver: Identity | None = None) -> Iterator[psutil.Process]:
-    signed = {VARIABLE: driver.tag} if driver else {}
+    signed = {DRIVER_VARIABLE: driver.tag} if driver else {}
     with subprocess.Popen([*SLEEPER, *words], env={**os.environ, **signed}) as started:
         try:
             yield psutil.Process(started.pid)
@@ -74,9 +78,9 @@ def test_a_process_is_known_by_number_and_start() -> None:
 
 def test_the_server_of_a_dead_driver_is_ended(tmp_path: Path) -> None:
     with process(WORD, driver=dead()) as server:
-        assert "Prefect server" in bury(tmp_path)[0]
+        assert "Prefect server" in remove_leftovers(tmp_path)[0]
         assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
-        assert server.pid not in [each.pid for each in servers_of_the_dead()]
+        assert server.pid not in [each.pid for each in abandoned_servers()]
 
 
 @pytest.mark.parametrize("whose", ["of one that lives", "of another machine", "of nobody"])
@@ -87,20 +91,20 @@ def test_the_server_of_anybody_else_is_left_alone(tmp_path: Path, whose: str) ->
         "of nobody": None,
     }
     with process(WORD, driver=drivers[whose]) as server:
-        bury(tmp_path)
+        remove_leftovers(tmp_path)
         assert server.is_running()
 
 
 def test_another_process_of_a_dead_driver_is_left_alone(tmp_path: Path) -> None:
     with process(driver=dead()) as other:
-        bury(tmp_path)
+        remove_leftovers(tmp_path)
         assert other.is_running()
 
 
 def test_a_tag_that_is_none_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "driver:here:one:two")
+    monkeypatch.setenv(DRIVER_VARIABLE, "driver:here:one:two")
     with process(WORD) as server:
-        bury(tmp_path)
+        remove_leftovers(tmp_path)
         assert server.is_running()
 
 
@@ -114,13 +118,13 @@ def test_rays_folder_of_a_dead_driver_goes_and_nothing_else(
     (tmp_path / "logs").mkdir()
     link = tmp_path / "logs" / "ray"
     link.symlink_to(logs)
-    assert clear_dead_session(tmp_path / "logs")
+    assert remove_dead_session(tmp_path / "logs")
     assert not folder.exists()
     assert not link.is_symlink()
     precious = tmp_path / "sf-precious" / "session" / "logs"
     precious.mkdir(parents=True)
     link.symlink_to(precious)  # not where we make such folders
-    assert not clear_dead_session(tmp_path / "logs")
+    assert not remove_dead_session(tmp_path / "logs")
     assert precious.exists()
 
 
@@ -149,8 +153,8 @@ def test_runs_of_mlflow_left_running_are_ended_and_others_are_not(tmp_path: Path
     done = store.round(chain, f"{tmp_path}/run/rounds/01-4-to-2", "round 1", {}, {})
     store.finish(done, "FINISHED")
     other = store.chain(str(tmp_path / "run2"), "run2", {}, {})
-    assert store.end_abandoned(str(tmp_path / "run")) == 2
-    assert store.end_abandoned(str(tmp_path / "run")) == 0
+    assert store.end_stale_runs(str(tmp_path / "run")) == 2
+    assert store.end_stale_runs(str(tmp_path / "run")) == 0
     states = {run: store._client.get_run(run).info.status for run in (chain, done, other)}
     assert states == {chain: "KILLED", done: "FINISHED", other: "RUNNING"}
 
@@ -163,42 +167,43 @@ def no_prefect(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_prefect")
-def test_every_run_below_runs_is_looked_after_but_those_at_work(
+def test_every_run_is_cleaned_up_but_those_in_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    free, busy = make_run(tmp_path / "runs" / "free"), make_run(tmp_path / "runs" / "busy")
+    runs = tmp_path / "runs"
+    free, busy = make_run(runs / "free"), make_run(runs / "busy")
     for run_dir in (free, busy):
         (run_dir / "rounds" / ".student.0.tmp").mkdir()
         (run_dir / "ledger" / ".0123.json.ab.tmp").write_text('{"kind": "stu')
         (run_dir / "rounds" / "02-2-to-1" / "checkpoints" / ".staging-a").mkdir(parents=True)
-    with hold(busy):
-        by_name = {each.run_dir.name: each for each in reap(None)}
-        with pytest.raises(BusyError):
-            reap(busy)
+    with lock_run_dir(busy):
+        planned = {each.run_dir.name: each for each in clean_stale_runs(runs, dry_run=True)}
+        assert len([*free.rglob(".s*"), *free.rglob(".*.tmp")]) == 4
+        by_name = {each.run_dir.name: each for each in clean_stale_runs(runs)}
+        assert invoke("clean", "--stale", "runs/busy")[0] == 2
+    assert planned["free"].done == ("3 pieces of debris to remove (13 B)",)
     assert by_name["free"].done == ("3 pieces of debris removed (13 B)",)
-    assert "is in use by process" in by_name["busy"].left[0]
+    assert str(os.getpid()) in by_name["busy"].left[0]
     left = {run: [*run.rglob(".s*"), *run.rglob(".*.tmp")] for run in (free, busy)}
     assert left[free] == []
     assert len(left[busy]) == 4
-    code, output = invoke("reap", "runs/free")
-    assert (code, "nothing to clear up" in output) == (0, True)
-    assert invoke("reap", "prefect")[0] == 2
+    code, output = invoke("clean", "--stale", "runs/free")
+    assert (code, "nothing to clean up" in output) == (0, True)
+    assert invoke("clean", "--stale", "prefect")[0] == 2
 
 
 @pytest.mark.usefixtures("no_prefect")
-def test_a_link_to_a_run_is_looked_after_by_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_to_a_run_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_dir = make_run(tmp_path / "elsewhere" / "run")
     debris = run_dir / "rounds" / ".student.0.tmp"
     debris.mkdir()
     Path("runs").mkdir()
     Path("runs/link").symlink_to(run_dir)
-    (left,) = reap(None)
-    assert "symbolic link" in left.left[0]
-    assert invoke("reap", "runs/link")[0] == 2
+    (left,) = clean_stale_runs(Path("runs").absolute())
+    assert "link" in left.left[0]
+    assert invoke("clean", "--stale", "runs/link")[0] == 2
     assert debris.exists()
 
 
@@ -211,16 +216,16 @@ def has_server(driver: int) -> bool:
 
 def server_of(driver: int) -> Identity | None:
     """The Prefect server of a driver that is gone."""
-    for each in servers_of_the_dead():
-        if f":{driver}:" in each.environ()[VARIABLE]:
+    for each in abandoned_servers():
+        if f":{driver}:" in each.environ()[DRIVER_VARIABLE]:
             return identify(each)
     return None
 
 
-def reaped(run_dir: Path, home: dict[str, str]) -> str:
-    """What `stepfold reap` says about a run."""
+def cleaned(run_dir: Path, home: dict[str, str]) -> str:
+    """The output of `stepfold clean --stale` for a run."""
     done = subprocess.run(
-        command("reap", str(run_dir)),
+        command("clean", "--stale", str(run_dir)),
         cwd=run_dir.parent,
         env=home,
         capture_output=True,
@@ -234,12 +239,12 @@ def reaped(run_dir: Path, home: dict[str, str]) -> str:
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.faults
-def test_what_a_killed_driver_left_is_cleared_up(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_driver_are_cleaned_up(tmp_path: Path) -> None:
     home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
     run_dir = tmp_path / "chain"
     words = command("run", str(GAUSSIAN), "--run-dir", str(run_dir))
     with subprocess.Popen(words, cwd=tmp_path, env=home, stdout=subprocess.DEVNULL) as driver:
-        while "pre-generate" not in _events(run_dir):
+        while "00-guidance/targets" not in _events(run_dir):
             assert driver.poll() is None
             time.sleep(0.2)
         driver.send_signal(signal.SIGKILL)
@@ -247,16 +252,16 @@ def test_what_a_killed_driver_left_is_cleared_up(tmp_path: Path) -> None:
     folder = (run_dir / "logs" / "ray").readlink().parents[1]
     assert server is not None
     assert folder.is_dir()
-    said = reaped(run_dir, home)
-    assert "Prefect server ended, 1 folder of Ray removed" in said
-    assert "1 MLflow runs marked as killed, 2 flow runs marked as crashed" in said
+    output = cleaned(run_dir, home)
+    assert "Prefect server stopped, 1 Ray folder removed" in output
+    assert "1 MLflow run marked as killed, 2 flow runs marked as crashed" in output
     assert server.is_alive is False
     assert not folder.exists()
 
 
 @pytest.mark.cluster
 @pytest.mark.faults
-def test_a_driver_killed_while_its_server_starts_leaves_none_for_long(tmp_path: Path) -> None:
+def test_a_server_that_starts_while_its_driver_is_killed_is_ended(tmp_path: Path) -> None:
     home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
     run_dir = tmp_path / "chain"
     words = command("run", str(GAUSSIAN), "--run-dir", str(run_dir))
@@ -267,7 +272,7 @@ def test_a_driver_killed_while_its_server_starts_leaves_none_for_long(tmp_path: 
         driver.send_signal(signal.SIGKILL)
     server = server_of(driver.pid)
     assert server is not None
-    assert "Prefect server" in reaped(run_dir, home)
+    assert "Prefect server" in cleaned(run_dir, home)
     assert server.is_alive is False
 
 

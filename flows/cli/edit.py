@@ -1,0 +1,183 @@
+"""`stepfold edit`, `stepfold inpaint`, `stepfold stylize`: change an image with a student."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.console import open_console
+from flows.cli.exit_codes import refusals
+from flows.cli.options import (
+    BundleDir,
+    ClassLabel,
+    Components,
+    GuidanceWeight,
+    InputImage,
+    NumImages,
+    OutputImage,
+    Prompt,
+    Seed,
+    Steps,
+)
+from flows.cli.sample import read_condition
+from pipeline.wording import format_path
+
+if TYPE_CHECKING:
+    from stages.inference.edit import EditResult
+
+
+def edit(
+    bundle: BundleDir,
+    image: InputImage,
+    strength: Annotated[
+        float,
+        typer.Option(
+            help="Share of the sampling steps that is taken, above 0 and at most 1; 1 keeps "
+            "nothing of the image."
+        ),
+    ],
+    guidance_weight: GuidanceWeight,
+    output: OutputImage,
+    label: ClassLabel = None,
+    prompt: Prompt = None,
+    steps: Steps = None,
+    num: NumImages = 1,
+    seed: Seed = 0,
+    components: Components = None,
+) -> None:
+    """Redraw an image as another class or prompt: noise it part of the way, then denoise it.
+
+    A strength between two steps is rounded to the nearer one, with a note.
+
+    Example: stepfold edit runs/digits/rounds/00-guidance/student three.png --label 8
+    --strength 0.5 --guidance-weight 2 --output eight.png
+    """
+    with refusals():
+        from flows.orchestration import settings
+
+        condition = read_condition(label, prompt)
+        settings.set_defaults()
+        from stages.inference.edit import EditRequest, edit_picture
+
+        request = EditRequest(
+            bundle=bundle,
+            picture=image,
+            output=output,
+            condition=condition,
+            w=guidance_weight,
+            steps=steps,
+            num=num,
+            seed=seed,
+            components=components,
+        )
+        _print_result(edit_picture(request, strength), output, strength)
+
+
+def inpaint(
+    bundle: BundleDir,
+    image: InputImage,
+    mask: Annotated[
+        Path, typer.Argument(metavar="MASK", help="Mask image: white pixels are redrawn.")
+    ],
+    guidance_weight: GuidanceWeight,
+    output: OutputImage,
+    prompt: Prompt = None,
+    steps: Steps = None,
+    num: NumImages = 1,
+    seed: Seed = 0,
+    components: Components = None,
+) -> None:
+    """Redraw the masked part of an image with an inpainting network; the rest is kept."""
+    with refusals():
+        from flows.orchestration import settings
+
+        condition = read_condition(None, prompt)
+        settings.set_defaults()
+        from stages.inference.edit import EditRequest, inpaint_picture
+
+        request = EditRequest(
+            bundle=bundle,
+            picture=image,
+            output=output,
+            condition=condition,
+            w=guidance_weight,
+            steps=steps,
+            num=num,
+            seed=seed,
+            components=components,
+        )
+        _print_result(inpaint_picture(request, mask), output, 1.0)
+
+
+def stylize(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR",
+            help="Run directory with encoders; or the bundle of an encoder, a teacher or a "
+            "stage-1 student.",
+        ),
+    ],
+    image: InputImage,
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="CLASS", help="Class (or prompt) of the input image."),
+    ],
+    target: Annotated[
+        str,
+        typer.Option("--to", metavar="CLASS", help="Class (or prompt) of the output image."),
+    ],
+    guidance_weight: GuidanceWeight,
+    output: OutputImage,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of steps of the encoder, and of the decoder. Default: the most that the "
+            "run has encoders for.",
+        ),
+    ] = None,
+    components: Components = None,
+) -> None:
+    """Turn an image into another class in the same style: encode it to noise, decode that.
+
+    Example: stepfold stylize runs/stylize three.png --from 3 --to 8 --guidance-weight 2
+    --output eight.png
+    """
+    with refusals():
+        from flows.orchestration import settings
+
+        settings.set_defaults()
+        from stages.inference.edit import EditRequest
+        from stages.inference.stylize import stylize_picture
+
+        request = EditRequest(
+            bundle=run,
+            picture=image,
+            output=output,
+            condition=target,
+            w=guidance_weight,
+            steps=steps,
+            components=components,
+        )
+        result = stylize_picture(request, source)
+        network = " by one network for both directions" if result.is_single_network else ""
+        open_console().print(
+            f"{result.steps} + {result.steps} steps{network}, {result.evaluations} evaluations; "
+            f"RMS error of decoding the input as its own class {result.round_trip:.3f} (pixels "
+            f"from -1 to 1): {format_path(output.absolute())}",
+            soft_wrap=True,
+        )
+
+
+def _print_result(result: "EditResult", output: Path, strength: float) -> None:
+    console = open_console()
+    if not result.is_exact:
+        console.print(
+            f"Strength {strength:g} is not a whole number of {result.steps} steps; used "
+            f"{result.taken / result.steps:g}.",
+            style="careful",
+        )
+    place = format_path(output.absolute())
+    console.print(f"{result.taken} of {result.steps} steps taken: {place}", soft_wrap=True)

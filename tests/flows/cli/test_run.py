@@ -1,0 +1,247 @@
+"""`stepfold run`: refusals, the summary, and the last lines of interrupted and failed runs."""
+
+import io
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flows.cli.console import open_console
+from flows.cli.run import show_summary
+from pipeline.ledger import Ledger
+from tests.support.terminal import GAUSSIAN, RUN, command, environment, invoke
+
+TINY = [
+    *("--set", "data.num_samples=256", "--set", "data.shard_size=128"),
+    *("--set", "guidance.updates=4", "--set", "guidance.batch_size=32"),
+    *("--set", "halving.updates=4", "--set", "halving.batch_size=32"),
+]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_error_of_a_recipe_is_reported_at_once(workplace: Path) -> None:
+    code, output = invoke(
+        *RUN, str(GAUSSIAN), "--set", "guidance.updates=0", "--set", "run.name=a b"
+    )
+    assert code == 2
+    assert "guidance.updates" in output
+    assert "run.name" in output
+
+
+def test_a_directory_in_use_is_refused_with_the_process_that_holds_it(workplace: Path) -> None:
+    holding = (
+        "import sys, pathlib; from pipeline.ledger import lock_run_dir\n"
+        "with lock_run_dir(pathlib.Path('out')): print('held', flush=True); sys.stdin.read()"
+    )
+    Path("out").mkdir()
+    with subprocess.Popen(
+        [command()[0], "-c", holding],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        code, output = invoke(*RUN, str(GAUSSIAN))
+        assert holder.stdin is not None
+        holder.stdin.close()
+    assert code == 2
+    assert str(holder.pid) in output
+    assert not Path("out/recipe.yaml").exists()
+
+
+def student_cell(w: float) -> dict[str, Any]:
+    steps = {"role": "student", "round": 2, "sampler": "ddim", "steps": 1, "w": w}
+    return {**steps, "bundle": "rounds/02-2-to-1/student", "digest": "5" * 64, "seed": 1}
+
+
+def page() -> Console:
+    return open_console(file=io.StringIO(), width=80, color_system=None)
+
+
+def text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_summary_lists_results_durations_and_places(tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    report.mkdir()
+    cell = student_cell(w=2.0)
+    scores = {"distance_to_real": 3.9312, "class_accuracy": 1.0, "rms_to_teacher": None}
+    rows = [{"cell": cell, "evaluations": 1, "scores": scores}]
+    (report / "report.json").write_text(json.dumps({"rows": rows}))
+    stages = [
+        {"stage": "teacher", "title": "teacher", "seconds": 62.0},
+        {"stage": "publish", "title": "publish the report", "seconds": 0.2},
+    ]
+    (report / "timing.json").write_text(json.dumps({"stages": stages, "total_seconds": 62.2}))
+    (report / "report.md").write_text("")
+    console = page()
+    show_summary(console, tmp_path, {"History": "stepfold ui"})
+    output = text(console)
+    assert "student, 1 step" in output
+    assert "3.93" in output
+    assert "not FID" in output
+    assert "teacher" in output
+    assert "1:02" in output
+    assert f"Report    {report / 'report.md'}" in output.splitlines()
+    assert "History   stepfold ui" in output.splitlines()
+    tables = output.partition("Report ")[0]
+    assert max(len(line) for line in tables.splitlines()) <= 80
+
+
+def test_the_summary_names_students_that_fail_a_check(tmp_path: Path) -> None:
+    def verdict(judged: str, recall: float) -> dict[str, Any]:
+        checks = [
+            {"name": "recall", "value": recall, "least": 0.9, "most": None},
+            {"name": "RMS", "value": 0.1, "least": None, "most": 0.15},
+        ]
+        values = {"judged": judged, "title": "student, 1 step", "w": 4.0, "floor_factor": None}
+        return {**values, "checks": checks}
+
+    verdicts = [verdict("student", 0.8), verdict("student", 0.95), verdict("class means", 0.0)]
+    cell = student_cell(w=4.0)
+    rows = [{"cell": cell, "evaluations": 1, "scores": {"distance_to_real": 3.9}}]
+    folder = tmp_path / "report-60"
+    folder.mkdir()
+
+    def end(verdicts: list[dict[str, Any]]) -> str:
+        (folder / "report.json").write_text(json.dumps({"rows": rows, "verdicts": verdicts}))
+        console = page()
+        show_summary(console, tmp_path, {}, "report-60")
+        return " ".join(text(console).split())
+
+    output = end(verdicts)
+    assert "1 of 2 students' rows pass every check; 1 of 1 bad controls caught" in output
+    assert "w = 4, student, 1 step: recall 0.8" in output
+    assert "RMS 0.1" not in output
+    void = end([*verdicts, verdict("class means", 0.95)])
+    assert "Verdicts are void" in void
+    assert "pass every check" not in void
+
+
+def test_without_classes_no_distance_is_explained_and_other_noise_is_named(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"cell": {**student_cell(w=4.0), "role": role}, "scores": {"rms_to_teacher": rms}}
+        for role, rms in (("noise_floor", 0.61), ("student", 0.12))
+    ]
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.json").write_text(json.dumps({"rows": rows}))
+    console = page()
+    show_summary(console, tmp_path, {})
+    output = text(console)
+    assert "other noise" in next(line for line in output.splitlines() if "0.61" in line)
+    assert "other noise" not in next(line for line in output.splitlines() if "0.12" in line)
+    assert "Frechet" not in output
+    assert "RMS: distance to the teacher, same noise" in " ".join(output.split())
+
+
+def test_a_broken_report_is_left_out_of_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.json").write_text("{")
+    console = page()
+    show_summary(console, tmp_path, {})
+    assert text(console).split() == ["Numbers", str(tmp_path / "report" / "report.json")]
+
+
+def start(root: Path, *options: str, recipe: Path = GAUSSIAN) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command("run", str(recipe), "--run-dir", "chain", *options),
+        cwd=root,
+        env=environment(PREFECT_HOME=str(root / "prefect")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def events(root: Path) -> list[dict[str, object]]:
+    path = root / "chain" / "events.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "stage", "sign"),
+    [
+        (signal.SIGINT, "targets", "events.jsonl"),
+        # while Ray waits for updates, where exceptions of other handlers are lost
+        pytest.param(
+            *(signal.SIGTERM, "train", "rounds/00-guidance/metrics.jsonl"),
+            marks=pytest.mark.faults,
+        ),
+    ],
+)
+def test_a_signal_exits_with_130_and_finished_work_is_kept(
+    tmp_path: Path, number: signal.Signals, stage: str, sign: str
+) -> None:
+    with start(tmp_path, *TINY) as process:
+        while not (
+            (tmp_path / "chain" / sign).exists()
+            and any(stage in str(event.get("stage")) for event in events(tmp_path))
+        ):
+            assert process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    stopped, log, onward = output.splitlines()[-3:]
+    assert stopped.startswith("Stopped  in round 0")
+    assert log == "Log      chain/logs/run.log"
+    assert onward.startswith("Continue stepfold run ")
+    assert "--run-dir chain" in onward
+    assert {"data", "teacher"} <= {
+        artifact.kind for artifact in Ledger(tmp_path / "chain").records()
+    }
+    assert events(tmp_path)[-1]["kind"] == "run_interrupted"
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_sigterm_exits_with_130_while_the_driver_itself_computes(tmp_path: Path) -> None:
+    captions = GAUSSIAN.with_name("captions.yaml")
+    few = ("--set", "data.count=100", "--set", "data.holdout_count=50")
+    # takes hours, and reports its progress ten times at most
+    long = ("--set", "teacher.components.text_encoder_updates=1000000")
+    with start(tmp_path, *few, *long, recipe=captions) as process:
+        while not any(event.get("stage") == "components" for event in events(tmp_path)):
+            assert process.poll() is None
+            time.sleep(0.2)
+        time.sleep(2)  # imports are over, or not: both are the driver's own work
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert output.splitlines()[-3].startswith("Stopped  in components")
+    assert events(tmp_path)[-1]["kind"] == "run_interrupted"
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_failure_exits_with_1_and_one_paragraph(tmp_path: Path) -> None:
+    with start(tmp_path, *TINY, "--set", "guidance.learning_rate=1.0e+38") as process:
+        output, _ = process.communicate(timeout=400)
+    assert process.returncode == 1
+    failed, log, onward = output.splitlines()[-3:]
+    assert failed.startswith("Failed   round 0")
+    assert "not finite" in failed or "loss is" in failed
+    assert log == "Log      chain/logs/run.log"
+    assert "guidance.learning_rate=1.0e+38" in onward
+    assert "Traceback" not in output
+    assert "Traceback" in (tmp_path / "chain" / "logs" / "run.log").read_text()
+    assert events(tmp_path)[-1]["kind"] == "run_failed"
