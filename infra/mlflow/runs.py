@@ -25,12 +25,12 @@ def runs_of(client: Any, experiment_id: str, key: str) -> list[Any]:
 
 
 def choose_run(runs: Sequence[Any], training: str | None) -> Any | None:
-    """The run to go on with among those of a key; None if there has to be a new one.
+    """Return the run of a key to continue; None if a new one is needed.
 
     Args:
         runs: see `runs_of`.
-        training: fingerprint of what is trained, the same when training goes on and another when it
-            begins anew; None takes the newest, whatever it is of.
+        training: fingerprint of the training: equal when it continues, another when it starts
+            from scratch; None selects the newest run of any training.
     """
     if training is None:
         return next(iter(runs), None)

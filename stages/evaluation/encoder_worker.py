@@ -205,7 +205,7 @@ def _collect(
             evaluations=dict(zip(weights, cost, strict=True)),
             back=back,
             made=made_of_it,
-            anew=independent,
+            fresh=independent,
             taken=taken,
         )
         for taken, cost, made_of_it in zip(takens, costs, became, strict=True)

@@ -140,7 +140,7 @@ class RoundTrip:
         evaluations: network evaluations per image, both directions, by guidance weight.
         back: reconstructions of the images; None for an edit.
         made: translated images, by guidance weight.
-        anew: samples from other noise under the target condition, by guidance weight.
+        fresh: samples from other noise under the target condition, by guidance weight.
         taken: steps that an edit takes; None for encoders.
     """
 
@@ -149,7 +149,7 @@ class RoundTrip:
     evaluations: Mapping[float, int]
     back: Images | None
     made: Mapping[float, Images]
-    anew: Mapping[float, Images]
+    fresh: Mapping[float, Images]
     taken: int | None = None
 
     @property
@@ -197,7 +197,7 @@ def score_round_trips(
             found = {
                 **back,
                 "to_source": rms_estimate(made, sources.pictures, bootstrap),
-                "fresh_to_source": rms_estimate(way.anew[w], sources.pictures, bootstrap),
+                "fresh_to_source": rms_estimate(way.fresh[w], sources.pictures, bootstrap),
                 "to_teacher": rms_estimate(made, teachers[way.time].made[w], bootstrap),
             }
             if read is not None:
