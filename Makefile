@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text smoke check test tests-that-wait tests-that-compute faults bench schema docs clean
+.PHONY: help demo demo-text smoke lint check test nightly faults bench schema docs clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,30 +23,25 @@ demo-text: .venv/installed ## train a small Stable Diffusion on captioned digits
 	$(BIN)/stepfold run flows/recipes/captions.yaml --profile infra/profiles/laptop.yaml --run-dir runs/captions
 
 smoke: .venv/installed-tests ## the whole stack on Gaussian classes, against the exact answer (2-3 minutes)
-	$(BIN)/python -m pytest -m '' tests/chains/test_smoke.py
+	$(BIN)/python -m pytest -m needs_ray tests/chains/test_smoke.py
 
-check: .venv/installed-tests ## lint, types, import contracts, and the tests that need no cluster
+lint: .venv/installed-tests ## lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
 
-test: .venv/installed-tests ## everything in `check`, and the tests that start a cluster
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(MAKE) --no-print-directory --jobs=2 tests-that-wait tests-that-compute
+# two processes, each with the next file when it is done, in the order of tests/conftest.py
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
-# two halves of about as long; most of the first is waiting for servers and for what was killed
-WAITING := tests/benchmarks tests/faults tests/flows tests/stages
+check: lint ## lint, and the tests that need neither Ray nor a browser (2 minutes)
+	$(PYTEST)
 
-tests-that-wait:
-	$(BIN)/python -m pytest -m 'not faults' --durations=12 $(WAITING)
+test: lint ## lint, and all tests but the nightly ones (12 minutes; NIGHTLY=1/8: with a part of those)
+	$(PYTEST) $(if $(NIGHTLY),-m '' --shard $(NIGHTLY),-m 'not nightly')
 
-tests-that-compute:
-	$(BIN)/python -m pytest -m 'not faults' --durations=12 $(addprefix --ignore=,$(WAITING))
+nightly: .venv/installed-tests ## the tests that are too long for `test` (hours; SHARD=1/8 for a part)
+	$(PYTEST) -m nightly $(if $(SHARD),--shard $(SHARD))
 
 faults: .venv/installed-tests ## kill, starve and corrupt it at every place (hours; resumes; SHARD=1/8 for a part)
 	$(BIN)/python -m tests.faults $(if $(SHARD),--shard $(SHARD))

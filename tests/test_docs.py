@@ -186,7 +186,7 @@ def workplace(tmp_path, finished_run) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
 def test_command_blocks_run(page, workplace):
     """Every block runs, in the order of the page, unless it is marked with a reason."""

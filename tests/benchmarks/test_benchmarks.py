@@ -76,7 +76,7 @@ def test_the_peers_train_and_are_scored_beside_the_chain(tmp_path: Path) -> None
     assert part.row("fidelity/w1/4/teacher").ratio == pytest.approx(1)
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 def test_what_trains_on_deepspeed_is_measured(tmp_path: Path) -> None:
     parts = run(tmp_path, "update", "workers", "memory", "scaling")
     for part in parts.values():

@@ -137,7 +137,7 @@ def test_what_failed_its_gate_or_is_of_a_recipe_of_before_is_no_student_of_a_run
         shutil.rmtree(run / "rounds/07-8-to-4")
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> None:
     ledger = Ledger(run)
     by_path = {each.path: each for each in ledger.records()}

@@ -29,7 +29,7 @@ MINIATURE = [
     *("--set", "evaluation.w=[0, 2]", "--set", "engine.zero_stage=2"),
 ]
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.needs_ray
 
 
 def stepfold(*arguments: str) -> subprocess.CompletedProcess[str]:

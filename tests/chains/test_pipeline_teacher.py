@@ -25,7 +25,7 @@ CAPTIONS = ("a red square", "a blue circle", "nothing of the kind")
 COUNT = 24
 W = 2
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.needs_ray, pytest.mark.nightly]
 
 
 def stepfold(root: Path, *arguments: str) -> str:

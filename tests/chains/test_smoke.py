@@ -67,8 +67,7 @@ def exact_chain(recipe: Recipe, w: float, num: int) -> tuple[torch.Tensor, torch
     return z_1, exact
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
 @pytest.mark.parametrize("folder", ["00-guidance", "01-4-to-2", "02-2-to-1"])
 @pytest.mark.parametrize("w", [0.0, 1.0, 4.0])
 def test_every_student_draws_what_the_exact_teacher_draws(
@@ -91,8 +90,7 @@ def test_every_student_draws_what_the_exact_teacher_draws(
     assert float((drawn - exact).square().mean().sqrt()) < TOLERANCE
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
 def test_the_run_leaves_what_it_promises(run_dir: Path) -> None:
     for name in (
         "recipe.yaml",
@@ -110,8 +108,7 @@ def test_the_run_leaves_what_it_promises(run_dir: Path) -> None:
     assert np.isfinite([entry["seconds"] for entry in timing["stages"]]).all()
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
 def test_every_student_came_through_the_gate(run_dir: Path) -> None:
     for folder, found in (("00-guidance", 0), ("01-4-to-2", 0), ("02-2-to-1", 2)):
         place = run_dir / "rounds" / folder
@@ -128,8 +125,7 @@ def test_every_student_came_through_the_gate(run_dir: Path) -> None:
     assert invoke("approve", "--run-dir", str(run_dir))[0] == 2  # nobody waits
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
 def test_the_run_is_in_mlflow(run_dir: Path) -> None:
     client = MlflowClient(f"sqlite:///{run_dir.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("stepfold")

@@ -6,6 +6,7 @@ file changes. Parts may run at the same time. The last of several is the half ho
 
 import argparse
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import pytest
 from tests.faults.fault_rows import PROPERTY
 from tests.faults.fault_table import show
 from tests.faults.progress import Progress
+from tests.support.shards import parse_shard
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "tests" / "faults"
 STATE = ROOT / ".faults" / "state.json"
+LONG = "test_soak.py"
 SOURCES = ("pipeline", "infra", "stages", "flows", "tests")
 # without the project's own: shapes cannot be checked in packages that are imported already
 OPTIONS = ("-o", "addopts=--strict-markers --import-mode=importlib -q")
@@ -35,10 +38,9 @@ class Shard:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave out what is no fault, what belongs to other parts, and what passed."""
-        faults = [item for item in items if item.path.is_relative_to(HERE) or _is_fault(item)]
+        """Leave out what belongs to other parts, and what passed."""
         passed = {name for name, test in self._progress.tests.items() if test["passed"]}
-        left = [item for item in self._share(faults) if item.nodeid not in passed]
+        left = [item for item in self._share(items) if item.nodeid not in passed]
         config.hook.pytest_deselected(items=[item for item in items if item not in left])
         items[:] = left
 
@@ -63,12 +65,8 @@ class Shard:
             self._progress.keep(report.nodeid, self._running)
 
 
-def _is_fault(item: pytest.Item) -> bool:
-    return item.get_closest_marker("faults") is not None
-
-
 def _is_long(item: pytest.Item) -> bool:
-    return item.get_closest_marker("soak") is not None
+    return item.path.name == LONG
 
 
 def source_hash() -> str:
@@ -91,12 +89,10 @@ def main() -> int:
     parser.add_argument("--shard", default="1/1", metavar="K/N", help="the K-th of N parts")
     parser.add_argument("-k", default="", metavar="WORDS", help="only tests so named, as in pytest")
     asked = parser.parse_args()
-    part, _, parts = asked.shard.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        parser.error(f"--shard {part}/{parts}: expected K/N with K from 1 to N")
+    os.environ.setdefault("STEPFOLD_SOAK_S", "1800")
     progress = Progress(STATE, source_hash())
-    shard = Shard(int(part), int(parts), progress)
-    code = int(pytest.main([str(ROOT / "tests"), *OPTIONS, "-k", asked.k], plugins=[shard]))
+    shard = Shard(*parse_shard(asked.shard), progress)
+    code = int(pytest.main([str(HERE), *OPTIONS, "-k", asked.k], plugins=[shard]))
     show(progress.tests)
     return 0 if code == NOTHING_TO_DO else code
 

@@ -25,8 +25,8 @@ def fault_row(request: pytest.FixtureRequest) -> MakeRow:
     `row.recovered_s`, `row.lost`; see `FaultRow`. A test may make several. One that fails shows
     its lines as failed, whatever they say, so set the outcome before the assertions.
 
-    Tests that take long or start a cluster bear `@pytest.mark.faults`, which keeps them out of
-    `make test`; those without run in both.
+    Tests that take long or start a cluster have `@pytest.mark.nightly`, which keeps them out of
+    `make test`; `make faults` runs all.
     """
 
     def make(number: str, fault: str, stage: str) -> FaultRow:

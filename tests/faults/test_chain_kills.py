@@ -20,7 +20,7 @@ from tests.faults.conftest import MakeRow
 from tests.faults.kill_table import KILLED_IN_A_CHAIN, STAGES, ChainKill
 from tests.support.chain import SMALLEST, digests, events, finish, log_of, report_of
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
 
 MADE_BY = {
     "data": {"data": ""},

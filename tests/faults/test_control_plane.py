@@ -28,7 +28,7 @@ from tests.support.chain import (
 )
 from tests.support.doors import free_port
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
 
 
 def kill_listener(port: int) -> None:

@@ -63,7 +63,7 @@ def test_an_older_artifact_with_its_own_record_is_not_taken_for_a_newer_one(runs
     assert all(runs.notices_swap(number) for number in differing)
 
 
-@pytest.mark.faults
+@pytest.mark.nightly
 def test_of_ten_thousand_damages_none_is_accepted(runs: Runs) -> None:
     runs.counts.clear()
     before = kilobytes()

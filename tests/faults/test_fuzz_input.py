@@ -144,19 +144,19 @@ def test_a_spoiled_pipeline_is_refused_or_described(pipelines: list[Path], seed:
     assert reads_spoiled_pipeline(chance.choice(pipelines), chance)
 
 
-@pytest.mark.faults
+@pytest.mark.nightly
 def test_thousands_of_spoiled_recipes() -> None:
     for seed in range(MANY):
         assert reads_recipe(spoil_recipe(Random(seed)))
 
 
-@pytest.mark.faults
+@pytest.mark.nightly
 def test_thousands_of_spoiled_tars(tar: tuple[Path, bytes]) -> None:
     for seed in range(MANY):
         assert reads_tar(tar[0], changed(tar[1], Random(seed)))
 
 
-@pytest.mark.faults
+@pytest.mark.nightly
 def test_thousands_of_spoiled_pipelines(pipelines: list[Path]) -> None:
     for seed in range(MANY):
         chance = Random(seed)

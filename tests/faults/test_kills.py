@@ -97,7 +97,7 @@ def cases() -> Iterator[Any]:
         for point in points:
             is_known = point in seen and name not in QUICK
             seen.add(point)
-            yield pytest.param(point, name, marks=[pytest.mark.faults] if is_known else [])
+            yield pytest.param(point, name, marks=[pytest.mark.nightly] if is_known else [])
 
 
 def later_times() -> Iterator[int]:
@@ -120,7 +120,7 @@ def test_killed_and_run_again_is_never_killed(
 
 def every_case() -> Iterator[Any]:
     for name, points in KILLED_IN_PROCESS.items():
-        marks = [] if name in QUICK else [pytest.mark.faults]
+        marks = [] if name in QUICK else [pytest.mark.nightly]
         yield from (pytest.param(point, name, marks=marks) for point in points)
 
 

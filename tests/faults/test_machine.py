@@ -28,7 +28,7 @@ from tests.support.chain import (
     wait_until_started,
 )
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
 
 
 def with_own_mounts(script: str) -> subprocess.CompletedProcess[str]:

@@ -16,10 +16,6 @@ SUITE = """
 import pathlib, pytest
 from tests.faults.fault_rows import PROPERTY, FaultRow
 
-def test_that_is_no_fault():
-    raise AssertionError
-
-@pytest.mark.faults
 @pytest.mark.parametrize("number", range(5))
 def test_fault(number, request):
     row = FaultRow("4", "a node dies", "train", "resumed", noticed_s=float(number))
@@ -27,9 +23,10 @@ def test_fault(number, request):
     with pathlib.Path("ran").open("a") as file:
         file.write(f"{number} ")
     assert number != 3 or pathlib.Path("mended").exists()
+"""
+SOAK = """
+import pathlib
 
-@pytest.mark.faults
-@pytest.mark.soak
 def test_of_half_an_hour():
     with pathlib.Path("ran").open("a") as file:
         file.write("long ")
@@ -43,7 +40,7 @@ from tests.faults.progress import Progress
 
 progress = Progress(pathlib.Path("state.json"), sys.argv[3])
 shard = Shard(int(sys.argv[1]), int(sys.argv[2]), progress)
-options = ["-p", "no:cacheprovider", "-c", "/dev/null", "suite.py"]
+options = ["-p", "no:cacheprovider", "-c", "/dev/null", "test_suite.py", "test_soak.py"]
 code = pytest.main(options, plugins=[shard])
 show(progress.tests)
 sys.exit(code)
@@ -67,12 +64,13 @@ def run(folder: Path, part: int, parts: int, source: str = "source") -> tuple[in
 
 
 def test_parts_share_the_tests_and_go_on_where_they_stopped(tmp_path: Path) -> None:
-    (tmp_path / "suite.py").write_text(SUITE)
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    (tmp_path / "test_soak.py").write_text(SOAK)
     assert run(tmp_path, 1, 3)[:2] == (0, "0 2 4")
     code, ran, said = run(tmp_path, 2, 3)
     assert (code, ran) == (1, "1 3")
     assert "4 of 5 passed" in said
-    assert "failed: suite.py::test_fault[3]" in said
+    assert "failed: test_suite.py::test_fault[3]" in said
     assert run(tmp_path, 3, 3)[:2] == (0, "long")
     (tmp_path / "mended").touch()
     assert run(tmp_path, 1, 1)[:2] == (0, "3")

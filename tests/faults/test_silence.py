@@ -16,7 +16,7 @@ from tests.support.doors import free_port
 from tests.support.receiver import receiver
 from tests.support.terminal import command
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
 
 BOUND_S = 180  # two minutes without a heartbeat, the server's rounds of looking, and the message
 

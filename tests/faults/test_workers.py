@@ -29,7 +29,7 @@ from tests.support.chain import (
     wait_until_started,
 )
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
 
 
 # late in a worker, so that the one in its place does not come so far; the driver closes three tars

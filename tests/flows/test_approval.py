@@ -54,7 +54,7 @@ def paused(name: str) -> UUID:
     raise AssertionError("the flow run was not paused")
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("accept", [True, False])
 def test_the_flow_run_waits_for_a_manual_decision(
@@ -89,7 +89,7 @@ def test_the_flow_run_waits_for_a_manual_decision(
     assert page.count("data:image/png;base64,") == 2
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 @pytest.mark.usefixtures("prefect_server")
 def test_a_request_without_a_decision_in_time_returns_the_reason(
     failed: tuple[GateCase, JudgedAttempt], monkeypatch: pytest.MonkeyPatch

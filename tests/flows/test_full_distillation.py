@@ -69,9 +69,8 @@ def undisturbed(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
-@pytest.mark.faults
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_killed_in_three_places_it_ends_with_the_same_students(
     undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -101,8 +100,8 @@ def assert_no_duplicate_points(run_dir: Path) -> None:
     assert len(versions) == 3
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None:
     before = {
         file: file.stat().st_mtime_ns for file in (undisturbed / "rounds").rglob("*.safetensors")
@@ -116,8 +115,8 @@ def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None
     assert before == after
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_encoders_join_a_finished_chain(undisturbed: Path, tmp_path: Path) -> None:
     """They are trained and evaluated; everything else, including the report, is unchanged."""
     run_dir = tmp_path / "chain"
@@ -149,9 +148,9 @@ def pages_of(run_dir: Path, output: Path) -> Iterator[str]:
         process.wait(timeout=60)
 
 
-@pytest.mark.browser
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_browser
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path: Path) -> None:
     wanted = ("round 0: guidance", "round 2: 2 -> 1 steps", "chain/distance_to_real_w0")
     with pages_of(undisturbed, tmp_path / "output.txt") as page, open_browser(tmp_path) as driver:
@@ -166,9 +165,9 @@ def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path:
     assert [words for words in wanted if words not in shown] == []
 
 
-@pytest.mark.browser
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_browser
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_prefects_pages_show_the_rounds(undisturbed: Path, prefect: str, tmp_path: Path) -> None:
     """The page of the chain lists its rounds; artifacts are progress bars, previews and a table."""
     runs = ask(prefect, "flow_runs/filter")
@@ -220,9 +219,8 @@ def text_of(driver: Chrome) -> str:
     return str(driver.execute_script("return document.body.innerText"))
 
 
-@pytest.mark.faults
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.needs_ray
 def test_a_repaired_chain_has_the_bytes_it_had(undisturbed: Path, tmp_path: Path) -> None:
     """Three damages at once: damaged artifacts are computed again, their dependents are kept."""
     run_dir = tmp_path / "chain"
@@ -247,9 +245,8 @@ def stepfold(name: str, run_dir: Path) -> int:
     return subprocess.run(command, cwd=ROOT, timeout=600, check=False).returncode
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
-@pytest.mark.faults
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_a_changed_recipe_keeps_the_rounds_before_the_change(undisturbed: Path) -> None:
     before = student_digests(undisturbed)
     longer = ("--set", "halving.updates=[240, 280]")

@@ -19,7 +19,7 @@ from tests.support.doors import free_port
 from tests.support.page_reader import read_page
 from tests.support.terminal import invoke
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.needs_ray, pytest.mark.nightly]
 
 OFF = "{distance: off, rms: off, recall: off, w_consistency: off}"
 # 12 updates are far too few, and so are 3 more; the last round is checked for finite values only

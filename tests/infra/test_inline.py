@@ -189,7 +189,7 @@ class TestFit:
             time.sleep(0.7)
         assert "Timeout" in stacks.read_text()
 
-    @pytest.mark.cluster
+    @pytest.mark.needs_ray
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_it_at_once_and_nothing_listens(self, tmp_path, number):
         job = {"output": str(tmp_path)}
@@ -279,8 +279,8 @@ def ray_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 @pytest.mark.usefixtures("ray_up")
 class TestOneWorkerOfRay:
     def test_fits_in_a_row_give_the_bytes_of_fresh_processes(self, tmp_path):

@@ -20,7 +20,7 @@ from pipeline.errors import CapacityError, ConfigError, DataError, InfraError
 from tests.support.doors import open_doors
 from tests.support.training_cases import UPDATES, ZERO, difference, make_engine, train
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.needs_ray
 
 PROFILE = Profile(compute=ComputeConfig(workers=2, max_restarts=1))
 IMPATIENT = Profile(compute=ComputeConfig(workers=2, max_restarts=0))
@@ -138,7 +138,7 @@ def test_a_killed_worker_changes_nothing_in_the_result(trained, engine):
     assert (killed / weights).read_bytes() == (undisturbed / weights).read_bytes()
 
 
-@pytest.mark.faults
+@pytest.mark.nightly
 def test_a_stopped_worker_is_noticed_and_changes_nothing(trained, tmp_path):
     watchful = Profile(compute=ComputeConfig(workers=2, max_restarts=1, hang_timeout_s=5))
     job = {"engine": "zero2", "output": str(tmp_path), "save_at": 4, "fail": "stopped"}

@@ -12,7 +12,7 @@ from tests.support.ranks import run_ranks
 from tests.support.straggler_worker import QUICK_S, SLOW_S
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 def test_the_slow_worker_is_found_by_all(tmp_path: Path) -> None:
     said, *others = run_ranks("tests/support/straggler_worker.py", 3, tmp_path)
     assert all(other == said for other in others)

@@ -236,9 +236,8 @@ def cleaned(run_dir: Path, home: dict[str, str]) -> str:
     return " ".join(done.stdout.split())
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
-@pytest.mark.faults
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_leftovers_of_a_killed_driver_are_cleaned_up(tmp_path: Path) -> None:
     home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
     run_dir = tmp_path / "chain"
@@ -259,8 +258,8 @@ def test_leftovers_of_a_killed_driver_are_cleaned_up(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-@pytest.mark.cluster
-@pytest.mark.faults
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_a_server_that_starts_while_its_driver_is_killed_is_ended(tmp_path: Path) -> None:
     home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
     run_dir = tmp_path / "chain"

@@ -27,7 +27,7 @@ from tests.support.doors import Watch
 from tests.support.playable import FOUR, playable_run
 from tests.support.terminal import command, environment, invoke
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.needs_browser
 
 PATIENCE = 240  # seconds, on a machine that is busy
 

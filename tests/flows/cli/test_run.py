@@ -175,8 +175,8 @@ def events(root: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("number", "stage", "sign"),
     [
@@ -184,7 +184,7 @@ def events(root: Path) -> list[dict[str, object]]:
         # while Ray waits for updates, where exceptions of other handlers are lost
         pytest.param(
             *(signal.SIGTERM, "train", "rounds/00-guidance/metrics.jsonl"),
-            marks=pytest.mark.faults,
+            marks=pytest.mark.nightly,
         ),
     ],
 )
@@ -212,8 +212,8 @@ def test_a_signal_exits_with_130_and_finished_work_is_kept(
     assert events(tmp_path)[-1]["kind"] == "run_interrupted"
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_sigterm_exits_with_130_while_the_driver_itself_computes(tmp_path: Path) -> None:
     captions = GAUSSIAN.with_name("captions.yaml")
     few = ("--set", "data.count=100", "--set", "data.holdout_count=50")
@@ -231,8 +231,8 @@ def test_sigterm_exits_with_130_while_the_driver_itself_computes(tmp_path: Path)
     assert events(tmp_path)[-1]["kind"] == "run_interrupted"
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_a_failure_exits_with_1_and_one_paragraph(tmp_path: Path) -> None:
     with start(tmp_path, *TINY, "--set", "guidance.learning_rate=1.0e+38") as process:
         output, _ = process.communicate(timeout=400)

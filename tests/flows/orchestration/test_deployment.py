@@ -105,8 +105,8 @@ def wait_for_entry(
     raise AssertionError(f"no such entry: {history.read()}; {output.read_text()}")
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_a_schedule_starts_a_run_and_resumes_it_after_a_kill(tmp_path: Path) -> None:
     root, output, port = tmp_path / "runs", tmp_path / "output.txt", free_port()
     history = ScheduleHistory(root, "gaussian")

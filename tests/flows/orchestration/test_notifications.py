@@ -124,8 +124,8 @@ def test_an_invalid_block_is_refused(
     assert (code, message in output, "a-secret" in output) == (2, True, False)
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_a_failed_run_and_its_server_both_send_a_notification(tmp_path: Path) -> None:
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"

@@ -91,7 +91,7 @@ def test_the_engine_is_configured_as_the_formula_says():
     assert bucket(SDXL)["reduce_bucket_size"] == MAX_BUCKET
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_hold_what_the_formula_says(workers, tmp_path):
     answers = run_ranks("tests/support/zero_worker.py", workers, tmp_path)

@@ -39,7 +39,7 @@ def some_rank_meets_none(plan: RoundPlan) -> bool:
     return bool((share.any(dim=1) & ~share.all(dim=1)).any())
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 def test_its_student_is_the_same_and_it_takes_half_the_room(tmp_path: Path) -> None:
     recipe, run_dir = resolve("sd", tmp_path), tmp_path / "run"
     work = Workspace(run_dir, recipe)

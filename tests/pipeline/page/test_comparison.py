@@ -215,7 +215,7 @@ def test_texts_and_images_are_those_of_both_runs(tmp_path: Path) -> None:
     assert len(found.pictures) == 2 * 4 + 2
 
 
-@pytest.mark.browser
+@pytest.mark.needs_browser
 @pytest.mark.parametrize("both", [ALIKE, UNLIKE], ids=["alike", "unlike"])
 def test_both_are_seen_in_a_browser(both: tuple[ComparedRun, ComparedRun], tmp_path: Path) -> None:
     path = tmp_path / "compare.html"

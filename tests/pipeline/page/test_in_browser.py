@@ -15,7 +15,7 @@ from pipeline.page.render import render
 from tests.support.browser import be_dark, be_wide, complaints, open_browser, too_wide_by
 from tests.support.page_content import page
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.needs_browser
 
 
 @pytest.fixture(scope="module")

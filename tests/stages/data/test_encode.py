@@ -179,7 +179,7 @@ def publish_pipeline(run_dir: Path, kind: str) -> Artifact:
     return Ledger(run_dir).publish("components", "c", "components", write)
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 def test_an_interrupted_stage_keeps_its_parts_and_ends_with_the_same_bytes(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

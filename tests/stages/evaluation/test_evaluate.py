@@ -146,7 +146,7 @@ def test_too_few_samples_are_refused_before_anything_is_drawn(tmp_path: Path) ->
     assert not (tmp_path / "evaluation").exists()
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 @pytest.mark.usefixtures("ray")
 def test_a_chain_is_evaluated_once_and_redone_in_part(tmp_path: Path) -> None:
     chain = make_chain(tmp_path / "run", make_recipe())
@@ -181,7 +181,7 @@ def test_a_chain_is_evaluated_once_and_redone_in_part(tmp_path: Path) -> None:
     assert {name for name in now if now[name] != drawn[name]} == {f"{NUM}-samples/{lost.name}"}
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 @pytest.mark.usefixtures("ray")
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     reports = []

@@ -173,7 +173,7 @@ def ray(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 @pytest.mark.usefixtures("ray")
 def test_features_are_reused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "run")

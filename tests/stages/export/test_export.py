@@ -108,7 +108,7 @@ def test_a_shifted_sd3_is_exported_on_its_shifted_grid(
     assert max(differences(tmp_path / "out", bundle, parts, steps)) <= TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_passes_the_gate(made: Make, kind: str, tmp_path: Path) -> None:
     parts = made(kind)

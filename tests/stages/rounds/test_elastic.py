@@ -134,9 +134,8 @@ def run_ranks(job: dict[str, Any], workers: int) -> None:
         assert rank.wait(timeout=120) == 0, said[-3000:]
 
 
-@pytest.mark.cluster
-@pytest.mark.slow
-@pytest.mark.faults
+@pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_one_two_one_workers_see_the_same_samples_and_learn_the_same(
     recipe: Recipe, tmp_path: Path
 ) -> None:

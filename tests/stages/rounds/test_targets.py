@@ -82,7 +82,7 @@ def test_any_webdataset_tool_reads_a_target_shard(recipe: Recipe, tmp_path: Path
     assert columns[0]["tuple"][0] == 192
 
 
-@pytest.mark.cluster
+@pytest.mark.needs_ray
 def test_only_missing_shards_are_computed(recipe: Recipe, tmp_path: Path) -> None:
     profile = Profile()
     plan = plan_rounds(recipe)[0]

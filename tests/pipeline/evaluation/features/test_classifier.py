@@ -47,7 +47,7 @@ def test_it_generalises_to_held_out_digits(
     assert trained.card.updates == 600
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_classifies_numbers_on_coloured_canvases(tmp_path: Path) -> None:
     source = open_canvases(DigitCanvasesData(source="digit_canvases"), 0)
 

@@ -1,0 +1,34 @@
+"""Parts of the nightly tests that take about as long."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import pytest
+
+BY_TEST = ("test_chain_kills.py", "test_kills.py")
+"""Files of many tests that share little: their tests are dealt out one by one."""
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """K and N of "K/N".
+
+    Raises:
+        UsageError: it is something else.
+    """
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise pytest.UsageError(f"shard {text}: expected K/N with K from 1 to N")
+    return int(part), int(parts)
+
+
+def select(names: Sequence[str], part: int, parts: int) -> set[str]:
+    """Tests of a part, by their node ids; all other files stay whole.
+
+    Files are dealt out in the order of names, then the tests of the files `BY_TEST`.
+    """
+    units: dict[str, list[str]] = {}
+    for name in names:
+        file = name.partition("::")[0]
+        units.setdefault(name if PurePosixPath(file).name in BY_TEST else file, []).append(name)
+    dealt = sorted(units, key=lambda unit: ("::" in unit, unit))
+    return {name for unit in dealt[part - 1 :: parts] for name in units[unit]}
