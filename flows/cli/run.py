@@ -231,13 +231,6 @@ def _links(request: "Request") -> dict[str, str]:
 
 _WORTH_A_LINE = 1.0  # seconds
 
-_COLUMNS = {
-    "to real": "distance_to_real",
-    "to teacher": "distance_to_teacher",
-    "accuracy": "class_accuracy",
-    "RMS": "rms_to_teacher",
-}
-
 _DISTANCES = "to real, to teacher: Frechet distances in features of a classifier; not FID.\n"
 
 _NUMBERS = "evals: network evaluations per sample; RMS: distance to the teacher, same noise.\n"
@@ -264,48 +257,24 @@ def show_summary(
 
 
 def _results(folder: Path) -> Iterator[RenderableType]:
-    from pipeline.evaluation.documents import SampleSpec
-    from pipeline.run_dir.layout import REPORT_JSON
+    from pipeline.evaluation.documents import Report, read_report
+    from pipeline.evaluation.reports.view import ReportView, brief_table
 
-    report = _read(folder / REPORT_JSON)
-    rows = report.get("rows", [])
-    if not rows:
+    try:
+        report = read_report(folder)
+    except (FileNotFoundError, ValueError):
         return
-    weights = list(dict.fromkeys(row["cell"]["w"] for row in rows))
-    # the second largest weight: guided, but not the end of the students' range
-    w = weights[-2] if len(weights) > 1 else weights[-1]
-    table = _table(f"Samples at w = {w:g}", "evals", *_COLUMNS)
-    for row in rows:
-        if row["cell"]["w"] == w:
-            numbers = [_number(row["scores"].get(key)) for key in _COLUMNS.values()]
-            cell = SampleSpec.model_validate(row["cell"])
-            title = f"{cell.title}, other noise" if cell.role == "noise_floor" else cell.title
-            table.add_row(title, str(row.get("evaluations", "")), *numbers)
+    content, judgement = brief_table(report), ReportView(report).judgement
+    table = _table(content.title, *content.heads[1:])
+    for row in content.rows:
+        table.add_row(*row)
     yield table
-    has_distances = any("distance_to_real" in row["scores"] for row in rows)
-    yield Text(f"{_DISTANCES if has_distances else ''}{_NUMBERS}", style="quiet")
-    yield _faithful(report.get("verdicts", []))
-
-
-def _faithful(trees: list[dict[str, Any]]) -> Text:
-    """Return how many students pass every check, the failures, and the controls caught."""
-    from pipeline.evaluation.verdicts.checks import Verdict, void_reason
-
-    verdicts = [Verdict.model_validate(tree) for tree in trees]
-    students = [verdict for verdict in verdicts if verdict.judged == "student"]
-    controls = [verdict for verdict in verdicts if verdict.judged != "student"]
-    if not students:
-        return Text("")
-    if void := void_reason(verdicts):
-        return Text(f"{void}\n", style="careful")
-    failing = [verdict for verdict in students if not verdict.passed]
-    caught = sum(not verdict.passed for verdict in controls)
-    text = Text(f"Faithful to the teacher: {len(students) - len(failing)} of {len(students)} ")
-    text.append(f"students' rows pass every check; {caught} of {len(controls)} bad controls caught")
-    for verdict in failing:
-        missed = [f"{each.name} {each.value:.3g}" for each in verdict.checks if not each.passed]
-        text.append(f"\n  w = {verdict.w:g}, {verdict.title}: {', '.join(missed)}", style="careful")
-    return text.append("\n")
+    yield Text(f"{_DISTANCES if isinstance(report, Report) else ''}{_NUMBERS}", style="quiet")
+    for sentence in judgement.sentences:
+        yield Text(sentence)
+    for line in judgement.failures:
+        yield Text(f"  {line}", style="careful")
+    yield Text("")
 
 
 def _times(run_dir: Path) -> Iterator[RenderableType]:
@@ -353,10 +322,6 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right", header_style="quiet", no_wrap=True)
     return table
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
 
 
 def _read(path: Path) -> dict[str, Any]:

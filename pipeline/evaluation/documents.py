@@ -6,16 +6,19 @@ with another seed. Distances to the teacher are measured against that reference,
 own row holds the noise floor, its distance to itself.
 """
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from pipeline.bundle import Manifest
 from pipeline.config import Recipe
 from pipeline.diffusion.grid import Sampling
 from pipeline.documents import Document
+from pipeline.evaluation.file_names import REPORT_JSON
 from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.metrics.manifold import NEIGHBOURS
-from pipeline.evaluation.scores import ExtractorScores, Scores
+from pipeline.evaluation.scores import ExtractorScores, Range, Scores
 from pipeline.evaluation.verdicts.checks import Verdict
 from pipeline.sampling.solvers import Sampler, default_sampler
 from pipeline.wording import format_count
@@ -104,6 +107,9 @@ class Row(Document):
     scores: Scores
 
 
+W_CONVENTION = "guidance_scale = 1 + w; w = 0 is unguided"
+
+
 class Protocol(Document):
     """Measurement settings of a report; numbers of different protocols are not comparable."""
 
@@ -119,7 +125,7 @@ class Protocol(Document):
     seed: int
     noise_floor_seed: int
     reference_steps: int
-    w_convention: str = "guidance_scale = 1 + w; w = 0 is unguided"
+    w_convention: str = W_CONVENTION
 
 
 class ExtractorRow(Document):
@@ -190,6 +196,77 @@ class Report(Document):
     def weights(self) -> list[float]:
         """Guidance weights, in order of the recipe."""
         return list(dict.fromkeys(row.cell.w for row in self.rows))
+
+
+class Agreement(Document):
+    """Agreement with the teacher's samples from the same noise; fields as in `Scores`."""
+
+    rms_to_teacher: float
+    rms_to_teacher_interval: Range
+    psnr_to_teacher: float | None = None
+    psnr_to_teacher_interval: Range | None = None
+    ssim_to_teacher: float | None = None
+    ssim_to_teacher_interval: Range | None = None
+
+
+class AgreementRow(Document):
+    """Agreement of one sample set; `evaluations` counts network evaluations per sample."""
+
+    cell: SampleSpec
+    evaluations: int
+    scores: Agreement
+
+
+class AgreementProtocol(Document):
+    """Measurement settings of a report on data without classes."""
+
+    num_samples: int
+    seed: int
+    noise_floor_seed: int
+    reference_steps: int
+    w_convention: str = W_CONVENTION
+
+
+class AgreementReport(Document):
+    """Result of an evaluation on data without classes; other fields as in `Report`.
+
+    Attributes:
+        rows: by w: the teacher with other noise (the level of unrelated samples), then students
+            and training-free samplers.
+    """
+
+    format_version: Literal[2] = 2
+    kind: Literal["agreement"] = "agreement"
+    run: str
+    protocol: AgreementProtocol
+    rows: tuple[AgreementRow, ...]
+    verdicts: tuple[Verdict, ...] = ()
+    pictures: tuple[str, ...]
+    metrics: tuple[MetricProtocol, ...] = ()
+    panels: tuple[ExtractorMetrics, ...] = ()
+
+    @property
+    def weights(self) -> list[float]:
+        """Guidance weights, in order of the recipe."""
+        return list(dict.fromkeys(row.cell.w for row in self.rows))
+
+
+AnyReport = Report | AgreementReport
+
+AnyRow = Row | AgreementRow | ExtractorRow
+
+
+def read_report(folder: Path) -> AnyReport:
+    """Load the `report.json` of a folder."""
+    tree = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
+    kind = AgreementReport if tree.get("kind") == "agreement" else Report
+    return kind.model_validate(tree)
+
+
+def write_json(document: Document, folder: Path) -> None:
+    """Write a report as `report.json` into `folder`."""
+    text = json.dumps(document.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
 
 
 def plan_cells(

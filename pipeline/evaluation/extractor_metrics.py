@@ -15,7 +15,6 @@ from pipeline.evaluation.metrics.frechet import Features, Moments, frechet_estim
 from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.scores import ExtractorScores
 from pipeline.evaluation.scoring import flatten_estimates
-from pipeline.evaluation.tables import TableLine, metric_table, protocol_table
 from pipeline.sampling.conditions import Conditions
 
 CLIP_SOURCE = "Hessel et al. 2021, arXiv:2104.08718: 100 max(cos, 0), as in torchmetrics"
@@ -44,21 +43,6 @@ def score_mean_images(comparison: ReportInputs, asked: Conditions) -> dict[float
             for cell in cells
             if cell.role == "teacher"
         }
-
-
-def extractor_section(panel: ExtractorMetrics) -> str:
-    """Return the Markdown section of an extractor: one table per w, then the protocols."""
-    parts = [f"## In the features of {panel.extractor}\n"]
-    for w in dict.fromkeys(row.cell.w for row in panel.rows):
-        lines = [
-            TableLine(row.cell.title, str(row.evaluations), row.scores.model_dump())
-            for row in panel.rows
-            if row.cell.w == w
-        ]
-        if panel.real is not None:
-            lines.append(TableLine("*held-out images*", "-", panel.real.model_dump()))
-        parts.append(f"### w = {w:g}\n\n{metric_table(panel.metrics, lines)}")
-    return "\n".join([*parts, protocol_table(panel.metrics)])
 
 
 def measure_extractor(

@@ -1,12 +1,18 @@
-"""Markdown tables of a report: numbers with intervals, one column per protocol."""
+"""Tables of a report's numbers with intervals, as text: one column per metric protocol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.documents import Document
+from pipeline.evaluation.documents import AnyReport, AnyRow, Report
 from pipeline.evaluation.metric_protocol import MetricProtocol, check_comparable
 
 Value = tuple[float, tuple[float, float] | None]
+"""A number and its 95 % interval."""
+
+Column = tuple[str, str, str | None]
+"""Heading, metric, and part of the prompt or class."""
 
 _FORMS = {
     "class_accuracy": ".1%",
@@ -20,9 +26,49 @@ _FORMS = {
 _PARTS = "prompt_accuracy"
 _BY_CLASS = "accuracy_by_class"
 _MOST_CLASSES = 20  # wider tables are not readable
+_OWN_TABLES = {
+    "Against real images": (
+        *("distance_to_real", "kid_to_real", "precision", "recall", "density", "coverage"),
+        "nearest_training",
+    ),
+    "Conditioning": ("class_accuracy", "accuracy_by_class", "inception_score", _PARTS),
+    "Against the teacher": (
+        *("distance_to_teacher", "rms_to_teacher", "psnr_to_teacher", "ssim_to_teacher"),
+    ),
+}
 
-Column = tuple[str, str, str | None]
-"""Heading, metric, and part of the prompt or class."""
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        w: guidance weight of its rows; None if they differ.
+        title: heading; may be empty.
+        heads: column headings.
+        rows: cells of each row, the first of which names the row.
+        sides: index of each row's run (0 or 1) in a comparison of two runs; else empty.
+    """
+
+    w: float | None
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    sides: tuple[int, ...] = ()
+
+    @property
+    def markdown(self) -> str:
+        """The table in Markdown, without its title."""
+        rule = f"|---|--:|{':-:|' * (len(self.heads) - 2)}\n"
+        head, *rows = (
+            "".join(f"| {_escape(cell)} " for cell in cells) + "|\n"
+            for cells in (self.heads, *self.rows)
+        )
+        return "".join([head, rule, *rows])
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("|", r"\|")  # class names are user input
 
 
 @dataclass(frozen=True)
@@ -34,8 +80,75 @@ class TableLine:
     scores: Mapping[str, Any]
 
 
-def metric_table(metrics: Sequence[MetricProtocol], lines: Sequence[TableLine]) -> str:
-    """Format a table with one column per protocol; missing numbers are dashes.
+@dataclass(frozen=True)
+class Section:
+    """Metrics of one extractor, or of the report's own classifier and pixels.
+
+    Attributes:
+        kind: short name of the extractor; empty for the report's own metrics.
+        title: name of the extractor; empty for the report's own metrics.
+        rows: rows by w.
+        metrics: protocols.
+        real: title and scores of real images scored like samples.
+    """
+
+    kind: str
+    title: str
+    rows: Sequence[AnyRow]
+    metrics: Sequence[MetricProtocol]
+    real: tuple[str, Document] | None = None
+
+    def tables(self, w: float) -> list[Table]:
+        """Return the tables of all metrics at one guidance weight."""
+        lines = [line_of(row) for row in self.rows if row.cell.w == w]
+        if self.real is not None:
+            lines.append(TableLine(self.real[0], "", self.real[1].model_dump()))
+        groups: Mapping[str, Sequence[str]] = _OWN_TABLES
+        if self.title:
+            groups = {f"In the features of {self.title}": [each.metric for each in self.metrics]}
+        found = []
+        for title, keys in groups.items():
+            metrics = [each for each in self.metrics if each.metric in keys]
+            columns = _with_values(metric_columns(metrics, lines), lines)
+            found += [filled_table(columns, lines, w, title)] if columns else []
+        return found
+
+    def columns(self) -> list[Column]:
+        """Return the columns with values, over all guidance weights."""
+        lines = [line_of(row) for row in self.rows]
+        return _with_values(metric_columns(self.metrics, lines), lines)
+
+
+def sections_of(report: AnyReport) -> list[Section]:
+    """Split a report into its own metrics and those of each extractor."""
+    own = ("training images", report.real) if isinstance(report, Report) else None
+    found = [Section("", "", report.rows, report.metrics, own)]
+    for panel in report.panels:
+        real = ("held-out images", panel.real) if panel.real else None
+        found.append(Section(panel.kind, panel.extractor, panel.rows, panel.metrics, real))
+    return found
+
+
+def class_tables(report: AnyReport) -> tuple[Table, ...]:
+    """Build tables of the accuracy by class by w; empty if `class_columns` is empty."""
+    found = []
+    for w in report.weights:
+        rows = [r for r in report.rows if r.cell.w == w and r.cell.role in ("teacher", "student")]
+        lines = [line_of(row) for row in rows]
+        columns = class_columns(lines)
+        found += [filled_table(columns, lines, w)] if columns else []
+    return tuple(found)
+
+
+def line_of(row: AnyRow) -> TableLine:
+    """Convert a row of a report to a line of a table."""
+    # the noise-floor row of an agreement report has the teacher's title
+    other = ", other noise" if row.cell.role == "noise_floor" else ""
+    return TableLine(f"{row.cell.title}{other}", str(row.evaluations), row.scores.model_dump())
+
+
+def metric_columns(metrics: Sequence[MetricProtocol], lines: Sequence[TableLine]) -> list[Column]:
+    """Return one column per protocol, or one per part of the prompt.
 
     Raises:
         DataError: two different protocols have the same metric.
@@ -43,50 +156,46 @@ def metric_table(metrics: Sequence[MetricProtocol], lines: Sequence[TableLine]) 
     by_metric: dict[str, list[MetricProtocol]] = {}
     for metric in metrics:
         by_metric.setdefault(metric.metric, []).append(metric)
-    for protocols in by_metric.values():
+    columns: list[Column] = []
+    for key, protocols in by_metric.items():
         check_comparable(protocols)
-    columns = [column for key in by_metric for column in columns_of(by_metric[key][0], lines)]
-    return _written(columns, lines)
-
-
-def plain_table(heads: Mapping[str, str], lines: Sequence[TableLine]) -> str:
-    """Format a table of numbers by key, with the given headings; empty columns are omitted."""
-    present = [key for key in heads if any(value_of(line.scores, key) for line in lines)]
-    return _written([(heads[key], key, None) for key in present], lines)
-
-
-def class_table(lines: Sequence[TableLine]) -> str:
-    """Format a table of the accuracy of each class; empty if `class_columns` is empty."""
-    columns = class_columns(lines)
-    return _written(columns, lines) if columns else ""
-
-
-def _written(columns: Sequence[Column], lines: Sequence[TableLine]) -> str:
-    head = "".join(f"| {_in_a_cell(title)} " for title, _, _ in columns)
-    text = f"| network | evaluations {head}|\n|---|--:|{':-:|' * len(columns)}\n"
-    for line in lines:
-        found = (format_cell(line.scores, key, part) for _, key, part in columns)
-        cells = "".join(f"| {_in_a_cell(text)} " for text in found)
-        text += f"| {line.title} | {line.evaluations} {cells}|\n"
-    return text
-
-
-def _in_a_cell(text: str) -> str:
-    return text.replace("|", r"\|")  # class names are user input
-
-
-def columns_of(metric: MetricProtocol, lines: Sequence[TableLine]) -> list[Column]:
-    """Return the columns of a protocol: one, or one per part of the prompt."""
-    if metric.metric != _PARTS:
-        return [(metric.title, metric.metric, None)]
-    parts = dict.fromkeys(part for line in lines for part in line.scores.get(_PARTS) or ())
-    return [(part, _PARTS, part) for part in parts]
+        if key == _PARTS:
+            parts = dict.fromkeys(part for line in lines for part in line.scores.get(_PARTS) or ())
+            columns += [(part, _PARTS, part) for part in parts]
+        else:
+            columns.append((protocols[0].title, key, None))
+    return columns
 
 
 def class_columns(lines: Sequence[TableLine]) -> list[Column]:
     """Return a column per class; empty without accuracy by class, or with over 20 classes."""
     names = dict.fromkeys(name for line in lines for name in line.scores.get(_BY_CLASS) or ())
     return [(name, _BY_CLASS, name) for name in names] if len(names) <= _MOST_CLASSES else []
+
+
+def headed_table(heads: Mapping[str, str], lines: Sequence[TableLine], w: float) -> Table:
+    """Build a table of numbers by key, with the given headings; empty columns are omitted."""
+    columns: list[Column] = [(title, key, None) for key, title in heads.items()]
+    return filled_table(_with_values(columns, lines), lines, w)
+
+
+def filled_table(
+    columns: Sequence[Column], lines: Sequence[TableLine], w: float | None, title: str = ""
+) -> Table:
+    """Build a table of networks and their evaluations; missing numbers are dashes."""
+    rows = tuple(
+        (line.title, line.evaluations, *(format_cell(line.scores, key, p) for _, key, p in columns))
+        for line in lines
+    )
+    return Table(w, title, ("network", "evaluations", *(head for head, _, _ in columns)), rows)
+
+
+def _with_values(columns: Sequence[Column], lines: Sequence[TableLine]) -> list[Column]:
+    return [
+        (title, key, part)
+        for title, key, part in columns
+        if any(value_of(line.scores, key, part) for line in lines)
+    ]
 
 
 def value_of(scores: Mapping[str, Any], metric: str, part: str | None = None) -> Value | None:
@@ -129,24 +238,18 @@ def format_estimate(found: Value, form: str = ".3f") -> str:
     return f"{value:{form}} ({interval[0]:{form}} to {interval[1]:{form}})"
 
 
-def protocol_table(metrics: Sequence[MetricProtocol]) -> str:
-    """Format the protocols of all columns as a table."""
+def protocol_table(metrics: Sequence[MetricProtocol], title: str = "") -> Table:
+    """Build a table of the protocols of all columns."""
     heads = ("column", "meaning", "extractor", "reference", "constants", "protocol")
-    text = f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n"
-    for metric in metrics:
-        weights = metric.extractor_sha256
-        extractor = metric.extractor + (f", `{weights[:12]}`" if weights else "")
-        cells = (metric.title, meaning_of(metric), extractor, metric.reference.name)
-        text += "".join(f"| {each} " for each in (*cells, constants_of(metric)))
-        text += f"| `{metric.identity}` |\n"
-    return text
-
-
-def meaning_of(metric: MetricProtocol) -> str:
-    """Return the meaning of a metric with its source."""
-    return metric.meaning + (f" ({metric.source})" if metric.source else "")
-
-
-def constants_of(metric: MetricProtocol) -> str:
-    """Format the constants of a metric; a dash if it has none."""
-    return ", ".join(f"{name} {value:g}" for name, value in metric.settings.items()) or "-"
+    rows = tuple(
+        (
+            metric.title,
+            metric.meaning + (f" ({metric.source})" if metric.source else ""),
+            " ".join((metric.extractor, (metric.extractor_sha256 or "")[:12])).strip(),
+            metric.reference.name,
+            ", ".join(f"{name} {value:g}" for name, value in metric.settings.items()) or "-",
+            metric.identity,
+        )
+        for metric in metrics
+    )
+    return Table(None, title, heads, rows)

@@ -9,7 +9,7 @@ import plotly.io
 
 from pipeline.evaluation.documents import Report, Row
 from pipeline.evaluation.figures.curves import STUDENT, error_bars
-from pipeline.evaluation.tables import value_of
+from pipeline.evaluation.reports.view import metric_of
 from pipeline.page.view_model import Chart
 
 INK = "#22262e"
@@ -79,7 +79,7 @@ def spans_of(reports: Sequence[Report]) -> Spans:
 
 def _ends(row: Row, name: str) -> tuple[float, ...]:
     """Return a row's value and interval ends along an axis."""
-    _, interval = value_of(row.scores.model_dump(), name) or (None, None)
+    _, interval = metric_of(row, name) or (None, None)
     return (_number(row, name), *(interval or ()))
 
 
@@ -117,7 +117,7 @@ def _lines(lines: dict[str, list[Row]], across: str, up: str, spans: Spans) -> g
 
 def _error_bars(rows: list[Row], name: str) -> dict[str, Any]:
     """Return error bars of the 95 % intervals; invisible if there are none."""
-    found = [value for row in rows if (value := value_of(row.scores.model_dump(), name))]
+    found = [value for row in rows if (value := metric_of(row, name))]
     below, above = error_bars(found)
     if not any((*below, *above)):
         return {"visible": False}

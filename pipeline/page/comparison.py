@@ -5,16 +5,15 @@ Numbers share a column or a chart only if their protocols are equal.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import plotly.graph_objects as go
 
-from pipeline.evaluation.documents import Report
-from pipeline.evaluation.figures.curves import STUDENT, ReportRow
+from pipeline.evaluation.documents import AnyReport, AnyRow, Report
+from pipeline.evaluation.figures.curves import STUDENT
+from pipeline.evaluation.reports.view import join_numbers, main_metric, metric_of
 from pipeline.evaluation.scores import Scores
-from pipeline.evaluation.tables import Value, format_cell, value_of
+from pipeline.evaluation.tables import Section, Table, Value, format_cell, line_of, sections_of
 from pipeline.page.charts import spans_of, trade_charts
-from pipeline.page.number_tables import AnyReport, Section, columns_in, line_of, sections_of
 from pipeline.page.quality_curves import (
     STUDENT_STYLES,
     Curves,
@@ -24,11 +23,9 @@ from pipeline.page.quality_curves import (
     curves_of,
     key_in,
     ladders,
-    main_number,
     name_axes,
 )
-from pipeline.page.summary import join_numbers
-from pipeline.page.view_model import Chart, ChartKind, Encoders, Page, Picture, SampleGrids, Table
+from pipeline.page.view_model import Chart, ChartKind, Encoders, Page, Picture, SampleGrids
 from pipeline.wording import format_count
 
 Pair = tuple[str, tuple[Chart, ...]]
@@ -104,7 +101,7 @@ class Comparison:
     @property
     def weights(self) -> tuple[float, ...]:
         """Guidance weights of either run."""
-        return tuple(table.w for table in self.tables)
+        return tuple(table.w for table in self.tables if table.w is not None)
 
 
 def identities(report: AnyReport) -> dict[str, str]:
@@ -121,9 +118,9 @@ def identities(report: AnyReport) -> dict[str, str]:
 
 def comparable(one: AnyReport, two: AnyReport) -> bool:
     """Return whether both reports have the same main metric with the same protocol."""
-    metric = main_number(one).key
+    metric = main_metric(one)[0]
     shared = identities(one).get(metric)
-    return metric == main_number(two).key and shared == identities(two).get(metric)
+    return metric == main_metric(two)[0] and shared == identities(two).get(metric)
 
 
 def is_shared(sides: tuple[ComparedRun, ComparedRun], key: str) -> bool:
@@ -177,7 +174,7 @@ def _protocol_of(report: AnyReport) -> dict[str, object]:
         found = {"data": reference.data_sha256, "teacher": reference.teacher_sha256}
         found |= {"image shape": "x".join(map(str, metric.shape))}
         values |= {key: value for key, value in found.items() if value}
-    return {"kind": main_number(report).key, **report.protocol.model_dump(mode="json"), **values}
+    return {"kind": main_metric(report)[0], **report.protocol.model_dump(mode="json"), **values}
 
 
 def _short(value: object) -> str:
@@ -192,7 +189,7 @@ def summarise_distances(sides: tuple[ComparedRun, ComparedRun]) -> tuple[str, ..
         return ()
     students = [
         {
-            (r.cell.is_stochastic_student, r.cell.steps, r.cell.w): r.scores.model_dump()
+            (r.cell.is_stochastic_student, r.cell.steps, r.cell.w): r
             for r in report.rows
             if r.cell.role == "student"
         }
@@ -210,16 +207,16 @@ def summarise_distances(sides: tuple[ComparedRun, ComparedRun]) -> tuple[str, ..
 
 def _nearer_of(
     sides: tuple[ComparedRun, ComparedRun],
-    students: Sequence[Mapping[_Place, Mapping[str, Any]]],
+    students: Sequence[Mapping[_Place, AnyRow]],
     common: Sequence[_Place],
 ) -> str:
     """Summarise one ladder at its fewest steps; `common` are the students of both runs."""
-    main = main_number(sides[0].report).key
+    main = main_metric(sides[0].report)[0]
     is_stochastic, steps, _ = common[0]
     better: dict[str, list[float]] = {side.label: [] for side in sides}
     undecided: list[float] = []
     for w in (w for _, count, w in common if count == steps):
-        values = [value_of(found[is_stochastic, steps, w], main) for found in students]
+        values = [metric_of(found[is_stochastic, steps, w], main) for found in students]
         winner = _winner(values)
         (undecided if winner is None else better[sides[winner].label]).append(w)
     reference = "real images" if isinstance(sides[0].report, Report) else "its teacher"
@@ -272,7 +269,7 @@ def other_tables_of(sides: tuple[ComparedRun, ComparedRun]) -> tuple[Table, ...]
             (key, part): title
             for section in sections
             if section is not None
-            for title, key, part in columns_in(section, [line_of(row) for row in section.rows])
+            for title, key, part in section.columns()
             if kind or key not in SHOWN
         }
         columns = _compared_columns(sides, kind, heads)
@@ -316,18 +313,24 @@ def _compared_table(
             if row.cell.w != w or row.cell.role not in ("teacher", "student"):
                 continue
             line = line_of(row)
-            cells = tuple(
+            cells = [
                 format_cell(line.scores, key, part) if place in places else ""
                 for _, key, part, places in columns
-            )
-            lines.append((_line_order(row), (place, line.title, line.evaluations, cells)))
+            ]
+            lines.append((_line_order(row), place, (line.title, line.evaluations, *cells)))
     # teachers first, then each ladder by falling steps, with both runs next to each other
-    ordered = sorted(lines, key=lambda line: (line[0], line[1][0]))
+    lines.sort(key=lambda line: line[:2])
     title = next(each.title for each in sections if each)
-    return Table(w, title, tuple(head for head, *_ in columns), tuple(line for _, line in ordered))
+    return Table(
+        w,
+        f"In the features of {title}" if title else "",
+        ("network", "evaluations", *(head for head, *_ in columns)),
+        tuple(row for *_, row in lines),
+        tuple(place for _, place, _ in lines),
+    )
 
 
-def _line_order(row: ReportRow) -> tuple[bool, bool, int]:
+def _line_order(row: AnyRow) -> tuple[bool, bool, int]:
     spec = row.cell
     return (spec.role != "teacher", spec.is_stochastic_student, -spec.steps)
 
@@ -408,7 +411,7 @@ def _over(sides: tuple[ComparedRun, ComparedRun], curves: tuple[Curves, Curves])
 
 
 def _figure(
-    sides: tuple[ComparedRun, ComparedRun], curves: Curves, rows: Sequence[Sequence[ReportRow]]
+    sides: tuple[ComparedRun, ComparedRun], curves: Curves, rows: Sequence[Sequence[AnyRow]]
 ) -> go.Figure:
     """Draw both runs' rows at one guidance weight."""
     figure = go.Figure()

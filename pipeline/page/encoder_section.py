@@ -13,10 +13,10 @@ from pipeline.evaluation.reports.encoder_report import (
     TranslationRow,
     line_of,
 )
-from pipeline.evaluation.tables import format_cell, value_of
+from pipeline.evaluation.tables import format_cell, headed_table, value_of
 from pipeline.page.charts import INK, as_json
 from pipeline.page.quality_curves import Style, add_marks
-from pipeline.page.view_model import Chart, Encoders, Table
+from pipeline.page.view_model import Chart, Encoders
 
 _GREY = "#8a919c"
 _STUDENTS = Style(STUDENT, "circle", 3)
@@ -44,7 +44,10 @@ def encoders_of(report: TranslationReport, pictures: Sequence[tuple[float, str]]
     return Encoders(
         told=_summary(report),
         charts=tuple(charts),
-        tables=tuple(_table(report, w) for w in weights),
+        tables=tuple(
+            headed_table(COLUMN_HEADINGS, [line_of(r) for r in report.rows if r.w == w], w)
+            for w in weights
+        ),
         pictures=tuple(pictures),
         note=_NOTE if len(both_ways) == len(report.rows) else f"{_NOTE} {EDITS_NOTE}",
     )
@@ -105,13 +108,3 @@ def _add(
     found = [(row.steps, value_of(row.model_dump(), key), row.who) for row in rows]
     marks = [(steps, value, who) for steps, value, who in found if value is not None]
     add_marks(figure, marks, name, style, "steps per direction")
-
-
-def _table(report: TranslationReport, w: float) -> Table:
-    lines = [line_of(row) for row in report.rows if row.w == w]
-    keys = [key for key in COLUMN_HEADINGS if any(value_of(line.scores, key) for line in lines)]
-    cells = [
-        (0, line.title, line.evaluations, tuple(format_cell(line.scores, key) for key in keys))
-        for line in lines
-    ]
-    return Table(w, "", tuple(COLUMN_HEADINGS[key] for key in keys), tuple(cells))

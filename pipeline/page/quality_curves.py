@@ -5,14 +5,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from pipeline.evaluation.documents import SAMPLER_NAMES, ExtractorMetrics, Report
-from pipeline.evaluation.figures.curves import (
-    EXTRACTOR_METRICS_SHOWN,
-    STUDENT,
-    ReportRow,
-    error_bars,
-)
-from pipeline.evaluation.reports.agreement import AgreementReport
+from pipeline.evaluation.documents import SAMPLER_NAMES, AnyReport, AnyRow, ExtractorMetrics
+from pipeline.evaluation.figures.curves import EXTRACTOR_METRICS_SHOWN, STUDENT, error_bars
+from pipeline.evaluation.reports.view import main_metric, metric_of
 from pipeline.evaluation.tables import Value
 from pipeline.page.charts import INK, as_json
 from pipeline.page.view_model import Chart, ChartKind
@@ -22,22 +17,11 @@ _GREY = "#8a919c"
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric of rows.
-
-    Attributes:
-        key: field of the scores; its 95 % interval is `<key>_interval`.
-        name: title of the axis.
-        is_logarithmic: whether the axis is logarithmic.
-    """
+    """A metric to plot: field of the scores, title of the axis, and whether that is logarithmic."""
 
     key: str
     name: str
     is_logarithmic: bool = True
-
-    def of(self, row: ReportRow) -> Value | None:
-        """Return the value of a row and its interval; None if it was not measured."""
-        value = getattr(row.scores, self.key)
-        return None if value is None else (value, getattr(row.scores, f"{self.key}_interval"))
 
 
 @dataclass(frozen=True)
@@ -80,12 +64,12 @@ class Curves:
     title: str
     kind: ChartKind
     measured: Measured
-    rows: Sequence[ReportRow]
+    rows: Sequence[AnyRow]
 
     @property
-    def by_weight(self) -> dict[float, list[ReportRow]]:
+    def by_weight(self) -> dict[float, list[AnyRow]]:
         """Rows by guidance weight."""
-        found: dict[float, list[ReportRow]] = {}
+        found: dict[float, list[AnyRow]] = {}
         for row in self.rows:
             found.setdefault(row.cell.w, []).append(row)
         return found
@@ -97,9 +81,9 @@ class Curves:
         )
 
 
-def curves_of(report: Report | AgreementReport) -> list[Curves]:
+def curves_of(report: AnyReport) -> list[Curves]:
     """Return the main metric of a report, then the main metrics of each extractor."""
-    main = main_number(report)
+    main = Measured(*main_metric(report))
     found = [Curves(main.key, "curve", "Quality against cost", "curve", main, report.rows)]
     return [*found, *(curves for panel in report.panels for curves in _of_panel(panel))]
 
@@ -118,7 +102,7 @@ def key_in(kind: str, metric: str) -> str:
     return f"{kind}/{metric}" if kind else metric
 
 
-def curve_charts(report: Report | AgreementReport) -> list[Chart]:
+def curve_charts(report: AnyReport) -> list[Chart]:
     """Build all quality charts, by metric and guidance weight."""
     return [chart for curves in curves_of(report) for chart in charts_of(curves)]
 
@@ -129,14 +113,7 @@ def charts_of(curves: Curves) -> list[Chart]:
     return [curves.chart(w, _curve(rows, curves.measured)) for w, rows in by_weight]
 
 
-def main_number(report: Report | AgreementReport) -> Measured:
-    """Return the main metric of a report."""
-    if isinstance(report, Report):
-        return Measured("distance_to_real", "Fréchet distance to real images")
-    return Measured("rms_to_teacher", "RMS to the teacher's sample")
-
-
-def _curve(rows: Sequence[ReportRow], measured: Measured) -> go.Figure:
+def _curve(rows: Sequence[AnyRow], measured: Measured) -> go.Figure:
     figure = go.Figure()
     students = [row for row in rows if row.cell.role == "student"]
     for name, ladder in ladders(students).items():
@@ -148,7 +125,7 @@ def _curve(rows: Sequence[ReportRow], measured: Measured) -> go.Figure:
     for row in (row for row in rows if row.cell.role == "teacher"):
         name = f"teacher, {row.cell.steps} steps (band: 95 % interval)"
         add_rows(figure, [row], measured, name, Style(INK, "star", 0, size=13))
-        if found := measured.of(row):
+        if found := metric_of(row, measured.key):
             value, interval = found
             figure.add_hline(y=value, line_dash="dash", line_color=_GREY, line_width=1)
             if interval:
@@ -157,9 +134,9 @@ def _curve(rows: Sequence[ReportRow], measured: Measured) -> go.Figure:
     return figure
 
 
-def ladders(students: Sequence[ReportRow]) -> dict[str, list[ReportRow]]:
+def ladders(students: Sequence[AnyRow]) -> dict[str, list[AnyRow]]:
     """Group students by ladder, with the ladder's name; the deterministic ladder first."""
-    found: dict[str, list[ReportRow]] = {_PLAIN: [], _NOISY: []}
+    found: dict[str, list[AnyRow]] = {_PLAIN: [], _NOISY: []}
     for row in students:
         found[_NOISY if row.cell.is_stochastic_student else _PLAIN].append(row)
     return {name: rows for name, rows in found.items() if rows}
@@ -178,10 +155,12 @@ def name_axes(figure: go.Figure, measured: Measured) -> None:
 
 
 def add_rows(
-    figure: go.Figure, rows: Sequence[ReportRow], measured: Measured, name: str, style: Style
+    figure: go.Figure, rows: Sequence[AnyRow], measured: Measured, name: str, style: Style
 ) -> None:
     """Add a line of a metric with intervals, in order of cost; nothing without values."""
-    found = [(r.evaluations, value, r.cell.title) for r in rows if (value := measured.of(r))]
+    found = [
+        (r.evaluations, value, r.cell.title) for r in rows if (value := metric_of(r, measured.key))
+    ]
     add_marks(figure, found, name, style, "evaluations")
 
 

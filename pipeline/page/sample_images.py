@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from pipeline.evaluation.documents import Report, SampleSpec
+from pipeline.evaluation.documents import AnyReport, Report, SampleSpec
 from pipeline.evaluation.figures.grids import sample_rows, tile, unsupported_shape_reason
-from pipeline.evaluation.reports.agreement import AgreementReport
 from pipeline.page.view_model import Picture, SampleGrids
 from pipeline.sampling.sampler import Images, LabelArray
 
@@ -23,7 +22,7 @@ Load = Callable[[SampleSpec], Images | None]
 
 
 def build_sample_grids(
-    report: Report | AgreementReport, w: float, labels: LabelArray, load: Load
+    report: AnyReport, w: float, labels: LabelArray, load: Load
 ) -> SampleGrids | None:
     """Build the sample grids of one guidance weight; None if samples are missing or not images.
 
@@ -64,16 +63,14 @@ def png_data_uri(path: Path) -> str:
     return _uri(path.read_bytes())
 
 
-def _reference(report: Report | AgreementReport, w: float) -> SampleSpec:
+def _reference(report: AnyReport, w: float) -> SampleSpec:
     """Return the teacher's set; derived from the noise-floor row in agreement reports."""
     cells = {row.cell.role: row.cell for row in report.rows if row.cell.w == w}
     changes = {"role": "teacher", "seed": report.protocol.seed}
     return cells.get("teacher") or cells["noise_floor"].model_copy(update=changes)
 
 
-def _chosen(
-    report: Report | AgreementReport, labels: LabelArray
-) -> tuple[list[list[int]], tuple[str, ...]]:
+def _chosen(report: AnyReport, labels: LabelArray) -> tuple[list[list[int]], tuple[str, ...]]:
     """Select the samples to show, by row, and the title of each row."""
     if isinstance(report, Report):
         rows = sample_rows(labels, _PER_CLASS)

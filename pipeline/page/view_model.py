@@ -3,39 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.evaluation.reports.view import VerdictTable
+from pipeline.evaluation.tables import Table
+
 ChartKind = Literal["curve", "panel", "trade", "training", "encoders"]
 """Kinds: quality against cost by the report's own metric, or by an extractor's ("panel"); guidance
 trade-off; training losses; encoders."""
-
-
-@dataclass(frozen=True)
-class StudentVerdict:
-    """Verdict on a student at one guidance weight, as a cell of the verdict table.
-
-    Attributes:
-        passed: whether every check passes; None without a verdict.
-        said: lines of detail, such as "distance 1.25".
-    """
-
-    passed: bool | None
-    said: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class VerdictTable:
-    """Verdicts on all students.
-
-    Attributes:
-        sentences: summary; the headline first.
-        weights: guidance weights, the columns.
-        rows: students by title, each with a cell per guidance weight.
-        bounds: description of the bounds.
-    """
-
-    sentences: tuple[str, ...]
-    weights: tuple[float, ...]
-    rows: tuple[tuple[str, tuple[StudentVerdict, ...]], ...]
-    bounds: str
 
 
 @dataclass(frozen=True)
@@ -82,45 +55,6 @@ class Chart:
     title: str
     figure: str
     kind: ChartKind
-
-
-@dataclass(frozen=True)
-class Table:
-    """Metrics of all networks at one guidance weight, with intervals.
-
-    Attributes:
-        w: guidance weight.
-        title: name of the extractor; empty for the report's own metrics.
-        heads: headings of the columns of numbers.
-        lines: index of the run (0 or 1; always 0 for one run), network, evaluations, and a cell
-            per column.
-    """
-
-    w: float
-    title: str
-    heads: tuple[str, ...]
-    lines: tuple[tuple[int, str, str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True)
-class ColumnProtocol:
-    """Protocol of a column, formatted.
-
-    Attributes:
-        column: heading of the column.
-        what: meaning and source of the metric.
-        reader: extractor, with a digest of its weights.
-        reference: reference that samples are compared with.
-        constants: constants of the metric.
-        protocol: identity of the protocol; equal if numbers are comparable.
-    """
-
-    column: str
-    what: str
-    reader: str
-    reference: str
-    constants: str
-    protocol: str
 
 
 @dataclass(frozen=True)
@@ -211,7 +145,7 @@ class Page:
         pictures: further figures as data URIs, by guidance weight.
         tables: all metrics, by section and guidance weight.
         by_class: accuracy by class, by guidance weight; empty without classes or with too many.
-        made: protocols of the metrics.
+        made: protocols of the metrics, by section.
         encoders: section on encoders; None without encoders.
         costs: costs by stage and attempt.
         total_s: total seconds.
@@ -234,7 +168,7 @@ class Page:
     pictures: tuple[tuple[float, str], ...]
     tables: tuple[Table, ...]
     by_class: tuple[Table, ...]
-    made: tuple[ColumnProtocol, ...]
+    made: tuple[Table, ...]
     encoders: Encoders | None
     costs: tuple[RoundCost, ...]
     total_s: float

@@ -15,7 +15,8 @@ from uuid import uuid4
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.durable import make_folder, sync, sync_tree
 from pipeline.errors import BundleError, ConfigError
-from pipeline.evaluation.tables import worst_class
+from pipeline.evaluation.documents import read_report
+from pipeline.evaluation.reports.view import card_facts
 from pipeline.failpoints import failpoint
 from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint
 from pipeline.models.directory.pipeline_files import INDEX, component_files, read_index
@@ -25,12 +26,6 @@ from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_
 
 if TYPE_CHECKING:
     from stages.export.parity import Difference
-
-_FACTS = {
-    "distance_to_real": "Frechet distance to held-out images, not FID",
-    "rms_to_teacher": "RMS to the teacher's sample from the same noise",
-    "class_accuracy": "class accuracy",
-}
 
 
 def export_student(
@@ -164,22 +159,7 @@ def components_near(bundle: Path) -> Path | None:
 
 def model_card_facts(run_dir: Path, report: Artifact, plan: RoundPlan) -> dict[str, Any]:
     """Return the scores of a round's student at every guidance weight, each with its teacher's."""
-    path = Ledger(run_dir).locate(report) / layout.REPORT_JSON
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    facts: dict[str, Any] = {}
-    for row in tree["rows"]:
-        cell = row["cell"]
-        if cell["role"] == "student" and cell["round"] == plan.index:
-            teachers = [
-                other["scores"]
-                for other in tree["rows"]
-                if other["cell"]["role"] == "teacher" and other["cell"]["w"] == cell["w"]
-            ]
-            teacher = teachers[0] if teachers else {}
-            facts |= _facts_at(cell["w"], row["scores"], teacher)
-    if facts:
-        facts["samples per cell"] = tree["protocol"]["num_samples"]
-    return facts
+    return card_facts(read_report(Ledger(run_dir).locate(report)), plan.index)
 
 
 @contextmanager
@@ -199,27 +179,6 @@ def atomic_directory(output: Path) -> Iterator[Path]:
         sync(output.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _facts_at(w: float, scores: dict[str, Any], teacher: dict[str, Any]) -> dict[str, str]:
-    found = {}
-    for key, words in _FACTS.items():
-        if scores.get(key) is not None:
-            found[f"w = {w:g}: {words}"] = _with_teacher(scores[key], teacher.get(key))
-    if worst := worst_class(scores):
-        share = scores["accuracy_by_class"][worst]
-        teacher_share = (teacher.get("accuracy_by_class") or {}).get(worst)
-        found[f"w = {w:g}: lowest class accuracy"] = (
-            f"{worst}, {_with_teacher(share, teacher_share)}"
-        )
-    for part, share in (scores.get("prompt_accuracy") or {}).items():
-        teacher_share = (teacher.get("prompt_accuracy") or {}).get(part)
-        found[f"w = {w:g}: prompt accuracy, {part}"] = _with_teacher(share, teacher_share)
-    return found
-
-
-def _with_teacher(value: float, teacher: float | None) -> str:
-    return f"{value:.3g}" if teacher in (None, 0.0) else f"{value:.3g} (teacher {teacher:.3g})"
 
 
 def _check(bundle: Path, components: Path) -> Manifest:

@@ -9,8 +9,7 @@ from pipeline.config import Recipe
 from pipeline.documents import leaves
 from pipeline.durable import write_durably
 from pipeline.errors import ConfigError
-from pipeline.evaluation.documents import Report
-from pipeline.evaluation.reports.agreement import AgreementReport, read_either
+from pipeline.evaluation.documents import AgreementReport, Report, read_report
 from pipeline.page.comparison import (
     ComparedRun,
     Comparison,
@@ -88,7 +87,7 @@ def _sides(first_run: Run, second_run: Run, price: float | None) -> tuple[Compar
 def _side(label: str, run: Run, price: float | None) -> ComparedRun:
     run_dir, recipe = run
     page = build_page(run_dir, recipe, price)
-    return ComparedRun(label, page, read_either(RunDir(run_dir).report))
+    return ComparedRun(label, page, read_report(RunDir(run_dir).report))
 
 
 def _sample_grids(

@@ -12,16 +12,14 @@ from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.durable import write_durably
 from pipeline.errors import DataError
-from pipeline.evaluation.documents import Report, SampleSpec
-from pipeline.evaluation.reports.agreement import AgreementReport, read_either
+from pipeline.evaluation.documents import AnyReport, Report, SampleSpec, read_report
 from pipeline.evaluation.reports.encoder_report import PictureKind, picture_name, read_translation
+from pipeline.evaluation.reports.view import ReportView, join_numbers
 from pipeline.ledger import Artifact, Ledger
 from pipeline.page.charts import trade_charts, training_chart
 from pipeline.page.encoder_section import encoders_of
-from pipeline.page.number_tables import class_tables, column_protocols, number_tables
 from pipeline.page.quality_curves import curve_charts
 from pipeline.page.sample_images import build_sample_grids, png_data_uri
-from pipeline.page.summary import join_numbers, summarise_verdicts
 from pipeline.page.view_model import Chart, Encoders, Page, SampleGrids
 from pipeline.run_dir import layout
 from pipeline.run_dir.events import Timing
@@ -71,7 +69,8 @@ def build_page(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> P
     if layout.REPORT not in by_path:
         raise DataError(f"{run_dir} has no report yet; run stepfold run first")
     folder = ledger.locate(by_path[layout.REPORT])
-    report = read_either(folder)
+    report = read_report(folder)
+    view = ReportView(report)
     bundles = _bundles(recipe, by_path)
     manifests = [read_manifest(ledger.locate(artifact)) for _, artifact in bundles]
     records = gate_records(ledger)
@@ -82,15 +81,15 @@ def build_page(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> P
         run=recipe.run.name,
         what=_headline(recipe, manifests[0], [m for m in manifests if m.direction == "decode"][-1]),
         facts=_facts(report, bundles, total, price_per_hour),
-        judgement=summarise_verdicts(report),
+        judgement=view.judgement,
         accepted=tuple(_approvals(recipe, by_path, records)),
-        weights=tuple(dict.fromkeys(row.cell.w for row in report.rows)),
+        weights=tuple(report.weights),
         charts=tuple(_charts(run_dir, recipe, report, records)),
         looks=tuple(grids),
         pictures=_pictures(folder, report, {each.w for each in grids}),
-        tables=number_tables(report),
-        by_class=class_tables(report),
-        made=column_protocols(report),
+        tables=view.tables,
+        by_class=view.by_class,
+        made=view.protocols,
         encoders=_encoders(ledger, by_path.get(layout.ENCODERS)),
         costs=costs_of(run_dir, recipe, seconds, price_per_hour),
         total_s=total,
@@ -99,7 +98,7 @@ def build_page(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> P
         lineage=_lineage(ledger, by_path[layout.DATA], bundles),
         environment=_environment(run_dir),
         usage=usage_of(run_dir, recipe, report),
-        protocol=_protocol(report),
+        protocol=view.notes,
     )
 
 
@@ -138,7 +137,7 @@ def _approvals(
 
 
 def _facts(
-    report: Report | AgreementReport,
+    report: AnyReport,
     bundles: Sequence[tuple[str, Artifact]],
     seconds: float,
     per_hour: float | None,
@@ -169,7 +168,7 @@ def _price_label(per_hour: float) -> str:
 def _charts(
     run_dir: Path,
     recipe: Recipe,
-    report: Report | AgreementReport,
+    report: AnyReport,
     records: Sequence[GateRecord],
 ) -> list[Chart]:
     charts = curve_charts(report)
@@ -186,9 +185,7 @@ def _charts(
     return [*charts, *([training] if training else [])]
 
 
-def _sample_grids(
-    run_dir: Path, data: Artifact, report: Report | AgreementReport
-) -> list[SampleGrids]:
+def _sample_grids(run_dir: Path, data: Artifact, report: AnyReport) -> list[SampleGrids]:
     number = report.protocol.num_samples
     labels = choose_conditions(run_dir / data.path, number).labels
 
@@ -197,19 +194,16 @@ def _sample_grids(
         found: Images | None = np.load(path, allow_pickle=False) if path.is_file() else None
         return found
 
-    grids = [
-        build_sample_grids(report, w, labels, load)
-        for w in dict.fromkeys(r.cell.w for r in report.rows)
-    ]
+    grids = [build_sample_grids(report, w, labels, load) for w in report.weights]
     return [each for each in grids if each]
 
 
 def _pictures(
-    folder: Path, report: Report | AgreementReport, weights_with_grids: set[float]
+    folder: Path, report: AnyReport, weights_with_grids: set[float]
 ) -> tuple[tuple[float, str], ...]:
     """Return the report's own figures: samples with prompts, or at weights without sample grids."""
     found = []
-    for w in dict.fromkeys(row.cell.w for row in report.rows):
+    for w in report.weights:
         for name in report.pictures:
             kind, _, rest = name.partition("-")
             if rest == f"w{w:g}.png" and (kind == "prompts" or w not in weights_with_grids):
@@ -253,31 +247,3 @@ def _environment(run_dir: Path) -> tuple[tuple[str, str], ...]:
     unknown = ("machine", "not recorded")
     now = ("page written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     return (*(found or [unknown]), now)
-
-
-def _protocol(report: Report | AgreementReport) -> tuple[str, ...]:
-    protocol = report.protocol
-    sentences = [
-        f"{protocol.num_samples} samples per cell, all from the same noise (seed {protocol.seed}); "
-        "bars and bands are 95 % bootstrap intervals.",
-        f"Reference: the teacher with DDIM in {protocol.reference_steps} steps.",
-        protocol.w_convention + ".",
-    ]
-    if isinstance(report, Report):
-        class_protocol = report.protocol
-        sentences += [
-            f"Fréchet distances to {class_protocol.num_heldout} held-out real images, in the "
-            f"{class_protocol.features}; comparable within this page only.",
-            f"Classifier: {class_protocol.classifier_parameters:,} parameters, held-out accuracy "
-            f"{class_protocol.classifier_heldout_accuracy:.1%}, sha256 "
-            f"{class_protocol.classifier_sha256[:16]}.",
-            f"Precision and recall: {class_protocol.neighbours} nearest neighbours in them.",
-        ]
-        sentences += [f"Left out: {reason}." for reason in report.skipped]
-    for panel in report.panels:
-        read_by = panel.metrics[0].extractor_sha256 or "none"
-        sentences.append(
-            f"Metrics in the features of {panel.extractor} have separate charts; sha256 of its "
-            f"weights: {read_by[:16]}."
-        )
-    return tuple(sentences)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pipeline.evaluation.documents import SAMPLER_NAMES, ExtractorMetrics, Report, Row, SampleSpec
+from pipeline.evaluation.documents import SAMPLER_NAMES, AnyRow, ExtractorMetrics, Report, Row
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.tables import Value, value_of
 from pipeline.sampling.solvers import Sampler
@@ -43,26 +43,6 @@ _TRADED = {
 }
 
 Measure = Callable[[Any], tuple[float, tuple[float, float]] | None]
-
-
-@runtime_checkable
-class ReportRow(Protocol):
-    """A row of any report: sample set, cost and scores."""
-
-    @property
-    def cell(self) -> SampleSpec:
-        """Specification of the sample set."""
-        ...
-
-    @property
-    def evaluations(self) -> int:
-        """Network evaluations per sample."""
-        ...
-
-    @property
-    def scores(self) -> Any:
-        """Scores of the sample set."""
-        ...
 
 
 def escape_dollars(text: str) -> str:
@@ -208,7 +188,7 @@ def _panel(ax: Axes, rows: Sequence[Row], measure: Measure) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def draw_lines(ax: Axes, rows: Sequence[ReportRow], measure: Measure) -> None:
+def draw_lines(ax: Axes, rows: Sequence[AnyRow], measure: Measure) -> None:
     """Draw students, and the teacher with each training-free sampler, against evaluations."""
     for sampler, (color, marker) in _BASELINES.items():
         chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
@@ -239,7 +219,7 @@ def _baseline_style(sampler: Sampler, color: str, marker: str) -> dict[str, Any]
     return {"label": label, "color": color, "marker": marker, "lw": 1.5, **size}
 
 
-def _line(ax: Axes, rows: Sequence[ReportRow], measure: Measure, **style: Any) -> None:
+def _line(ax: Axes, rows: Sequence[AnyRow], measure: Measure, **style: Any) -> None:
     points = sorted(
         (row.evaluations, found) for row in rows for found in [measure(row.scores)] if found
     )
@@ -301,7 +281,7 @@ _SHOWN = {
 EXTRACTOR_METRICS_SHOWN = ("distance_to_real", "distance_to_teacher", "clip_score")
 
 
-def draw_agreement(run: str, rows: Sequence[ReportRow], num_samples: int, path: Path) -> None:
+def draw_agreement(run: str, rows: Sequence[AnyRow], num_samples: int, path: Path) -> None:
     """Plot RMS, PSNR and SSIM against network evaluations, one column per guidance weight.
 
     The dotted line is the teacher with other noise, the level of unrelated samples.
@@ -321,7 +301,7 @@ def draw_extractor_metrics(run: str, panel: ExtractorMetrics, num_samples: int, 
     _draw(title, panel.rows, shown, path)
 
 
-def _draw(title: str, rows: Sequence[ReportRow], heads: Mapping[str, str], path: Path) -> None:
+def _draw(title: str, rows: Sequence[AnyRow], heads: Mapping[str, str], path: Path) -> None:
     weights = list(dict.fromkeys(row.cell.w for row in rows))
     shown = [key for key in heads if getattr(rows[0].scores, key) is not None]
     figure = Figure(figsize=(1.3 + 3.0 * max(2, len(weights)), 1.3 + 2.2 * len(shown)))

@@ -5,42 +5,33 @@ follows. An extractor, if configured, adds distance to real images and recall. N
 go through the same checks.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from pipeline.documents import Document
 from pipeline.evaluation.candidates import ReportInputs, SampleSet, columns_of
 from pipeline.evaluation.documents import (
     NOISE_FLOOR_SEED_OFFSET,
     RESAMPLES,
+    Agreement,
+    AgreementProtocol,
+    AgreementReport,
+    AgreementRow,
     ExtractorMetrics,
-    Report,
-    SampleSpec,
 )
-from pipeline.evaluation.extractor_metrics import (
-    extractor_metrics_of,
-    extractor_section,
-    score_mean_images,
-)
+from pipeline.evaluation.extractor_metrics import extractor_metrics_of, score_mean_images
 from pipeline.evaluation.figures.curves import draw_agreement, draw_extractor_metrics
 from pipeline.evaluation.figures.grids import draw_prompts, prompt_picture
-from pipeline.evaluation.file_names import REPORT_JSON, REPORT_MARKDOWN
-from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.metric_specs import paired_metrics, protocol_context
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.metrics.frechet import paired_rms
-from pipeline.evaluation.reports.markdown import read_report
-from pipeline.evaluation.scores import ExtractorScores, Range
+from pipeline.evaluation.reports.view import write_report
+from pipeline.evaluation.scores import ExtractorScores
 from pipeline.evaluation.scoring import agreement_with, flatten_estimates, round_significant
-from pipeline.evaluation.tables import TableLine, metric_table, protocol_table
 from pipeline.evaluation.verdicts.checks import (
-    UNPAIRED_RMS_NOTE,
     Check,
     JudgedNetwork,
     Verdict,
@@ -48,7 +39,6 @@ from pipeline.evaluation.verdicts.checks import (
     over,
     recall_check,
     rms_check,
-    void_reason,
     w_consistency_check,
 )
 from pipeline.sampling.conditions import choose_conditions
@@ -178,117 +168,7 @@ def _by_features(w: float, scores: ExtractorScores, teacher: ExtractorScores) ->
         yield recall_check(scores.recall, teacher.recall)
 
 
-def verdict_section(verdicts: Sequence[Verdict], panels: Sequence[ExtractorMetrics]) -> str:
-    """Format the verdicts: a summary, a table of all checks, and the reason of missing checks."""
-    students = [verdict for verdict in verdicts if verdict.judged == "student"]
-    if not students:
-        return "No student was checked.\n"
-    names = list(dict.fromkeys(check.name for each in students for check in each.checks))
-    void = void_reason(verdicts)
-    head = f"| w | samples | {' | '.join(names)} | |\n|--:|---|{'--:|' * len(names)}---|\n"
-    lines = [_check_line(each, names, "void" if void else "") for each in students]
-    lines += [_check_line(each, names) for each in verdicts if each.judged != "student"]
-    passed = sum(verdict.passed for verdict in students)
-    counted = f"{passed} of {len(students)} student rows pass every check."
-    sentences = [void or counted, "Failed checks are bold."]
-    if "distance" in names:
-        sentences.append(
-            f"Distance and recall are ratios to the teacher's, in the features of "
-            f"{panels[0].extractor}."
-        )
-    if not all(check.is_bounded for each in students for check in each.checks):
-        sentences.append(f"{UNPAIRED_RMS_NOTE}.")
-    return f"{' '.join(sentences)}\n\n{head}{''.join(lines)}"
-
-
-def _check_line(verdict: Verdict, names: Sequence[str], instead: str = "") -> str:
-    checks = {check.name: check for check in verdict.checks}
-    values = [checks[name].as_markdown if name in checks else "-" for name in names]
-    title = verdict.title if verdict.judged == "student" else f"*control: {verdict.title}*"
-    end = instead or ("pass" if verdict.passed else "fail")
-    return f"| {' | '.join([f'{verdict.w:g}', title, *values, end])} |\n"
-
-
 CURVE = "curve.png"
-
-UNPAIRED_AGREEMENT_NOTE = (
-    "Stochastic students with several steps add noise while sampling, so their samples do not "
-    "correspond to the teacher's, and their RMS to the teacher is not meaningful."
-)
-
-
-class Agreement(Document):
-    """Agreement with the teacher's samples from the same noise; pixels in [-1, 1].
-
-    A field ending in `_interval` is the 95 % bootstrap interval of the field before it.
-
-    Attributes:
-        rms_to_teacher: root mean square difference.
-        psnr_to_teacher: peak signal-to-noise ratio in dB, mean over images.
-        ssim_to_teacher: structural similarity, mean over images; None for images too small for it.
-    """
-
-    rms_to_teacher: float
-    rms_to_teacher_interval: Range
-    psnr_to_teacher: float | None = None
-    psnr_to_teacher_interval: Range | None = None
-    ssim_to_teacher: float | None = None
-    ssim_to_teacher_interval: Range | None = None
-
-
-class AgreementRow(Document):
-    """Agreement of one sample set; `evaluations` counts network evaluations per sample."""
-
-    cell: SampleSpec
-    evaluations: int
-    scores: Agreement
-
-
-class AgreementProtocol(Document):
-    """Measurement settings of a report."""
-
-    num_samples: int
-    seed: int
-    noise_floor_seed: int
-    reference_steps: int
-    w_convention: str = "guidance_scale = 1 + w; w = 0 is unguided"
-
-
-class AgreementReport(Document):
-    """Result of an evaluation without classes. Content only: no times, dates or absolute paths.
-
-    Attributes:
-        run: name of the recipe.
-        protocol: measurement settings.
-        rows: by w: the teacher with other noise (the level of unrelated samples), then students
-            and training-free samplers.
-        verdicts: checks of each student and of the negative controls.
-        pictures: names of the figure files beside the report.
-        metrics: protocol of each metric.
-        panels: the same sample sets in the features of extractors.
-    """
-
-    format_version: Literal[2] = 2
-    kind: Literal["agreement"] = "agreement"
-    run: str
-    protocol: AgreementProtocol
-    rows: tuple[AgreementRow, ...]
-    verdicts: tuple[Verdict, ...] = ()
-    pictures: tuple[str, ...]
-    metrics: tuple[MetricProtocol, ...] = ()
-    panels: tuple[ExtractorMetrics, ...] = ()
-
-
-def read_agreement(folder: Path) -> AgreementReport:
-    """Load the `report.json` of a folder."""
-    text = (folder / REPORT_JSON).read_text(encoding="utf-8")
-    return AgreementReport.model_validate_json(text)
-
-
-def read_either(folder: Path) -> Report | AgreementReport:
-    """Load the `report.json` of a folder, of either kind."""
-    tree = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
-    return read_agreement(folder) if tree.get("kind") == "agreement" else read_report(folder)
 
 
 def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
@@ -324,9 +204,7 @@ def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
         metrics=tuple(paired_metrics(setting)),
         panels=panels,
     )
-    text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
-    (folder / REPORT_MARKDOWN).write_text(_markdown(report, weights), encoding="utf-8")
+    write_report(report, folder)
     draw_agreement(report.run, rows, len(asked.labels), folder / CURVE)
     for panel in panels:
         draw_extractor_metrics(report.run, panel, len(asked.labels), folder / panel.curve)
@@ -337,39 +215,3 @@ def _row(each: SampleSet, reference: Images, labels: LabelArray, seed: int) -> A
     found = agreement_with(each.load(), reference, Bootstrap(labels, RESAMPLES, seed))
     scores = Agreement.model_validate(flatten_estimates(found))
     return AgreementRow(cell=each.cell, evaluations=each.evaluations, scores=scores)
-
-
-def _markdown(report: AgreementReport, weights: Sequence[float]) -> str:
-    parts = [f"# {report.run}: students vs. their teacher\n"]
-    void = void_reason(report.verdicts)
-    parts += [f"**{void}**\n"] if void else []
-    parts += [f"![{Path(name).stem}]({name})\n" for name in report.pictures]
-    protocol = report.protocol
-    parts.append(
-        f"Agreement with the teacher's {protocol.reference_steps}-step sample of the same prompt "
-        f"and noise, {protocol.num_samples} samples per row; 95 % bootstrap intervals in "
-        "parentheses. The teacher with other noise gives the level of unrelated samples."
-        f"{_without_real_images(report)} guidance_scale is 1 + w.\n"
-    )
-    # with an extractor, the verdict section explains this
-    if any(row.cell.adds_noise for row in report.rows) and not report.panels:
-        parts.append(f"{UNPAIRED_AGREEMENT_NOTE}\n")
-    parts.append(f"## Verdicts\n\n{verdict_section(report.verdicts, report.panels)}")
-    for w in weights:
-        lines = [_line(row) for row in report.rows if row.cell.w == w]
-        parts.append(f"## w = {w:g}\n\n{metric_table(report.metrics, lines)}")
-    parts += ["## Metric protocols\n", protocol_table(report.metrics)]
-    return "\n".join([*parts, *(extractor_section(panel) for panel in report.panels)])
-
-
-def _without_real_images(report: AgreementReport) -> str:
-    if any(row.scores.distance_to_real for panel in report.panels for row in panel.rows):
-        return ""
-    return " The data have no classes, so there are no metrics against real images."
-
-
-def _line(row: AgreementRow) -> TableLine:
-    name = row.cell.title
-    if row.cell.role == "noise_floor":
-        name = f"*{name}, other noise*"
-    return TableLine(name, str(row.evaluations), row.scores.model_dump())

@@ -6,7 +6,6 @@ round trip in many steps, and samples from other noise, which are unrelated to t
 recipe configures edits, images are noised to a time t instead, and denoised from there.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,13 +16,13 @@ import numpy as np
 
 from pipeline.data.shards.reader import SampleShards
 from pipeline.documents import Document
-from pipeline.evaluation.documents import RESAMPLES
+from pipeline.evaluation.documents import RESAMPLES, write_json
 from pipeline.evaluation.figures.grids import Column, draw_prompts, draw_samples
 from pipeline.evaluation.file_names import REPORT_JSON, REPORT_MARKDOWN
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.scores import Range
 from pipeline.evaluation.scoring import flatten_estimates, rms_estimate
-from pipeline.evaluation.tables import TableLine, plain_table
+from pipeline.evaluation.tables import TableLine, headed_table
 from pipeline.sampling.conditions import Conditions as PromptsAsked
 from pipeline.sampling.conditions import choose_conditions, heldout_rows
 from pipeline.sampling.ddim_inversion import LabelsOrPrompts, TranslationInputs
@@ -217,8 +216,7 @@ def write_translation(
     folder: Path,
 ) -> None:
     """Write `report.json`, `report.md` and the figures into `folder`."""
-    text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (folder / REPORT_JSON).write_text(text + "\n", encoding="utf-8")
+    write_json(report, folder)
     (folder / REPORT_MARKDOWN).write_text(_markdown(report), encoding="utf-8")
     given = Column("held-out\nimages", evaluations=0, images=sources.pictures, student=False)
     for kind, subject in _PICTURES.items():
@@ -263,8 +261,8 @@ def picture_name(w: float, kind: PictureKind = "stylize") -> str:
 def _markdown(report: TranslationReport) -> str:
     tables = []
     for w, rows in groupby(report.rows, key=lambda row: row.w):
-        lines = [line_of(row) for row in rows]
-        tables.append(f"## w = {w:g}\n\n{plain_table(COLUMN_HEADINGS, lines)}")
+        table = headed_table(COLUMN_HEADINGS, [line_of(row) for row in rows], w)
+        tables.append(f"## w = {w:g}\n\n{table.markdown}")
     edits = f"{EDITS_NOTE}\n\n" if any(row.taken for row in report.rows) else ""
     pictures = "".join(f"\n![{Path(name).stem}]({name})\n" for name in report.pictures)
     return (

@@ -6,14 +6,23 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from flows.cli.console import open_console
 from flows.cli.run import show_summary
+from pipeline.evaluation.documents import (
+    Agreement,
+    AgreementProtocol,
+    AgreementReport,
+    AgreementRow,
+    write_json,
+)
+from pipeline.evaluation.verdicts.checks import Verdict
 from pipeline.ledger import Ledger
+from tests.pipeline.page.test_summary import cell, verdict
+from tests.pipeline.page.test_summary import report as report_of
 from tests.support.terminal import GAUSSIAN, RUN, command, environment, invoke
 
 TINY = [
@@ -61,11 +70,6 @@ def test_a_directory_in_use_is_refused_with_the_process_that_holds_it(workplace:
     assert not Path("out/recipe.yaml").exists()
 
 
-def student_cell(w: float) -> dict[str, Any]:
-    steps = {"role": "student", "round": 2, "sampler": "ddim", "steps": 1, "w": w}
-    return {**steps, "bundle": "rounds/02-2-to-1/student", "digest": "5" * 64, "seed": 1}
-
-
 def page() -> Console:
     return open_console(file=io.StringIO(), width=80, color_system=None)
 
@@ -78,10 +82,7 @@ def text(console: Console) -> str:
 def test_the_summary_lists_results_durations_and_places(tmp_path: Path) -> None:
     report = tmp_path / "report"
     report.mkdir()
-    cell = student_cell(w=2.0)
-    scores = {"distance_to_real": 3.9312, "class_accuracy": 1.0, "rms_to_teacher": None}
-    rows = [{"cell": cell, "evaluations": 1, "scores": scores}]
-    (report / "report.json").write_text(json.dumps({"rows": rows}))
+    write_json(report_of(), report)
     stages = [
         {"stage": "teacher", "title": "teacher", "seconds": 62.0},
         {"stage": "publish", "title": "publish the report", "seconds": 0.2},
@@ -91,8 +92,8 @@ def test_the_summary_lists_results_durations_and_places(tmp_path: Path) -> None:
     console = page()
     show_summary(console, tmp_path, {"History": "stepfold ui"})
     output = text(console)
-    assert "student, 1 step" in output
-    assert "3.93" in output
+    numbers = next(line for line in output.splitlines() if line.startswith("student, 1 step"))
+    assert numbers.split()[3:] == ["1", "3", "1", "0.1"]
     assert "not FID" in output
     assert "teacher" in output
     assert "1:02" in output
@@ -103,44 +104,39 @@ def test_the_summary_lists_results_durations_and_places(tmp_path: Path) -> None:
 
 
 def test_the_summary_names_students_that_fail_a_check(tmp_path: Path) -> None:
-    def verdict(judged: str, recall: float) -> dict[str, Any]:
-        checks = [
-            {"name": "recall", "value": recall, "least": 0.9, "most": None},
-            {"name": "RMS", "value": 0.1, "least": None, "most": 0.15},
-        ]
-        values = {"judged": judged, "title": "student, 1 step", "w": 4.0, "floor_factor": None}
-        return {**values, "checks": checks}
-
-    verdicts = [verdict("student", 0.8), verdict("student", 0.95), verdict("class means", 0.0)]
-    cell = student_cell(w=4.0)
-    rows = [{"cell": cell, "evaluations": 1, "scores": {"distance_to_real": 3.9}}]
+    students = [verdict(4, 3.0, 0.8), verdict(1, 3.0, 0.95)]
     folder = tmp_path / "report-60"
     folder.mkdir()
 
-    def end(verdicts: list[dict[str, Any]]) -> str:
-        (folder / "report.json").write_text(json.dumps({"rows": rows, "verdicts": verdicts}))
+    def end(*verdicts: Verdict) -> str:
+        write_json(report_of(*verdicts), folder)
         console = page()
         show_summary(console, tmp_path, {}, "report-60")
         return " ".join(text(console).split())
 
-    output = end(verdicts)
-    assert "1 of 2 students' rows pass every check; 1 of 1 bad controls caught" in output
-    assert "w = 4, student, 1 step: recall 0.8" in output
+    output = end(*students, verdict(1, 3.0, 0.0, "class means"))
+    assert "Every check passes for: student, 1 step (w = 3)." in output
+    assert "reject 1 of 1 negative control" in output
+    assert "w = 3, student, 4 steps: recall 0.8" in output
     assert "RMS 0.1" not in output
-    void = end([*verdicts, verdict("class means", 0.95)])
+    void = end(*students, verdict(1, 3.0, 0.95, "class means"))
     assert "Verdicts are void" in void
-    assert "pass every check" not in void
+    assert "Every check passes" not in void
 
 
 def test_without_classes_no_distance_is_explained_and_other_noise_is_named(
     tmp_path: Path,
 ) -> None:
-    rows = [
-        {"cell": {**student_cell(w=4.0), "role": role}, "scores": {"rms_to_teacher": rms}}
-        for role, rms in (("noise_floor", 0.61), ("student", 0.12))
-    ]
+    rows = []
+    for role, rms in (("noise_floor", 0.61), ("student", 0.12)):
+        scores = Agreement(rms_to_teacher=rms, rms_to_teacher_interval=(rms, rms))
+        rows.append(AgreementRow(cell=cell(role, 4, 4.0), evaluations=4, scores=scores))
+    protocol = AgreementProtocol(num_samples=4, seed=1, noise_floor_seed=2, reference_steps=8)
     (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "report.json").write_text(json.dumps({"rows": rows}))
+    write_json(
+        AgreementReport(run="r", protocol=protocol, rows=tuple(rows), pictures=()),
+        tmp_path / "report",
+    )
     console = page()
     show_summary(console, tmp_path, {})
     output = text(console)

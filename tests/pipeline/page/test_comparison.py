@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.by import By
 
-from pipeline.evaluation.documents import Report
-from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
-from pipeline.evaluation.metric_specs import ProtocolContext, paired_metrics
-from pipeline.evaluation.reports.agreement import (
+from pipeline.evaluation.documents import (
     Agreement,
     AgreementProtocol,
     AgreementReport,
     AgreementRow,
+    Report,
 )
+from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
+from pipeline.evaluation.metric_specs import ProtocolContext, paired_metrics
 from pipeline.page.comparison import (
     ComparedRun,
     Comparison,
@@ -104,8 +104,9 @@ def test_equal_protocols_share_columns_and_charts() -> None:
     assert warnings_of(ALIKE) == ()
     tables = tables_of(ALIKE)
     assert [table.w for table in tables] == [1.0, 3.0]
-    assert tables[0].heads == ("to real", "RMS to its teacher", "recall")
-    assert [(line[0], line[1], line[3][0]) for line in tables[0].lines] == [
+    assert tables[0].heads[2:] == ("to real", "RMS to its teacher", "recall")
+    found = zip(tables[0].sides, tables[0].rows, strict=True)
+    assert [(side, row[0], row[2]) for side, row in found] == [
         (0, "teacher, DDIM, 8 steps", "2.000 (2.000 to 2.000)"),
         (1, "teacher, DDIM, 8 steps", "2.000 (2.000 to 2.000)"),
         (0, "student, 4 steps", "2.200 (2.200 to 2.200)"),
@@ -137,10 +138,9 @@ def test_numbers_of_two_protocols_share_no_column_and_no_chart() -> None:
     assert metrics.endswith(": to real, RMS to its teacher, recall.")
     assert differences.endswith(": num samples 50 vs. 5000.")
     table = tables_of(UNLIKE)[0]
-    assert table.heads[:2] == ("to real, first only", "to real, second only")
-    for place, _, _, cells in table.lines:
-        filled = [bool(cell) for cell in cells]
-        assert filled == [place == 0, place == 1] * 3
+    assert table.heads[2:4] == ("to real, first only", "to real, second only")
+    for side, cells in zip(table.sides, table.rows, strict=True):
+        assert [bool(cell) for cell in cells[2:]] == [side == 0, side == 1] * 3
     assert [chart.title.partition(":")[0] for chart in overlay_charts(UNLIKE)] == [
         *("first", "first", "second", "second")
     ]
@@ -151,7 +151,7 @@ def test_one_metric_with_another_extractor_is_apart_alone() -> None:
     other = report({4: 2.1, 1: 2.5})
     metrics = (other.metrics[0], metric("recall", 50, "ef" * 32), other.metrics[2])
     both = sides(report({1: 3.0}), other.model_copy(update={"metrics": metrics}))
-    assert tables_of(both)[0].heads == (
+    assert tables_of(both)[0].heads[2:] == (
         *("to real", "RMS to its teacher", "recall, first only", "recall, second only"),
     )
     assert comparable(both[0].report, both[1].report)

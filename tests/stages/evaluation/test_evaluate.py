@@ -14,8 +14,7 @@ from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.evaluation.documents import SampleSpec
-from pipeline.evaluation.reports.markdown import read_report
+from pipeline.evaluation.documents import SampleSpec, read_report
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, load_module, save_bundle
 from pipeline.sampling.sampler import balanced_labels, sample

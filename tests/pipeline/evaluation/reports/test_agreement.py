@@ -14,9 +14,9 @@ from pipeline.data.sources.datasets import load_source
 from pipeline.data.sources.loaded_source import unlabelled_split
 from pipeline.errors import DataError
 from pipeline.evaluation.candidates import ExtractorFeatures, ReportInputs, SampleSet
-from pipeline.evaluation.documents import Role, SampleSpec
-from pipeline.evaluation.reports.agreement import read_agreement, write_agreement
-from pipeline.evaluation.tables import metric_table
+from pipeline.evaluation.documents import Role, SampleSpec, read_report
+from pipeline.evaluation.reports.agreement import write_agreement
+from pipeline.evaluation.tables import metric_columns
 from pipeline.ledger import Artifact
 from pipeline.sampling.sampler import Images
 from pipeline.training.plan import plan_rounds
@@ -69,7 +69,7 @@ def test_a_constant_offset_is_measured_as_such(comparison: ReportInputs, tmp_pat
     folder = tmp_path / "report"
     folder.mkdir()
     report = write_agreement(comparison, folder)
-    assert read_agreement(folder) == report
+    assert read_report(folder) == report
     assert [row.cell.role for row in report.rows] == ["noise_floor", "student", "baseline"] * 2
     for row in report.rows:
         assert row.scores.rms_to_teacher == pytest.approx(OFF[row.cell.role], abs=1e-6)
@@ -111,7 +111,7 @@ def test_each_extractor_has_separate_tables(comparison: ReportInputs, tmp_path: 
     folder.mkdir()
     both = replace(comparison, readings=readings(comparison), data_sha256="e" * 64)
     report = write_agreement(both, folder)
-    assert read_agreement(folder) == report
+    assert read_report(folder) == report
     first, second = report.panels
     titles = [[metric.title for metric in panel.metrics] for panel in report.panels]
     assert titles[0][:2] == ["to real, by dinov2", "KID"]
@@ -143,7 +143,7 @@ def test_each_extractor_has_separate_tables(comparison: ReportInputs, tmp_path: 
     assert "KID" not in page[clip:]
     assert "| FID |" not in page
     with pytest.raises(DataError, match="extractor_sha256"):
-        metric_table(first.metrics + second.metrics, [])
+        metric_columns(first.metrics + second.metrics, [])
 
 
 def test_its_numbers_are_facts_for_a_model_card(comparison: ReportInputs, tmp_path: Path) -> None:

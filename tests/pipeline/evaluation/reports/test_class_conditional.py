@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from pipeline.evaluation.candidates import SampleSet
+from pipeline.evaluation.documents import read_report
 from pipeline.evaluation.reports.class_conditional import build_report, write_report_files
-from pipeline.evaluation.reports.markdown import best_baseline, read_report, write_report
+from pipeline.evaluation.reports.view import best_baseline, write_report
 from pipeline.sampling.sampler import balanced_labels
 from tests.support.assessed import Made, make, returning
 from tests.support.own_readings import read_all
@@ -154,7 +155,7 @@ def test_every_number_has_an_interval_and_a_protocol(digits: Made) -> None:
     assert report.rows[0].scores.kid_to_real is not None
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert "the data set's own classifier (not FID)" in page
-    assert all(f"`{metric.identity}`" in page for metric in report.metrics)
+    assert all(f"| {metric.identity} |" in page for metric in report.metrics)
 
 
 def test_a_sampler_that_is_always_wrong_in_one_class_is_shown_to_be(

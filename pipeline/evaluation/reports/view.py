@@ -1,0 +1,632 @@
+"""View of a report: the text and tables that report.md, page, terminal, MLflow and cards show.
+
+Numbers are formatted here only, so that all of them show the same ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.evaluation.documents import (
+    SAMPLER_NAMES,
+    AgreementReport,
+    AgreementRow,
+    AnyReport,
+    AnyRow,
+    Report,
+    Row,
+    SampleSpec,
+    write_json,
+)
+from pipeline.evaluation.file_names import REPORT_MARKDOWN
+from pipeline.evaluation.tables import (
+    Section,
+    Table,
+    Value,
+    class_tables,
+    format_estimate,
+    protocol_table,
+    sections_of,
+    value_of,
+    worst_class,
+)
+from pipeline.evaluation.verdicts.checks import UNPAIRED_RMS_NOTE, Check, Verdict, void_reason
+from pipeline.wording import format_count, format_list
+
+R = TypeVar("R", Row, AgreementRow)
+
+UNPAIRED_AGREEMENT_NOTE = (
+    "Stochastic students with several steps add noise while sampling, so their samples do not "
+    "correspond to the teacher's, and their RMS to the teacher is not meaningful."
+)
+
+_MEASURED: dict[str, tuple[str, str | None]] = {
+    "distance": ("distance_to_real", None),
+    "score": ("inception_score", None),
+    "recall": ("recall", None),
+    "accuracy": ("class_accuracy", None),
+    "not copied": ("nearest_training", None),
+    "prompt": ("prompt_accuracy", "all"),
+    "RMS": ("rms_to_teacher", None),
+}
+"""Metric of each check, and part of the prompt."""
+
+_BRIEF = {
+    "to real": "distance_to_real",
+    "to teacher": "distance_to_teacher",
+    "accuracy": "class_accuracy",
+    "RMS": "rms_to_teacher",
+}
+
+_CARD = {
+    "distance_to_real": "Frechet distance to held-out images, not FID",
+    "rms_to_teacher": "RMS to the teacher's sample from the same noise",
+    "class_accuracy": "class accuracy",
+}
+
+
+@dataclass(frozen=True)
+class StudentVerdict:
+    """Verdict on a student at one guidance weight, as a cell of the verdict table.
+
+    Attributes:
+        passed: whether every check passes; None without a verdict.
+        said: lines of detail, such as "distance 1.25".
+    """
+
+    passed: bool | None
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VerdictTable:
+    """Verdicts on all students.
+
+    Attributes:
+        sentences: summary; the headline first.
+        weights: guidance weights, the columns.
+        rows: students by title, each with a cell per guidance weight.
+        bounds: description of the bounds.
+    """
+
+    sentences: tuple[str, ...]
+    weights: tuple[float, ...]
+    rows: tuple[tuple[str, tuple[StudentVerdict, ...]], ...]
+    bounds: str
+
+    @property
+    def failures(self) -> list[str]:
+        """One line per student and guidance weight with failed checks."""
+        return [
+            f"w = {w:g}, {title}: {'; '.join(cell.said)}"
+            for title, cells in self.rows
+            for w, cell in zip(self.weights, cells, strict=True)
+            if cell.passed is False
+        ]
+
+
+_NO_VERDICT = StudentVerdict(None, ("no verdict",))
+
+
+class ReportView:
+    """A report as text and tables."""
+
+    def __init__(self, report: AnyReport) -> None:
+        """Show a report."""
+        self.report = report
+
+    @cached_property
+    def judgement(self) -> VerdictTable:
+        """Summary and verdicts."""
+        return summarise_verdicts(self.report)
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """The report's own metrics, then those of each extractor."""
+        return sections_of(self.report)
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        """Tables of all metrics, by section and guidance weight."""
+        return tuple(
+            each for part in self.sections for w in self.report.weights for each in part.tables(w)
+        )
+
+    @cached_property
+    def by_class(self) -> tuple[Table, ...]:
+        """Accuracy by class, by guidance weight; empty without classes or with too many."""
+        return class_tables(self.report)
+
+    @cached_property
+    def protocols(self) -> tuple[Table, ...]:
+        """Protocols of the metrics, by section."""
+        return tuple(protocol_table(each.metrics, each.title) for each in self.sections)
+
+    @cached_property
+    def equal_cost(self) -> tuple[Table, ...]:
+        """Students against training-free samplers of no more evaluations; empty without classes."""
+        return (_equal_cost(self.report),) if isinstance(self.report, Report) else ()
+
+    @cached_property
+    def sweep(self) -> tuple[Table, ...]:
+        """Distance at equal evaluations by w, then the trade-off over w; empty without classes.
+
+        As in the tables of Meng et al. 2022, arXiv:2210.03142.
+        """
+        report = self.report
+        if isinstance(report, AgreementReport):
+            return ()
+        found = [_equal_evaluations(report, w) for w in report.weights]
+        return (*found, *([_trade(report)] if len(report.weights) > 1 else []))
+
+    @cached_property
+    def checks(self) -> Table | None:
+        """All checks of students and negative controls; None without verdicts."""
+        return check_table(self.report.verdicts)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Measurement settings, line by line."""
+        return _notes(self.report)
+
+    @property
+    def markdown(self) -> str:
+        """The whole report in Markdown."""
+        return _render("report.md.jinja", view=self)
+
+    @property
+    def summary(self) -> str:
+        """Headline, summary and verdicts in Markdown."""
+        return _render("summary.md.jinja", view=self)
+
+
+def write_report(report: AnyReport, folder: Path) -> None:
+    """Write `report.json` and `report.md` into `folder`."""
+    write_json(report, folder)
+    (folder / REPORT_MARKDOWN).write_text(ReportView(report).markdown, encoding="utf-8")
+
+
+def _render(name: str, **content: Any) -> str:
+    # Markdown, not HTML: nothing to escape
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name).render(**content)
+
+
+def main_metric(report: AnyReport) -> tuple[str, str]:
+    """Return the key and the name of the main metric of a report."""
+    if isinstance(report, Report):
+        return "distance_to_real", "Fréchet distance to real images"
+    return "rms_to_teacher", "RMS to the teacher's sample"
+
+
+def metric_of(row: AnyRow, key: str, part: str | None = None) -> Value | None:
+    """Return a metric of a row with its interval; None if it was not measured."""
+    return value_of(row.scores.model_dump(), key, part)
+
+
+def summarise_verdicts(report: AnyReport) -> VerdictTable:
+    """Summarise the verdicts of a report; without verdicts, the main metric of each student."""
+    judged = [verdict for verdict in report.verdicts if verdict.judged == "student"]
+    students = [row for row in report.rows if row.cell.role == "student"]
+    void = void_reason(report.verdicts)
+    if judged:
+        found = {(v.title, v.w): _cell(report, v, is_void=bool(void)) for v in judged}
+        headline, bounds = [void or _headline(judged)], _bounds(report, judged)
+    else:
+        found = {(row.cell.title, row.cell.w): _unjudged(report, row) for row in students}
+        headline, bounds = [], _unjudged_note(report)
+    weights = tuple(report.weights)
+    rows = tuple(
+        (title, tuple(found.get((title, w), _NO_VERDICT) for w in weights))
+        for title in dict.fromkeys(row.cell.title for row in students)
+    )
+    sentences = (*headline, *_costs(report), *_controls(report.verdicts), *_real_images(report))
+    return VerdictTable(sentences, weights, rows, bounds)
+
+
+def passing_students(report: AnyReport) -> list[SampleSpec]:
+    """Return the sets of students that pass every check; empty if the verdicts are void."""
+    passed = {(v.title, v.w) for v in report.verdicts if v.judged == "student" and v.passed}
+    cells = (row.cell for row in report.rows if row.cell.role == "student")
+    return [] if void_reason(report.verdicts) else [c for c in cells if (c.title, c.w) in passed]
+
+
+def _cell(report: AnyReport, verdict: Verdict, *, is_void: bool) -> StudentVerdict:
+    failed = [check for check in verdict.checks if not check.passed]
+    lines = [f"{_value(report, verdict, check)}, required {_bound(check)}" for check in failed]
+    if not failed:
+        lines = ["all checks pass", _value(report, verdict, verdict.checks[0])]
+    unbounded = [f"{check.name} is not checked" for check in verdict.checks if not check.is_bounded]
+    return StudentVerdict(None if is_void else verdict.passed, (*lines, *unbounded))
+
+
+def _value(report: AnyReport, verdict: Verdict, check: Check) -> str:
+    """Format a check's value with the interval of its metric, scaled to the same ratio."""
+    if check.name not in _MEASURED:
+        return f"{check.name} {check.value:.3g}"
+    measured = _measured(report, verdict, *_MEASURED[check.name])
+    return f"{check.name} {format_estimate(_scaled(check.value, measured), '.3g')}"
+
+
+def _measured(report: AnyReport, verdict: Verdict, key: str, part: str | None) -> Value | None:
+    """Find the metric of a student's check, in the report or in its first extractor."""
+    rows: list[AnyRow] = [*report.rows]
+    if isinstance(report, AgreementReport):
+        rows += [row for panel in report.panels[:1] for row in panel.rows]
+    wanted = ("student", verdict.title, verdict.w)
+    found = (
+        metric_of(row, key, part)
+        for row in rows
+        if (row.cell.role, row.cell.title, row.cell.w) == wanted
+    )
+    return next((value for value in found if value is not None), None)
+
+
+def _scaled(value: float, measured: Value | None) -> Value:
+    """Return a ratio with the interval of its numerator; the denominator is fixed."""
+    if measured is None or measured[1] is None or measured[0] == 0:
+        return value, None
+    factor = value / measured[0]
+    low, high = measured[1]
+    return value, (factor * low, factor * high)
+
+
+def _unjudged(report: AnyReport, row: AnyRow) -> StudentVerdict:
+    value = metric_of(row, main_metric(report)[0])
+    name = "distance" if isinstance(report, Report) else "RMS"
+    return StudentVerdict(None, () if value is None else (f"{name} {format_estimate(value)}",))
+
+
+def _unjudged_note(report: AnyReport) -> str:
+    unit = "Distance to real images." if isinstance(report, Report) else "Pixels in [-1, 1]."
+    noisy = any(row.cell.adds_noise for row in report.rows if row.cell.role == "student")
+    is_unpaired = noisy and isinstance(report, AgreementReport)
+    note = f" {UNPAIRED_AGREEMENT_NOTE}" if is_unpaired else ""
+    return f"{unit} 95 % intervals in parentheses.{note}"
+
+
+def _bound(check: Check) -> str:
+    if check.least is not None and check.most is not None:
+        return f"{check.least:g} to {check.most:g}"
+    return f"at most {check.most:g}" if check.most is not None else f"at least {check.least:g}"
+
+
+def _headline(students: Sequence[Verdict]) -> str:
+    good: dict[str, list[float]] = {}
+    for verdict in students:
+        if verdict.passed:
+            good.setdefault(verdict.title, []).append(verdict.w)
+    if not good:
+        return "No student passes every check at any guidance weight."
+    found = "; ".join(f"{title} (w = {join_numbers(weights)})" for title, weights in good.items())
+    return f"Every check passes for: {found}."
+
+
+def _costs(report: AnyReport) -> tuple[str, ...]:
+    """Compare each ladder's student of the fewest steps with the teacher."""
+    if isinstance(report, AgreementReport):
+        return tuple(_agreement(report, last) for last in _last_of_each_ladder(report.rows))
+    return tuple(_cost(report, last) for last in _last_of_each_ladder(report.rows))
+
+
+def _cost(report: Report, last: Sequence[Row]) -> str:
+    """Compare evaluations and distance to real images."""
+    ratios = []
+    for row in last:
+        found = row.scores.distance_to_real, row.scores.distance_to_real_interval
+        ratio = found[0] / _teacher(report, row).scores.distance_to_real
+        ratios.append(format_estimate(_scaled(ratio, found), ".2f"))
+    cost = format_count(last[0].evaluations, "network evaluation")
+    teacher_cost = _teacher(report, last[-1]).evaluations
+    return (
+        f"The {_name(last[0].cell)} needs {cost} per sample, the teacher {teacher_cost}. Its "
+        f"distance to real images is {format_list(ratios)} times the teacher's at w = "
+        f"{join_numbers([r.cell.w for r in last])}."
+    )
+
+
+def _agreement(report: AgreementReport, last: Sequence[AgreementRow]) -> str:
+    """Compare samples from the same noise."""
+    rms = [
+        format_estimate((row.scores.rms_to_teacher, row.scores.rms_to_teacher_interval), ".2f")
+        for row in last
+    ]
+    unrelated = [r.scores.rms_to_teacher for r in report.rows if r.cell.role == "noise_floor"]
+    return (
+        f"The {_name(last[0].cell)} differs from the teacher's sample of the same noise by RMS "
+        f"{format_list(rms)} at w = {join_numbers([row.cell.w for row in last])}; unrelated "
+        f"samples of the teacher differ by {join_numbers(unrelated, '.2f')}."
+    )
+
+
+def _last_of_each_ladder(rows: Sequence[R]) -> list[list[R]]:
+    """Return the rows by w of the student with the fewest steps, for each ladder."""
+    students = [row for row in rows if row.cell.role == "student"]
+    # the stage-1 student belongs to no ladder; it is used only if there are no others
+    ladders: dict[bool, list[R]] = {}
+    for row in [row for row in students if row.cell.round != 0] or students:
+        ladders.setdefault(row.cell.is_stochastic_student, []).append(row)
+    return [
+        [row for row in ladder if row.cell.steps == min(each.cell.steps for each in ladder)]
+        for ladder in ladders.values()
+    ]
+
+
+def _name(cell: SampleSpec) -> str:
+    noisy = "stochastic " if cell.is_stochastic_student else ""
+    return f"{noisy}{cell.steps}-step student"
+
+
+def _teacher(report: Report, row: Row) -> Row:
+    return next(each for each in report.at(row.cell.w) if each.cell.role == "teacher")
+
+
+def _controls(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    controls = [verdict for verdict in verdicts if verdict.judged != "student"]
+    if not controls:
+        return ()
+    caught = sum(not verdict.passed for verdict in controls)
+    return (
+        f"The checks reject {caught} of {format_count(len(controls), 'negative control')} "
+        "(samples known to be bad).",
+    )
+
+
+def _bounds(report: AnyReport, students: Sequence[Verdict]) -> str:
+    by_bounds: dict[str, list[float]] = {}
+    for w in dict.fromkeys(verdict.w for verdict in students):
+        checks = (check for verdict in students if verdict.w == w for check in verdict.checks)
+        bounds = {
+            check.name: _bound(check)
+            for check in checks
+            if check.is_bounded and check.name != "w consistency"
+        }
+        text = ", ".join(f"{name} {bound}" for name, bound in bounds.items())
+        by_bounds.setdefault(text, []).append(w)
+    each = [f"{text} at w = {join_numbers(weights)}" for text, weights in by_bounds.items()]
+    sentences = [f"Bounds: {'; '.join(each if len(each) > 1 else by_bounds)}."]
+    names = {check.name for verdict in students for check in verdict.checks if check.is_bounded}
+    if "w consistency" in names:
+        sentences.append("Also, samples follow w (nearest to the teacher at the same w).")
+    if "distance" in names:
+        extractor = report.panels[0].extractor if isinstance(report, AgreementReport) else ""
+        features = f" in the features of {extractor}" if extractor else ""
+        sentences.append(f"All but RMS and w are ratios to the teacher's{features}.")
+    sentences.append(
+        "Parentheses: 95 % intervals of the student's numbers, with the teacher's fixed."
+    )
+    checked = {(verdict.title, verdict.w) for verdict in students}
+    noisy = [r.cell for r in report.rows if r.cell.role == "student" and r.cell.adds_noise]
+    has_unbounded = any(not check.is_bounded for each in students for check in each.checks)
+    if has_unbounded or any((cell.title, cell.w) not in checked for cell in noisy):
+        sentences.append(f"{UNPAIRED_RMS_NOTE}.")
+    return " ".join(sentences)
+
+
+def _real_images(report: AnyReport) -> tuple[str, ...]:
+    """Explain, for data without classes, the source of metrics against real images."""
+    if isinstance(report, Report):
+        return ()
+    names = [p.extractor for p in report.panels if any(r.scores.distance_to_real for r in p.rows)]
+    if names:
+        features = f"distances to real images are in the features of {', '.join(names)}"
+        return (f"The data have no classes; {features}.",)
+    return ("The data have no classes, so there are no metrics against real images.",)
+
+
+def check_table(verdicts: Sequence[Verdict]) -> Table | None:
+    """Build a table of all checks, students first; None without students."""
+    students = [verdict for verdict in verdicts if verdict.judged == "student"]
+    if not students:
+        return None
+    names = list(dict.fromkeys(check.name for each in verdicts for check in each.checks))
+    controls = [verdict for verdict in verdicts if verdict.judged != "student"]
+    has_floor = any(each.floor_factor is not None for each in students)
+    is_void = bool(void_reason(verdicts))
+    rows = []
+    for each in (*students, *controls):
+        checks = {check.name: check for check in each.checks}
+        is_student = each.judged == "student"
+        result = "void" if is_void and is_student else "pass" if each.passed else "fail"
+        floor = "-" if each.floor_factor is None else f"{each.floor_factor:.2f}"
+        cells = [checks[name].as_markdown if name in checks else "-" for name in names]
+        title = each.title if is_student else f"*control: {each.title}*"
+        rows.append((f"{each.w:g}", title, *cells, *([floor] if has_floor else []), result))
+    floor_head = ["to teacher / noise floor"] if has_floor else []
+    return Table(None, "", ("w", "samples", *names, *floor_head, "result"), tuple(rows))
+
+
+def rows_by_sampler(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Group rows into students, and the teacher with each training-free sampler."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.cell.role == "student":
+            noisy = ", stochastic" if row.cell.is_stochastic_student else ""
+            found.setdefault(f"distilled students{noisy}", []).append(row)
+        elif row.cell.role in ("baseline", "teacher"):
+            found.setdefault(f"teacher, {SAMPLER_NAMES[row.cell.sampler]}", []).append(row)
+    return found
+
+
+def _equal_evaluations(report: Report, w: float) -> Table:
+    """Compare the lowest distances at equal network evaluations; the lowest of a row is bold."""
+    by_family = rows_by_sampler(report.at(w))
+    lines = []
+    for cost in sorted({row.evaluations for rows in by_family.values() for row in rows}):
+        of_cost = [[row for row in rows if row.evaluations == cost] for rows in by_family.values()]
+        nearest = [min(rows, key=_distance, default=None) for rows in of_cost]
+        least = min(_distance(row) for row in nearest if row)
+        cells = ["" if row is None else _to_real(row, ".2f") for row in nearest]
+        marked = [
+            f"**{cell}**" if row and _distance(row) == least else cell
+            for row, cell in zip(nearest, cells, strict=True)
+        ]
+        lines.append((str(cost), *marked))
+    return Table(w, "", ("evaluations", *by_family), tuple(lines))
+
+
+def _trade(report: Report) -> Table:
+    lines: dict[str, dict[float, Row]] = {}
+    for row in report.rows:
+        if row.cell.role in ("teacher", "student"):
+            lines.setdefault(row.cell.title, {})[row.cell.w] = row
+    rows = tuple(
+        (
+            title,
+            " or ".join(map(str, sorted({row.evaluations for row in by_w.values()}))),
+            *(_traded(by_w[w]) if w in by_w else "" for w in report.weights),
+        )
+        for title, by_w in lines.items()
+    )
+    heads = ("network", "evaluations", *(f"w = {w:g}" for w in report.weights))
+    return Table(None, "Guidance trade-off: distance to real images / score / recall", heads, rows)
+
+
+def _traded(row: Row) -> str:
+    found = [metric_of(row, key) for key in ("distance_to_real", "inception_score", "recall")]
+    return " / ".join(format_estimate(value, ".2f") for value in found if value)
+
+
+def best_baseline(report: Report, w: float, evaluations: int) -> Row | None:
+    """Return the teacher's row nearest to real images within a budget of evaluations."""
+    affordable = [
+        row
+        for row in report.at(w)
+        if row.cell.role in ("baseline", "teacher") and row.evaluations <= evaluations
+    ]
+    return min(affordable, key=_distance, default=None)
+
+
+def _equal_cost(report: Report) -> Table:
+    heads = (
+        *("w", "evaluations", "student", "teacher, training-free", "student / teacher"),
+        *("student / reference", "to teacher / noise floor"),
+    )
+    rows = []
+    for row in (row for row in report.rows if row.cell.role == "student"):
+        teacher, baseline = (
+            _teacher(report, row),
+            best_baseline(report, row.cell.w, row.evaluations),
+        )
+        noisy = ", stochastic" if row.cell.is_stochastic_student else ""
+        rows.append(
+            (
+                f"{row.cell.w:g}",
+                f"{row.evaluations}{noisy}",
+                _to_real(row),
+                f"{_to_real(baseline)}, {baseline.cell.title}" if baseline else "none at this cost",
+                _ratio(_distance(row), _distance(baseline)) if baseline else "-",
+                _ratio(_distance(row), _distance(teacher)),
+                _ratio(row.scores.distance_to_teacher, teacher.scores.distance_to_teacher),
+            )
+        )
+    return Table(None, "", heads, tuple(rows))
+
+
+def _distance(row: Row) -> float:
+    return row.scores.distance_to_real
+
+
+def _to_real(row: Row, form: str = ".3f") -> str:
+    return format_estimate((_distance(row), row.scores.distance_to_real_interval), form)
+
+
+def _ratio(value: float | None, other: float | None) -> str:
+    return f"{value / other:.2f}" if value is not None and other else "-"
+
+
+def _notes(report: AnyReport) -> tuple[str, ...]:
+    """Describe the measurement settings."""
+    protocol = report.protocol
+    notes = [
+        f"{protocol.num_samples} samples per cell, all from the same noise (seed {protocol.seed}). "
+        "Intervals, bars and bands are 95 % bootstrap intervals over the samples, stratified by "
+        "class, with a fixed reference.",
+        f"Reference: the teacher with DDIM in {protocol.reference_steps} steps. Its samples from "
+        f"other noise (seed {protocol.noise_floor_seed}) give the level of unrelated samples.",
+        f"{protocol.w_convention}. Evaluations are network evaluations per sample; a guided "
+        "teacher needs two per step, one at w = 0.",
+    ]
+    if isinstance(report, Report):
+        own = report.protocol
+        notes += [
+            f"Fréchet distances to {own.num_heldout} held-out real images, in the {own.features}; "
+            "comparable within this report only.",
+            f"Classifier: {own.classifier_parameters:,} parameters, held-out accuracy "
+            f"{own.classifier_heldout_accuracy:.1%}, sha256 {own.classifier_sha256[:16]}.",
+            f"Precision and recall: {own.neighbours} nearest neighbours in them.",
+            "The teacher's own distance to the teacher is the noise floor: its distance to itself "
+            "from other noise.",
+            "Accuracy and score are high for class means too: read them together with recall.",
+            "The worst class is the class of lowest accuracy. The minimum over many classes is low "
+            "by chance too, which its interval does not include.",
+        ]
+        notes += [f"Left out: {reason}." for reason in report.skipped]
+    notes += [
+        f"Metrics in the features of {panel.extractor} have separate charts; sha256 of its "
+        f"weights: {(panel.metrics[0].extractor_sha256 or 'none')[:16]}."
+        for panel in report.panels
+        if panel.metrics
+    ]
+    return tuple(notes)
+
+
+def brief_table(report: AnyReport) -> Table:
+    """Build a narrow table of the main numbers at one guidance weight, for the terminal."""
+    # the second largest weight: guided, but not the end of the students' range
+    w = report.weights[-2] if len(report.weights) > 1 else report.weights[-1]
+    rows = []
+    for row in (row for row in report.rows if row.cell.w == w):
+        found = [metric_of(row, key) for key in _BRIEF.values()]
+        other = ", other noise" if row.cell.role == "noise_floor" else ""
+        numbers = ["" if each is None else f"{each[0]:.3g}" for each in found]
+        rows.append((f"{row.cell.title}{other}", str(row.evaluations), *numbers))
+    return Table(w, f"Samples at w = {w:g}", ("", "evals", *_BRIEF), tuple(rows))
+
+
+def card_facts(report: AnyReport, round_index: int) -> dict[str, Any]:
+    """Return the scores of a round's student for its model card, each with its teacher's."""
+    facts: dict[str, Any] = {}
+    for row in report.rows:
+        if row.cell.role == "student" and row.cell.round == round_index:
+            teachers = [
+                r for r in report.rows if (r.cell.role, r.cell.w) == ("teacher", row.cell.w)
+            ]
+            teacher = teachers[0].scores.model_dump() if teachers else {}
+            facts |= _facts_at(row.cell.w, row.scores.model_dump(), teacher)
+    return facts | ({"samples per cell": report.protocol.num_samples} if facts else {})
+
+
+def _facts_at(w: float, scores: dict[str, Any], teacher: dict[str, Any]) -> dict[str, str]:
+    found = {
+        f"w = {w:g}: {words}": _with_teacher(scores[key], teacher.get(key))
+        for key, words in _CARD.items()
+        if scores.get(key) is not None
+    }
+    if worst := worst_class(scores):
+        share = scores["accuracy_by_class"][worst]
+        of_teacher = (teacher.get("accuracy_by_class") or {}).get(worst)
+        found[f"w = {w:g}: lowest class accuracy"] = f"{worst}, {_with_teacher(share, of_teacher)}"
+    for part, share in (scores.get("prompt_accuracy") or {}).items():
+        of_teacher = (teacher.get("prompt_accuracy") or {}).get(part)
+        found[f"w = {w:g}: prompt accuracy, {part}"] = _with_teacher(share, of_teacher)
+    return found
+
+
+def _with_teacher(value: float, teacher: float | None) -> str:
+    return f"{value:.3g}" if teacher in (None, 0.0) else f"{value:.3g} (teacher {teacher:.3g})"
+
+
+def join_numbers(values: Sequence[float | int], form: str = "g") -> str:
+    """Join numbers for a sentence: "1, 3 and 7"."""
+    return format_list([format(value, form) for value in values])
