@@ -1,9 +1,13 @@
 """Settings of every test: one torch thread, repeatable property tests, parts of nightly tests."""
 
+import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from tests.support.shards import parse_shard, select
@@ -43,3 +47,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if item.nodeid not in dropped]
     long = {item.path for item in kept if set(LONG) & {mark.name for mark in item.iter_markers()}}
     items[:] = sorted(kept, key=lambda item: item.path not in long)
+
+
+@pytest.fixture(scope="session")
+def finished_chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run directory of one finished chain, for all tests that only read it.
+
+    It is `flows/recipes/gaussian.yaml` with `--set`s `SMALLEST` (two rounds: any steps, then 1) run
+    by `stepfold run` with `INLINE`, both of `tests.support.chain`. All processes of pytest share
+    it, so nothing in it may change: a test that runs, damages or edits takes `finished_copy`.
+    Beside it are `chain.log` (output), `mlflow.db` and `prefect` (the home of its server).
+    """
+    from tests.support.chain import INLINE, SMALLEST, finish, log_of
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    run_dir = folder / "chain"
+    with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as environment:
+        if not folder.exists():
+            folder.mkdir()
+            environment.setenv("PREFECT_HOME", str(folder / "prefect"))
+            environment.delenv("PREFECT_API_URL", raising=False)
+            finish(run_dir, *INLINE, sets=SMALLEST)
+    assert (run_dir / "report" / "report.json").exists(), log_of(run_dir).read_text()[-3000:]
+    return run_dir
+
+
+@pytest.fixture
+def finished_copy(finished_chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `finished_chain` and of what is beside it, for one test to change or to resume.
+
+    PREFECT_HOME is that of the copy. To resume it: `finish(run_dir, *INLINE, sets=SMALLEST)`.
+    """
+    folder = tmp_path / "finished"
+    shutil.copytree(finished_chain.parent, folder)
+    monkeypatch.setenv("PREFECT_HOME", str(folder / "prefect"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    return folder / finished_chain.name

@@ -10,7 +10,7 @@ import pytest
 
 from flows.orchestration.server import prefect_server
 from tests.faults.fault_rows import PROPERTY, FaultRow
-from tests.support.chain import KILLED, SMALLEST, finish, log_of
+from tests.support.chain import KILLED
 from tests.support.doors import free_port
 
 MakeRow = Callable[[str, str, str], FaultRow]
@@ -61,21 +61,10 @@ def prefect(prefect_of_all: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(scope="session")
-def whole_chain(prefect_of_all: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest chain as it ends by itself, in a directory of its own."""
-    run_dir = tmp_path_factory.mktemp("undisturbed") / "chain"
-    with pytest.MonkeyPatch.context() as settings:
-        for name, value in prefect_of_all.items():
-            settings.setenv(name, value)
-        assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
-    return run_dir
-
-
 @pytest.fixture
-def undisturbed(whole_chain: Path, prefect: None) -> Path:
+def undisturbed(finished_chain: Path, prefect: None) -> Path:
     """A finished chain to compare with; that of this test uses the server of all."""
-    return whole_chain
+    return finished_chain
 
 
 @pytest.fixture(autouse=True)

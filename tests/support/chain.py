@@ -37,6 +37,9 @@ SMALLEST = [
 ]
 """Two rounds in half a minute."""
 
+INLINE = ("--profile", "infra/profiles/inline.yaml")
+"""Without Ray, in one process: the same bytes, where the order of the stages is tested."""
+
 TARGETS = "rounds/00-guidance/targets"
 TRAIN = "rounds/00-guidance/train"
 
