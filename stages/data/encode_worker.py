@@ -5,19 +5,21 @@ bytes on any worker.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.bundle import Manifest
 from pipeline.data.latents import NULL, read_null, write_null
 from pipeline.data.records import RecordShards, write_records
-from pipeline.data.shards.reader import SampleShards
+from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, read_info
+from pipeline.data.shards.reader import stream_shard
+from pipeline.data.shards.sample_encoding import StoredSample, decode_samples, to_unit_range
 from pipeline.diffusion.solver import sample
 from pipeline.errors import DataError, DivergenceError
 from pipeline.models.assemble import denoiser_of, load_module
@@ -80,7 +82,6 @@ class EncodeWorker:
         self._spec = spec
         self._data = Path(spec["data"])
         self._scratch = Path(spec["scratch"])
-        self._split = lru_cache(maxsize=1)(lambda split: SampleShards(self._data, split))
 
     def serve(self, job: dict[str, Any]) -> dict[str, Any]:
         """Write a part unless it is complete; return the shape of its latents, if it has any."""
@@ -93,6 +94,11 @@ class EncodeWorker:
             write_records(tar, chunks)
         x = RecordShards([tar]).columns.get("x")
         return {"latent_shape": list(x.shape) if x else None}
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """Description of the data."""
+        return read_info(self._data)
 
     @cached_property
     def stock(self) -> StockPipeline:
@@ -123,40 +129,48 @@ class EncodeWorker:
             yield _halved(self.stock.encode(part), f"{part[0]!r} and the captions after it")
 
     def _latents(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-        is_sampled = job["kind"] == "prompts"
-        _, height, width = self._split(job["split"]).info.latent_shape
+        _, height, width = self.info.latent_shape
         most = min(_MOST_IMAGES, max(1, _PIXELS // (height * width)))
-        rows = np.arange(job["first"], job["first"] + job["count"])
+        shard = ShardInfo(name=job["part"], first=job["first"], count=job["count"])
+        samples = stream_shard(self._data, shard)
+        rows = np.arange(shard.first, shard.first + shard.count)
         for chunk in np.array_split(rows, -(-len(rows) // most)):
-            columns = self._sample(job, chunk) if is_sampled else self._encoded(job, chunk)
-            where = f"samples {chunk[0]} to {chunk[-1]} of {job['part']}"
+            part, first = list(islice(samples, len(chunk))), int(chunk[0])
+            make = self._sampled if job["kind"] == "prompts" else self._encoded
+            columns = make(job, first, part)
+            where = f"samples {first} to {chunk[-1]} of {job['part']}"
             _check_finite(columns["x"], f"the latents of {where}")
             yield {name: column.cpu() for name, column in columns.items()}
 
-    def _encoded(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> dict[str, Tensor]:
-        batch = self._split(job["split"]).read(chunk)
-        extra = self.stock.beside(batch.x, RowRandom((_MASK_STREAM,), int(chunk[0]), len(chunk)))
-        rows = self._captions(job, chunk) if job["rows"] else {"label": batch.condition["label"]}
-        return {"x": self.stock.to_latents(batch.x), **extra, **rows}
+    def _encoded(
+        self, job: dict[str, Any], first: int, part: list[StoredSample]
+    ) -> dict[str, Tensor]:
+        x = torch.from_numpy(to_unit_range(decode_samples(self.info, part)))
+        extra = self.stock.beside(x, RowRandom((_MASK_STREAM,), first, len(part)))
+        if job["rows"]:
+            rows = self._captions(job, first, part)
+        else:
+            rows = {"label": torch.tensor([sample.label() for sample in part])}
+        return {"x": self.stock.to_latents(x), **extra, **rows}
 
-    def _sample(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> dict[str, Tensor]:
-        captions = self._split(job["split"]).captions(chunk)
-        rows = self._captions(job, chunk)
+    def _sampled(
+        self, job: dict[str, Any], first: int, part: list[StoredSample]
+    ) -> dict[str, Tensor]:
+        rows = self._captions(job, first, part)
         sizes = {name: column for name, column in rows.items() if name != "caption"}
-        condition = {**self.stock.encode([caption.text for caption in captions]), **sizes}
-        return {"x": self.teacher.draw(job["split"], int(chunk[0]), condition), **rows}
+        texts = self.stock.encode([sample.caption().text for sample in part])
+        return {"x": self.teacher.draw(job["split"], first, {**texts, **sizes}), **rows}
 
-    def _captions(self, job: dict[str, Any], chunk: NDArray[np.int64]) -> Condition:
+    def _captions(self, job: dict[str, Any], first: int, part: list[StoredSample]) -> Condition:
         """Return the caption row of each sample, and its sizes if the network reads them."""
-        samples = self._split(job["split"])
-        captions = samples.captions(chunk)
+        captions = [sample.caption() for sample in part]
         sizes = self.stock.sizes(
             [caption.original_size for caption in captions],
             [caption.crop for caption in captions],
-            samples.info.latent_shape[1],
+            self.info.latent_shape[1],
         )
-        caption = torch.tensor(job["rows"])[torch.from_numpy(chunk - job["first"])]
-        return {"caption": caption, **sizes}
+        start = first - job["first"]
+        return {"caption": torch.tensor(job["rows"][start : start + len(part)]), **sizes}
 
 
 def _has_null(job: dict[str, Any]) -> bool:

@@ -1,28 +1,33 @@
-"""Read data shards: samples of one split in any order, with their conditions."""
+"""Read data shards: the samples of one split in any order, or those of one shard in order."""
 
 import logging
+import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from pipeline.data.samples import Batch, Samples
 from pipeline.data.shards.dataset_info import ShardInfo, read_info
-from pipeline.data.shards.sample_encoding import DTYPES, decode, to_unit_range
-from pipeline.data.shards.tar_index import Member, TarIndex, first_problem, open_tar
-from pipeline.data.shards.writer import sample_key
+from pipeline.data.shards.sample_encoding import (
+    DTYPES,
+    REMAKE,
+    StoredSample,
+    decode_samples,
+    sample_key,
+    to_unit_range,
+)
+from pipeline.data.shards.tar_index import Member, TarIndex, open_tar
 from pipeline.data.sources.captions import Caption
 from pipeline.data.sources.loaded_source import Sample
+from pipeline.data.sources.plain_tar import stream_tar
 from pipeline.errors import DataError
 from pipeline.tensors import Condition
 
 CACHE_BYTES = 512 * 1024**2
 _UNREAD = -1
-_REMAKE = "delete the data set and run again to rebuild it"
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +110,7 @@ class SampleShards(Samples):
         if not self.info.num_classes:
             return {}
         for row in np.unique(rows[self._labels[rows] == _UNREAD]).tolist():
-            self._labels[row] = self._read_label(row)
+            self._labels[row] = self._sample(row).label()
         return {"label": torch.from_numpy(self._labels[rows])}
 
     def captions(self, rows: NDArray[np.int64]) -> list[Caption]:
@@ -118,7 +123,7 @@ class SampleShards(Samples):
         self._check_rows(rows)
         if not self.info.captioned:
             raise DataError(f"data from {self.info.source} has no captions; use a captioned source")
-        return [self._read_caption(row) for row in rows.tolist()]
+        return [self._sample(row).caption() for row in rows.tolist()]
 
     def _check_rows(self, rows: NDArray[np.int64]) -> None:
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
@@ -136,7 +141,7 @@ class SampleShards(Samples):
             raise DataError(
                 f"{tar}: expected {shard.count} samples ({len(expected)} members) from "
                 f"{sample_key(shard.first)} on, its index has {index.count} ({len(index.members)} "
-                f"members); {_REMAKE}"
+                f"members); {REMAKE}"
             )
 
     def _make_cache(self, split: str, count: int, cache_bytes: int) -> Sample | None:
@@ -157,45 +162,47 @@ class SampleShards(Samples):
         return np.empty(shape, dtype) if fits else None
 
     def _decode(self, rows: NDArray[np.int64]) -> Sample:
-        encoding = self.info.encoding
-        if encoding is None:
-            raise DataError(
-                f"data from {self.info.source} has captions without images; generate the images "
-                "with the teacher"
-            )
-        samples = np.empty((len(rows), *self.info.latent_shape), DTYPES[encoding])
-        for i, row in enumerate(rows.tolist()):
-            with self._reading(row):
-                content = self._content(row, encoding)
-                samples[i] = decode(content, encoding, self.info.latent_shape)
-        return samples
+        return decode_samples(self.info, [self._sample(row) for row in rows.tolist()])
 
-    def _read_label(self, row: int) -> int:
-        with self._reading(row):
-            label = int(self._content(row, "cls"))
-            if not 0 <= label < self.info.num_classes:
-                raise ValueError(f"class {label} is not in 0 .. {self.info.num_classes - 1}")
-            return label
+    def _sample(self, row: int) -> StoredSample:
+        shard = int(np.searchsorted(self._firsts, row, side="right")) - 1
 
-    def _read_caption(self, row: int) -> Caption:
-        with self._reading(row):
-            try:
-                return Caption.model_validate_json(self._content(row, "json"))
-            except ValidationError as error:
-                raise ValueError(f"invalid caption ({first_problem(error)})") from None
+        def content(extension: str) -> bytes:
+            member = self._members[len(self._places) * row + self._places[extension]]
+            return bytes(self._views[shard][member.offset : member.offset + member.size])
 
-    @contextmanager
-    def _reading(self, row: int) -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            tar = self._tars[self._shard_of(row)]
-            raise DataError(f"{tar}, sample {sample_key(row)}: {error}; {_REMAKE}") from None
+        return StoredSample(self.info, _sample_name(self._tars[shard], row), content)
 
-    def _content(self, row: int, extension: str) -> bytes:
-        member = self._members[len(self._places) * row + self._places[extension]]
-        view = self._views[self._shard_of(row)]
-        return bytes(view[member.offset : member.offset + member.size])
 
-    def _shard_of(self, row: int) -> int:
-        return int(np.searchsorted(self._firsts, row, side="right")) - 1
+def stream_shard(folder: Path, shard: ShardInfo) -> Iterator[StoredSample]:
+    """Read the samples of one shard in order, by webdataset.
+
+    Args:
+        folder: a sharded data set.
+        shard: one of its shards.
+
+    Raises:
+        DataError: the shard is missing, truncated, or has other samples than recorded.
+    """
+    info, tar = read_info(folder), folder / shard.name
+    try:
+        with tar.open("rb") as file:
+            samples = stream_tar(file)
+            for position in range(shard.first, shard.first + shard.count):
+                name = _sample_name(tar, position)
+                parts = next(samples, {})
+                if parts.get("__key__") != sample_key(position) or parts.keys() - {
+                    "__key__",
+                    "__url__",
+                } != set(info.extensions):
+                    raise DataError(
+                        f"{name} is missing or has other members than "
+                        f"{', '.join(info.extensions)}; {REMAKE}"
+                    )
+                yield StoredSample(info, name, parts.__getitem__)
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"{tar} cannot be read ({error}); {REMAKE}") from None
+
+
+def _sample_name(tar: Path, position: int) -> str:
+    return f"{tar}, sample {sample_key(position)}"

@@ -1,11 +1,21 @@
-"""Encoding of samples in shards: 8-bit images as png, other samples as npy without pickles."""
+"""Samples in shards: 8-bit images as png, other samples as npy without pickles."""
 
 import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 
+from pipeline.data.shards.dataset_info import DatasetInfo
+from pipeline.data.shards.tar_index import first_problem
+from pipeline.data.sources.captions import Caption
 from pipeline.data.sources.loaded_source import Encoding, Sample
+from pipeline.errors import DataError
+
+REMAKE = "delete the data set and run again to rebuild it"
 
 DTYPES: dict[Encoding, type[np.generic]] = {"png": np.uint8, "npy": np.float32}
 
@@ -54,3 +64,81 @@ def _decode_png(content: bytes) -> Sample:
 def _decode_npy(content: bytes) -> Sample:
     sample: Sample = np.load(io.BytesIO(content), allow_pickle=False)
     return sample
+
+
+@dataclass(frozen=True)
+class StoredSample:
+    """One sample of a shard; a member is decoded when it is read.
+
+    Attributes:
+        info: description of the data set.
+        name: name for error messages.
+        content: function from extension to the bytes of the member.
+    """
+
+    info: DatasetInfo
+    name: str
+    content: Callable[[str], bytes]
+
+    def x(self) -> Sample:
+        """Decode the sample `[c, h, w]`.
+
+        Raises:
+            DataError: it is damaged, or the data set has captions only.
+        """
+        encoding = self.info.encoding
+        if encoding is None:
+            raise DataError(
+                f"data from {self.info.source} has captions without images; generate the images "
+                "with the teacher"
+            )
+        with self._reading():
+            return decode(self.content(encoding), encoding, self.info.latent_shape)
+
+    def label(self) -> int:
+        """Read the class.
+
+        Raises:
+            DataError: it is out of range.
+        """
+        with self._reading():
+            label = int(self.content("cls"))
+            if not 0 <= label < self.info.num_classes:
+                raise ValueError(f"class {label} is not in 0 .. {self.info.num_classes - 1}")
+            return label
+
+    def caption(self) -> Caption:
+        """Read the caption.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        with self._reading():
+            try:
+                return Caption.model_validate_json(self.content("json"))
+            except ValidationError as error:
+                raise ValueError(f"invalid caption ({first_problem(error)})") from None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise DataError(f"{self.name}: {error}; {REMAKE}") from None
+
+
+def decode_samples(info: DatasetInfo, samples: Sequence[StoredSample]) -> Sample:
+    """Decode samples of one data set to a contiguous `[n, c, h, w]`.
+
+    Raises:
+        DataError: one is damaged, or the data set has captions only.
+    """
+    decoded = np.empty((len(samples), *info.latent_shape), DTYPES[info.encoding or "npy"])
+    for place, sample in enumerate(samples):
+        decoded[place] = sample.x()
+    return decoded
+
+
+def sample_key(position: int) -> str:
+    """Return the key of a sample, its position in the split."""
+    return f"{position:09d}"

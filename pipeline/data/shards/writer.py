@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.config import Data
 from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, SplitInfo, write_info
-from pipeline.data.shards.sample_encoding import encode
+from pipeline.data.shards.sample_encoding import encode, sample_key
 from pipeline.data.shards.tar_index import IndexedTarWriter, Member, TarIndex, write_index
 from pipeline.data.sources.loaded_source import MIN_HELDOUT, LoadedSource
 from pipeline.data.sources.quarantine import Quarantine
@@ -117,8 +117,3 @@ def _parts(samples: LoadedSource, row: int) -> dict[str, bytes]:
     if samples.caption is not None:
         parts["json"] = samples.caption(row).to_json()
     return parts
-
-
-def sample_key(position: int) -> str:
-    """Return the key of a sample, its position in the split."""
-    return f"{position:09d}"

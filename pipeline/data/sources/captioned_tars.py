@@ -1,26 +1,26 @@
 """Webdataset tars of captioned images, as written by img2dataset.
 
-Tars are local files with data members only; see `plain_tar` for the restrictions. Each tar is read
-once to check image headers and read captions. Images are decoded when read.
+Tars are local files with data members only; see `plain_tar` for the restrictions. webdataset reads
+each tar once, in order, to check image headers and read captions. The shuffled images are then read
+by their offsets and decoded.
 """
 
 import hashlib
-import tarfile
-from io import BufferedReader
+from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline.config import CaptionedTarsData
 from pipeline.data.sources.captioned_images import CaptionedImage, open_captioned
 from pipeline.data.sources.captions import MAX_TEXT_BYTES, clean_text, parse_json
 from pipeline.data.sources.images import MAX_IMAGE_BYTES, SUFFIXES, check_header
 from pipeline.data.sources.loaded_source import LoadedSource
-from pipeline.data.sources.plain_tar import Parts, list_tar, open_tar_file
+from pipeline.data.sources.plain_tar import Parts, list_tar, read_tar
 from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError, SampleError
 
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
-_CAPTIONS = ("txt", "json")  # in order of preference
+_LARGEST = dict.fromkeys(_IMAGES, MAX_IMAGE_BYTES) | {"txt": MAX_TEXT_BYTES, "json": MAX_TEXT_BYTES}
 
 
 def open_tars(config: CaptionedTarsData, seed: int) -> LoadedSource:
@@ -46,16 +46,15 @@ def list_tars(config: CaptionedTarsData) -> tuple[list[CaptionedImage], Quaranti
     seen: dict[str, Path] = {}
     images = []
     for tar in _tars(config):
-        with open_tar_file(tar) as archive:
-            for key, members in list_tar(tar).items():
-                if key in seen:
-                    raise DataError(
-                        f"{tar}: key {key!r} is also in {seen[key]}; remove one of them if they "
-                        "are the same tar"
-                    )
-                seen[key] = tar
-                with quarantine.catching():
-                    images.append(_open_sample(archive, members, f"{tar}, sample {key!r}", tar))
+        for key, members, contents in read_tar(tar, _LARGEST):
+            if key in seen:
+                raise DataError(
+                    f"{tar}: key {key!r} is also in {seen[key]}; remove one of them if they are "
+                    "the same tar"
+                )
+            seen[key] = tar
+            with quarantine.catching():
+                images.append(_open_sample(tar, key, members, contents))
     quarantine.check(len(images) + len(quarantine))
     return images, quarantine
 
@@ -96,48 +95,41 @@ def _tars(config: CaptionedTarsData) -> list[Path]:
     return tars
 
 
-def _open_sample(archive: tarfile.TarFile, members: Parts, name: str, tar: Path) -> CaptionedImage:
+def _open_sample(tar: Path, key: str, members: Parts, contents: dict[str, bytes]) -> CaptionedImage:
+    name = f"{tar}, sample {key!r}"
     kinds = sorted(_IMAGES & members.keys())
     if not kinds:
         raise SampleError(name, " has a caption but no image; add one or remove the caption")
     if len(kinds) > 1:
         raise SampleError(name, f" has {len(kinds)} images ({', '.join(kinds)}); keep one")
     image = members[kinds[0]]
-    check_header(_content(archive, image, MAX_IMAGE_BYTES, name), name)
+    check_header(BytesIO(_content(kinds[0], members, contents, name)), name)
     part = (image.offset_data, image.size)
-    return CaptionedImage(name, _caption(archive, members, name), tar, part)
+    return CaptionedImage(name, _caption(members, contents, name), tar, part)
 
 
-def _caption(archive: tarfile.TarFile, members: Parts, name: str) -> str:
-    for extension in _CAPTIONS:
-        if extension not in members:
-            continue
-        member = members[extension]
-        content = _content(archive, member, MAX_TEXT_BYTES, name).read()
-        if extension == "json":
-            tree = parse_json(content, f"{name}: {member.name!r}")
-            if "caption" not in tree:
-                continue
+def _caption(members: Parts, contents: dict[str, bytes], name: str) -> str:
+    if "txt" in members:
+        try:
+            text = _content("txt", members, contents, name).decode()
+        except UnicodeDecodeError as error:
+            raise SampleError(name, f": the caption is not UTF-8 ({error}); rewrite it") from None
+        return clean_text(text, name)
+    if "json" in members:
+        content = _content("json", members, contents, name)
+        tree = parse_json(content, f"{name}: {members['json'].name!r}")
+        if "caption" in tree:
             return clean_text(tree["caption"], name)
-        return clean_text(_text(content, name), name)
     raise SampleError(
         name,
         " has no caption (txt, or json with the key caption); add one or remove the image",
     )
 
 
-def _text(content: bytes, name: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise SampleError(name, f": the caption is not UTF-8 ({error}); rewrite it") from None
-
-
-def _content(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, most: int, name: str
-) -> BufferedReader:
-    if member.size > most:
+def _content(extension: str, members: Parts, contents: dict[str, bytes], name: str) -> bytes:
+    if extension not in contents:
+        member, most = members[extension], _LARGEST[extension]
         raise SampleError(
             name, f": {member.name!r} has {member.size} bytes, more than {most}; reduce its size"
         )
-    return cast(BufferedReader, archive.extractfile(member))  # None only for other types than files
+    return contents[extension]

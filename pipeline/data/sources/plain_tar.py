@@ -1,15 +1,15 @@
-"""Safe listing of untrusted webdataset tars: nothing is extracted, and names are never paths.
+"""Safe reading of untrusted webdataset tars: nothing is extracted, and names are never paths.
 
-Rejected are members that could execute code, refer to other places, unpack to a larger size, or
-make tarfile loop or exhaust memory; tools that write data sets do not produce such tars.
+Every header is checked before webdataset reads the members in order. Rejected are members that
+could execute code, refer to other places, unpack to a larger size, or make tarfile loop or exhaust
+memory; tools that write data sets do not produce such tars.
 """
 
 import tarfile
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from pipeline.errors import DataError
 
@@ -19,7 +19,13 @@ ALLOWED = frozenset({"json", "txt", "cls", "png", "jpg", "jpeg", "webp", "npy", 
 MAX_HEADER_BYTES = 8192  # maximum size of a long name or a pax header; a path has at most 4096
 
 _PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "bin", "ckpt"})
-_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x5d\x00\x00\x80": "lzma",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _BLOCK = tarfile.BLOCKSIZE
@@ -67,29 +73,89 @@ class _PlainMember(tarfile.TarInfo):
 
 
 def list_tar(tar: Path) -> dict[str, Parts]:
-    """List the samples of a tar by key.
+    """Check all headers of a tar and list its samples by key, in the order of the tar.
 
     Keys and extensions are as in webdataset: an extension starts at the first dot.
 
     Raises:
         DataError: the tar is truncated, damaged or compressed, or has a member that is not a plain
-            file, not of an allowed type, has no key, has an unsafe path, or is a duplicate.
+            file, not of an allowed type, has no key, has an unsafe path, is a duplicate, or is not
+            next to the others of its sample.
     """
-    samples: dict[str, Parts] = defaultdict(dict)
+    samples: dict[str, Parts] = {}
     end = 0
-    with open_tar_file(tar) as archive:
-        for member in archive:
-            member.pax_headers = {}  # unused, and thousands of bytes each
-            end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
-            if member.isdir():
-                continue
-            _check_member(tar, member)
-            key, extension = _split(member.name)
-            if extension in samples[key]:
-                raise DataError(f"{tar}: duplicate member {member.name!r}; keep one of them")
-            samples[key][extension] = member
+    key = None
+    with _translated(tar):
+        _check_unpacked(tar)
+        with tarfile.open(tar, "r:", tarinfo=_PlainMember) as archive:
+            for member in archive:
+                member.pax_headers = {}  # unused, and thousands of bytes each
+                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
+                if member.isdir():
+                    continue
+                _check_member(tar, member)
+                previous, (key, extension) = key, _split(member.name)
+                parts = samples.setdefault(key, {})
+                if extension in parts:
+                    raise DataError(f"{tar}: duplicate member {member.name!r}; keep one of them")
+                if parts and key != previous:
+                    raise DataError(
+                        f"{tar}: {member.name!r} is not next to the other members of its sample, "
+                        "as webdataset needs; repack the tar with its members sorted by name"
+                    )
+                parts[extension] = member
     _check_end(tar, end)
     return samples
+
+
+def read_tar(
+    tar: Path, largest: Mapping[str, int]
+) -> Iterator[tuple[str, Parts, dict[str, bytes]]]:
+    """Read the samples of a tar in order: key, members, and contents by extension.
+
+    Args:
+        tar: path of the tar.
+        largest: the extensions to read, with the largest size in bytes; larger members are skipped.
+
+    Raises:
+        DataError: as `list_tar`.
+    """
+    samples = list_tar(tar)
+    wanted = {
+        member.name
+        for parts in samples.values()
+        for extension, member in parts.items()
+        if member.size <= largest.get(extension, -1)
+    }
+    with _translated(tar), tar.open("rb") as file:
+        groups = stream_tar(file, wanted.__contains__)
+        group = next(groups, {})
+        for key, parts in samples.items():
+            if group.get("__key__") != key:
+                yield key, parts, {}  # nothing of this sample is wanted
+                continue
+            yield key, parts, {name: group[name] for name in parts.keys() & group.keys()}
+            group = next(groups, {})
+
+
+def stream_tar(
+    file: BinaryIO, select: Callable[[str], bool] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Read an open tar in order by webdataset: one dictionary per sample, contents not decoded.
+
+    webdataset gets no URL, which could start a process. It treats a damaged header as the end.
+
+    Args:
+        file: the tar, with headers that are checked or our own.
+        select: whether to read a member, by name; None for all.
+
+    Yields:
+        Contents by extension, and the key as `__key__`.
+    """
+    from webdataset.tariterators import group_by_keys, tar_file_iterator  # slow import
+
+    members = tar_file_iterator(file, skip_meta=None, select_files=select)
+    yield from group_by_keys({**member, "__url__": file.name} for member in members)
 
 
 def _check_end(tar: Path, end: int) -> None:
@@ -108,16 +174,10 @@ def _check_end(tar: Path, end: int) -> None:
 
 
 @contextmanager
-def open_tar_file(tar: Path) -> Iterator[tarfile.TarFile]:
-    """Open an uncompressed tar for reading.
-
-    Raises:
-        DataError: not a tar file, or an unsafe one.
-    """
+def _translated(tar: Path) -> Iterator[None]:
+    """Raise DataError for errors of tarfile."""
     try:
-        _check_unpacked(tar)
-        with tarfile.open(tar, "r:", tarinfo=_PlainMember) as archive:
-            yield archive
+        yield
     except _Refused as error:
         raise DataError(f"{tar} {error}, which is not allowed; repack the tar") from None
     except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
@@ -137,10 +197,10 @@ def _check_member(tar: Path, member: tarfile.TarInfo) -> None:
     if not member.isreg() or member.issparse() or member.size < 0:
         raise DataError(f"{tar}: {name!r} is not a plain file; repack the tar without it")
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\n" in name:
         raise DataError(
-            f"{tar}: unsafe path {name!r}; absolute paths and '..' are not allowed, so do not use "
-            "this tar"
+            f"{tar}: unsafe path {name!r}; absolute paths, '..', backslashes and line breaks are "
+            "not allowed, so do not use this tar"
         )
     if not _split(path.name)[0]:
         raise DataError(f"{tar}: {name!r} has no key before its first dot; rename or remove it")

@@ -13,7 +13,8 @@ from PIL import Image
 
 from pipeline.config import DigitsData, GaussianConfig, GaussianData, UNetConfig
 from pipeline.data.shards.dataset_info import read_info
-from pipeline.data.shards.reader import SampleShards
+from pipeline.data.shards.reader import SampleShards, stream_shard
+from pipeline.data.shards.sample_encoding import decode_samples, to_unit_range
 from pipeline.data.shards.tar_index import index_path
 from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import load_source
@@ -221,6 +222,33 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
     write_dataset(tmp_path, pictures(), CONFIG)
     with pytest.raises(DataError, match=r"no split 'test'.*train, heldout"):
         SampleShards(tmp_path, "test")
+
+
+def test_a_shard_is_streamed_in_order_with_all_its_members(tmp_path):
+    info = write_dataset(tmp_path, pictures(3), CONFIG)
+    rows = np.arange(7, 14)
+    expected = SampleShards(tmp_path, "train").read(rows)
+    samples = list(stream_shard(tmp_path, info.splits["train"].shards[1]))
+    assert np.array_equal(to_unit_range(decode_samples(info, samples)), expected.x)
+    assert [sample.label() for sample in samples] == expected.condition["label"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda content: content[: 512 * 7 + 9], "shard-00000.tar cannot be read"),
+        (lambda content: content[: 512 * 8], "sample 000000002 is missing"),
+        (lambda content: content[: 512 * 8] + bytes(512 * 2), "sample 000000002 is missing"),
+        (lambda content: content.replace(b"1.cls", b"1.txt"), "sample 000000001 is missing"),
+        (lambda content: content[512 * 4 :], "sample 000000000 is missing"),
+    ],
+)
+def test_a_damaged_shard_is_named_when_it_is_streamed(tmp_path, damage, problem):
+    info = write_dataset(tmp_path, pictures(), CONFIG)
+    tar = tmp_path / "train/shard-00000.tar"
+    tar.write_bytes(damage(tar.read_bytes()))
+    with pytest.raises(DataError, match=problem):
+        list(stream_shard(tmp_path, info.splits["train"].shards[0]))
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG broken", b"77"])

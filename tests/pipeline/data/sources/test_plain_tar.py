@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.sources.plain_tar import list_tar
+from pipeline.data.sources.plain_tar import list_tar, read_tar
 from pipeline.errors import DataError
 
 BLOCK = 512
+LARGEST = {"txt": 5, "json": 5}
 
 
 def info_of(name, kind=tarfile.REGTYPE, size=0, **fields):
@@ -85,7 +86,18 @@ def test_members_that_are_not_known_are_refused_by_name(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.png", "/a.png", "b/../../a.png", "..", "/", "b/..", "c:\\a.png", "..\\a.png"]
+    "name",
+    [
+        "../a.png",
+        "/a.png",
+        "b/../../a.png",
+        "..",
+        "/",
+        "b/..",
+        "c:\\a.png",
+        "..\\a.png",
+        "x.y\na/b.png",
+    ],
 )
 def test_names_that_point_outside_are_refused(tmp_path, name):
     tar = tmp_path / "x.tar"
@@ -115,6 +127,41 @@ def test_a_key_that_stands_twice_is_refused_though_others_lie_between(tmp_path):
     tar = tmp_path / "x.tar"
     tar.write_bytes(raw(*plain("a.txt"), *plain("b.txt"), *plain("a.TXT")))
     assert "duplicate member 'a.TXT'" in refusal(tar)
+
+
+def test_members_of_a_sample_that_lie_apart_are_refused(tmp_path):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(raw(*plain("a.txt"), *plain("b.txt"), *plain("a.png")))
+    assert "'a.png' is not next to the other members of its sample" in refusal(tar)
+
+
+def test_the_first_name_of_a_tar_cannot_start_an_lzma_stream(tmp_path):
+    tar = tmp_path / "x.tar"
+    header = bytearray(info_of("]", tarfile.XHDTYPE, 11).tobuf(tarfile.GNU_FORMAT))
+    header[:4] = b"]\0\0\x80"
+    tar.write_bytes(raw(bytes(header), b"11 path=a.b", *plain("a.txt")))
+    assert "is compressed by lzma" in refusal(tar)
+
+
+def test_members_are_read_in_order_and_larger_or_other_ones_are_skipped(tmp_path):
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(
+        raw(
+            *plain("__a__/k.txt", b"one"),
+            *plain("__a__/k.JSON", b"{}"),
+            *plain("b.txt", b"long text"),
+            *plain("c.npy", b"numbers"),
+            *plain("d.cls", b"7"),
+            *plain("d.txt", b"two"),
+        )
+    )
+    read = [(key, sorted(parts), contents) for key, parts, contents in read_tar(tar, LARGEST)]
+    assert read == [
+        ("__a__/k", ["json", "txt"], {"txt": b"one", "json": b"{}"}),
+        ("b", ["txt"], {}),
+        ("c", ["npy"], {}),
+        ("d", ["cls", "txt"], {"txt": b"two"}),
+    ]
 
 
 @pytest.mark.parametrize(("mode", "name"), [("w:gz", "gzip"), ("w:bz2", "bzip2"), ("w:xz", "xz")])
