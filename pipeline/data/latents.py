@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline.data.records import Column, RecordShards
-from pipeline.data.samples import Batch, Samples
 from pipeline.data.shards.dataset_info import SplitInfo, read_description
+from pipeline.data.training_data import Batch, Samples
 from pipeline.documents import Document
 from pipeline.durable import replace_durably
 from pipeline.errors import DataError

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from pipeline.data.latents import LATENTS, LatentShards, LatentsInfo, read_latents_info
-from pipeline.data.samples import Samples
 from pipeline.data.shards.dataset_info import DatasetInfo, read_info
 from pipeline.data.shards.reader import SampleShards
+from pipeline.data.training_data import Samples
 
 
 def open_samples(folder: Path, split: str) -> Samples:

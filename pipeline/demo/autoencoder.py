@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from pipeline.config import ComponentsTraining
-from pipeline.data.samples import Samples
+from pipeline.data.training_data import Samples
 from pipeline.demo.fitting import Hyperparameters, ProgressCallback, Rows, fit, seeded
 from pipeline.errors import ConfigError
 from pipeline.randomness import RowRandom

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.data.order import Order
+from pipeline.data.training_data import Order
 from pipeline.errors import DivergenceError
 from pipeline.randomness import RowRandom
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.samples import Batch
 from pipeline.data.shards.reader import SampleShards
+from pipeline.data.training_data import Batch
 from pipeline.sampling.sampler import Images, LabelArray
 
 

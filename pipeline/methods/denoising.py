@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from pipeline.data.samples import Batch
+from pipeline.data.training_data import Batch
 from pipeline.diffusion.prediction import Prediction, express
 from pipeline.diffusion.schedule import NoiseSchedule, diffuse
 from pipeline.methods.method import DistillationMethod, NoisedBatch, noise_for

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.config import UNIFORM, TimeDistribution, WDistribution
-from pipeline.data.samples import Batch
+from pipeline.data.training_data import Batch
 from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.methods.method import (
     DistillationMethod,

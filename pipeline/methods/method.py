@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from pipeline.config import TimeDistribution, WDistribution
-from pipeline.data.samples import Batch
+from pipeline.data.training_data import Batch
 from pipeline.diffusion.loss import LossWeight, velocity_loss, weight
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse, shifted
 from pipeline.models.denoiser import Denoiser

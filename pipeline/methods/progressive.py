@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from pipeline.config import OnPolicySource, WDistribution
-from pipeline.data.samples import Batch
+from pipeline.data.training_data import Batch
 from pipeline.diffusion.grid import Grid, steps_folded
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.diffusion.solver import Noise, fold, jump, renoise

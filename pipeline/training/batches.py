@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.data.order import Order
 from pipeline.data.records import RecordShards
-from pipeline.data.samples import Samples
+from pipeline.data.training_data import Order, Samples
 from pipeline.errors import DataError
 from pipeline.methods.method import DistillationMethod, NoisedBatch
 from pipeline.models.denoiser import Denoiser

@@ -14,7 +14,7 @@ from infra.process.watchdog import Watchdog, WatchedEngine
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config.profile import EngineConfig
 from pipeline.data.open_samples import open_samples
-from pipeline.data.samples import Samples
+from pipeline.data.training_data import Samples
 from pipeline.documents import Document
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import (

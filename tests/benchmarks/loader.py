@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from pipeline.data.order import Order
 from pipeline.data.records import RecordShards
+from pipeline.data.training_data import Order
 from pipeline.training.batches import READ, TargetSource
 from tests.benchmarks.rows import Row, Settings, at_least
 from tests.benchmarks.sizes import DEMO, Targets, write_targets

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import Recipe
 from pipeline.data.open_samples import open_samples
-from pipeline.data.samples import Batch
+from pipeline.data.training_data import Batch
 from pipeline.diffusion.schedule import diffuse
 from pipeline.documents import build
 from pipeline.ledger import Artifact

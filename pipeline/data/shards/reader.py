@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.data.samples import Batch, Samples
 from pipeline.data.shards.dataset_info import ShardInfo, read_info
 from pipeline.data.shards.sample_encoding import (
     DTYPES,
@@ -23,6 +22,7 @@ from pipeline.data.shards.tar_index import Member, TarIndex, open_tar
 from pipeline.data.sources.captions import Caption
 from pipeline.data.sources.loaded_source import Sample
 from pipeline.data.sources.plain_tar import stream_tar
+from pipeline.data.training_data import Batch, Samples
 from pipeline.errors import DataError
 from pipeline.tensors import Condition
 

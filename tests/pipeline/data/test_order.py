@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.order import Order
+from pipeline.data.training_data import Order
 
 sizes = st.integers(1, 40)
 seeds = st.integers(0, 2**31 - 1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.data.samples import Batch
+from pipeline.data.training_data import Batch
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import Prediction, PredictionType, express, interpret
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.config import GaussianConfig, WDistribution
-from pipeline.data.samples import Batch
+from pipeline.data.training_data import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret

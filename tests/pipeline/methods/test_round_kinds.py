@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import GaussianConfig, OnPolicySource, WDistribution
-from pipeline.data.samples import Batch
+from pipeline.data.training_data import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret

@@ -9,9 +9,9 @@ import torch
 
 from pipeline.bundle import Lineage
 from pipeline.config import GaussianConfig, Recipe
-from pipeline.data.order import Order
 from pipeline.data.records import write_records
 from pipeline.data.shards.reader import SampleShards
+from pipeline.data.training_data import Order
 from pipeline.documents import build, read_yaml
 from pipeline.errors import DataError
 from pipeline.methods.method import NoisedBatch
