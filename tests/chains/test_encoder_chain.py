@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe, WDistribution
+from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.documents import apply_override, build, read_yaml, to_yaml
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Ledger, fingerprint
@@ -137,7 +138,6 @@ def test_what_failed_its_gate_or_is_of_a_recipe_of_before_is_no_student_of_a_run
         shutil.rmtree(run / "rounds/07-8-to-4")
 
 
-@pytest.mark.needs_ray
 def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> None:
     ledger = Ledger(run)
     by_path = {each.path: each for each in ledger.records()}
@@ -149,7 +149,8 @@ def test_the_report_of_encoders_has_the_teacher_and_every_pair(run: Path) -> Non
         "sample_inputs": SampleInputs(by_path["data"], None),
         "observer": Told(told_of),
     }
-    work = Workspace(run, recipe())
+    inline = Profile(compute=ComputeConfig(launcher="inline", workers=1))
+    work = Workspace(run, recipe(), inline)
     found = evaluate_encoders(work, **told).value
     parts = (4 + 4) * 2  # ways there and back, who edits, and parts of each
     assert told_of == [(done, parts) for done in range(1, parts + 1)]

@@ -13,21 +13,21 @@ from pipeline.config import Recipe
 from pipeline.data.latents import LatentShards
 from pipeline.documents import build
 from pipeline.errors import BundleError, ConfigError
-from pipeline.ledger import Artifact, Ledger
+from pipeline.methods.denoising import Denoising
+from pipeline.models.assemble import family_of, schedule_of
+from pipeline.randomness import RowRandom
 from pipeline.sampling.conditions import choose_conditions, condition_images, masked_images
 from pipeline.sampling.sampler import BundleSampler
-from pipeline.training.engines import TorchEngine
+from pipeline.training.build_method import method_of
 from pipeline.training.plan import plan_rounds, plan_teacher
-from pipeline.training.round_plan import RoundPlan
 from stages.data.shard import shard
 from stages.evaluation.sample_sets import open_worker
-from stages.rounds.train import round_job
-from stages.rounds.train_worker import RoundJob, train_with
 from stages.teacher.components import components
 from stages.workspace import Workspace
-from tests.support.family_chain import encode_here
+from tests.support.family_chain import encode_here, train_here
 
 NUM = 20
+TEACHER, STUDENT = "rounds/teacher/student", "rounds/00-guidance/student"
 
 
 def recipe(**components: Any) -> Recipe:
@@ -54,18 +54,6 @@ def recipe(**components: Any) -> Recipe:
     return build(Recipe, tree, "test")
 
 
-def train(
-    run_dir: Path, plan: RoundPlan, samples: Artifact, teacher: Artifact | None, kind: str
-) -> Artifact:
-    job = round_job(Workspace(run_dir, recipe()), plan, data=samples, teacher=teacher, targets=None)
-
-    def work(output: Path) -> dict[str, Any]:
-        train_with(RoundJob.model_validate({**job, "output": str(output)}), TorchEngine)
-        return {}
-
-    return Ledger(run_dir).publish(kind, job["key"], kind, work)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("run")
@@ -74,27 +62,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = encode_here(work, data, components(work, data=data).value)
     teacher_plan = plan_teacher(recipe())
     assert teacher_plan is not None
-    teacher = train(run_dir, teacher_plan, samples, None, "teacher")
-    train(run_dir, plan_rounds(recipe())[0], samples, teacher, "student")
+    teacher = train_here(run_dir, recipe(), teacher_plan, samples, None, None)
+    train_here(run_dir, recipe(), plan_rounds(recipe())[0], samples, teacher, None)
     return run_dir
 
 
 def test_components_and_bundles_are_those_of_an_inpainting_pipeline(run: Path) -> None:
     index = json.loads((run / "components" / "model_index.json").read_text())
     assert index["_class_name"] == "StableDiffusionInpaintPipeline"
-    for bundle in ("teacher", "student"):
+    for bundle in (TEACHER, STUDENT):
         assert read_manifest(run / bundle).pipeline == "StableDiffusionInpaintPipeline"
-    config = json.loads((run / "teacher" / "unet" / "config.json").read_text())
+    config = json.loads((run / TEACHER / "unet" / "config.json").read_text())
     assert (config["in_channels"], config["out_channels"]) == (9, 4)
 
 
 def test_training_drops_prompts_and_never_what_lies_beside_the_noise(run: Path) -> None:
-    from pipeline.methods.denoising import Denoising
-    from pipeline.models.assemble import family_of, schedule_of
-    from pipeline.randomness import RowRandom
-    from pipeline.training.build_method import method_of
-
-    manifest = read_manifest(run / "teacher")
+    manifest = read_manifest(run / TEACHER)
     samples = LatentShards(run / "latents", "train")
     batch = samples.read(np.arange(40))
     plan = plan_teacher(recipe())
@@ -114,7 +97,7 @@ def test_an_evaluation_hides_the_same_part_of_held_out_pictures_from_every_netwo
     data = run / "data"
     spec = {"run_dir": str(run), "num_samples": NUM, "data": "data", "components": "components"}
     serve = open_worker(spec)
-    cell = {"role": "student", "digest": "a" * 64, "bundle": "student"}
+    cell = {"role": "student", "digest": "a" * 64, "bundle": STUDENT}
     cell |= {"sampler": "ddim", "steps": 2, "w": 1.0, "seed": 7, "round": 0}
     whole = serve({"key": "k", "part": "whole.npy", "first": 0, "count": NUM, "cell": cell})
     parts = [
@@ -133,7 +116,7 @@ def test_an_evaluation_hides_the_same_part_of_held_out_pictures_from_every_netwo
 
 
 def test_it_is_not_sampled_without_a_picture(run: Path) -> None:
-    opened = BundleSampler(run / "student", components=run / "components")
+    opened = BundleSampler(run / STUDENT, components=run / "components")
     with pytest.raises(BundleError, match="stepfold inpaint"):
         opened.sample(steps=2, w=1.0, asked=("red",), seed=0)
 

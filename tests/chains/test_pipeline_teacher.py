@@ -1,6 +1,6 @@
-"""A stock pipeline goes in and stock pipelines come out, through the command line, on two workers.
+"""A stock pipeline goes in and stock pipelines come out, through the command line, in one process.
 
-Every kind of pipeline does so in `test_family_chains.py`, without a cluster.
+Every kind of pipeline does so in `test_family_chains.py`, stage by stage.
 """
 
 import json
@@ -18,7 +18,7 @@ from pipeline.documents import dump_yaml
 from pipeline.ledger import Ledger
 from pipeline.run_dir.events import Events
 from tests.support.page_reader import read_page
-from tests.support.terminal import command, environment
+from tests.support.terminal import ROOT, command, environment
 from tests.support.tiny_pipelines import PIXELS, tiny_pipeline
 
 CAPTIONS = ("a red square", "a blue circle", "nothing of the kind")
@@ -26,6 +26,8 @@ COUNT = 24
 W = 2
 
 pytestmark = [pytest.mark.needs_ray, pytest.mark.nightly]
+
+RUN = ("recipe.yaml", "--run-dir", "run", "--profile", str(ROOT / "infra/profiles/inline.yaml"))
 
 
 def stepfold(root: Path, *arguments: str) -> str:
@@ -67,7 +69,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation": {"num_samples": 4, "w": [W], "baseline_steps": [1]},
     }
     (root / "recipe.yaml").write_text(dump_yaml(recipe))
-    stepfold(root, "run", "recipe.yaml", "--run-dir", "run")
+    stepfold(root, "run", *RUN)
     return root
 
 
@@ -131,8 +133,8 @@ def test_ten_lines_of_stock_diffusers_draw_from_it(root: Path) -> None:
 def test_the_same_command_again_finds_all_done(root: Path) -> None:
     ledger, events = Ledger(root / "run"), Events(root / "run")
     before, offset = ledger.records(), events.size()
-    assert "All stages are done." in stepfold(root, "plan", "recipe.yaml", "--run-dir", "run")
-    stepfold(root, "run", "recipe.yaml", "--run-dir", "run")
+    assert "All stages are done." in stepfold(root, "plan", *RUN)
+    stepfold(root, "run", *RUN)
     assert ledger.records() == before
     ended = [event for event in events.read(offset)[0] if event.kind == "stage_done"]
     # MLflow is told the report again

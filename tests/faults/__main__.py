@@ -8,14 +8,13 @@ import argparse
 import hashlib
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.fault_rows import PROPERTY
-from tests.faults.fault_table import show
-from tests.faults.progress import Progress
+from tests.faults.table import PROPERTY, Progress, show
 from tests.support.shards import parse_shard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +60,7 @@ class Shard:
         self._running["seconds"] += report.duration
         if report.when == "teardown":
             rows = [row for name, row in report.user_properties if name == PROPERTY]
-            self._running["rows"] = [row.as_dict() for row in rows]
+            self._running["rows"] = [asdict(row) for row in rows]
             self._progress.keep(report.nodeid, self._running)
 
 
@@ -74,7 +73,7 @@ def source_hash() -> str:
     files = [
         file
         for name in SOURCES
-        for file in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"))
+        for file in (ROOT / name).rglob("*")
         if file.suffix in {".py", ".yaml"}
     ]
     digest = hashlib.sha256()

@@ -1,16 +1,27 @@
-"""What every test of a fault has at hand."""
+"""Fixtures of tests that inject a fault."""
 
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from flows.orchestration.server import prefect_server
-from tests.faults.fault_rows import PROPERTY, FaultRow
-from tests.support.chain import KILLED
+from tests.faults.table import PROPERTY, FaultRow
+from tests.support.chain import (
+    KILLED,
+    SMALLEST,
+    Process,
+    finish,
+    log_of,
+    result_of,
+    start,
+    wait_until_started,
+)
 from tests.support.doors import free_port
 
 MakeRow = Callable[[str, str, str], FaultRow]
@@ -39,18 +50,15 @@ def fault_row(request: pytest.FixtureRequest) -> MakeRow:
 
 @pytest.fixture(scope="session")
 def prefect_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Prefect server for all chains: each would start one of its own, and leave it if killed.
-
-    What it yields says where it is; tests of other folders have servers of their own.
-    """
+    """Variables of one Prefect server for all chains, which would each start one of their own."""
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as settings, pytest.MonkeyPatch.context() as elsewhere:
         settings.setenv("PREFECT_HOME", str(home))
         with prefect_server(free_port(), home / "server.log") as started:
-            told = {"PREFECT_HOME": str(home), "PREFECT_API_URL": started.api_url}
-            for name in told:
+            variables = {"PREFECT_HOME": str(home), "PREFECT_API_URL": started.api_url}
+            for name in variables:  # tests of other folders have servers of their own
                 elsewhere.delenv(name)
-            yield told
+            yield variables
             elsewhere.undo()
 
 
@@ -63,13 +71,49 @@ def prefect(prefect_of_all: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def undisturbed(finished_chain: Path, prefect: None) -> Path:
-    """A finished chain to compare with; that of this test uses the server of all."""
+    """A finished chain to compare with; chains of this test use the server of all."""
     return finished_chain
+
+
+@dataclass(frozen=True)
+class DisturbedChain:
+    """A chain of `SMALLEST` that a test disturbs, and a finished one of the same recipe."""
+
+    run_dir: Path
+    undisturbed: Path
+
+    def start(self, stage: str, *extra: str, sets: list[str] = SMALLEST) -> Process:
+        """Start it and wait until a stage has begun."""
+        process = start(self.run_dir, *extra, sets=sets)
+        wait_until_started(process, self.run_dir, stage)
+        return process
+
+    @property
+    def log(self) -> str:
+        return log_of(self.run_dir).read_text(errors="replace")
+
+    def check_exit(self, process: Process, code: int = 0) -> None:
+        assert process.wait(timeout=900) == code, self.log[-3000:]
+
+    def finish(self, *extra: str, sets: list[str] = SMALLEST) -> float:
+        """Run it to its end, and return the seconds that it took."""
+        began = time.monotonic()
+        assert finish(self.run_dir, *extra, sets=sets) == 0, self.log[-3000:]
+        return time.monotonic() - began
+
+    def check_result(self) -> None:
+        """Its artifacts and report are those of the undisturbed chain."""
+        assert result_of(self.run_dir) == result_of(self.undisturbed)
+
+
+@pytest.fixture
+def chain(undisturbed: Path, tmp_path: Path) -> DisturbedChain:
+    return DisturbedChain(tmp_path / "chain", undisturbed)
 
 
 @pytest.fixture(autouse=True)
 def orphans_end() -> Iterator[None]:
-    """What killed drivers started ends with the test."""
+    """End what killed drivers started."""
     yield
     while KILLED:
         with contextlib.suppress(ProcessLookupError):

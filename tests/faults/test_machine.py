@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +12,9 @@ import psutil
 import pytest
 
 from pipeline.ledger import Ledger
-from pipeline.tracking import read_metrics
-from tests.faults.conftest import MakeRow
+from tests.faults.conftest import DisturbedChain, MakeRow
 from tests.support.chain import (
+    INLINE,
     ROOT,
     SMALLEST,
     TARGETS,
@@ -24,8 +23,6 @@ from tests.support.chain import (
     finish,
     log_of,
     result_of,
-    start,
-    wait_until_started,
 )
 
 pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
@@ -112,61 +109,44 @@ def test_a_disk_too_small_is_refused_at_the_start(tmp_path: Path, fault_row: Mak
     assert "chain" not in done.stdout.splitlines()[-1:]  # nothing was created
 
 
-def test_rays_head_dies_and_the_same_command_goes_on(
-    undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+def test_rays_head_dies_and_the_same_command_resumes(
+    chain: DisturbedChain, fault_row: MakeRow
 ) -> None:
-    run_dir = tmp_path / "chain"
     row = fault_row("21b", "Ray's head (GCS) killed", "train")
-    process = start(run_dir, sets=SMALLEST)
-    wait_until_started(process, run_dir, TRAIN)
+    process = chain.start(TRAIN)
     family = psutil.Process(process.pid).children(recursive=True)
     (head,) = [each for each in family if "gcs_server" in each.name()]
     head.send_signal(signal.SIGKILL)
     began = time.monotonic()
     assert process.wait(timeout=300) not in (0, 2)
     row.noticed_s = time.monotonic() - began
-    began = time.monotonic()
-    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
-    row.recovered_s = time.monotonic() - began
+    row.recovered_s = chain.finish()
     row.outcome, row.lost = "resumed", "from the last checkpoint"
-    assert result_of(run_dir) == result_of(undisturbed)
+    chain.check_result()
     assert row.noticed_s <= 60
 
 
-def test_a_batch_larger_than_the_data_takes_samples_again(prefect: None, tmp_path: Path) -> None:
-    run_dir = tmp_path / "chain"
-    assert finish(run_dir, "--set", "guidance.batch_size=160", sets=SMALLEST) == 0
-    metrics = read_metrics(run_dir / "rounds/00-guidance/metrics.jsonl")
-    assert max(line["samples_seen"] for line in metrics) == 12 * 160
-
-
 def test_other_clocks_and_languages_change_nothing(
-    undisturbed: Path, tmp_path: Path, fault_row: MakeRow, monkeypatch: pytest.MonkeyPatch
+    chain: DisturbedChain, fault_row: MakeRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_dir = tmp_path / "chain"
     row = fault_row("27", "TZ 14 h ahead, ASCII locale", "all")
-    for name, value in {
-        "TZ": "Pacific/Kiritimati",
-        "LC_ALL": "C",
-        "PYTHONUTF8": "0",
-        "PYTHONCOERCECLOCALE": "0",
-    }.items():
-        monkeypatch.setenv(name, value)
-    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text(errors="replace")[-3000:]
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
+    chain.finish()
     row.outcome, row.lost = "resumed", "nothing"
-    assert result_of(run_dir) == result_of(undisturbed)
+    chain.check_result()
 
 
 def test_a_clock_that_is_set_back_between_two_starts_changes_nothing(
-    undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+    finished_copy: Path, fault_row: MakeRow
 ) -> None:
-    run_dir = tmp_path / "workspace" / "chain"
-    shutil.copytree(undisturbed.parent, run_dir.parent)
     row = fault_row("27", "records a day in the future", "all")
     ahead = time.time() + 86_400
-    for path in run_dir.rglob("*"):
+    for path in finished_copy.rglob("*"):
         os.utime(path, (ahead, ahead))
-    before = digests(run_dir)
-    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
+    before = digests(finished_copy)
+    assert finish(finished_copy, *INLINE, sets=SMALLEST) == 0, log_of(finished_copy).read_text()
     row.outcome, row.lost = "resumed", "nothing"
-    assert digests(run_dir) == before
+    assert digests(finished_copy) == before

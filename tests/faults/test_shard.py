@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.fault_table import show
-from tests.faults.progress import Progress
+from tests.faults.table import Progress, show
 
 ROOT = Path(__file__).resolve().parents[2]
 
 SUITE = """
 import pathlib, pytest
-from tests.faults.fault_rows import PROPERTY, FaultRow
+from tests.faults.table import PROPERTY, FaultRow
 
 @pytest.mark.parametrize("number", range(5))
 def test_fault(number, request):
@@ -35,8 +34,7 @@ RUNNER = """
 import json, pathlib, sys
 import pytest
 from tests.faults.__main__ import Shard
-from tests.faults.fault_table import show
-from tests.faults.progress import Progress
+from tests.faults.table import Progress, show
 
 progress = Progress(pathlib.Path("state.json"), sys.argv[3])
 shard = Shard(int(sys.argv[1]), int(sys.argv[2]), progress)

@@ -13,20 +13,16 @@ from ray.cluster_utils import Cluster
 
 from pipeline.ledger import Ledger
 from pipeline.tracking import read_metrics
-from tests.faults.conftest import MakeRow
+from tests.faults.conftest import DisturbedChain, MakeRow
 from tests.support.chain import (
     SMALLEST,
     TARGETS,
     TRAIN,
     Process,
-    committed,
     digests,
-    finish,
-    log_of,
-    result_of,
+    has_checkpoint,
     start,
     started,
-    wait_until_started,
 )
 
 pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
@@ -48,13 +44,12 @@ def workers_of(process: Process) -> dict[psutil.Process, str]:
 
 @pytest.mark.parametrize("stage", HANGS)
 def test_a_worker_that_hangs_is_noticed_within_a_minute(
-    stage: str, undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+    stage: str, chain: DisturbedChain, fault_row: MakeRow
 ) -> None:
-    run_dir = tmp_path / "chain"
     row = fault_row("5", "worker stopped (SIGSTOP)", stage)
-    process = start(run_dir, sets=SMALLEST, armed=HANGS[stage])
+    process = start(chain.run_dir, sets=SMALLEST, armed=HANGS[stage])
     while psutil.STATUS_STOPPED not in (workers := workers_of(process)).values():
-        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
+        assert process.poll() is None, chain.log[-3000:]
         time.sleep(0.1)
     began = time.monotonic()
     while not workers_of(process).keys() - workers.keys():  # one in its place
@@ -62,11 +57,11 @@ def test_a_worker_that_hangs_is_noticed_within_a_minute(
         time.sleep(0.1)
     row.noticed_s = time.monotonic() - began
     assert row.noticed_s <= 60
-    assert process.wait(timeout=900) == 0, log_of(run_dir).read_text()[-3000:]
+    chain.check_exit(process)
     assert not any(worker.is_running() for worker in workers)
     row.outcome = "resumed"
     row.lost = "one shard" if stage == "targets" else "from the last checkpoint"
-    assert result_of(run_dir) == result_of(undisturbed)
+    chain.check_result()
 
 
 STRAGGLING = [
@@ -96,16 +91,12 @@ def ratio_of(line: dict[str, float]) -> float:
     return line["time/slowest_ratio"]
 
 
-def test_a_straggler_is_named_with_its_ratio(
-    prefect: None, tmp_path: Path, fault_row: MakeRow
-) -> None:
-    run_dir = tmp_path / "chain"
+def test_a_straggler_is_named_with_its_ratio(chain: DisturbedChain, fault_row: MakeRow) -> None:
     row = fault_row("21b", "a worker stopped two thirds of the time", "train")
-    process = start(run_dir, sets=STRAGGLING)
-    wait_until_started(process, run_dir, TRAIN)
-    metrics = run_dir / "rounds/00-guidance/metrics.jsonl"
+    process = chain.start(TRAIN, sets=STRAGGLING)
+    metrics = chain.run_dir / "rounds/00-guidance/metrics.jsonl"
     while not list(read_metrics(metrics)):
-        assert process.poll() is None, log_of(run_dir).read_text()[-3000:]
+        assert process.poll() is None, chain.log[-3000:]
         time.sleep(0.1)
     one, other = workers_of(process)
     began = time.monotonic()
@@ -114,7 +105,7 @@ def test_a_straggler_is_named_with_its_ratio(
     second = named_straggler(process, metrics, other)
     named = {first["time/slowest_worker"], second["time/slowest_worker"]}
     assert named == {0, 1}
-    assert process.wait(timeout=600) == 0, log_of(run_dir).read_text()[-3000:]
+    chain.check_exit(process)
     row.outcome, row.lost = "resumed", f"named, {ratio_of(first):.1f} times as slow"
 
 
@@ -132,55 +123,43 @@ ELSEWHERE = [*SMALLEST, "--set", "compute.workers=2", "--set", "compute.start_ti
 
 
 def test_a_node_dies_and_targets_are_made_on_the_other(
-    undisturbed: Path, tmp_path: Path, fault_row: MakeRow, two_nodes: Any
+    chain: DisturbedChain, fault_row: MakeRow, two_nodes: Any
 ) -> None:
-    run_dir = tmp_path / "chain"
     row = fault_row("4", "a Ray node dies", "targets")
     address = ("--set", f"compute.ray_address={two_nodes.address}")
-    process = start(run_dir, *address, sets=ELSEWHERE)
-    wait_until_started(process, run_dir, TARGETS)
+    process = chain.start(TARGETS, *address, sets=ELSEWHERE)
     two_nodes.remove_node(two_nodes.worker_nodes.copy().pop(), allow_graceful=False)
     began = time.monotonic()
-    while committed(run_dir, "targets", "rounds/00") < 1 or process.poll() is None:
-        if started(TRAIN)(run_dir) or process.poll() is not None:
-            break
+    while not started(TRAIN)(chain.run_dir) and process.poll() is None:
         assert time.monotonic() - began < 300
         time.sleep(0.2)
     row.recovered_s = time.monotonic() - began
-    targets = digests(run_dir, "targets")
+    targets = digests(chain.run_dir, "targets")
     assert targets
-    assert targets.items() <= digests(undisturbed, "targets").items()
-    # two workers do not fit on one node: the round is refused by name, and one worker goes on
-    assert process.wait(timeout=600) == 1, log_of(run_dir).read_text()[-3000:]
+    assert targets.items() <= digests(chain.undisturbed, "targets").items()
+    # two workers do not fit on one node: the round is refused by name, and one worker continues
+    chain.check_exit(process, 1)
     refused = fault_row("4", "a Ray node dies", "train")
     refused.noticed_s = time.monotonic() - began
     refused.outcome, row.outcome, row.lost = "refused", "resumed", "one shard"
-    assert (
-        "Failed   round 0: guidance, any w in one evaluation, train: "
-        in log_of(run_dir).read_text()
-    )
-    alone = ("--set", "compute.workers=1")
-    assert finish(run_dir, *address, *alone, sets=ELSEWHERE) == 0, log_of(run_dir).read_text()
-    assert result_of(run_dir) == result_of(undisturbed)
+    assert "Failed   round 0: guidance, any w in one evaluation, train: " in chain.log
+    chain.finish(*address, "--set", "compute.workers=1", sets=ELSEWHERE)
+    chain.check_result()
 
 
 def test_a_driver_run_again_within_a_second_shuts_the_old_workers_out(
-    undisturbed: Path, tmp_path: Path, fault_row: MakeRow
+    chain: DisturbedChain, fault_row: MakeRow
 ) -> None:
-    run_dir = tmp_path / "chain"
     row = fault_row("2", "kill -9 of the driver, run again at once", "train")
-    process = start(run_dir, sets=SMALLEST)
-    wait_until_started(process, run_dir, TRAIN)
-    ledger = run_dir / "rounds/00-guidance/checkpoints/ledger"
-    while not list(ledger.glob("*.json")):
+    process = chain.start(TRAIN)
+    while not has_checkpoint("00-guidance")(chain.run_dir):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    began = time.monotonic()
-    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
-    row.recovered_s = time.monotonic() - began
+    row.recovered_s = chain.finish()
     row.outcome, row.lost = "resumed", "from the last checkpoint"
-    assert result_of(run_dir) == result_of(undisturbed)
-    assert [path.name for path in (run_dir / "rounds/00-guidance").glob("*/")] != []
-    assert all(Ledger(run_dir).damage(each) is None for each in Ledger(run_dir).records())
+    chain.check_result()
+    assert all(
+        Ledger(chain.run_dir).damage(each) is None for each in Ledger(chain.run_dir).records()
+    )

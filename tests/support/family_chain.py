@@ -119,7 +119,7 @@ def train_here(
     recipe: Recipe,
     plan: RoundPlan,
     samples: Artifact,
-    teacher: Artifact,
+    teacher: Artifact | None,
     targets: list[Artifact] | None,
 ) -> Artifact:
     """Stage `train`, on the engine in plain torch in this process."""

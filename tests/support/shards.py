@@ -1,12 +1,11 @@
 """Parts of the nightly tests that take about as long."""
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import pytest
 
-BY_TEST = ("test_chain_kills.py", "test_kills.py")
-"""Files of many tests that share little: their tests are dealt out one by one."""
+BY_TEST = "tests/faults/"
+"""Tests that share little with those of their file: they are dealt out one by one."""
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -22,13 +21,13 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def select(names: Sequence[str], part: int, parts: int) -> set[str]:
-    """Tests of a part, by their node ids; all other files stay whole.
+    """Tests of a part, by their node ids: files of other folders whole, tests of `BY_TEST` singly.
 
-    Files are dealt out in the order of names, then the tests of the files `BY_TEST`.
+    Each are dealt out in the order of names.
     """
     units: dict[str, list[str]] = {}
     for name in names:
         file = name.partition("::")[0]
-        units.setdefault(name if PurePosixPath(file).name in BY_TEST else file, []).append(name)
+        units.setdefault(name if file.startswith(BY_TEST) else file, []).append(name)
     dealt = sorted(units, key=lambda unit: ("::" in unit, unit))
     return {name for unit in dealt[part - 1 :: parts] for name in units[unit]}
