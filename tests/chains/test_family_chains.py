@@ -1,4 +1,7 @@
-"""Every kind of stock pipeline goes in, is distilled, and comes out as a stock pipeline."""
+"""Every kind of stock pipeline goes in, is distilled, and comes out as a stock pipeline.
+
+`make test` has one kind of each sort, `make nightly` the others.
+"""
 
 import json
 import math
@@ -35,9 +38,13 @@ from stages.workspace import Workspace
 from tests.support.family_chain import BAKED, CAPTIONS, COUNT, UPDATES, Chain, resolve, run_chain
 from tests.support.tiny_pipelines import KINDS
 
-TOLD = [kind for kind in KINDS if kind not in ("sd3", "dit")]
-BAKING = ["sd3", "dit"]
-READING = [kind for kind in KINDS if kind != "dit"]
+BAKING = ("sd3", "dit")
+DAILY = ("sd", "flux", "dit")  # noise predicted, flow predicted, of classes with w baked in
+KIND = {
+    kind: pytest.param(kind, marks=[] if kind in DAILY else [pytest.mark.nightly]) for kind in KINDS
+}
+TOLD = [KIND[kind] for kind in KINDS if kind not in BAKING]
+READING = [KIND[kind] for kind in KINDS if kind != "dit"]
 HALF = 2.0**-11  # rounding of a half-precision number, relative
 
 Make = Callable[[str], Chain]
@@ -59,7 +66,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return load_module(folder, read_manifest(folder)).state_dict()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KIND.values())
 def test_both_rounds_train_with_finite_losses_and_move_the_student(made: Make, kind: str) -> None:
     chain = made(kind)
     info = read_pipeline(Path(str(chain.recipe.teacher.pipeline)))
@@ -78,7 +85,7 @@ def test_both_rounds_train_with_finite_losses_and_move_the_student(made: Make, k
         assert all(tensor.isfinite().all() for tensor in after.values())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KIND.values())
 def test_manifests_say_what_the_students_are(made: Make, kind: str) -> None:
     chain = made(kind)
     info = read_pipeline(Path(str(chain.recipe.teacher.pipeline)))
@@ -149,7 +156,7 @@ def test_samples_of_classes_keep_them(made: Make) -> None:
     assert sorted(told.tolist()) == list(range(10))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KIND.values())
 def test_stock_diffusers_draws_what_the_student_of_two_steps_draws(made: Make, kind: str) -> None:
     chain = made(kind)
     done = export_student(
@@ -161,7 +168,7 @@ def test_stock_diffusers_draws_what_the_student_of_two_steps_draws(made: Make, k
     assert index["_class_name"] == read_manifest(chain.at(chain.bundles[0])).pipeline
 
 
-@pytest.mark.parametrize("kind", ["sdxl", "flux"])
+@pytest.mark.parametrize("kind", [KIND["sdxl"], KIND["flux"]])
 def test_a_teacher_is_distilled_on_what_it_draws_for_prompts(kind: str, tmp_path: Path) -> None:
     chain = run_chain(kind, tmp_path, of_prompts=True)
     assert SampleShards(chain.at(chain.images), "train").info.encoding is None
