@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from infra.mlflow.pages import default_uri
 from infra.mlflow.store import MlflowStore
-from pipeline.bundle import Lineage, read_manifest
+from pipeline.bundle import Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.config.profile import EngineConfig, Profile
 from pipeline.documents import apply_override, build, read_yaml
@@ -30,18 +32,21 @@ from pipeline.run_dir.recipe_file import prepare_run_dir
 from pipeline.training.checkpoint import claim
 from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds
+from pipeline.training.round_plan import RoundPlan
 from stages.data.encode import Jobs, encode
 from stages.data.encode_worker import open_worker as open_encoder
 from stages.data.shard import shard
-from stages.evaluation.sample_sets import open_worker
+from stages.evaluation.sample_sets import SampleInputs, open_worker
 from stages.export.export import export
+from stages.gate.attempts import GateContext, find_attempt, judged_attempt, record_answer
+from stages.gate.attempts import accept as accept_attempt
+from stages.gate.judge import judge, on_workers
 from stages.rounds.promote import Registry, accept, register
 from stages.rounds.target_worker import open_worker as open_asker
 from stages.rounds.train import round_job
 from stages.rounds.train_worker import RoundJob, train_with
 from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
-from tests.faults.gate_workload import failed_candidate, judge_and_accept
 from tests.support.stock_bundles import tiny
 
 torch.set_num_threads(1)
@@ -147,20 +152,23 @@ def _train(run_dir: Path) -> None:
         ledger.publish("student", job["key"], f"{plan.folder}/student", write)
 
 
-def _student(run_dir: Path) -> None:
-    _, teacher = _data_and_teacher(run_dir)
-    plan = plan_rounds(_recipe())[0]
-    manifest = read_manifest(run_dir / teacher.path)
+def _untrained(run_dir: Path, teacher: Artifact) -> tuple[Manifest, nn.Module]:
+    """The student of round 0 before its first update."""
     lineage = Lineage(run="gaussian", round=0, parent=teacher.digest)
     told = {"role": "student", "w": _recipe().guidance.w, "lineage": lineage}
-    manifest = manifest.model_copy(update=told)
+    manifest = read_manifest(run_dir / teacher.path).model_copy(update=told)
     family = family_of(manifest)
+    return manifest, family.student_of(family.build(), (0.0, 4.0))
+
+
+def _student(run_dir: Path) -> None:
+    manifest, module = _untrained(run_dir, _data_and_teacher(run_dir)[1])
+    plan, ledger = plan_rounds(_recipe())[0], Ledger(run_dir)
 
     def write(folder: Path) -> dict[str, Any]:
-        save_bundle(folder, manifest, family.student_of(family.build(), (0.0, 4.0)))
+        save_bundle(folder, manifest, module)
         return {}
 
-    ledger = Ledger(run_dir)
     ledger.publish("student", "s" * 40, f"{plan.folder}/student", write)
     _make_targets(ledger, f"{plan.folder}/targets/pass-000")
     store = MlflowStore(None, run_dir, "test")
@@ -190,6 +198,49 @@ def _registry(run_dir: Path) -> dict[str, Any]:
     aliases = client.get_registered_model("model").aliases
     files = {name: text for name, text in ends(run_dir).items() if not name.startswith("mlflow")}
     return {"versions": [each.version for each in versions], "aliases": dict(aliases), **files}
+
+
+def _gate(run_dir: Path) -> tuple[GateContext, RoundPlan]:
+    work = Workspace(run_dir, _recipe("gate={num_samples: 6}"))
+    data, teacher = _data_and_teacher(run_dir)
+    context = GateContext(work, data, teacher, SampleInputs(data, None))
+    return context, plan_rounds(work.recipe)[0]
+
+
+def _failed_candidate(run_dir: Path) -> None:
+    """A candidate whose weights are not finite, so that nothing has to be drawn of it."""
+    context, plan = _gate(run_dir)
+    manifest, module = _untrained(run_dir, context.teacher)
+
+    def write(folder: Path) -> dict[str, Any]:
+        save_bundle(folder, manifest, module)
+        file = folder / "gaussian" / "tables.safetensors"
+        tables = load_file(file)
+        tables["slope.weight"][0, 0] = torch.nan
+        save_file(tables, file)
+        return {}
+
+    parents = (context.data.fingerprint, context.teacher.fingerprint)
+    place = f"{plan.folder}/candidate"
+    Ledger(run_dir).publish("student", context.key(plan), place, write, parents)
+
+
+def _judge_and_accept(run_dir: Path) -> None:
+    """Judge the candidate, approve it as a person does, and put it in its place."""
+    context, plan = _gate(run_dir)
+    found = find_attempt(context, plan)
+    judged = found.judged
+    if judged is None:
+        assert found.student is not None
+        workers = on_workers(context.work.profile, lambda done, total: None)
+        record = judge(context.work, context.candidate(plan, found.student), workers)
+        judged = judged_attempt(Ledger(run_dir), plan, found.student, record)
+    assert judged.verdict.reasons == ("weight slope.weight is not finite",)
+    if judged.answer is None:
+        record_answer(run_dir, judged.record, accepted=True)
+    accepted = find_attempt(context, plan).judged
+    assert accepted is not None
+    accept_attempt(run_dir, plan, accepted)
 
 
 def _sample(run_dir: Path) -> None:
@@ -273,7 +324,7 @@ WORKLOADS = {
     "ask": Workload(_ask, _data_and_teacher),
     "train": Workload(_train, _data_and_teacher, _without_times),
     "promote": Workload(_promote, _student, _registry),
-    "gate": Workload(judge_and_accept, failed_candidate),
+    "gate": Workload(_judge_and_accept, _failed_candidate),
     "sample": Workload(_sample, _data_and_teacher),
     "encode": Workload(_encode, _pictures),
     "export": Workload(_export, _pictures),
