@@ -61,6 +61,7 @@ def test_the_loader_and_the_precisions_are_measured_and_merged(tmp_path: Path) -
     assert "no measurement" in table
 
 
+@pytest.mark.nightly
 def test_pregeneration_is_measured(tmp_path: Path) -> None:
     part = run(tmp_path, "pregenerate")["pregenerate"]
     check_sense(part)
@@ -68,6 +69,7 @@ def test_pregeneration_is_measured(tmp_path: Path) -> None:
     assert part.row("batch/teacher/16").unit == "tuples/s"
 
 
+@pytest.mark.nightly
 def test_the_peers_train_and_are_scored_beside_the_chain(tmp_path: Path) -> None:
     part = run(tmp_path, "peers")["peers"]
     check_sense(part)
@@ -77,6 +79,7 @@ def test_the_peers_train_and_are_scored_beside_the_chain(tmp_path: Path) -> None
 
 
 @pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_what_trains_on_deepspeed_is_measured(tmp_path: Path) -> None:
     parts = run(tmp_path, "update", "workers", "memory", "scaling")
     for part in parts.values():
