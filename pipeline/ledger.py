@@ -21,7 +21,7 @@ from pydantic import ValidationError, model_validator
 
 from pipeline.documents import Document
 from pipeline.durable import make_folder, sync, sync_tree, write_durably
-from pipeline.errors import BusyError, ConfigError, DataError
+from pipeline.errors import BusyError, ConfigError
 from pipeline.failpoints import failpoint
 from pipeline.identity import Identity, identify
 
@@ -158,20 +158,6 @@ class Ledger:
     def locate(self, artifact: Artifact) -> Path:
         """Return the absolute path of an artifact."""
         return self.run_dir / artifact.path
-
-    def require(self, key: str) -> Artifact:
-        """Return the committed artifact with this fingerprint, files verified.
-
-        Raises:
-            DataError: it was not committed, or its files changed since.
-        """
-        artifact = self.find(key)
-        if artifact is None:
-            raise DataError(
-                f"artifact {key[:16]} is not committed in {self.run_dir} or does not verify; "
-                "run the same command again to rebuild it"
-            )
-        return artifact
 
     def publish(
         self,

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline.data.records import Column, RecordShards
-from pipeline.data.shards.dataset_info import SplitInfo, read_description
+from pipeline.data.shards.dataset_info import DatasetInfo, SplitInfo, read_description, read_info
+from pipeline.data.shards.reader import SampleShards
 from pipeline.data.training_data import Batch, Samples
 from pipeline.documents import Document
 from pipeline.durable import replace_durably
@@ -171,3 +172,21 @@ class LatentShards(Samples):
 def _check_count(where: Path, count: int, expected: int) -> None:
     if count != expected:
         raise DataError(f"{where} holds {count} rows, {LATENTS} has {expected}; {_REMAKE}")
+
+
+def open_samples(folder: Path, split: str) -> Samples:
+    """Open one split of a folder written by stage `shard` or stage `encode`.
+
+    Raises:
+        DataError: the folder is neither, has no such split, or is damaged.
+    """
+    return (LatentShards if (folder / LATENTS).is_file() else SampleShards)(folder, split)
+
+
+def read_data_info(folder: Path) -> DatasetInfo | LatentsInfo:
+    """Read the description of such a folder: splits, sample shape and classes.
+
+    Raises:
+        DataError: the folder is neither, or is damaged.
+    """
+    return read_latents_info(folder) if (folder / LATENTS).is_file() else read_info(folder)

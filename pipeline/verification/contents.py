@@ -15,7 +15,7 @@ from pipeline.errors import StepfoldError
 from pipeline.ledger import Artifact
 from pipeline.run_dir.layout import REPORT_JSON, TARGETS_TAR
 
-Check = Callable[[Path, Artifact], None]
+Check = Callable[[Path, Artifact], object]
 
 
 class ContentError(Exception):
@@ -89,10 +89,6 @@ def _pipeline(place: Path, _artifact: Artifact) -> None:
     _finite_weights(place)
 
 
-def _classifier(place: Path, _artifact: Artifact) -> None:
-    _finite_weights(place)
-
-
 def _samples(place: Path, artifact: Artifact) -> None:
     try:
         images = np.load(place, mmap_mode="r", allow_pickle=False)
@@ -103,22 +99,15 @@ def _samples(place: Path, artifact: Artifact) -> None:
         raise ContentError("the array contains NaN or infinity")
 
 
-def _report(place: Path, _artifact: Artifact) -> None:
-    _json(place / REPORT_JSON)
-
-
-def _promotion(place: Path, artifact: Artifact) -> None:
-    _same("version", _json(place).get("version"), artifact.details.get("version"))
-
-
 def _verdict(place: Path, artifact: Artifact) -> None:
     from pipeline.evaluation.verdicts.gate_documents import read_verdict
 
     _same("passed", read_verdict(place).passed, artifact.details.get("passed"))
 
 
-def _answer(place: Path, artifact: Artifact) -> None:
-    _same("accepted", _json(place).get("accepted"), artifact.details.get("accepted"))
+def _recorded(key: str) -> Check:
+    """Return a check that a JSON file has the value of its record at a key."""
+    return lambda place, artifact: _same(key, _json(place).get(key), artifact.details.get(key))
 
 
 def _same(key: str, found: Any, recorded: Any) -> None:
@@ -163,11 +152,11 @@ _CHECKS: dict[str, Check] = {
     "reference": _samples,
     "samples": _samples,
     "features": _samples,
-    "classifier": _classifier,
-    "report": _report,
-    "side report": _report,
-    "promotion": _promotion,
+    "classifier": lambda place, _artifact: _finite_weights(place),
+    "report": lambda place, _artifact: _json(place / REPORT_JSON),
+    "side report": lambda place, _artifact: _json(place / REPORT_JSON),
+    "promotion": _recorded("version"),
     "verdict": _verdict,
-    "answer": _answer,
+    "answer": _recorded("accepted"),
     "pipeline": _pipeline,
 }

@@ -5,7 +5,7 @@ that the next run computes them again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -27,6 +27,9 @@ Progress = Callable[[int, int], None]
 RepairAction = Literal["redo", "drop record", "remove file", "make parent"]
 """How to repair a damage: remove the artifact and compute it again; remove an invalid record;
 remove unrecorded files; compute a missing parent again and keep the artifact."""
+
+
+NoteKind = Literal["debris", "foreign", "superseded", "gone"]
 
 
 class Damage(Document):
@@ -60,7 +63,7 @@ class Note(Document):
         places: paths relative to the run directory.
     """
 
-    kind: Literal["debris", "foreign", "superseded", "gone"]
+    kind: NoteKind
     places: tuple[str, ...]
 
 
@@ -97,9 +100,9 @@ class Inventory:
         broken: invalid record files.
     """
 
-    current: dict[str, Artifact] = field(default_factory=dict)
-    superseded: list[Artifact] = field(default_factory=list)
-    broken: list[Damage] = field(default_factory=list)
+    current: dict[str, Artifact]
+    superseded: list[Artifact]
+    broken: list[Damage]
 
     @cached_property
     def by_key(self) -> dict[str, Artifact]:
@@ -108,39 +111,39 @@ class Inventory:
         return {artifact.fingerprint[:KEY_LENGTH]: artifact for artifact in records}
 
 
-def read_inventory(run_dir: Path) -> Inventory:
-    """Read all files of a ledger and sort them into current, superseded and broken records."""
-    ledger, found = Ledger(run_dir), Inventory()
-    artifacts, broken = ledger.read()
-    for record, problem in broken.items():
-        found.broken.append(_broken(ledger, record.stem, problem))
+def _read_inventory(ledger: Ledger) -> Inventory:
+    """Sort the records of a ledger into current, superseded and broken ones."""
+    artifacts, unreadable = ledger.read()
+    broken = {record.stem: problem for record, problem in unreadable.items()}
+    placed = [a for a in artifacts if a.files and not is_reserved(a.path)]
+    # removal of an artifact would delete those inside it
+    above = {str(folder) for a in placed for folder in PurePosixPath(a.path).parents}
+    current: dict[str, Artifact] = {}
+    superseded = []
     for artifact in artifacts:
-        if not artifact.files or is_reserved(artifact.path):
-            why = "is reserved for the run" if artifact.files else "has no files"
-            problem = f"its path {artifact.path!r} {why}"
-            found.broken.append(_broken(ledger, artifact.fingerprint, problem))
+        if not artifact.files:
+            problem = "has no files"
+        elif is_reserved(artifact.path):
+            problem = "is reserved for the run"
+        elif artifact.path in above:
+            problem = "contains other artifacts"
+        else:
+            older = current.pop(artifact.path, None)
+            superseded += [older] if older else []
+            current[artifact.path] = artifact
             continue
-        older = found.current.pop(artifact.path, None)
-        found.superseded.extend([older] if older else [])
-        found.current[artifact.path] = artifact
-    _drop_nested(ledger, found)
-    return found
-
-
-def _drop_nested(ledger: Ledger, found: Inventory) -> None:
-    """Mark records as broken whose path contains other artifacts, as removal would delete both."""
-    above = {str(folder) for place in found.current for folder in PurePosixPath(place).parents}
-    for place in [place for place in found.current if place in above]:
-        artifact = found.current.pop(place)
-        problem = f"its path {place!r} contains other artifacts"
-        found.broken.append(_broken(ledger, artifact.fingerprint, problem))
-
-
-def _broken(ledger: Ledger, key: str, problem: str) -> Damage:
-    place = ledger.record_path(key).relative_to(ledger.run_dir).as_posix()
-    return Damage(
-        place=place, kind="record", fingerprint=key, problems=(problem,), remedy="drop record"
-    )
+        broken[artifact.fingerprint] = f"its path {artifact.path!r} {problem}"
+    damaged = [
+        Damage(
+            place=ledger.record_path(key).relative_to(ledger.run_dir).as_posix(),
+            kind="record",
+            fingerprint=key,
+            problems=(problem,),
+            remedy="drop record",
+        )
+        for key, problem in broken.items()
+    ]
+    return Inventory(current, superseded, damaged)
 
 
 def examine(run_dir: Path, progress: Progress = lambda done, total: None) -> Examination:  # noqa: ARG005
@@ -150,7 +153,8 @@ def examine(run_dir: Path, progress: Progress = lambda done, total: None) -> Exa
         run_dir: run directory, in which no process works.
         progress: called with the number of examined artifacts and their total.
     """
-    ledger, inventory = Ledger(run_dir), read_inventory(run_dir)
+    ledger = Ledger(run_dir)
+    inventory = _read_inventory(ledger)
     artifacts = list(inventory.current.values())
     gone = [a.path for a in artifacts if _is_obsolete(ledger, a, inventory)]
     damaged = list(inventory.broken)
@@ -173,32 +177,28 @@ def _examine(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> Iterat
     """Examine one artifact; its content is checked only if its files match the record."""
     foreign = unrecorded_files(ledger.run_dir, artifact)
     if foreign:
-        problems = tuple(f"{place} is not in its record" for place in foreign)
-        found = _damage(artifact, problems, "remove file")
-        yield found.model_copy(update={"files": tuple(foreign)})
+        problems = [f"{place} is not in its record" for place in foreign]
+        yield _damage(artifact, problems, "remove file", foreign)
     wrong = _wrong_files(ledger, artifact)
     if not wrong and not foreign:  # readers reject unrecorded files before they check the content
-        problem = content_problem(ledger.locate(artifact), artifact) or lineage_problem(
-            ledger.run_dir, artifact, inventory
-        )
+        problem = content_problem(ledger.locate(artifact), artifact)
+        problem = problem or lineage_problem(ledger.run_dir, artifact, inventory)
         wrong = [_relative(ledger, problem)] if problem else []
     if wrong:
-        yield _damage(artifact, tuple(wrong), "redo")
+        yield _damage(artifact, wrong, "redo")
         return
-    missing = missing_parents(artifact, inventory)
+    known = inventory.by_key
+    missing = [parent[:12] for parent in artifact.parents if parent[:KEY_LENGTH] not in known]
     if missing:
-        names = ", ".join(key[:12] for key in missing)
-        yield _damage(
-            artifact, (f"the ledger has no record of its parents {names}",), "make parent"
-        )
+        problem = f"the ledger has no record of its parents {', '.join(missing)}"
+        yield _damage(artifact, [problem], "make parent")
 
 
 def _wrong_files(ledger: Ledger, artifact: Artifact) -> list[str]:
     found = []
     for name, record in artifact.files.items():
-        one = artifact.model_copy(update={"files": {name: record}})
         try:
-            problem = ledger.damage(one)
+            problem = ledger.damage(artifact.model_copy(update={"files": {name: record}}))
         except OSError as error:
             problem = f"{error.filename} cannot be read ({error.strerror})"
         found += [_relative(ledger, problem)] if problem else []
@@ -222,24 +222,26 @@ def _is_obsolete(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> bo
 
 def _damaged_checkpoints(run_dir: Path) -> Iterator[Damage]:
     for folder in RunDir(run_dir).all_checkpoints():
-        ledger, inventory = Ledger(folder), read_inventory(folder)
-        inside = folder.relative_to(run_dir).as_posix()
-        for damage in inventory.broken:
-            yield damage.model_copy(update={"place": f"{inside}/{damage.place}"})
+        ledger, inside = Ledger(folder), folder.relative_to(run_dir).as_posix()
+        inventory = _read_inventory(ledger)
+        damaged = [*inventory.broken]
         for artifact in inventory.current.values():
-            problems = _wrong_files(ledger, artifact)
-            if problems:
-                moved = artifact.model_copy(update={"path": f"{inside}/{artifact.path}"})
-                yield _damage(moved, tuple(problems), "redo")
+            if problems := _wrong_files(ledger, artifact):
+                damaged.append(_damage(artifact, problems, "redo"))
+        for damage in damaged:
+            yield damage.model_copy(update={"place": f"{inside}/{damage.place}"})
 
 
-def _damage(artifact: Artifact, problems: tuple[str, ...], remedy: RepairAction) -> Damage:
+def _damage(
+    artifact: Artifact, problems: Sequence[str], remedy: RepairAction, files: Sequence[str] = ()
+) -> Damage:
     return Damage(
         place=artifact.path,
         kind=artifact.kind,
         fingerprint=artifact.fingerprint,
-        problems=problems,
+        problems=tuple(problems),
         remedy=remedy,
+        files=tuple(files),
     )
 
 
@@ -250,20 +252,15 @@ def _with_dependents(damage: Damage, artifacts: list[Artifact]) -> Damage:
 
 def _notes(inventory: Inventory, gone: list[str], strays: Strays) -> Iterator[Note]:
     superseded = [f"{artifact.path} ({artifact.digest[:12]})" for artifact in inventory.superseded]
-    if superseded:
-        yield Note(kind="superseded", places=tuple(superseded))
-    if gone:
-        yield Note(kind="gone", places=tuple(gone))
-    if strays.debris:
-        yield Note(kind="debris", places=tuple(strays.debris))
-    if strays.foreign:
-        yield Note(kind="foreign", places=tuple(strays.foreign))
-
-
-def missing_parents(artifact: Artifact, inventory: Inventory) -> list[str]:
-    """Return the fingerprints of an artifact's parents that have no record."""
-    known = inventory.by_key
-    return [parent for parent in artifact.parents if parent[:KEY_LENGTH] not in known]
+    notes: dict[NoteKind, list[str]] = {
+        "superseded": superseded,
+        "gone": gone,
+        "debris": strays.debris,
+        "foreign": strays.foreign,
+    }
+    for kind, places in notes.items():
+        if places:
+            yield Note(kind=kind, places=tuple(places))
 
 
 def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> str | None:
@@ -366,30 +363,17 @@ def remove_damaged(run_dir: Path, damaged: Iterable[Damage]) -> list[Artifact]:
     Returns:
         The removed artifacts, which the next run computes again.
     """
-    artifacts: list[Artifact] = []
+    removed: list[Artifact] = []
     for damage in damaged:
         if damage.remedy == "redo":
-            artifacts += _redo(run_dir, damage)
-        elif damage.remedy == "drop record":
-            _unlink(run_dir / damage.place)
-        elif damage.remedy == "remove file":
-            for name in damage.files:
-                _unlink(run_dir / name)
-    return artifacts
-
-
-def _redo(run_dir: Path, damage: Damage) -> list[Artifact]:
-    home, place = run_dir, damage.place
-    if damage.kind == "checkpoint":
-        home = (run_dir / place).parent
-        place = Path(place).name
-    artifact = read_inventory(home).current.get(place)
-    if artifact is None:
-        return []
-    Ledger(home).forget(artifact)
-    return [artifact] if home == run_dir else []
-
-
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    sync(path.parent)
+            is_checkpoint = damage.kind == "checkpoint"
+            ledger = Ledger((run_dir / damage.place).parent if is_checkpoint else run_dir)
+            found = [a for a in ledger.records() if a.fingerprint == damage.fingerprint]
+            for artifact in found:
+                ledger.forget(artifact)
+            removed += [] if is_checkpoint else found
+        places = {"drop record": (damage.place,), "remove file": damage.files}
+        for place in places.get(damage.remedy, ()):
+            (run_dir / place).unlink(missing_ok=True)
+            sync((run_dir / place).parent)
+    return removed

@@ -12,12 +12,6 @@ DEBRIS = (".*.tmp", ".staging-*", "failure-*.json", "*.writing")
 """Name patterns of files left by interrupted work."""
 
 
-def is_debris(place: str) -> bool:
-    """Whether a path relative to the run directory has the name of interrupted work."""
-    name = PurePosixPath(place).name
-    return _fits(place, SCRATCH) or any(fnmatch(name, pattern) for pattern in DEBRIS)
-
-
 def is_reserved(place: str) -> bool:
     """Whether a path relative to the run directory cannot be an artifact's."""
     parts = PurePosixPath(place).parts
@@ -79,7 +73,7 @@ def _search(root: Path, folder: str, known: set[str], found: Strays) -> bool:
     entries = sorted((root / folder).iterdir())
     for entry in entries:
         place = entry.relative_to(root).as_posix()
-        if is_debris(place):
+        if _fits(place, SCRATCH) or any(fnmatch(entry.name, pattern) for pattern in DEBRIS):
             found.debris.append(place)
             holds_ours = True
         elif place in known or _fits(place, UNRECORDED):

@@ -6,7 +6,6 @@ If the data are prompts without images, the teacher samples them; this module sp
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,22 +135,31 @@ def _encode(
     observer: Observer,
     run: RunJobs,
 ) -> Artifact:
-    ledger = work.ledger
-    parts = _plan(ledger.locate(data))
+    ledger, folder = work.ledger, work.ledger.locate(data)
+    jobs, num_conditions = _jobs(folder)
     scratch = _open_scratch(work.run_dir, key)
     spec = {
-        "data": str(ledger.locate(data).resolve()),
+        "data": str(folder.resolve()),
         "components": str(ledger.locate(components).resolve()),
         "pipeline": components.details["pipeline"],
         "scratch": str(scratch.resolve()),
         "teacher_sampling": teacher_sampling_spec(work.recipe),
     }
-    observer.progress(0, len(parts.jobs))
+    observer.progress(0, len(jobs))
     shape: list[int] = []
-    for done, result in enumerate(run(spec, parts.jobs), start=1):
+    for done, result in enumerate(run(spec, jobs), start=1):
         shape = result["latent_shape"] or shape
-        observer.progress(done, len(parts.jobs))
-    info = parts.content(components.details["pipeline"], shape)
+        observer.progress(done, len(jobs))
+    channels, height, width = shape
+    images = read_info(folder)
+    info = LatentsInfo(
+        pipeline=components.details["pipeline"],
+        latent_shape=(channels, height, width),
+        num_classes=0 if num_conditions else images.num_classes,
+        num_conditions=num_conditions,
+        conditions=tuple(job["part"] for job in jobs if job["kind"] == "captions"),
+        splits=images.splits,
+    )
 
     def write(folder: Path) -> dict[str, Any]:
         return _collect(folder, scratch, info)
@@ -162,49 +170,34 @@ def _encode(
     return artifact
 
 
-@dataclass(frozen=True)
-class _EncodePlan:
-    """Jobs of the stage.
+def _jobs(data: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return a job for each shard of conditions, then of samples; and the number of conditions.
 
-    Attributes:
-        data: data set folder.
-        num_classes: number of classes of data without captions, else 0.
-        num_conditions: distinct captions and the null condition, or 0.
-        jobs: one for each shard of conditions, then one for each shard of samples.
+    Conditions are the null condition (None) and the distinct captions; without captions there are
+    none, and samples have a class.
     """
-
-    data: Path
-    num_classes: int
-    num_conditions: int
-    jobs: list[dict[str, Any]]
-
-    def content(self, pipeline: str, latent_shape: list[int]) -> LatentsInfo:
-        channels, height, width = latent_shape
-        return LatentsInfo(
-            pipeline=pipeline,
-            latent_shape=(channels, height, width),
-            num_classes=self.num_classes,
-            num_conditions=self.num_conditions,
-            conditions=tuple(job["part"] for job in self.jobs if job["kind"] == "captions"),
-            splits=read_info(self.data).splits,
-        )
-
-
-def _plan(data: Path) -> _EncodePlan:
     info = read_info(data)
-    if not info.captioned:
-        jobs = [
-            {"kind": "images", "part": shard.name, "split": split, "first": shard.first}
-            | {"count": shard.count, "rows": None}
-            for split, content in info.splits.items()
-            for shard in content.shards
-        ]
-        return _EncodePlan(data, info.num_classes, 0, jobs)
-    # None is the null condition in the table of captions
-    rows: dict[str, int] = {}  # of the conditions, by caption; row 0 is the null condition
-    images = list(_sample_jobs(data, rows))
-    table = [None, *rows]
-    captions = [
+    known: dict[str, int] = {}  # rows of the conditions, by caption; row 0 is the null condition
+    samples: list[dict[str, Any]] = []
+    for split, content in info.splits.items():
+        captioned = SampleShards(data, split) if info.captioned else None
+        for shard in content.shards:
+            rows = None
+            if captioned is not None:
+                captions = captioned.captions(np.arange(shard.first, shard.first + shard.count))
+                rows = [known.setdefault(caption.text, len(known) + 1) for caption in captions]
+            samples.append(
+                {
+                    "kind": "images" if info.encoding else "prompts",
+                    "part": shard.name,
+                    "split": split,
+                    "first": shard.first,
+                    "count": shard.count,
+                    "rows": rows,
+                }
+            )
+    table = [None, *known] if info.captioned else []
+    conditions = [
         {
             "kind": "captions",
             "part": f"conditions/shard-{first // CAPTIONS_PER_SHARD:05d}.tar",
@@ -212,24 +205,7 @@ def _plan(data: Path) -> _EncodePlan:
         }
         for first in range(0, len(table), CAPTIONS_PER_SHARD)
     ]
-    return _EncodePlan(data, 0, len(table), [*captions, *images])
-
-
-def _sample_jobs(data: Path, rows: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """Yield a job for every shard of samples; new captions take the next row."""
-    info = read_info(data)
-    for split, content in info.splits.items():
-        samples = SampleShards(data, split)
-        for shard in content.shards:
-            captions = samples.captions(np.arange(shard.first, shard.first + shard.count))
-            yield {
-                "kind": "images" if info.encoding else "prompts",
-                "part": shard.name,
-                "split": split,
-                "first": shard.first,
-                "count": shard.count,
-                "rows": [rows.setdefault(caption.text, len(rows) + 1) for caption in captions],
-            }
+    return [*conditions, *samples], len(table)
 
 
 def _open_scratch(run_dir: Path, key: str) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.open_samples import open_samples
+from pipeline.data.latents import open_samples
 from pipeline.data.records import write_records
 from pipeline.errors import DivergenceError
 from pipeline.ledger import Ledger

@@ -10,7 +10,7 @@ from typing import Any
 
 from infra.launch import run_jobs
 from pipeline.config import Recipe
-from pipeline.data.open_samples import read_data_info
+from pipeline.data.latents import read_data_info
 from pipeline.data.shards.dataset_info import SplitInfo
 from pipeline.errors import DataError
 from pipeline.ledger import Artifact, fingerprint

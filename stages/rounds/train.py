@@ -16,7 +16,7 @@ from infra.launch import fit
 from pipeline.bundle import Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile, layout_of
-from pipeline.data.open_samples import read_data_info
+from pipeline.data.latents import read_data_info
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest

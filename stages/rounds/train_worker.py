@@ -13,7 +13,7 @@ from infra.deepspeed.sharded_teacher import partition_over_workers
 from infra.process.watchdog import Watchdog, WatchedEngine
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config.profile import EngineConfig
-from pipeline.data.open_samples import open_samples
+from pipeline.data.latents import open_samples
 from pipeline.data.training_data import Samples
 from pipeline.documents import Document
 from pipeline.methods.method import DistillationMethod

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.bundle import MANIFEST, Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
-from pipeline.data.latents import read_latents_info
+from pipeline.data.latents import NULL, read_data_info
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.errors import BundleError
 from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint, hash_file
@@ -15,9 +15,6 @@ from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.models.directory.pipeline_files import component_files, network_files
 from pipeline.run_dir import layout
 from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_or_make
-
-_NULL = "null.safetensors"
-_LATENTS = "latents.json"
 
 
 def adopt(
@@ -169,7 +166,7 @@ def _write_pipeline(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
     """Copy the network's files under their stock names, and the null condition of the data."""
     directory = pipeline_of(recipe)
     info = read_pipeline(directory)
-    shape = _shape_of(data)
+    shape = read_data_info(data).latent_shape
     if shape != info.latent_shape:
         raise BundleError(
             f"{directory} denoises samples of shape {info.latent_shape}, but the data in {data} "
@@ -177,18 +174,11 @@ def _write_pipeline(folder: Path, recipe: Recipe, data: Path) -> dict[str, Any]:
         )
     manifest = pipeline_manifest(recipe)
     _copy(network_files(directory, info.network_folder), directory, folder)
-    if (data / _NULL).is_file():
-        shutil.copyfile(data / _NULL, folder / _NULL)
+    if (data / NULL).is_file():
+        shutil.copyfile(data / NULL, folder / NULL)
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     return {"adopted": True, "pipeline": info.pipeline}
 
 
 def _lineage(recipe: Recipe) -> Lineage:
     return Lineage(run=recipe.run.name, round=None, parent=None)
-
-
-def _shape_of(data: Path) -> tuple[int, int, int]:
-    """Return (channels, height, width) of a sample of encoded or raw data."""
-    if (data / _LATENTS).is_file():
-        return read_latents_info(data).latent_shape
-    return read_info(data).latent_shape

@@ -19,7 +19,7 @@ import torch
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
-from pipeline.data.open_samples import read_data_info
+from pipeline.data.latents import read_data_info
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.documents import build, read_yaml
 from pipeline.errors import ConfigError

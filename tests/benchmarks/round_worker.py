@@ -65,7 +65,7 @@ def train(job: dict[str, Any]) -> None:
 
 
 def _train(job: "RoundJob", marks: Marks) -> int:
-    from pipeline.data.open_samples import open_samples
+    from pipeline.data.latents import open_samples
     from pipeline.models.assemble import family_of, network_denoiser
     from pipeline.tracking import JsonlTracker
     from pipeline.training.build_method import method_of

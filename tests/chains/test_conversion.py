@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import Recipe
-from pipeline.data.open_samples import open_samples
+from pipeline.data.latents import open_samples
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.schedule import diffuse
 from pipeline.documents import build

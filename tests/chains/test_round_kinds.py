@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.bundle import read_manifest
 from pipeline.config import GateConfig, Recipe
-from pipeline.data.open_samples import read_data_info
+from pipeline.data.latents import read_data_info
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.documents import EvaluatedBundle, Row, SampleSpec, plan_cells
 from pipeline.evaluation.figures.curves import draw_lines, line_entries

@@ -186,7 +186,8 @@ def _make_targets(ledger: Ledger, path: str) -> None:
 def _promote(run_dir: Path) -> None:
     _, teacher = _data_and_teacher(run_dir)
     store = MlflowStore(None, run_dir, "test")
-    plan, student = plan_rounds(_recipe())[0], Ledger(run_dir).require("s" * 40)
+    plan, student = plan_rounds(_recipe())[0], Ledger(run_dir).find("s" * 40)
+    assert student is not None
     work = Workspace(run_dir, _recipe("targets.keep=none"))
     accept(work, plan, student=student, teacher=teacher)
     register(run_dir, plan, student, Registry(store, "model", str(store.find("round"))))
@@ -285,7 +286,8 @@ def _captioned() -> Recipe:
 
 def _encode(run_dir: Path) -> None:
     work = Workspace(run_dir, _captioned())
-    data, components = shard(work).value, work.ledger.require("c" * 40)
+    data, components = shard(work).value, work.ledger.find("c" * 40)
+    assert components is not None
 
     def serve(spec: dict[str, Any], jobs: Jobs) -> Iterator[dict[str, Any]]:
         yield from map(open_encoder(spec), jobs)

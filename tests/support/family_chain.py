@@ -11,7 +11,7 @@ from PIL import Image
 
 from flows.cli.request import read_request
 from pipeline.config import Recipe
-from pipeline.data.open_samples import read_data_info
+from pipeline.data.latents import read_data_info
 from pipeline.documents import dump_yaml
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.engines import TorchEngine

@@ -10,9 +10,9 @@ from pipeline.data.sources.caption_tables import TABLES, read_rows
 from pipeline.data.sources.captioned_images import CaptionedImage, open_captioned
 from pipeline.data.sources.captions import clean_text
 from pipeline.data.sources.images import SUFFIXES, check_header
-from pipeline.data.sources.loaded_source import LoadedSource
-from pipeline.data.sources.quarantine import Quarantine
+from pipeline.data.sources.loaded_source import LoadedSource, Quarantine
 from pipeline.errors import DataError
+from pipeline.ledger import hash_file
 
 _COLUMNS = ("file_name", "text")
 
@@ -79,8 +79,7 @@ def identify_captioned_folder(config: CaptionedFolderData) -> dict[str, Any]:
     root = Path(config.path)
     images, quarantine = list_folder(config)
     for image in images:
-        with image.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hash_file(image.path).sha256
         name = image.path.relative_to(root).as_posix()
         listing.update(repr((name, image.text, digest)).encode())
     for error in quarantine.found:  # reasons are part of the data set, in its report

@@ -14,10 +14,10 @@ from pipeline.config import CaptionedTarsData
 from pipeline.data.sources.captioned_images import CaptionedImage, open_captioned
 from pipeline.data.sources.captions import MAX_TEXT_BYTES, clean_text, parse_json
 from pipeline.data.sources.images import MAX_IMAGE_BYTES, SUFFIXES, check_header
-from pipeline.data.sources.loaded_source import LoadedSource
+from pipeline.data.sources.loaded_source import LoadedSource, Quarantine
 from pipeline.data.sources.plain_tar import Parts, list_tar, read_tar
-from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError, SampleError
+from pipeline.ledger import hash_file
 
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
 _LARGEST = dict.fromkeys(_IMAGES, MAX_IMAGE_BYTES) | {"txt": MAX_TEXT_BYTES, "json": MAX_TEXT_BYTES}
@@ -79,8 +79,7 @@ def identify_tars(config: CaptionedTarsData) -> dict[str, Any]:
     """
     listing = hashlib.sha256()
     for tar in _tars(config):
-        with tar.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hash_file(tar).sha256
         listing.update(repr((tar.name, digest)).encode())
     return {"sha256": listing.hexdigest()}
 

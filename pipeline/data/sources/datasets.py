@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import (
-    CaptionedData,
     CaptionedDigitsData,
     CaptionedFolderData,
     CaptionedTarsData,
@@ -74,12 +73,6 @@ def load_source(config: Data, seed: int, network: Network) -> LoadedSource:
             return open_folder(config, seed)
         case GaussianData():
             return _draws(config, seed, _gaussian(network))
-        case captioned:
-            return _captioned(captioned, seed)
-
-
-def _captioned(config: CaptionedData, seed: int) -> LoadedSource:
-    match config:
         case CaptionedDigitsData():
             return open_captioned_digits(config, seed)
         case CaptionedTarsData():

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from pipeline.config import ImageFolderData
 from pipeline.data.sources.images import SUFFIXES, Mode, check_header, decode_upright
-from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
-from pipeline.data.sources.quarantine import Quarantine
+from pipeline.data.sources.loaded_source import LoadedSource, Quarantine, stratified_split
 from pipeline.errors import DataError
+from pipeline.ledger import hash_file
 
 _MODES: dict[int, Mode] = {1: "L", 3: "RGB"}
 
@@ -46,15 +46,6 @@ def list_classes(root: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def check_image_folder(config: ImageFolderData) -> None:
-    """Validate a folder by names and headers alone.
-
-    Raises:
-        DataError: as `open_folder`.
-    """
-    open_folder(config, seed=0)
-
-
 def identify_folder(config: ImageFolderData) -> dict[str, Any]:
     """Compute the identity of a folder's samples from names and sha256 of all images.
 
@@ -66,8 +57,7 @@ def identify_folder(config: ImageFolderData) -> dict[str, Any]:
     listing = hashlib.sha256()
     for name, images in classes.items():
         for image in images:
-            with image.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hash_file(image).sha256
             listing.update(repr((name, image.name, digest)).encode())
     return {"sha256": listing.hexdigest()}
 

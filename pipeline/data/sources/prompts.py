@@ -8,8 +8,7 @@ from typing import Any
 from pipeline.config import PromptsData
 from pipeline.data.sources.caption_tables import TABLES, bounded_lines, read_rows
 from pipeline.data.sources.captions import Caption, clean_text
-from pipeline.data.sources.loaded_source import LoadedSource, unlabelled_split
-from pipeline.data.sources.quarantine import Quarantine
+from pipeline.data.sources.loaded_source import LoadedSource, Quarantine, unlabelled_split
 from pipeline.errors import DataError
 
 _COLUMN = "text"

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from pipeline.data.sources.demo.colours import detect_colours
-from pipeline.data.sources.demo.digit_wording import read_attributes
+from pipeline.data.sources.demo.captioned_digits import detect_colours, read_attributes
 from pipeline.sampling.sampler import Images
 
 

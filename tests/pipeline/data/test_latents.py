@@ -10,11 +10,12 @@ from pipeline.config import DigitsData
 from pipeline.data.latents import (
     LatentShards,
     LatentsInfo,
+    open_samples,
+    read_data_info,
     read_latents_info,
     write_latents_info,
     write_null,
 )
-from pipeline.data.open_samples import open_samples, read_data_info
 from pipeline.data.records import write_records
 from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, SplitInfo
 from pipeline.data.shards.reader import SampleShards

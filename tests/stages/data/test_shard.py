@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.config import Recipe
 from pipeline.data.shards.reader import SampleShards
-from pipeline.data.sources.demo.digit_wording import read_attributes
+from pipeline.data.sources.demo.captioned_digits import read_attributes
 from pipeline.documents import build
 from pipeline.errors import DataError
 from pipeline.ledger import Ledger

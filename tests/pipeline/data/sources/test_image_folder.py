@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config import ImageFolderData
-from pipeline.data.sources.image_folder import check_image_folder, identify_folder, open_folder
+from pipeline.data.sources.image_folder import identify_folder, open_folder
 from pipeline.errors import DataError
 
 GRADIENT = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
@@ -37,7 +37,7 @@ def folder(tmp_path):
 def refusal(folder, **changes):
     """What is said on opening, which every other way to ask for the folder says too."""
     said = set()
-    for ask in (lambda config: open_folder(config, 0), identify_folder, check_image_folder):
+    for ask in (lambda config: open_folder(config, 0), identify_folder):
         with pytest.raises(DataError) as caught:
             ask(config_of(folder, **changes))
         said.add(str(caught.value))

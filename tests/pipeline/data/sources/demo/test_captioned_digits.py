@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from pipeline.config import CaptionedDigitsData
-from pipeline.data.sources.demo.captioned_digits import compose_captioned, open_captioned_digits
-from pipeline.data.sources.demo.colours import INKS, PAPERS, detect_colours
-from pipeline.data.sources.demo.digit_wording import read_attributes
+from pipeline.data.sources.demo.captioned_digits import (
+    INKS,
+    PAPERS,
+    compose_captioned,
+    detect_colours,
+    open_captioned_digits,
+    read_attributes,
+)
 from pipeline.data.sources.demo.scans import split_scans
 
 BLANK = tuple(np.zeros((2, 8, 8)) for _ in range(10))

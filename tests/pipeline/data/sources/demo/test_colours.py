@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.data.sources.demo.colours import INKS, PAPERS, VARIATION, detect_colours
+from pipeline.data.sources.demo.captioned_digits import INKS, PAPERS, VARIATION, detect_colours
 
 
 @pytest.mark.parametrize("palette", [INKS, PAPERS])

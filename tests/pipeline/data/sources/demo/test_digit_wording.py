@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
-from pipeline.data.sources.demo.colours import INKS, PAPERS
-from pipeline.data.sources.demo.digit_wording import (
+from pipeline.data.sources.demo.captioned_digits import (
+    INKS,
+    PAPERS,
     WORDINGS,
     Attributes,
     caption_text,
