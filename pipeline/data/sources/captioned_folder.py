@@ -6,9 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.config import CaptionedFolderData
-from pipeline.data.sources.caption_tables import TABLES, read_rows
 from pipeline.data.sources.captioned_images import CaptionedImage, open_captioned
-from pipeline.data.sources.captions import clean_text
+from pipeline.data.sources.captions import TABLES, clean_text, read_rows
 from pipeline.data.sources.images import SUFFIXES, check_header
 from pipeline.data.sources.loaded_source import LoadedSource, Quarantine
 from pipeline.errors import DataError

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import PromptsData
-from pipeline.data.sources.caption_tables import TABLES, bounded_lines, read_rows
-from pipeline.data.sources.captions import Caption, clean_text
+from pipeline.data.sources.captions import TABLES, Caption, bounded_lines, clean_text, read_rows
 from pipeline.data.sources.loaded_source import LoadedSource, Quarantine, unlabelled_split
 from pipeline.errors import DataError
 
