@@ -1,53 +1,49 @@
 """Errors that would otherwise appear after hours are found before any file is created."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flows.cli.request import read_request
 from flows.preflight import check
 from pipeline.config import Recipe
 from pipeline.config.profile import ComputeConfig, Profile
-from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import BundleError, ConfigError, StepfoldError
 from stages.data.shard import shard
 from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
 from tests.stages.teacher.test_prediction_check import declare, fitted
+from tests.support.recipes import CANVASES, CAPTIONS, adopting_recipe, shipped_recipe
 from tests.support.tiny_pipelines import edit, tiny_pipeline
 
-RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
 PROFILE = Profile(compute=ComputeConfig(workers=1))
 
 
-def recipe(name: str, *overrides: str) -> Recipe:
-    tree = read_yaml(RECIPES / f"{name}.yaml")
-    for override in overrides:
-        apply_override(tree, override)
-    return build(Recipe, tree, name)
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[Path]:
+    """A run directory that a refused recipe does not create."""
+    yield tmp_path / "run"
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("override", "workers", "message"),
     [
-        (["evaluation.num_samples=5"], r"evaluation\.num_samples: 5 "),
-        (["data.num_samples=12"], r"data\.holdout: 0\.25 of 12 samples"),
+        ("evaluation.num_samples=5", 1, r"evaluation\.num_samples: 5 "),
+        ("data.num_samples=12", 1, r"data\.holdout: 0\.25 of 12 samples"),
+        (
+            "encoding={steps: [4, 2], updates: 2, batch_size: 129}",
+            2,
+            r"encoding\.batch_size: 129 .* 2 workers",
+        ),
     ],
 )
-def test_an_evaluation_that_cannot_measure_is_rejected_first(
-    overrides: list[str], message: str, tmp_path: Path
+def test_sizes_that_cannot_work_are_rejected_first(
+    override: str, workers: int, message: str, run_dir: Path
 ) -> None:
-    run_dir = tmp_path / "run"
+    profile = Profile(compute=ComputeConfig(workers=workers))
     with pytest.raises(ConfigError, match=message):
-        check(recipe("gaussian", *overrides), PROFILE, run_dir, accept_changes=False)
-    assert not run_dir.exists()
-
-
-def test_an_encoders_batch_that_does_not_divide_is_rejected_first(tmp_path: Path) -> None:
-    encoders = "encoding={steps: [4, 2], updates: 2, batch_size: 129}"
-    two = Profile.model_validate({"compute": {"workers": 2}})
-    with pytest.raises(ConfigError, match=r"encoding\.batch_size: 129 .* 2 workers"):
-        check(recipe("gaussian", encoders), two, tmp_path / "run", accept_changes=False)
+        check(shipped_recipe("gaussian", override), profile, run_dir, accept_changes=False)
 
 
 @pytest.mark.parametrize(
@@ -59,89 +55,74 @@ def test_an_encoders_batch_that_does_not_divide_is_rejected_first(tmp_path: Path
 )
 def test_a_recipe_that_cannot_work_is_rejected(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        recipe("digits", override)
+        shipped_recipe("digits", override)
 
 
-def test_a_teacher_that_contradicts_the_recipe_is_rejected(tmp_path: Path) -> None:
-    gaussian = recipe("gaussian")
-    adopt(Workspace(tmp_path, gaussian), shard(Workspace(tmp_path, gaussian)).value)
-    teacher = gaussian.teacher.model_copy(
-        update={
-            "bundle": str(tmp_path / "teacher"),
-            "network": gaussian.teacher.network.model_copy(update={"std": 0.7}),
-        }
-    )
-    other = gaussian.model_copy(update={"teacher": teacher})
+@pytest.fixture
+def gaussian_bundle(tmp_path: Path) -> tuple[Recipe, Path]:
+    """The Gaussian recipe, and the bundle of its teacher."""
+    work = Workspace(tmp_path, shipped_recipe("gaussian"))
+    adopt(work, shard(work).value)
+    return work.recipe, tmp_path / "teacher"
+
+
+def test_a_teacher_that_contradicts_the_recipe_is_rejected(
+    gaussian_bundle: tuple[Recipe, Path], run_dir: Path
+) -> None:
+    recipe, bundle = gaussian_bundle
+    network = recipe.teacher.network.model_copy(update={"std": 0.7})
+    teacher = recipe.teacher.model_copy(update={"bundle": str(bundle), "network": network})
+    other = recipe.model_copy(update={"teacher": teacher})
     with pytest.raises(StepfoldError, match=r"teacher\.network: .*std=0\.7"):
-        check(other, PROFILE, tmp_path / "run", accept_changes=False)
+        check(other, PROFILE, run_dir, accept_changes=False)
 
 
-def test_a_bundle_whose_pipeline_is_missing_is_rejected(tmp_path: Path) -> None:
-    gaussian = recipe("gaussian")
-    adopt(Workspace(tmp_path, gaussian), shard(Workspace(tmp_path, gaussian)).value)
-    edit(tmp_path / "teacher" / "manifest.json", pipeline="StableDiffusionPipeline")
-    teacher = gaussian.teacher.model_copy(update={"bundle": str(tmp_path / "teacher")})
+def test_a_bundle_whose_pipeline_is_missing_is_rejected(
+    gaussian_bundle: tuple[Recipe, Path], run_dir: Path
+) -> None:
+    recipe, bundle = gaussian_bundle
+    edit(bundle / "manifest.json", pipeline="StableDiffusionPipeline")
+    teacher = recipe.teacher.model_copy(update={"bundle": str(bundle)})
+    other = recipe.model_copy(update={"teacher": teacher})
     with pytest.raises(BundleError, match=r"stepfold export.* teacher\.pipeline"):
-        check(
-            gaussian.model_copy(update={"teacher": teacher}),
-            PROFILE,
-            tmp_path / "run",
-            accept_changes=False,
-        )
-    assert not (tmp_path / "run").exists()
-
-
-def pipeline_recipe(pipeline: Path, folder: Path, data: str, w: str) -> Recipe:
-    path = folder / "recipe.yaml"
-    path.write_text(
-        f"""
-run: {{name: adopted}}
-data: {data}
-teacher: {{pipeline: {pipeline}, reference_steps: 8}}
-guidance: {{w: {w}, updates: 2, conversion_updates: 2, batch_size: 4, learning_rate: 0.001}}
-halving: {{steps: [4, 2], updates: 2, batch_size: 4}}
-evaluation: {{num_samples: 40, w: [2], baseline_steps: [2]}}
-"""
-    )
-    return read_request(path, None, None, []).recipe
-
-
-def captioned(pipeline: Path, folder: Path, size: int = 16) -> Recipe:
-    data = f"{{source: captioned_digits, size: {size}, count: 40, holdout_count: 8}}"
-    return pipeline_recipe(pipeline, folder, data, "{min: 0, max: 4}")
+        check(other, PROFILE, run_dir, accept_changes=False)
 
 
 def test_a_pipeline_whose_scheduler_contradicts_its_weights_is_rejected_first(
-    tmp_path: Path,
+    tmp_path: Path, run_dir: Path
 ) -> None:
-    folder, run_dir = fitted("epsilon", tmp_path / "pipeline"), tmp_path / "run"
-    check(captioned(folder, tmp_path), PROFILE, run_dir, accept_changes=False)
+    folder = fitted("epsilon", tmp_path / "pipeline")
+    check(adopting_recipe(tmp_path, folder), PROFILE, run_dir, accept_changes=False)
     declare("v_prediction", folder)
     with pytest.raises(BundleError, match="v_prediction"):
-        check(captioned(folder, tmp_path), PROFILE, run_dir, accept_changes=False)
-    assert not run_dir.exists()
+        check(adopting_recipe(tmp_path, folder), PROFILE, run_dir, accept_changes=False)
 
 
-def test_a_pipeline_that_changed_since_the_recipe_was_read_is_rejected(tmp_path: Path) -> None:
+def test_a_pipeline_that_changed_since_the_recipe_was_read_is_rejected(
+    tmp_path: Path, run_dir: Path
+) -> None:
     folder = tiny_pipeline("sd", tmp_path / "pipeline")
-    recipe = captioned(folder, tmp_path)
+    recipe = adopting_recipe(tmp_path, folder)
     declare("v_prediction", folder)
     with pytest.raises(ConfigError, match=r"teacher\.prediction: 'epsilon' "):
-        check(recipe, PROFILE, tmp_path / "run", accept_changes=False)
+        check(recipe, PROFILE, run_dir, accept_changes=False)
 
 
-def test_images_of_another_size_than_the_pipeline_draws_are_rejected(tmp_path: Path) -> None:
-    recipe = captioned(tiny_pipeline("sd", tmp_path / "pipeline"), tmp_path, size=32)
-    with pytest.raises(ConfigError, match=r"data\.size: 32, but the pipeline .* of 16 x 16"):
-        check(recipe, PROFILE, tmp_path / "run", accept_changes=False)
-
-
-def test_classes_that_are_not_the_networks_are_rejected(tmp_path: Path) -> None:
-    recipe = pipeline_recipe(
-        tiny_pipeline("dit", tmp_path / "pipeline"),
-        tmp_path,
-        "{source: digit_canvases, size: 16, numbers: [7, 18]}",
-        "{min: 2, max: 2, mass_at_min: 0}",
-    )
-    with pytest.raises(ConfigError, match=r"data: 2 classes, .* 10"):
-        check(recipe, PROFILE, tmp_path / "run", accept_changes=False)
+@pytest.mark.parametrize(
+    ("kind", "data", "w", "message"),
+    [
+        (
+            "sd",
+            CAPTIONS.replace("16", "32"),
+            "{min: 0, max: 4}",
+            r"data\.size: 32, but the pipeline .* of 16 x 16",
+        ),
+        ("dit", CANVASES, "{min: 2, max: 2, mass_at_min: 0}", r"data: 2 classes, .* 10"),
+    ],
+)
+def test_data_that_do_not_fit_the_pipeline_are_rejected(
+    kind: str, data: str, w: str, message: str, tmp_path: Path, run_dir: Path
+) -> None:
+    recipe = adopting_recipe(tmp_path, tiny_pipeline(kind, tmp_path / "pipeline"), data=data, w=w)
+    with pytest.raises(ConfigError, match=message):
+        check(recipe, PROFILE, run_dir, accept_changes=False)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from pipeline.config import Recipe
-from pipeline.documents import apply_override, build, read_yaml
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
 from pipeline.run_dir.events import Events
@@ -26,19 +25,12 @@ from stages.chain import (
 )
 from stages.plan.plan import plan_run
 from stages.workspace import Workspace
+from tests.support.recipes import shipped_recipe
 
-RECIPES = Path(__file__).resolve().parents[2] / "flows" / "recipes"
 ENCODERS = "encoding={steps: [4, 2], updates: 2, batch_size: 8}"
 GATE = "gate={num_samples: 50, w: [1], on_fail: [extend, retry], extend: {share: 0.5}}"
 SHORT = ("halving.steps=[4, 2]", "halving.updates=2")
 FROM_ZERO = "guidance.w={min: 0, max: 7, mass_at_min: 0.1}"  # encoders are unguided
-
-
-def recipe(name: str, *overrides: str) -> Recipe:
-    tree = read_yaml(RECIPES / f"{name}.yaml")
-    for override in overrides:
-        apply_override(tree, override)
-    return build(Recipe, tree, name)
 
 
 class Noted(Operations[str]):
@@ -89,50 +81,46 @@ def calls(recipe: Recipe, **options: Any) -> list[str]:
     return noted.calls
 
 
-def test_pixels_are_sharded_taught_distilled_and_reported() -> None:
-    assert calls(recipe("gaussian", *SHORT)) == [
-        "data()",
-        "teacher(data)",
-        "student 0(data, None, data, teacher)",
-        "student 1(data, None, data, student 0)",
-        "report(data, None, teacher, student 0, student 1)",
-        "publish(report)",
-        "page()",
-    ]
+# Encoders start from the student of stage 1 and are evaluated after the report.
+PIXELS = [
+    "data()",
+    "teacher(data)",
+    "student 0(data, None, data, teacher)",
+    "student 1(data, None, data, student 0)",
+    "student 2(data, None, data, student 0)",
+    "report(data, None, teacher, student 0, student 1, student 2)",
+    "publish(report)",
+    "encoders(teacher, student 0, student 1, student 2)",
+    "page()",
+]
+# Latents come between the data and the teacher, and students are exported.
+LATENTS = [
+    "data()",
+    "components(data)",
+    "latents(data, components)",
+    "teacher(latents)",
+    "student 0(data, components, latents, teacher)",
+    "student 1(data, components, latents, student 0)",
+    "report(data, components, teacher, student 0, student 1)",
+    "publish(report)",
+    "export 2-steps(student 1, components, report)",
+    "page()",
+]
 
 
-def test_latents_come_between_data_and_teacher_and_students_are_exported() -> None:
-    assert calls(recipe("captions", *SHORT)) == [
-        "data()",
-        "components(data)",
-        "latents(data, components)",
-        "teacher(latents)",
-        "student 0(data, components, latents, teacher)",
-        "student 1(data, components, latents, student 0)",
-        "report(data, components, teacher, student 0, student 1)",
-        "publish(report)",
-        "export 2-steps(student 1, components, report)",
-        "page()",
-    ]
-
-
-def test_encoders_start_from_the_student_of_stage_1_and_are_evaluated_after_the_report() -> None:
-    assert calls(recipe("gaussian", *SHORT, ENCODERS)) == [
-        "data()",
-        "teacher(data)",
-        "student 0(data, None, data, teacher)",
-        "student 1(data, None, data, student 0)",
-        "student 2(data, None, data, student 0)",
-        "report(data, None, teacher, student 0, student 1, student 2)",
-        "publish(report)",
-        "encoders(teacher, student 0, student 1, student 2)",
-        "page()",
-    ]
+@pytest.mark.parametrize(
+    ("name", "more", "expected"),
+    [("gaussian", (ENCODERS,), PIXELS), ("captions", (), LATENTS)],
+)
+def test_stages_are_called_in_order_with_their_inputs(
+    name: str, more: tuple[str, ...], expected: list[str]
+) -> None:
+    assert calls(shipped_recipe(name, *SHORT, *more)) == expected
 
 
 @pytest.mark.parametrize(("name", "last"), [("gaussian", "data"), ("captions", "latents")])
 def test_a_walk_may_end_at_the_teacher(name: str, last: str) -> None:
-    walked = calls(recipe(name), until=StageId.TEACHER)
+    walked = calls(shipped_recipe(name), until=StageId.TEACHER)
     assert walked[-1] == f"teacher({last})"
     assert not any(call.startswith("student") for call in walked)
 
@@ -151,7 +139,7 @@ def every_step(recipe: Recipe) -> list[Step]:
 
 
 def both_ladders() -> Recipe:
-    return recipe("captions", "halving.sampler=both", *SHORT, GATE)
+    return shipped_recipe("captions", "halving.sampler=both", *SHORT, GATE)
 
 
 def test_no_two_steps_have_the_same_identity() -> None:
@@ -184,7 +172,7 @@ def states(work: Workspace) -> tuple[Sequence[str], set[str]]:
 
 
 def test_recorded_states_cover_every_stage(tmp_path: Path) -> None:
-    work = Workspace(tmp_path, recipe("captions", *SHORT, FROM_ZERO, GATE, ENCODERS))
+    work = Workspace(tmp_path, shipped_recipe("captions", *SHORT, FROM_ZERO, GATE, ENCODERS))
     everything = [
         *("data", "components", "encode", "teacher"),
         *(
@@ -224,7 +212,7 @@ def test_recorded_states_cover_every_stage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gaussian", "captions"])
 def test_every_step_that_is_planned_is_recorded(name: str, tmp_path: Path) -> None:
-    work = Workspace(tmp_path, recipe(name, *SHORT, FROM_ZERO, GATE, ENCODERS))
+    work = Workspace(tmp_path, shipped_recipe(name, *SHORT, FROM_ZERO, GATE, ENCODERS))
     planned = {row.step.id: row.step.title for row in plan_run(work)}
     known = {state.step.id: state.step.title for state in recorded_states(work)}
     assert len(planned) > 8

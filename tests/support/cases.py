@@ -25,7 +25,7 @@ from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.documents import build, read_yaml
 from pipeline.methods.method import METHODS, DistillationMethod
-from pipeline.models.assemble import fresh_manifest, schedule_of
+from pipeline.models.assemble import family_of, fresh_manifest, save_bundle, schedule_of
 from pipeline.models.denoiser import Denoiser
 from pipeline.models.family import FAMILIES
 from pipeline.tensors import Condition, Latent, PerSample, per_sample
@@ -140,6 +140,18 @@ def student_manifest(teacher: Manifest, w: WDistribution | None = None) -> Manif
         law = WDistribution(min=BAKED_W, max=BAKED_W, mass_at_min=0)
         return teacher.model_copy(update={"role": "student", "w": law, "baked_w": BAKED_W})
     return teacher.model_copy(update={"role": "student", "w": w or WDistribution(min=0, max=4)})
+
+
+def save_untrained(place: Path, manifest: Manifest) -> Path:
+    """Write the bundle of a network before any update, with the same weights on each call."""
+    family = family_of(manifest)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = family.build()
+        if manifest.role == "student":
+            module = family.student_of(module, (0.0, 4.0))
+    save_bundle(place, manifest, module)
+    return place
 
 
 def condition_of(manifest: Manifest, count: int) -> Condition:

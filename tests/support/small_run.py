@@ -36,13 +36,20 @@ def small_recipe(*overrides: str) -> Recipe:
     return build(Recipe, tree, "gaussian.yaml")
 
 
+def data_and_teacher(run_dir: Path, recipe: Recipe) -> tuple[Artifact, Artifact]:
+    """Run the first two stages of a recipe without components."""
+    work = Workspace(run_dir, recipe)
+    data = shard(work).value
+    return data, adopt(work, data).value
+
+
 def make_run(run_dir: Path, *overrides: str) -> Path:
     """Data, teacher, three rounds with targets, students and promotions, samples, a report."""
     recipe = small_recipe(*overrides)
     prepare_run_dir(recipe, run_dir, accept_changes=False)
     record_profile(Profile(), run_dir)
-    data = shard(Workspace(run_dir, recipe)).value
-    teacher = first = adopt(Workspace(run_dir, recipe), data).value
+    data, first = data_and_teacher(run_dir, recipe)
+    teacher = first
     students = []
     for plan in plan_rounds(recipe):
         make_targets(run_dir, plan, data, teacher)

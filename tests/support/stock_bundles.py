@@ -1,6 +1,7 @@
 """Bundles of the tiny stock pipelines' own networks, and students of them that listen to w."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,3 +93,7 @@ def tiny(kind: str, root: Path) -> Tiny:
     )
     module = family_of(manifest).load(pipeline / info.network_folder, is_w_conditioned=False)
     return Tiny(root, pipeline, components, manifest, module)
+
+
+Make = Callable[[str], Tiny]
+"""Returns the pipeline of a kind, made at the first call."""

@@ -20,7 +20,7 @@ ROUNDS = {
     "halving": {"steps": [4, 2, 1], "updates": 1},
 }
 NETWORK = {"family": "gaussian", "means": [[-1.0, 0.5], [1.0, 0.25]], "std": 0.4}
-SCHEDULE = {"num_train_timesteps": 4}
+TEACHER = {"network": NETWORK, "schedule": {"num_train_timesteps": 4}, "reference_steps": 4}
 EVALUATION = {"baseline_steps": [1, 2]}
 
 
@@ -28,7 +28,7 @@ def gaussian_recipe(**changes):
     tree = {
         "run": {"name": "test", "seed": 0},
         "data": {"source": "gaussian", "num_samples": 40, "shard_size": 8},
-        "teacher": {"network": NETWORK, "schedule": SCHEDULE, "reference_steps": 4},
+        "teacher": TEACHER,
         "evaluation": EVALUATION,
         **ROUNDS,
         **changes,
@@ -53,19 +53,15 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-def snapshot(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-
-
-def test_the_second_run_does_no_work_and_gives_the_same(tmp_path):
-    made = shard(Workspace(tmp_path, gaussian_recipe()))
+def test_the_second_run_does_no_work_and_another_makes_the_same_bytes(tmp_path):
+    work, again = (Workspace(tmp_path / name, gaussian_recipe()) for name in ("run", "other"))
+    made = shard(work)
     first = made.value
     assert not made.reused
-    before = snapshot(tmp_path)
-    assert shard(Workspace(tmp_path, gaussian_recipe())) == StageResult(first, reused=True)
-    assert snapshot(tmp_path) == before
-    assert first.kind == "data"
-    assert first.path == "data"
+    before = {path: path.stat().st_mtime_ns for path in work.run_dir.rglob("*")}
+    assert shard(work) == StageResult(first, reused=True)
+    assert {path: path.stat().st_mtime_ns for path in work.run_dir.rglob("*")} == before
+    assert (first.kind, first.path) == ("data", "data")
     assert first.details == {
         "train": 30,
         "heldout": 10,
@@ -73,15 +69,12 @@ def test_the_second_run_does_no_work_and_gives_the_same(tmp_path):
         "num_classes": 2,
         "latent_shape": [2, 1, 1],
     }
-    shards = SampleShards(Ledger(tmp_path).locate(first), "train")
-    assert len(shards) == 30
-
-
-def test_another_run_makes_the_same_bytes(tmp_path):
-    digests = {
-        shard(Workspace(tmp_path / name, gaussian_recipe())).value.digest for name in ("a", "b")
-    }
-    assert len(digests) == 1
+    assert len(SampleShards(work.ledger.locate(first), "train")) == 30
+    assert shard(again).value.digest == first.digest
+    tar = work.run_dir / "data/train/shard-00000.tar"
+    tar.write_bytes(tar.read_bytes()[:-1])
+    assert shard(work).value.digest == first.digest  # written again
+    assert work.ledger.find(first.fingerprint) == first
 
 
 def test_the_fingerprint_holds_what_determines_the_bytes_and_nothing_else():
@@ -89,25 +82,11 @@ def test_the_fingerprint_holds_what_determines_the_bytes_and_nothing_else():
     others = [
         gaussian_recipe(run={"name": "test", "seed": 1}),
         gaussian_recipe(data={"source": "gaussian", "num_samples": 40, "shard_size": 9}),
-        gaussian_recipe(
-            teacher={
-                "network": {**NETWORK, "std": 0.5},
-                "schedule": SCHEDULE,
-                "reference_steps": 4,
-            }
-        ),
+        gaussian_recipe(teacher={**TEACHER, "network": {**NETWORK, "std": 0.5}}),
     ]
     assert len({base, *map(shard_key, others)}) == 4
     same = gaussian_recipe(run={"name": "other", "seed": 0}, guidance={"updates": 9})
     assert shard_key(same) == base
-
-
-def test_damaged_shards_are_written_again(tmp_path):
-    first = shard(Workspace(tmp_path, gaussian_recipe())).value
-    tar = tmp_path / "data/train/shard-00000.tar"
-    tar.write_bytes(tar.read_bytes()[:-1])
-    assert shard(Workspace(tmp_path, gaussian_recipe())).value.digest == first.digest
-    assert Ledger(tmp_path).find(first.fingerprint) == first
 
 
 def test_images_become_shards_and_changed_images_other_shards(tmp_path, images):
@@ -193,9 +172,8 @@ def test_shards_with_captions_are_tars_that_can_be_sharded_again(tmp_path):
     recipe = captioned_recipe(source="captioned_digits", count=20, holdout_count=5)
     shard(Workspace(tmp_path / "digits", recipe))
     place = str(tmp_path / "digits/data/train")
-    shard(
-        Workspace(tmp_path / "tars", captioned_recipe(source="captioned_tars", path=place, size=16))
-    )
+    tars = captioned_recipe(source="captioned_tars", path=place, size=16)
+    shard(Workspace(tmp_path / "tars", tars))
     texts = {
         caption.text
         for split, count in (("train", 16), ("heldout", 4))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.bundle import Manifest
 from pipeline.config import ScheduleConfig
 from pipeline.errors import BundleError
 from pipeline.evaluation.reports.encoder_report import (
@@ -16,41 +17,35 @@ from pipeline.evaluation.reports.encoder_report import (
     score_round_trips,
     write_translation,
 )
-from pipeline.models.assemble import family_of, save_bundle
 from pipeline.sampling.ddim_inversion import TranslationInputs, Translator
 from pipeline.sampling.sampler import BundleSampler
 from stages.evaluation.encoders import edit_plans, encoder_pairs
-from tests.support.cases import teacher_manifest
-from tests.support.stock_bundles import tiny
+from tests.support.cases import save_untrained, teacher_manifest
+from tests.support.stock_bundles import Make
+
+TEACHER = teacher_manifest("unet").model_copy(
+    update={"schedule": ScheduleConfig(kind="scaled_linear", num_train_timesteps=100)}
+)
+
+
+def student(steps: int | None, **told: Any) -> Manifest:
+    values = {"role": "student", "steps": steps and (steps,), **told}
+    return TEACHER.model_copy(update=values)
 
 
 def test_pairs_are_of_as_many_steps() -> None:
-    manifest = teacher_manifest("unet")
-
-    def student(steps: int | None, direction: Any = "decode") -> Any:
-        told = {"role": "student", "steps": steps and (steps,), "direction": direction}
-        return manifest.model_copy(update=told)
-
-    manifests = [manifest, student(None), student(8), student(4), student(1), student(2, "encode")]
-    manifests += [student(4, "encode"), student(8, "encode"), student(16, "encode")]
-    noisy = student(16).model_copy(update={"sampler": "stochastic"})
-    manifests += [noisy, student(8).model_copy(update={"sampler": "stochastic"})]
+    manifests = [TEACHER, *(student(steps) for steps in (None, 8, 4, 1))]
+    manifests += [student(steps, direction="encode") for steps in (2, 4, 8, 16)]
+    manifests += [student(steps, sampler="stochastic") for steps in (16, 8)]
     assert encoder_pairs(manifests, 16) == [(1, 1, 16), (7, 2, 8), (6, 3, 4)]
     # in one step there is nothing to add noise to
-    manifests += [student(1).model_copy(update={"sampler": "stochastic"}), student(1, "encode")]
+    manifests += [student(1, sampler="stochastic"), student(1, direction="encode")]
     assert encoder_pairs(manifests, 16)[-1] == (len(manifests) - 1, 4, 1)
-    assert encoder_pairs([manifest, *manifests[-2:]], 16) == [(2, 1, 1)]
+    assert encoder_pairs([TEACHER, *manifests[-2:]], 16) == [(2, 1, 1)]
 
 
 def test_edits_take_the_nearest_step_of_each_grid() -> None:
-    table = ScheduleConfig(kind="scaled_linear", num_train_timesteps=100)
-    manifest = teacher_manifest("unet").model_copy(update={"schedule": table})
-
-    def student(steps: int | None, **told: Any) -> Any:
-        values = {"role": "student", "steps": steps and (steps,), **told}
-        return manifest.model_copy(update=values)
-
-    manifests = [manifest, student(None), student(1), student(8), student(3)]
+    manifests = [TEACHER, student(None), student(1), student(8), student(3)]
     others = [student(8, direction="encode"), student(8, sampler="stochastic")]
     found = list(edit_plans([*manifests, *others], (0.75, 0.4), 16, 64))
     assert found == [
@@ -64,7 +59,7 @@ def test_edits_take_the_nearest_step_of_each_grid() -> None:
     assert list(edit_plans(manifests, (), 16, 64)) == []
     assert next(edit_plans(manifests[:4], (0.5,), 16, 64)) == (0, 64, (32, 64))
     # of 100 steps at most, no multiple of 64 is as many as the teacher's 80
-    few = [manifest, student(64)]
+    few = [TEACHER, student(64)]
     assert list(edit_plans(few, (0.3,), 16, 80)) == [(0, 64, (19,)), (1, 64, (19,))]
 
 
@@ -86,13 +81,12 @@ def test_pictures_without_classes_are_titled_by_their_target(tmp_path: Path) -> 
     assert report.rows[0].class_accuracy is None
 
 
-def test_networks_that_cannot_encode_are_refused(tmp_path: Path) -> None:
-    parts = tiny("sd-inpaint", tmp_path / "paints")
+def test_networks_that_cannot_encode_are_refused(made: Make, tmp_path: Path) -> None:
+    parts = made("sd-inpaint")
     paints = BundleSampler(parts.teacher(), components=parts.components)
     with pytest.raises(BundleError, match="use stepfold inpaint"):
         Translator(paints, paints, 4).check(2.0)
     manifest = teacher_manifest("unet").model_copy(update={"prediction_type": "sample"})
-    save_bundle(tmp_path / "sample", manifest, family_of(manifest).build())
-    opened = BundleSampler(tmp_path / "sample")
+    opened = BundleSampler(save_untrained(tmp_path / "sample", manifest))
     with pytest.raises(BundleError, match="undefined at t = 0"):
         Translator(opened, opened, 4).check(2.0)

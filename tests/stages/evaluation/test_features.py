@@ -1,15 +1,10 @@
 """Feature extraction: by workers, once per content."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from infra.ray.cluster import cluster
-from pipeline.config import Recipe
-from pipeline.config.profile import Profile
-from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.evaluation.dataset_images import class_means, real_images, rows_with_class_counts
 from pipeline.evaluation.features.classifier import (
@@ -41,17 +36,14 @@ from stages.evaluation.features import (
 from stages.evaluation.sample_sets import write_array
 from stages.workspace import Workspace
 from tests.support.extractor_weights import write_clip, write_dino
+from tests.support.recipes import INLINE, shipped_recipe
 
-RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 COUNT = 5
-ONE_WORKER = Profile.model_validate({"compute": {"workers": 1}})
 
 
 def small_data(run_dir: Path) -> Artifact:
-    tree = read_yaml(RECIPES / "captions.yaml")
-    tree.pop("$schema", None)
-    apply_override(tree, "data={source: captioned_digits, count: 30, holdout_count: 10}")
-    return shard(Workspace(run_dir, build(Recipe, tree, "captions.yaml"))).value
+    data = "data={source: captioned_digits, count: 30, holdout_count: 10}"
+    return shard(Workspace(run_dir, shipped_recipe("captions", data))).value
 
 
 def samples(
@@ -135,7 +127,7 @@ def test_few_images_are_read_in_the_driver_with_equal_results(tmp_path: Path) ->
     told: list[tuple[int, int]] = []
     places = extract_features(
         ledger,
-        ONE_WORKER,
+        INLINE,
         reader,
         classified(ledger, data, count),
         lambda done, total: told.append((done, total)),
@@ -155,7 +147,7 @@ def test_sets_that_are_alike_no_more_are_read_apart(tmp_path: Path) -> None:
     reader = classifier_spec(ledger, classifier(ledger, data))
 
     def read(*sources: FeatureSource) -> list[ClassifierOutputs]:
-        places = extract_features(ledger, ONE_WORKER, reader, sources, lambda done, total: None)
+        places = extract_features(ledger, INLINE, reader, sources, lambda done, total: None)
         return [ClassifierOutputs.of(np.load(places[source.name])) for source in sources]
 
     one = samples(ledger, "one.npy", 1, (COUNT, 16, 16, 3))
@@ -167,14 +159,6 @@ def test_sets_that_are_alike_no_more_are_read_apart(tmp_path: Path) -> None:
     assert not np.array_equal(apart[1].features, alike[0].features)
 
 
-@pytest.fixture
-def ray(tmp_path: Path) -> Iterator[None]:
-    with cluster(ONE_WORKER, tmp_path / "logs"):
-        yield
-
-
-@pytest.mark.needs_ray
-@pytest.mark.usefixtures("ray")
 def test_features_are_reused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "run")
     data = small_data(tmp_path / "run")
@@ -187,7 +171,7 @@ def test_features_are_reused(tmp_path: Path) -> None:
     def read(reader: ExtractorSpec, sources: list[FeatureSource]) -> dict[str, Path]:
         jobs.clear()
         return extract_features(
-            ledger, ONE_WORKER, reader, sources, lambda done, total: jobs.append((done, total))
+            ledger, INLINE, reader, sources, lambda done, total: jobs.append((done, total))
         )
 
     first = read(dino, sources)

@@ -1,10 +1,10 @@
 """Export: stock diffusers draws the same samples as our sampler."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionImg2ImgPipeline
 from safetensors.torch import load_file
 
-from pipeline.bundle import MANIFEST, Manifest, read_manifest
+from pipeline.bundle import MANIFEST, read_manifest
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.models.stock.card import supported_weights
@@ -28,22 +28,8 @@ from stages.export.parity import (
 )
 from stages.workspace import StageResult, Workspace
 from tests.support.small_run import small_recipe
-from tests.support.stock_bundles import LAW, Tiny, tiny
-from tests.support.tiny_pipelines import KINDS, PIXELS
-
-Make = Callable[[str], Tiny]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    found: dict[str, Tiny] = {}
-
-    def make(kind: str) -> Tiny:
-        if kind not in found:
-            found[kind] = tiny(kind, tmp_path_factory.mktemp(kind))
-        return found[kind]
-
-    return make
+from tests.support.stock_bundles import LAW, Make, Tiny
+from tests.support.tiny_pipelines import KINDS, PIXELS, edit
 
 
 def differences(directory: Path, bundle: Path, parts: Tiny, steps: int) -> list[float]:
@@ -99,11 +85,9 @@ def test_a_shifted_sd3_is_exported_on_its_shifted_grid(
 ) -> None:
     parts = made("sd3")
     bundle = tmp_path / "student"
-    bundle.mkdir()
-    (bundle / "transformer").symlink_to(parts.student(steps) / "transformer")
-    manifest = read_manifest(parts.student(steps))
-    shifted = manifest.schedule.model_copy(update={"shift": 3.0})
-    write(bundle, manifest.model_copy(update={"schedule": shifted}))
+    shutil.copytree(parts.student(steps), bundle)
+    shifted = parts.manifest.schedule.model_copy(update={"shift": 3.0}).model_dump(mode="json")
+    edit(bundle / MANIFEST, schedule=shifted)
     export(bundle, parts.components, tmp_path / "out", facts={})
     assert max(differences(tmp_path / "out", bundle, parts, steps)) <= TOLERANCE
 
@@ -117,23 +101,22 @@ def test_every_kind_passes_the_gate(made: Make, kind: str, tmp_path: Path) -> No
     assert {difference.steps for difference in found} == {2}
 
 
-def test_a_tampered_scheduler_does_not_pass_the_gate(made: Make, tmp_path: Path) -> None:
+def test_a_tampered_or_incomplete_directory_does_not_pass_the_gate(
+    made: Make, tmp_path: Path
+) -> None:
     parts = made("sd")
     output = tmp_path / "out"
+
+    def refused(message: str) -> None:
+        with pytest.raises(BundleError, match=message):
+            check_parity(output, parts.student(4), parts.components, ws=(2.0,), steps=(4,))
+
     export(parts.student(4), parts.components, output, facts={})
     scheduler = output / "scheduler" / "scheduler_config.json"
     scheduler.write_text(scheduler.read_text().replace('"trailing"', '"leading"'))
-    with pytest.raises(BundleError, match=r"parity check failed at .* 4 step\(s\).*tolerance"):
-        check_parity(output, parts.student(4), parts.components, ws=(2.0,), steps=(4,))
-
-
-def test_a_directory_that_does_not_load_does_not_pass_the_gate(made: Make, tmp_path: Path) -> None:
-    parts = made("sd")
-    output = tmp_path / "out"
-    export(parts.student(4), parts.components, output, facts={})
+    refused(r"parity check failed at .* 4 step\(s\).*tolerance")
     (output / "text_encoder" / "model.safetensors").unlink()
-    with pytest.raises(BundleError, match="parity check failed"):
-        check_parity(output, parts.student(4), parts.components, ws=(2.0,), steps=(4,))
+    refused("parity check failed")
 
 
 def test_the_card_code_matches_our_sampler(made: Make, tmp_path: Path) -> None:
@@ -216,35 +199,27 @@ def test_a_checked_export_leaves_nothing_that_does_not_pass(made: Make, tmp_path
     assert list((tmp_path / "bad").iterdir()) == []
 
 
-def write(bundle: Path, manifest: Manifest) -> None:
-    (bundle / MANIFEST).write_text(manifest.model_dump_json())
-
-
 def altered(parts: Tiny, folder: Path, **changes: Any) -> Path:
     """A copy of the teacher's bundle with another manifest."""
     (folder / parts.manifest.folder).mkdir(parents=True)
-    write(folder, parts.manifest.model_copy(update=changes))
+    manifest = parts.manifest.model_copy(update=changes)
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
     return folder
 
 
-def test_a_network_without_a_pipeline_is_not_exported(made: Make, tmp_path: Path) -> None:
-    bundle = altered(made("sd"), tmp_path / "alone", pipeline=None)
-    with pytest.raises(ConfigError, match="load unet/ with diffusers"):
-        export(bundle, made("sd").components, tmp_path / "out", facts={})
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_w_conditioned_student_is_not_exported_to_a_pipeline_without_w(
-    made: Make, tmp_path: Path
-) -> None:
-    bundle = altered(made("dit"), tmp_path / "told", role="student", w=LAW)
-    with pytest.raises(ConfigError, match="DiTPipeline cannot pass w"):
-        export(bundle, made("dit").components, tmp_path / "out", facts={})
-
-
-def test_components_of_another_class_are_refused(made: Make, tmp_path: Path) -> None:
+def test_what_has_no_pipeline_of_its_own_is_not_exported(made: Make, tmp_path: Path) -> None:
+    sd, flux, dit = (made(kind) for kind in ("sd", "flux", "dit"))
+    alone = altered(sd, tmp_path / "alone", pipeline=None)
+    told = altered(dit, tmp_path / "told", role="student", w=LAW)
+    for bundle, components, message in (
+        (alone, sd.components, "load unet/ with diffusers"),
+        (told, dit.components, "DiTPipeline cannot pass w"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            export(bundle, components, tmp_path / "out", facts={})
     with pytest.raises(BundleError, match="components of a FluxPipeline"):
-        export(made("sd").student(4), made("flux").components, tmp_path / "out", facts={})
+        export(sd.student(4), flux.components, tmp_path / "out", facts={})
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten(made: Make, tmp_path: Path) -> None:
@@ -259,36 +234,34 @@ def test_nothing_is_overwritten(made: Make, tmp_path: Path) -> None:
 
 def commit(ledger: Ledger, kind: str, source: Path, path: str) -> Artifact:
     def fill(folder: Path) -> dict[str, Any]:
-        for file in sorted(source.rglob("*")):
-            if file.is_file():
-                place = folder / file.relative_to(source)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(file.read_bytes())
+        shutil.copytree(source, folder, dirs_exist_ok=True)
         return {}
 
     return ledger.publish(kind, fingerprint([kind, str(source)]), path, fill)
 
 
+def committed(run_dir: Path, parts: Tiny, steps: int) -> tuple[Workspace, Artifact, Artifact]:
+    """A run with a student and its components."""
+    work = Workspace(run_dir, small_recipe())
+    student = commit(work.ledger, "student", parts.student(steps), "rounds/01/student")
+    return work, student, commit(work.ledger, "components", parts.components, "components")
+
+
 def test_a_run_commits_a_pipeline_once_it_passed_the_gate(made: Make, tmp_path: Path) -> None:
-    parts, ledger = made("sd-inpaint"), Ledger(tmp_path)
-    student = commit(ledger, "student", parts.student(3), "rounds/01/student")
-    components = commit(ledger, "components", parts.components, "components")
-    work = Workspace(tmp_path, small_recipe())
+    work, student, components = committed(tmp_path, made("sd-inpaint"), 3)
     done = export_student(work, student, components).value
     assert (done.kind, done.path) == ("pipeline", "pipelines/3-steps")
     assert done.details["largest_difference"] <= TOLERANCE
     assert student.digest in (tmp_path / done.path / "README.md").read_text()
-    assert ledger.damage(done) is None
-    assert ledger.find(export_key(student, components, {})) == done
+    assert work.ledger.damage(done) is None
+    assert work.ledger.find(export_key(student, components, {})) == done
     assert export_student(work, student, components) == StageResult(done, reused=True)
 
 
 def test_a_run_commits_nothing_that_does_not_pass_the_gate(made: Make, tmp_path: Path) -> None:
-    parts, ledger = made("sd"), Ledger(tmp_path)
-    student = commit(ledger, "student", parts.student(1), "rounds/01/student")
-    components = commit(ledger, "components", parts.components, "components")
+    work, student, components = committed(tmp_path, made("sd"), 1)
     (tmp_path / "components" / "tokenizer" / "tokenizer.json").write_text("{}")
     with pytest.raises(BundleError, match="parity check failed"):
-        export_student(Workspace(tmp_path, small_recipe()), student, components)
+        export_student(work, student, components)
     assert not (tmp_path / "pipelines" / "1-steps").exists()
-    assert [record.kind for record in ledger.records()] == ["student", "components"]
+    assert [record.kind for record in work.ledger.records()] == ["student", "components"]

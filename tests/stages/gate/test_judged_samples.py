@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import CaptionedDigitsData, GateRules, GaussianConfig, Recipe
+from pipeline.config import CaptionedDigitsData, GateRules, GaussianConfig
 from pipeline.config.profile import Profile
 from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import load_source
 from pipeline.data.sources.loaded_source import unlabelled_split
-from pipeline.documents import apply_override, build, read_yaml
 from pipeline.evaluation.documents import Role
 from pipeline.evaluation.verdicts.gate_checks import compute_checks
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
@@ -22,8 +21,8 @@ from stages.evaluation.features import ExtractorSpec, FeatureSource, extract_fea
 from stages.evaluation.sample_sets import SampleInputs, write_array
 from stages.gate.judge import extractor_of
 from stages.gate.samples import DrawnSamples, GateCell, unmeasured_reasons
-from tests.support.cases import RECIPES
 from tests.support.extractor_weights import write_dino
+from tests.support.recipes import shipped_recipe
 
 COUNT = 12
 OFF = {"noise_floor": 0.0, "teacher": 0.0, "student": 1.5}
@@ -123,18 +122,11 @@ def test_without_classes_and_extractors_unmeasured_checks_have_reasons(
 
 def test_the_gate_uses_the_first_extractor_only_without_classes(tmp_path: Path) -> None:
     config = write_dino(tmp_path / "dino")
-
-    def recipe(*overrides: str) -> Recipe:
-        tree = read_yaml(next(path for path in RECIPES if path.stem == "captions"))
-        tree.pop("$schema", None)
-        for override in (
-            f"evaluation.extractors=[{{kind: dinov2, path: {config.path}}}]",
-            *overrides,
-        ):
-            apply_override(tree, override)
-        return build(Recipe, tree, "captions.yaml")
-
-    assert extractor_of(recipe()) is None
+    ours = f"evaluation.extractors=[{{kind: dinov2, path: {config.path}}}]"
     bare = "data={source: captioned_folder, path: here, size: 16}"
-    assert extractor_of(recipe(bare)) == config
-    assert extractor_of(recipe(bare, "evaluation.extractors=[]")) is None
+    for overrides, expected in (
+        ((ours,), None),
+        ((ours, bare), config),
+        ((bare, "evaluation.extractors=[]"), None),
+    ):
+        assert extractor_of(shipped_recipe("captions", *overrides)) == expected

@@ -1,6 +1,6 @@
 """Editing and inpainting on the student's grid, compared with stock pipelines."""
 
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from diffusers import (
 from PIL import Image
 from torch import Tensor
 
+from pipeline.bundle import MANIFEST
 from pipeline.diffusion.schedule import diffuse
 from pipeline.errors import BundleError, ConfigError, DataError
-from pipeline.models.assemble import family_of, save_bundle
 from pipeline.models.unet.inpainting import Inpainting
 from pipeline.randomness import RowRandom
 from pipeline.sampling import editing
@@ -32,44 +32,35 @@ from stages.inference.edit import (
     inpaint_picture,
     read_picture,
 )
-from tests.support.cases import student_manifest, teacher_manifest
-from tests.support.stock_bundles import Tiny, tiny
+from tests.support.cases import save_untrained, student_manifest, teacher_manifest
+from tests.support.stock_bundles import Make
 from tests.support.terminal import invoke
 from tests.support.tiny_pipelines import PIXELS
+from tests.support.tiny_pipelines import edit as edit_json
 
 SIDE = 8
+STEPS = 4
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained student of four steps that is told classes and draws pixels."""
-    root = tmp_path_factory.mktemp("digits")
-    teacher = teacher_manifest("unet")
-    family = family_of(teacher)
-    manifest = student_manifest(teacher).model_copy(update={"steps": (4,)})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_bundle(root / "student", manifest, family.student_of(family.build(), (0.0, 4.0)))
-    return root / "student"
+    manifest = student_manifest(teacher_manifest("unet")).model_copy(update={"steps": (STEPS,)})
+    return save_untrained(tmp_path_factory.mktemp("digits") / "student", manifest)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tiny]:
-    found: dict[str, Tiny] = {}
-
-    def make(kind: str) -> Tiny:
-        if kind not in found:
-            found[kind] = tiny(kind, tmp_path_factory.mktemp(kind))
-        return found[kind]
-
-    return make
-
-
-def picture(path: Path, size: tuple[int, int], seed: int = 0, mode: str = "RGB") -> Path:
+def picture(path: Path, size: tuple[int, int], mode: str = "RGB") -> Path:
     shape = (*size, 3) if mode == "RGB" else size
-    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def stochastic(bundle: Path, place: Path) -> Path:
+    """The same network, as one that was distilled for the stochastic sampler."""
+    shutil.copytree(bundle, place)
+    edit_json(place / MANIFEST, sampler="stochastic")
+    return place
 
 
 def half_white(path: Path, side: int) -> Path:
@@ -79,36 +70,22 @@ def half_white(path: Path, side: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("strength", "steps", "taken", "exact"),
-    [
-        (0.5, 4, 2, True),
-        (1.0, 1, 1, True),
-        (0.3, 4, 1, False),
-        (0.125, 4, 1, False),
-        (0.9, 4, 4, False),
-        (2 / 3, 3, 2, True),
-    ],
-)
-def test_a_strength_is_the_nearest_time_of_the_grid(
-    strength: float, steps: int, taken: int, exact: bool
-) -> None:
-    assert nearest_step(strength, steps) == taken
-    assert is_on_grid(strength, steps) is exact
-
-
-@pytest.mark.parametrize("strength", [0.0, -0.5, 1.01, float("nan"), 0.1])
-def test_a_strength_of_no_step_or_out_of_range_is_refused(strength: float) -> None:
-    with pytest.raises(ConfigError, match="--strength"):
-        nearest_step(strength, 4)
+def test_a_strength_is_the_nearest_time_of_the_grid() -> None:
+    for strength, steps, taken, exact in (
+        *((0.5, 4, 2, True), (1.0, 1, 1, True), (0.3, 4, 1, False)),
+        *((0.125, 4, 1, False), (0.9, 4, 4, False), (2 / 3, 3, 2, True)),
+    ):
+        assert (nearest_step(strength, steps), is_on_grid(strength, steps)) == (taken, exact)
+    for strength in (0.0, -0.5, 1.01, float("nan"), 0.1):  # no step, or out of range
+        with pytest.raises(ConfigError, match="--strength"):
+            nearest_step(strength, 4)
 
 
 def test_the_last_step_returns_the_exact_mean_of_what_the_noised_picture_may_have_been(
     tmp_path: Path,
 ) -> None:
     manifest = teacher_manifest("gaussian")
-    save_bundle(tmp_path / "teacher", manifest, family_of(manifest).build())
-    opened = BundleSampler(tmp_path / "teacher")
+    opened = BundleSampler(save_untrained(tmp_path / "teacher", manifest))
     x = np.full((3, 1, 1, manifest.latent_shape[0]), 0.25, np.float32)
     label, steps = np.array([0, 1, 2]), 4
     drawn = edit(opened, x, EditTarget(label, 0.0, seed=5), steps=steps, taken=1)
@@ -123,20 +100,20 @@ def test_the_last_step_returns_the_exact_mean_of_what_the_noised_picture_may_hav
     np.testing.assert_allclose(drawn, expected.permute(0, 2, 3, 1).numpy(), atol=1e-6)
 
 
-def drawn_by_stock(pipeline: DiffusionPipeline, **call: Any) -> Tensor:
+def drawn_by_stock(kind: type[DiffusionPipeline], folder: Path, **call: Any) -> Tensor:
+    pipeline = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
-    drawn: Tensor = pipeline(
-        **call, generator=torch.Generator().manual_seed(0), output_type="latent"
-    ).images
+    generator = torch.Generator().manual_seed(0)
+    drawn: Tensor = pipeline(prompt="7", **call, generator=generator, output_type="latent").images
     return drawn
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("taken", [1, 2, 3])
 def test_stock_image_to_image_redraws_a_picture_as_we_do(
-    made: Callable[[str], Tiny], taken: int, tmp_path: Path
+    made: Make, taken: int, tmp_path: Path
 ) -> None:
-    parts, steps, w = made("sd"), 4, 3.0
+    parts, steps, w = made("sd"), STEPS, 3.0
     export(parts.student(steps), parts.components, tmp_path / "out", facts={})
     opened = BundleSampler(parts.student(steps), components=parts.components)
     source = read_picture(picture(tmp_path / "in.png", (PIXELS, PIXELS)), opened)
@@ -146,10 +123,8 @@ def test_stock_image_to_image_redraws_a_picture_as_we_do(
     z_t = diffuse(x, noise, level)
     ours = sample_from(opened, z_t, opened.condition(("7",)), w, steps=steps, taken=taken)
     theirs = drawn_by_stock(
-        StableDiffusionImg2ImgPipeline.from_pretrained(
-            tmp_path / "out", local_files_only=True, use_safetensors=True
-        ),
-        prompt="7",
+        StableDiffusionImg2ImgPipeline,
+        tmp_path / "out",
         image=x,
         strength=taken / steps,
         num_inference_steps=steps,
@@ -161,9 +136,7 @@ def test_stock_image_to_image_redraws_a_picture_as_we_do(
 
 @torch.inference_mode()
 @pytest.mark.parametrize("steps", [1, 4])
-def test_stock_inpainting_paints_as_we_do(
-    made: Callable[[str], Tiny], steps: int, tmp_path: Path
-) -> None:
+def test_stock_inpainting_paints_as_we_do(made: Make, steps: int, tmp_path: Path) -> None:
     parts, w = made("sd-inpaint"), 3.0
     export(parts.student(steps), parts.components, tmp_path / "out", facts={})
     opened = BundleSampler(parts.student(steps), components=parts.components)
@@ -179,10 +152,8 @@ def test_stock_inpainting_paints_as_we_do(
     condition = {**opened.condition(("7",)), **beside}
     ours = sample_from(opened, noise, condition, w, steps=steps, taken=steps)
     theirs = drawn_by_stock(
-        StableDiffusionInpaintPipeline.from_pretrained(
-            tmp_path / "out", local_files_only=True, use_safetensors=True
-        ),
-        prompt="7",
+        StableDiffusionInpaintPipeline,
+        tmp_path / "out",
         image=(pixels + 1) / 2,
         mask_image=mask,
         masked_image_latents=beside["image"][:, 1:],
@@ -194,18 +165,20 @@ def test_stock_inpainting_paints_as_we_do(
     assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
 
 
-def test_unmasked_pixels_stay_bit_identical(made: Callable[[str], Tiny], tmp_path: Path) -> None:
+def test_unmasked_pixels_stay_bit_identical(made: Make, tmp_path: Path) -> None:
     parts = made("sd-inpaint")
     source = picture(tmp_path / "in.png", (PIXELS, PIXELS))
     mask = half_white(tmp_path / "mask.png", PIXELS)
-    order = EditRequest(
-        *(parts.student(2), source, tmp_path / "out.png", "red", 3.0),
-        components=parts.components,
-    )
-    assert inpaint_picture(order, mask) == EditResult(2, 2)
-    before, after = np.asarray(Image.open(source)), np.asarray(Image.open(order.output))
-    np.testing.assert_array_equal(before[:, : PIXELS // 2], after[:, : PIXELS // 2])
-    assert (before[:, PIXELS // 2 :] != after[:, PIXELS // 2 :]).any()
+    noisy = stochastic(parts.student(2), tmp_path / "student")
+    before, after = np.asarray(Image.open(source)), []
+    for number, bundle in enumerate((parts.student(2), noisy)):
+        output = tmp_path / f"{number}.png"
+        order = EditRequest(bundle, source, output, "red", 3.0, components=parts.components)
+        assert inpaint_picture(order, mask) == EditResult(2, 2)
+        after.append(np.asarray(Image.open(output)))
+        np.testing.assert_array_equal(before[:, : PIXELS // 2], after[-1][:, : PIXELS // 2])
+        assert (before[:, PIXELS // 2 :] != after[-1][:, PIXELS // 2 :]).any()
+    assert (after[0] != after[1]).any()  # each by its own sampler
 
 
 def test_the_command_writes_the_picture_or_a_row_behind_its_source(
@@ -232,19 +205,27 @@ def test_the_command_writes_the_picture_or_a_row_behind_its_source(
         assert content["labels"].tolist() == [8]
 
 
-def test_other_seeds_and_more_steps_give_other_pictures(digits: Path, tmp_path: Path) -> None:
-    opened = BundleSampler(digits)
-    source = read_picture(picture(tmp_path / "in.png", (SIDE, SIDE)), opened)
-    wish = EditTarget(np.array([8]), 1.0, seed=0)
-    first = edit(opened, source, wish, steps=4, taken=2)
-    np.testing.assert_array_equal(first, edit(opened, source, wish, steps=4, taken=2))
-    assert (
-        first != edit(opened, source, EditTarget(np.array([8]), 1.0, 1), steps=4, taken=2)
-    ).any()
-    anew = edit(opened, source, wish, steps=4, taken=4)
-    np.testing.assert_array_equal(
-        anew, opened.sample(steps=4, w=1.0, asked=np.array([8]), seed=0)
-    )  # nothing of the picture is left
+def test_other_seeds_and_samplers_give_other_pictures(digits: Path, tmp_path: Path) -> None:
+    """A stochastic student adds the noise while it edits that it adds while it draws."""
+    opened = {
+        "ddim": BundleSampler(digits),
+        "stochastic": BundleSampler(stochastic(digits, tmp_path / "student")),
+    }
+    source = read_picture(picture(tmp_path / "in.png", (SIDE, SIDE), mode="L"), opened["ddim"])
+
+    def edited(sampler: str, taken: int, seed: int = 0) -> np.ndarray:
+        wish = EditTarget(np.array([8]), 1.0, seed=seed)
+        found: np.ndarray = edit(opened[sampler], source, wish, steps=STEPS, taken=taken)
+        return found
+
+    for sampler, bundle in opened.items():
+        np.testing.assert_array_equal(edited(sampler, 2), edited(sampler, 2))
+        assert (edited(sampler, 2) != edited(sampler, 2, seed=1)).any()
+        drawn = bundle.sample(steps=STEPS, w=1.0, asked=np.array([8]), seed=0)
+        np.testing.assert_array_equal(edited(sampler, STEPS), drawn)  # nothing of the image is left
+    assert (edited("stochastic", 3) != edited("ddim", 3)).any()
+    # from the last point on there is no noise to add
+    np.testing.assert_array_equal(edited("stochastic", 1), edited("ddim", 1))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +257,7 @@ def test_invalid_requests_are_refused(
 
 
 def test_masks_and_networks_that_do_not_fit_are_refused(
-    made: Callable[[str], Tiny], digits: Path, tmp_path: Path
+    made: Make, digits: Path, tmp_path: Path
 ) -> None:
     parts = made("sd-inpaint")
     source = picture(tmp_path / "in.png", (PIXELS, PIXELS))

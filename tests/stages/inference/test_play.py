@@ -11,18 +11,15 @@ from PIL import Image
 from pipeline.bundle import read_manifest
 from pipeline.config import WDistribution
 from pipeline.errors import BundleError
-from pipeline.models.assemble import family_of, save_bundle
 from pipeline.page.play_page import StepOptions, render_play
 from pipeline.sampling.sampler import sample
 from stages.inference.output_file import image_grid
 from stages.inference.playground import Playground, SampleRequest, SampleResponse, find_networks
-from tests.support.cases import student_manifest, teacher_manifest
+from tests.support.cases import save_untrained, student_manifest, teacher_manifest
 from tests.support.playable import ANY, FOUR, ONE, playable_run
-from tests.support.stock_bundles import Tiny, tiny
+from tests.support.stock_bundles import Make, Tiny
 
 EIGHT = "teacher.reference_steps=8"
-BOTH = ("halving.sampler=both",)
-ONE_NOISY = "rounds/04-4-to-1-stochastic/student"
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +27,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return playable_run(tmp_path_factory.mktemp("runs") / "digits", EIGHT)
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return tiny("sd", tmp_path_factory.mktemp("sd"))
+@pytest.fixture
+def words(made: Make) -> Tiny:
+    return made("sd")
 
 
 def pixels(answer: SampleResponse) -> np.ndarray:
@@ -55,12 +52,8 @@ def test_a_run_offers_its_students_from_many_steps_to_few(run_dir: Path) -> None
     law = student_manifest(teacher_manifest("unet")).w
     assert law is not None
     assert (offer.w_min, offer.w_max) == (law.min, law.max)
-
-
-def test_a_bundle_offers_itself_and_finds_the_teacher_of_its_run(run_dir: Path) -> None:
-    playground = Playground(find_networks(run_dir / FOUR, None))
-    assert playground.offer.students == ("4 steps",)
-    assert playground.offer.teacher == "teacher"
+    alone = Playground(find_networks(run_dir / FOUR, None)).offer
+    assert (alone.students, alone.teacher) == (("4 steps",), "teacher")
 
 
 def test_pictures_are_those_of_the_sampler_and_costs_are_counted(run_dir: Path) -> None:
@@ -86,10 +79,7 @@ def test_pictures_are_those_of_the_sampler_and_costs_are_counted(run_dir: Path) 
         *("teacher, 8 steps", "teacher, 4 steps"),
     ]
     assert len(set(drawn.values())) == 5
-
-
-def test_unguided_the_teacher_asks_once_a_step(run_dir: Path) -> None:
-    playground = Playground(find_networks(run_dir, None))
+    # unguided, the teacher is evaluated once a step
     assert playground.draw(SampleRequest(who="teacher", student=0, w=0.0)).evaluations == 8
 
 
@@ -148,39 +138,27 @@ def test_unsupported_bundles_are_refused(run_dir: Path, words: Tiny, tmp_path: P
         find_networks(run_dir / ONE, run_dir / FOUR)
     with pytest.raises(BundleError, match="--teacher"):
         find_networks(run_dir / ONE, words.teacher())
-    manifest = teacher_manifest("gaussian")
-    module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
-    save_bundle(tmp_path / "plane", student_manifest(manifest), module)
+    plane = save_untrained(tmp_path / "plane", student_manifest(teacher_manifest("gaussian")))
     with pytest.raises(BundleError, match="not images"):
-        find_networks(tmp_path / "plane", None)
+        find_networks(plane, None)
 
 
-def test_encoders_are_left_out_and_students_have_unique_names(
-    tmp_path: Path,
-) -> None:
-    run_dir = playable_run(tmp_path / "run", *BOTH, "encoding={steps: [8, 4], updates: 2}")
+def test_encoders_are_left_out_and_students_have_unique_names(tmp_path: Path) -> None:
+    encoding = "encoding={steps: [8, 4], updates: 2}"
+    run_dir = playable_run(tmp_path / "run", "halving.sampler=both", encoding)
     manifest = read_manifest(run_dir / ONE)
-    module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
-    save_bundle(run_dir / ONE_NOISY, manifest, module)
-    backwards = manifest.model_copy(update={"direction": "encode"})
+    # beside them a student of a few guidance weights, an encoder, and one of an earlier recipe
+    few = manifest.model_copy(update={"w": WDistribution.model_validate({"values": [0, 2, 4]})})
+    save_untrained(run_dir / "rounds/04-4-to-1-stochastic/student", few)
     encoder = run_dir / "rounds/05-8-to-4-encode/student"
-    save_bundle(encoder, backwards, module)
-    save_bundle(run_dir / "rounds/07-2-to-1/student", manifest, module)  # of an earlier recipe
-    offer = Playground(find_networks(run_dir, None)).offer
+    save_untrained(encoder, manifest.model_copy(update={"direction": "encode"}))
+    save_untrained(run_dir / "rounds/07-2-to-1/student", manifest)
+    playground = Playground(find_networks(run_dir, None))
+    offer = playground.offer
     alike = ("1 step, 02-4-to-1", "1 step, 04-4-to-1-stochastic")
     assert offer.students == ("stage 1", "4 steps", *alike)
     with pytest.raises(BundleError, match="use stepfold stylize"):
         find_networks(encoder, None)
-
-
-def test_students_of_a_few_guidance_weights_offer_just_those(tmp_path: Path) -> None:
-    run_dir = playable_run(tmp_path / "run", *BOTH)
-    manifest = read_manifest(run_dir / ONE)
-    module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
-    few = manifest.model_copy(update={"w": WDistribution.model_validate({"values": [0, 2, 4]})})
-    save_bundle(run_dir / ONE_NOISY, few, module)
-    playground = Playground(find_networks(run_dir, None))
-    offer = playground.offer
     assert (offer.w_values, offer.w_min, offer.w_max) == ((0.0, 2.0, 4.0), 0.0, 4.0)
     page = render_play(offer)
     assert "<option>0</option><option>2</option><option>4</option>" in page

@@ -5,29 +5,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from flows.cli.app import app
 from pipeline.errors import BundleError, ConfigError
-from pipeline.models.assemble import family_of, save_bundle
 from pipeline.sampling.sampler import balanced_labels, sample
 from stages.inference.output_file import image_grid
 from stages.inference.sample import sample_bundle
-from tests.support.cases import student_manifest, teacher_manifest
+from tests.support.cases import save_untrained, student_manifest, teacher_manifest
+from tests.support.terminal import invoke
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A teacher of each family, untrained where it trains, and a 2-step student."""
     root = tmp_path_factory.mktemp("bundles")
-    for family in ("unet", "gaussian"):
-        manifest = teacher_manifest(family)
-        save_bundle(root / family, manifest, family_of(manifest).build())
-    manifest = teacher_manifest("gaussian")
-    module = family_of(manifest).student_of(family_of(manifest).build(), (0.0, 4.0))
-    student = student_manifest(manifest).model_copy(update={"steps": (2,)})
-    save_bundle(root / "student", student, module)
-    return {path.name: path for path in root.iterdir()}
+    student = student_manifest(teacher_manifest("gaussian")).model_copy(update={"steps": (2,)})
+    manifests = {
+        "unet": teacher_manifest("unet"),
+        "gaussian": teacher_manifest("gaussian"),
+        "student": student,
+    }
+    return {name: save_untrained(root / name, each) for name, each in manifests.items()}
 
 
 def test_an_npz_holds_images_and_balanced_labels(bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -49,10 +46,8 @@ def test_an_npz_holds_images_and_balanced_labels(bundles: dict[str, Path], tmp_p
 def test_labels_are_drawn_exactly_as_given(bundles: dict[str, Path], tmp_path: Path) -> None:
     output = tmp_path / "out.npz"
     arguments = ["sample", str(bundles["gaussian"]), "--steps", "4", "--guidance-weight", "2"]
-    arguments += ["--labels", "2,2,0", "--seed", "1", "--output", str(output)]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0
-    assert "3 samples in" in result.output
+    code, said = invoke(*arguments, "--labels", "2,2,0", "--seed", "1", "--output", str(output))
+    assert (code, "3 samples in" in said) == (0, True)
     with np.load(output) as content:
         assert content["labels"].tolist() == [2, 2, 0]
 
@@ -102,26 +97,24 @@ def test_a_use_the_bundle_was_not_made_for_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("output", ["out.jpg", "missing/out.npz", "."])
+# numbers that are no image cannot be a .png
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        *((output, "--output") for output in ("out.jpg", "missing/out.npz", ".")),
+        ("out.png", r"\.npz"),
+    ],
+)
 def test_a_place_that_cannot_be_written_is_refused(
-    bundles: dict[str, Path], tmp_path: Path, output: str
+    bundles: dict[str, Path], tmp_path: Path, output: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match="--output"):
+    with pytest.raises(ConfigError, match=message):
         sample_bundle(bundles["gaussian"], tmp_path / output, steps=4, w=0.0, seed=0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_numbers_are_no_picture(bundles: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\.npz"):
-        sample_bundle(bundles["gaussian"], tmp_path / "out.png", steps=4, w=0.0, seed=0)
-
-
 def test_the_command_exits_with_2_when_refused(bundles: dict[str, Path], tmp_path: Path) -> None:
-    arguments = ["sample", str(bundles["student"]), "--steps", "4", "--guidance-weight", "1"]
-    result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "out.npz")])
-    assert result.exit_code == 2
-    assert "Refused" in result.output
-    arguments = ["sample", str(tmp_path), "--steps", "4", "--guidance-weight", "1"]
-    result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "out.npz")])
-    assert result.exit_code == 2
-    assert "is not a bundle" in result.output
+    for bundle, word in ((bundles["student"], "--steps"), (tmp_path, "is not a bundle")):
+        arguments = ["sample", str(bundle), "--steps", "4", "--guidance-weight", "1"]
+        code, said = invoke(*arguments, "--output", str(tmp_path / "out.npz"))
+        assert (code, "Refused" in said, word in said) == (2, True, True), said

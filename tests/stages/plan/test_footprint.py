@@ -4,39 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.request import read_request
 from infra.deepspeed.memory_model import state_bytes, teacher_bytes
 from pipeline.bundle import Lineage, read_manifest
-from pipeline.config import Recipe
 from pipeline.config.profile import ComputeConfig, EngineConfig, Profile
 from pipeline.data.shards.dataset_info import read_info
-from pipeline.documents import apply_override, build, read_yaml
 from pipeline.models.assemble import family_of, fresh_manifest, load_module
 from pipeline.models.parameter_count import count
 from stages.data.shard import shard
 from stages.plan.sizes import measure_footprint, worker_bytes
-from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
+from tests.support.recipes import RECIPES, adopting_recipe, shipped_recipe
+from tests.support.small_run import data_and_teacher
 from tests.support.tiny_pipelines import tiny_pipeline
-
-RECIPES = sorted((Path(__file__).resolve().parents[3] / "flows" / "recipes").glob("*.yaml"))
-ADOPTED = """
-run: {{name: adopted}}
-data: {{source: captioned_digits, size: 16, count: 40, holdout_count: 8}}
-teacher: {{pipeline: {pipeline}, reference_steps: 8}}
-guidance: {{prediction: keep, updates: 2, batch_size: 4}}
-halving: {{steps: [4, 2], updates: 2, batch_size: 4}}
-evaluation: {{num_samples: 40, w: [2], baseline_steps: [2]}}
-"""
-RECIPES_BY_NAME = {path.stem: path for path in RECIPES}
-DIGITS, GAUSSIAN = RECIPES_BY_NAME["digits"], RECIPES_BY_NAME["gaussian"]
-
-
-def recipe(path: Path, *overrides: str) -> Recipe:
-    tree = read_yaml(path)
-    for override in overrides:
-        apply_override(tree, override)
-    return build(Recipe, tree, path.name)
 
 
 def profile(workers: int, **engine: object) -> Profile:
@@ -45,12 +24,12 @@ def profile(workers: int, **engine: object) -> Profile:
     )
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_has_a_footprint_and_creates_nothing(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = measure_footprint(recipe(path), Profile())
+    found = measure_footprint(shipped_recipe(name), Profile())
     assert found.student > found.teacher >= 0
     assert found.components is None
     assert all(size for size in found.stages.values())
@@ -60,7 +39,7 @@ def test_every_recipe_has_a_footprint_and_creates_nothing(
 @pytest.mark.parametrize("name", ["digits", "digits32", "gaussian"])
 def test_the_count_is_that_of_the_network_that_will_be_built(name: str, tmp_path: Path) -> None:
     changes = ["data.per_class=2", "data.holdout_per_class=2"] if name == "digits32" else []
-    asked = recipe(RECIPES_BY_NAME[name], *changes)
+    asked = shipped_recipe(name, *changes)
     info = read_info(tmp_path / shard(Workspace(tmp_path, asked)).value.path)
     lineage = Lineage(run=name, round=None, parent=None)
     manifest = fresh_manifest(asked.teacher, info.num_classes, info.latent_shape, lineage)
@@ -68,7 +47,7 @@ def test_the_count_is_that_of_the_network_that_will_be_built(name: str, tmp_path
 
 
 def test_the_worst_round_counts_which_is_the_teachers_with_its_average() -> None:
-    found = measure_footprint(recipe(DIGITS), profile(2))
+    found = measure_footprint(shipped_recipe("digits"), profile(2))
     for stage, size in found.stages.items():
         layout = {"zero_stage": stage, "workers": 2, "precision": "float32"}
         assert size == max(
@@ -84,22 +63,22 @@ def test_online_targets_cost_a_teacher_in_float32_on_every_worker(stage: int) ->
 
     def size(*overrides: str) -> int:
         # with no teacher to train, the rounds are the worst there is
-        return worker_bytes(recipe(GAUSSIAN, *overrides), place, stage, **sizes) or 0
+        return worker_bytes(shipped_recipe("gaussian", *overrides), place, stage, **sizes) or 0
 
     assert size("targets.mode=online") - size() == teacher_bytes(10**6 + 64)
 
 
 def test_bfloat16_has_no_stage_zero() -> None:
-    found = measure_footprint(recipe(DIGITS), profile(2, precision="bfloat16", zero_stage=2))
+    found = measure_footprint(
+        shipped_recipe("digits"), profile(2, precision="bfloat16", zero_stage=2)
+    )
     assert [stage for stage, size in found.stages.items() if size is None] == [0]
     assert found.zero_stage == 2
 
 
 def test_a_pipeline_has_components_beside_its_network(tmp_path: Path) -> None:
     pipeline = tiny_pipeline("sdxl", tmp_path / "pipeline")
-    path = tmp_path / "recipe.yaml"
-    path.write_text(ADOPTED.format(pipeline=pipeline))
-    found = measure_footprint(read_request(path, None, tmp_path, []).recipe, Profile())
+    found = measure_footprint(adopting_recipe(tmp_path, pipeline), Profile())
     files = [path for path in pipeline.rglob("*.safetensors") if path.parent.name != "unet"]
     assert len(files) == 3
     # float32 files are their numbers, four bytes each, and a header of some kB
@@ -110,9 +89,8 @@ def test_a_pipeline_has_components_beside_its_network(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_counted_as_it_loads(tmp_path: Path) -> None:
-    gaussian = recipe(GAUSSIAN)
-    data = shard(Workspace(tmp_path, gaussian)).value
-    bundle = tmp_path / adopt(Workspace(tmp_path, gaussian), data).value.path
+    gaussian = shipped_recipe("gaussian")
+    bundle = tmp_path / data_and_teacher(tmp_path, gaussian)[1].path
     teacher = gaussian.teacher.model_copy(update={"bundle": str(bundle)})
     found = measure_footprint(gaussian.model_copy(update={"teacher": teacher}), Profile())
     assert found.teacher == count(load_module(bundle, read_manifest(bundle)))

@@ -4,27 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Recipe
-from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import BundleError
 from stages.chain import StageId
-from stages.data.shard import shard
 from stages.plan.plan import plan_run
-from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
-
-RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
-
-
-def recipe(name: str, *overrides: str) -> Recipe:
-    tree = read_yaml(RECIPES / f"{name}.yaml")
-    for override in overrides:
-        apply_override(tree, override)
-    return build(Recipe, tree, name)
+from tests.support.recipes import shipped_recipe
+from tests.support.small_run import data_and_teacher
 
 
 def test_an_empty_directory_has_everything_to_do(tmp_path: Path) -> None:
-    digits = recipe("digits")
+    digits = shipped_recipe("digits")
     rows = plan_run(Workspace(tmp_path, digits))
     assert {row.state for row in rows} == {"to do"}
     by_id = {row.step.id: row for row in rows}
@@ -38,7 +27,7 @@ def test_an_empty_directory_has_everything_to_do(tmp_path: Path) -> None:
 
 
 def test_online_targets_cost_evaluations_and_no_bytes(tmp_path: Path) -> None:
-    rows = plan_run(Workspace(tmp_path, recipe("digits", "targets.mode=online")))
+    rows = plan_run(Workspace(tmp_path, shipped_recipe("digits", "targets.mode=online")))
     assert sum(row.bytes for row in rows) == 0
     halving = next(row for row in rows if row.step.id == "rounds/01-16-to-8/train")
     # from 16 steps of 4 sub-steps to 8: eight evaluations make one target
@@ -46,50 +35,35 @@ def test_online_targets_cost_evaluations_and_no_bytes(tmp_path: Path) -> None:
 
 
 def test_a_target_is_two_images_in_size(tmp_path: Path) -> None:
-    canvases = recipe("digits32", "data.per_class=30", "targets={dtype: float16}")
+    canvases = shipped_recipe("digits32", "data.per_class=30", "targets={dtype: float16}")
     row = next(row for row in plan_run(Workspace(tmp_path, canvases)) if row.bytes)
     assert row.tuples % 3000 == 0
     assert row.bytes == row.tuples * (2 * 3 * 32 * 32 * 2 + 32)
 
 
 def test_committed_stages_are_done(tmp_path: Path) -> None:
-    gaussian = recipe("gaussian")
-    data = shard(Workspace(tmp_path, gaussian)).value
-    adopt(Workspace(tmp_path, gaussian), data)
+    gaussian = shipped_recipe("gaussian")
+    data_and_teacher(tmp_path, gaussian)
     states = [row.state for row in plan_run(Workspace(tmp_path, gaussian))]
     assert states[:3] == ["done", "done", "to do"]
 
 
 def test_a_teacher_bundle_is_copied_and_checked(tmp_path: Path) -> None:
-    gaussian = recipe("gaussian")
-    first = tmp_path / "first"
-    teacher = adopt(Workspace(first, gaussian), shard(Workspace(first, gaussian)).value).value
-    assert (
-        adopt(Workspace(first, gaussian), shard(Workspace(first, gaussian)).value).value == teacher
-    )
-    given = gaussian.teacher.model_copy(update={"bundle": str(first / "teacher")})
-    second = tmp_path / "second"
-    again = gaussian.model_copy(update={"teacher": given})
-    assert (
-        adopt(Workspace(second, again), shard(Workspace(second, gaussian)).value).value.digest
-        == teacher.digest
-    )
-
-
-def test_a_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
-    gaussian = recipe("gaussian")
-    first = tmp_path / "first"
-    adopt(Workspace(first, gaussian), shard(Workspace(first, gaussian)).value)
-    other = recipe("gaussian", "teacher.network.means=[[0.0, 1.0, 2.0], [1.0, 0.0, 0.5]]")
-    given = other.teacher.model_copy(update={"bundle": str(first / "teacher")})
-    mismatched = other.model_copy(update={"teacher": given})
-    second = tmp_path / "second"
+    gaussian = shipped_recipe("gaussian")
+    first, second = tmp_path / "first", tmp_path / "second"
+    _, teacher = data_and_teacher(first, gaussian)
+    assert data_and_teacher(first, gaussian)[1] == teacher
+    bundle = {"bundle": str(first / "teacher")}
+    again = gaussian.model_copy(update={"teacher": gaussian.teacher.model_copy(update=bundle)})
+    assert data_and_teacher(second, again)[1].digest == teacher.digest
+    other = shipped_recipe("gaussian", "teacher.network.means=[[0.0, 1.0, 2.0], [1.0, 0.0, 0.5]]")
+    mismatched = other.model_copy(update={"teacher": other.teacher.model_copy(update=bundle)})
     with pytest.raises(BundleError, match=r"\(2, 1, 1\) in 3 classes; .* \(3, 1, 1\) in 2"):
-        adopt(Workspace(second, mismatched), shard(Workspace(second, other)).value)
+        data_and_teacher(tmp_path / "third", mismatched)
 
 
 def test_the_gate_reuses_samples_of_earlier_gates(tmp_path: Path) -> None:
-    gated = recipe(
+    gated = shipped_recipe(
         "digits",
         "gate={num_samples: 50, w: [0, 2, 4], rounds: {'3': {distance: off, rms: off, "
         "recall: off, w_consistency: off}}}",

@@ -8,10 +8,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from infra.mlflow.store import MlflowStore
-from pipeline.config.profile import Profile
-from pipeline.documents import build
+from pipeline.config.profile import Profile, TrackingConfig
 from pipeline.evaluation.figures.grids import draw_pairs
-from pipeline.ledger import Ledger
+from pipeline.ledger import Artifact, Ledger
 from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.preview import Preview, draw_preview, read_preview
 from pipeline.sampling.sampler import BundleSampler
@@ -31,9 +30,16 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("pictures") / "run")
 
 
+def student_of(run_dir: Path) -> Artifact:
+    return next(a for a in Ledger(run_dir).records() if a.path == f"{PLAN.folder}/student")
+
+
+def drawing(pictures: int) -> Profile:
+    return Profile(tracking=TrackingConfig(pictures=pictures))
+
+
 def drawn(run_dir: Path, profile: Profile) -> Preview:
-    by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
-    student = by_place[f"{PLAN.folder}/student"]
+    student = student_of(run_dir)
     preview = plan_preview(Workspace(run_dir, RECIPE, profile), PLAN, student.fingerprint)
     assert preview is not None
     draw_preview(preview, run_dir / student.path)
@@ -41,9 +47,7 @@ def drawn(run_dir: Path, profile: Profile) -> Preview:
 
 
 def test_a_round_is_shown_beside_the_first_teacher(run_dir: Path) -> None:
-    by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
-    student = by_place[f"{PLAN.folder}/student"]
-    profile = build(Profile, {"tracking": {"pictures": 6}}, "p.yaml")
+    student, profile = student_of(run_dir), drawing(6)
     before = sorted(run_dir.rglob("*"))
     preview = drawn(run_dir, profile)
     made = set(run_dir.rglob("*")) - set(before)
@@ -72,15 +76,13 @@ def test_previews_are_drawn_once_and_only_if_enabled(run_dir: Path) -> None:
     times = [Path(each.place).stat().st_mtime_ns for each in preview.drawings]
     assert drawn(run_dir, profile) == preview
     assert [Path(each.place).stat().st_mtime_ns for each in preview.drawings] == times
-    none = build(Profile, {"tracking": {"pictures": 0}}, "p.yaml")
-    assert plan_preview(Workspace(run_dir, RECIPE, none), PLAN, "ab" * 32) is None
+    assert plan_preview(Workspace(run_dir, RECIPE, drawing(0)), PLAN, "ab" * 32) is None
 
 
 def test_a_picture_that_cannot_be_drawn_is_worth_no_round(
     run_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    profile = build(Profile, {"tracking": {"pictures": 4}}, "p.yaml")
-    preview = plan_preview(Workspace(run_dir, RECIPE, profile), PLAN, "cd" * 32)
+    preview = plan_preview(Workspace(run_dir, RECIPE, drawing(4)), PLAN, "cd" * 32)
     assert preview is not None
     draw_preview(preview, tmp_path / "nothing")
     assert "preview failed" in caplog.text
@@ -95,8 +97,7 @@ def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
     client = MlflowClient(tracking_uri=store.uri)
     chain = store.chain("chain", "gaussian", {}, {})
     child = store.round(chain, "chain/1", "round 1", {"round": 1}, {})
-    by_place = {artifact.path: artifact for artifact in Ledger(run_dir).records()}
-    student = by_place[f"{PLAN.folder}/student"]
+    student = student_of(run_dir)
     drawn(run_dir, Profile())
     pictures = make_previews(Workspace(run_dir, RECIPE), PLAN, student)
     for _ in range(2):
@@ -111,7 +112,8 @@ def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
     assert [source.context for source in inputs_of_chain(run_dir)] == ["training", "teacher"]
     sources = inputs_of_round(run_dir, PLAN, student)
     assert [source.context for source in sources] == ["training", "teacher", "targets"]
-    first = by_place["rounds/00-guidance/student"]
+    records = Ledger(run_dir).records()
+    first = next(a for a in records if a.path == "rounds/00-guidance/student")
     assert sources[1].digest == first.digest
     marks = tags_of_round(run_dir, PLAN, student)
     assert (marks["bundle.digest"], marks["parent.digest"]) == (student.digest, first.digest)

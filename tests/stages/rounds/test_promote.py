@@ -9,14 +9,10 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
 from infra.mlflow.store import MlflowStore
-from pipeline.bundle import Lineage, Manifest
-from pipeline.config import Recipe
-from pipeline.documents import apply_override, build, read_yaml
+from pipeline.bundle import Lineage, read_manifest
 from pipeline.errors import BundleError, DivergenceError
 from pipeline.ledger import Artifact, Ledger
-from pipeline.models.assemble import family_of, save_bundle
 from pipeline.training.plan import plan_rounds
-from stages.data.shard import shard
 from stages.rounds.promote import (
     Registry,
     accept,
@@ -25,38 +21,27 @@ from stages.rounds.promote import (
     promotion_key,
     register,
 )
-from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
+from tests.support.cases import save_untrained
+from tests.support.recipes import shipped_recipe
+from tests.support.small_run import data_and_teacher, flip
 
-RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
-PLAN = plan_rounds(build(Recipe, read_yaml(RECIPES / "gaussian.yaml"), "gaussian.yaml"))[0]
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Recipe:
-    return build(Recipe, read_yaml(RECIPES / "gaussian.yaml"), "gaussian.yaml")
-
-
-def work_at(run_dir: Path, keep: Literal["none", "last", "all"]) -> Workspace:
-    tree = read_yaml(RECIPES / "gaussian.yaml")
-    apply_override(tree, f"targets.keep={keep}")
-    return Workspace(run_dir, build(Recipe, tree, "gaussian.yaml"))
+RECIPE = shipped_recipe("gaussian")
+ROUNDS = plan_rounds(RECIPE)
+PLAN = ROUNDS[0]
 
 
 def commit_student(
-    run_dir: Path, recipe: Recipe, *, parent: str | None = None, poison: bool = False
+    run_dir: Path, *, parent: str | None = None, poison: bool = False
 ) -> tuple[Artifact, Artifact]:
-    data = shard(Workspace(run_dir, recipe)).value
-    teacher = adopt(Workspace(run_dir, recipe), data).value
-    manifest = Manifest.model_validate_json((run_dir / "teacher" / "manifest.json").read_text())
+    _, teacher = data_and_teacher(run_dir, RECIPE)
     lineage = Lineage(run="gaussian", round=0, parent=parent or teacher.digest)
-    manifest = manifest.model_copy(
-        update={"role": "student", "w": recipe.guidance.w, "lineage": lineage}
+    manifest = read_manifest(run_dir / teacher.path).model_copy(
+        update={"role": "student", "w": RECIPE.guidance.w, "lineage": lineage}
     )
-    family = family_of(manifest)
 
     def write(folder: Path) -> dict[str, int]:
-        save_bundle(folder, manifest, family.student_of(family.build(), (0.0, 4.0)))
+        save_untrained(folder, manifest)
         if poison:
             file = folder / "gaussian" / "tables.safetensors"
             tables = load_file(file)
@@ -68,31 +53,36 @@ def commit_student(
     return Ledger(run_dir).publish("student", "k" * 40, path, write), teacher
 
 
-def test_a_sound_student_is_promoted_once(recipe: Recipe, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    student, teacher = commit_student(run_dir, recipe)
-    store = MlflowStore(None, tmp_path, "test")
+def open_registry(root: Path) -> Registry:
+    store = MlflowStore(None, root, "test")
     chain = store.chain("run", "run", {}, {})
-    registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
+    return Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
+
+
+def test_a_sound_student_is_promoted_once(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    student, teacher = commit_student(run_dir)
+    registry = open_registry(tmp_path)
     for _ in range(2):
-        accept(work_at(run_dir, "all"), PLAN, student=student, teacher=teacher)
+        accept(
+            Workspace(run_dir, shipped_recipe("gaussian", "targets.keep=all")),
+            PLAN,
+            student=student,
+            teacher=teacher,
+        )
         register(run_dir, PLAN, student, registry)
     assert Ledger(run_dir).find(promotion_key(student)) is not None
-    client = MlflowClient(store.uri)
+    client = MlflowClient(registry.store.uri)
     assert [each.version for each in client.search_model_versions("name = 'model'")] == [1]
     aliases = client.get_registered_model("model").aliases
     assert aliases == {"teacher": 1, "student-any-steps": 1}
 
 
-def test_a_student_that_had_to_wait_does_not_take_the_alias_of_a_later_one(
-    recipe: Recipe, tmp_path: Path
-) -> None:
+def test_a_student_that_had_to_wait_does_not_take_the_alias_of_a_later_one(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    student, _ = commit_student(run_dir, recipe)
-    store = MlflowStore(None, tmp_path, "test")
-    chain = store.chain("run", "run", {}, {})
-    registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
-    later = plan_rounds(recipe)[1]
+    student, _ = commit_student(run_dir)
+    registry = open_registry(tmp_path)
+    later = ROUNDS[1]
 
     def write(folder: Path) -> dict[str, int]:
         (folder / "weights").write_text("others")
@@ -101,54 +91,47 @@ def test_a_student_that_had_to_wait_does_not_take_the_alias_of_a_later_one(
     other = Ledger(run_dir).publish("student", "o" * 40, f"{later.folder}/student", write)
     register(run_dir, later, other, registry)
     register(run_dir, PLAN, student, registry)
-    aliases = MlflowClient(store.uri).get_registered_model("model").aliases
+    aliases = MlflowClient(registry.store.uri).get_registered_model("model").aliases
     assert aliases["teacher"] == 1
     assert aliases["student-any-steps"] == 2
 
 
-def test_another_teachers_student_is_refused(recipe: Recipe, tmp_path: Path) -> None:
-    student, teacher = commit_student(tmp_path, recipe, parent="somebody else")
+def test_students_of_other_teachers_damaged_or_not_finite_are_refused(tmp_path: Path) -> None:
+    student, teacher = commit_student(tmp_path / "other", parent="somebody else")
     with pytest.raises(BundleError, match=r"student not promoted, .* teacher somebody els"):
-        check_promotable(tmp_path, PLAN, student, teacher)
-
-
-def test_weights_that_are_not_finite_are_refused(recipe: Recipe, tmp_path: Path) -> None:
-    student, teacher = commit_student(tmp_path, recipe, poison=True)
+        check_promotable(tmp_path / "other", PLAN, student, teacher)
+    student, teacher = commit_student(tmp_path / "poison", poison=True)
     with pytest.raises(DivergenceError, match=r"slope\.weight is not finite"):
-        check_promotable(tmp_path, PLAN, student, teacher)
-
-
-def test_a_flipped_bit_is_refused(recipe: Recipe, tmp_path: Path) -> None:
-    student, teacher = commit_student(tmp_path, recipe)
-    file = tmp_path / student.path / "gaussian" / "tables.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-3] ^= 4
-    file.write_bytes(bytes(content))
+        check_promotable(tmp_path / "poison", PLAN, student, teacher)
+    student, teacher = commit_student(tmp_path / "flipped")
+    flip(tmp_path / "flipped" / student.path / "gaussian/tables.safetensors", -3)
     with pytest.raises(BundleError, match=r"tables\.safetensors.*sha256"):
-        check_promotable(tmp_path, PLAN, student, teacher)
+        check_promotable(tmp_path / "flipped", PLAN, student, teacher)
 
 
 @pytest.mark.parametrize(("keep", "left"), [("none", {2}), ("last", {1, 2}), ("all", {0, 1, 2})])
 def test_promoting_a_round_again_leaves_later_rounds_their_targets(
-    recipe: Recipe, tmp_path: Path, keep: Literal["none", "last", "all"], left: set[int]
+    tmp_path: Path, keep: Literal["none", "last", "all"], left: set[int]
 ) -> None:
     run_dir = tmp_path / "run"
-    student, teacher = commit_student(run_dir, recipe)
+    student, teacher = commit_student(run_dir)
     ledger = Ledger(run_dir)
-    rounds = plan_rounds(recipe)
 
     def write(folder: Path) -> dict[str, int]:
         (folder / "targets.tar").write_bytes(b"targets")
         return {}
 
-    for plan in rounds:
+    for plan in ROUNDS:
         path = f"{plan.folder}/targets/pass-000-shard-00000"
         ledger.publish("targets", f"{plan.index}" * 40, path, write)
-    store = MlflowStore(None, tmp_path, "test")
-    chain = store.chain("run", "run", {}, {})
-    drop_targets(ledger, rounds[1], keep)
-    registry = Registry(store, "model", store.round(chain, "round", "round 0", {}, {}))
-    accept(work_at(run_dir, "last"), PLAN, student=student, teacher=teacher)
+    drop_targets(ledger, ROUNDS[1], keep)
+    registry = open_registry(tmp_path)
+    accept(
+        Workspace(run_dir, shipped_recipe("gaussian", "targets.keep=last")),
+        PLAN,
+        student=student,
+        teacher=teacher,
+    )
     register(run_dir, PLAN, student, registry)
     kept = {int(a.fingerprint[0]) for a in ledger.records() if a.kind == "targets"}
     assert kept == left

@@ -7,38 +7,31 @@ import pytest
 import webdataset
 from safetensors.torch import load as load_safetensors
 
-from infra.ray.cluster import cluster
 from pipeline.config import Recipe
-from pipeline.config.profile import Profile
 from pipeline.data.shards.dataset_info import read_info
-from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import DivergenceError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
-from stages.data.shard import shard
 from stages.rounds.target_worker import open_worker
 from stages.rounds.targets import pregenerate, target_tar
-from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
+from tests.support.recipes import INLINE, shipped_recipe
+from tests.support.small_run import data_and_teacher, flip
 from tests.support.told import Told
 
-RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
+OVERRIDES = ("data.num_samples=256", "data.shard_size=80", "guidance.updates=3")
 
 
 @pytest.fixture
 def recipe() -> Recipe:
-    tree = read_yaml(RECIPES / "gaussian.yaml")
-    for override in ("data.num_samples=256", "data.shard_size=80", "guidance.updates=3"):
-        apply_override(tree, override)
-    return build(Recipe, tree, "gaussian.yaml")
+    return shipped_recipe("gaussian", *OVERRIDES)
 
 
 def serve_first_shard(
     run_dir: Path, recipe: Recipe, plan: RoundPlan, key: str, dtype: str = "float32"
 ) -> Artifact:
-    data = shard(Workspace(run_dir, recipe)).value
-    teacher = adopt(Workspace(run_dir, recipe), data).value
+    data, teacher = data_and_teacher(run_dir, recipe)
     spec: dict[str, Any] = {
         "run_dir": str(run_dir),
         "plan": plan.model_dump(mode="json"),
@@ -60,11 +53,8 @@ def test_a_shard_made_again_has_the_same_bytes(recipe: Recipe, tmp_path: Path) -
 
 
 def test_targets_too_large_for_16_bits_are_refused_and_not_stored(tmp_path: Path) -> None:
-    tree = read_yaml(RECIPES / "gaussian.yaml")
-    for override in ("data.num_samples=256", "data.shard_size=80", "guidance.updates=3"):
-        apply_override(tree, override)
-    apply_override(tree, "teacher.network.means=[[-1.0e+6, 0.5], [1.0, 0.25], [0.0, -1.0]]")
-    recipe = build(Recipe, tree, "gaussian.yaml")
+    means = "teacher.network.means=[[-1.0e+6, 0.5], [1.0, 0.25], [0.0, -1.0]]"
+    recipe = shipped_recipe("gaussian", *OVERRIDES, means)
     plan = plan_rounds(recipe)[0]
     with pytest.raises(DivergenceError, match=r"not finite as torch\.float16"):
         serve_first_shard(tmp_path, recipe, plan, "k", "float16")
@@ -82,29 +72,23 @@ def test_any_webdataset_tool_reads_a_target_shard(recipe: Recipe, tmp_path: Path
     assert columns[0]["tuple"][0] == 192
 
 
-@pytest.mark.needs_ray
 def test_only_missing_shards_are_computed(recipe: Recipe, tmp_path: Path) -> None:
-    profile = Profile()
     plan = plan_rounds(recipe)[0]
-    data = shard(Workspace(tmp_path, recipe)).value
-    teacher = adopt(Workspace(tmp_path, recipe), data).value
+    data, teacher = data_and_teacher(tmp_path, recipe)
     seen: list[tuple[int, int]] = []
 
     def run() -> tuple[Artifact, ...]:
-        work = Workspace(tmp_path, recipe, profile)
+        work = Workspace(tmp_path, recipe, INLINE)
         return pregenerate(work, plan, data=data, teacher=teacher, observer=Told(seen)).value
 
-    with cluster(profile, tmp_path / "logs"):
-        made = run()
-        train = read_info(tmp_path / data.path).splits["train"]
-        passes = recipe.passes(plan.training, train.count)
-        assert len(made) == passes * len(train.shards)
-        damaged = target_tar(tmp_path, made[1])
-        content = bytearray(damaged.read_bytes())
-        content[len(content) // 2] ^= 1
-        damaged.write_bytes(bytes(content))
-        seen.clear()
-        again = run()
+    made = run()
+    train = read_info(tmp_path / data.path).splits["train"]
+    passes = recipe.passes(plan.training, train.count)
+    assert len(made) == passes * len(train.shards)
+    damaged = target_tar(tmp_path, made[1])
+    flip(damaged, damaged.stat().st_size // 2)
+    seen.clear()
+    again = run()
     assert [a.digest for a in again] == [a.digest for a in made]
     assert seen == [(len(made) - 1, len(made)), (len(made), len(made))]
     assert all(Ledger(tmp_path).damage(a) is None for a in again)

@@ -8,7 +8,6 @@ import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 
-from flows.cli.request import read_request
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.errors import BundleError
@@ -18,27 +17,14 @@ from pipeline.models.denoiser import GuidedDenoiser
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from stages.teacher.adopt import adopt, adopt_components
 from stages.workspace import StageResult, Workspace
+from tests.support.recipes import CANVASES, adopting_recipe
 from tests.support.tiny_pipelines import CLASSES, LATENT, WIDTH, tiny_pipeline
-
-CAPTIONS = "{source: captioned_digits, size: 16, count: 40, holdout_count: 8}"
-CLASSES_OF = "{source: digit_canvases, size: 16, numbers: [7, 18]}"
-RECIPE = """
-run: {{name: adopted}}
-data: {data}
-teacher: {{pipeline: {pipeline}, reference_steps: 8}}
-guidance: {{w: {w}, updates: 2, conversion_updates: 2, batch_size: 4, learning_rate: 0.001}}
-halving: {{steps: [4, 2], updates: 2, batch_size: 4}}
-evaluation: {{num_samples: 40, w: [2], baseline_steps: [2]}}
-"""
 
 
 def recipe_for(pipeline: Path, tmp_path: Path) -> Recipe:
-    reads_text = read_pipeline(pipeline).network.reads_text
-    path = tmp_path / "recipe.yaml"
-    w = "{min: 0, max: 4}" if reads_text else "{min: 2, max: 2, mass_at_min: 0}"
-    data = CAPTIONS if reads_text else CLASSES_OF
-    path.write_text(RECIPE.format(pipeline=pipeline, data=data, w=w))
-    return read_request(path, None, tmp_path / "run", []).recipe
+    if read_pipeline(pipeline).network.reads_text:
+        return adopting_recipe(tmp_path, pipeline)
+    return adopting_recipe(tmp_path, pipeline, data=CANVASES, w="{min: 2, max: 2, mass_at_min: 0}")
 
 
 def data_of(shape: tuple[int, int, int], run_dir: Path, *, with_null: bool) -> Artifact:
@@ -97,9 +83,8 @@ def test_a_teacher_is_known_by_its_bytes_wherever_it_lies(tmp_path: Path) -> Non
     unet = UNet2DConditionModel.from_pretrained(second / "unet", local_files_only=True)
     unet.conv_out.bias.data += 1
     unet.save_pretrained(second / "unet")
-    assert (
-        adopt(Workspace(run_dir, recipe_for(second, tmp_path)), data).value.digest != teacher.digest
-    )
+    changed = adopt(Workspace(run_dir, recipe_for(second, tmp_path)), data).value
+    assert changed.digest != teacher.digest
 
 
 def test_data_of_another_shape_are_refused(tmp_path: Path) -> None:
