@@ -60,37 +60,26 @@ class TestEveryEngine:
         log = train(whole, 0, UPDATES)
         train(stopped, 0, 4)
         stopped.save(tmp_path, {"update": 4})
+        random = torch.rand(3)
         train(resumed, 7, 9)  # a state of its own, which loading must replace
         assert resumed.load(tmp_path) == {"update": 4}
+        assert torch.equal(torch.rand(3), random)  # it is restored
         assert train(resumed, 4, UPDATES) == log[4:]
         ours, theirs = resumed.full_weights(), whole.full_weights()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-
-    def test_restores_the_random_state(self, name, tmp_path):
-        engine = make_engine(name)
-        engine.save(tmp_path, {})
-        expected = torch.rand(3)
-        engine.load(tmp_path)
-        assert torch.equal(torch.rand(3), expected)
-
-    def test_leaves_data_in_a_checkpoint_and_no_scripts(self, name, tmp_path):
-        make_engine(name).save(tmp_path, {})
-        assert {file.suffix for file in tmp_path.rglob("*") if file.is_file()} <= {
-            ".pt",
-            ".safetensors",
-        }
+        suffixes = {file.suffix for file in tmp_path.rglob("*") if file.is_file()}
+        assert suffixes <= {".pt", ".safetensors"}  # data and no scripts
 
     def test_gives_all_weights_and_buffers_by_the_modules_names(self, name):
         engine = make_engine(name)
+        assert (engine.rank, engine.world_size) == (0, 1)
+        assert engine.mean(torch.tensor(3.0)) == 3.0
         weights = engine.full_weights()
         expected = network().state_dict()
         assert difference(weights, expected) == 0
         assert all(weights[key].dtype == expected[key].dtype for key in expected)
-
-    def test_leaves_alone_what_is_not_trained(self, name):
-        engine = make_engine(name)
         train(engine, 0, 3)
-        assert torch.equal(engine.full_weights()["2.bias"], network()[2].bias)
+        assert torch.equal(engine.full_weights()["2.bias"], expected["2.bias"])  # not trained
 
     def test_averages_the_weights_as_written_by_hand(self, name):
         plain = make_engine(name, plan=OptimiserPlan(1e-2, 20, 0.1))
@@ -119,18 +108,12 @@ class TestEveryEngine:
         train(reference, 0, 2)
         assert difference(engine.full_weights(), reference.full_weights()) == 0
 
-    def test_takes_the_mean_over_one_rank(self, name):
-        engine = make_engine(name)
-        assert (engine.rank, engine.world_size) == (0, 1)
-        assert engine.mean(torch.tensor(3.0)) == 3.0
-
 
 def _weights_after_each_update(name: str) -> list[dict[str, torch.Tensor]]:
-    path = []
-    for updates in range(1, 6):
-        engine = make_engine(name, plan=OptimiserPlan(1e-2, 20, 0.1))
-        train(engine, 0, updates)
-        path.append(engine.full_weights())
+    engine, path = make_engine(name, plan=OptimiserPlan(1e-2, 20, 0.1)), []
+    for update in range(5):
+        train(engine, update, update + 1)
+        path.append({key: value.clone() for key, value in engine.full_weights().items()})
     return path
 
 
@@ -148,10 +131,14 @@ def test_zero_gives_the_numbers_of_plain_torch(name):
 
 
 @pytest.mark.parametrize("name", BFLOAT16)
-def test_bfloat16_keeps_float32_masters(name):
-    reference, engine = make_engine("torch"), make_engine(name)
+def test_bfloat16_keeps_float32_masters_and_continues_bit_for_bit(name, tmp_path):
+    reference, engine, resumed = make_engine("torch"), make_engine(name), make_engine(name)
     train(reference, 0, UPDATES)
-    train(engine, 0, UPDATES)
+    train(engine, 0, 4)
+    engine.save(tmp_path, {"update": 4})
+    log = train(engine, 4, UPDATES)
+    resumed.load(tmp_path)
+    assert train(resumed, 4, UPDATES) == log
     assert next(engine.module.parameters()).dtype == torch.bfloat16
     weights = engine.full_weights()
     trained = weights["0.weight"]
@@ -159,22 +146,6 @@ def test_bfloat16_keeps_float32_masters(name):
     assert not torch.equal(trained, trained.bfloat16().float())
     # 8 bits of mantissa in activations and gradients; an update moves a weight by 1e-2 at most
     assert difference(weights, reference.full_weights()) < 5e-2
-
-
-@pytest.mark.parametrize("name", BFLOAT16)
-def test_bfloat16_continues_bit_for_bit(name, tmp_path):
-    whole, resumed = make_engine(name), make_engine(name)
-    train(whole, 0, 4)
-    whole.save(tmp_path, {"update": 4})
-    log = train(whole, 4, UPDATES)
-    resumed.load(tmp_path)
-    assert train(resumed, 4, UPDATES) == log
-
-
-@pytest.mark.parametrize("name", BFLOAT16)
-def test_bfloat16_refuses_a_gradient_that_is_not_finite(name):
-    engine = make_engine(name)
-    train(engine, 0, 1)
     x = torch.full((BATCH, 6), math.nan, dtype=torch.bfloat16)
     engine.backward(engine.module(x).float().square().mean())
     with pytest.raises(DivergenceError):

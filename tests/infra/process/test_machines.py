@@ -10,10 +10,8 @@ DEAD = {"Alive": False, "Resources": {}}
 
 
 def test_each_machine_is_kept_once(tmp_path: Path) -> None:
-    here, cluster = (
-        describe_machine_with([CPU], is_local=True),
-        describe_machine_with([GPU], is_local=False),
-    )
+    here = describe_machine_with([CPU], is_local=True)
+    cluster = describe_machine_with([GPU], is_local=False)
     for machine in (here, here, cluster, here):
         record_machine(machine, tmp_path)
     assert read_machines(tmp_path) == (here, cluster)

@@ -1,14 +1,34 @@
 """A process that hangs ends with its stacks in the log; one that works does not."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-SCRIPT = """
-import time
+from tests.support.terminal import ROOT
+
+FORKS = """
+import json, os, sys, time, faulthandler
+import torch
 from infra.process import watchdog
+from pipeline.training.engines import OptimiserPlan, TorchEngine
 watchdog._SHORTEST_S = watchdog._UNKNOWN_S = 1.0
+torch.set_num_threads(1)
+def child(name, script):
+    os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), 2)
+    exec(script, globals())
+    os._exit(0)
+children = {}
+for name, script in json.loads(sys.argv[1]).items():
+    children[name] = os.fork() or child(name, script)
+ends = {name: os.waitpid(pid, 0)[1] for name, pid in children.items()}
+print(json.dumps({name: os.waitstatus_to_exitcode(end) for name, end in ends.items()}))
+"""
+
+UPDATES = """
 guard = watchdog.Watchdog({world_size})
 for _ in range(20):
     guard.updated()
@@ -16,71 +36,67 @@ for _ in range(20):
 {then}
 """
 
-
-def run(then: str, *, world_size: int = 2) -> subprocess.CompletedProcess[str]:
-    script = SCRIPT.format(world_size=world_size, then=then)
-    return subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True
-    )
-
-
-def test_a_hang_ends_the_process_and_shows_where():
-    done = run("def wait_for_peer():\n    time.sleep(60)\nwait_for_peer()")
-    assert done.returncode == 1
-    assert "Timeout" in done.stderr
-    assert "in wait_for_peer" in done.stderr
-
-
-PAUSED = "watchdog._UNKNOWN_S = 60.0; guard.paused(); time.sleep(1.5)"
-LEFT = "with guard: guard.paused()\ntime.sleep(1.5)"
-
-
-@pytest.mark.parametrize("then", ["guard.stop(); time.sleep(1.5)", PAUSED, LEFT])
-def test_work_that_is_not_an_update_is_left_alone(then):
-    assert run(then).returncode == 0
-
-
-def test_a_single_process_is_never_ended():
-    assert run("time.sleep(1.5)", world_size=1).returncode == 0
-
-
-def test_the_timer_of_a_single_process_is_left_to_others():
-    then = """
-import faulthandler
-faulthandler.dump_traceback_later(1.0, exit=True)
-with guard:
-    guard.updated()
-time.sleep(60)
-"""
-    assert run(then, world_size=1).returncode == 1
-
-
 WORKER = """
-import time
-import torch
-from infra.process import watchdog
-from infra.process.watchdog import WatchedEngine
-from pipeline.training.engines import OptimiserPlan
-from pipeline.training.engines import TorchEngine
-watchdog._SHORTEST_S = watchdog._UNKNOWN_S = 1.0
 with watchdog.Watchdog(2) as guard:
     plan = OptimiserPlan(learning_rate=0.1, total_updates=2, clip_norm=1.0)
-    engine = WatchedEngine(TorchEngine(torch.nn.Linear(2, 1), plan), guard)
+    engine = watchdog.WatchedEngine(TorchEngine(torch.nn.Linear(2, 1), plan), guard)
     engine.backward(engine.module(torch.ones(1, 2)).sum())
     engine.step()
     {then}
 time.sleep({after})
 """
 
+HANG = "def wait_for_peer():\n    time.sleep(60)\nwait_for_peer()"
+TIMER = "faulthandler.dump_traceback_later(1.0, exit=True)\nwith guard: guard.updated()\n"
 
-@pytest.mark.parametrize(
-    ("then", "after", "code"),
-    [
-        ("time.sleep(60)", 0, 1),
-        ("engine.full_weights(); time.sleep(1.5)", 0, 0),
-        ("pass", 1.5, 0),
-    ],
-)
-def test_a_worker_is_watched_from_its_first_update_to_its_last(then, after, code):
-    script = WORKER.format(then=then, after=after)
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == code
+CASES = {
+    "hang": (1, UPDATES.format(world_size=2, then=HANG)),
+    "stopped": (0, UPDATES.format(world_size=2, then="guard.stop(); time.sleep(1.5)")),
+    "paused": (
+        0,
+        UPDATES.format(
+            world_size=2, then="watchdog._UNKNOWN_S = 60.0; guard.paused(); time.sleep(1.5)"
+        ),
+    ),
+    "left": (
+        0,
+        UPDATES.format(world_size=2, then="with guard: guard.paused()\ntime.sleep(1.5)"),
+    ),
+    "one process": (0, UPDATES.format(world_size=1, then="time.sleep(1.5)")),
+    "another timer": (1, UPDATES.format(world_size=1, then=f"{TIMER}time.sleep(60)")),
+    "worker hangs": (1, WORKER.format(then="time.sleep(60)", after=0)),
+    "worker gathers": (
+        0,
+        WORKER.format(then="engine.full_weights(); time.sleep(1.5)", after=0),
+    ),
+    "worker is done": (0, WORKER.format(then="pass", after=1.5)),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all cases ran, each in a process of its own: their errors and exit codes."""
+    folder = tmp_path_factory.mktemp("watched")
+    scripts = json.dumps({name: script for name, (_, script) in CASES.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, scripts],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    (folder / "ends.json").write_text(done.stdout)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_only_a_process_that_hangs_is_ended(folder: Path, name: str) -> None:
+    assert json.loads((folder / "ends.json").read_text())[name] == CASES[name][0]
+
+
+def test_the_stacks_show_where_it_hung(folder: Path) -> None:
+    stacks = (folder / "hang").read_text()
+    assert "Timeout" in stacks
+    assert "in wait_for_peer" in stacks
