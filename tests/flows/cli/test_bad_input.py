@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,6 @@ from pipeline.documents import read_yaml
 from pipeline.models.assemble import family_of, save_bundle
 from tests.support.cases import teacher_manifest
 from tests.support.terminal import DIGITS, GAUSSIAN, RUN, invoke, snapshot
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def edited(old: str, new: str) -> Callable[[], str]:
@@ -37,7 +32,7 @@ def gaussian() -> str:
     return str(GAUSSIAN)
 
 
-def images(data: dict[str, object], sizes: tuple[int, ...]) -> Callable[[], str]:
+def images(*sizes: int) -> Callable[[], str]:
     """The digits recipe over a folder with one image of each size in each of two classes."""
 
     def write() -> str:
@@ -46,22 +41,14 @@ def images(data: dict[str, object], sizes: tuple[int, ...]) -> Callable[[], str]
             folder.mkdir(parents=True)
             for index, size in enumerate(sizes):
                 Image.new("RGB", (size, size)).save(folder / f"{index}.png")
-        return _with_data({"source": "image_folder", "path": "pictures", "size": 8, **data})
+        return over("pictures")
 
     return write
 
 
-def missing_images() -> str:
-    return _with_data({"source": "image_folder", "path": "nowhere", "size": 8})
-
-
-def empty_images() -> str:
-    Path("pictures/cats").mkdir(parents=True)
-    return _with_data({"source": "image_folder", "path": "pictures", "size": 8})
-
-
-def _with_data(data: dict[str, object]) -> str:
-    Path("recipe.yaml").write_text(yaml.safe_dump({**read_yaml(DIGITS), "data": data}))
+def over(folder: str) -> str:
+    tree = {"source": "image_folder", "path": folder, "size": 8}
+    Path("recipe.yaml").write_text(yaml.safe_dump({**read_yaml(DIGITS), "data": tree}))
     return "recipe.yaml"
 
 
@@ -83,35 +70,32 @@ def no_manifest(folder: Path) -> None:
     (folder / "model.safetensors").touch()
 
 
-def with_code(folder: Path) -> None:
-    manifest = teacher_manifest("unet")
+def teacher_of(family: str, folder: Path) -> None:
+    manifest = teacher_manifest(family)
     save_bundle(folder, manifest, family_of(manifest).build())
+
+
+def with_code(folder: Path) -> None:
+    teacher_of("unet", folder)
     (folder / "hook.py").write_text("")
 
 
-def of_another_family(folder: Path) -> None:
-    manifest = teacher_manifest("gaussian")
-    save_bundle(folder, manifest, family_of(manifest).build())
-
-
 def a_student(folder: Path) -> None:
-    manifest = teacher_manifest("unet")
-    save_bundle(folder, manifest, family_of(manifest).build())
+    teacher_of("unet", folder)
     text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text(text.replace('"teacher"', '"student"', 1))
     assert read_manifest(folder).role == "student"
 
 
-def another_run() -> str:
-    Path("out").mkdir()
-    Path("out/recipe.yaml").write_text(DIGITS.read_text())
-    return str(GAUSSIAN)
+def begun(recipe: str) -> Callable[[], str]:
+    """The Gaussian recipe, in the run directory of another."""
 
+    def write() -> str:
+        Path("out").mkdir()
+        Path("out/recipe.yaml").write_text(recipe)
+        return str(GAUSSIAN)
 
-def changed_run() -> str:
-    Path("out").mkdir()
-    Path("out/recipe.yaml").write_text(GAUSSIAN.read_text().replace("seed: 0", "seed: 1"))
-    return str(GAUSSIAN)
+    return write
 
 
 def linked_run() -> str:
@@ -122,39 +106,17 @@ def linked_run() -> str:
 
 BAD_INPUT: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
     "no such recipe": (lambda: "nope.yaml", (), r"nope\.yaml: cannot be read"),
-    "misspelt section": (edited("halving:", "halfing:"), (), "halfing.*did you mean 'halving'"),
     "misspelt key": (
         edited("updates: 600", "update: 600"),
         (),
         r"guidance\.update: unknown key; did you mean 'updates'",
     ),
-    "text for a number": (edited("0.1}", "fast}"), (), r"learning_rate.*number.*'fast'"),
-    "key twice": (
-        edited("evaluation:", "run: {name: twice}\nevaluation:"),
-        (),
-        "duplicate key 'run'",
-    ),
-    "not a mapping": (edited(GAUSSIAN.read_text(), "- 1\n"), (), "expected keys and values"),
     "not YAML": (edited("run: {", "run: {{"), (), "not valid YAML"),
     "steps that cannot halve": (
         gaussian,
         ("--set", "halving.steps=[4, 3]"),
         r"cannot go from 4 to 3.*use \[4, 2, 1\]",
     ),
-    "steps that go up": (gaussian, ("--set", "halving.steps=[1, 2]"), "cannot go from 1 to 2"),
-    "one step": (gaussian, ("--set", "halving.steps=[4]"), "at least two entries"),
-    "steps off the schedule": (
-        gaussian,
-        ("--set", "halving.steps=[6, 3]"),
-        "6 steps do not divide",
-    ),
-    "w reversed": (gaussian, ("--set", "guidance.w.min=5"), r"reversed: min 5\.0 is above max 4"),
-    "w not trained": (
-        gaussian,
-        ("--set", "evaluation.w=[0, 8]"),
-        r"evaluation\.w: \[8\.0\].* guidance\.w \[0\.0, 4\.0\]",
-    ),
-    "w negative": (gaussian, ("--set", "guidance.w.min=-1"), r"guidance\.w\.min"),
     "batch and workers": (
         gaussian,
         ("--set", "guidance.batch_size=255"),
@@ -162,19 +124,25 @@ BAD_INPUT: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
     ),
     "ZeRO stage 4": (gaussian, ("--set", "engine.zero_stage=4"), r"engine\.zero_stage.*got 4"),
     "unknown --set": (gaussian, ("--set", "engin.zero_stage=1"), "did you mean 'engine'"),
-    "--set without value": (gaussian, ("--set", "engine.zero_stage"), "expected KEY.KEY=VALUE"),
-    "--set through a value": (gaussian, ("--set", "run.name.x=1"), "holds a value, not keys"),
     "no such profile": (gaussian, ("--profile", "nope.yaml"), r"nope\.yaml: cannot be read"),
-    "no data": (missing_images, (), "nowhere is not a folder"),
-    "empty data": (empty_images, (), "holds no images"),
-    "two sizes": (images({}, (8, 9)), (), "9x9.*8x8.*data.resize: crop"),
+    "no data": (lambda: over("nowhere"), (), "nowhere is not a folder"),
+    "empty data": (images(), (), "holds no images"),
+    "two sizes": (images(8, 9), (), "9x9.*8x8.*data.resize: crop"),
     "no bundle": (bundle(lambda _: None), (), "given is not a bundle"),
     "no manifest": (bundle(no_manifest), (), "it has no manifest.json"),
     "bundle with code": (bundle(with_code), (), r"\(hook\.py\)"),
-    "bundle of another family": (bundle(of_another_family), (), "teacher.network.family"),
+    "bundle of another family": (
+        bundle(partial(teacher_of, "gaussian")),
+        (),
+        "teacher.network.family",
+    ),
     "bundle of a student": (bundle(a_student), (), "is a student"),
-    "another recipe's run": (another_run, (), "belongs to another recipe, 'digits'"),
-    "a changed recipe": (changed_run, (), r"- seed: 1 \+ seed: 0.*--accept-changes"),
+    "another recipe's run": (begun(DIGITS.read_text()), (), "belongs to another recipe, 'digits'"),
+    "a changed recipe": (
+        begun(GAUSSIAN.read_text().replace("seed: 0", "seed: 1")),
+        (),
+        r"- seed: 1 \+ seed: 0.*--accept-changes",
+    ),
     "a linked run": (linked_run, (), "symbolic link"),
     "too little disk": (
         gaussian,

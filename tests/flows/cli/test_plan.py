@@ -66,20 +66,12 @@ def test_memory_depends_on_the_engine_and_the_targets(
     assert line in shown(SDXL.model_copy(update=changes))
 
 
-def test_the_plan_ends_with_the_memory_table() -> None:
+def test_the_plan_lists_stages_and_memory_and_creates_nothing(workplace: Path) -> None:
     code, output = invoke("plan", str(GAUSSIAN), "--set", "engine.zero_stage=3")
     assert code == 0
     assert "student 225 parameters, teacher 0" in output
     assert "5.0 kB this profile" in output
-
-
-def test_the_plan_lists_stages_and_creates_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, output = invoke("plan", str(GAUSSIAN))
-    assert code == 0
     assert "round 2: 2 -> 1 steps" in output
     assert "1 800" in output  # updates of three rounds
     assert "9 of 9 stages to do" in output
-    assert snapshot(tmp_path) == {}
+    assert snapshot(workplace) == {}

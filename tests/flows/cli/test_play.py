@@ -89,7 +89,7 @@ def test_a_person_draws_with_student_and_teacher(address: str, tmp_path: Path) -
         driver.get(address)
         seen = {}
         for title in ("1 step", "4 steps"):
-            click(driver, title)
+            choose(driver, title)
             wait_for_pictures(driver)
             figures = driver.find_elements(By.CSS_SELECTOR, "figure")
             student, teacher = [each.text.split("\n") for each in figures]
@@ -100,11 +100,13 @@ def test_a_person_draws_with_student_and_teacher(address: str, tmp_path: Path) -
             assert teacher[1].endswith(" ms, 8 samples, 128 network evaluations each")
             seen[title] = figures[0].find_element(By.TAG_NAME, "img").get_attribute("src")
         assert seen["1 step"] != seen["4 steps"]
-        assert not choice_of(driver, "student").is_enabled()  # its own number is all it draws in
-        click(driver, "stage 1")
+        assert not driver.find_element(
+            By.NAME, "student_steps"
+        ).is_enabled()  # its own number is all it draws in
+        choose(driver, "stage 1")
         wait_for_pictures(driver)
         for who, steps in (("student", "2"), ("teacher", "4")):
-            Select(choice_of(driver, who)).select_by_value(steps)
+            Select(driver.find_element(By.NAME, f"{who}_steps")).select_by_value(steps)
             wait_for_pictures(driver)
         texts = [each.text for each in driver.find_elements(By.CSS_SELECTOR, "figure")]
         assert texts[0].startswith("stage 1, 2 steps\n")
@@ -112,7 +114,7 @@ def test_a_person_draws_with_student_and_teacher(address: str, tmp_path: Path) -
         assert texts[1].startswith("teacher, 4 steps\n")
         assert texts[1].endswith("8 network evaluations each")
         keep_picture(driver, "play")
-        click(driver, "4 steps")
+        choose(driver, "4 steps")
         wait_for_pictures(driver)
         keep_picture(driver, "play-own-steps")
         driver.find_element(By.ID, "another").click()
@@ -126,15 +128,10 @@ def test_a_person_draws_with_student_and_teacher(address: str, tmp_path: Path) -
         assert fetched(driver) == {f"{address}/", f"{address}/draw"}
 
 
-def click(driver: Any, title: str) -> None:
+def choose(driver: Any, title: str) -> None:
     """Choose a student."""
     labels = driver.find_elements(By.CSS_SELECTOR, ".tabs label")
     next(label for label in labels if label.text == title).click()
-
-
-def choice_of(driver: Any, who: str) -> Any:
-    """Where a number of steps is chosen."""
-    return driver.find_element(By.NAME, f"{who}_steps")
 
 
 def wait_for_pictures(driver: Any) -> None:

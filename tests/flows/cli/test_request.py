@@ -1,6 +1,7 @@
 """From arguments to a recipe, a profile and a run directory."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,30 +10,17 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
+from flows.cli.evaluate import evaluate_run, report_plan
 from flows.cli.request import read_request
+from flows.cli.sample import read_condition, read_conditions
 from pipeline.config import MMDiTConfig, UNetConfig
-from pipeline.errors import BundleError, ConfigError
+from pipeline.errors import BundleError, ConfigError, StepfoldError
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.run_dir.recipe_file import prepare_run_dir
+from tests.support.recipes import adopting_recipe, shipped_recipe, write_adopting
 from tests.support.small_run import small_recipe
-from tests.support.terminal import invoke
+from tests.support.terminal import ROOT, invoke
 from tests.support.tiny_pipelines import WIDTH, tiny_pipeline
-
-RECIPE = """
-run: {{name: adopted}}
-data: {{source: captioned_digits, size: 16, count: 40, holdout_count: 8}}
-teacher: {{pipeline: {pipeline}, reference_steps: 8{more}}}
-guidance:
-  {{w: {{min: 0, max: 4}}, updates: 2, conversion_updates: 2, batch_size: 4, learning_rate: 0.001}}
-halving: {{steps: [4, 2], updates: 2, batch_size: 4}}
-evaluation: {{num_samples: 40, w: [2], baseline_steps: [2]}}
-"""
-
-
-def write_recipe(folder: Path, pipeline: Path | str, more: str = "") -> Path:
-    path = folder / "recipe.yaml"
-    path.write_text(RECIPE.format(pipeline=pipeline, more=more))
-    return path
 
 
 def test_a_recipe_is_completed_from_its_pipeline(
@@ -40,15 +28,14 @@ def test_a_recipe_is_completed_from_its_pipeline(
 ) -> None:
     pipeline = tiny_pipeline("sd2-v", tmp_path / "pipeline")
     monkeypatch.chdir(tmp_path)
-    request = read_request(write_recipe(tmp_path, "pipeline"), None, None, [])
-    teacher, info = request.recipe.teacher, read_pipeline(pipeline)
+    teacher, info = adopting_recipe(tmp_path, "pipeline").teacher, read_pipeline(pipeline)
     assert (teacher.network, teacher.schedule) == (info.network, info.schedule)
     assert (teacher.prediction, teacher.pipeline) == ("v_prediction", str(pipeline.resolve()))
 
 
 def test_the_pipeline_may_be_named_on_the_command_line(tmp_path: Path) -> None:
     first, second = (tiny_pipeline(kind, tmp_path / kind) for kind in ("sd", "flux"))
-    recipe = write_recipe(tmp_path, first)
+    recipe = write_adopting(tmp_path, first)
     request = read_request(recipe, None, None, [f"teacher.pipeline={second}"])
     assert isinstance(request.recipe.teacher.network, MMDiTConfig)
 
@@ -58,7 +45,7 @@ def test_values_of_the_pipeline_may_be_repeated_and_the_w_embedding_may_differ(
 ) -> None:
     pipeline = tiny_pipeline("sd", tmp_path / "pipeline")
     more = ", prediction: epsilon, network: {family: unet, w_embedding_dim: 64}"
-    network = read_request(write_recipe(tmp_path, pipeline, more), None, None, []).recipe.teacher
+    network = adopting_recipe(tmp_path, pipeline, more=more).teacher
     assert isinstance(network.network, UNetConfig)
     assert (network.network.w_embedding_dim, network.network.text_channels) == (64, WIDTH)
 
@@ -88,21 +75,20 @@ def test_a_recipe_that_contradicts_the_pipeline_is_refused(
 ) -> None:
     pipeline = tiny_pipeline("sd", tmp_path / "pipeline")
     with pytest.raises(ConfigError, match=message):
-        read_request(write_recipe(tmp_path, pipeline, f", {more}"), None, None, [])
+        adopting_recipe(tmp_path, pipeline, more=f", {more}")
 
 
 def test_a_missing_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="nowhere is not a directory"):
-        read_request(write_recipe(tmp_path, tmp_path / "nowhere"), None, None, [])
+        adopting_recipe(tmp_path, tmp_path / "nowhere")
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(workplace: Path) -> Path:
     """A directory with a profile whose storage.root is `elsewhere`, and two runs in there."""
-    monkeypatch.chdir(tmp_path)
     Path("profile.yaml").write_text("storage: {root: elsewhere}\n")
     for age, name in ((60, "older"), (0, "newest")):
-        run_dir = tmp_path / "elsewhere" / name
+        run_dir = workplace / "elsewhere" / name
         prepare_run_dir(small_recipe(), run_dir, accept_changes=False)
         (run_dir / "logs").mkdir()
         (run_dir / "logs" / "run.log").write_text(f"log of {name}\n")
@@ -110,7 +96,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (run_dir / "rounds" / ".student.0.tmp").mkdir()
         then = time.time() - age
         os.utime(run_dir / "recipe.yaml", (then, then))
-    return tmp_path / "elsewhere"
+    return workplace / "elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -148,14 +134,46 @@ def test_stale_runs_are_those_in_the_storage_root_of_the_profile(elsewhere: Path
 
 
 def test_a_recipe_with_a_pipeline_is_read_without_torch(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, tiny_pipeline("sd", tmp_path / "pipeline"))
+    recipe = write_adopting(tmp_path, tiny_pipeline("sd", tmp_path / "pipeline"))
     program = (
         "import sys; from pathlib import Path; from flows.cli.request import read_request; "
         f"read_request(Path({str(recipe)!r}), None, None, []); "
         "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
     )
-    root = Path(__file__).resolve().parents[3]
     answer = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_another_number_of_samples_keeps_the_report_of_the_recipe(tmp_path: Path) -> None:
+    digits = shipped_recipe("digits")
+    for num in (None, digits.evaluation.num_samples):
+        assert report_plan(digits, num) == (digits, "report")
+    found, folder = report_plan(digits, 5000)
+    assert (folder, found.evaluation.num_samples) == ("report-5000", 5000)
+    assert found.model_copy(update={"evaluation": digits.evaluation}) == digits
+    with pytest.raises(StepfoldError, match=re.escape(str(tmp_path))):
+        evaluate_run(tmp_path, None, 5000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_conditions_are_a_number_classes_or_prompts() -> None:
+    assert read_conditions(20, None, None) == 20
+    assert read_conditions(20, "3,3,8", None) == (3, 3, 8)
+    assert read_conditions(20, None, ["a red 3", "a blue 8"]) == ("a red 3", "a blue 8")
+    assert read_condition(0, None) == 0
+    assert read_condition(None, "a red 3") == "a red 3"
+
+
+def test_wrong_conditions_are_refused() -> None:
+    for labels, prompts, option in (
+        ("3", ["a"], "--labels and --prompt"),
+        ("3,x", None, "--labels"),
+        (None, [" "], "--prompt"),
+    ):
+        with pytest.raises(ConfigError, match=option):
+            read_conditions(20, labels, prompts)
+    for label, prompt in ((None, None), (3, "a red 3"), (None, " ")):
+        with pytest.raises(ConfigError, match="--prompt"):
+            read_condition(label, prompt)

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,19 +24,8 @@ from pipeline.evaluation.verdicts.checks import Verdict
 from pipeline.ledger import Ledger
 from tests.pipeline.page.test_summary import cell, verdict
 from tests.pipeline.page.test_summary import report as report_of
-from tests.support.terminal import GAUSSIAN, RUN, command, environment, invoke
-
-TINY = [
-    *("--set", "data.num_samples=256", "--set", "data.shard_size=128"),
-    *("--set", "guidance.updates=4", "--set", "guidance.batch_size=32"),
-    *("--set", "halving.updates=4", "--set", "halving.batch_size=32"),
-]
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+from tests.support.chain import SMALLEST
+from tests.support.terminal import GAUSSIAN, ROOT, RUN, command, environment, invoke
 
 
 def test_every_error_of_a_recipe_is_reported_at_once(workplace: Path) -> None:
@@ -154,9 +144,12 @@ def test_a_broken_report_is_left_out_of_the_summary(tmp_path: Path) -> None:
     assert text(console).split() == ["Numbers", str(tmp_path / "report" / "report.json")]
 
 
-def start(root: Path, *options: str, recipe: Path = GAUSSIAN) -> subprocess.Popen[str]:
+def start(
+    root: Path, *options: str, recipe: Path = GAUSSIAN, profile: str = "inline.yaml"
+) -> subprocess.Popen[str]:
+    place = ROOT / "infra/profiles" / profile
     return subprocess.Popen(
-        command("run", str(recipe), "--run-dir", "chain", *options),
+        command("run", str(recipe), "--run-dir", "chain", "--profile", str(place), *options),
         cwd=root,
         env=environment(PREFECT_HOME=str(root / "prefect")),
         stdout=subprocess.PIPE,
@@ -171,29 +164,33 @@ def events(root: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    while not condition():
+        assert process.poll() is None
+        time.sleep(0.2)
+
+
+def begun(root: Path, stage: str) -> bool:
+    return any(str(event.get("stage")).endswith(stage) for event in events(root))
+
+
 @pytest.mark.needs_ray
-@pytest.mark.nightly
 @pytest.mark.parametrize(
-    ("number", "stage", "sign"),
+    ("number", "stage", "sign", "profile"),
     [
-        (signal.SIGINT, "targets", "events.jsonl"),
+        (signal.SIGINT, "targets", "events.jsonl", "inline.yaml"),
         # while Ray waits for updates, where exceptions of other handlers are lost
         pytest.param(
-            *(signal.SIGTERM, "train", "rounds/00-guidance/metrics.jsonl"),
+            *(signal.SIGTERM, "train", "rounds/00-guidance/metrics.jsonl", "laptop.yaml"),
             marks=pytest.mark.nightly,
         ),
     ],
 )
 def test_a_signal_exits_with_130_and_finished_work_is_kept(
-    tmp_path: Path, number: signal.Signals, stage: str, sign: str
+    tmp_path: Path, number: signal.Signals, stage: str, sign: str, profile: str
 ) -> None:
-    with start(tmp_path, *TINY) as process:
-        while not (
-            (tmp_path / "chain" / sign).exists()
-            and any(stage in str(event.get("stage")) for event in events(tmp_path))
-        ):
-            assert process.poll() is None
-            time.sleep(0.2)
+    with start(tmp_path, *SMALLEST, profile=profile) as process:
+        wait_until(process, lambda: (tmp_path / "chain" / sign).exists() and begun(tmp_path, stage))
         process.send_signal(number)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -209,16 +206,13 @@ def test_a_signal_exits_with_130_and_finished_work_is_kept(
 
 
 @pytest.mark.needs_ray
-@pytest.mark.nightly
 def test_sigterm_exits_with_130_while_the_driver_itself_computes(tmp_path: Path) -> None:
     captions = GAUSSIAN.with_name("captions.yaml")
     few = ("--set", "data.count=100", "--set", "data.holdout_count=50")
     # takes hours, and reports its progress ten times at most
     long = ("--set", "teacher.components.text_encoder_updates=1000000")
     with start(tmp_path, *few, *long, recipe=captions) as process:
-        while not any(event.get("stage") == "components" for event in events(tmp_path)):
-            assert process.poll() is None
-            time.sleep(0.2)
+        wait_until(process, lambda: begun(tmp_path, "components"))
         time.sleep(2)  # imports are over, or not: both are the driver's own work
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=120)
@@ -228,9 +222,8 @@ def test_sigterm_exits_with_130_while_the_driver_itself_computes(tmp_path: Path)
 
 
 @pytest.mark.needs_ray
-@pytest.mark.nightly
 def test_a_failure_exits_with_1_and_one_paragraph(tmp_path: Path) -> None:
-    with start(tmp_path, *TINY, "--set", "guidance.learning_rate=1.0e+38") as process:
+    with start(tmp_path, *SMALLEST, "--set", "guidance.learning_rate=1.0e+38") as process:
         output, _ = process.communicate(timeout=400)
     assert process.returncode == 1
     failed, log, onward = output.splitlines()[-3:]

@@ -16,7 +16,6 @@ from tests.support.terminal import command, environment
 
 
 @pytest.mark.needs_ray
-@pytest.mark.nightly
 def test_the_pages_are_for_this_machine_and_tell_nobody_where_their_store_is(
     tmp_path: Path,
 ) -> None:

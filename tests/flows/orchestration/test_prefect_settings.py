@@ -1,15 +1,18 @@
-"""Settings of Prefect: no persisted results, no pickle, a protected local server."""
+"""Prefect: no persisted results, no pickle, a protected local server, lost connections."""
 
 import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
+import httpx
 import pytest
 from prefect import Flow, Task
 
-ROOT = Path(__file__).resolve().parents[3]
+from flows.orchestration.reconnect import is_server_lost
+from pipeline.errors import InfraError
+from tests.support.terminal import ROOT
+
 MODULES = ("full_distillation", "quality_gate", "scheduled_distillation", "tasks")
 
 _SETTINGS = """
@@ -50,3 +53,32 @@ def test_a_local_server_has_csrf_protection_and_no_analytics(tmp_path):
         "csrf": True,
         "analytics": False,
     }
+
+
+def raised(error: Exception, cause: Exception | None = None) -> Exception:
+    try:
+        raise error from cause
+    except Exception as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("refused"),
+        raised(RuntimeError("flow crashed"), httpx.ReadTimeout("slow")),
+        ExceptionGroup("both", [ValueError("one"), httpx.RemoteProtocolError("gone")]),
+    ],
+    ids=["itself", "cause", "group"],
+)
+def test_an_unreachable_server_is_lost_once(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_server_lost(error)
+    monkeypatch.setenv("STEPFOLD_SECOND_START", "1")
+    assert not is_server_lost(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), raised(InfraError("Ray"), OSError("pipe"))])
+def test_other_failures_are_not_a_lost_server(error: Exception) -> None:
+    assert not is_server_lost(error)
