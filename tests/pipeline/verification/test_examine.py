@@ -1,32 +1,52 @@
-"""An examination finds every damage and its dependents, and reports no false damage."""
+"""Damage is found with its dependents and removed alone; there are no false alarms."""
 
 import json
+import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.ledger import Ledger, fingerprint
-from pipeline.verification.examine import Damage, Examination, examine
-from tests.support.small_run import flip, make_checkpoints, recommit
+from pipeline.data.records import RecordShards, write_records
+from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.verification.examine import Damage, examine, remove_damaged
+from tests.support.small_run import flip, make_checkpoints, make_run, make_samples, recommit
 
 GUIDANCE = "rounds/00-guidance/student"
 HALVING = "rounds/01-4-to-2/student"
 LAST = "rounds/02-2-to-1/student"
 TARGETS = "rounds/01-4-to-2/targets/pass-000-shard-00000"
+TABLES = "gaussian/tables.safetensors"
+MANIFEST = f"{LAST}/manifest.json"
+INDEX = "train/shard-00000.index.json"
 REPORTS = ("evaluation/6-samples/samples-round02-ddim-1-w2.npy", "report")
 
 
-def only(found: Examination) -> Damage:
-    assert len(found.damaged) == 1, found.damaged
-    return found.damaged[0]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("made") / "run")
+
+
+@pytest.fixture
+def run_dir(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def only(run_dir: Path) -> Damage:
+    (damage,) = examine(run_dir).damaged
+    return damage
+
+
+def artifacts(run_dir: Path) -> dict[str, Artifact]:
+    return {artifact.path: artifact for artifact in Ledger(run_dir).records()}
 
 
 def record_of(run_dir: Path, place: str) -> Path:
-    found = [a for a in Ledger(run_dir).records() if a.path == place]
-    return run_dir / "ledger" / f"{found[-1].fingerprint[:32]}.json"
+    return run_dir / "ledger" / f"{artifacts(run_dir)[place].fingerprint[:32]}.json"
 
 
 def edit_record(run_dir: Path, place: str, **changes: object) -> Path:
@@ -35,6 +55,20 @@ def edit_record(run_dir: Path, place: str, **changes: object) -> Path:
     del tree["seal"]  # the old seal alone would reveal the change
     record.write_text(json.dumps(tree | {"seal": fingerprint(tree)}))
     return record
+
+
+def edit_json(file: Path, **changes: object) -> None:
+    tree = json.loads(file.read_text())
+    for key, new in changes.items():
+        tree[key] = tree[key] | new if isinstance(new, dict) else new
+    file.write_text(json.dumps(tree))
+
+
+def edit_tables(bundle: Path, row: slice | int, value: float) -> None:
+    file = bundle / TABLES
+    tables = load_file(file)
+    tables["slope.weight"][row] += value
+    save_file(tables, file)
 
 
 def test_an_undamaged_run_is_sound_and_nothing_is_changed(run_dir: Path) -> None:
@@ -51,32 +85,35 @@ def test_an_undamaged_run_is_sound_and_nothing_is_changed(run_dir: Path) -> None
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
 
 
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "flipped": lambda path: flip(path, offset=0),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "removed": Path.unlink,
+}
+
+
 @pytest.mark.parametrize(
-    ("place", "file", "dependents"),
+    ("how", "place", "file", "dependents"),
     [
-        ("data", "train/shard-00000.tar", 14),
-        ("data", "train/shard-00001.index.json", 14),
-        ("data", "dataset.json", 14),
-        ("teacher", "manifest.json", 14),
-        (GUIDANCE, "gaussian/tables.safetensors", 11),
-        (LAST, "gaussian/config.json", 3),
-        (TARGETS, "targets.tar", 0),
-        ("rounds/00-guidance/promotion.json", "", 0),
-        ("report", "report.json", 0),
+        ("flipped", "data", "train/shard-00000.tar", 14),
+        ("cut", "data", "train/shard-00000.tar", 14),
+        ("removed", "data", "train/shard-00000.tar", 14),
+        ("cut", "data", INDEX, 14),
+        ("removed", "data", "dataset.json", 14),
+        ("flipped", "teacher", "manifest.json", 14),
+        ("cut", GUIDANCE, TABLES, 11),
+        ("removed", LAST, "gaussian/config.json", 3),
+        ("flipped", TARGETS, "targets.tar", 0),
+        ("cut", "rounds/00-guidance/promotion.json", "", 0),
+        ("removed", "rounds/00-guidance/promotion.json", "", 0),
+        ("flipped", "report", "report.json", 0),
     ],
 )
-@pytest.mark.parametrize("how", ["flipped", "cut", "removed"])
 def test_damaged_files_are_listed_with_their_dependents(
-    run_dir: Path, place: str, file: str, dependents: int, how: str
+    run_dir: Path, how: str, place: str, file: str, dependents: int
 ) -> None:
-    path = run_dir / place / file
-    if how == "flipped":
-        flip(path, offset=0)
-    elif how == "cut":
-        path.write_bytes(path.read_bytes()[:-1])
-    else:
-        path.unlink()
-    damage = only(examine(run_dir))
+    DAMAGE[how](run_dir / place / file)
+    damage = only(run_dir)
     assert (damage.place, damage.remedy) == (place, "redo")
     assert str(Path(place) / file) in damage.problems[0]
     assert str(run_dir) not in damage.problems[0]
@@ -88,40 +125,83 @@ def test_damaged_files_are_listed_with_their_dependents(
 def test_every_damaged_file_of_an_artifact_is_listed(run_dir: Path) -> None:
     for name in ("shard-00000.tar", "shard-00001.tar"):
         flip(run_dir / "data/train" / name)
-    assert len(only(examine(run_dir)).problems) == 2
+    assert len(only(run_dir).problems) == 2
 
 
 def test_another_teacher_under_the_same_name_is_found_by_its_student(run_dir: Path) -> None:
     # round 0's student with other weights and a matching record: its own files are valid
-    weights = run_dir / GUIDANCE / "gaussian/tables.safetensors"
-    tables = load_file(weights)
-    tables["slope.weight"] += 1
-    save_file(tables, weights)
+    edit_tables(run_dir / GUIDANCE, slice(None), 1.0)
     recommit(run_dir, GUIDANCE)
-    damage = only(examine(run_dir))
+    damage = only(run_dir)
     assert damage.place == HALVING
-    assert "(rounds/00-guidance/student)" in damage.problems[0]
+    assert f"({GUIDANCE})" in damage.problems[0]
 
 
-def test_an_older_bundle_put_back_is_found(run_dir: Path) -> None:
+def test_files_of_another_artifact_are_found(run_dir: Path) -> None:
     shutil.copytree(run_dir / HALVING, run_dir / LAST, dirs_exist_ok=True)
-    damage = only(examine(run_dir))
-    assert damage.place == LAST
-    assert "manifest.json" in damage.problems[0]
-
-
-def test_a_shard_in_the_place_of_another_is_found(run_dir: Path) -> None:
     other = run_dir / TARGETS.replace("shard-00000", "shard-00001")
-    for file in other.iterdir():
-        shutil.copy(file, run_dir / TARGETS / file.name)
-    assert only(examine(run_dir)).place == TARGETS
+    shutil.copytree(other, run_dir / TARGETS, dirs_exist_ok=True)
+    last, targets = sorted(examine(run_dir).damaged, key=lambda damage: damage.place, reverse=True)
+    assert (last.place, targets.place) == (LAST, TARGETS)
+    assert "manifest.json" in last.problems[0]
+
+
+def spoil_targets(run_dir: Path, rows: int, value: float) -> None:
+    tar = run_dir / TARGETS / "targets.tar"
+    columns = RecordShards([tar]).read(torch.arange(rows).numpy())
+    columns["z_t_and_velocity"][3] += value
+    write_records(tar, [columns])
+
+
+def pickle_for_tables(bundle: Path) -> None:
+    (bundle / TABLES).write_bytes(b"\x80\x04" * 40)
+
+
+def drop_a_shard(info: Path) -> None:
+    train = json.loads(info.read_text())["splits"]["train"]
+    count = train["count"] - train["shards"].pop()["count"]
+    edit_json(info, splits={"train": train | {"count": count}})
+
+
+@pytest.mark.parametrize(
+    ("place", "problem", "damage"),
+    [
+        (HALVING, f"slope.weight in {TABLES}", lambda run: edit_tables(run / HALVING, 0, math.nan)),
+        (LAST, "parent: some", lambda run: edit_json(run / MANIFEST, lineage={"parent": "some"})),
+        (LAST, "lineage.round: 7", lambda run: edit_json(run / MANIFEST, lineage={"round": 7})),
+        (
+            *(LAST, "steps: (4,) in its manifest, 1 in its record"),
+            lambda run: edit_json(run / MANIFEST, steps=[4]),
+        ),
+        (LAST, "tables.safetensors is not", lambda run: pickle_for_tables(run / LAST)),
+        ("data", "train contains 40 rows", lambda run: drop_a_shard(run / "data/dataset.json")),
+        ("data", "39", lambda run: edit_json(run / f"data/{INDEX}", count=39)),
+        (TARGETS, "z_t_and_velocity", lambda run: spoil_targets(run, 20, math.inf)),
+        (TARGETS, "targets.tar contains 19 rows, its re", lambda run: spoil_targets(run, 19, 0.0)),
+    ],
+)
+def test_invalid_content_with_matching_hashes_is_found(
+    run_dir: Path, place: str, problem: str, damage: Callable[[Path], object]
+) -> None:
+    damage(run_dir)
+    recommit(run_dir, place)
+    found = {each.place: each for each in examine(run_dir).damaged}
+    assert found[place].remedy == "redo"
+    assert problem in found[place].problems[0]
+    assert str(run_dir) not in found[place].problems[0]
+
+
+def test_samples_that_are_not_finite_are_found(run_dir: Path) -> None:
+    make_samples(run_dir, artifacts(run_dir)[LAST], poison=float("nan"))
+    damage = only(run_dir)
+    assert (damage.remedy, len(damage.problems)) == ("redo", 1)
+    assert "NaN" in damage.problems[0]
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("", "cannot be read"),
-        ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         ("\x00\x01", "cannot be read"),
         ('"text"', "cannot be read"),
@@ -143,28 +223,21 @@ def test_an_invalid_record_is_damage_with_its_dependents(
     assert damages[HALVING].remedy == "make parent"
 
 
-@pytest.mark.parametrize(
-    "path", ["../other", "/etc", "data/../..", ".", "", "ledger/x", "recipe.yaml", "logs", "a//b"]
-)
+INVALID_PATHS = ("../other", "/etc", "data/../..", ".", "", "ledger/x", "recipe.yaml", "logs")
+
+
+@pytest.mark.parametrize("path", [*INVALID_PATHS, "a//b", "rounds/01-4-to-2"])
 def test_a_record_of_an_invalid_path_is_damage(run_dir: Path, path: str) -> None:
     record = edit_record(run_dir, TARGETS, path=path)
-    damage = only(examine(run_dir))
+    damage = only(run_dir)
     assert (damage.place, damage.remedy) == (f"ledger/{record.name}", "drop record")
-    assert damage.problems
-
-
-def test_a_record_of_a_directory_of_other_artifacts_is_damage(run_dir: Path) -> None:
-    record = edit_record(run_dir, TARGETS, path="rounds/01-4-to-2")
-    damage = only(examine(run_dir))
-    assert damage.place == f"ledger/{record.name}"
-    assert "'rounds/01-4-to-2'" in damage.problems[0]
+    assert path in damage.problems[0]
 
 
 def test_a_record_under_another_name_is_damage(run_dir: Path) -> None:
     record = record_of(run_dir, "report")
     record.rename(record.with_name("0" * 32 + ".json"))
-    damage = only(examine(run_dir))
-    assert "under another name" in damage.problems[0]
+    assert "under another name" in only(run_dir).problems[0]
 
 
 def test_a_missing_parent_is_a_damage_of_its_children(run_dir: Path) -> None:
@@ -174,38 +247,26 @@ def test_a_missing_parent_is_a_damage_of_its_children(run_dir: Path) -> None:
     assert GUIDANCE in {damage.place for damage in damages}
 
 
-def test_a_file_added_to_an_artifact_is_damage(run_dir: Path) -> None:
-    (run_dir / GUIDANCE / "gaussian" / "model.safetensors.index.json").write_text("{}")
-    damage = only(examine(run_dir))
-    assert (damage.place, damage.remedy) == (GUIDANCE, "remove file")
-    assert damage.files == (f"{GUIDANCE}/gaussian/model.safetensors.index.json",)
+def test_an_unreadable_file_is_damage(run_dir: Path) -> None:
+    path = run_dir / "report/report.json"
+    path.unlink()
+    path.mkdir()
+    assert only(run_dir).place == "report"
 
 
-def test_damaged_checkpoints_of_an_unfinished_round_are_found(run_dir: Path) -> None:
-    folder = make_checkpoints(run_dir)
-    assert examine(run_dir).is_sound
-    flip(next((folder / "update-0000001").iterdir()))
-    damage = only(examine(run_dir))
-    assert (run_dir / damage.place, damage.kind) == (folder / "update-0000001", "checkpoint")
-
-
-def test_targets_that_are_not_needed_can_be_removed(run_dir: Path) -> None:
+def forget(run_dir: Path, *places: str) -> None:
     ledger = Ledger(run_dir)
     for artifact in ledger.records():
-        if artifact.kind == "targets" and "00-guidance" in artifact.path:
+        if artifact.path.startswith(places):
             ledger.forget(artifact)
-    shutil.rmtree(run_dir / TARGETS)  # by hand
+
+
+def test_targets_can_be_removed_by_hand_unless_they_are_needed(run_dir: Path) -> None:
+    shutil.rmtree(run_dir / TARGETS)
     found = examine(run_dir)
     assert found.is_sound
     assert [(note.kind, note.places) for note in found.notes] == [("gone", (TARGETS,))]
-
-
-def test_missing_targets_that_are_needed_are_damage(run_dir: Path) -> None:
-    ledger = Ledger(run_dir)
-    for artifact in ledger.records():
-        if artifact.path.startswith(HALVING) or artifact.path.startswith("rounds/02"):
-            ledger.forget(artifact)
-    shutil.rmtree(run_dir / TARGETS)
+    forget(run_dir, HALVING, "rounds/02")
     assert TARGETS in {damage.place for damage in examine(run_dir).damaged}
 
 
@@ -213,12 +274,11 @@ def test_debris_and_foreign_files_are_not_damage(run_dir: Path) -> None:
     for folder in (".student.ab12cd34.tmp", "checkpoints/.staging-abc", "targets/.x.1.tmp"):
         (run_dir / "rounds/02-2-to-1" / folder / "deep").mkdir(parents=True)
     (run_dir / "ledger" / ".abc.json.12345678.tmp").write_text('{"kin')
-    (run_dir / "ray" / "round-1-abc").mkdir(parents=True)
-    (run_dir / "thesis" / "chapter").mkdir(parents=True)
+    for folder in ("ray/round-1-abc", "thesis/chapter", "logs/ray-1"):
+        (run_dir / folder).mkdir(parents=True)
     (run_dir / "thesis" / "chapter" / "one.tex").touch()
     (run_dir / "rounds" / "notes.txt").touch()
     (run_dir / "link").symlink_to("/etc")
-    (run_dir / "logs" / "ray-1").mkdir(parents=True)
     found = examine(run_dir)
     assert found.is_sound
     notes = {note.kind: note.places for note in found.notes}
@@ -233,26 +293,78 @@ def test_debris_and_foreign_files_are_not_damage(run_dir: Path) -> None:
 
 
 def test_a_superseded_record_is_not_damage(run_dir: Path) -> None:
-    artifact = next(a for a in Ledger(run_dir).records() if a.path == "report")
-    record = record_of(run_dir, "report")
-    older = artifact.model_copy(update={"fingerprint": "ef" * 32}).sealed()
+    older = artifacts(run_dir)["report"].model_copy(update={"fingerprint": "ef" * 32}).sealed()
+    os.utime(record_of(run_dir, "report"), (2e9, 2e9))
     old_record = run_dir / "ledger" / ("ef" * 16 + ".json")
     old_record.write_text(older.model_dump_json())
     os.utime(old_record, (1, 1))
-    os.utime(record, (2e9, 2e9))
     found = examine(run_dir)
     assert found.is_sound
     assert [note.kind for note in found.notes] == ["superseded"]
-
-
-def test_an_unreadable_file_is_damage(run_dir: Path) -> None:
-    path = run_dir / "report/report.json"
-    path.unlink()
-    path.mkdir()
-    assert only(examine(run_dir)).place == "report"
 
 
 def test_an_empty_run_is_sound(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").touch()
     found = examine(tmp_path)
     assert (found.is_sound, found.artifacts) == (True, 0)
+
+
+@pytest.mark.parametrize("place", ["data", GUIDANCE, TARGETS, "report"])
+def test_only_the_damaged_artifact_is_removed(run_dir: Path, place: str) -> None:
+    before = artifacts(run_dir)
+    flip(min(file for file in (run_dir / place).rglob("*.*") if file.is_file()))
+    removed = remove_damaged(run_dir, examine(run_dir).damaged)
+    assert [artifact.path for artifact in removed] == [place]
+    assert not (run_dir / place).exists()
+    assert artifacts(run_dir) == {path: a for path, a in before.items() if path != place}
+    left = {damage.remedy for damage in examine(run_dir).damaged}
+    assert left <= {"make parent"}
+
+
+def test_an_invalid_record_and_an_unrecorded_file_are_removed_alone(run_dir: Path) -> None:
+    before = artifacts(run_dir)
+    (run_dir / "ledger" / ("9" * 32 + ".json")).write_text("{")
+    (run_dir / GUIDANCE / "run.py").write_text("import os")
+    found = {damage.place: damage for damage in examine(run_dir).damaged}
+    assert (found[GUIDANCE].remedy, found[GUIDANCE].files) == (
+        *("remove file", (f"{GUIDANCE}/run.py",)),
+    )
+    assert remove_damaged(run_dir, examine(run_dir).damaged) == []
+    assert artifacts(run_dir) == before
+    assert examine(run_dir).is_sound
+
+
+def test_a_forged_record_cannot_remove_files_outside_of_the_run(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.touch()
+    changes = {"path": "../precious", "fingerprint": "f" * 64}
+    forged = artifacts(run_dir)[TARGETS].model_copy(update=changes).sealed()
+    (run_dir / "ledger" / ("f" * 32 + ".json")).write_text(forged.model_dump_json())
+    remove_damaged(run_dir, examine(run_dir).damaged)
+    assert precious.exists()
+    assert examine(run_dir).is_sound
+
+
+def test_only_the_damaged_checkpoint_of_an_unfinished_round_is_removed(run_dir: Path) -> None:
+    folder = make_checkpoints(run_dir)
+    assert examine(run_dir).is_sound
+    flip(next((folder / "update-0000002").iterdir()))
+    damage = only(run_dir)
+    assert (run_dir / damage.place, damage.kind) == (folder / "update-0000002", "checkpoint")
+    remove_damaged(run_dir, [damage])
+    assert [artifact.path for artifact in Ledger(folder).records()] == ["update-0000001"]
+    assert not (folder / "update-0000002").exists()
+    assert examine(run_dir).is_sound
+
+
+def test_of_an_artifact_that_is_a_link_only_the_link_is_removed(run_dir: Path) -> None:
+    moved = run_dir.parent / "elsewhere"
+    shutil.move(run_dir / "report", moved)
+    (run_dir / "report").symlink_to(moved)
+    flip(moved / "report.json")
+    remove_damaged(run_dir, examine(run_dir).damaged)
+    assert not (run_dir / "report").is_symlink()
+    assert (moved / "report.json").exists()
