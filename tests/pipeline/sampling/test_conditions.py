@@ -4,33 +4,31 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pipeline.config import CaptionedDigitsData, DigitsData, GaussianConfig
 from pipeline.data.shards.reader import SampleShards
 from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import load_source
-from pipeline.data.sources.demo.captioned_digits import read_attributes
+from pipeline.data.sources.demo.digit_wording import read_attributes
 from pipeline.data.sources.loaded_source import unlabelled_split
 from pipeline.evaluation.features.caption_parts import match_caption_parts
 from pipeline.sampling.conditions import choose_conditions
-from pipeline.sampling.sampler import Images
 
 CAPTIONED = CaptionedDigitsData(source="captioned_digits", count=60, holdout_count=40)
 NO_NETWORK = GaussianConfig(family="gaussian", means=((0.0,),))
 
 
-def captioned(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("captioned")
     write_dataset(folder, load_source(CAPTIONED, 0, NO_NETWORK), CAPTIONED)
     return folder
 
 
-def heldout(folder: Path) -> tuple[Images, list[str], np.ndarray]:
+def captions_of(folder: Path) -> list[str]:
     shards = SampleShards(folder, "heldout")
-    rows = np.arange(len(shards))
-    batch = shards.read(rows)
-    images = batch.x.permute(0, 2, 3, 1).numpy()
-    captions = [caption.text for caption in shards.captions(rows)]
-    return images, captions, batch.condition["label"].numpy()
+    return [caption.text for caption in shards.captions(np.arange(len(shards)))]
 
 
 def test_data_with_classes_alone_is_asked_for_by_class(tmp_path: Path) -> None:
@@ -42,12 +40,11 @@ def test_data_with_classes_alone_is_asked_for_by_class(tmp_path: Path) -> None:
     assert np.bincount(asked.labels).tolist() == [3] * 5 + [2] * 5
 
 
-def test_captioned_classes_are_asked_for_by_their_held_out_captions(tmp_path: Path) -> None:
-    asked = choose_conditions(captioned(tmp_path), 70)
-    _, captions, _ = heldout(tmp_path)
+def test_captioned_classes_are_asked_for_by_their_held_out_captions(captioned: Path) -> None:
+    asked = choose_conditions(captioned, 70)
     assert asked.prompts is not None
     assert asked.network_inputs == asked.prompts
-    assert set(asked.prompts) <= set(captions)
+    assert set(asked.prompts) <= set(captions_of(captioned))
     assert [read_attributes(prompt).digit for prompt in asked.prompts] == asked.labels.tolist()
     # four of each digit are held out, so that the fifth question is the first again
     assert asked.prompts[4] == asked.prompts[0]
@@ -60,14 +57,15 @@ def test_captions_without_classes_are_asked_for_one_after_the_other(tmp_path: Pa
     bare = replace(source, labels=None, class_names=(), splits=splits)
     write_dataset(tmp_path, bare, CAPTIONED)
     asked = choose_conditions(tmp_path, 12)
-    shards = SampleShards(tmp_path, "heldout")
-    expected = [caption.text for caption in shards.captions(np.arange(10))]
+    expected = captions_of(tmp_path)[:10]
     assert list(asked.prompts or ()) == [*expected, *expected[:2]]
     assert not asked.labels.any()
 
 
-def test_real_images_show_what_their_captions_say_and_nothing_else(tmp_path: Path) -> None:
-    images, captions, labels = heldout(captioned(tmp_path))
+def test_real_images_show_what_their_captions_say_and_nothing_else(captioned: Path) -> None:
+    captions, shards = captions_of(captioned), SampleShards(captioned, "heldout")
+    batch = shards.read(np.arange(len(shards)))
+    images, labels = batch.x.permute(0, 2, 3, 1).numpy(), batch.condition["label"].numpy()
     seen = match_caption_parts(images, labels, captions)
     assert set(seen) == {"digit", "ink", "paper", "all"}
     # 9,000 canvases of this kind were read without an error
@@ -76,7 +74,6 @@ def test_real_images_show_what_their_captions_say_and_nothing_else(tmp_path: Pat
     wrong = match_caption_parts(images, labels, others)
     pairs = zip(captions, others, strict=True)
     said = [(read_attributes(true), read_attributes(other)) for true, other in pairs]
-    assert wrong["ink"].tolist() == [a.ink == b.ink for a, b in said]
-    assert wrong["paper"].tolist() == [a.paper == b.paper for a, b in said]
-    assert wrong["digit"].tolist() == [a.digit == b.digit for a, b in said]
+    for part in ("ink", "paper", "digit"):
+        assert wrong[part].tolist() == [getattr(a, part) == getattr(b, part) for a, b in said]
     assert wrong["all"].tolist() == [a == b for a, b in said]

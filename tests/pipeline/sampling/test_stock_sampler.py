@@ -5,20 +5,15 @@ import torch
 
 from pipeline.config import GaussianConfig
 from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
-from pipeline.diffusion.schedule import (
-    CosineSchedule,
-    DiscreteSchedule,
-    NoiseLevel,
-    NoiseSchedule,
-    RectifiedFlow,
-)
+from pipeline.diffusion.schedule import CosineSchedule, NoiseLevel, NoiseSchedule, RectifiedFlow
 from pipeline.diffusion.solver import Velocity, sample
 from pipeline.errors import ConfigError
 from pipeline.models.gaussian.gaussian import GaussianTeacher
 from pipeline.sampling.solvers import Solver, dpm_solver_scheduler, solver_sample
 from pipeline.tensors import Latent
+from tests.support.cases import SCHEDULES as CASES
 
-SCHEDULES = [CosineSchedule(1024), CosineSchedule(4), DiscreteSchedule.scaled_linear(1024)]
+SCHEDULES = [CosineSchedule(1024), CosineSchedule(4), CASES["scaled_linear"]]
 
 
 def gaussian_velocity(std: float, mean: float) -> Velocity:
@@ -103,11 +98,6 @@ def test_it_is_driven_by_the_gaussian_teacher_on_its_own_grid(solver: Solver) ->
 
 @pytest.mark.parametrize("solver", ["dpm++", "unipc"])
 def test_a_straight_path_is_refused_with_the_reason(solver: Solver) -> None:
+    z_1, flow = torch.zeros(1, 1, 1, 1), RectifiedFlow(1024)
     with pytest.raises(ConfigError, match=r"variance-preserving paths only.*--sampler ddim"):
-        solver_sample(
-            torch.zeros(1, 1, 1, 1),
-            RectifiedFlow(1024),
-            4,
-            lambda z_t, level: z_t * level.t,
-            solver,
-        )
+        solver_sample(z_1, flow, 4, lambda z_t, level: z_t * level.t, solver)
