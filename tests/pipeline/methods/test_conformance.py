@@ -8,13 +8,10 @@ from torch import Tensor
 
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.loss import LossWeight
-from pipeline.diffusion.prediction import Prediction, PredictionType, express, interpret
-from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
-from pipeline.errors import ConfigError
+from pipeline.diffusion.prediction import PredictionType, express, interpret
+from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.methods.method import METHODS, NoisedBatch
-from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
-from pipeline.tensors import Condition, Latent, PerSample
 from tests.support.cases import SCHEDULES, Affine, method, normal
 
 COUNT = 64
@@ -23,10 +20,8 @@ every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCH
 
 
 def batch(first: int = 0, count: int = COUNT) -> Batch:
-    rows = slice(first, first + count)
-    return Batch(
-        x=normal(COUNT, 1, 2, 2)[rows].float(), condition={"label": torch.arange(COUNT)[rows] % 3}
-    )
+    x = normal(COUNT, 1, 2, 2)[first : first + count].float()
+    return Batch(x=x, condition={"label": torch.arange(first, first + count) % 3})
 
 
 def draw(
@@ -41,20 +36,15 @@ def tensors(draws: NoisedBatch) -> dict[str, Tensor]:
     return {**found, **draws.condition}
 
 
-class Saying(Denoiser):
+class Saying(Affine):
     """A student that says the given velocity."""
 
-    def __init__(self, schedule: NoiseSchedule, said: Latent) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: NoiseSchedule, said: Tensor) -> None:
+        super().__init__(schedule)
         self.said = said
 
-    def __call__(
-        self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
-    ) -> Prediction:
+    def __call__(self, z_t, level, condition, w):
         return interpret(self.said, self.schedule.velocity, z_t, level)
-
-    def evaluations(self, w: float) -> int:
-        return 1
 
 
 @every_method
@@ -72,7 +62,10 @@ def test_draws_depend_on_the_row_and_not_on_the_chunk(name: str, schedule: Noise
 @every_method
 def test_draws_are_repeatable_and_rounds_draw_apart(name: str) -> None:
     schedule = SCHEDULES["cosine"]
-    first, again = tensors(draw(name, schedule)), tensors(draw(name, schedule))
+    torch.manual_seed(1)
+    first = tensors(draw(name, schedule))
+    torch.manual_seed(2)  # of which draws do not depend
+    again = tensors(draw(name, schedule))
     assert all(torch.equal(first[key], again[key]) for key in first)
     other = tensors(draw(name, schedule, path=(0, 2)))
     assert not torch.equal(first["z_t"], other["z_t"])
@@ -91,44 +84,18 @@ def test_times_are_where_networks_are_asked(name: str, schedule: NoiseSchedule) 
 
 
 @every_method
-def test_the_seed_of_torch_changes_nothing(name: str) -> None:
-    torch.manual_seed(1)
-    first = tensors(draw(name, SCHEDULES["cosine"]))
-    torch.manual_seed(2)
-    again = tensors(draw(name, SCHEDULES["cosine"]))
-    assert all(torch.equal(first[key], again[key]) for key in first)
-
-
-@every_method
 @every_schedule
 def test_a_target_is_deterministic_and_of_one_row_alone(name: str, schedule: NoiseSchedule) -> None:
     this, teacher = method(name), Affine(schedule)
     draws = draw(name, schedule)
     target = this.target(teacher, draws)
+    assert teacher.calls == this.teacher_calls
     assert target.shape == draws.z_t.shape
     assert target.dtype is torch.float32
     assert bool(target.isfinite().all())
     assert torch.equal(this.target(teacher, draws), target)
     part = this.target(teacher, draw(name, schedule, first=7, count=20))
     torch.testing.assert_close(part, target[7:27], rtol=0, atol=0)
-
-
-@every_method
-def test_a_target_costs_the_calls_it_says(name: str) -> None:
-    schedule = SCHEDULES["cosine"]
-    this, teacher = method(name), Affine(schedule)
-    this.target(teacher, draw(name, schedule))
-    assert teacher.calls == this.teacher_calls
-
-
-@every_method
-@every_schedule
-def test_a_student_that_says_the_target_has_no_loss(name: str, schedule: NoiseSchedule) -> None:
-    this, draws = method(name), draw(name, schedule)
-    target = this.target(Affine(schedule), draws)
-    loss = this.loss(Saying(schedule, target), draws, target)
-    assert loss.shape == ()
-    assert loss.item() < 1e-10
 
 
 @every_method
@@ -148,6 +115,7 @@ def test_the_loss_is_what_a_hand_computes(
     }[weight]
     by_hand = float((omega * error.double().square().mean(dim=(1, 2, 3))).mean())
     loss = this.loss(Saying(schedule, target + error), draws, target)
+    assert loss.shape == ()
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)
 
 
@@ -159,11 +127,6 @@ def test_a_method_that_needs_a_teacher_says_so(name: str) -> None:
         return
     with pytest.raises(TypeError, match="teacher is None"):
         this.target(None, draws)
-
-
-def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'progresive' does not exist; use one of .*progressive"):
-        METHODS.get("progresive")
 
 
 @every_method

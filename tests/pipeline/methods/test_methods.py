@@ -1,27 +1,32 @@
-"""Each method against what its paper says, in numbers."""
+"""Each method against what its paper says, in numbers and step-by-step oracles."""
 
+import itertools
 import math
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
+from torch import Tensor
 
-from pipeline.config import GaussianConfig, WDistribution
+from pipeline.config import GaussianConfig, OnPolicySource, TimeDistribution, WDistribution
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseSchedule, diffuse
-from pipeline.diffusion.solver import ddim_step
+from pipeline.diffusion.solver import ddim_step, sample
 from pipeline.methods.denoising import Denoising
 from pipeline.methods.guidance import GuidanceDistillation
-from pipeline.methods.method import NoisedBatch, draw_w
+from pipeline.methods.method import NoisedBatch, draw_time, draw_w
 from pipeline.methods.progressive import ProgressiveDistillation
-from pipeline.models.denoiser import GuidedDenoiser, NetworkDenoiser
+from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
 from pipeline.models.gaussian.gaussian import GaussianFamily
 from pipeline.randomness import RowRandom
-from tests.support.cases import SCHEDULES, Affine, normal
+from tests.support.cases import SCHEDULES, Affine, normal, times, wavy
 
 COUNT = 4096
+FEW = 24
 LAW = WDistribution(min=0, max=4, mass_at_min=0)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 
@@ -35,39 +40,125 @@ def random(count: int = COUNT) -> RowRandom:
     return RowRandom((0, 1), 0, count)
 
 
-def guidance(law: WDistribution = LAW) -> GuidanceDistillation:
-    return GuidanceDistillation(loss_weight=LossWeight.TRUNCATED_SNR, w=law)
+def guidance(weight: LossWeight = LossWeight.TRUNCATED_SNR) -> GuidanceDistillation:
+    return GuidanceDistillation(loss_weight=weight, w=LAW)
 
 
-def progressive(steps: int, jump: int = 2) -> ProgressiveDistillation:
+def progressive(
+    grid: Grid, teacher_grid: Grid, on_policy_fraction: float = 0.0, of: OnPolicySource = "teacher"
+) -> ProgressiveDistillation:
     return ProgressiveDistillation(
         loss_weight=LossWeight.TRUNCATED_SNR,
         w=LAW,
-        grid=Grid(steps),
-        teacher_grid=Grid(steps * jump),
+        grid=grid,
+        teacher_grid=teacher_grid,
+        on_policy_fraction=on_policy_fraction,
+        on_policy_source=of,
     )
 
 
+def denoising(dropout: float = 0.25) -> Denoising:
+    null = {"label": torch.tensor([3])}
+    return Denoising(
+        loss_weight=LossWeight.SNR_PLUS_ONE, null_condition=null, label_dropout=dropout
+    )
+
+
+def drawn(this: ProgressiveDistillation, schedule: NoiseSchedule) -> NoisedBatch:
+    draws = this.draw(schedule, batch(FEW), random(FEW))
+    return replace(draws, z_t=draws.z_t.double())
+
+
+def rows(draws: NoisedBatch, which: slice | Tensor) -> NoisedBatch:
+    condition = {key: value[which] for key, value in draws.condition.items()}
+    return NoisedBatch(draws.z_t[which].double(), draws.t[which], draws.w[which], condition)
+
+
+def gaussian(*, is_student: bool = False) -> NetworkDenoiser:
+    """The exact denoiser of three classes, or the guidance student that starts from it."""
+    config = GaussianConfig(family="gaussian", means=((-1.0, 0.5), (1.0, 0.25), (0.0, -1.0)))
+    kind = GaussianFamily(network=config, num_classes=3, latent_shape=(2, 1, 1), num_timesteps=1024)
+    module = kind.build()
+    if is_student:
+        module = kind.student_of(module, (0.0, 4.0)).double()
+    schedule = CosineSchedule(1024)
+    return NetworkDenoiser(kind, module, schedule, PredictionType.V, is_w_conditioned=is_student)
+
+
 def test_guidance_weights_follow_their_law() -> None:
-    law = WDistribution(min=1, max=3, mass_at_min=0.25)
-    w = draw_w(law, random(40_000))
+    count = 40_000
+    w = draw_w(WDistribution(min=1, max=3, mass_at_min=0.25), random(count))
     assert float(w.min()) == 1.0
     assert float(w.max()) < 3.0
     share = float((w == 1).double().mean())
-    assert share == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 40_000))
+    assert share == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / count))
     above = w[w > 1]
     assert float(above.mean()) == pytest.approx(2, abs=4 * math.sqrt(1 / 3 / len(above)))
+    # the mean square of the weight is sixteen thirds on zero to four
+    spread = math.sqrt((4**4 / 5 - (16 / 3) ** 2) / count)
+    mean_square = float(draw_w(LAW, random(count)).square().mean())
+    assert mean_square == pytest.approx(16 / 3, abs=4 * spread)
+    one = draw_w(WDistribution(min=2, max=2, mass_at_min=0), random(100))
+    assert set(one.tolist()) == {2.0}
 
 
-def test_the_mean_square_of_the_weight_is_sixteen_thirds_on_zero_to_four() -> None:
-    w = draw_w(LAW, random(40_000))
-    spread = math.sqrt((4**4 / 5 - (16 / 3) ** 2) / 40_000)
-    assert float(w.square().mean()) == pytest.approx(16 / 3, abs=4 * spread)
+def test_values_of_w_are_each_as_likely() -> None:
+    count = 30_000
+    w = draw_w(WDistribution.model_validate({"values": [0, 2, 4]}), random(count))
+    assert set(w.tolist()) == {0.0, 2.0, 4.0}
+    spread = math.sqrt(count / 3 * 2 / 3)
+    for value in (0.0, 2.0, 4.0):
+        assert int((w == value).sum()) == pytest.approx(count / 3, abs=4 * spread)
 
 
-def test_a_law_of_one_weight_gives_that_weight() -> None:
-    law = WDistribution(min=2, max=2, mass_at_min=0)
-    assert set(draw_w(law, random(100)).tolist()) == {2.0}
+def logit_normal(t: Tensor, mean: float, std: float) -> Tensor:
+    return torch.special.ndtr((torch.logit(t) - mean) / std)
+
+
+LAWS = {
+    "uniform": (TimeDistribution(), lambda t: t),
+    "logit-normal": (
+        TimeDistribution(distribution="logit_normal", mean=-0.4, std=1.3),
+        lambda t: logit_normal(t, -0.4, 1.3),
+    ),
+    # the inverse of the shift: t_n = t_m / (a - (a - 1) t_m)
+    "shifted": (TimeDistribution(shift=3.0), lambda t: t / (3 - 2 * t)),
+    "shifted logit-normal": (
+        TimeDistribution(distribution="logit_normal", mean=0.5, std=0.8, shift=2.0),
+        lambda t: logit_normal(t / (2 - t), 0.5, 0.8),
+    ),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_times_follow_the_density_of_their_law(law: str) -> None:
+    """Kolmogorov-Smirnov: sqrt(n) D is above 1.95 once in a thousand samples (of any law)."""
+    this, cumulative = LAWS[law]
+    count = 20_000
+    t = draw_time(this, random(count)).sort().values
+    assert float(t[0]) > 0
+    assert float(t[-1]) < 1
+    ranks = torch.arange(count + 1, dtype=torch.float64) / count
+    expected = cumulative(t)
+    distance = torch.maximum(ranks[1:] - expected, expected - ranks[:-1]).max()
+    assert float(distance) < 1.95 / math.sqrt(count)
+
+
+@every_schedule
+def test_times_of_any_law_fall_on_the_grid_of_the_schedule(schedule: NoiseSchedule) -> None:
+    # rounds to 1 in its tail
+    wide = TimeDistribution(distribution="logit_normal", mean=3.0, std=9.0)
+    point = schedule.draw_time(draw_time(wide, random(5000))) * schedule.num_train_timesteps
+    assert torch.equal(point, point.round())
+    assert (float(point.min()), float(point.max())) == (1, schedule.num_train_timesteps)
+
+
+def test_a_shift_of_time_is_the_shift_of_a_flow() -> None:
+    """Times shifted by a on a straight path are uniform times of the path that is shifted by a."""
+    t = draw_time(TimeDistribution(shift=3.0), random())
+    plain = draw_time(TimeDistribution(), random())
+    shifted = SCHEDULES["shifted_flow"].at(plain).sigma
+    torch.testing.assert_close(SCHEDULES["rectified_flow"].at(t).sigma, shifted, rtol=0, atol=1e-15)
 
 
 @every_schedule
@@ -75,7 +166,7 @@ def test_a_law_of_one_weight_gives_that_weight() -> None:
 def test_halving_draws_every_point_of_the_students_grid_alike(
     schedule: NoiseSchedule, steps: int
 ) -> None:
-    draws = progressive(steps).draw(schedule, batch(), random())
+    draws = progressive(Grid(steps), Grid(2 * steps)).draw(schedule, batch(), random())
     counts = torch.bincount((draws.t * steps).round().long(), minlength=steps + 1)
     assert counts[0] == 0
     expected = COUNT / steps
@@ -88,7 +179,7 @@ def test_halving_draws_every_point_of_the_students_grid_alike(
 def test_students_start_from_pure_noise_whatever_the_schedule_ends_in(
     schedule: NoiseSchedule, name: str
 ) -> None:
-    method = guidance() if name == "guidance" else progressive(2)
+    method = guidance() if name == "guidance" else progressive(Grid(2), Grid(4))
     bright = Batch(x=torch.full((COUNT, 2, 1, 1), 1000.0), condition=batch().condition)
     draws = method.draw(schedule, bright, random())
     at_end = draws.t == 1
@@ -98,68 +189,32 @@ def test_students_start_from_pure_noise_whatever_the_schedule_ends_in(
 
 
 @every_schedule
-def test_below_the_end_the_sample_is_noised_data(schedule: NoiseSchedule) -> None:
-    data = batch()
+def test_guidance_noises_data_and_asks_the_teacher_at_the_draw_itself(
+    schedule: NoiseSchedule,
+) -> None:
+    data, teacher = batch(), Affine(schedule)
     draws = guidance().draw(schedule, data, random())
-    eps = random().normal("noise", 2, 1, 1)
     inside = draws.t < 1
-    expected = diffuse(data.x, eps, schedule.at(draws.t))
-    assert torch.equal(draws.z_t[inside], expected[inside])
-
-
-@every_schedule
-def test_guidance_asks_the_teacher_at_the_draw_itself(schedule: NoiseSchedule) -> None:
-    teacher = Affine(schedule)
-    draws = guidance().draw(schedule, batch(), random())
+    noised = diffuse(data.x, random().normal("noise", 2, 1, 1), schedule.at(draws.t))
+    assert torch.equal(draws.z_t[inside], noised[inside])
     expected = teacher.velocity(draws.z_t, schedule.at(draws.t), draws.condition, draws.w)
     assert torch.equal(guidance().target(teacher, draws), expected)
-
-
-@every_schedule
-@pytest.mark.parametrize(("steps", "jump"), [(1, 2), (4, 2), (4, 4), (2, 8), (1, 1)])
-def test_one_step_of_the_target_lands_where_the_teacher_lands(
-    schedule: NoiseSchedule, steps: int, jump: int
-) -> None:
-    teacher, method = Affine(schedule), progressive(steps, jump)
-    drawn = method.draw(schedule, batch(256), random(256))
-    draws = NoisedBatch(z_t=drawn.z_t.double(), t=drawn.t, w=drawn.w, condition=drawn.condition)
-    z_t = draws.z_t
-    for done in range(jump):
-        now = schedule.at(draws.t - done / (steps * jump))
-        then = schedule.at((draws.t - (done + 1) / (steps * jump)).clamp(min=0))
-        z_t = ddim_step(teacher(z_t, now, draws.condition, draws.w), then)
-    start, end = schedule.at(draws.t), schedule.at(draws.t - 1 / steps)
-    target = interpret(method.target(teacher, draws), schedule.velocity, draws.z_t, start)
-    torch.testing.assert_close(ddim_step(target, end), z_t, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("weight", list(LossWeight))
 def test_the_first_loss_is_the_guidance_the_student_does_not_know_yet(weight: LossWeight) -> None:
     """E[w^2] E[omega ||x_c - x_u||^2], with the paper's omega on x."""
-    config = GaussianConfig(family="gaussian", means=((-1.0, 0.5), (1.0, 0.25), (0.0, -1.0)))
-    kind = GaussianFamily(network=config, num_classes=3, latent_shape=(2, 1, 1), num_timesteps=1024)
-    schedule, module = CosineSchedule(1024), kind.build()
-    network = NetworkDenoiser(kind, module, schedule, PredictionType.V, is_w_conditioned=False)
-    start = NetworkDenoiser(
-        kind,
-        kind.student_of(module, (0.0, 4.0)).double(),
-        schedule,
-        PredictionType.V,
-        is_w_conditioned=True,
-    )
-    method = GuidanceDistillation(loss_weight=weight, w=LAW)
-    drawn = method.draw(schedule, batch(), random())
-    inside = drawn.t < 1  # there omega is infinite and x_c, x_u are not seen through z
-    draws = NoisedBatch(
-        z_t=drawn.z_t[inside].double(),
-        t=drawn.t[inside],
-        w=drawn.w[inside],
-        condition={"label": drawn.condition["label"][inside]},
-    )
+    method, network, start = guidance(weight), gaussian(), gaussian(is_student=True)
+    schedule = network.schedule
+    draws = method.draw(schedule, batch(), random())
+    draws = rows(draws, draws.t < 1)  # at 1 omega is infinite and x_c, x_u are not seen through z
     loss = method.loss(start, draws, method.target(GuidedDenoiser(network), draws)).item()
     level, zero = schedule.at(draws.t), torch.zeros_like(draws.w)
-    conditional = network(draws.z_t, level, draws.condition, zero).x
-    null = network(draws.z_t, level, kind.null_condition(draws.condition), zero).x
+    null_condition = network.family.null_condition(draws.condition)
+    conditional, null = (
+        network(draws.z_t, level, condition, zero).x
+        for condition in (draws.condition, null_condition)
+    )
     gap = (conditional - null).square().mean(dim=(1, 2, 3))
     snr = (level.alpha / level.sigma) ** 2
     omega = {
@@ -172,14 +227,6 @@ def test_the_first_loss_is_the_guidance_the_student_does_not_know_yet(weight: Lo
     independent = 16 / 3 * float((omega * gap).mean())
     spread = float((draws.w**2 * omega * gap).std()) / math.sqrt(len(gap))
     assert loss == pytest.approx(independent, abs=4 * spread)
-
-
-def denoising(dropout: float = 0.25) -> Denoising:
-    return Denoising(
-        loss_weight=LossWeight.SNR_PLUS_ONE,
-        null_condition={"label": torch.tensor([3])},
-        label_dropout=dropout,
-    )
 
 
 def test_a_teacher_is_trained_with_some_conditions_dropped() -> None:
@@ -209,5 +256,191 @@ def test_denoising_refuses_draws_of_another_method() -> None:
 
 def test_only_methods_with_a_teacher_are_pregenerable() -> None:
     assert guidance().pregenerable
-    assert progressive(4).pregenerable
+    assert progressive(Grid(4), Grid(8)).pregenerable
     assert not denoising().pregenerable
+
+
+def steps(teacher: Denoiser, draws: NoisedBatch, grid: Grid, start: int, end: int) -> Tensor:
+    """The teacher's own DDIM steps from point to point, one row at a time."""
+    z_t = draws.z_t
+    for begin, arrive in itertools.pairwise(grid.walk(start, end)):
+        level = teacher.schedule.at(times(begin / grid.steps))
+        prediction = teacher(z_t, level, draws.condition, draws.w)
+        z_t = ddim_step(prediction, teacher.schedule.at(times(arrive / grid.steps)))
+    return z_t
+
+
+def noisy(steps: int) -> Grid:
+    return Grid(steps, sampling="stochastic")
+
+
+PAIRS = {
+    "one step": (Grid(1), Grid(2)),
+    "as many": (Grid(1), Grid(1)),
+    "halves": (Grid(4), Grid(8)),
+    "thirds": (Grid(4), Grid(12)),
+    "eighths": (Grid(2), Grid(16)),
+    "stochastic halves": (noisy(4), noisy(8)),
+    "stochastic thirds": (noisy(4), noisy(12)),
+    "stochastic quarters": (noisy(2), noisy(8)),
+    "stochastic of a deterministic": (noisy(4), Grid(16)),
+    "one stochastic step": (noisy(1), noisy(2)),
+    "encoder": (Grid(4, "encode"), Grid(8, "encode")),
+}
+
+
+@every_schedule
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
+def test_one_step_of_the_student_lands_where_the_teachers_land(
+    schedule: NoiseSchedule, pair: tuple[Grid, Grid]
+) -> None:
+    grid, teacher_grid = pair
+    this, teacher = progressive(*pair), Affine(schedule)
+    draws = drawn(this, schedule)
+    target = this.target(teacher, draws)
+    assert teacher.calls == this.teacher_calls
+    factor = teacher_grid.steps // grid.steps
+    for index in range(FEW):
+        one = rows(draws, slice(index, index + 1))
+        start = round(one.t.item() * grid.steps)
+        end = schedule.at(times(grid.end(start) / grid.steps))
+        expected = steps(teacher, one, teacher_grid, start * factor, grid.end(start) * factor)
+        said = interpret(target[index : index + 1], schedule.velocity, one.z_t, schedule.at(one.t))
+        torch.testing.assert_close(ddim_step(said, end), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("jump", [2, 8])
+@pytest.mark.parametrize("sampling", ["deterministic", "stochastic"])
+def test_the_target_is_the_papers_x_for_gaussian_classes(jump: int, sampling: str) -> None:
+    """x~ = (z_s - (sigma_s/sigma_t) z_t) / (alpha_s - (sigma_s/sigma_t) alpha_t), Algorithm 2."""
+    grid, teacher_grid = Grid(4, sampling=sampling), Grid(4 * jump, sampling=sampling)
+    this, teacher = progressive(grid, teacher_grid), GuidedDenoiser(gaussian())
+    draws = drawn(this, teacher.schedule)
+    target = this.target(teacher, draws)
+    said = interpret(target, PredictionType.V, draws.z_t, teacher.schedule.at(draws.t)).x
+    for index in range(FEW):
+        one = rows(draws, slice(index, index + 1))
+        start = round(one.t.item() * 4)
+        end = grid.end(start)
+        z_s = steps(teacher, one, teacher_grid, start * jump, end * jump)
+        t, s = (teacher.schedule.at(times(point / 4)) for point in (start, end))
+        ratio = (s.sigma / t.sigma).item()
+        x = (z_s - ratio * one.z_t) / (s.alpha - ratio * t.alpha).item()
+        torch.testing.assert_close(said[index : index + 1], x, rtol=0, atol=1e-11)
+
+
+class Student(Affine):
+    """One that says exactly what it is taught at its points."""
+
+    def __init__(self, this: ProgressiveDistillation, teacher: Denoiser) -> None:
+        super().__init__(teacher.schedule)
+        self.this, self.teacher = this, teacher
+
+    def __call__(self, z_t, level, condition, w):
+        target = self.this.target(self.teacher, NoisedBatch(z_t, level.t, w, condition))
+        return interpret(target, self.schedule.velocity, z_t, level)
+
+
+def test_an_exact_ladder_samples_what_its_first_teacher_samples() -> None:
+    """16 -> 4 -> 2 deterministic steps, and each sampled: the 16 steps of the Gaussian teacher."""
+    teacher = GuidedDenoiser(gaussian())
+    four = Student(progressive(Grid(4), Grid(16)), teacher)
+    two = Student(progressive(Grid(2), Grid(4)), four)
+    condition, w = {"label": torch.arange(6) % 3}, times(*[2.0] * 6)
+
+    def drawn_by(denoiser: Denoiser, count: int) -> Tensor:
+        return sample(
+            normal(6, 2, 1, 1), teacher.schedule, count, lambda z, at: denoiser(z, at, condition, w)
+        )
+
+    expected = drawn_by(teacher, 16)
+    for denoiser, count in ((four, 4), (two, 2)):
+        torch.testing.assert_close(drawn_by(denoiser, count), expected, rtol=0, atol=1e-12)
+
+
+OWN = {
+    "deterministic": (Grid(4), Grid(8)),
+    "stochastic": (noisy(4), noisy(8)),
+    "first": (noisy(4), Grid(16)),
+}
+
+
+class Wavy(Affine):
+    """A student that does not say what it is taught; its answer has a gradient."""
+
+    def __call__(self, z_t, level, condition, w):
+        self.calls += 1
+        said = wavy(z_t, level).requires_grad_()
+        return interpret(said, self.schedule.velocity, z_t, level)
+
+
+@every_schedule
+@pytest.mark.parametrize("pair", OWN.values(), ids=OWN.keys())
+@pytest.mark.parametrize("of", get_args(OnPolicySource))
+def test_on_policy_states_are_states_of_a_sampled_student(
+    schedule: NoiseSchedule, pair: tuple[Grid, Grid], of: OnPolicySource
+) -> None:
+    """Sample it from the same noise, as it is or as it is taught; stop where each row stands."""
+    this, teacher, now = progressive(*pair, 0.5, of), Affine(schedule), Wavy(schedule)
+    draws = drawn(this, schedule)
+    settled = this.rollout(teacher, draws, random(FEW), now)
+    assert (teacher.calls == 0, now.calls) == ((True, 3) if of == "student" else (False, 0))
+    assert not settled.z_t.requires_grad
+    assert draws.own is not None
+    assert settled.own is None
+    kept = ~draws.own
+    assert torch.equal(settled.z_t[kept], draws.z_t[kept])
+    eps = random(FEW).normal("noise", 2, 1, 1).double()
+    student = now if of == "student" else Student(progressive(*pair), teacher)
+    states = {4: eps}
+
+    def denoise(z_t, level):
+        states[round(level.t[0].item() * 4)] = z_t
+        return student(z_t, level, draws.condition, draws.w)
+
+    def noise(point: int) -> Tensor:
+        return random(FEW).normal(f"own noise {point}", 2, 1, 1)
+
+    is_noisy = pair[0].sampling == "stochastic"
+    sample(eps, schedule, 4, denoise, noise=noise if is_noisy else None)
+    for index in draws.own.nonzero().flatten().tolist():
+        expected = states[round(draws.t[index].item() * 4)][index]
+        torch.testing.assert_close(settled.z_t[index], expected, rtol=0, atol=1e-12)
+
+
+def test_a_share_of_the_samples_are_on_policy_states() -> None:
+    this, count = progressive(*OWN["deterministic"], 0.25), 40_000
+    draws = this.draw(SCHEDULES["cosine"], batch(count), random(count))
+    assert draws.own is not None
+    share = draws.own.double().mean().item()
+    assert share == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / count))
+    plain = progressive(*OWN["deterministic"]).draw(
+        SCHEDULES["cosine"], batch(count), random(count)
+    )
+    assert torch.equal(draws.t, plain.t)
+    assert torch.equal(draws.z_t[~draws.own], plain.z_t[~draws.own])
+
+
+@pytest.mark.parametrize(("of", "calls"), [("teacher", 6), ("student", 3)])
+def test_who_shares_a_network_asks_it_equally_often_whoever_is_to_be_settled(
+    of: OnPolicySource, calls: int
+) -> None:
+    this, network = progressive(*OWN["deterministic"], 0.5, of), Affine(SCHEDULES["cosine"])
+    draws = drawn(this, network.schedule)
+    for own in (torch.ones(FEW), torch.zeros(FEW), (torch.arange(FEW) == 5).float()):
+        network.calls = 0
+        settled = this.rollout(network, replace(draws, own=own.bool()), random(FEW), network)
+        assert network.calls == calls
+        if not own.any():
+            assert torch.equal(settled.z_t, draws.z_t)
+
+
+def test_draws_have_no_target_before_they_are_settled() -> None:
+    this, teacher = progressive(*OWN["deterministic"], 0.5), Affine(SCHEDULES["cosine"])
+    draws = this.draw(teacher.schedule, batch(FEW), random(FEW))
+    with pytest.raises(TypeError, match=r"before target\(\)"):
+        this.target(teacher, draws)
+    with pytest.raises(TypeError, match="teacher is None"):
+        this.rollout(None, draws, random(FEW))
+    with pytest.raises(TypeError, match="student is None"):
+        progressive(*OWN["deterministic"], 0.5, "student").rollout(teacher, draws, random(FEW))
