@@ -65,8 +65,7 @@ def test_a_retried_student_is_trained_on_at_its_own_rate() -> None:
     made = course({"on_fail": ["retry", "extend"], "retry": {"factor": 0.5}})
     assert [plan.folder.rpartition("2-")[2] for plan in made[1:]] == ["retried-1", "extended-1"]
     assert made[-1].learning_rate == pytest.approx(0.05)
-    assert made[-1].again is not None
-    assert made[-1].again.start == failed(made[1]).student.digest  # type: ignore[union-attr]
+    assert made[-1].again.start == failed(made[1]).student.digest
 
 
 def test_where_training_broke_off_there_is_nothing_to_train_on_or_to_show() -> None:
@@ -77,7 +76,6 @@ def test_where_training_broke_off_there_is_nothing_to_train_on_or_to_show() -> N
 
 def test_a_gate_changes_no_fingerprint() -> None:
     recipe = small_recipe()
-    assert recipe.gate is None
     keys = [round_key(plan, recipe, "float32", DATA, DATA) for plan in plan_rounds(recipe)]
     gated = small_recipe("gate={}")
     plans = plan_rounds(gated)
@@ -89,29 +87,21 @@ def test_a_gate_changes_no_fingerprint() -> None:
 def test_a_round_is_asked_what_is_said_of_it_before_what_is_said_of_its_kind() -> None:
     rounds = "{halving: {rms: 0.5, on_fail: ask}, '2': {rms: off}}"
     recipe = small_recipe(f"gate={{rms: 0.2, rounds: {rounds}}}", "evaluation.w=[2, 0, 1]")
-    gate = recipe.gate
-    assert gate is not None
-    kinds = [gate.rules(0, "guidance"), gate.rules(1, "halving"), gate.rules(2, "halving")]
+    kinds = [recipe.gate.rules(0, "guidance"), *(recipe.gate.rules(i, "halving") for i in (1, 2))]
     assert [rules.rms for rules in kinds] == [0.2, 0.5, False]
     assert [rules.on_fail for rules in kinds] == [("stop",), ("ask",), ("ask",)]
     assert recipe.gate_weights == (0, 1, 2)
-
-
-def test_what_is_said_of_a_rounds_extension_leaves_the_rest_of_it() -> None:
+    # what is said of a round's extension leaves the rest of it
     gate = "{extend: {share: 0.25, times: 3}, rounds: {'1': {extend: {times: 1}}}}"
-    recipe = small_recipe(f"gate={gate}")
-    assert recipe.gate is not None
-    found = [recipe.gate.rules(index, "halving").extend for index in (1, 2)]
+    rules_for = small_recipe(f"gate={gate}").gate.rules
+    found = [rules_for(index, "halving").extend for index in (1, 2)]
     assert [(each.share, each.times) for each in found] == [(0.25, 1), (0.25, 3)]
 
 
 def test_the_rounds_of_both_ladders_can_be_named() -> None:
-    both = ("halving.sampler=both", "gate={rounds: {'4': {rms: off}}}")
-    recipe = small_recipe(*both)
+    recipe = small_recipe("halving.sampler=both", "gate={rounds: {'4': {rms: off}}}")
     assert plan_rounds(recipe)[4].sampler == "stochastic"
-    rules = rules_of(recipe, plan_rounds(recipe)[4])
-    assert rules is not None
-    assert rules.rms is False
+    assert rules_of(recipe, plan_rounds(recipe)[4]).rms is False
     with pytest.raises(ConfigError, match="use 0 to 4"):
         small_recipe("halving.sampler=both", "gate={rounds: {'5': {rms: off}}}")
 

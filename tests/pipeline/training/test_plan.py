@@ -1,7 +1,5 @@
 """Rounds are known before anything runs, and their fingerprints hold what matters and no more."""
 
-from pathlib import Path
-
 import pytest
 
 from pipeline.config import Recipe
@@ -9,12 +7,12 @@ from pipeline.diffusion.grid import Grid
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.ledger import Artifact, FileRecord
 from pipeline.training.plan import plan_rounds, plan_teacher, round_key
-
-RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
+from tests.support.cases import RECIPES, read_recipe
+from tests.support.terminal import DIGITS
 
 
 def digits(*overrides: str) -> Recipe:
-    tree = read_yaml(RECIPES / "digits.yaml")
+    tree = read_yaml(DIGITS)
     for override in overrides:
         apply_override(tree, override)
     return build(Recipe, tree, "digits.yaml")
@@ -48,6 +46,8 @@ def test_a_round_names_its_grid_and_its_teachers() -> None:
     assert [plan.grid for plan in rounds] == [None, Grid(8), Grid(4), Grid(2), Grid(1)]
     assert [plan.teacher_grid for plan in rounds] == [None, Grid(64), Grid(8), Grid(4), Grid(2)]
     assert [plan.sampling_target for plan in rounds[:2]] == ["any-steps", "8-steps"]
+    assert rounds[1].title == "round 1: 16 -> 8 steps"
+    assert [plan.folded for plan in rounds] == [None, 8, 2, 2, 2]  # only the first has substeps
 
 
 def test_a_stochastic_ladder_follows_stochastic_steps_after_the_first() -> None:
@@ -75,28 +75,27 @@ def test_two_ladders_start_from_the_same_student() -> None:
     assert [plan.exported_steps for plan in rounds] == [None, 8, 4, 2, 1] + [None] * 4
 
 
-def test_on_policy_states_cost_evaluations_where_there_is_more_than_one_step() -> None:
-    rounds = plan_rounds(digits("halving.on_policy_fraction=0.25", "halving.first_substeps=1"))[1:]
-    assert [plan.on_policy_fraction for plan in rounds] == [0.25, 0.25, 0.25, 0.0]
-    costs = [plan.evaluations_per_target for plan in rounds]
-    assert costs == [2 + 14 / 4, 2 + 6 / 4, 2 + 2 / 4, 2]
-    assert [plan.evaluations_per_sample for plan in rounds] == [1, 1, 1, 1]
-
-
-def test_on_policy_states_are_the_students_where_targets_are_computed_beside_it() -> None:
-    changes = ("targets.mode=online", "halving.first_substeps=1")
+@pytest.mark.parametrize(
+    ("mode", "source", "per_target", "per_sample"),
+    [
+        ("pregenerated", "teacher", (2 + 14 / 4, 2 + 6 / 4, 2 + 2 / 4, 2), (1, 1, 1, 1)),
+        # where targets are computed beside the student, states are its own
+        ("online", "student", (2, 2, 2, 2), (1 + 7 / 4, 1 + 3 / 4, 1 + 1 / 4, 1)),
+    ],
+)
+def test_on_policy_states_cost_evaluations_where_there_is_more_than_one_step(
+    mode: str, source: str, per_target: tuple[float, ...], per_sample: tuple[float, ...]
+) -> None:
+    changes = (f"targets.mode={mode}", "halving.first_substeps=1")
     rounds = plan_rounds(digits(*changes, "halving.on_policy_fraction=0.25"))[1:]
-    assert [plan.on_policy_source for plan in rounds] == ["student"] * 3 + ["teacher"]
-    assert [plan.evaluations_per_target for plan in rounds] == [2, 2, 2, 2]
-    asked = [plan.evaluations_per_sample for plan in rounds]
-    assert asked == [1 + 7 / 4, 1 + 3 / 4, 1 + 1 / 4, 1]
+    assert [plan.on_policy_fraction for plan in rounds] == [0.25, 0.25, 0.25, 0.0]
+    assert [plan.on_policy_source for plan in rounds] == [source] * 3 + ["teacher"]
+    assert tuple(plan.evaluations_per_target for plan in rounds) == per_target
+    assert tuple(plan.evaluations_per_sample for plan in rounds) == per_sample
 
 
 def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
-    found = {
-        path.stem: plan_rounds(build(Recipe, read_yaml(path), path.name))
-        for path in RECIPES.glob("*.yaml")
-    }
+    found = {path.stem: plan_rounds(read_recipe(path)) for path in RECIPES}
     samplers = [plan.sampler for plan in found["digits-stochastic"][1:]]
     assert samplers == ["deterministic"] * 2 + ["stochastic"] * 2
     assert [plan.jump for plan in found["digits-jumps"]] == [None, 4, 4]
@@ -110,40 +109,19 @@ def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
     assert (time.distribution, time.shift) == ("logit_normal", 2.0)
 
 
-def test_only_the_first_teacher_takes_its_steps_in_substeps() -> None:
-    recipe = digits("halving.first_substeps=4")
-    assert recipe.halving.first_steps == 64
-    rounds = plan_rounds(recipe)
-    assert rounds[1].title == "round 1: 16 -> 8 steps"
-    assert [plan.folded for plan in rounds] == [None, 8, 2, 2, 2]
-    assert [plan.jump for plan in rounds] == [None, 2, 2, 2, 2]
-
-
-def test_every_round_has_a_stream_of_its_own() -> None:
-    recipe = digits()
-    teacher = plan_teacher(recipe)
-    assert teacher is not None
-    streams = [plan.stream for plan in (teacher, *plan_rounds(recipe))]
-    assert len(set(streams)) == len(streams)
-
-
-def test_updates_can_be_given_for_each_round() -> None:
+def test_every_round_has_a_stream_and_updates_of_its_own() -> None:
     recipe = digits("halving.updates=[5, 6, 7, 8]")
-    assert [plan.training.updates for plan in plan_rounds(recipe)[1:]] == [5, 6, 7, 8]
+    plans = [plan_teacher(recipe), *plan_rounds(recipe)]
+    assert len({plan.stream for plan in plans}) == len(plans)
+    assert [plan.training.updates for plan in plans[2:]] == [5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        "run.seed=1",
-        "guidance.w.max=5",
-        "halving.updates=[301, 300, 400, 600]",
-        "halving.learning_rate=0.002",
-        "targets.mode=online",
-        "halving.sampler=stochastic",
-        "halving.on_policy_fraction=0.25",
-        "guidance.w={values: [0, 1, 2, 4]}",
-        "targets.dtype=float16",
+        *("run.seed=1", "halving.updates=[301, 300, 400, 600]", "halving.learning_rate=0.002"),
+        *("guidance.w.max=5", "guidance.w={values: [0, 1, 2, 4]}", "halving.sampler=stochastic"),
+        *("targets.mode=online", "targets.dtype=float16", "halving.on_policy_fraction=0.25"),
         "teacher.network.block_channels=[32, 32]",
     ],
 )
@@ -154,10 +132,8 @@ def test_what_determines_the_student_changes_its_key(change: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "run.name=other",
-        "halving.updates=[300, 300, 400, 601]",
-        "evaluation.num_samples=7",
-        "targets.keep=none",
+        *("run.name=other", "halving.updates=[300, 300, 400, 601]"),
+        *("evaluation.num_samples=7", "targets.keep=none"),
         "guidance.time={distribution: uniform, shift: 1}",
     ],
 )
@@ -167,5 +143,4 @@ def test_what_does_not_determine_the_student_leaves_its_key(change: str) -> None
 
 def test_precision_and_data_are_part_of_the_key() -> None:
     recipe = digits()
-    keys = {key(recipe), key(recipe, precision="bfloat16"), key(recipe, data="e")}
-    assert len(keys) == 3
+    assert len({key(recipe), key(recipe, precision="bfloat16"), key(recipe, data="e")}) == 3

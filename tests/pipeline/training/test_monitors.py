@@ -1,17 +1,24 @@
-"""Losses and weights that say that training has gone wrong."""
+"""Watching a round: losses and weights that have gone wrong, pace, the time left, memory."""
+
+import time
 
 import pytest
 import torch
 
 from pipeline.errors import DivergenceError
-from pipeline.training.monitors import MAX_RELATIVE_LOSS, PATIENCE, DivergenceMonitor, check_finite
+from pipeline.training.monitors import (
+    MAX_RELATIVE_LOSS,
+    PATIENCE,
+    DivergenceMonitor,
+    ThroughputMeter,
+    check_finite,
+)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_not_finite_is_refused_at_once(value: float) -> None:
-    with pytest.raises(
-        DivergenceError, match=r"round 7: the loss is .* at update 3.*learning_rate"
-    ):
+    said = r"round 7: the loss is .* at update 3.*learning_rate"
+    with pytest.raises(DivergenceError, match=said):
         DivergenceMonitor("round 7").check(torch.tensor(value), 3)
 
 
@@ -35,3 +42,18 @@ def test_weights_that_are_not_finite_are_named() -> None:
         check_finite(weights, "round 7")
     del weights["b"]
     check_finite(weights, "round 7")
+
+
+def test_pace_and_time_left_are_those_since_the_last_time() -> None:
+    meter = ThroughputMeter(start=10, total=50, batch=32, device=torch.device("cpu"))
+    began = time.monotonic()
+    time.sleep(0.2)
+    numbers = meter.of(30)
+    took = time.monotonic() - began
+    pace = numbers["time/updates_per_s"]
+    assert pace == pytest.approx(20 / took, rel=0.1)
+    assert numbers["time/samples_per_s"] == pytest.approx(32 * pace)
+    assert numbers["time/seconds_left"] == pytest.approx(20 / pace)
+    assert 0.05 < numbers["memory/worker_gib"] < 64
+    assert "memory/gpu_gib" not in numbers  # it is on the CPU
+    assert meter.of(50)["time/seconds_left"] == 0
