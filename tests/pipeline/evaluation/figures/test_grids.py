@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from pipeline.evaluation.figures.grids import (
@@ -18,9 +17,8 @@ from pipeline.sampling.conditions import Conditions
 
 
 def test_a_tile_holds_each_image_enlarged_in_its_place() -> None:
-    images = np.linspace(-1, 1, 6, dtype=np.float32).reshape(6, 1, 1, 1) * np.ones(
-        (6, 8, 8, 1), "f4"
-    )
+    shades = np.linspace(-1, 1, 6, dtype=np.float32)
+    images = np.tile(shades.reshape(6, 1, 1, 1), (1, 8, 8, 1))
     canvas = tile(images, [[0, 1, 2], [3, 4]])
     step = (canvas.shape[0] + 1) // 2
     assert canvas[0, 0].tolist() == [0, 0, 0]
@@ -42,15 +40,15 @@ def test_unsupported_shapes_have_a_reason() -> None:
     assert "1x1x5" in str(unsupported_shape_reason((1, 1, 5)))
 
 
-@pytest.mark.parametrize("words", ["#1 $9 and 5% of $8", "100% $$ off", "a $5 and a $10 bill"])
-def test_dollars_are_not_mathematics(words: str, tmp_path: Path) -> None:
+def test_dollars_are_not_mathematics(tmp_path: Path) -> None:
+    said = ("#1 $9 and 5% of $8, 100% $$ off", "a $5 and a $10 bill")
     images = np.zeros((2, 8, 8, 1), np.float32)
     columns = [Column("teacher", 1, images, student=False)]
     labels = np.array([0, 1])
-    draw_prompts("test", columns, Conditions(labels, (words, "plain")), tmp_path / "prompts.png")
-    draw_samples("test", columns, labels, (words, "plain"), tmp_path / "samples.png")
+    draw_prompts("test", columns, Conditions(labels, said), tmp_path / "prompts.png")
+    draw_samples("test", columns, labels, said, tmp_path / "samples.png")
     points = [Column("teacher", 1, np.zeros((2, 1, 1, 2), np.float32), student=False)]
-    draw_samples("test", points, labels, (words, "plain"), tmp_path / "points.png")
+    draw_samples("test", points, labels, said, tmp_path / "points.png")
     for name in ("prompts", "samples", "points"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert min(picture.size) > 100

@@ -44,23 +44,22 @@ def test_every_set_but_the_noise_floor_has_a_row(digits: Made) -> None:
     assert [row.evaluations for row in report.at(0.0)] == [8, 4, 2, 2, 1, 2, 1, 2, 1]
 
 
-def test_the_teachers_distance_to_itself_is_the_noise_floor(gaussian: Made) -> None:
+def test_the_teacher_is_at_its_noise_floor_and_a_student_of_its_steps_at_w_0_is_the_teacher(
+    gaussian: Made,
+) -> None:
     _, report, _ = gaussian
     for row in report.rows:
         if row.cell.role == "teacher":
             assert row.scores.rms_to_teacher == 0
-            assert row.scores.distance_to_teacher is not None
             assert row.scores.distance_to_teacher > 0  # other noise
-
-
-def test_at_w_0_an_exact_student_of_the_same_steps_is_the_teacher(gaussian: Made) -> None:
-    _, report, _ = gaussian
     teacher, student = report.at(0.0)[:2]
     assert student.cell.steps == teacher.cell.steps
     assert student.scores.rms_to_teacher == pytest.approx(0, abs=1e-5)
-    assert student.scores.distance_to_real == pytest.approx(
-        teacher.scores.distance_to_real, rel=1e-3
-    )
+    near = pytest.approx(teacher.scores.distance_to_real, rel=1e-3)
+    assert student.scores.distance_to_real == near
+    exact = next(v for v in report.verdicts if v.judged == "student" and v.w == 0)
+    assert exact.passed
+    assert exact.floor_factor == pytest.approx(1, rel=0.01)
 
 
 def test_an_untrained_network_is_far_from_the_data_and_real_images_are_near(digits: Made) -> None:
@@ -77,26 +76,21 @@ def test_an_untrained_network_is_far_from_the_data_and_real_images_are_near(digi
 def test_a_budget_excludes_more_expensive_baselines(digits: Made) -> None:
     _, report, _ = digits
     assert best_baseline(report, 2.0, 1) is None
-    two = best_baseline(report, 2.0, 2)
-    assert two is not None
-    assert two.evaluations == 2
+    assert best_baseline(report, 2.0, 2).evaluations == 2
     all_rows = [row for row in report.at(2.0) if row.cell.role != "student"]
     best = best_baseline(report, 2.0, 1000)
     assert best == min(all_rows, key=lambda row: row.scores.distance_to_real)
 
 
-@pytest.mark.parametrize("made", ["digits", "gaussian"])
-def test_the_same_samples_give_the_same_bytes(
-    made: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    comparison, report, folder = request.getfixturevalue(made)
+def test_the_same_samples_give_the_same_bytes(digits: Made, tmp_path: Path) -> None:
+    comparison, report, folder = digits
     again = build_report(comparison)
     assert again == report
     write_report_files(again, comparison, tmp_path)
-    files = sorted(path.name for path in folder.iterdir())
-    assert files == sorted(path.name for path in tmp_path.iterdir())
-    for name in files:
-        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
+    first, second = (
+        {path.name: path.read_bytes() for path in place.iterdir()} for place in (folder, tmp_path)
+    )
+    assert first == second
 
 
 def test_negative_controls_fail(gaussian: Made) -> None:
@@ -106,17 +100,9 @@ def test_negative_controls_fail(gaussian: Made) -> None:
     assert all("recall" in v.failed for (name, _), v in controls.items() if name == "class means")
     ignorant = controls["w forced to 0", 2.0]
     assert {"RMS", "w consistency"} <= set(ignorant.failed)
-    assert ignorant.scores is not None
     assert ignorant.scores.nearest_teacher_w == 0.0
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert "3 of 3 negative controls" in page
-
-
-def test_an_exact_student_of_the_same_steps_passes(gaussian: Made) -> None:
-    _, report, _ = gaussian
-    exact = next(v for v in report.verdicts if v.judged == "student" and v.w == 0)
-    assert exact.passed
-    assert exact.floor_factor == pytest.approx(1, rel=0.01)
 
 
 def test_the_report_is_content_only_and_names_its_features(digits: Made) -> None:
@@ -145,8 +131,6 @@ def test_every_number_has_an_interval_and_a_protocol(digits: Made) -> None:
             assert low <= numbers[name] <= high, name
             assert name in known
         shares, intervals = scores.accuracy_by_class, scores.accuracy_by_class_interval
-        assert shares is not None
-        assert intervals is not None
         assert tuple(shares) == tuple(intervals) == report.class_names
         assert all(intervals[name][0] <= shares[name] <= intervals[name][1] for name in shares)
         # classes are balanced, so that their mean is the share of all
@@ -163,27 +147,23 @@ def test_a_sampler_that_is_always_wrong_in_one_class_is_shown_to_be(
 ) -> None:
     comparison, report, folder = gaussian
     asked = balanced_labels(60, 3)
-    right, other = np.flatnonzero(asked == 0), np.flatnonzero(asked == 1)
 
     def wrong(each: SampleSet) -> SampleSet:
         images = each.load().copy()
         if each.cell.role == "student":
-            images[other] = images[right]
+            images[asked == 1] = images[asked == 0]
         return replace(each, load=returning(images))
 
     sets = tuple(map(wrong, comparison.sets))
     own = read_all(comparison.data, folder.parent / "classifier", sets, 60)
     worse = build_report(replace(comparison, sets=sets, own=own))
-    found, before = worse.at(2.0), report.at(2.0)
-    assert found[0].scores.accuracy_by_class == before[0].scores.accuracy_by_class
-    shares = before[1].scores.accuracy_by_class
-    assert shares is not None
+    found, before = ([row.scores for row in made.at(2.0)[:2]] for made in (worse, report))
+    assert found[0].accuracy_by_class == before[0].accuracy_by_class
+    shares = before[1].accuracy_by_class
     assert min(shares.values()) > 0.9
-    student = found[1].scores
-    assert student.accuracy_by_class == {**shares, "1": 0.0}
-    assert student.accuracy_by_class_interval is not None
-    assert student.accuracy_by_class_interval["1"] == (0.0, 0.0)
-    assert student.class_accuracy == pytest.approx((shares["0"] + shares["2"]) / 3, abs=1e-5)
+    assert found[1].accuracy_by_class == {**shares, "1": 0.0}
+    assert found[1].accuracy_by_class_interval["1"] == (0.0, 0.0)
+    assert found[1].class_accuracy == pytest.approx((shares["0"] + shares["2"]) / 3, abs=1e-5)
     write_report(worse, tmp_path)
     page = (tmp_path / "report.md").read_text(encoding="utf-8").partition("### w = 2")[2]
     assert "| 1: 0.0% (0.0% to 0.0%) |\n" in page
@@ -197,11 +177,8 @@ def test_the_sweep_marks_the_lowest_distance_of_each_cost(digits: Made) -> None:
     assert f"{heads}UniPC |" in page
     rows = report.at(2.0)
     least = min(row.scores.distance_to_real for row in rows if row.evaluations == 2)
-    (line,) = [
-        line
-        for line in page.split("## Guidance sweep")[1].split("w = 2:")[1].splitlines()
-        if line.startswith("| 2 |") and line.count("|") == 6
-    ][:1]
+    lines = page.split("## Guidance sweep")[1].split("w = 2:")[1].splitlines()
+    line = next(each for each in lines if each.startswith("| 2 |") and each.count("|") == 6)
     assert f"**{least:.2f}" in line
     assert "| stage-1 student, 4 steps | 4 | " in page.split("Guidance trade-off")[1]
 

@@ -1,14 +1,22 @@
-"""Verdicts on students: each check detects a fault that the others miss."""
+"""Verdicts on students: each check detects a fault that the others miss; and those of the gate."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pipeline.config import GateRules
 from pipeline.evaluation.dataset_images import class_means
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
-from pipeline.evaluation.metrics.frechet import Moments
+from pipeline.evaluation.metrics.frechet import Moments, frechet_distance, project_to_span
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.scoring import TeacherReference
-from pipeline.evaluation.verdicts.checks import Check, check_samples
+from pipeline.evaluation.verdicts.checks import Check, Verdict, check_samples
+from pipeline.evaluation.verdicts.gate_checks import GateSamples, compute_checks, floor
+from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, WeightChecks
+from stages.gate.samples import unmeasured_reasons
+
+RANDOM = np.random.default_rng(7)
 
 TEACHER = Scores(
     distance_to_real=2.0,
@@ -26,15 +34,18 @@ TEACHER = Scores(
 GOOD = TEACHER.model_copy(update={"distance_to_teacher": 0.12, "rms_to_teacher": 0.1})
 
 
-def failed(w: float = 2.0, **changes: float) -> tuple[str, ...]:
-    return check_samples("student", "it", w, GOOD.model_copy(update=changes), TEACHER).failed
+def judged(w: float = 2.0, *, is_paired: bool = True, **changes: float) -> Verdict:
+    scores = GOOD.model_copy(update=changes)
+    return check_samples("student", "it", w, scores, TEACHER, is_paired=is_paired)
 
 
 def test_a_student_as_good_as_its_teacher_passes() -> None:
-    verdict = check_samples("student", "it", 2.0, GOOD, TEACHER)
-    assert verdict.passed
-    assert verdict.floor_factor == pytest.approx(1.2)
-    assert verdict.scores is None  # they are in its row
+    assert judged().passed
+    assert judged().floor_factor == pytest.approx(1.2)
+    assert judged().scores is None  # they are in its row
+    # a teacher without recall requires none
+    nothing = TEACHER.model_copy(update={"recall": 0.0})
+    assert check_samples("student", "it", 2.0, GOOD, nothing).passed
 
 
 @pytest.mark.parametrize(
@@ -51,35 +62,25 @@ def test_a_student_as_good_as_its_teacher_passes() -> None:
     ],
 )
 def test_one_fault_fails_one_check(changes: dict[str, float], caught: str) -> None:
-    assert failed(**changes) == (caught,)
+    assert judged(**changes).failed == (caught,)
 
 
 def test_a_better_distance_does_not_excuse_a_student_that_ignores_w() -> None:
-    found = failed(distance_to_real=0.6, nearest_teacher_w=0.0, rms_to_teacher=0.3, recall=0.9)
-    assert found == ("RMS", "w consistency")
+    found = judged(distance_to_real=0.6, nearest_teacher_w=0.0, rms_to_teacher=0.3, recall=0.9)
+    assert found.failed == ("RMS", "w consistency")
 
 
 def test_unpaired_samples_are_checked_by_all_but_rms() -> None:
-    far = {"rms_to_teacher": 0.9}
-    assert failed(**far) == ("RMS",)
-    apart = check_samples(
-        "student", "it", 2.0, GOOD.model_copy(update=far), TEACHER, is_paired=False
-    )
+    apart = judged(rms_to_teacher=0.9, is_paired=False)
     assert apart.passed
     assert [check.name for check in apart.checks if not check.is_bounded] == ["RMS"]
-    ignorant = GOOD.model_copy(update={**far, "nearest_teacher_w": 0.0, "recall": 0.1})
-    found = check_samples("student", "it", 2.0, ignorant, TEACHER, is_paired=False)
-    assert found.failed == ("recall", "w consistency")
+    ignorant = judged(rms_to_teacher=0.9, nearest_teacher_w=0.0, recall=0.1, is_paired=False)
+    assert ignorant.failed == ("recall", "w consistency")
 
 
 def test_without_guidance_the_distance_may_be_a_fifth_larger() -> None:
-    assert failed(0.0, distance_to_real=2.39, nearest_teacher_w=0.0, inception_score=9.1) == ()
-    assert failed(0.0, distance_to_real=2.41, nearest_teacher_w=0.0) == ("distance",)
-
-
-def test_a_teacher_without_recall_requires_none() -> None:
-    nothing = TEACHER.model_copy(update={"recall": 0.0})
-    assert check_samples("student", "it", 2.0, GOOD, nothing).passed
+    assert judged(0.0, distance_to_real=2.39, nearest_teacher_w=0.0, inception_score=9.1).passed
+    assert judged(0.0, distance_to_real=2.41, nearest_teacher_w=0.0).failed == ("distance",)
 
 
 def test_bounds_are_inclusive() -> None:
@@ -117,13 +118,108 @@ def test_a_bootstrap_interval_covers_the_mean_of_a_known_law() -> None:
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_few_samples_a_class_make_no_interval_too_narrow(members: int) -> None:
     """Classes of one sample are pooled, so intervals include the variance between classes."""
-    classes, trials, random = 40, 200, np.random.default_rng(0)
+    classes, trials, random = 40, 120, np.random.default_rng(0)
     labels = np.repeat(np.arange(classes), members)
     covered = 0
     for seed in range(trials):
         values = random.normal(size=classes * members)
         _, found = Bootstrap(labels, 100, seed).mean(values, least=None)
         covered += found.low <= 0 <= found.high
-    # 95 % less what 100 resamples and 40 degrees of freedom cost, about 2 %, less three standard
-    # errors of 200 trials, 4.6 %; drawing 2 of 2 without a correction gives 80 %
+    # 95 % less what 100 resamples and 40 degrees of freedom cost, about 2 %, less two and a half
+    # standard errors of 120 trials, 5 %; drawing 2 of 2 without a correction gives 80 %
     assert covered / trials > 0.88
+
+
+def images(mean: float, count: int = 40) -> np.ndarray:
+    noise = np.random.default_rng(3).normal(size=(count, 2, 2, 1))
+    return (mean + 0.1 * noise).astype(np.float32)
+
+
+def drawn(teacher: float, student: float) -> GateSamples:
+    taught = images(teacher)
+    return GateSamples(student=images(student), teacher=taught, other=taught[::-1])
+
+
+SETS = {0.0: drawn(0.0, 0.01), 4.0: drawn(0.5, 0.1)}
+
+
+def round_verdict(found: tuple[WeightChecks, ...], **told: str) -> RoundVerdict:
+    return RoundVerdict(title="round 0", num_samples=40, seed=1, found=found, **told)
+
+
+def test_without_classes_paired_noise_gives_rms_and_nearest_w() -> None:
+    good, bad = compute_checks(SETS, GateRules(), None, seed=0)
+    assert [check.name for check in good.checks] == ["RMS", "w consistency"]
+    assert [check.value for check in good.checks] == [pytest.approx(0.01, rel=1e-3), 0]
+    assert [check.value for check in bad.checks] == [pytest.approx(0.4, rel=1e-3), 0]
+    told = round_verdict((good, bad))
+    assert not told.passed
+    assert told.reasons[0] == "RMS 0.4 at w = 4 (at most 0.3)"
+    assert "w = 4" in told.reasons[1]
+    assert "w = 0" in told.reasons[1]
+    assert len(told.reasons) == 2
+    assert told.numbers == {"rms": pytest.approx(0.4, rel=1e-3), "w_consistency": 0.5}
+    # a single guidance weight has no check of w
+    (only,) = compute_checks({2.0: drawn(0.5, 0.5)}, GateRules(), None, seed=0)
+    assert [check.name for check in only.checks] == ["RMS"]
+
+
+def test_a_disabled_check_is_reported_without_a_bound() -> None:
+    found = compute_checks(SETS, GateRules(rms=False, w_consistency=False), None, seed=0)
+    assert round_verdict(found).passed
+    assert [check.most for at in found for check in at.checks] == [None] * 4
+    assert round_verdict(found).numbers["rms"] == pytest.approx(0.4, rel=1e-3)
+
+
+def test_unpaired_samples_have_no_paired_bounds() -> None:
+    far = {w: replace(drawn(0.5, 0.1), is_paired=False) for w in (0.0, 4.0)}
+    found = compute_checks(far, GateRules(), None, seed=0)
+    assert [[check.name for check in at.checks] for at in found] == [["RMS", "w consistency"]] * 2
+    assert not any(check.is_bounded for at in found for check in at.checks)
+    assert round_verdict(found).passed
+    assert unmeasured_reasons(far, None)[1] == (
+        "RMS and w consistency: the sampler adds noise, so samples are not paired"
+    )
+
+
+def test_the_noise_floor_is_the_mean_over_splits() -> None:
+    first, second = RANDOM.normal(size=(2, 100, 3))
+    found = floor(first, second, seed=5)
+    assert found == floor(first, second, seed=5)
+    # of many sets of one sampler: the floor of one pair is nearer to their mean than pairs are
+    pairs = [RANDOM.normal(size=(2, 100, 3)) for _ in range(40)]
+    single = [frechet_distance(Moments.of(one), Moments.of(two)) for one, two in pairs]
+    floors = [floor(one, two, seed=5) for one, two in pairs]
+    assert np.mean(floors) == pytest.approx(np.mean(single), rel=0.15)
+    assert np.std(floors) < 0.6 * np.std(single)
+
+
+def test_non_finite_values_are_a_reason_and_numbers_are_the_worst_of_each_check() -> None:
+    assert round_verdict((), bad_numbers="weight a is not finite").reasons == (
+        "weight a is not finite",
+    )
+    found = tuple(
+        WeightChecks(
+            w=w,
+            checks=(
+                Check(name="distance", value=2.5 + w, most=2),
+                Check(name="recall", value=0.9 - w / 10, least=0.7),
+            ),
+        )
+        for w in (0.0, 4.0)
+    )
+    told = round_verdict(found)
+    assert told.numbers == {"distance": 6.5, "recall": pytest.approx(0.5)}
+    assert told.reasons[0] == "distance 2.5 times the noise floor at w = 0 (at most 2)"
+    assert told.reasons[-1] == "recall 0.5 of the teacher's at w = 4 (at least 0.7)"
+
+
+def test_projection_to_the_span_preserves_distances() -> None:
+    first, second = RANDOM.normal(size=(2, 12, 40))
+    one, two = project_to_span(first, second)
+    assert one.shape == two.shape == (12, 24)
+    far = frechet_distance(Moments.of(first), Moments.of(second))
+    # a root of what is 0 but for rounding has half of its digits
+    assert frechet_distance(Moments.of(one), Moments.of(two)) == pytest.approx(far, rel=1e-6)
+    many = RANDOM.normal(size=(30, 40))
+    assert project_to_span(many, many)[0] is many
