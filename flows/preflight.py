@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from infra.ray.cluster import check_local_resources
+from infra.tracking import check_tracking
 from pipeline.bundle import read_manifest
 from pipeline.config import FilesData, Recipe
 from pipeline.config.profile import Profile
@@ -22,7 +23,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
     Raises:
         ConfigError: a batch size is not divisible by the number of workers, a run with
             pre-generated targets splits its teacher, the machine has fewer CPUs or GPUs than
-            requested, the run directory cannot be used (see
+            requested, the tracker is not installed, the run directory cannot be used (see
             `pipeline.run_dir.recipe_file.check_run_dir`), its disk is too small, or the recipe
             contradicts the teacher or the data.
         DataError: the data set is missing, empty or of mixed image sizes.
@@ -37,6 +38,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
         )
     if profile.compute.is_local:
         check_local_resources(profile.compute)
+    check_tracking(profile.tracking)
     _check_data(recipe)
     _check_pipeline(recipe)
     _check_teacher(recipe)

@@ -5,12 +5,13 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.tracking.outbox import Outbox
-from infra.mlflow.store import MlflowStore
+from infra.tracking import tracker_of
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.documents import Document
 from pipeline.ledger import Artifact
 from pipeline.run_dir.events import Events, Timing
+from pipeline.tracking import RunTracker
 from pipeline.training.round_plan import RoundPlan
 from stages.workspace import Workspace
 
@@ -22,7 +23,7 @@ class Run(Document):
         recipe: resolved recipe.
         profile: compute profile.
         path: run directory, absolute.
-        chain_id: id of its MLflow run, the parent of the rounds' runs.
+        chain_id: id of its tracked run, the parent of the rounds' runs.
     """
 
     recipe: Recipe
@@ -52,18 +53,13 @@ class Run(Document):
 
     @cached_property
     def outbox(self) -> Outbox:
-        """Pending MLflow updates."""
+        """Pending updates of the tracker."""
         return Outbox(self.run_dir)
 
     @cached_property
-    def store(self) -> MlflowStore:
-        """The MLflow store of the run."""
-        return open_store(self.profile, self.run_dir)
-
-
-def open_store(profile: Profile, run_dir: Path) -> MlflowStore:
-    """Open the MLflow store of a profile; by default an SQLite file beside the run directories."""
-    return MlflowStore(profile.tracking.address, run_dir.parent, profile.tracking.experiment)
+    def tracker(self) -> RunTracker:
+        """The experiment tracker of the run."""
+        return tracker_of(self.profile.tracking, self.run_dir.parent)
 
 
 def resolve_run_dir(recipe: Recipe, profile: Profile, run_dir: str) -> Path:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from flows.orchestration.cleanup import remove_leftovers
 from flows.orchestration.prefect_links import flow_run_tags
-from flows.run import Run, open_store
-from infra.mlflow.store import Status
+from flows.run import Run
 from infra.process.environment import set_private_umask
 from infra.process.machines import record_machine, this_machine
 from infra.ray.cluster import cluster
+from infra.tracking import tracker_of
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.ledger import lock_run_dir
 from pipeline.run_dir.layout import RunDir
 from pipeline.run_dir.recipe_file import check_run_dir, prepare_run_dir, record_profile
+from pipeline.tracking import RunStatus
 from pipeline.training.plan import plan_rounds
 from stages.plan.disk import check_disk
 
@@ -25,9 +26,9 @@ from stages.plan.disk import check_disk
 def open_run(
     recipe: Recipe, profile: Profile, path: Path, *, accept_changes: bool
 ) -> Iterator[Run]:
-    """Start or resume a run: check and lock its directory, open its MLflow run, start its cluster.
+    """Start or resume a run: check and lock its directory, open its tracked run, start its cluster.
 
-    When the block ends, the MLflow run gets the status FINISHED, FAILED or KILLED.
+    When the block ends, the tracked run gets the status FINISHED, FAILED or KILLED.
     """
     set_private_umask()
     # before the lock, which creates the directory
@@ -43,7 +44,7 @@ def open_run(
             path=str(path),
             chain_id=_chain_id(recipe, profile, path),
         )
-        status: Status = "FAILED"
+        status: RunStatus = "FAILED"
         try:
             with cluster(profile, RunDir(path).logs):
                 record_machine(this_machine(profile.compute), path)
@@ -54,11 +55,11 @@ def open_run(
             raise
         finally:
             with run.outbox.delivering("end of the run"):
-                run.store.finish(run.chain_id, status)
+                run.tracker.finish(run.chain_id, status)
 
 
 def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:
-    return open_store(profile, path).chain(
+    return tracker_of(profile.tracking, path.parent).start(
         key=str(path),
         name=recipe.run.name,
         params={

@@ -133,7 +133,7 @@ def _train(
 def promote_task(run: Run, step: Step, done: CompletedRound, teacher: Artifact) -> CompletedRound:
     """Check the student of a round and register it as the teacher of the next round.
 
-    If MLflow is unreachable, the registration stays in the outbox and the run continues.
+    If the tracker is unreachable, the registration stays in the outbox and the run continues.
     """
     if run.workspace.ledger.find(promote.promotion_key(done.student)):
         return skipped(run, step, done)
@@ -144,12 +144,12 @@ def promote_task(run: Run, step: Step, done: CompletedRound, teacher: Artifact) 
 
 
 def register(run: Run, done: CompletedRound) -> None:
-    """Register the student of a round under the MLflow run of its accepted attempt."""
+    """Register the student of a round under the tracked run of its accepted attempt."""
     with run.outbox.delivering(registration_key(done.plan)):
         round_id = round_run_id(run, done.accepted, is_training=False)
         if rules_of(run.recipe, done.plan):
             log_accepted(run, done)
-        registry = promote.Registry(run.store, run.recipe.run.name, round_id)
+        registry = promote.Registry(run.tracker, run.recipe.run.name, round_id)
         promote.register(run.run_dir, done.plan, done.student, registry)
 
 
@@ -189,7 +189,7 @@ def encoders_task(
         folder = run.workspace.ledger.locate(result.value)
         with run.outbox.delivering(step.id):
             files = [folder / name for name in sorted(result.value.files)]
-            run.store.files(run.chain_id, files, layout.ENCODERS)
+            run.tracker.log_files(run.chain_id, files, layout.ENCODERS)
     return finish(run, step, result)
 
 
@@ -213,7 +213,7 @@ def export_task(
 def publish_task(
     run: Run, step: Step, report: Artifact, rounds: tuple[CompletedRound, ...]
 ) -> None:
-    """Deliver pending MLflow updates and log the report."""
+    """Deliver pending updates of the tracker and log the report."""
     with StageObserver(run, step).working():
         deliver_pending(run, rounds)
         for each in rounds:
@@ -225,15 +225,15 @@ def publish_task(
                 for each in rounds
             }
             publish.publish(
-                run.run_dir, report, store=run.store, chain_id=run.chain_id, round_ids=ids
+                run.run_dir, report, tracker=run.tracker, chain_id=run.chain_id, round_ids=ids
             )
             for round_id in ids.values():
-                run.store.finish(round_id, "FINISHED", unless_ended=True)
+                run.tracker.finish(round_id, "FINISHED", unless_ended=True)
 
 
 @stage_task
 def page_task(run: Run, step: Step) -> None:
-    """Write the HTML report beside the evaluation report, and log it to MLflow."""
+    """Write the HTML report beside the evaluation report, and log it."""
     path = page.page_of(run.run_dir)
     if path.is_file() and step.id not in run.outbox.pending():
         return skipped(run, step, None)
@@ -241,5 +241,5 @@ def page_task(run: Run, step: Step) -> None:
         if not path.is_file():
             page.write_page(run.run_dir, run.recipe)
         with run.outbox.delivering(step.id):
-            run.store.files(run.chain_id, [path], layout.REPORT)
+            run.tracker.log_files(run.chain_id, [path], layout.REPORT)
     return None

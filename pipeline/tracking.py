@@ -1,12 +1,111 @@
-"""Metric trackers: the interface, the metrics file, and names of curves over sampling steps."""
+"""Tracking: the metrics file that training writes, and the port of experiment trackers."""
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from pipeline.durable import sync, write_durably
+
+Point = tuple[str, float, int]
+"""(metric name, value, step)."""
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class InputData:
+    """An input data set of a tracked run.
+
+    Attributes:
+        name: display name.
+        digest: digest of its content.
+        place: path of the data.
+        context: role in the run, for example `training`.
+        profile: statistics of the data.
+    """
+
+    name: str
+    digest: str
+    place: Path
+    context: str
+    profile: Mapping[str, object] = field(default_factory=dict)
+
+
+class RunTracker(Protocol):
+    """Destination of everything that is known about runs: one run per chain, a child per round.
+
+    It is called from the driver only. Every method is idempotent, so that a resumed run can repeat
+    it, and may raise InfraError if the tracker is unreachable or its disk is full.
+    """
+
+    def start(
+        self,
+        key: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        *,
+        parent: str | None = None,
+        training: str | None = None,
+        is_running: bool = True,
+    ) -> str:
+        """Open the run with this key, continue it if it exists, and return its id.
+
+        Args:
+            key: path of the run directory, or of a round's folder in it.
+            name: display name.
+            params: parameters; a changed value is recorded beside the first one.
+            tags: tags; a changed value replaces the old one.
+            parent: id of the chain's run; None opens that of a chain.
+            training: fingerprint of a round's training. Each has its own run, and the newest
+                supersedes the others of its key; None selects the newest.
+            is_running: whether work on it begins; if not, an existing run keeps its status and a
+                new run is FINISHED.
+        """
+
+    def log(self, run: str, points: Iterable[Point], *, are_new: bool = False) -> None:
+        """Log points that the run does not have yet; `are_new` skips the comparison."""
+
+    def last_step(self, run: str, name: str) -> int:
+        """Return the largest step of a metric; -1 if it has no points."""
+
+    def log_image(self, run: str, path: Path, name: str, step: int) -> None:
+        """Log a PNG as the newest image of a name at a step."""
+
+    def log_files(self, run: str, paths: Sequence[Path], folder: str) -> None:
+        """Copy files to a folder of the run."""
+
+    def log_inputs(self, run: str, inputs: Sequence[InputData]) -> None:
+        """Log the input data sets of a run."""
+
+    def log_tags(self, run: str, tags: Mapping[str, object]) -> None:
+        """Set tags of a run."""
+
+    def describe(self, run: str, markdown: str) -> None:
+        """Set the description of a run."""
+
+    def register(
+        self, run: str, model: str, bundle: Path, digest: str, tags: Mapping[str, Any]
+    ) -> str | None:
+        """Return the version of a registered model with these weights; None without a registry."""
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Set an alias, such as `teacher`, to a version of a registered model."""
+
+    def finish(self, run: str, status: RunStatus, *, unless_ended: bool = False) -> None:
+        """End a run now; with `unless_ended`, a run with this status keeps its end time."""
+
+    def end_stale_runs(self, key: str) -> int:
+        """Mark the running runs of a chain and its rounds as killed; return their number.
+
+        Call only if no process is working on the chain.
+        """
+
+    def url(self, key: str, port: int) -> str | None:
+        """Return the address of a run's charts, served at `port` unless the tracker is a server."""
 
 
 def curve_name(name: str, *, is_stochastic: bool) -> str:

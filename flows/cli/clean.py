@@ -31,7 +31,7 @@ def clean(
         bool,
         typer.Option(
             "--stale",
-            help="Clean up after killed drivers instead: end their servers, mark their MLflow and "
+            help="Clean up after killed drivers instead: end their servers, mark their tracked and "
             "Prefect runs, remove debris. Without RUN_DIR: in every run.",
         ),
     ] = False,
@@ -254,8 +254,8 @@ def _clean_stale_run(run_dir: Path, *, dry_run: bool) -> StaleRun:
             verb = "to remove" if dry_run else "removed"
             done.append(f"{pieces} of debris {verb} ({format_bytes(debris.size)})")
         if dry_run:
-            return StaleRun(run_dir, tuple(done), ("MLflow and Prefect runs (dry run)",))
-        for mark in (_mark_mlflow_runs, _mark_flow_runs):
+            return StaleRun(run_dir, tuple(done), ("runs of tracker and Prefect (dry run)",))
+        for mark in (_mark_tracked_runs, _mark_flow_runs):
             _try(mark, run_dir, done, left)
     return StaleRun(run_dir, tuple(done), tuple(left))
 
@@ -270,19 +270,18 @@ def _try(mark: Callable[[Path], str], run_dir: Path, done: list[str], left: list
         done += [marked] if marked else []
 
 
-def _mark_mlflow_runs(run_dir: Path) -> str:
-    from flows.run import open_store
-    from infra.mlflow.pages import default_uri
+def _mark_tracked_runs(run_dir: Path) -> str:
+    from infra.tracking import has_history, tracker_of
     from pipeline.config.profile import Profile
     from pipeline.run_dir.layout import PROFILE
     from pipeline.run_dir.recipe_file import recorded_profile
 
     profile = recorded_profile(run_dir) if (run_dir / PROFILE).is_file() else Profile()
-    local = Path(default_uri(run_dir.parent).removeprefix("sqlite:///"))
-    if profile.tracking.uri is None and not local.is_file():
+    tracking = profile.tracking
+    if not has_history(tracking, run_dir.parent):
         return ""
-    count = open_store(profile, run_dir).end_stale_runs(str(run_dir))
-    return f"{format_count(count, 'MLflow run')} marked as killed" if count else ""
+    count = tracker_of(tracking, run_dir.parent).end_stale_runs(str(run_dir))
+    return f"{format_count(count, f'{tracking.title} run')} marked as killed" if count else ""
 
 
 def _mark_flow_runs(run_dir: Path) -> str:

@@ -192,7 +192,9 @@ def _print_header(console: Console, request: "Request") -> None:
     text = Text(request.recipe.run.name, style="name")
     text.append(f"  {steps} steps, {workers}", style="default")
     text.append(f"  in {format_path(request.run_dir)}\n", style="quiet")
-    text.append(f"Watch it: stepfold ui --run-dir {format_path(request.run_dir)}\n", style="quiet")
+    tracked = request.profile.tracking.kind != "none"
+    watch = f"ui --run-dir {format_path(request.run_dir)}" if tracked else "logs --follow"
+    text.append(f"Watch it: stepfold {watch}\n", style="quiet")
     console.print(text, soft_wrap=True)
 
 
@@ -201,7 +203,7 @@ def _print_pending_updates(console: Console, request: "Request") -> None:
 
     pending = Outbox(request.run_dir).pending()
     if pending:
-        text = Text("MLflow was unreachable; not logged: ", style="careful")
+        text = Text("The tracker was unreachable; not logged: ", style="careful")
         text.append(f"{', '.join(pending)}. Run the command again to retry:\n")
         console.print(text.append(request.command, style="default"), soft_wrap=True)
 
@@ -214,7 +216,7 @@ def _log_of(run_dir: Path) -> Path:
 
 def _links(request: "Request") -> dict[str, str]:
     """Return commands and addresses that show more of the results."""
-    from flows.tracking.mlflow_links import charts_url
+    from infra.tracking import charts_url
     from pipeline.run_dir.layout import student_of
     from pipeline.training.plan import plan_decoders
     from stages.report.usage import sample_command
@@ -222,11 +224,11 @@ def _links(request: "Request") -> dict[str, str]:
     place = format_path(request.run_dir)
     last = plan_decoders(request.recipe)[-1]
     steps, w = last.student_steps or 1, request.recipe.guidance.w.middle
-    return {
-        "History": f"stepfold ui --run-dir {place}",
-        "MLflow": charts_url(request.profile, request.run_dir),
-        "Samples": sample_command(request.recipe, f"{place}/{student_of(last)}", steps, w),
-    }
+    tracking = request.profile.tracking
+    links = {"Samples": sample_command(request.recipe, f"{place}/{student_of(last)}", steps, w)}
+    if page := charts_url(tracking, request.run_dir):
+        links = {"History": f"stepfold ui --run-dir {place}", tracking.title: page, **links}
+    return links
 
 
 _WORTH_A_LINE = 1.0  # seconds

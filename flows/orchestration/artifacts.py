@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from flows.run import Run
-from flows.tracking.mlflow_links import charts_url
+from infra.tracking import charts_url
 from pipeline.run_dir.monitor import latest_training
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from pipeline.wording import format_duration
@@ -95,14 +95,18 @@ def training_progress(run: Run, label: str) -> Iterator[None]:
 
 
 def show_links(run: Run) -> None:
-    """Publish a link from the flow run to the run in MLflow."""
+    """Publish a link from the flow run to the run in the tracker, if there is one."""
     from prefect.artifacts import create_link_artifact
 
-    page = charts_url(run.profile, run.run_dir)
-    text = f"MLflow: charts of {run.recipe.run.name}"
-    if not run.profile.tracking.address:
+    tracking = run.profile.tracking
+    page = charts_url(tracking, run.run_dir)
+    if page is None:
+        return
+    text = f"{tracking.title}: charts of {run.recipe.run.name}"
+    if not tracking.address:
         text += f" (while `stepfold ui --run-dir {run.path}` runs)"
-    _try(lambda: create_link_artifact(page, text, key=_key(run, "mlflow"), description=text))
+    key = _key(run, tracking.kind)
+    _try(lambda: create_link_artifact(page, text, key=key, description=text))
 
 
 def show_round(run: Run, plan: RoundPlan, pictures: list[PreviewImage]) -> None:
@@ -123,8 +127,9 @@ def _markdown(run: Run, plan: RoundPlan, pictures: list[PreviewImage]) -> str:
         if picture.path is not None:
             data = base64.b64encode(picture.path.read_bytes()).decode()
             parts.append(f"![samples at w = {picture.w:g}](data:image/png;base64,{data})\n")
-    page = charts_url(run.profile, run.run_dir)
-    return "\n".join([*parts, f"[Charts in MLflow]({page})"])
+    page = charts_url(run.profile.tracking, run.run_dir)
+    link = [f"[Charts in {run.profile.tracking.title}]({page})"] if page else []
+    return "\n".join([*parts, *link])
 
 
 def _facts(run: Run, plan: RoundPlan, pictures: list[PreviewImage]) -> dict[str, str]:

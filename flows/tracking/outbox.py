@@ -1,7 +1,7 @@
-"""Outbox of pending MLflow updates: an unreachable MLflow server does not stop a run.
+"""Outbox of pending updates: an unreachable tracker does not stop a run.
 
-All data sent to MLflow is first in the run directory: metrics in a file per round, promotions and
-reports as artifacts. The outbox file lists the updates that could not be delivered. They are
+All data sent to the tracker is first in the run directory: metrics in a file per round, promotions
+and reports as artifacts. The outbox file lists the updates that could not be delivered. They are
 delivered at the end of the run, or by the next run of the same directory; delivery is idempotent.
 """
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """The pending MLflow updates of a run directory."""
+    """The pending tracker updates of a run directory."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = RunDir(run_dir).outbox
@@ -34,14 +34,14 @@ class Outbox:
 
     @contextmanager
     def delivering(self, key: str) -> Iterator[None]:
-        """Deliver the update `key` in the block; if MLflow is unreachable, add it to the outbox.
+        """Deliver the update `key` in the block; add it to the outbox if the tracker fails.
 
         The block must not raise InfraError for any other reason.
         """
         try:
             yield
         except InfraError as error:
-            _log.warning("%s; queued MLflow update %s for later delivery", error, key)
+            _log.warning("%s; queued update %s for later delivery", error, key)
             if key not in self.pending():
                 write_durably(self._path, json.dumps([*self.pending(), key], indent=1))
         else:

@@ -1,4 +1,4 @@
-"""MLflow tracking of rounds: metrics during training, results, and pending updates."""
+"""Tracking of rounds: metrics during training, results, and pending updates."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from flows.run import Attempt, CompletedRound, Run
-from infra.mlflow.content import log_curves, log_inputs, log_tags
-from infra.mlflow.store import Status
-from infra.mlflow.tracker import MetricForwarder
+from infra.metric_forwarder import MetricForwarder
 from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir import layout
-from pipeline.tracking import curve_name
+from pipeline.tracking import RunStatus, curve_name
 from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import plan_rounds, plan_teacher, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
@@ -30,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def round_run_id(run: Run, plan: RoundPlan, *, is_training: bool = True) -> str:
-    """Open the MLflow run of a round and return its id.
+    """Open the tracked run of a round and return its id.
 
     An existing run is continued if it tracks the same training. A training with other inputs or
     settings, such as after a change of the recipe, gets a new run.
@@ -41,19 +39,19 @@ def round_run_id(run: Run, plan: RoundPlan, *, is_training: bool = True) -> str:
         is_training: whether the round trains; if not, the status of an existing run is kept.
 
     Raises:
-        InfraError: MLflow is unreachable.
+        InfraError: the tracker is unreachable.
     """
     tags = {"run_dir": run.path, "steps": plan.student_steps or "any"}
     if plan.index == TEACHER_ROUND:
         tags |= {"kind": "teacher", "steps": run.recipe.teacher.reference_steps}
-    return run.store.round(
-        run.chain_id,
+    return run.tracker.start(
         key=f"{run.path}/{plan.folder}",
         name=plan.title.replace(", any w in one evaluation", ""),  # short, for chart legends
         params=_params(run, plan),
         tags=tags,
-        is_at_work=is_training,
+        parent=run.chain_id,
         training=training_fingerprint(run, plan),
+        is_running=is_training,
     )
 
 
@@ -81,7 +79,7 @@ def _parent_path(run: Run, plan: RoundPlan) -> str | None:
 
 
 def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
-    """Return the MLflow parameters of a round, under the same names in every round."""
+    """Return the tracked parameters of a round, under the same names in every round."""
     engine, compute = run.profile.engine, run.profile.compute
     params: dict[str, Any] = {
         "round": plan.index,
@@ -106,11 +104,11 @@ def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
 
 @contextmanager
 def track_round(
-    run: Run, plan: RoundPlan, done: Status = "FINISHED", *, trains: bool = True
+    run: Run, plan: RoundPlan, done: RunStatus = "FINISHED", *, trains: bool = True
 ) -> Iterator[None]:
-    """Forward the metrics of a round to MLflow during the block, then end its MLflow run.
+    """Forward the metrics of a round to the tracker during the block, then end its tracked run.
 
-    An unreachable MLflow server does not affect the block; the update stays in the outbox.
+    An unreachable tracker does not affect the block; the update stays in the outbox.
 
     Args:
         run: the run.
@@ -121,9 +119,9 @@ def track_round(
     """
     metrics = run.workspace.layout.metrics(plan)
     forwarder = MetricForwarder(
-        run.store, lambda: round_run_id(run, plan), metrics, awaits_writer=trains
+        run.tracker, lambda: round_run_id(run, plan), metrics, awaits_writer=trains
     )
-    status: Status = "FAILED"
+    status: RunStatus = "FAILED"
     try:
         with forwarder:
             yield
@@ -131,11 +129,11 @@ def track_round(
     finally:
         with run.outbox.delivering(_metrics_key(plan)):
             forwarder.check()
-            run.store.finish(round_run_id(run, plan), status)
+            run.tracker.finish(round_run_id(run, plan), status)
 
 
 def log_result(run: Run, plan: RoundPlan, student: Artifact) -> list[PreviewImage]:
-    """Log the result of a round to MLflow: inputs, tags and preview images.
+    """Log the result of a round: inputs, tags and preview images.
 
     Returns:
         The preview images.
@@ -145,49 +143,49 @@ def log_result(run: Run, plan: RoundPlan, student: Artifact) -> list[PreviewImag
         _log_chain_inputs(run)
     with run.outbox.delivering(_result_key(plan)):
         round_id = round_run_id(run, plan, is_training=False)
-        log_inputs(run.store, round_id, inputs_of_round(run.run_dir, plan, student))
-        log_tags(run.store, round_id, tags_of_round(run.run_dir, plan, student))
-        log_to_round(pictures, run.recipe, plan, run.store, round_id)
+        run.tracker.log_inputs(round_id, inputs_of_round(run.run_dir, plan, student))
+        run.tracker.log_tags(round_id, tags_of_round(run.run_dir, plan, student))
+        log_to_round(pictures, run.recipe, plan, run.tracker, round_id)
         if rules_of(run.recipe, plan) is None:
             _log_to_chain(run, plan, pictures)
     return pictures
 
 
 def log_accepted(run: Run, done: CompletedRound) -> None:
-    """Log to MLflow that a student was accepted: its new path, and its results on the chain's run.
+    """Log that a student was accepted: its new path, and its results on the chain's run.
 
     Only accepted students are logged on the chain's run.
 
     Raises:
-        InfraError: MLflow is unreachable.
+        InfraError: the tracker is unreachable.
     """
     round_id = round_run_id(run, done.accepted, is_training=False)
-    log_tags(run.store, round_id, tags_of_round(run.run_dir, done.plan, done.student))
+    run.tracker.log_tags(round_id, tags_of_round(run.run_dir, done.plan, done.student))
     _log_to_chain(run, done.accepted, _make_previews(run, done.accepted, done.student))
 
 
 def _log_to_chain(run: Run, plan: RoundPlan, pictures: list[PreviewImage]) -> None:
-    log_to_chain(pictures, run.recipe, plan, run.store, run.chain_id)
+    log_to_chain(pictures, run.recipe, plan, run.tracker, run.chain_id)
     seconds = run.timing.seconds().get(train_step(plan).id)
     is_of_curve = plan.index != TEACHER_ROUND and plan.direction == "decode"
     if seconds is not None and is_of_curve:
         steps = sampling_steps(run.recipe, plan)
         name = curve_name("chain/distil_s", is_stochastic=plan.sampler == "stochastic")
-        log_curves(run.store, run.chain_id, [(name, seconds, steps)])
+        run.tracker.log(run.chain_id, [(name, seconds, steps)])
 
 
 def log_verdict(run: Run, plan: RoundPlan, text: str, numbers: Mapping[str, float]) -> None:
-    """Log a gate verdict to MLflow, as a tag and as metrics.
+    """Log a gate verdict, as a tag and as metrics.
 
-    It is not queued if MLflow is unreachable, because the verdict is also an artifact of the run.
+    If the tracker fails it is not queued, because the verdict is also an artifact of the run.
     """
     steps = sampling_steps(run.recipe, plan)
     try:
         round_id = round_run_id(run, plan, is_training=False)
-        log_tags(run.store, round_id, {"gate": text})
-        log_curves(run.store, round_id, [(f"gate/{n}", v, steps) for n, v in numbers.items()])
+        run.tracker.log_tags(round_id, {"gate": text})
+        run.tracker.log(round_id, [(f"gate/{n}", v, steps) for n, v in numbers.items()])
     except InfraError as error:
-        _log.warning("%s: gate verdict not logged to MLflow: %s", plan.title, error)
+        _log.warning("%s: gate verdict not logged: %s", plan.title, error)
 
 
 def deliver_pending(run: Run, rounds: Sequence[CompletedRound]) -> None:
@@ -209,7 +207,7 @@ def deliver_pending(run: Run, rounds: Sequence[CompletedRound]) -> None:
     known = {f"{plan.folder}{suffix}" for plan, _ in attempts for suffix in _SUFFIXES}
     for key in pending:
         if key.endswith(_SUFFIXES) and key not in known:
-            _log.warning("%s: dropped MLflow update of a round that is not in the recipe", key)
+            _log.warning("%s: dropped the update of a round that is not in the recipe", key)
             run.outbox.drop(key)
 
 
@@ -221,7 +219,7 @@ def _teacher(run: Run) -> list[Attempt]:
 
 def _log_chain_inputs(run: Run) -> None:
     with run.outbox.delivering(_INPUTS):
-        log_inputs(run.store, run.chain_id, inputs_of_chain(run.run_dir))
+        run.tracker.log_inputs(run.chain_id, inputs_of_chain(run.run_dir))
 
 
 def _make_previews(run: Run, plan: RoundPlan, student: Artifact) -> list[PreviewImage]:

@@ -1,1 +1,1 @@
-"""MLflow: store, runs, content and UI links."""
+"""MLflow, as a tracker of runs."""

@@ -1,9 +1,9 @@
-"""Find MLflow runs by key, and for rounds also by the fingerprint of their training."""
+"""MLflow runs by key, and for rounds by the fingerprint of their training; MLflow's text forms."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from infra.mlflow.values import quoted, searchable
+from urllib.parse import quote
 
 KEY = "stepfold.key"
 TRAINING = "stepfold.training"
@@ -60,3 +60,27 @@ def has_key(found: str, key: str) -> bool:
     """Whether the key tag of a run is this key or a key below it."""
     wanted = searchable(key)
     return found == wanted or found.startswith(f"{wanted}/")
+
+
+def ascii_name(name: str) -> str:
+    """Replace characters that MLflow does not allow in names."""
+    return re.sub(r"[^0-9A-Za-z_\-./ :]", "_", name)
+
+
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Convert values to texts, as required for tags."""
+    return {name: str(value) for name, value in values.items()}
+
+
+def quoted(text: str) -> str:
+    """Quote a text for a filter; filters cannot escape quotes, so it may hold one kind only."""
+    mark = '"' if "'" in text else "'"
+    return f"{mark}{text}{mark}"
+
+
+def searchable(text: str) -> str:
+    """Convert a text to a tag value that filters can match; percent-encoded if it has both quotes.
+
+    The encoded form has a prefix that no path begins with, so values stay distinct.
+    """
+    return f"quoted:{quote(text)}" if "'" in text and '"' in text else text

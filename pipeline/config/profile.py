@@ -94,12 +94,17 @@ class EngineConfig(Document):
 
 
 class TrackingConfig(Document):
-    """Experiment tracking with MLflow."""
+    """Experiment tracking with MLflow or TensorBoard."""
+
+    kind: Literal["mlflow", "tensorboard", "none"] = "mlflow"
+    """Tracker. `tensorboard` needs the extra `stepfold[tensorboard]`; it has no model registry and
+    stores no files. `none` records nothing; metrics stay in the run directory."""
 
     uri: str | None = None
-    """Address of the MLflow server or store. Default: an SQLite file beside the run directory.
-    Write an address with a password as `env:NAME`, the environment variable that holds it: the
-    profile is copied to Prefect and into reports."""
+    """Address of the MLflow server or store, or TensorBoard's folder. Default: an SQLite file or
+    the folder `tensorboard` beside the run directory. Write an address with a password as
+    `env:NAME`, the environment variable that holds it: the profile is copied to Prefect and into
+    reports."""
 
     experiment: str = "stepfold"
     """Name of the MLflow experiment."""
@@ -117,6 +122,19 @@ class TrackingConfig(Document):
                 "uri: env:NAME"
             )
         return uri
+
+    @model_validator(mode="after")
+    def _tensorboard_has_a_folder(self) -> "TrackingConfig":
+        if self.kind == "tensorboard" and self.uri is not None and "://" in self.uri:
+            raise ValueError(
+                f"uri: {self.uri} is an address, but kind: tensorboard writes to a folder; name one"
+            )
+        return self
+
+    @property
+    def title(self) -> str:
+        """Name of the tracker."""
+        return {"mlflow": "MLflow", "tensorboard": "TensorBoard", "none": "none"}[self.kind]
 
     @property
     def address(self) -> str | None:

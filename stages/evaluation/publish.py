@@ -1,14 +1,12 @@
-"""Log a report to MLflow: curves over sampling steps, figures, tables."""
+"""Log a report to the tracker: curves over sampling steps, figures, tables."""
 
 from pathlib import Path
 
-from infra.mlflow.content import Point, log_curves
-from infra.mlflow.store import MlflowStore
 from pipeline.evaluation.documents import AnyReport, AnyRow, read_report
 from pipeline.evaluation.reports.view import ReportView, metric_of
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir.layout import RunDir
-from pipeline.tracking import curve_name
+from pipeline.tracking import Point, RunTracker, curve_name
 
 _SHOWN = {
     "distance_to_real": "distance_to_real",
@@ -18,13 +16,18 @@ _SHOWN = {
     "accuracy_by_class": "worst_class_accuracy",
     "rms_to_teacher": "rms_to_teacher",
 }
-"""Scores of a row, and their names in MLflow."""
+"""Scores of a row, and their names in the tracker."""
 
 
 def publish(
-    run_dir: Path, report: Artifact, *, store: MlflowStore, chain_id: str, round_ids: dict[int, str]
+    run_dir: Path,
+    report: Artifact,
+    *,
+    tracker: RunTracker,
+    chain_id: str,
+    round_ids: dict[int, str],
 ) -> None:
-    """Log a report to MLflow.
+    """Log a report to the tracker.
 
     The chain's run gets one curve for each metric and guidance weight, with sampling steps as its
     step, so that the chart shows quality against steps. Each round's run gets its own student's
@@ -33,19 +36,19 @@ def publish(
     Args:
         run_dir: run directory.
         report: the committed report.
-        store: the MLflow store.
-        chain_id: MLflow run of the chain.
-        round_ids: MLflow run of each round, by round index.
+        tracker: the tracker.
+        chain_id: tracked run of the chain.
+        round_ids: tracked run of each round, by round index.
     """
     folder = Ledger(run_dir).locate(report)
     content = read_report(folder)
     curves, by_round = curves_of(content)
-    log_curves(store, chain_id, curves)
+    tracker.log(chain_id, curves)
     for index, points in by_round.items():
-        log_curves(store, round_ids[index], points)
-    store.files(chain_id, [folder / name for name in sorted(report.files)], "report")
-    store.files(chain_id, [RunDir(run_dir).recipe], "recipe")
-    store.describe(chain_id, f"## {content.run}\n\n{ReportView(content).summary}")
+        tracker.log(round_ids[index], points)
+    tracker.log_files(chain_id, [folder / name for name in sorted(report.files)], "report")
+    tracker.log_files(chain_id, [RunDir(run_dir).recipe], "recipe")
+    tracker.describe(chain_id, f"## {content.run}\n\n{ReportView(content).summary}")
 
 
 def curves_of(report: AnyReport) -> tuple[list[Point], dict[int, list[Point]]]:

@@ -1,20 +1,18 @@
 """Preview images of every round: samples of its student beside those of the first teacher.
 
 The training worker draws the samples after it has saved the student. This module turns them into
-images and logs them to MLflow. No stage depends on them.
+images and logs them to the tracker. No stage depends on them.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.mlflow.content import log_curves, log_image
-from infra.mlflow.store import MlflowStore
 from pipeline.config import Recipe
 from pipeline.ledger import Artifact, fingerprint
 from pipeline.run_dir import layout
 from pipeline.sampling.preview import Preview, PreviewSamples, read_preview
-from pipeline.tracking import curve_name
+from pipeline.tracking import RunTracker, curve_name
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from pipeline.wording import format_count
 from stages.workspace import Workspace
@@ -77,27 +75,35 @@ def make_previews(work: Workspace, plan: RoundPlan, artifact: Artifact) -> list[
 
 
 def log_to_round(
-    pictures: list[PreviewImage], recipe: Recipe, plan: RoundPlan, store: MlflowStore, round_id: str
+    pictures: list[PreviewImage],
+    recipe: Recipe,
+    plan: RoundPlan,
+    tracker: RunTracker,
+    round_id: str,
 ) -> None:
-    """Log preview images to the MLflow run of the round.
+    """Log preview images to the tracked run of the round.
 
     Raises:
-        InfraError: MLflow is unreachable.
+        InfraError: the tracker is unreachable.
     """
-    _log_images(store, round_id, pictures, sampling_steps(recipe, plan))
+    _log_images(tracker, round_id, pictures, sampling_steps(recipe, plan))
 
 
 def log_to_chain(
-    pictures: list[PreviewImage], recipe: Recipe, plan: RoundPlan, store: MlflowStore, chain_id: str
+    pictures: list[PreviewImage],
+    recipe: Recipe,
+    plan: RoundPlan,
+    tracker: RunTracker,
+    chain_id: str,
 ) -> None:
-    """Log preview images to the MLflow run of the chain, with the round as step.
+    """Log preview images to the tracked run of the chain, with the round as step.
 
     Step 0 is the teacher if it was trained in this run. The metric `preview/rms_w...`, computed
     from these few samples, has the number of sampling steps as its step; stochastic students have
     their own curve.
 
     Raises:
-        InfraError: MLflow is unreachable.
+        InfraError: the tracker is unreachable.
     """
     steps, is_stochastic = sampling_steps(recipe, plan), plan.sampler == "stochastic"
     rms = [
@@ -105,15 +111,15 @@ def log_to_chain(
         for each in pictures
         if each.rms is not None
     ]
-    log_curves(store, chain_id, rms)
+    tracker.log(chain_id, rms)
     place = plan.index - TEACHER_ROUND if recipe.teacher.train else plan.index
-    _log_images(store, chain_id, pictures, place)
+    _log_images(tracker, chain_id, pictures, place)
 
 
-def _log_images(store: MlflowStore, run_id: str, pictures: list[PreviewImage], place: int) -> None:
+def _log_images(tracker: RunTracker, run_id: str, pictures: list[PreviewImage], place: int) -> None:
     for each in pictures:
         if each.path is not None:
-            log_image(store, run_id, each.path, f"samples/w {each.w:g}", place)
+            tracker.log_image(run_id, each.path, f"samples/w {each.w:g}", place)
 
 
 def sampling_steps(recipe: Recipe, plan: RoundPlan) -> int:

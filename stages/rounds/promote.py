@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.mlflow.store import MlflowStore
 from pipeline.bundle import read_manifest
 from pipeline.errors import BundleError, DivergenceError
 from pipeline.failpoints import failpoint
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
 from pipeline.run_dir.layout import RunDir
+from pipeline.tracking import RunTracker
 from pipeline.training.round_plan import RoundPlan
 from stages.workspace import Workspace
 
@@ -22,12 +22,12 @@ class Registry:
     """Model registry of promoted students.
 
     Attributes:
-        store: the MLflow store.
+        tracker: the tracker.
         model: registered model name, common to all students of a chain.
-        run_id: MLflow run of the round.
+        run_id: tracked run of the round.
     """
 
-    store: MlflowStore
+    tracker: RunTracker
     model: str
     run_id: str
 
@@ -98,22 +98,19 @@ def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Regist
     is repeated until the promotion is recorded.
 
     Raises:
-        InfraError: MLflow is unreachable.
+        InfraError: the tracker is unreachable.
     """
-    store, model = registry.store, registry.model
-    version = store.register(
-        model,
-        Ledger(run_dir).locate(student),
-        student.digest,
-        registry.run_id,
-        {"round": str(plan.index), "title": plan.title},
-    )
-    failpoint("promote.registered")
-    store.alias(model, f"student-{plan.sampling_target}", version)
-    failpoint("promote.named")
+    tracker, model = registry.tracker, registry.model
     ledger = Ledger(run_dir)
-    if not any(_round_of(promoted) > plan.index for promoted in _promotions(ledger)):
-        store.alias(model, "teacher", version)
+    tags = {"round": str(plan.index), "title": plan.title}
+    bundle = ledger.locate(student)
+    version = tracker.register(registry.run_id, model, bundle, student.digest, tags)
+    failpoint("promote.registered")
+    if version is not None:
+        tracker.set_alias(model, f"student-{plan.sampling_target}", version)
+        failpoint("promote.named")
+        if not any(_round_of(promoted) > plan.index for promoted in _promotions(ledger)):
+            tracker.set_alias(model, "teacher", version)
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"model": model, "version": version}), encoding="utf-8")
@@ -129,7 +126,7 @@ def register(run_dir: Path, plan: RoundPlan, student: Artifact, registry: Regist
 
 
 def _promotions(ledger: Ledger) -> list[Path]:
-    """Return the folders of promoted rounds, which may be later ones if MLflow was unreachable."""
+    """Return the folders of promoted rounds; later ones too if the tracker was unreachable."""
     promoted = [artifact for artifact in ledger.records() if artifact.kind == "promotion"]
     return [Path(artifact.path).parent for artifact in promoted]
 

@@ -1,11 +1,11 @@
-"""MLflow data sets and tags with the digests of a round's inputs and outputs."""
+"""Tracked data sets and tags with the digests of a round's inputs and outputs."""
 
 from pathlib import Path
 
-from infra.mlflow.content import InputData
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
 from pipeline.run_dir.layout import RunDir
+from pipeline.tracking import InputData
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from infra.mlflow.pages import default_uri
+from infra.mlflow.tracker import default_uri
 from pipeline.ledger import Ledger
 from tests.faults.conftest import MakeRow
 from tests.faults.kill_table import KILLED_IN_A_CHAIN, STAGES, ChainKill

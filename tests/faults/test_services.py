@@ -60,7 +60,7 @@ def test_mlflow_dies_in_a_round_and_is_updated_later(
     chain.check_result()
     assert digests(chain.run_dir, "promotion") == {}
     assert "publish" in Outbox(chain.run_dir).pending()
-    assert "MLflow was unreachable" in chain.log
+    assert "tracker was unreachable" in chain.log
     with mlflow_server(tmp_path, port) as uri:
         row.recovered_s = chain.finish(sets=tracked)
         row.outcome, row.lost = "resumed", "nothing"

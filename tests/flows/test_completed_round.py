@@ -10,7 +10,7 @@ from flows.gate_wording import verdict_text
 from flows.run import Attempt, CompletedRound, Run
 from flows.tasks import register
 from flows.tracking.rounds import deliver_pending, log_verdict
-from infra.mlflow.store import MlflowStore
+from infra.mlflow.tracker import MlflowTracker
 from stages.chain import StageId, Step
 from stages.gate.attempts import accept, find_attempt
 from tests.support.gate_case import GateCase, gate_case
@@ -32,8 +32,8 @@ def completed_round(case: GateCase) -> CompletedRound:
 
 
 def run_of(case: GateCase) -> Run:
-    store = MlflowStore(None, case.run_dir.parent, "stepfold")
-    chain = store.chain(str(case.run_dir), "gaussian", {}, {})
+    store = MlflowTracker(None, case.run_dir.parent, "stepfold")
+    chain = store.start(str(case.run_dir), "gaussian", {}, {})
     path = str(case.run_dir)
     return Run(recipe=case.recipe, profile=case.context.work.profile, path=path, chain_id=chain)
 
@@ -44,8 +44,8 @@ def queue(run: Run, *notes: str) -> None:
 
 
 def rounds_in(run: Run) -> dict[str, Any]:
-    client = MlflowClient(run.store.uri)
-    found = client.search_runs([run.store.experiment_id], "tags.kind = 'round'")
+    client = MlflowClient(run.tracker.uri)
+    found = client.search_runs([run.tracker.experiment_id], "tags.kind = 'round'")
     return {each.info.run_name: each for each in found}
 
 
@@ -72,7 +72,7 @@ def test_a_student_belongs_to_its_attempt_and_every_attempt_is_logged(tmp_path: 
     )
     deliver_pending(run, [done])
     assert run.outbox.pending() == [PROMOTION, "end of the run"]
-    client = MlflowClient(run.store.uri)
+    client = MlflowClient(run.tracker.uri)
     # the run of the chain has results of accepted students only
     assert client.get_metric_history(run.chain_id, "chain/distil_s") == []
     register(run, done)

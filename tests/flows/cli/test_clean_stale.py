@@ -21,7 +21,7 @@ from flows.orchestration.cleanup import (
     abandoned_servers,
     remove_leftovers,
 )
-from infra.mlflow.store import MlflowStore
+from infra.mlflow.tracker import MlflowTracker
 from infra.ray.cluster import remove_dead_session
 from pipeline.identity import Identity, from_tag, identify
 from pipeline.ledger import lock_run_dir
@@ -147,12 +147,12 @@ def test_a_flow_run_is_dead_if_it_is_of_this_run_and_its_driver_is_gone() -> Non
 
 
 def test_runs_of_mlflow_left_running_are_ended_and_others_are_not(tmp_path: Path) -> None:
-    store = MlflowStore(None, tmp_path, "stepfold")
-    chain = store.chain(str(tmp_path / "run"), "run", {}, {})
-    store.round(chain, f"{tmp_path}/run/rounds/00-guidance", "round 0", {}, {})
-    done = store.round(chain, f"{tmp_path}/run/rounds/01-4-to-2", "round 1", {}, {})
+    store = MlflowTracker(None, tmp_path, "stepfold")
+    chain = store.start(str(tmp_path / "run"), "run", {}, {})
+    store.start(f"{tmp_path}/run/rounds/00-guidance", "round 0", {}, {}, parent=chain)
+    done = store.start(f"{tmp_path}/run/rounds/01-4-to-2", "round 1", {}, {}, parent=chain)
     store.finish(done, "FINISHED")
-    other = store.chain(str(tmp_path / "run2"), "run2", {}, {})
+    other = store.start(str(tmp_path / "run2"), "run2", {}, {})
     assert store.end_stale_runs(str(tmp_path / "run")) == 2
     assert store.end_stale_runs(str(tmp_path / "run")) == 0
     states = {run: store._client.get_run(run).info.status for run in (chain, done, other)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.mlflow.store import MlflowStore
+from infra.mlflow.tracker import MlflowTracker
 from tests.support.doors import Watch, free_port
 from tests.support.terminal import command, environment
 
@@ -19,7 +19,7 @@ from tests.support.terminal import command, environment
 def test_the_pages_are_for_this_machine_and_tell_nobody_where_their_store_is(
     tmp_path: Path,
 ) -> None:
-    store = MlflowStore(None, tmp_path / "runs", "stepfold")
+    store = MlflowTracker(None, tmp_path / "runs", "stepfold")
     address, port = f"{store.uri}?cache=canary-7f3a9c51", free_port()
     output = tmp_path / "output.txt"
     profile = tmp_path / "profile.yaml"

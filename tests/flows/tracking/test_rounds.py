@@ -12,7 +12,7 @@ from flows.run import CompletedRound, Run
 from flows.session import _teacher_origin
 from flows.tracking.rounds import deliver_pending, round_run_id, track_round, training_fingerprint
 from infra.mlflow.runs import SUPERSEDED
-from infra.mlflow.store import MlflowStore
+from infra.mlflow.tracker import MlflowTracker
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile, TrackingConfig
 from pipeline.ledger import Ledger
@@ -35,13 +35,13 @@ def run(tmp_path: Path) -> Run:
 
 
 def run_of(run_dir: Path, recipe: Recipe) -> Run:
-    store = MlflowStore(None, run_dir.parent, "stepfold")
-    chain = store.chain(str(run_dir), "gaussian", {}, {})
+    store = MlflowTracker(None, run_dir.parent, "stepfold")
+    chain = store.start(str(run_dir), "gaussian", {}, {})
     return Run(recipe=recipe, profile=QUIET, path=str(run_dir), chain_id=chain)
 
 
 def client_of(run: Run) -> MlflowClient:
-    return MlflowClient(run.store.uri)
+    return MlflowClient(run.tracker.uri)
 
 
 def losses(run: Run, round_id: str) -> list[tuple[int, float]]:
@@ -72,7 +72,7 @@ def wait_for_the_forwarder(run: Run) -> None:
 
 def running_rounds(run: Run) -> list[Any]:
     chosen = "tags.kind = 'round' and attributes.status = 'RUNNING'"
-    return list(client_of(run).search_runs([run.store.experiment_id], chosen))
+    return list(client_of(run).search_runs([run.tracker.experiment_id], chosen))
 
 
 def redo_guidance(run: Run, recipe: Recipe) -> Run:

@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from infra.mlflow.runs import KEY, SUPERSEDED
-from infra.mlflow.store import MlflowStore
+from infra.mlflow.tracker import MlflowTracker
 from infra.mlflow.values import searchable
 
 PATHS = (
@@ -23,18 +23,18 @@ PATHS = (
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowStore:
-    return MlflowStore(None, tmp_path_factory.mktemp("runs"), "stepfold")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowTracker:
+    return MlflowTracker(None, tmp_path_factory.mktemp("runs"), "stepfold")
 
 
 @pytest.fixture(scope="module")
-def client(store: MlflowStore) -> MlflowClient:
+def client(store: MlflowTracker) -> MlflowClient:
     return MlflowClient(tracking_uri=store.uri)
 
 
 @pytest.fixture
-def chain(store: MlflowStore, request: pytest.FixtureRequest) -> str:
-    return store.chain(request.node.name, "digits", {}, {})
+def chain(store: MlflowTracker, request: pytest.FixtureRequest) -> str:
+    return store.start(request.node.name, "digits", {}, {})
 
 
 def status_of(client: MlflowClient, run_id: str) -> str:
@@ -43,13 +43,13 @@ def status_of(client: MlflowClient, run_id: str) -> str:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_run_is_found_again_whatever_its_directory_is_called(
-    store: MlflowStore, client: MlflowClient, path: str
+    store: MlflowTracker, client: MlflowClient, path: str
 ) -> None:
-    chain = store.chain(path, "digits", {}, {})
-    child = store.round(chain, f"{path}/rounds/00-guidance", "round 0", {}, {})
-    assert store.chain(path, "digits", {}, {}) == store.find(path) == chain
-    assert store.round(chain, f"{path}/rounds/00-guidance", "round 0", {}, {}) == child
-    other = store.chain(f"{path}2", "digits", {}, {})
+    chain = store.start(path, "digits", {}, {})
+    child = store.start(f"{path}/rounds/00-guidance", "round 0", {}, {}, parent=chain)
+    assert store.start(path, "digits", {}, {}) == store.find(path) == chain
+    assert store.start(f"{path}/rounds/00-guidance", "round 0", {}, {}, parent=chain) == child
+    other = store.start(f"{path}2", "digits", {}, {})
     assert store.end_stale_runs(path) == 2
     assert [status_of(client, each) for each in (chain, child, other)] == [
         *("KILLED", "KILLED"),
@@ -65,7 +65,7 @@ class TestOfOneKey:
     """A round in one folder, as what it trains changes."""
 
     @pytest.fixture
-    def opened(self, store: MlflowStore, chain: str) -> "Opened":
+    def opened(self, store: MlflowTracker, chain: str) -> "Opened":
         return Opened(store, chain)
 
     def test_what_is_trained_anew_has_a_run_of_its_own(
@@ -74,7 +74,7 @@ class TestOfOneKey:
         first = opened.run("one")
         opened.store.finish(first, "FAILED")
         second = opened.run("two")
-        assert opened.run("two") == opened.run("two", is_at_work=False) == second != first
+        assert opened.run("two") == opened.run("two", is_running=False) == second != first
         old, new = client.get_run(first), client.get_run(second)
         assert (old.data.tags[SUPERSEDED], old.info.status) == (second, "FAILED")
         assert old.info.run_name == "round 0, superseded"
@@ -106,18 +106,20 @@ class TestOfOneKey:
 class Opened:
     """Opens the run of one folder of a chain."""
 
-    def __init__(self, store: MlflowStore, chain: str) -> None:
+    def __init__(self, store: MlflowTracker, chain: str) -> None:
         self.store = store
         self.chain = chain
         self.key = str(Path("/runs") / chain / "rounds/00-guidance")
 
-    def run(self, training: str, *, is_at_work: bool = True) -> str:
+    def run(self, training: str, *, is_running: bool = True) -> str:
         name, of = "round 0", {"round": 0}
-        return self.store.round(
-            self.chain, self.key, name, of, {}, is_at_work=is_at_work, training=training
+        return self.store.start(
+            self.key, name, of, {}, parent=self.chain, training=training, is_running=is_running
         )
 
 
-def test_the_key_of_an_ordinary_path_is_the_path(store: MlflowStore, client: MlflowClient) -> None:
-    run = store.chain("/runs/digits", "digits", {}, {})
+def test_the_key_of_an_ordinary_path_is_the_path(
+    store: MlflowTracker, client: MlflowClient
+) -> None:
+    run = store.start("/runs/digits", "digits", {}, {})
     assert client.get_run(run).data.tags[KEY] == "/runs/digits"

@@ -1,7 +1,6 @@
-"""A real MLflow store in SQLite: runs continue, nothing is there twice, and nobody waits for it."""
+"""What only MLflow has: its database, its text forms, its registry and its way of failing."""
 
 import json
-import math
 import sqlite3
 import stat
 import time
@@ -10,12 +9,12 @@ from urllib.parse import parse_qs, unquote
 
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
-from infra.mlflow.pages import chart_page, default_uri, ui_command
-from infra.mlflow.store import MlflowStore
-from infra.mlflow.tracker import MetricForwarder
+from infra.metric_forwarder import MetricForwarder
+from infra.mlflow.tracker import MlflowTracker, default_uri
 from pipeline.errors import InfraError
-from pipeline.tracking import JsonlTracker
+from pipeline.tracking import InputData
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(root):
-    return MlflowStore(None, root, "stepfold")
+    return MlflowTracker(None, root, "stepfold")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def client(store):
 
 @pytest.fixture
 def chain(store, request):
-    return store.chain(request.node.name, "digits", {"seed": 1}, {})
+    return store.start(request.node.name, "digits", {"seed": 1}, {})
 
 
 @pytest.fixture
@@ -64,7 +63,9 @@ def test_the_default_store_is_the_users_alone(root, store):
 
 
 def test_rounds_are_children_of_their_chain(store, client, chain):
-    child = store.round(chain, "children/0", "round 0", {"round": 0, "w_max": 4.0}, {"a": "b"})
+    child = store.start(
+        "children/0", "round 0", {"round": 0, "w_max": 4.0}, {"a": "b"}, parent=chain
+    )
     run = client.get_run(child)
     assert run.data.tags["mlflow.parentRunId"] == chain
     assert run.data.tags["kind"] == "round"
@@ -74,88 +75,53 @@ def test_rounds_are_children_of_their_chain(store, client, chain):
     assert client.get_run(chain).data.tags["kind"] == "chain"
 
 
-@pytest.mark.parametrize("ended", ["FAILED", "KILLED", None])
-def test_the_same_run_continues_after_a_crash(root, store, client, ended):
-    first = store.chain(f"crash-{ended}", "digits", {"seed": 1}, {})
-    child = store.round(first, f"crash-{ended}/0", "round 0", {"round": 0}, {})
-    if ended:
-        store.finish(child, ended)
-        store.finish(first, ended)
-    again = MlflowStore(None, root, "stepfold")
-    assert again.experiment_id == store.experiment_id
-    assert again.chain(f"crash-{ended}", "digits", {"seed": 1}, {}) == first
-    assert again.round(first, f"crash-{ended}/0", "round 0", {"round": 0}, {}) == child
-    assert client.get_run(child).info.status == "RUNNING"
-    again.finish(child, "FINISHED")
-    assert client.get_run(child).info.status == "FINISHED"
-
-
-def test_a_changed_parameter_is_kept_beside_the_first_one(store, client):
-    run = store.chain("changed", "digits", {"rate": 0.1, "seed": 1}, {})
-    assert store.chain("changed", "digits", {"rate": 0.2, "seed": 1, "new": 3}, {}) == run
-    data = client.get_run(run).data
-    assert data.params == {"rate": "0.1", "seed": "1", "new": "3"}
-    assert data.tags["changed.rate"] == "0.2"
-    assert "changed.seed" not in data.tags
-
-
 def test_a_parameter_too_long_for_mlflow_is_whole_in_a_file(store, client, tmp_path):
     text = "x" * 7000
-    run = store.chain("long", "digits", {"recipe": text}, {})
+    run = store.start("long", "digits", {"recipe": text}, {})
     assert client.get_run(run).data.params["recipe"].endswith("(whole in params/recipe.txt)")
     copy = client.download_artifacts(run, "params/recipe.txt", str(tmp_path))
     assert Path(copy).read_text() == text
 
 
-def test_a_metric_is_recorded_once(store, client, chain):
-    for _ in range(3):
-        store.metrics(chain, {"chain/distance": 1.5}, step=4)
-    store.metrics(chain, {"chain/distance": 1.5}, step=2)
-    store.metrics(chain, {"chain/distance": 1.25}, step=2)
-    assert steps(client, chain, "chain/distance") == [4, 2, 2]
+def test_names_are_ascii(store, client, chain):
+    store.log(chain, [("eval/größe µ", 1.0, 1)])
+    assert client.get_metric_history(chain, "eval/gr__e _")[0].value == 1.0
 
 
-def test_names_are_ascii_and_values_may_be_infinite(store, client, chain):
-    store.metrics(chain, {"eval/größe µ": math.inf}, step=1)
-    assert client.get_metric_history(chain, "eval/gr__e _")[0].value > 1e300
-
-
-def test_files_texts_and_descriptions_are_kept(store, client, chain, tmp_path):
+def test_files_and_descriptions_are_kept(store, client, chain, tmp_path):
     picture = tmp_path / "grid.png"
     picture.write_bytes(b"png")
-    store.files(chain, [picture], "pictures")
-    store.text(chain, "a: 1\n", "recipe.yaml")
+    store.log_files(chain, [picture], "pictures")
     store.describe(chain, "# Chain\n| a |\n|---|\n| 1 |\n\n## More\n\ntext")
     assert [file.path for file in client.list_artifacts(chain, "pictures")] == ["pictures/grid.png"]
-    assert "recipe.yaml" in [file.path for file in client.list_artifacts(chain)]
     note = client.get_run(chain).data.tags["mlflow.note.content"]
     assert note == "# Chain\n\n| a |\n|---|\n| 1 |\n\n## More\n\ntext"
 
 
 def test_weights_have_one_version(store, client, chain, bundle):
-    first = store.register("students", bundle, "sha-1", chain, {"steps": 4})
-    assert store.register("students", bundle, "sha-1", chain, {"steps": 4}) == first
-    second = store.register("students", bundle, "sha-2", chain, {"steps": 4})
+    first = store.register(chain, "students", bundle, "sha-1", {"steps": 4})
+    assert store.register(chain, "students", bundle, "sha-1", {"steps": 4}) == first
+    second = store.register(chain, "students", bundle, "sha-2", {"steps": 4})
     assert second != first
     assert len(client.search_model_versions("name = 'students'")) == 2
     version = client.get_model_version("students", first)
     assert version.source == str(bundle)
     assert version.tags == {"steps": "4", "stepfold.digest": "sha-1"}
     for chosen in (first, second, second):
-        store.alias("students", "teacher", chosen)
+        store.set_alias("students", "teacher", chosen)
         found = client.get_model_version_by_alias("students", "teacher")
         assert str(found.version) == chosen
 
 
-def test_the_link_selects_the_rounds_of_one_chain_in_order(store, client, chain):
-    other = store.chain("other", "other", {}, {})
-    store.round(other, "other/0", "round 0", {"round": 0}, {})
+def test_the_link_selects_the_rounds_of_one_chain_in_order(store, client, chain, request):
+    other = store.start("other", "other", {}, {})
+    store.start("other/0", "round 0", {"round": 0}, {}, parent=other)
     rounds = [
-        store.round(chain, f"link/{number}", f"round {number}", {"round": number}, {})
+        store.start(f"link/{number}", f"round {number}", {"round": number}, {}, parent=chain)
         for number in (10, 2, 0)
     ]
-    page, _, query = chart_page(store.experiment_id, chain).partition("?")
-    assert page == f"#/experiments/{store.experiment_id}/runs"
+    page, _, query = store.url(request.node.name, 5001).partition("?")
+    assert page == f"http://127.0.0.1:5001/#/experiments/{store.experiment_id}/runs"
     asked = {name: unquote(value[0]) for name, value in parse_qs(query).items()}
     found = client.search_runs(
         [store.experiment_id],
@@ -167,105 +133,96 @@ def test_the_link_selects_the_rounds_of_one_chain_in_order(store, client, chain)
     assert asked["compareRunsMode"] == "CHART"
 
 
-def test_the_pages_are_served_on_loopback_only(root):
-    command = ui_command(root / "mlflow-artifacts", 5001)
-    assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--port") + 1] == "5001"
+def test_images_have_mlflows_names_and_a_changed_one_comes_last(store, client, chain, tmp_path):
+    path = tmp_path / "w2.png"
+    for grey in (200, 100, 100, 200):  # changed, repeated, and changed back
+        Image.new("L", (40, 30), grey).save(path)
+        store.log_image(chain, path, "samples/w 2.5", 1)
+        time.sleep(0.002)  # MLflow counts milliseconds
+    places = [file.path for file in client.list_artifacts(chain, "images")]
+    pictures = sorted(place for place in places if place.endswith(".png"))
+    assert all(place.startswith("images/samples~w 2.5+step+1+") for place in pictures)
+    copies = [client.download_artifacts(chain, place, str(tmp_path)) for place in pictures]
+    greys = [Image.open(copy).getpixel((0, 0))[0] for copy in copies]
+    assert greys == [200, 100, 200]
+    assert client.get_run(chain).data.tags["mlflow.loggedImages"] == "True"
 
 
-class TestForwarding:
-    def test_lines_arrive_while_the_file_grows(self, store, client, chain, tmp_path):
-        path = tmp_path / "metrics.jsonl"
-        with MetricForwarder(store, lambda: chain, path, interval=0.05):
-            lines(path, 10, 20)
-            deadline = time.monotonic() + 30
-            while steps(client, chain) != [10, 20]:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            lines(path, 30)
-        assert steps(client, chain) == [10, 20, 30]
-        assert steps(client, chain, "time/updates_per_s") == [10, 20, 30]
-        assert "update" not in client.get_run(chain).data.metrics
+def test_an_image_of_which_half_arrived_is_logged_again(store, client, chain, tmp_path):
+    path, half = tmp_path / "w2.png", tmp_path / "samples~w 2+step+1+timestamp+1+a.png"
+    Image.new("L", (40, 30), 200).save(path)
+    half.write_bytes(path.read_bytes()[:40])
+    store.log_files(chain, [half], "images")
+    for _ in range(2):
+        store.log_image(chain, path, "samples/w 2", 1)
+    places = [file.path for file in client.list_artifacts(chain, "images")]
+    assert len([place for place in places if place.endswith(".png")]) == 2
 
-    def test_a_line_being_written_is_left_for_later(self, store, client, chain, tmp_path):
-        path = tmp_path / "metrics.jsonl"
-        lines(path, 10)
-        with path.open("a") as file:
-            file.write('{"samples_seen": 20, "train/lo')
-        with MetricForwarder(store, lambda: chain, path, interval=0.05):
-            pass
-        with path.open("a") as file:
-            file.write('ss": 2.0}\n')
-        with MetricForwarder(store, lambda: chain, path, interval=0.05):
-            pass
-        assert steps(client, chain) == [10, 20]
 
-    def test_a_resumed_round_repeats_no_point(self, store, client, chain, tmp_path):
-        path = tmp_path / "metrics.jsonl"
-        lines(path, 10, 20, 30)
-        with MetricForwarder(store, lambda: chain, path, interval=0.05):
-            time.sleep(0.2)
-            JsonlTracker(path, samples_seen=20)  # as a worker does that resumes from 20
-            lines(path, 30, 40)
-        lines(path, 50)
-        with MetricForwarder(
-            store, lambda: chain, path, interval=0.05
-        ):  # a driver that starts again
-            pass
-        assert steps(client, chain) == [10, 20, 30, 40, 50]
+def test_inputs_have_digest_place_and_context(store, client, chain, tmp_path):
+    store.log_inputs(chain, [InputData("data", "d" * 64, tmp_path, "training", {"bytes": 12})])
+    (found,) = client.get_run(chain).inputs.dataset_inputs
+    assert found.dataset.digest == "d" * 36
+    assert json.loads(found.dataset.source) == {"uri": str(tmp_path)}
+    assert json.loads(found.dataset.profile) == {"bytes": 12}
+    assert [tag.value for tag in found.tags] == ["training"]
 
-    def test_what_another_training_left_is_not_told(self, store, client, chain, tmp_path):
-        path = tmp_path / "metrics.jsonl"
-        lines(path, 11, 22, 33)
-        with MetricForwarder(store, lambda: chain, path, interval=0.05, awaits_writer=True):
-            time.sleep(0.3)
-            JsonlTracker(path, samples_seen=0)  # as a worker does that begins anew
-            lines(path, 10, 20)
-        assert steps(client, chain) == [10, 20]
 
-    def test_long_files_are_sent_in_parts(self, store, client, chain, tmp_path):
-        path = tmp_path / "metrics.jsonl"
-        lines(path, *range(1, 1201))
-        with MetricForwarder(store, lambda: chain, path, interval=0.05):
-            pass
-        assert steps(client, chain) == list(range(1, 1201))
+def test_a_round_that_is_looked_up_keeps_its_end(store, client, chain):
+    first = store.start("looked/0", "round 0", {"round": 0}, {}, parent=chain)
+    assert client.get_run(first).info.status == "RUNNING"
+    store.finish(first, "FINISHED")
+    ended = client.get_run(first).info.end_time
+    store.start("looked/0", "round 0", {"round": 0}, {}, parent=chain, is_running=False)
+    store.finish(first, "FINISHED", unless_ended=True)
+    assert client.get_run(first).info.end_time == ended
+    new = store.start("looked/1", "round 1", {"round": 1}, {}, parent=chain, is_running=False)
+    assert client.get_run(new).info.status == "FINISHED"
 
-    def test_a_store_that_fails_is_asked_again_and_warns_once(
-        self, store, client, chain, tmp_path, caplog, monkeypatch
+
+@pytest.fixture
+def unreachable(store, monkeypatch):
+    """The client of a server that does not exist, until the test ends."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(store, "_client", MlflowClient(tracking_uri="http://127.0.0.1:9"))
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_an_unreachable_server_is_an_infra_error(store, tmp_path):
+    path = tmp_path / "w2.png"
+    Image.new("RGB", (4, 4)).save(path)
+    for call in (
+        lambda: store.log("run", [("a/b", 1.0, 1)]),
+        lambda: store.log_image("run", path, "samples", 0),
+        lambda: store.log_inputs("run", []),
+        lambda: store.log_tags("run", {"a": "b"}),
     ):
-        path = tmp_path / "metrics.jsonl"
-        lines(path, 10, 20)
-        working = store._client
-        # a second client of a server that is not there; no method of ours is replaced
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        store._client = MlflowClient(tracking_uri="http://127.0.0.1:9")
-        try:
-            with MetricForwarder(store, lambda: chain, path, interval=0.05):
-                time.sleep(0.5)
-                store._client = working
-        finally:
-            store._client = working
-        assert steps(client, chain) == [10, 20]
-        assert len([r for r in caplog.records if "unreachable" in r.message]) == 1
+        with pytest.raises(InfraError, match=r"MLflow at .* is unreachable"):
+            call()
 
-    def test_a_dead_store_does_not_keep_anyone_waiting(self, store, chain, tmp_path, monkeypatch):
-        path = tmp_path / "metrics.jsonl"
-        lines(path, 10)
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        working = store._client
-        store._client = MlflowClient(tracking_uri="http://127.0.0.1:9")
-        started = time.monotonic()
-        try:
-            with MetricForwarder(store, lambda: chain, path, interval=0.05, patience=1.0):
-                pass
-        finally:
-            store._client = working
-        assert time.monotonic() - started < 5
 
-    def test_a_file_that_never_comes_is_no_error(self, store, chain, tmp_path, caplog):
-        with MetricForwarder(store, lambda: chain, tmp_path / "none.jsonl", interval=0.05):
-            pass
-        assert not caplog.records
+def test_forwarding_is_retried_and_warns_once(store, client, chain, tmp_path, caplog, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    lines(path, 10, 20)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_client", MlflowClient(tracking_uri="http://127.0.0.1:9"))
+        forwarder = MetricForwarder(store, lambda: chain, path, interval=0.05)
+        forwarder.__enter__()
+        time.sleep(0.5)
+    forwarder.close()
+    assert steps(client, chain) == [10, 20]
+    assert len([r for r in caplog.records if "unreachable" in r.message]) == 1
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_an_unreachable_server_delays_no_training(store, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines(path, 10)
+    started = time.monotonic()
+    with MetricForwarder(store, lambda: "run", path, interval=0.05, patience=1.0):
+        pass
+    assert time.monotonic() - started < 5
 
 
 def test_a_locked_database_delays_and_loses_nothing(root, store, client, chain, tmp_path):
@@ -283,5 +240,5 @@ def test_a_locked_database_delays_and_loses_nothing(root, store, client, chain, 
 def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(InfraError, match=r"MLflow at http://\*\*\*@127.0.0.1:9 ") as caught:
-        MlflowStore("http://me:secret@127.0.0.1:9", tmp_path, "stepfold")
+        MlflowTracker("http://me:secret@127.0.0.1:9", tmp_path, "stepfold")
     assert "secret" not in str(caught.value)

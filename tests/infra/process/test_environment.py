@@ -25,7 +25,7 @@ def test_what_the_user_set_stays(monkeypatch):
 def test_settling_and_naming_work_imports_nothing_heavy():
     script = (
         "import sys, infra.process.environment, infra.launch, infra.ray.cluster\n"
-        "import infra.mlflow.tracker\n"
+        "import infra.tracking, infra.metric_forwarder\n"
         "heavy = {'torch', 'ray', 'mlflow', 'deepspeed'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)"
     )
