@@ -244,7 +244,7 @@ def _clean_stale_run(run_dir: Path, *, dry_run: bool) -> StaleRun:
     check_format(run_dir)
     with lock_run_dir(run_dir):
         if dry_run:
-            servers = len(list(abandoned_servers()))
+            servers = len(list(abandoned_servers(run_dir)))
             done += [f"{format_count(servers, 'Prefect server')} to end"] if servers else []
         else:
             done += remove_leftovers(run_dir)

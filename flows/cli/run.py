@@ -157,7 +157,7 @@ def _run_flow(request: "Request", *, teacher_only: bool) -> BaseException | None
     from infra.process.signals import interruptible
     from pipeline.identity import identify
 
-    tag_child_processes()
+    tag_child_processes(request.run_dir)
     try:
         if teacher_only:
             from flows.full_distillation import train_teacher as flow

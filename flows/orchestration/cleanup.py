@@ -126,20 +126,21 @@ def _run_dir_of(parameters: dict[str, Any]) -> str:
         return ""
 
 
-DRIVER_VARIABLE = "STEPFOLD_DRIVER"
+DRIVER_VARIABLE, ROOT_VARIABLE = "STEPFOLD_DRIVER", "STEPFOLD_RUN_ROOT"
 
 _SERVER_ARGUMENT = "prefect.server.api.server:create_app"  # in the command line of a server
 
 _TERMINATE_TIMEOUT_S = 10.0
 
 
-def tag_child_processes() -> None:
-    """Set a variable that identifies this process in the environment of later child processes."""
+def tag_child_processes(run_dir: Path) -> None:
+    """Identify this process, and the directory of its runs, in the environment of its children."""
     os.environ[DRIVER_VARIABLE] = identify().tag
+    os.environ[ROOT_VARIABLE] = str(run_dir.absolute().parent.resolve())
 
 
 def remove_leftovers(run_dir: Path) -> list[str]:
-    """Stop Prefect servers of killed drivers of any run, and remove the Ray folder of this run.
+    """Stop Prefect servers of killed drivers, and remove the Ray folder of this run.
 
     Args:
         run_dir: run directory, locked by the caller.
@@ -148,7 +149,7 @@ def remove_leftovers(run_dir: Path) -> list[str]:
         A description of each removed kind.
     """
     done = []
-    stopped = _stop_servers()
+    stopped = _stop(list(abandoned_servers(run_dir)))
     if stopped:
         done.append(f"{format_count(stopped, 'Prefect server')} stopped")
     if remove_dead_session(RunDir(run_dir).logs):
@@ -156,24 +157,29 @@ def remove_leftovers(run_dir: Path) -> list[str]:
     return done
 
 
-def _stop_servers() -> int:
-    orphans = list(abandoned_servers())
-    for process in orphans:
+def _stop(servers: list[psutil.Process]) -> int:
+    for process in servers:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _, alive = psutil.wait_procs(orphans, timeout=_TERMINATE_TIMEOUT_S)
+    _, alive = psutil.wait_procs(servers, timeout=_TERMINATE_TIMEOUT_S)
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    return len(orphans)
+    return len(servers)
 
 
-def abandoned_servers() -> Iterator[psutil.Process]:
-    """Find Prefect servers on this machine whose drivers have ended."""
+def abandoned_servers(run_dir: Path) -> Iterator[psutil.Process]:
+    """Find Prefect servers whose drivers have ended, of runs beside this one or of removed ones."""
+    own = run_dir.absolute().parent.resolve()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # the process ended, or is another user's
             if _SERVER_ARGUMENT not in process.cmdline():
                 continue
-            driver = from_tag(process.environ().get(DRIVER_VARIABLE, ""))
-            if driver is not None and driver.is_alive is False:
+            variables = process.environ()
+            driver, root = (
+                from_tag(variables.get(DRIVER_VARIABLE, "")),
+                variables.get(ROOT_VARIABLE),
+            )
+            is_ours = root is not None and (Path(root) == own or not Path(root).is_dir())
+            if is_ours and driver is not None and driver.is_alive is False:
                 yield process

@@ -102,7 +102,7 @@ def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     KILLED.append(process.pid)
-    SERVERS.extend(identify(server) for server in abandoned_servers())
+    SERVERS.extend(identify(server) for server in abandoned_servers(run_dir))
 
 
 def committed(run_dir: Path, kind: str, folder: str = "") -> int:

@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 from flows.cli.clean import clean_stale_runs
 from flows.orchestration.cleanup import (
     DRIVER_VARIABLE,
+    ROOT_VARIABLE,
     _is_dead,
     abandoned_servers,
     remove_leftovers,
@@ -34,8 +35,9 @@ WORD = "prefect.server.api.server:create_app"
 
 
 @contextmanager
-def process(*words: str, driver: Identity | None = None) -> Iterator[psutil.Process]:
-    signed = {DRIVER_VARIABLE: driver.tag} if driver else {}
+def process(root: Path, *words: str, driver: Identity | None = None) -> Iterator[psutil.Process]:
+    """A process that a driver started for a run in `root`."""
+    signed = {DRIVER_VARIABLE: driver.tag, ROOT_VARIABLE: str(root)} if driver else {}
     with subprocess.Popen([*SLEEPER, *words], env={**os.environ, **signed}) as started:
         try:
             yield psutil.Process(started.pid)
@@ -77,10 +79,18 @@ def test_a_process_is_known_by_number_and_start() -> None:
 
 
 def test_the_server_of_a_dead_driver_is_ended(tmp_path: Path) -> None:
-    with process(WORD, driver=dead()) as server:
-        assert "Prefect server" in remove_leftovers(tmp_path)[0]
-        assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
-        assert server.pid not in [each.pid for each in abandoned_servers()]
+    for root in (tmp_path, tmp_path / "removed"):
+        with process(root, WORD, driver=dead()) as server:
+            assert "Prefect server" in remove_leftovers(tmp_path / "run")[0]
+            assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+            assert server.pid not in [each.pid for each in abandoned_servers(tmp_path / "run")]
+
+
+def test_the_server_of_a_dead_driver_of_other_runs_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with process(tmp_path / "other", WORD, driver=dead()) as server:
+        remove_leftovers(tmp_path / "runs" / "run")
+        assert server.is_running()
 
 
 @pytest.mark.parametrize("whose", ["of one that lives", "of another machine", "of nobody"])
@@ -90,21 +100,21 @@ def test_the_server_of_anybody_else_is_left_alone(tmp_path: Path, whose: str) ->
         "of another machine": dead().model_copy(update={"host": "elsewhere"}),
         "of nobody": None,
     }
-    with process(WORD, driver=drivers[whose]) as server:
-        remove_leftovers(tmp_path)
+    with process(tmp_path, WORD, driver=drivers[whose]) as server:
+        remove_leftovers(tmp_path / "run")
         assert server.is_running()
 
 
 def test_another_process_of_a_dead_driver_is_left_alone(tmp_path: Path) -> None:
-    with process(driver=dead()) as other:
-        remove_leftovers(tmp_path)
+    with process(tmp_path, driver=dead()) as other:
+        remove_leftovers(tmp_path / "run")
         assert other.is_running()
 
 
 def test_a_tag_that_is_none_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DRIVER_VARIABLE, "driver:here:one:two")
-    with process(WORD) as server:
-        remove_leftovers(tmp_path)
+    with process(tmp_path, WORD) as server:
+        remove_leftovers(tmp_path / "run")
         assert server.is_running()
 
 
@@ -214,9 +224,9 @@ def has_server(driver: int) -> bool:
     return False
 
 
-def server_of(driver: int) -> Identity | None:
+def server_of(driver: int, run_dir: Path) -> Identity | None:
     """The Prefect server of a driver that is gone."""
-    for each in abandoned_servers():
+    for each in abandoned_servers(run_dir):
         if f":{driver}:" in each.environ()[DRIVER_VARIABLE]:
             return identify(each)
     return None
@@ -247,7 +257,7 @@ def test_leftovers_of_a_killed_driver_are_cleaned_up(tmp_path: Path) -> None:
             assert driver.poll() is None
             time.sleep(0.2)
         driver.send_signal(signal.SIGKILL)
-    server = server_of(driver.pid)
+    server = server_of(driver.pid, run_dir)
     folder = (run_dir / "logs" / "ray").readlink().parents[1]
     assert server is not None
     assert folder.is_dir()
@@ -269,7 +279,7 @@ def test_a_server_that_starts_while_its_driver_is_killed_is_ended(tmp_path: Path
             assert driver.poll() is None
             time.sleep(0.01)
         driver.send_signal(signal.SIGKILL)
-    server = server_of(driver.pid)
+    server = server_of(driver.pid, run_dir)
     assert server is not None
     assert "Prefect server" in cleaned(run_dir, home)
     assert server.is_alive is False
