@@ -84,7 +84,7 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     import ray
     from ray.train import TrainingFailedError
 
-    from infra.ray.trainer import RoundTrainer, stepfold_error
+    from infra.ray.private import RoundTrainer, stepfold_error
 
     loop = {"entry": entry, "job": job, "threads": profile.compute.cpus_per_worker}
     config = _trainer_config(profile.compute, name, storage)
@@ -110,7 +110,7 @@ def _trainer_config(compute: ComputeConfig, name: str, storage: Path) -> dict[st
     """Return Ray's configuration of workers, storage and failure handling."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    from infra.ray.loopback import LoopbackConfig
+    from infra.ray.private import LoopbackConfig
 
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(compute.hang_timeout_s)
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(compute.start_timeout_s)

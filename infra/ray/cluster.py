@@ -21,6 +21,7 @@ from pipeline.run_dir.layout import RAY_LINK
 
 _log = logging.getLogger(__name__)
 
+_VERSION = "2.60"
 _PREFIX = "sf-"
 _SESSION_LOGS = "session_latest/logs"  # where Ray writes its own, in its temporary folder
 _DYING_S = 10.0  # they notice within about 4 s that their driver is gone
@@ -54,7 +55,7 @@ def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
     of the caller, SIGTERM is treated as Ctrl-C.
 
     Raises:
-        ConfigError: the profile needs more CPUs or GPUs than available.
+        ConfigError: the profile needs more CPUs or GPUs than available, or see `check_version`.
         InfraError: Ray cannot be reached or started.
     """
     set_environment_defaults()
@@ -64,6 +65,7 @@ def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
         return
     import ray
 
+    check_version(ray.__version__)
     if ray.is_initialized():
         yield
         return
@@ -80,6 +82,19 @@ def cluster(profile: Profile, log_dir: Path) -> Iterator[None]:
     with _session({"address": profile.compute.ray_address, "runtime_env": runtime}):
         _check(profile.compute, ray.cluster_resources(), "the Ray cluster has")
         yield
+
+
+def check_version(version: str) -> None:
+    """Check that Ray is the version whose private names `infra.ray.private` uses.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    if not version.startswith(f"{_VERSION}."):
+        raise ConfigError(
+            f"Ray {version} is installed, but Stepfold changes private parts of {_VERSION}; "
+            "install it with -c constraints.txt"
+        )
 
 
 def check_local_resources(compute: ComputeConfig) -> None:
@@ -132,18 +147,20 @@ def _local_arguments(compute: ComputeConfig, folder: Path) -> dict[str, Any]:
 def _session(arguments: dict[str, Any]) -> Iterator[None]:
     import ray
 
+    from infra.ray.private import listening_on_loopback, send_messages_to_log
+
     handler = signal.getsignal(signal.SIGTERM)
     started = time.monotonic()
     try:
-        with _loopback() if arguments["address"] == "local" else contextlib.nullcontext():
+        is_local = arguments["address"] == "local"
+        with listening_on_loopback() if is_local else contextlib.nullcontext():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
     except (ConnectionError, TimeoutError, OSError, RuntimeError, ValueError) as error:
         raise InfraError(
             f"compute.ray_address: Ray at {arguments['address']} did not start or respond "
             f"({error}); check the address and that the cluster is running"
         ) from error
-    # no option keeps the raylet's messages about dead workers from the terminal
-    ray._private.worker.print_to_stdstream = _to_log
+    send_messages_to_log()
     # Ray's own handler exits, and during a wait Ray turns any exit into one with code 1
     set_sigterm(handler if callable(handler) else interrupt)
     _log.info("Ray is up after %.1f s", time.monotonic() - started)
@@ -152,26 +169,6 @@ def _session(arguments: dict[str, Any]) -> Iterator[None]:
     finally:
         ray.shutdown()
         set_sigterm(handler)
-
-
-@contextlib.contextmanager
-def _loopback() -> Iterator[None]:
-    """Make Ray listen on 127.0.0.1 only, its default on other systems than Linux.
-
-    ray 2.60.0 has no argument for it: a loopback `_node_ip_address` is replaced by the host's.
-    """
-    from ray._private import ray_constants
-
-    allowed = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = allowed
-
-
-def _to_log(data: dict[str, Any], ignore_prefix: Any = None) -> None:  # noqa: ARG001 (Ray's signature)
-    _log.info("ray: %s", " ".join(str(line) for line in data.get("lines", [])))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from infra.launch import fit, run_jobs
-from infra.ray.cluster import check_local_resources, cluster
+from infra.ray.cluster import check_local_resources, check_version, cluster
 from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.errors import CapacityError, ConfigError, DataError, InfraError
 from tests.support.doors import open_doors
@@ -49,6 +49,12 @@ def trained(ray_up, tmp_path_factory):
         return done[engine, how]
 
     return run
+
+
+def test_another_version_of_ray_is_refused():
+    check_version("2.60.1")
+    with pytest.raises(ConfigError, match=r"constraints\.txt"):
+        check_version("2.61.0")
 
 
 @pytest.mark.usefixtures("ray_up")
@@ -200,7 +206,7 @@ import sys
 from pathlib import Path
 from infra.launch import fit
 from pipeline.config.profile import Profile
-from infra.ray.cluster import check_local_resources, cluster
+from infra.ray.cluster import check_local_resources, check_version, cluster
 folder = Path({str(tmp_path)!r})
 try:
     with cluster(Profile(), folder / "logs"):

@@ -106,6 +106,7 @@ class Case:
         self.records = kind != "none"
         self.tracker = self.open()
         self.read: Any = READERS[kind](root)
+        self.keys: dict[str, str] = {}
 
     def open(self) -> RunTracker:
         """Open it like another process."""
@@ -116,10 +117,12 @@ class Case:
         return value if self.records else type(value)()
 
     def chain(self, name: str, **params: Any) -> str:
-        return self.tracker.start(str(self.root / name), name, params, {"host": "here"})
+        run = self.tracker.start(str(self.root / name), name, params, {"host": "here"})
+        self.keys[run] = str(self.root / name)
+        return run
 
     def round(self, chain: str, training: str | None = "a" * 64, **how: Any) -> str:
-        key = f"{self.root}/{Path(chain).name}/rounds/00-guidance"
+        key = f"{self.keys[chain]}/rounds/00-guidance"
         parameters = {"round": 0, "updates": how.pop("updates", 5)}
         return self.tracker.start(
             key, "round 0", parameters, {}, parent=chain, training=training, **how
@@ -254,7 +257,7 @@ def test_only_mlflow_has_a_registry(case: Case, chain: str, tmp_path: Path) -> N
 
 
 def test_pages_are_served_on_loopback_unless_nothing_is_recorded(case: Case, chain: str) -> None:
-    key = case.root / Path(chain).name
+    key = Path(case.keys[chain])
     if case.records:
         server = ui_server(case.config, case.root, 5001)
         assert server.command[server.command.index("--host") + 1] == "127.0.0.1"

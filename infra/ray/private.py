@@ -1,22 +1,32 @@
-"""Ray Train's TorchTrainer with three changes.
+"""Every use of Ray's private names; `cluster.check_version` refuses versions they may differ in.
 
-StepfoldErrors are not retried, Ctrl-C is handled by the caller, and unneeded callbacks are removed.
-Ray has no public interface for these, so this file overrides private methods of ray 2.60.0;
-`tests/infra/test_launch.py` fails if one of them disappears.
+Ray has no public interface for: a cluster and a process group on loopback only, messages in our
+log, errors that are not retried, Ctrl-C that is left to the caller, and fewer callbacks.
+`tests/infra/test_launch.py` fails if one of the names disappears.
 """
 
 import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.train import Result, TrainingFailedError, WorkerGroupError
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 from pipeline.errors import StepfoldError
 from pipeline.ledger import RECORDS
 
+_log = logging.getLogger(__name__)
+
+_ADDRESS = "127.0.0.1"
 _LEFT_OUT = {
     # polls the dashboard, which is disabled, and logs a failure every second
     "PlacementGroupCleanerCallback",
@@ -26,6 +36,71 @@ _LEFT_OUT = {
     "WorkingDirectorySetupCallback",
 }
 _ABORT_TIMEOUT_S = 10.0
+
+
+@contextlib.contextmanager
+def listening_on_loopback() -> Iterator[None]:
+    """Make a Ray that starts in the block listen on 127.0.0.1 only, its default off Linux.
+
+    ray 2.60.0 has no argument for it: a loopback `_node_ip_address` is replaced by the host's.
+    """
+    allowed = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = allowed
+
+
+def send_messages_to_log() -> None:
+    """Log the raylet's messages about dead workers, which no option keeps from the terminal."""
+    ray._private.worker.print_to_stdstream = _to_log
+
+
+def _to_log(data: dict[str, Any], ignore_prefix: Any = None) -> None:  # noqa: ARG001 (Ray's signature)
+    _log.info("ray: %s", " ".join(str(line) for line in data.get("lines", [])))
+
+
+class LoopbackConfig(TorchConfig):  # type: ignore[misc] # ray has no types
+    """Configuration of a process group whose workers are all on this machine."""
+
+    @property
+    def backend_cls(self) -> type[Any]:
+        """The backend class that sets up the process group."""
+        return _LoopbackBackend
+
+
+class _LoopbackBackend(_TorchBackend):  # type: ignore[misc] # ray has no types
+    """Ray's own set-up, with workers restricted to loopback."""
+
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        """Restrict the workers to loopback, then set up the process group."""
+        worker_group.execute(restrict_to_loopback)
+        super().on_start(worker_group, backend_config)
+
+
+def restrict_to_loopback() -> None:
+    """Make torch's store and gloo listen on 127.0.0.1 only, for the rest of this process.
+
+    torch's rendezvous store listens on all addresses of a machine without authentication, and torch
+    has no argument for another address that Ray would pass on.
+    """
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    # via sys.modules, because the package also has a function of this name; torch 2.13.0 creates
+    # every store in this module
+    rendezvous: Any = sys.modules["torch.distributed.rendezvous"]
+    rendezvous.TCPStore = _open_store
+
+
+def _open_store(**options: Any) -> Any:
+    import torch.distributed
+
+    if options["is_master"]:
+        listener = socket.create_server((_ADDRESS, options["port"]))
+        options["master_listen_fd"] = listener.detach()
+    distributed: Any = torch.distributed  # TCPStore is missing in its stubs
+    return distributed.TCPStore(**options)
 
 
 class RoundTrainer(TorchTrainer):  # type: ignore[misc] # ray has no types
