@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.orchestration.cleanup import remove_leftovers
-from flows.orchestration.prefect_links import flow_run_tags
+from flows.orchestration.server import flow_run_tags
 from flows.run import Run
 from infra.process.environment import set_private_umask
 from infra.process.machines import record_machine, this_machine

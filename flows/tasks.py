@@ -4,8 +4,7 @@ from functools import partial
 
 from flows.orchestration.artifacts import show_links, show_round, training_progress
 from flows.orchestration.stage_task import StageObserver, finish, skipped, stage_task
-from flows.run import CompletedRound, Run
-from flows.tracking.rounds import (
+from flows.round_tracking import (
     deliver_pending,
     log_accepted,
     log_result,
@@ -13,6 +12,7 @@ from flows.tracking.rounds import (
     round_run_id,
     track_round,
 )
+from flows.run import CompletedRound, Run
 from pipeline.ledger import Artifact
 from pipeline.run_dir import layout
 from pipeline.training.gate_policy import rules_of

@@ -7,11 +7,10 @@ from typer.core import TyperGroup
 
 from flows.cli.approve import approve
 from flows.cli.clean import clean
+from flows.cli.console import refusals
 from flows.cli.doctor import doctor
 from flows.cli.edit import edit, inpaint, stylize
 from flows.cli.evaluate import evaluate
-from flows.cli.exit_codes import refusals
-from flows.cli.export import export
 from flows.cli.init import init, schema
 from flows.cli.logs import logs
 from flows.cli.notify import notify
@@ -20,7 +19,7 @@ from flows.cli.play import play
 from flows.cli.repair import repair
 from flows.cli.report import compare, report
 from flows.cli.run import run
-from flows.cli.sample import sample
+from flows.cli.sample import export, sample
 from flows.cli.schedule import schedule
 from flows.cli.status import status
 from flows.cli.ui import ui

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
 from flows.cli.options import RunDirOption, RunsProfile
 from pipeline.errors import ConfigError
 from pipeline.wording import format_path

@@ -11,8 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import DONE, FAILED, refusals
+from flows.cli.console import DONE, FAILED, open_console, refusals
 from flows.cli.options import RunDirArgument, RunsProfile
 from pipeline.errors import BusyError, ConfigError, InfraError
 from pipeline.wording import format_bytes, format_count, format_path

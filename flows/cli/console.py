@@ -1,4 +1,12 @@
-"""The terminal: colours, the texts of refusals and failures, and the log file of a run."""
+"""The terminal: colours, refusals and failures with their exit codes, and the log file of a run.
+
+Exit codes of every command:
+
+0    done
+1    failed: a run, a check or a service
+2    refused: the command, the recipe, the profile or the data are wrong
+130  interrupted by Ctrl-C or SIGTERM
+"""
 
 import logging
 import os
@@ -8,11 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 from rich.theme import Theme
 
+from pipeline.errors import BundleError, BusyError, ConfigError, DataError, StepfoldError
 from pipeline.wording import format_path
+
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+REFUSALS = (ConfigError, DataError, BundleError, BusyError)
 
 _PACKAGES = ("flows", "stages", "infra", "pipeline")
 
@@ -48,6 +62,29 @@ def open_console(*, stderr: bool = False, file: IO[str] | None = None, **options
         emoji=False,
         **options,
     )
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return the exit code of a command that ended with this error."""
+    return REFUSED if isinstance(error, REFUSALS) else FAILED
+
+
+@contextmanager
+def refusals(*, creates: bool = False) -> Iterator[None]:
+    """Print a deliberate error as one paragraph and exit with its code.
+
+    Args:
+        creates: add to a refusal that nothing was created.
+    """
+    try:
+        yield
+    except StepfoldError as error:
+        code = exit_code_of(error)
+        text = refusal(str(error), created_nothing=creates and code == REFUSED)
+        open_console(stderr=True).print(text, soft_wrap=True)
+        raise typer.Exit(code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager

@@ -20,8 +20,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import DONE, FAILED, refusals
+from flows.cli.console import DONE, FAILED, open_console, refusals
 from flows.cli.options import RunsProfile
 from pipeline.wording import format_bytes
 

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
 from flows.cli.options import (
     BundleDir,
     ClassLabel,
@@ -20,6 +19,7 @@ from flows.cli.options import (
     Steps,
 )
 from flows.cli.sample import read_condition
+from flows.orchestration import settings
 from pipeline.wording import format_path
 
 if TYPE_CHECKING:
@@ -53,22 +53,12 @@ def edit(
     --strength 0.5 --guidance-weight 2 --output eight.png
     """
     with refusals():
-        from flows.orchestration import settings
-
         condition = read_condition(label, prompt)
         settings.set_defaults()
         from stages.inference.edit import EditRequest, edit_picture
 
         request = EditRequest(
-            bundle=bundle,
-            picture=image,
-            output=output,
-            condition=condition,
-            w=guidance_weight,
-            steps=steps,
-            num=num,
-            seed=seed,
-            components=components,
+            bundle, image, output, condition, guidance_weight, steps, num, seed, components
         )
         _print_result(edit_picture(request, strength), output, strength)
 
@@ -89,22 +79,12 @@ def inpaint(
 ) -> None:
     """Redraw the masked part of an image with an inpainting network; the rest is kept."""
     with refusals():
-        from flows.orchestration import settings
-
         condition = read_condition(None, prompt)
         settings.set_defaults()
         from stages.inference.edit import EditRequest, inpaint_picture
 
         request = EditRequest(
-            bundle=bundle,
-            picture=image,
-            output=output,
-            condition=condition,
-            w=guidance_weight,
-            steps=steps,
-            num=num,
-            seed=seed,
-            components=components,
+            bundle, image, output, condition, guidance_weight, steps, num, seed, components
         )
         _print_result(inpaint_picture(request, mask), output, 1.0)
 
@@ -146,20 +126,12 @@ def stylize(
     --output eight.png
     """
     with refusals():
-        from flows.orchestration import settings
-
         settings.set_defaults()
         from stages.inference.edit import EditRequest
         from stages.inference.stylize import stylize_picture
 
         request = EditRequest(
-            bundle=run,
-            picture=image,
-            output=output,
-            condition=target,
-            w=guidance_weight,
-            steps=steps,
-            components=components,
+            run, image, output, target, guidance_weight, steps, components=components
         )
         result = stylize_picture(request, source)
         network = " by one network for both directions" if result.is_single_network else ""

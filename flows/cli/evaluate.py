@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.exit_codes import refusals
+from flows.cli.console import refusals
 from flows.cli.options import ComputeProfile, RunDirArgument
+from flows.orchestration import settings
 from pipeline.errors import DataError
 from pipeline.wording import format_path
 
@@ -48,7 +49,6 @@ def evaluate_run(run_dir: Path | None, profile_path: Path | None, num_samples: i
     from flows.cli.console import exclusive_terminal
     from flows.cli.request import find_run, read_profile
     from flows.cli.run import show_summary
-    from flows.orchestration import settings
     from infra.process.environment import set_private_umask
     from infra.process.machines import record_machine, this_machine
     from pipeline.ledger import Ledger, lock_run_dir

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
 from pipeline.errors import ConfigError
 from pipeline.wording import format_path
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.exit_codes import refusals
+from flows.cli.console import refusals
 from flows.cli.options import RunDirOption, RunsProfile
 from pipeline.errors import ConfigError
 from pipeline.wording import format_path

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.exit_codes import refusals
+from flows.cli.console import refusals
+from flows.orchestration import settings
 
 
 def notify(
@@ -34,8 +35,6 @@ def notify(
     smtp-email. The address of smtp-email is mailtos://USER:PASSWORD@SMTP-SERVER/RECIPIENT.
     """
     with refusals():
-        from flows.orchestration import settings
-
         settings.set_defaults()
         _set_up(block, address_from)
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
 from flows.cli.options import ComputeProfile, NewRunDir, Overrides, RecipeFile
 from pipeline.wording import format_bytes, format_integer
 

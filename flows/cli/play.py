@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
+from flows.orchestration import settings
 from pipeline.errors import ConfigError, StepfoldError
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ def serve_playground(place: Path, teacher: Path | None, port: int) -> None:
         BundleError: no student, or a damaged one.
         ConfigError: the port is in use.
     """
-    from flows.orchestration import settings
-
     settings.set_defaults()
     import uvicorn
 

@@ -8,8 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import DONE, FAILED, refusals
+from flows.cli.console import DONE, FAILED, open_console, refusals
 from flows.cli.options import RunDirArgument
 from flows.cli.run import execute
 from flows.cli.verify import damage_table, show_verdict, verify_run

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
 from flows.cli.options import Price, RunDirOption, RunsProfile
+from flows.orchestration import settings
 from pipeline.errors import ConfigError
 from pipeline.wording import format_path
 
@@ -19,7 +19,6 @@ def report(run_dir: RunDirOption = None, profile: RunsProfile = None, price: Pri
     """
     with refusals():
         from flows.cli.request import find_run
-        from flows.orchestration import settings
         from infra.process.environment import set_private_umask
         from pipeline.ledger import lock_run_dir
         from pipeline.run_dir.recipe_file import read_recipe
@@ -50,7 +49,6 @@ def compare(
     Example: stepfold compare runs/digits runs/digits-on-policy
     """
     with refusals():
-        from flows.orchestration import settings
         from infra.process.environment import set_private_umask
         from pipeline.run_dir.recipe_file import read_recipe
         from pipeline.run_dir.run_status import require_run

@@ -15,9 +15,17 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import exclusive_terminal, failure, interruption
-from flows.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, refusals
+from flows.cli.console import (
+    DONE,
+    INTERRUPTED,
+    exclusive_terminal,
+    exit_code_of,
+    failure,
+    interruption,
+    refusals,
+)
 from flows.cli.options import ComputeProfile, NewRunDir, Overrides, RecipeFile
+from flows.orchestration import settings
 from pipeline.errors import StepfoldError
 from pipeline.wording import format_count, format_duration, format_path
 
@@ -91,8 +99,7 @@ def execute(
         StepfoldError: one of `REFUSALS`, before anything was created.
     """
     from flows import preflight
-    from flows.orchestration import settings
-    from flows.orchestration.reconnect import restart_driver
+    from flows.orchestration.server import restart_driver
     from infra.process.environment import set_private_umask
     from pipeline.ledger import lock_run_dir
     from pipeline.run_dir.recipe_file import prepare_run_dir
@@ -123,7 +130,7 @@ def execute(
 
 def _run_with_progress(console: Console, request: "Request", *, teacher_only: bool) -> int:
     from flows.cli.progress import show_progress
-    from flows.orchestration.reconnect import is_server_lost
+    from flows.orchestration.server import is_server_lost
     from pipeline.run_dir.events import Events
 
     events = Events(request.run_dir)
@@ -199,7 +206,7 @@ def _print_header(console: Console, request: "Request") -> None:
 
 
 def _print_pending_updates(console: Console, request: "Request") -> None:
-    from flows.tracking.outbox import Outbox
+    from flows.run import Outbox
 
     pending = Outbox(request.run_dir).pending()
     if pending:

@@ -1,4 +1,4 @@
-"""`stepfold sample`: draw samples with a teacher or a student into a file."""
+"""`stepfold sample` and `stepfold export`: a bundle's samples, and its stock pipeline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
 from flows.cli.options import BundleDir, Components, GuidanceWeight, Seed
+from flows.orchestration import settings
 from pipeline.errors import ConfigError
 from pipeline.wording import format_count, format_path
 
@@ -46,8 +46,6 @@ def sample(
     --num 100 --output samples.png
     """
     with refusals():
-        from flows.orchestration import settings
-
         settings.set_defaults()
         from stages.inference.sample import sample_bundle
 
@@ -63,6 +61,30 @@ def sample(
         )
         place = format_path(output.absolute())
         open_console().print(f"{format_count(count, 'sample')} in {place}", soft_wrap=True)
+
+
+def export(
+    bundle: BundleDir,
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="Directory to create for the pipeline.")
+    ],
+    components: Components = None,
+) -> None:
+    """Write a stock diffusers pipeline, and check that it draws the same samples.
+
+    Example: stepfold export runs/captions/rounds/04-2-to-1/student --to pipeline
+    """
+    with refusals():
+        settings.set_defaults()
+        from stages.export.export import export_checked
+
+        differences = export_checked(bundle, to, components)
+        console = open_console()
+        console.print(f"Pipeline  {format_path(to.absolute())}", soft_wrap=True)
+        for found in differences:
+            steps = format_count(found.steps, "step")
+            line = f"  w = {found.w:g}, {steps}: differs by {found.value:.1e} from stepfold sample"
+            console.print(line, style="quiet", soft_wrap=True)
 
 
 def read_conditions(

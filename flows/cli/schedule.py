@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import exclusive_terminal
-from flows.cli.exit_codes import refusals
+from flows.cli.console import exclusive_terminal, refusals
 from flows.cli.options import ComputeProfile, Overrides, RecipeFile
+from flows.orchestration import settings
 from pipeline.wording import format_path
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ def run_schedule(request: "Request", root: Path, *, cron: str, timezone: str, po
         StepfoldError: the recipe cannot be scheduled; nothing was created.
     """
     from flows import preflight
-    from flows.orchestration import settings
     from flows.orchestration.server import prefect_server
     from infra.process.environment import set_private_umask
 

@@ -8,8 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
 from flows.cli.options import RunDirOption, RunsProfile
 from pipeline.wording import format_bytes, format_integer, format_path
 

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import refusals
+from flows.cli.console import open_console, refusals
 from flows.cli.options import RunsProfile
 
 _START_TIMEOUT_S = 180.0

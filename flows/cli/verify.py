@@ -12,8 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import open_console
-from flows.cli.exit_codes import DONE, FAILED, refusals
+from flows.cli.console import DONE, FAILED, open_console, refusals
 from flows.cli.options import RunDirArgument, RunsProfile
 from pipeline.wording import format_bytes, format_integer, format_path
 

@@ -21,8 +21,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
-from flows.orchestration.prefect_links import flow_run_url, ui_url
-from flows.orchestration.reconnect import is_server_lost
+from flows.orchestration.server import flow_run_url, is_server_lost, ui_url
 from pipeline.errors import BusyError, ConfigError
 from pipeline.redaction import redact
 from pipeline.run_dir.events import Events

@@ -1,6 +1,7 @@
-"""Child server processes: the Prefect server and others, logged to files and stopped on exit."""
+"""Servers: child processes of ours, Prefect's server and its pages, and a run that loses it."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NoReturn
 
 from pipeline.errors import ConfigError, InfraError
 
@@ -157,3 +158,66 @@ def prefect_server(port: int, log: Path) -> Iterator[PrefectServer]:
             yield PrefectServer(api_url=url, origin="started")
     finally:
         del os.environ["PREFECT_API_URL"]
+
+
+def flow_run_url(flow_run_id: Any) -> str | None:
+    """Return the URL of a flow run's page; None if the server ends with the run."""
+    if not os.environ.get("PREFECT_API_URL") or not flow_run_id:
+        return None
+    from prefect.utilities.urls import url_for
+
+    return url_for("flow-run", obj_id=flow_run_id, default_base_url=ui_url())
+
+
+def ui_url() -> str:
+    """Return the URL of the Prefect UI: PREFECT_UI_URL, or the server of PREFECT_API_URL."""
+    api = os.environ.get("PREFECT_API_URL", "")
+    return os.environ.get("PREFECT_UI_URL") or api.removesuffix("/").removesuffix("/api")
+
+
+def flow_run_tags() -> dict[str, str]:
+    """Return MLflow tags that identify the current flow run; empty outside of a flow run."""
+    from prefect.runtime import flow_run
+
+    page = flow_run_url(flow_run.id)
+    tags = {"prefect.flow_run": str(flow_run.id)} if flow_run.id else {}
+    return {**tags, "prefect.page": page} if page else tags
+
+
+_SECOND = "STEPFOLD_SECOND_START"
+
+
+def is_server_lost(error: BaseException) -> bool:
+    """Whether a flow failed as its server was unreachable, and was not restarted for it before."""
+    from httpx import TransportError
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    lost = (TransportError, PrefectHTTPStatusError)
+    return _SECOND not in os.environ and any(isinstance(each, lost) for each in _causes(error))
+
+
+def restart_driver(command: str) -> NoReturn:
+    """Replace this process by `command`, a shell command line, without PREFECT_API_URL.
+
+    Without a server, the running stage can finish but no other stage can start. The ledger records
+    what is done, so the same command, with a temporary local server, continues from there.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    words = [sys.executable, "-m", "flows.cli.app", *shlex.split(command)[1:]]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, words, {**environment, _SECOND: "1"})  # noqa: S606 (no shell)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Iterate over an error, its causes and contexts, and the members of groups."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [each.__cause__, each.__context__]
+        waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else []

@@ -25,7 +25,7 @@ CLOCKED = {
     "pipeline.data.records": {"hashlib": "hash a member"},
     "pipeline.tracking": {"JsonlTracker.log": "tell a line"},
     "infra.metric_forwarder": {"MetricForwarder.close": "tell the last lines"},
-    "flows.tracking.rounds": {"log_result": "tell a result", "log_verdict": "tell a verdict"},
+    "flows.round_tracking": {"log_result": "tell a result", "log_verdict": "tell a verdict"},
     "flows.orchestration.artifacts": {"show_links": "show links", "show_round": "show a round"},
     "stages.rounds.promote": {"register": "tell a promotion"},
 }

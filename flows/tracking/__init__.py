@@ -1,1 +1,0 @@
-"""Experiment tracking of runs: rounds, outbox and links."""
