@@ -33,6 +33,9 @@ PANELS = {
     "Maintain": (evaluate, verify, repair, clean, notify, doctor, schema),
 }
 
+CREATING = (init, run)
+"""Commands whose refusals say that nothing was created."""
+
 RENAMED = {
     "page": "stepfold report",
     "accept": "stepfold approve",
@@ -68,7 +71,8 @@ app = typer.Typer(
 
 for _panel, _commands in PANELS.items():
     for _command in _commands:
-        app.command(_command.__name__, rich_help_panel=_panel)(_command)
+        _refusing = refusals(creates=_command in CREATING)(_command)
+        app.command(_command.__name__, rich_help_panel=_panel)(_refusing)
 
 
 def main() -> None:

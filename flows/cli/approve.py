@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from flows.cli.options import RunDirOption, RunsProfile
 from pipeline.errors import ConfigError
 from pipeline.wording import format_path
@@ -19,28 +19,17 @@ def approve(run_dir: RunDirOption = None, profile: RunsProfile = None) -> None:
 
     The next `stepfold run` promotes the student and starts the following round.
     """
-    with refusals():
-        from flows.cli.request import find_run
-
-        approve_failed(find_run(run_dir, profile))
-
-
-def approve_failed(run_dir: Path) -> None:
-    """Record the approval of the student that failed the gate last.
-
-    Raises:
-        ConfigError: no student of the run waits for approval.
-        BusyError: another process works in the run directory.
-    """
+    from flows.cli.request import find_run
     from flows.gate_wording import verdict_text
     from pipeline.evaluation.verdicts.gate_documents import read_verdict
     from pipeline.ledger import Ledger, lock_run_dir
     from stages.gate.attempts import record_answer
 
-    with lock_run_dir(run_dir):
-        record = _waiting(Ledger(run_dir), run_dir)
-        record_answer(run_dir, record, accepted=True)
-    verdict = read_verdict(run_dir / record.path)
+    place = find_run(run_dir, profile)
+    with lock_run_dir(place):
+        record = _waiting(Ledger(place), place)
+        record_answer(place, record, accepted=True)
+    verdict = read_verdict(place / record.path)
     text = Text("Approved ", style="good").append(f"{verdict.title} ({verdict_text(verdict)}).\n")
     text.append("To promote it and continue the run: ", style="quiet").append("stepfold run")
     open_console().print(text, soft_wrap=True)

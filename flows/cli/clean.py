@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import DONE, FAILED, open_console, refusals
+from flows.cli.console import DONE, FAILED, open_console
 from flows.cli.options import RunDirArgument, RunsProfile
 from pipeline.errors import BusyError, ConfigError, InfraError
 from pipeline.wording import format_bytes, format_count, format_path
@@ -50,13 +50,12 @@ def clean(
 
     Exit codes: 0 done, 1 a service did not answer (with --stale RUN_DIR), 2 refused.
     """
-    with refusals():
-        if everything and stale:
-            raise ConfigError("--all and --stale exclude each other; drop one")
-        if stale:
-            code = _clean_stale(run_dir, profile, dry_run=dry_run)
-        else:
-            code = _clean_files(run_dir, profile, everything=everything, dry_run=dry_run, yes=yes)
+    if everything and stale:
+        raise ConfigError("--all and --stale exclude each other; drop one")
+    if stale:
+        code = _clean_stale(run_dir, profile, dry_run=dry_run)
+    else:
+        code = _clean_files(run_dir, profile, everything=everything, dry_run=dry_run, yes=yes)
     raise typer.Exit(code)
 
 

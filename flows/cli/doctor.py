@@ -20,7 +20,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import DONE, FAILED, open_console, refusals
+from flows.cli.console import DONE, FAILED, open_console
 from flows.cli.options import RunsProfile
 from pipeline.wording import format_bytes
 
@@ -46,7 +46,7 @@ def doctor(profile: RunsProfile = None) -> None:
     Exit codes: 0 ready, 1 something is broken.
     """
     console = open_console()
-    with refusals(), console.status("Checking this machine ..."):
+    with console.status("Checking this machine ..."):
         from flows.cli.request import runs_root
 
         findings = list(examine(runs_root(profile), _PORTS))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from flows.cli.options import (
     BundleDir,
     ClassLabel,
@@ -52,15 +52,14 @@ def edit(
     Example: stepfold edit runs/digits/rounds/00-guidance/student three.png --label 8
     --strength 0.5 --guidance-weight 2 --output eight.png
     """
-    with refusals():
-        condition = read_condition(label, prompt)
-        settings.set_defaults()
-        from stages.inference.edit import EditRequest, edit_picture
+    condition = read_condition(label, prompt)
+    settings.set_defaults()
+    from stages.inference.edit import EditRequest, edit_picture
 
-        request = EditRequest(
-            bundle, image, output, condition, guidance_weight, steps, num, seed, components
-        )
-        _print_result(edit_picture(request, strength), output, strength)
+    request = EditRequest(
+        bundle, image, output, condition, guidance_weight, steps, num, seed, components
+    )
+    _print_result(edit_picture(request, strength), output, strength)
 
 
 def inpaint(
@@ -78,15 +77,14 @@ def inpaint(
     components: Components = None,
 ) -> None:
     """Redraw the masked part of an image with an inpainting network; the rest is kept."""
-    with refusals():
-        condition = read_condition(None, prompt)
-        settings.set_defaults()
-        from stages.inference.edit import EditRequest, inpaint_picture
+    condition = read_condition(None, prompt)
+    settings.set_defaults()
+    from stages.inference.edit import EditRequest, inpaint_picture
 
-        request = EditRequest(
-            bundle, image, output, condition, guidance_weight, steps, num, seed, components
-        )
-        _print_result(inpaint_picture(request, mask), output, 1.0)
+    request = EditRequest(
+        bundle, image, output, condition, guidance_weight, steps, num, seed, components
+    )
+    _print_result(inpaint_picture(request, mask), output, 1.0)
 
 
 def stylize(
@@ -125,22 +123,19 @@ def stylize(
     Example: stepfold stylize runs/stylize three.png --from 3 --to 8 --guidance-weight 2
     --output eight.png
     """
-    with refusals():
-        settings.set_defaults()
-        from stages.inference.edit import EditRequest
-        from stages.inference.stylize import stylize_picture
+    settings.set_defaults()
+    from stages.inference.edit import EditRequest
+    from stages.inference.stylize import stylize_picture
 
-        request = EditRequest(
-            run, image, output, target, guidance_weight, steps, components=components
-        )
-        result = stylize_picture(request, source)
-        network = " by one network for both directions" if result.is_single_network else ""
-        open_console().print(
-            f"{result.steps} + {result.steps} steps{network}, {result.evaluations} evaluations; "
-            f"RMS error of decoding the input as its own class {result.round_trip:.3f} (pixels "
-            f"from -1 to 1): {format_path(output.absolute())}",
-            soft_wrap=True,
-        )
+    request = EditRequest(run, image, output, target, guidance_weight, steps, components=components)
+    result = stylize_picture(request, source)
+    network = " by one network for both directions" if result.is_single_network else ""
+    open_console().print(
+        f"{result.steps} + {result.steps} steps{network}, {result.evaluations} evaluations; "
+        f"RMS error of decoding the input as its own class {result.round_trip:.3f} (pixels "
+        f"from -1 to 1): {format_path(output.absolute())}",
+        soft_wrap=True,
+    )
 
 
 def _print_result(result: "EditResult", output: Path, strength: float) -> None:

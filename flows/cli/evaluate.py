@@ -1,11 +1,9 @@
 """`stepfold evaluate`: measure a finished run again, and write its report."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.console import refusals
 from flows.cli.options import ComputeProfile, RunDirArgument
 from flows.orchestration import settings
 from pipeline.errors import DataError
@@ -34,16 +32,6 @@ def evaluate(
 
     Example: stepfold evaluate runs/digits --num-samples 5000
     """
-    with refusals():
-        evaluate_run(run_dir, profile, num_samples)
-
-
-def evaluate_run(run_dir: Path | None, profile_path: Path | None, num_samples: int | None) -> None:
-    """Sample, measure and report a run; another number of samples leaves its report alone.
-
-    Raises:
-        StepfoldError: not a run directory, or some students are missing.
-    """
     from rich.text import Text
 
     from flows.cli.console import exclusive_terminal
@@ -57,8 +45,8 @@ def evaluate_run(run_dir: Path | None, profile_path: Path | None, num_samples: i
     from pipeline.run_dir.layout import RunDir
     from pipeline.run_dir.recipe_file import read_recipe
 
-    place = find_run(run_dir, profile_path)
-    profile = read_profile(profile_path)
+    place = find_run(run_dir, profile)
+    compute = read_profile(profile)
     recipe, folder = report_plan(read_recipe(place), num_samples)
     settings.set_defaults()
     set_private_umask()
@@ -79,11 +67,11 @@ def evaluate_run(run_dir: Path | None, profile_path: Path | None, num_samples: i
             step = Step(StageId.EVALUATE)
             side = "" if folder == layout.REPORT else f", {num_samples} samples"
             timed = Timing(place).measure(f"{step.id}{side}", f"{step.title}{side}")
-            with cluster(profile, RunDir(place).logs), timed:
-                record_machine(this_machine(profile.compute), place)
+            with cluster(compute, RunDir(place).logs), timed:
+                record_machine(this_machine(compute.compute), place)
                 _forget_report(ledger, folder)  # not before the cluster is up
                 stage.evaluate(
-                    Workspace(place, recipe, profile),
+                    Workspace(place, recipe, compute),
                     data=data,
                     teacher=teacher,
                     students=students,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from pipeline.errors import ConfigError
 from pipeline.wording import format_path
 
@@ -46,11 +46,10 @@ def init(
 
     Example: stepfold init sdxl --to my-model.yaml
     """
-    with refusals(creates=True):
-        if kind is None:
-            _list_kinds()
-        else:
-            _write_recipe(kind, to or Path(f"{kind}.yaml"), force=force)
+    if kind is None:
+        _list_kinds()
+    else:
+        _write_recipe(kind, to or Path(f"{kind}.yaml"), force=force)
 
 
 def schema(

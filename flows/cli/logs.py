@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.console import refusals
 from flows.cli.options import RunDirOption, RunsProfile
 from pipeline.errors import ConfigError
 from pipeline.wording import format_path
@@ -28,12 +27,11 @@ def logs(
 
     Example: stepfold logs --follow
     """
-    with refusals():
-        from flows.cli.request import find_run
+    from flows.cli.request import find_run
 
-        place = find_run(run_dir, profile)
-        for line in tail(place / "logs" / "run.log", lines, follow=follow):
-            typer.echo(line)
+    place = find_run(run_dir, profile)
+    for line in tail(place / "logs" / "run.log", lines, follow=follow):
+        typer.echo(line)
 
 
 def tail(path: Path, count: int, *, follow: bool) -> Iterator[str]:

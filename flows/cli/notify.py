@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.console import refusals
 from flows.orchestration import settings
 
 
@@ -34,12 +33,7 @@ def notify(
     --address-from creates blocks of type custom-webhook, slack-webhook, ms-teams-webhook and
     smtp-email. The address of smtp-email is mailtos://USER:PASSWORD@SMTP-SERVER/RECIPIENT.
     """
-    with refusals():
-        settings.set_defaults()
-        _set_up(block, address_from)
-
-
-def _set_up(block: str, address_from: str | None) -> None:
+    settings.set_defaults()
     # imports Prefect, which reads its settings then
     from flows.cli.console import open_console
     from flows.orchestration.notifications import create_automations, create_block, send

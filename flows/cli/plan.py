@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from flows.cli.options import ComputeProfile, NewRunDir, Overrides, RecipeFile
 from pipeline.wording import format_bytes, format_integer
 
@@ -28,20 +28,19 @@ def plan(
 
     Nothing is created. Example: stepfold plan my-model.yaml --profile gpu.yaml
     """
-    with refusals():
-        from flows.cli.request import read_request
-        from pipeline.ledger import check_format
-        from stages.plan.plan import plan_run
-        from stages.plan.sizes import measure_footprint
-        from stages.workspace import Workspace
+    from flows.cli.request import read_request
+    from pipeline.ledger import check_format
+    from stages.plan.plan import plan_run
+    from stages.plan.sizes import measure_footprint
+    from stages.workspace import Workspace
 
-        request = read_request(recipe, profile, run_dir, overrides or [])
-        check_format(request.run_dir)
-        rows = plan_run(Workspace(request.run_dir, request.recipe, request.profile))
-        footprint = measure_footprint(request.recipe, request.profile)
-        console = open_console()
-        console.print(plan_table(rows))
-        console.print(memory_table(footprint))
+    request = read_request(recipe, profile, run_dir, overrides or [])
+    check_format(request.run_dir)
+    rows = plan_run(Workspace(request.run_dir, request.recipe, request.profile))
+    footprint = measure_footprint(request.recipe, request.profile)
+    console = open_console()
+    console.print(plan_table(rows))
+    console.print(memory_table(footprint))
 
 
 _LINE = "{:<29}{:>8}{:>11}{:>9}{:>11}{:>11}"

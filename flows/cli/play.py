@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from flows.orchestration import settings
 from pipeline.errors import ConfigError, StepfoldError
 
@@ -49,28 +49,12 @@ def play(
 
     Example: stepfold play runs/digits
     """
-    with refusals():
-        serve_playground(bundle, teacher, port)
-
-
-def serve_playground(place: Path, teacher: Path | None, port: int) -> None:
-    """Serve the page until Ctrl-C.
-
-    Args:
-        place: a student's bundle, or a run directory for all its students.
-        teacher: the teacher's bundle; that of the run if None.
-        port: port on loopback; 0 for any free port.
-
-    Raises:
-        BundleError: no student, or a damaged one.
-        ConfigError: the port is in use.
-    """
     settings.set_defaults()
     import uvicorn
 
     from stages.inference.playground import Playground, find_networks
 
-    playground = Playground(find_networks(place, teacher))
+    playground = Playground(find_networks(bundle, teacher))
     console = open_console()
     with _listen(port) as listening:
         with console.status("Loading the student ..."):

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from flows.cli.console import DONE, FAILED, open_console, refusals
+from flows.cli.console import DONE, FAILED, open_console
 from flows.cli.options import RunDirArgument
 from flows.cli.run import execute
 from flows.cli.verify import damage_table, show_verdict, verify_run
@@ -42,10 +42,9 @@ def repair(
 
     Exit codes: those of `stepfold run`; 1 also if --dry-run finds damage, or some remains.
     """
-    with refusals():
-        from flows.cli.request import find_run
+    from flows.cli.request import find_run
 
-        code = repair_run(find_run(run_dir, profile), profile, dry_run=dry_run)
+    code = repair_run(find_run(run_dir, profile), profile, dry_run=dry_run)
     raise typer.Exit(code)
 
 

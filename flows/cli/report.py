@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from flows.cli.options import Price, RunDirOption, RunsProfile
 from flows.orchestration import settings
 from pipeline.errors import ConfigError
@@ -17,20 +17,19 @@ def report(run_dir: RunDirOption = None, profile: RunsProfile = None, price: Pri
 
     Example: stepfold report --run-dir runs/digits --price 2.50
     """
-    with refusals():
-        from flows.cli.request import find_run
-        from infra.process.environment import set_private_umask
-        from pipeline.ledger import lock_run_dir
-        from pipeline.run_dir.recipe_file import read_recipe
+    from flows.cli.request import find_run
+    from infra.process.environment import set_private_umask
+    from pipeline.ledger import lock_run_dir
+    from pipeline.run_dir.recipe_file import read_recipe
 
-        place = find_run(run_dir, profile)
-        settings.set_defaults()
-        set_private_umask()
-        from stages.report.page import write_page
+    place = find_run(run_dir, profile)
+    settings.set_defaults()
+    set_private_umask()
+    from stages.report.page import write_page
 
-        with lock_run_dir(place):
-            path = write_page(place, read_recipe(place), price)
-        open_console().print(f"Page  {format_path(path)}", soft_wrap=True)
+    with lock_run_dir(place):
+        path = write_page(place, read_recipe(place), price)
+    open_console().print(f"Page  {format_path(path)}", soft_wrap=True)
 
 
 def compare(
@@ -48,20 +47,19 @@ def compare(
 
     Example: stepfold compare runs/digits runs/digits-on-policy
     """
-    with refusals():
-        from infra.process.environment import set_private_umask
-        from pipeline.run_dir.recipe_file import read_recipe
-        from pipeline.run_dir.run_status import require_run
+    from infra.process.environment import set_private_umask
+    from pipeline.run_dir.recipe_file import read_recipe
+    from pipeline.run_dir.run_status import require_run
 
-        places = [require_run(run_dir, Path()) for run_dir in (one, two)]
-        settings.set_defaults()
-        set_private_umask()
-        from stages.report.compare import labels_of, write_comparison
+    places = [require_run(run_dir, Path()) for run_dir in (one, two)]
+    settings.set_defaults()
+    set_private_umask()
+    from stages.report.compare import labels_of, write_comparison
 
-        names = "-".join(label.replace("/", "_") for label in labels_of(*places))
-        target = to or Path(f"compare-{names}.html")
-        if target.is_dir() or not target.absolute().parent.is_dir():
-            raise ConfigError(f"--to {target}: not a file in an existing directory; choose another")
-        first, second = ((place, read_recipe(place)) for place in places)
-        write_comparison(first, second, target, price)
-        open_console().print(f"Page  {format_path(target.absolute())}", soft_wrap=True)
+    names = "-".join(label.replace("/", "_") for label in labels_of(*places))
+    target = to or Path(f"compare-{names}.html")
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise ConfigError(f"--to {target}: not a file in an existing directory; choose another")
+    first, second = ((place, read_recipe(place)) for place in places)
+    write_comparison(first, second, target, price)
+    open_console().print(f"Page  {format_path(target.absolute())}", soft_wrap=True)

@@ -22,7 +22,6 @@ from flows.cli.console import (
     exit_code_of,
     failure,
     interruption,
-    refusals,
 )
 from flows.cli.options import ComputeProfile, NewRunDir, Overrides, RecipeFile
 from flows.orchestration import settings
@@ -67,16 +66,15 @@ def run(
 
     Exit codes: 0 finished, 1 failed, 2 refused, 130 interrupted.
     """
-    with refusals(creates=True):
-        from flows.cli.request import read_request
+    from flows.cli.request import read_request
 
-        request = read_request(recipe, profile, run_dir, overrides or [])
-        code = execute(
-            request,
-            accept_changes=accept_changes,
-            teacher_only=teacher_only,
-            discard_checkpoints=discard_checkpoints,
-        )
+    request = read_request(recipe, profile, run_dir, overrides or [])
+    code = execute(
+        request,
+        accept_changes=accept_changes,
+        teacher_only=teacher_only,
+        discard_checkpoints=discard_checkpoints,
+    )
     raise typer.Exit(code)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from flows.cli.options import BundleDir, Components, GuidanceWeight, Seed
 from flows.orchestration import settings
 from pipeline.errors import ConfigError
@@ -45,22 +45,21 @@ def sample(
     Example: stepfold sample runs/digits/rounds/04-2-to-1/student --steps 1 --guidance-weight 2
     --num 100 --output samples.png
     """
-    with refusals():
-        settings.set_defaults()
-        from stages.inference.sample import sample_bundle
+    settings.set_defaults()
+    from stages.inference.sample import sample_bundle
 
-        count = sample_bundle(
-            bundle,
-            output,
-            steps=steps,
-            w=guidance_weight,
-            seed=seed,
-            samples=read_conditions(num, labels, prompt),
-            sampler=sampler,
-            components=components,
-        )
-        place = format_path(output.absolute())
-        open_console().print(f"{format_count(count, 'sample')} in {place}", soft_wrap=True)
+    count = sample_bundle(
+        bundle,
+        output,
+        steps=steps,
+        w=guidance_weight,
+        seed=seed,
+        samples=read_conditions(num, labels, prompt),
+        sampler=sampler,
+        components=components,
+    )
+    place = format_path(output.absolute())
+    open_console().print(f"{format_count(count, 'sample')} in {place}", soft_wrap=True)
 
 
 def export(
@@ -74,17 +73,16 @@ def export(
 
     Example: stepfold export runs/captions/rounds/04-2-to-1/student --to pipeline
     """
-    with refusals():
-        settings.set_defaults()
-        from stages.export.export import export_checked
+    settings.set_defaults()
+    from stages.export.export import export_checked
 
-        differences = export_checked(bundle, to, components)
-        console = open_console()
-        console.print(f"Pipeline  {format_path(to.absolute())}", soft_wrap=True)
-        for found in differences:
-            steps = format_count(found.steps, "step")
-            line = f"  w = {found.w:g}, {steps}: differs by {found.value:.1e} from stepfold sample"
-            console.print(line, style="quiet", soft_wrap=True)
+    differences = export_checked(bundle, to, components)
+    console = open_console()
+    console.print(f"Pipeline  {format_path(to.absolute())}", soft_wrap=True)
+    for found in differences:
+        steps = format_count(found.steps, "step")
+        line = f"  w = {found.w:g}, {steps}: differs by {found.value:.1e} from stepfold sample"
+        console.print(line, style="quiet", soft_wrap=True)
 
 
 def read_conditions(

@@ -8,13 +8,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import exclusive_terminal, refusals
+from flows.cli.console import exclusive_terminal
 from flows.cli.options import ComputeProfile, Overrides, RecipeFile
 from flows.orchestration import settings
 from pipeline.wording import format_path
 
 if TYPE_CHECKING:
-    from flows.cli.request import Request
     from flows.orchestration.server import PrefectServer
     from flows.scheduled_distillation import HistoryEntry
 
@@ -51,24 +50,13 @@ def schedule(
 
     Example: stepfold schedule my-model.yaml --cron '0 2 * * *' --timezone Europe/Berlin
     """
-    with refusals():
-        from flows.cli.request import read_request
-
-        request = read_request(recipe, profile, None, overrides or [])
-        place = (root or Path(request.profile.storage.root)).absolute()
-        run_schedule(request, place, cron=cron, timezone=timezone, port=port)
-
-
-def run_schedule(request: "Request", root: Path, *, cron: str, timezone: str, port: int) -> None:
-    """Serve the schedule of a recipe until Ctrl-C.
-
-    Raises:
-        StepfoldError: the recipe cannot be scheduled; nothing was created.
-    """
     from flows import preflight
+    from flows.cli.request import read_request
     from flows.orchestration.server import prefect_server
     from infra.process.environment import set_private_umask
 
+    request = read_request(recipe, profile, None, overrides or [])
+    root = (root or Path(request.profile.storage.root)).absolute()
     settings.set_defaults()
     set_private_umask()
     name = request.recipe.run.name

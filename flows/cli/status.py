@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from flows.cli.options import RunDirOption, RunsProfile
 from pipeline.wording import format_bytes, format_integer, format_path
 
@@ -22,12 +22,11 @@ _STATES = {"finished": "good", "running": "name", "failed": "bad", "stopped": "c
 
 def status(run_dir: RunDirOption = None, profile: RunsProfile = None) -> None:
     """Show the state of a run: finished stages, the stage in progress, gate results, failure."""
-    with refusals():
-        from flows.cli.request import find_run
-        from pipeline.run_dir.run_status import read_status
+    from flows.cli.request import find_run
+    from pipeline.run_dir.run_status import read_status
 
-        place = find_run(run_dir, profile)
-        open_console().print(status_table(place, read_status(place)), soft_wrap=True)
+    place = find_run(run_dir, profile)
+    open_console().print(status_table(place, read_status(place)), soft_wrap=True)
 
 
 def status_table(run_dir: Path, standing: "RunStatus") -> RenderableType:

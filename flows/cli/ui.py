@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from flows.cli.console import open_console, refusals
+from flows.cli.console import open_console
 from flows.cli.options import RunsProfile
 
 _START_TIMEOUT_S = 180.0
@@ -26,24 +26,13 @@ def ui(
 
     Example: stepfold ui --run-dir runs/digits
     """
-    with refusals():
-        serve_ui(run_dir, profile, port)
-
-
-def serve_ui(run_dir: Path | None, profile_path: Path | None, port: int) -> None:
-    """Start the tracker's server and wait for Ctrl-C.
-
-    Raises:
-        ConfigError: nothing is tracked, or the port is in use.
-        InfraError: the server did not start.
-    """
     from flows.cli.request import find_run, read_profile, runs_root
     from flows.orchestration.server import check_port, child_process, wait_until_up
     from infra.process.environment import set_private_umask
     from infra.tracking import charts_url, ui_server
 
-    tracking = read_profile(profile_path).tracking
-    root = find_run(run_dir, profile_path).parent if run_dir else runs_root(profile_path)
+    tracking = read_profile(profile).tracking
+    root = find_run(run_dir, profile).parent if run_dir else runs_root(profile)
     server = ui_server(tracking, root, port)
     check_port(port)
     set_private_umask()

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.console import DONE, FAILED, open_console, refusals
+from flows.cli.console import DONE, FAILED, open_console
 from flows.cli.options import RunDirArgument, RunsProfile
 from pipeline.wording import format_bytes, format_integer, format_path
 
@@ -46,15 +46,14 @@ def verify(
 
     Exit codes: 0 sound, 1 damaged, 2 not a run directory, or a run is in progress.
     """
-    with refusals():
-        from flows.cli.request import find_run
+    from flows.cli.request import find_run
 
-        place = find_run(run_dir, profile)
-        verdict = verify_run(place, quiet=as_json)
-        if as_json:
-            typer.echo(verdict.model_dump_json(indent=1))
-        else:
-            show_verdict(place, verdict)
+    place = find_run(run_dir, profile)
+    verdict = verify_run(place, quiet=as_json)
+    if as_json:
+        typer.echo(verdict.model_dump_json(indent=1))
+    else:
+        show_verdict(place, verdict)
     raise typer.Exit(DONE if verdict.is_sound else FAILED)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.approve import approve_failed
+from flows.cli.approve import approve
 from flows.cli.status import status_table
 from flows.gate_wording import failure_text, verdict_text
 from flows.quality_gate import _RoundAttempts
@@ -119,7 +119,7 @@ def test_without_a_student_there_is_nothing_to_approve(tmp_path: Path) -> None:
     case, outcome = stopped(tmp_path / "run", *BREAKS)
     assert outcome.student is None
     with pytest.raises(ConfigError, match="no student to approve"):
-        approve_failed(case.run_dir)
+        approve(case.run_dir)
     rows = {row.title: row for row in costs_of(case.run_dir, case.recipe, {})}
     over = rows[f"{ROUND}, retried 1"]
     assert over.bytes == 0  # on the targets of the first time
