@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from infra.mlflow.runs import KEY, SUPERSEDED
+from infra.mlflow.runs import KEY, SUPERSEDED, searchable
 from infra.mlflow.tracker import MlflowTracker
-from infra.mlflow.values import searchable
 
 PATHS = (
     "/runs/it's",
