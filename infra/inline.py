@@ -19,9 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from infra.process.environment import set_environment_defaults, set_private_umask
-from infra.process.malloc import keep_freed_memory
-from infra.process.signals import interruptible
+from infra.process.environment import (
+    interruptible,
+    keep_freed_memory,
+    set_environment_defaults,
+    set_private_umask,
+)
 from infra.ray.worker import (
     error_from_json,
     error_to_json,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import inline
-from infra.process.signals import interruptible
+from infra.process.environment import interruptible
 from infra.ray.actor_pool import ActorPool
 from infra.ray.worker import last_lines, train_loop
 from pipeline.config.profile import ComputeConfig, Profile

@@ -159,7 +159,7 @@ def _run_flow(request: "Request", *, teacher_only: bool) -> BaseException | None
     """Run the flow; returns the exception that ended it, or None."""
     from flows.orchestration.cleanup import tag_child_processes
     from flows.orchestration.settings import tag_flow_runs
-    from infra.process.signals import interruptible
+    from infra.process.environment import interruptible
     from pipeline.identity import identify
 
     tag_child_processes(request.run_dir)
@@ -197,9 +197,9 @@ def _print_header(console: Console, request: "Request") -> None:
     text = Text(request.recipe.run.name, style="name")
     text.append(f"  {steps} steps, {workers}", style="default")
     text.append(f"  in {format_path(request.run_dir)}\n", style="quiet")
-    tracked = request.profile.tracking.kind != "none"
-    watch = f"ui --run-dir {format_path(request.run_dir)}" if tracked else "logs --follow"
-    text.append(f"Watch it: stepfold {watch}\n", style="quiet")
+    watch = "logs --follow" if request.profile.tracking.kind == "none" else "ui"
+    place = format_path(request.run_dir)
+    text.append(f"Watch it: stepfold {watch} --run-dir {place}\n", style="quiet")
     console.print(text, soft_wrap=True)
 
 

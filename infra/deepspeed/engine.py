@@ -1,4 +1,4 @@
-"""The DeepSpeed training engine: ZeRO stages 0 to 3 in Ray Train's process group."""
+"""DeepSpeed: the training engine, ZeRO stages 0 to 3, and a frozen teacher over all workers."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from infra.deepspeed.memory_model import MAX_BUCKET
+from infra.deepspeed.memory_model import MAX_BUCKET, MAX_TEACHER_GATHERED
 from pipeline.config.profile import layout_of
 from pipeline.errors import ConfigError, InfraError
 from pipeline.training.engines import OptimiserPlan, TrainEngine, check_norm, make_optimiser
@@ -242,3 +242,36 @@ def _config(
         "bf16": {"enabled": precision == "bfloat16", "check_grad_overflow": True},
         "steps_per_print": 10**9,
     }
+
+
+def partition_over_workers(module: nn.Module) -> nn.Module:
+    """Partition a frozen teacher over the workers of the process group, and gather it on use.
+
+    With online targets, every worker evaluates the teacher. A full copy takes four bytes per
+    parameter on each worker. A partitioned one takes a fraction of that, but its weights are
+    communicated in every evaluation.
+
+    All workers must call the result at the same time and equally often. Outputs are bitwise equal
+    to the module's.
+
+    Args:
+        module: frozen module, equal on every rank, on any device; it must not be used directly
+            afterwards.
+    """
+    deepspeed = import_deepspeed()
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        config={
+            # unused, but required by DeepSpeed
+            "train_batch_size": dist.get_world_size(),
+            "zero_optimization": {
+                "stage": 3,
+                "stage3_max_live_parameters": MAX_TEACHER_GATHERED,
+                "stage3_prefetch_bucket_size": MAX_TEACHER_GATHERED // 2,
+                "stage3_max_reuse_distance": 0,  # keep no gathered weights between evaluations
+            },
+            "steps_per_print": 10**9,
+        },
+    )
+    wrapped: nn.Module = engine
+    return wrapped

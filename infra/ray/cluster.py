@@ -13,8 +13,7 @@ from typing import Any
 
 import psutil
 
-from infra.process.environment import set_environment_defaults
-from infra.process.signals import interrupt, set_sigterm
+from infra.process.environment import interrupt, set_environment_defaults, set_sigterm
 from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.errors import ConfigError, InfraError
 from pipeline.run_dir.layout import RAY_LINK

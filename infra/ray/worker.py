@@ -15,8 +15,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from infra.process.environment import set_environment_defaults, set_private_umask
-from infra.process.malloc import keep_freed_memory
+from infra.process.environment import keep_freed_memory, set_environment_defaults, set_private_umask
 from pipeline import errors
 from pipeline.errors import CapacityError, InfraError, StepfoldError
 

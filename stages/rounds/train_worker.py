@@ -8,8 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from infra.deepspeed.engine import DeepSpeedEngine, join_group
-from infra.deepspeed.sharded_teacher import partition_over_workers
+from infra.deepspeed.engine import DeepSpeedEngine, join_group, partition_over_workers
 from infra.process.watchdog import Watchdog, WatchedEngine
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config.profile import EngineConfig

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from infra.deepspeed.sharded_teacher import partition_over_workers
+from infra.deepspeed.engine import partition_over_workers
 from stages.rounds.train_worker import train
 from tests.support.ranks import leave
 from tests.support.zero_worker import LAYERS, PARAMETERS, WIDTH, forget_peak, resident

@@ -6,7 +6,7 @@ import sys
 SCRIPT = """
 import resource, sys
 import torch
-from infra.process.malloc import keep_freed_memory
+from infra.process.environment import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(10):  # until the library has as many blocks as it passes round
