@@ -29,7 +29,7 @@ class TensorBoardTracker(RunTracker):
     """The tracker of a folder; the id of a run is its folder below it.
 
     Args:
-        uri: the folder; None for `tensorboard` in `run_root`.
+        uri: the folder; None for `tensorboard-logs` in `run_root`.
         run_root: directory of the run directories.
 
     Raises:
@@ -262,7 +262,7 @@ def check_installed() -> None:
 
 def log_folder(uri: str | None, run_root: Path) -> Path:
     """Return the folder of all event files."""
-    return Path(uri).absolute() if uri else run_root.resolve() / "tensorboard"
+    return Path(uri).absolute() if uri else run_root.resolve() / "tensorboard-logs"
 
 
 def ui_command(uri: str | None, run_root: Path, port: int) -> list[str]:

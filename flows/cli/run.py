@@ -317,7 +317,7 @@ def _places(run_dir: Path, report: Path, links: dict[str, str]) -> Text:
     }
     found = {name: format_path(path) for name, path in files.items() if path.exists()}
     lines = [
-        Text(f"{name:<10}", style="name").append(text, style="default")
+        Text(f"{name:<9} ", style="name").append(text, style="default")
         for name, text in {**found, **links}.items()
     ]
     return Text("\n").join(lines)

@@ -102,7 +102,7 @@ class TrackingConfig(Document):
 
     uri: str | None = None
     """Address of the MLflow server or store, or TensorBoard's folder. Default: an SQLite file or
-    the folder `tensorboard` beside the run directory. Write an address with a password as
+    the folder `tensorboard-logs` beside the run directory. Write an address with a password as
     `env:NAME`, the environment variable that holds it: the profile is copied to Prefect and into
     reports."""
 

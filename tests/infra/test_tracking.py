@@ -52,7 +52,7 @@ class TensorBoard:
     """What TensorBoard's own reader finds in the default folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root / "tensorboard"
+        self.root = root / "tensorboard-logs"
 
     def events(self, run: str) -> EventAccumulator:
         sizes = {"scalars": 0, "images": 0}
@@ -399,7 +399,7 @@ def test_events_after_a_torn_one_are_kept(tmp_path: Path) -> None:
     first = tracker_of(config, tmp_path)
     run = first.start(str(tmp_path / "run"), "run", {}, {})
     first.log(run, [("a/b", 1.0, 1)])
-    (events,) = (tmp_path / "tensorboard" / run).glob("events.*")
+    (events,) = (tmp_path / "tensorboard-logs" / run).glob("events.*")
     first.finish(run, "FAILED")
     with events.open("ab") as file:
         file.write(b"\x18\0\0\0")
