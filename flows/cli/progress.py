@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -35,30 +35,25 @@ def show_progress(run_dir: Path, recipe: Recipe, console: Console) -> Iterator[R
             view.refresh()
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
-    view.open()
-    thread.start()
-    try:
-        yield follower
-    finally:
-        stop.set()
-        thread.join()
-        view.refresh()
-        view.close()
+    with view.screen:
+        thread.start()
+        try:
+            yield follower
+        finally:
+            stop.set()
+            thread.join()
+            view.refresh()
 
 
 class _PlainView:
     """One line when a stage begins or ends, and at intervals in between."""
 
+    screen: AbstractContextManager[object] = nullcontext()
+
     def __init__(self, follower: RunMonitor, console: Console) -> None:
         self._follower = follower
         self._console = console
         self._printed = 0.0
-
-    def open(self) -> None:
-        """Do nothing; plain lines need no set-up."""
-
-    def close(self) -> None:
-        """Do nothing; plain lines need no clean-up."""
 
     def refresh(self) -> None:
         """Print what is new."""
@@ -84,17 +79,9 @@ class _LiveView:
         self._console = console
         self._begun = time.monotonic()
         self._spinner = Spinner("dots", style="cyan")
-        self._live = Live(
+        self.screen: AbstractContextManager[object] = Live(
             get_renderable=self._render, console=console, refresh_per_second=8, transient=True
         )
-
-    def open(self) -> None:
-        """Start drawing."""
-        self._live.start()
-
-    def close(self) -> None:
-        """Stop drawing and clear the moving lines."""
-        self._live.stop()
 
     def refresh(self) -> None:
         """Print a line for every finished stage and gate result."""
