@@ -40,9 +40,10 @@ def kill_listener(port: int) -> None:
 
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[str]:
-    store = {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow-server.db"}
+    serve, environment = ui_command(None, folder, port)
+    store = {**environment, "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow-server.db"}
     log = folder / "mlflow.log"
-    with child_process(ui_command(folder / "artifacts", port), log, store) as process:
+    with child_process(serve, log, store) as process:
         wait_until_up(process, f"http://127.0.0.1:{port}/health", 180, log)
         yield f"http://127.0.0.1:{port}"
 
