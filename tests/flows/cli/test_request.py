@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
-from flows.cli.evaluate import evaluate_run, report_plan
+from flows.cli.evaluate import evaluate, report_plan
 from flows.cli.request import read_request
 from flows.cli.sample import read_condition, read_conditions
 from pipeline.config import MMDiTConfig, UNetConfig
@@ -154,7 +154,7 @@ def test_another_number_of_samples_keeps_the_report_of_the_recipe(tmp_path: Path
     assert (folder, found.evaluation.num_samples) == ("report-5000", 5000)
     assert found.model_copy(update={"evaluation": digits.evaluation}) == digits
     with pytest.raises(StepfoldError, match=re.escape(str(tmp_path))):
-        evaluate_run(tmp_path, None, 5000)
+        evaluate(tmp_path, None, 5000)
     assert list(tmp_path.iterdir()) == []
 
 

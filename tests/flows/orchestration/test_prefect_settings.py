@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prefect import Flow, Task
 
-from flows.orchestration.reconnect import is_server_lost
+from flows.orchestration.server import is_server_lost
 from pipeline.errors import InfraError
 from tests.support.terminal import ROOT
 
