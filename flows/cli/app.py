@@ -34,7 +34,7 @@ PANELS = {
 }
 
 CREATING = (init, run)
-"""Commands whose refusals say that nothing was created."""
+"""Commands that create files; a refusal ends with `Nothing was created.`"""
 
 RENAMED = {
     "page": "stepfold report",
