@@ -17,8 +17,6 @@ from pipeline.evaluation.scores import ExtractorScores
 from pipeline.evaluation.scoring import flatten_estimates
 from pipeline.sampling.conditions import Conditions
 
-CLIP_SOURCE = "Hessel et al. 2021, arXiv:2104.08718: 100 max(cos, 0), as in torchmetrics"
-
 
 def extractor_metrics_of(
     comparison: ReportInputs, asked: Conditions, setting: ProtocolContext
@@ -132,6 +130,5 @@ def _protocols(read: ExtractorFeatures, setting: ProtocolContext) -> list[Metric
     found.append(teacher_metric(setting, extractor))
     if read.prompts is not None:
         prompt = Reference(name="the prompt", data_sha256=setting.data_sha256, split="heldout")
-        words = ("CLIP score", "cosine similarity of image and prompt, times 100, at least 0")
-        found.append(setting.metric("clip_score", words, extractor, prompt, CLIP_SOURCE))
+        found.append(setting.metric("clip_score", extractor, prompt))
     return found

@@ -9,11 +9,69 @@ from pipeline.evaluation.metric_protocol import PIXELS, MetricProtocol, Referenc
 from pipeline.evaluation.metrics.manifold import DENSITY_NEIGHBOURS, NEIGHBOURS
 from pipeline.evaluation.metrics.pairwise import MOST_PSNR, RANGE, ssim_window
 
-FRECHET = "Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500"
-KERNEL = "Binkowski et al. 2018, arXiv:1801.01401"
-MANIFOLD = "Kynkaanniemi et al. 2019, arXiv:1904.06991"
-DENSITY = "Naeem et al. 2020, arXiv:2002.09797"
-KERNEL_SETTINGS = {"degree": 3.0, "offset": 1.0}
+_FRECHET = "Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500"
+_MANIFOLD = "Kynkaanniemi et al. 2019, arXiv:1904.06991"
+_DENSITY = "Naeem et al. 2020, arXiv:2002.09797"
+
+_METRICS: dict[str, tuple[str, str, str]] = {
+    "distance_to_real": ("to real", "Frechet distance", _FRECHET),
+    "kid_to_real": ("KID", "unbiased kernel distance", "Binkowski et al. 2018, arXiv:1801.01401"),
+    "precision": ("precision", "share of samples inside the real manifold", _MANIFOLD),
+    "recall": ("recall", "share of real images inside the samples' manifold", _MANIFOLD),
+    "density": ("density", "real neighbourhoods around a sample, over k", _DENSITY),
+    "coverage": ("coverage", "share of real neighbourhoods with a sample", _DENSITY),
+    "distance_to_teacher": (
+        "to teacher",
+        "Frechet distance; the teacher's own row is the noise floor",
+        _FRECHET,
+    ),
+    "inception_score": (
+        "score",
+        "inception-type score",
+        "Salimans et al. 2016, arXiv:1606.03498, with this classifier",
+    ),
+    "class_accuracy": ("accuracy", "share classified as the conditioning class", ""),
+    "accuracy_by_class": ("worst class", "lowest accuracy of a class", ""),
+    "prompt_accuracy": (
+        "prompt accuracy",
+        "digit from the classifier, colours from the pixels",
+        "",
+    ),
+    "clip_score": (
+        "CLIP score",
+        "cosine similarity of image and prompt, times 100, at least 0",
+        "Hessel et al. 2021, arXiv:2104.08718: 100 max(cos, 0), as in torchmetrics",
+    ),
+    "rms_to_teacher": ("RMS", "root mean square difference", ""),
+    "psnr_to_teacher": (
+        "PSNR",
+        "peak signal-to-noise ratio in dB, mean over images",
+        "torchmetrics",
+    ),
+    "ssim_to_teacher": (
+        "SSIM",
+        "structural similarity, mean over images",
+        "Wang et al. 2004; torchmetrics",
+    ),
+    "nearest_training": (
+        "nearest",
+        "mean RMS distance to the nearest image; smaller than in the real row indicates copying",
+        "",
+    ),
+}
+"""Title, meaning and source of each metric."""
+
+_SETTINGS: dict[str, dict[str, float]] = {
+    "kid_to_real": {"degree": 3.0, "offset": 1.0},
+    "precision": {"k": float(NEIGHBOURS)},
+    "recall": {"k": float(NEIGHBOURS)},
+    "density": {"k": float(DENSITY_NEIGHBOURS)},
+    "coverage": {"k": float(DENSITY_NEIGHBOURS)},
+    "psnr_to_teacher": {"range": RANGE, "most": MOST_PSNR},
+}
+
+Extractor = tuple[str, str | None]
+"""Name of a feature network or of the pixel space, and sha256 of the weights."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +135,16 @@ class ProtocolContext:
             teacher_sha256=self.teacher_sha256,
         )
 
-    def metric(
-        self,
-        metric: str,
-        words: tuple[str, str],
-        extractor: tuple[str, str | None],
-        reference: Reference,
-        source: str,
-        settings: Mapping[str, float] | None = None,
-    ) -> MetricProtocol:
-        """Build one protocol; `words` are title and meaning, `extractor` is name and sha256."""
+    def metric(self, key: str, extractor: Extractor, reference: Reference) -> MetricProtocol:
+        """Build the protocol of a metric."""
+        title, meaning, source = _METRICS[key]
+        settings = _SETTINGS.get(key, {})
+        if key == "ssim_to_teacher":
+            settings = {"window": float(ssim_window(self.shape) or 0)}
         return MetricProtocol(
-            metric=metric,
-            title=words[0],
-            meaning=words[1],
+            metric=key,
+            title=title,
+            meaning=meaning,
             extractor=extractor[0],
             extractor_sha256=extractor[1],
             components_sha256=self.components_sha256,
@@ -98,7 +152,7 @@ class ProtocolContext:
             num_samples=self.num_samples,
             seed=self.seed,
             resamples=self.resamples,
-            settings=dict(settings or {}),
+            settings=settings,
             source=source,
             shape=self.shape,
         )
@@ -123,84 +177,44 @@ def protocol_context(
 
 
 def real_image_metrics(
-    setting: ProtocolContext, extractor: tuple[str, str | None], real: Reference, distance: str
+    setting: ProtocolContext, extractor: Extractor, real: Reference, distance: str
 ) -> list[MetricProtocol]:
     """Return the protocols of metrics against real images; `distance` titles the first column."""
-    near = {"k": float(NEIGHBOURS)}
-    far = {"k": float(DENSITY_NEIGHBOURS)}
-    specs = {
-        "distance_to_real": (distance, "Frechet distance", FRECHET, {}),
-        "kid_to_real": ("KID", "unbiased kernel distance", KERNEL, KERNEL_SETTINGS),
-        "precision": ("precision", "share of samples inside the real manifold", MANIFOLD, near),
-        "recall": ("recall", "share of real images inside the samples' manifold", MANIFOLD, near),
-        "density": ("density", "real neighbourhoods around a sample, over k", DENSITY, far),
-        "coverage": ("coverage", "share of real neighbourhoods with a sample", DENSITY, far),
-    }
-    return [
-        setting.metric(key, (title, meaning), extractor, real, source, settings)
-        for key, (title, meaning, source, settings) in specs.items()
-    ]
+    keys = ("kid_to_real", "precision", "recall", "density", "coverage")
+    first = setting.metric("distance_to_real", extractor, real)
+    others = [setting.metric(key, extractor, real) for key in keys]
+    return [first.model_copy(update={"title": distance}), *others]
 
 
-def teacher_metric(setting: ProtocolContext, extractor: tuple[str, str | None]) -> MetricProtocol:
+def teacher_metric(setting: ProtocolContext, extractor: Extractor) -> MetricProtocol:
     """Return the protocol of the distance to the teacher's samples from other noise."""
-    words = ("to teacher", "Frechet distance; the teacher's own row is the noise floor")
-    return setting.metric("distance_to_teacher", words, extractor, setting.noise_floor, FRECHET)
+    return setting.metric("distance_to_teacher", extractor, setting.noise_floor)
 
 
 def paired_metrics(setting: ProtocolContext) -> list[MetricProtocol]:
     """Return the protocols of pixel metrics against the teacher's samples from the same noise."""
-    window = ssim_window(setting.shape)
-    specs: dict[str, tuple[str, str, str, dict[str, float]]] = {
-        "rms_to_teacher": ("RMS", "root mean square difference", "", {}),
-        "psnr_to_teacher": (
-            "PSNR",
-            "peak signal-to-noise ratio in dB, mean over images",
-            "torchmetrics",
-            {"range": RANGE, "most": MOST_PSNR},
-        ),
-    }
-    if window is not None:
-        specs["ssim_to_teacher"] = (
-            "SSIM",
-            "structural similarity, mean over images",
-            "Wang et al. 2004; torchmetrics",
-            {"window": float(window)},
-        )
-    return [
-        setting.metric(key, (title, meaning), (PIXELS, None), setting.paired, source, settings)
-        for key, (title, meaning, source, settings) in specs.items()
-    ]
+    keys = ["rms_to_teacher", "psnr_to_teacher"]
+    keys += ["ssim_to_teacher"] if ssim_window(setting.shape) else []
+    return [setting.metric(key, (PIXELS, None), setting.paired) for key in keys]
 
 
 def classifier_metrics(
     setting: ProtocolContext,
-    classifier: tuple[str, str | None],
+    classifier: Extractor,
     counts: Mapping[str, int],
     *,
     reads_prompts: bool,
 ) -> tuple[MetricProtocol, ...]:
     """Return the protocols of a report on data with classes; `counts` are real images by split."""
     real = setting.real("heldout", counts["heldout"])
-    found = real_image_metrics(setting, classifier, real, "to real")
-    found.append(teacher_metric(setting, classifier))
-    score = "Salimans et al. 2016, arXiv:1606.03498, with this classifier"
-    for key, words, source in (
-        ("inception_score", ("score", "inception-type score"), score),
-        ("class_accuracy", ("accuracy", "share classified as the conditioning class"), ""),
-        ("accuracy_by_class", ("worst class", "lowest accuracy of a class"), ""),
-    ):
-        conditions = setting.asked("the conditioning class")
-        found.append(setting.metric(key, words, classifier, conditions, source))
-    found += paired_metrics(setting)
-    nearest = (
-        "nearest",
-        "mean RMS distance to the nearest image; smaller than in the real row indicates copying",
-    )
     training = setting.real("train", counts["train"])
-    found.append(setting.metric("nearest_training", nearest, (PIXELS, None), training, ""))
-    if reads_prompts:
-        words = ("prompt accuracy", "digit from the classifier, colours from the pixels")
-        conditions = setting.asked("the prompt")
-        found.append(setting.metric("prompt_accuracy", words, classifier, conditions, ""))
-    return tuple(found)
+    classes, prompt = setting.asked("the conditioning class"), setting.asked("the prompt")
+    conditioning = ("inception_score", "class_accuracy", "accuracy_by_class")
+    return (
+        *real_image_metrics(setting, classifier, real, "to real"),
+        teacher_metric(setting, classifier),
+        *(setting.metric(key, classifier, classes) for key in conditioning),
+        *paired_metrics(setting),
+        setting.metric("nearest_training", (PIXELS, None), training),
+        *([setting.metric("prompt_accuracy", classifier, prompt)] if reads_prompts else []),
+    )

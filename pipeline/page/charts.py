@@ -1,18 +1,21 @@
-"""Plotly charts of the guidance trade-off and of training losses."""
+"""Plotly charts: quality against network evaluations, the guidance trade-off, training losses."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io
 
-from pipeline.evaluation.documents import Report, Row
-from pipeline.evaluation.figures.curves import STUDENT, error_bars
-from pipeline.evaluation.reports.view import metric_of
-from pipeline.page.view_model import Chart
+from pipeline.evaluation.documents import SAMPLER_NAMES, AnyReport, AnyRow, Report, Row
+from pipeline.evaluation.figures.curves import EXTRACTOR_METRICS_SHOWN, STUDENT, error_bars
+from pipeline.evaluation.reports.view import main_metric, metric_of
+from pipeline.evaluation.tables import Value
+from pipeline.page.view_model import Chart, ChartKind
 
 INK = "#22262e"
+GREY = "#8a919c"
 _SHADES = (
     "#f0a04b",
     "#e3683c",
@@ -31,13 +34,184 @@ _NAMES = {
     "precision": "precision (quality)",
 }
 
-
 Losses = Mapping[str, Sequence[Mapping[str, int | float]]]
 """Logged metrics, by title of their round."""
 
-
 Spans = Mapping[str, tuple[float, float]]
 """Axis ranges, by metric."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """Line style; a width of 0 draws points only."""
+
+    color: str
+    mark: str
+    width: int
+    size: int = 9
+
+
+_PLAIN, _NOISY = "students", "stochastic students"
+STUDENT_STYLES = {
+    _PLAIN: Style(STUDENT, "circle", 3),
+    _NOISY: Style("#c97a00", "triangle-down", 3),
+}
+_SAMPLERS = {
+    "ddim": Style(GREY, "square", 2),
+    "dpm++": Style("#2a6fb0", "triangle-up", 2),
+    "unipc": Style("#3a8f5c", "diamond", 2),
+}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A metric against cost, as one chart per guidance weight.
+
+    Attributes:
+        key: key of the metric, prefixed by the extractor's kind if it has one.
+        metric: field of the scores.
+        axis: title of the metric's axis.
+        name: prefix of the charts' names.
+        title: prefix of the charts' titles.
+        kind: kind of the charts.
+        rows: all rows.
+    """
+
+    key: str
+    metric: str
+    axis: str
+    name: str
+    title: str
+    kind: ChartKind
+    rows: Sequence[AnyRow]
+
+    @property
+    def by_weight(self) -> dict[float, list[AnyRow]]:
+        """Rows by guidance weight."""
+        found: dict[float, list[AnyRow]] = {}
+        for row in self.rows:
+            found.setdefault(row.cell.w, []).append(row)
+        return found
+
+    @property
+    def charts(self) -> list[Chart]:
+        """A chart for each guidance weight."""
+        return [self.chart(w, _quality(rows, self.metric)) for w, rows in self.by_weight.items()]
+
+    def chart(self, w: float, figure: go.Figure) -> Chart:
+        """Label the axes of a figure, and wrap it as the chart of a guidance weight."""
+        ticks = [2**power for power in range(11)]
+        figure.update_xaxes(type="log", title="network evaluations per sample", tickvals=ticks)
+        figure.update_yaxes(title=self.axis)
+        if self.metric != "clip_score":
+            _make_logarithmic(figure, (1, 1.5, 2, 3, 5, 7))
+        title = f"{self.title}, w = {w:g}"
+        return Chart(f"{self.name}-{w:g}", w, title, as_json(figure), self.kind)
+
+
+def _make_logarithmic(figure: go.Figure, digits: Sequence[float]) -> None:
+    """Make the y axis logarithmic, labelled in full: Plotly's default labels 20 as "2"."""
+    values = [digit * 10.0**power for power in range(-6, 5) for digit in digits]
+    labels = [f"{value:g}" for value in values]
+    figure.update_yaxes(type="log", tickvals=values, ticktext=labels)
+
+
+def curves_of(report: AnyReport) -> list[Curves]:
+    """Return the main metric of a report, then the main metrics of each extractor."""
+    key, axis = main_metric(report)
+    found = [Curves(key, key, axis, "curve", "Quality against cost", "curve", report.rows)]
+    for panel in report.panels:
+        heads = {metric.metric: metric.title for metric in panel.metrics}
+        for key in (key for key in EXTRACTOR_METRICS_SHOWN if key in heads):
+            title, name = f"{panel.extractor} features: {heads[key]}", f"{panel.kind}-{key}"
+            place = key_in(panel.kind, key)
+            found.append(Curves(place, key, heads[key], name, title, "panel", panel.rows))
+    return found
+
+
+def key_in(kind: str, metric: str) -> str:
+    """Prefix a metric by the kind of its extractor; `kind` is "" for the report's own metrics."""
+    return f"{kind}/{metric}" if kind else metric
+
+
+def curve_charts(report: AnyReport) -> list[Chart]:
+    """Build all quality charts, by metric and guidance weight."""
+    return [chart for curves in curves_of(report) for chart in curves.charts]
+
+
+def _quality(rows: Sequence[AnyRow], metric: str) -> go.Figure:
+    figure = go.Figure()
+    for name, ladder in ladders(rows).items():
+        add_rows(figure, ladder, metric, name, STUDENT_STYLES[name])
+    for sampler, style in _SAMPLERS.items():
+        chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
+        add_rows(figure, chosen, metric, f"teacher, {SAMPLER_NAMES[sampler]}", style)  # type: ignore[index]
+    for row in (row for row in rows if row.cell.role == "teacher"):
+        name = f"teacher, {row.cell.steps} steps (band: 95 % interval)"
+        add_rows(figure, [row], metric, name, Style(INK, "star", 0, size=13))
+        if found := metric_of(row, metric):
+            value, interval = found
+            figure.add_hline(y=value, line_dash="dash", line_color=GREY, line_width=1)
+            if interval:
+                figure.add_hrect(*interval, fillcolor=GREY, opacity=0.15, line_width=0)
+    return figure
+
+
+def ladders(rows: Sequence[AnyRow]) -> dict[str, list[AnyRow]]:
+    """Group students by ladder, with the ladder's name; the deterministic ladder first."""
+    found: dict[str, list[AnyRow]] = {_PLAIN: [], _NOISY: []}
+    for row in (row for row in rows if row.cell.role == "student"):
+        found[_NOISY if row.cell.is_stochastic_student else _PLAIN].append(row)
+    return {name: ladder for name, ladder in found.items() if ladder}
+
+
+def add_rows(
+    figure: go.Figure, rows: Sequence[AnyRow], metric: str, name: str, style: Style
+) -> None:
+    """Add a line of a metric with intervals, in order of cost; nothing without values."""
+    found = [(row.evaluations, metric_of(row, metric), row.cell.title) for row in rows]
+    add_marks(figure, found, name, style, "evaluations")
+
+
+def add_marks(
+    figure: go.Figure,
+    marks: Sequence[tuple[int, Value | None, str]],
+    name: str,
+    style: Style,
+    unit: str,
+) -> None:
+    """Add a line of numbers with intervals; nothing without numbers.
+
+    Args:
+        figure: figure to extend.
+        marks: x value, number with interval, and hover title; without number it is left out.
+        name: name of the line.
+        style: style of the line.
+        unit: unit of the x values.
+    """
+    found = sorted((x, value, title) for x, value, title in marks if value is not None)
+    if not found:
+        return
+    figure.add_scatter(
+        x=[x for x, _, _ in found],
+        y=[value for _, (value, _), _ in found],
+        name=name,
+        mode="lines+markers" if style.width else "markers",
+        line={"color": style.color, "width": style.width},
+        marker={"symbol": style.mark, "size": style.size, "color": style.color},
+        error_y=_error_bars([value for _, value, _ in found]),
+        customdata=[title for _, _, title in found],
+        hovertemplate=f"%{{customdata}}<br>%{{x}} {unit}: <b>%{{y:.3g}}</b><extra></extra>",
+    )
+
+
+def _error_bars(found: Sequence[Value]) -> dict[str, Any]:
+    """Return error bars of the 95 % intervals; invisible if there are none."""
+    below, above = error_bars(found)
+    if not any((*below, *above)):
+        return {"visible": False}
+    asymmetric = {"symmetric": False, "array": above, "arrayminus": below}
+    return {"type": "data", "thickness": 1, "width": 0, **asymmetric}
 
 
 def trade_charts(report: Report, spans: Spans | None = None) -> list[Chart]:
@@ -50,45 +224,48 @@ def trade_charts(report: Report, spans: Spans | None = None) -> list[Chart]:
         report: report with the metrics.
         spans: fixed axis ranges; other axes fit the lines.
     """
-    spans = spans or {}
     if len(report.weights) < 2:
         return []
     lines: dict[str, list[Row]] = {}
-    for row in report.rows:
-        if row.cell.role in ("teacher", "student"):
-            lines.setdefault(row.cell.title, []).append(row)
+    for row in _networks(report):
+        lines.setdefault(row.cell.title, []).append(row)
     charts = []
     for key in ("distance_to_real", "recall"):
-        figure = _lines(lines, "w", key, spans)
+        figure = _trade(lines, "w", key, spans or {})
         figure.update_xaxes(tickvals=report.weights)
         title = _NAMES[key].capitalize()
         charts.append(Chart(f"trade-{key}", None, title, as_json(figure), "trade"))
     for across, up in (("inception_score", "distance_to_real"), ("recall", "precision")):
         title = f"{_NAMES[up].capitalize()} against {_NAMES[across]}, w varies along each line"
-        drawn = as_json(_lines(lines, across, up, spans))
+        drawn = as_json(_trade(lines, across, up, spans or {}))
         charts.append(Chart(f"trade-{across}-{up}", None, title, drawn, "trade"))
     return charts
 
 
 def spans_of(reports: Sequence[Report]) -> Spans:
     """Compute axis ranges that contain the lines and intervals of all reports."""
-    rows = [r for each in reports for r in each.rows if r.cell.role in ("teacher", "student")]
-    ends = {key: [end for row in rows for end in _ends(row, key)] for key in _NAMES}
-    return {key: _with_margin(min(found), max(found)) for key, found in ends.items() if found}
+    rows = [row for report in reports for row in _networks(report)]
+    found = {}
+    for key in _NAMES:
+        values = [_at(row, key) for row in rows]
+        ends = [end for value, interval in values for end in (value, *(interval or ()))]
+        if ends:
+            room = _MARGIN * (max(ends) - min(ends) or 1)
+            found[key] = min(ends) - room, max(ends) + room
+    return found
 
 
-def _ends(row: Row, name: str) -> tuple[float, ...]:
-    """Return a row's value and interval ends along an axis."""
-    _, interval = metric_of(row, name) or (None, None)
-    return (_number(row, name), *(interval or ()))
+def _networks(report: Report) -> Iterator[Row]:
+    return (row for row in report.rows if row.cell.role in ("teacher", "student"))
 
 
-def _with_margin(low: float, high: float) -> tuple[float, float]:
-    room = _MARGIN * (high - low or 1)
-    return low - room, high + room
+def _at(row: Row, key: str) -> Value:
+    if key == "w":
+        return row.cell.w, None
+    return getattr(row.scores, key), getattr(row.scores, f"{key}_interval")
 
 
-def _lines(lines: dict[str, list[Row]], across: str, up: str, spans: Spans) -> go.Figure:
+def _trade(lines: Mapping[str, list[Row]], across: str, up: str, spans: Spans) -> go.Figure:
     """Plot one metric of each network against another, along w."""
     figure = go.Figure()
     seen: Counter[bool] = Counter()  # students so far, by ladder; both ladders share the colours
@@ -98,36 +275,22 @@ def _lines(lines: dict[str, list[Row]], across: str, up: str, spans: Spans) -> g
         if rows[0].cell.role == "student":
             color, dash = _SHADES[min(seen[noisy], len(_SHADES) - 1)], "dot" if noisy else "solid"
             seen[noisy] += 1
+        x, y = ([_at(row, key) for row in rows] for key in (across, up))
         figure.add_scatter(
-            x=[_number(row, across) for row in rows],
-            y=[_number(row, up) for row in rows],
+            x=[value for value, _ in x],
+            y=[value for value, _ in y],
             name=title,
             mode="lines+markers",
             line={"color": color, "width": 2, "dash": dash},
             marker={"size": 7},
-            error_x=_error_bars(rows, across),
-            error_y=_error_bars(rows, up),
+            error_x=_error_bars(x),
+            error_y=_error_bars(y),
             customdata=[row.cell.w for row in rows],
             hovertemplate=f"{title}<br>w = %{{customdata}}: <b>%{{y:.3g}}</b><extra></extra>",
         )
     figure.update_xaxes(title=_NAMES[across], range=spans.get(across))
     figure.update_yaxes(title=_NAMES[up], range=spans.get(up))
     return figure
-
-
-def _error_bars(rows: list[Row], name: str) -> dict[str, Any]:
-    """Return error bars of the 95 % intervals; invisible if there are none."""
-    found = [value for row in rows if (value := metric_of(row, name))]
-    below, above = error_bars(found)
-    if not any((*below, *above)):
-        return {"visible": False}
-    asymmetric = {"symmetric": False, "array": above, "arrayminus": below}
-    return {"type": "data", "thickness": 1, "width": 0, **asymmetric}
-
-
-def _number(row: Row, name: str) -> float:
-    found: float = row.cell.w if name == "w" else getattr(row.scores, name)
-    return found
 
 
 def training_chart(losses: Losses) -> Chart | None:
@@ -146,7 +309,8 @@ def training_chart(losses: Losses) -> Chart | None:
     if not figure.data:
         return None
     figure.update_xaxes(title="updates")
-    figure.update_yaxes(type="log", title="training loss")
+    figure.update_yaxes(title="training loss")
+    _make_logarithmic(figure, (1, 2, 5))
     return Chart("training", None, "Training loss", as_json(figure), "training")
 
 

@@ -13,17 +13,16 @@ from pipeline.evaluation.figures.curves import STUDENT
 from pipeline.evaluation.reports.view import join_numbers, main_metric, metric_of
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.tables import Section, Table, Value, format_cell, line_of, sections_of
-from pipeline.page.charts import spans_of, trade_charts
-from pipeline.page.quality_curves import (
+from pipeline.page.charts import (
     STUDENT_STYLES,
     Curves,
     Style,
     add_rows,
-    charts_of,
     curves_of,
     key_in,
     ladders,
-    name_axes,
+    spans_of,
+    trade_charts,
 )
 from pipeline.page.view_model import Chart, ChartKind, Encoders, Page, Picture, SampleGrids
 from pipeline.wording import format_count
@@ -351,7 +350,7 @@ def _overlaid(sides: tuple[ComparedRun, ComparedRun]) -> Iterator[Chart]:
             continue
         for place, (side, its) in enumerate(zip(sides, curves, strict=True)):
             if key in its:
-                yield from (_labelled(chart, side, place) for chart in charts_of(its[key]))
+                yield from (_labelled(chart, side, place) for chart in its[key].charts)
 
 
 def paired_charts(sides: tuple[ComparedRun, ComparedRun]) -> tuple[Pair, ...]:
@@ -407,21 +406,20 @@ def _labelled(chart: Chart, side: ComparedRun, place: int) -> Chart:
 def _over(sides: tuple[ComparedRun, ComparedRun], curves: tuple[Curves, Curves]) -> Iterator[Chart]:
     rows = [each.by_weight for each in curves]
     for w in sorted({*rows[0], *rows[1]}):
-        yield curves[0].chart(w, _figure(sides, curves[0], [each.get(w, []) for each in rows]))
+        figure = _figure(sides, curves[0].metric, [each.get(w, []) for each in rows])
+        yield curves[0].chart(w, figure)
 
 
 def _figure(
-    sides: tuple[ComparedRun, ComparedRun], curves: Curves, rows: Sequence[Sequence[AnyRow]]
+    sides: tuple[ComparedRun, ComparedRun], metric: str, rows: Sequence[Sequence[AnyRow]]
 ) -> go.Figure:
     """Draw both runs' rows at one guidance weight."""
     figure = go.Figure()
     for side, colour, its in zip(sides, _COLOURS, rows, strict=True):
-        students = [row for row in its if row.cell.role == "student"]
-        teachers = [row for row in its if row.cell.role == "teacher"]
-        for name, ladder in ladders(students).items():
+        for name, ladder in ladders(its).items():
             style = replace(STUDENT_STYLES[name], color=colour)
-            add_rows(figure, ladder, curves.measured, f"{side.label}, {name}", style)
+            add_rows(figure, ladder, metric, f"{side.label}, {name}", style)
+        teachers = [row for row in its if row.cell.role == "teacher"]
         star = Style(colour, "star", 0, size=13)
-        add_rows(figure, teachers, curves.measured, f"{side.label}, teacher", star)
-    name_axes(figure, curves.measured)
+        add_rows(figure, teachers, metric, f"{side.label}, teacher", star)
     return figure

@@ -14,14 +14,12 @@ from pipeline.evaluation.reports.encoder_report import (
     line_of,
 )
 from pipeline.evaluation.tables import format_cell, headed_table, value_of
-from pipeline.page.charts import INK, as_json
-from pipeline.page.quality_curves import Style, add_marks
+from pipeline.page.charts import GREY, INK, Style, add_marks, as_json
 from pipeline.page.view_model import Chart, Encoders
 
-_GREY = "#8a919c"
 _STUDENTS = Style(STUDENT, "circle", 3)
 _TEACHER = Style(INK, "star", 0, size=13)
-_FRESH = Style(_GREY, "x", 0)
+_FRESH = Style(GREY, "x", 0)
 
 _NOTE = (
     "Held-out images, encoded unguided and decoded. Differences are RMS, pixels in [-1, 1]. Round "
@@ -105,6 +103,5 @@ def _add(
     figure: go.Figure, rows: Sequence[TranslationRow], key: str, name: str, style: Style
 ) -> None:
     """Add a line of a metric, for the rows that have it."""
-    found = [(row.steps, value_of(row.model_dump(), key), row.who) for row in rows]
-    marks = [(steps, value, who) for steps, value, who in found if value is not None]
+    marks = [(row.steps, value_of(row.model_dump(), key), row.who) for row in rows]
     add_marks(figure, marks, name, style, "steps per direction")

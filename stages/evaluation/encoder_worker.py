@@ -16,10 +16,9 @@ import numpy as np
 from infra.launch import run_jobs
 from infra.ray.cluster import cluster
 from pipeline.config import Recipe
-from pipeline.durable import replace_durably
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir import layout
-from stages.evaluation.sample_sets import SampleInputs, write_array
+from stages.evaluation.sample_sets import SampleInputs, complete_sets, write_part
 from stages.workspace import Progress, Workspace
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def round_trips(
     }
     jobs: list[dict[str, Any]] = [
         {
-            "way": number,
+            "key": str(number),
             **_job_fields(way),
             "first": first,
             "part": str(_SCRATCH / f"{key[:32]}-{number:02d}-{first:09d}.npy"),
@@ -105,16 +104,15 @@ def round_trips(
         for number, way in enumerate(ways)
         for first in range(0, _num_pictures(ledger, recipe, sample_inputs.data), CHUNK)
     ]
-    costs: dict[int, list[list[int]]] = {}
     with cluster(work.profile, work.layout.logs):
         results = run_jobs("stages.evaluation.encoder_worker:open_worker", spec, jobs, work.profile)
-        for done, result in enumerate(results, start=1):
-            progress(done, len(jobs))
-            costs[result["way"]] = result["evaluations"]
+        complete = complete_sets(results, jobs, progress)
+        sets = {key: (parts, result) for key, parts, result in complete}
     found: list[RoundTrip] = []
     for number, way in enumerate(ways):
-        parts = [ledger.run_dir / job["part"] for job in jobs if job["way"] == number]
-        found += _collect(way, parts, weights, costs[number])
+        parts, result = sets[str(number)]
+        paths = [ledger.run_dir / part for part in parts]
+        found += _collect(way, paths, weights, result["evaluations"])
     return sorted(found, key=lambda each: each.time or 0.0)
 
 
@@ -173,13 +171,13 @@ def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
         method, costs = method_of(job)
-        part = run_dir / job["part"]
-        if not part.is_file():
+
+        def turn() -> np.ndarray:
             images = sources.rows(job["first"], CHUNK)
-            made = np.stack(method.turn(images, weights, spec["seed"], job["first"]))
-            # a part counts as complete by its name, so its bytes must be on disk first
-            replace_durably(part, lambda temporary: write_array(temporary, made))
-        return {"way": job["way"], "evaluations": costs}
+            return np.stack(method.turn(images, weights, spec["seed"], job["first"]))
+
+        write_part(run_dir / job["part"], turn)
+        return {"key": job["key"], "evaluations": costs}
 
     return serve
 

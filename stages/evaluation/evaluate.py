@@ -21,7 +21,7 @@ from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.evaluation.metrics.manifold import DENSITY_NEIGHBOURS, NEIGHBOURS
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
-from stages.evaluation.measurements import (
+from stages.evaluation.features import (
     ExtractFeatures,
     classifier_results,
     extractor_features,

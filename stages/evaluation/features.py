@@ -1,5 +1,7 @@
 """Features of samples and data, extracted by Ray workers and committed per source.
 
+The classifier of a data set is trained once per run and committed.
+
 An extractor is the data set's own classifier or one of the recipe's extractors. The driver handles
 its `ExtractorSpec` only; workers load the network from JSON.
 """
@@ -9,7 +11,7 @@ import functools
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,16 +22,18 @@ from infra.launch import run_jobs
 from infra.ray.cluster import cluster
 from pipeline.config import ExtractorConfig
 from pipeline.config.profile import Profile
-from pipeline.durable import replace_durably
+from pipeline.data.shards.dataset_info import read_info
 from pipeline.errors import ConfigError
+from pipeline.evaluation.documents import SampleSpec
 from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
 from pipeline.run_dir.layout import RunDir
-from stages.evaluation.sample_sets import CHUNK, write_array
+from stages.evaluation.sample_sets import CHUNK, complete_sets, join_parts, write_part
 from stages.workspace import Progress
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.candidates import ClassifierResults, ExtractorFeatures
     from pipeline.evaluation.features.classifier import Classifier
     from pipeline.sampling.sampler import Images
 
@@ -136,7 +140,7 @@ def extract_features(
                 if is_quick
                 else run_jobs("stages.evaluation.features:open_worker", spec, jobs, profile)
             )
-            for key, parts in _complete(results, jobs, progress):
+            for key, parts, _ in complete_sets(results, jobs, progress):
                 done[key] = _commit(ledger, key, extractor, missing[key], parts)
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
     return {name: ledger.locate(done[key]) for name, key in keys.items()}
@@ -235,22 +239,6 @@ def _jobs(missing: dict[str, FeatureSource], chunk: int) -> list[dict[str, Any]]
     ]
 
 
-def _complete(
-    results: Iterator[dict[str, Any]], jobs: Sequence[dict[str, Any]], progress: Progress
-) -> Iterator[tuple[str, list[str]]]:
-    """Yield each key with its parts, in order of rows, when its last part is complete."""
-    left: dict[str, set[str]] = {}
-    for job in jobs:
-        left.setdefault(job["key"], set()).add(job["part"])
-    parts = {key: sorted(found) for key, found in left.items()}
-    for done, result in enumerate(results, start=1):
-        progress(done, len(jobs))
-        key = result["key"]
-        left[key].discard(result["part"])
-        if not left[key]:
-            yield key, parts[key]
-
-
 def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a function that extracts the features of some rows of one source per call."""
     run_dir = Path(spec["run_dir"])
@@ -258,15 +246,14 @@ def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
     images, prompts = _openers()
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
-        part = run_dir / job["part"]
-        if not part.is_file():
-            rows = slice(job["first"], job["first"] + job["count"])
-            place = run_dir / job["place"]
+        rows, place = slice(job["first"], job["first"] + job["count"]), run_dir / job["place"]
+
+        def extract() -> np.ndarray:
             if job["kind"] == PROMPTS:
-                features = extractor.read_prompts(prompts(place, job["num_samples"])[rows])
-            else:
-                features = extractor.read(images(place, job["kind"], job["num_samples"], rows))
-            replace_durably(part, lambda temporary: write_array(temporary, features))
+                return extractor.read_prompts(prompts(place, job["num_samples"])[rows])
+            return extractor.read(images(place, job["kind"], job["num_samples"], rows))
+
+        write_part(run_dir / job["part"], extract)
         return {"key": job["key"], "part": job["part"]}
 
     return serve
@@ -321,9 +308,160 @@ def _commit(
     ledger: Ledger, key: str, extractor: ExtractorSpec, source: FeatureSource, parts: Sequence[str]
 ) -> Artifact:
     def write(path: Path) -> dict[str, Any]:
-        features = np.concatenate([np.load(ledger.run_dir / part) for part in parts])
-        write_array(path, features)
-        return {"count": len(features), "weights_sha256": extractor.sha256}
+        count = join_parts(ledger.run_dir, parts, path)
+        return {"count": count, "weights_sha256": extractor.sha256}
 
     parents = (source.artifact.fingerprint, *extractor.parents)
     return ledger.publish("features", key, _place(extractor, source), write, parents)
+
+
+SampledCells = Sequence[tuple[SampleSpec, Artifact]]
+"""Every cell with its committed samples."""
+
+ExtractFeatures = Callable[[Ledger, ExtractorSpec, Sequence[FeatureSource]], dict[str, Path]]
+"""Extracts features of sources; returns npy files by source name."""
+
+_SEED = 0
+
+
+def on_workers(profile: Profile, progress: Progress) -> ExtractFeatures:
+    """Return a function that extracts missing features on Ray workers."""
+
+    def extract(
+        ledger: Ledger, extractor: ExtractorSpec, sources: Sequence[FeatureSource]
+    ) -> dict[str, Path]:
+        return extract_features(ledger, profile, extractor, sources, progress)
+
+    return extract
+
+
+def sample_sources(sampled: SampledCells) -> list[FeatureSource]:
+    """Return the samples of every cell as feature sources, by file name."""
+    return [
+        FeatureSource(cell.file, samples, samples.details["count"]) for cell, samples in sampled
+    ]
+
+
+def heldout_source(ledger: Ledger, data: Artifact) -> FeatureSource:
+    """Return the held-out images of a data set as feature source."""
+    count = read_info(ledger.locate(data)).splits[HELDOUT].count
+    return FeatureSource(f"{HELDOUT}.npy", data, count, HELDOUT)
+
+
+@dataclass(frozen=True)
+class FeatureFiles:
+    """Extracted features, by source name."""
+
+    places: dict[str, Path]
+
+    def array(self, name: str) -> np.ndarray:
+        """Load the features of a source, `[n, d]`."""
+        features: np.ndarray = np.load(self.places[name], allow_pickle=False)
+        return features
+
+
+def classifier_of(ledger: Ledger, data: Artifact) -> Artifact:
+    """Return the classifier of a data set with classes; train and commit it on first use."""
+    from pipeline.evaluation.dataset_images import real_images
+    from pipeline.evaluation.features.classifier import FORMAT, train_classifier
+
+    content = {"stage": "classifier", "format": FORMAT, "data": data.digest, "seed": _SEED}
+    key = fingerprint(content)
+
+    def write(folder: Path) -> dict[str, Any]:
+        at = ledger.locate(data)
+        card = train_classifier(
+            folder,
+            real_images(at, "train"),
+            real_images(at, "heldout"),
+            num_classes=read_info(at).num_classes,
+            seed=_SEED,
+        )
+        _log.info("classifier: held-out accuracy %.1f %%", 100 * card.heldout_accuracy)
+        return {"heldout_accuracy": card.heldout_accuracy}
+
+    found = ledger.find(key)
+    return found or ledger.publish("classifier", key, layout.CLASSIFIER, write, (data.fingerprint,))
+
+
+def classifier_results(
+    ledger: Ledger, data: Artifact, sampled: SampledCells, num: int, extract: ExtractFeatures
+) -> "ClassifierResults":
+    """Return the classifier outputs for everything that a report compares.
+
+    Args:
+        ledger: ledger of the run.
+        data: a data set with classes.
+        sampled: the samples, `num` per cell.
+        num: samples per cell.
+        extract: extracts features.
+    """
+    from pipeline.evaluation.candidates import ClassifierResults
+    from pipeline.evaluation.dataset_images import labels_of, rows_with_class_counts
+    from pipeline.evaluation.features.classifier import ClassifierOutputs
+    from pipeline.sampling.conditions import choose_conditions
+
+    classifier, place = classifier_of(ledger, data), ledger.locate(data)
+    training = rows_with_class_counts(
+        choose_conditions(place, num).labels, labels_of(place, "train")
+    )
+    sources = [
+        *sample_sources(sampled),
+        heldout_source(ledger, data),
+        FeatureSource(f"{TRAINING}.npy", data, len(training), TRAINING, num),
+        FeatureSource(f"{MEANS}.npy", data, num, MEANS, num),
+    ]
+    features = FeatureFiles(extract(ledger, classifier_spec(ledger, classifier), sources))
+
+    def reading(name: str) -> ClassifierOutputs:
+        return ClassifierOutputs.of(features.array(name))
+
+    return ClassifierResults(
+        classifier=ledger.locate(classifier),
+        of=lambda cell: reading(cell.file),
+        heldout=reading(f"{HELDOUT}.npy"),
+        training=reading(f"{TRAINING}.npy"),
+        means=reading(f"{MEANS}.npy"),
+    )
+
+
+def extractor_features(
+    ledger: Ledger,
+    extractor: ExtractorConfig,
+    data: Artifact,
+    sampled: SampledCells,
+    num: int,
+    extract: ExtractFeatures,
+) -> "ExtractorFeatures":
+    """Return the features of one extractor; other arguments as in `classifier_results`."""
+    from pipeline.evaluation.candidates import ExtractorFeatures
+
+    info, weights = read_info(ledger.locate(data)), find_weights(extractor)
+    sources = sample_sources(sampled)
+    if info.encoding is not None:
+        sources.append(heldout_source(ledger, data))
+    if info.captioned and weights.reads_prompts:
+        sources.append(FeatureSource(f"{PROMPTS}.npy", data, num, PROMPTS, num))
+    if not info.num_classes:
+        teachers = [(cell, samples) for cell, samples in sampled if cell.role == "teacher"]
+        sources += [FeatureSource(_mean(cell), samples, 1, MEAN) for cell, samples in teachers]
+    features = FeatureFiles(extract(ledger, extractor_spec(extractor), sources))
+
+    def array(name: str) -> np.ndarray | None:
+        return features.array(name) if name in features.places else None
+
+    return ExtractorFeatures(
+        name=weights.name,
+        sha256=weights.sha256,
+        identity=weights.identity,
+        distance=weights.distance,
+        kind=f"{weights.kind}-{weights.sha256[:8]}",
+        of=lambda cell: features.array(cell.file),
+        heldout=array(f"{HELDOUT}.npy"),
+        prompts=array(f"{PROMPTS}.npy"),
+        mean_of=lambda cell: features.array(_mean(cell)).repeat(num, axis=0),
+    )
+
+
+def _mean(cell: SampleSpec) -> str:
+    return f"{MEAN}-{cell.file}"

@@ -6,6 +6,7 @@ An interrupted evaluation draws only what is missing, and the teacher is sampled
 import functools
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ import numpy as np
 
 from infra.launch import run_jobs
 from infra.ray.cluster import cluster
-from pipeline.config.profile import Profile
 from pipeline.durable import replace_durably
 from pipeline.evaluation.documents import SampleSpec
 from pipeline.failpoints import failpoint
@@ -79,36 +79,53 @@ def sample_cells(
                 "data": sample_inputs.data.path,
                 "components": sample_inputs.components.path if sample_inputs.components else None,
             }
-            for key, samples in _run_workers(spec, work.profile, missing, progress):
+            jobs = _jobs(missing, num)
+            results = run_jobs(
+                "stages.evaluation.sample_sets:open_worker", spec, jobs, work.profile
+            )
+            for key, parts, result in complete_sets(results, jobs, progress):
                 cell = missing[key]
-                done[key] = _commit(ledger, key, cell, samples, parents[cell.digest])
+                done[key] = _commit(ledger, key, cell, parts, result, parents[cell.digest])
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
     return [(cell, done[key]) for key, cell in keys.items()]
 
 
-@dataclass(frozen=True)
-class _SampleParts:
-    """A complete set of samples in parts, by path in order of rows, and evaluations per sample."""
+def complete_sets(
+    results: Iterator[dict[str, Any]], jobs: Sequence[dict[str, Any]], progress: Progress
+) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
+    """Yield a set when its last part is complete: key, parts in order of rows, and last result.
 
-    parts: tuple[str, ...]
-    count: int
-    evaluations: int
-
-
-def _run_workers(
-    spec: dict[str, Any], profile: Profile, missing: dict[str, SampleSpec], progress: Progress
-) -> Iterator[tuple[str, _SampleParts]]:
-    """Draw missing samples on workers; yield each set when its last part is complete."""
-    num = spec["num_samples"]
-    jobs = _jobs(missing, num)
-    parts: dict[str, list[str]] = {key: [] for key in missing}
-    results = run_jobs("stages.evaluation.sample_sets:open_worker", spec, jobs, profile)
+    Args:
+        results: results of the jobs, in any order; each has the `key` of its job.
+        jobs: jobs with the `key` of their set, and the path of their `part`, which sorts by rows.
+        progress: called with (parts done, parts in all).
+    """
+    left = Counter(job["key"] for job in jobs)
     for done, result in enumerate(results, start=1):
         progress(done, len(jobs))
-        found = parts[result["key"]]
-        found.append(result["part"])
-        if len(found) == len(_ranges(num)):
-            yield result["key"], _SampleParts(tuple(sorted(found)), num, result["evaluations"])
+        key = result["key"]
+        left[key] -= 1
+        if not left[key]:
+            yield key, sorted(job["part"] for job in jobs if job["key"] == key), result
+
+
+def write_part(part: Path, make: Callable[[], np.ndarray]) -> bool:
+    """Write a part unless it exists; return whether it was written.
+
+    A part counts as complete by its name, so its bytes are on disk before it gets that name.
+    """
+    if part.is_file():
+        return False
+    array = make()
+    replace_durably(part, lambda temporary: write_array(temporary, array))
+    return True
+
+
+def join_parts(run_dir: Path, parts: Sequence[str], path: Path) -> int:
+    """Write the rows of all parts to one file; return their number."""
+    array = np.concatenate([np.load(run_dir / part, allow_pickle=False) for part in parts])
+    write_array(path, array)
+    return len(array)
 
 
 def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -132,14 +149,11 @@ def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
     def serve(job: dict[str, Any]) -> dict[str, Any]:
         cell = SampleSpec.model_validate(job["cell"])
         sampler = load(run_dir / cell.bundle)
-        part = run_dir / job["part"]
-        if not part.is_file():
-            first, count = job["first"], job["count"]
+        first, count = job["first"], job["count"]
+
+        def sample() -> np.ndarray:
             is_inpainting = sampler.is_inpainting
-            condition_pixels = (
-                condition_images(data, conditions, first, count) if is_inpainting else None
-            )
-            images = sampler.sample(
+            return sampler.sample(
                 steps=cell.steps,
                 w=cell.w,
                 asked=inputs[first : first + count],
@@ -147,13 +161,16 @@ def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
                 sampler=cell.sampler,
                 batch_size=CHUNK if sampler.device.type == "cuda" else _CPU_BATCH,
                 first=first,
-                pictures=condition_pixels,
+                pictures=condition_images(data, conditions, first, count)
+                if is_inpainting
+                else None,
             )
-            # a part counts as complete by its name, so its bytes must be on disk first
-            replace_durably(part, lambda temporary: write_array(temporary, images))
+
+        if write_part(run_dir / job["part"], sample):
             failpoint("samples.part")
         evaluations = sampler.evaluations(steps=cell.steps, w=cell.w)
-        return {"key": job["key"], "part": job["part"], "evaluations": evaluations}
+        result = {"key": job["key"], "part": job["part"], "evaluations": evaluations}
+        return result | {"num": spec["num_samples"]}
 
     return serve
 
@@ -192,15 +209,19 @@ def _ranges(num: int) -> list[tuple[int, int]]:
 
 
 def _commit(
-    ledger: Ledger, key: str, cell: SampleSpec, samples: _SampleParts, parent: str
+    ledger: Ledger,
+    key: str,
+    cell: SampleSpec,
+    parts: Sequence[str],
+    result: dict[str, Any],
+    parent: str,
 ) -> Artifact:
     def write(path: Path) -> dict[str, Any]:
-        images = np.concatenate([np.load(ledger.run_dir / part) for part in samples.parts])
-        write_array(path, images)
-        return {"evaluations": samples.evaluations, "count": len(images)}
+        count = join_parts(ledger.run_dir, parts, path)
+        return {"evaluations": result["evaluations"], "count": count}
 
     kind = "reference" if cell.role in ("noise_floor", "teacher") else "samples"
-    return ledger.publish(kind, key, samples_place(samples.count, cell), write, (parent,))
+    return ledger.publish(kind, key, samples_place(result["num"], cell), write, (parent,))
 
 
 def write_array(path: Path, images: np.ndarray) -> None:

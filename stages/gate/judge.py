@@ -22,8 +22,8 @@ from pipeline.ledger import Artifact, fingerprint
 from pipeline.run_dir import layout
 from pipeline.training.gate_policy import rules_of
 from pipeline.training.round_plan import RoundPlan
-from stages.evaluation import measurements
-from stages.evaluation.measurements import ExtractFeatures
+from stages.evaluation import features
+from stages.evaluation.features import ExtractFeatures
 from stages.evaluation.sample_sets import SampleInputs, sample_cells
 from stages.gate.samples import gate_cells, gate_seed
 from stages.rounds.promote import find_nonfinite_weight
@@ -85,7 +85,7 @@ def on_workers(profile: Profile, progress: Progress) -> GateWorkers:
             samples for _, samples in sample_cells(work, cells, bundles, sample_inputs, progress)
         ]
 
-    return GateWorkers(draw, measurements.on_workers(profile, progress))
+    return GateWorkers(draw, features.on_workers(profile, progress))
 
 
 def judge(work: Workspace, candidate: Candidate, workers: GateWorkers) -> Artifact:

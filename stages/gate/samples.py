@@ -21,11 +21,13 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.solvers import default_sampler
 from pipeline.training.round_plan import RoundPlan
-from stages.evaluation.features import ExtractorSpec, classifier_spec, extractor_spec
-from stages.evaluation.measurements import (
+from stages.evaluation.features import (
     ExtractFeatures,
+    ExtractorSpec,
     FeatureFiles,
     classifier_of,
+    classifier_spec,
+    extractor_spec,
     heldout_source,
     sample_sources,
 )

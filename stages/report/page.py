@@ -16,9 +16,8 @@ from pipeline.evaluation.documents import AnyReport, Report, SampleSpec, read_re
 from pipeline.evaluation.reports.encoder_report import PictureKind, picture_name, read_translation
 from pipeline.evaluation.reports.view import ReportView, join_numbers
 from pipeline.ledger import Artifact, Ledger
-from pipeline.page.charts import trade_charts, training_chart
+from pipeline.page.charts import curve_charts, trade_charts, training_chart
 from pipeline.page.encoder_section import encoders_of
-from pipeline.page.quality_curves import curve_charts
 from pipeline.page.sample_images import build_sample_grids, png_data_uri
 from pipeline.page.view_model import Chart, Encoders, Page, SampleGrids
 from pipeline.run_dir import layout

@@ -161,9 +161,7 @@ def _compare(
         f"student, {format_count(preview_sets[-1].steps, 'step')}",
     ]
     rows = list(zip(names[: len(sets)], sets, strict=True))
-    drawn = draw_pairs(f"w = {w:g}", rows)
     path = folder / f"w{w:g}.png"
-    if drawn is not None:
-        drawn.save(path)
+    is_drawn = draw_pairs(f"w = {w:g}", rows, path)
     rms = paired_rms(sets[-1], sets[0]) if len(sets) > 1 else None
-    return PreviewImage(w=w, num=len(sets[-1]), path=path if drawn is not None else None, rms=rms)
+    return PreviewImage(w=w, num=len(sets[-1]), path=path if is_drawn else None, rms=rms)

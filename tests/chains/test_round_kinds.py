@@ -12,8 +12,9 @@ from pipeline.config import GateConfig, Recipe
 from pipeline.data.latents import read_data_info
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.documents import EvaluatedBundle, Row, SampleSpec, plan_cells
-from pipeline.evaluation.figures.curves import draw_lines, line_entries
+from pipeline.evaluation.figures.curves import draw_lines
 from pipeline.evaluation.reports.view import rows_by_sampler
+from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.verdicts.gate_documents import read_verdict
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir.recipe_file import prepare_run_dir
@@ -139,16 +140,17 @@ def test_the_two_kinds_are_two_lines_and_two_columns(run: Run) -> None:
         for each in made
     ]
     cells = plan_cells(recipe, entrants[0], entrants[1:], ["ddim"])
+    scores = Scores.model_construct(distance_to_real=1.0, distance_to_real_interval=(0.9, 1.1))
     rows = [
-        Row.model_construct(cell=cell, evaluations=cell.steps, scores=None)
+        Row.model_construct(cell=cell, evaluations=cell.steps, scores=scores)
         for cell in cells
         if cell.w == 0 and cell.role == "student"
     ]
     counts = {name: len(found) for name, found in rows_by_sampler(rows).items()}
     assert counts == {"distilled students": 3, "distilled students, stochastic": 2}
     figure, ax = plt.subplots()
-    draw_lines(ax, rows, lambda scores: (1.0, (0.9, 1.1)))
-    assert [label for _, label in line_entries(ax)][:2] == list(counts)
+    draw_lines(ax, rows, "distance_to_real")
+    assert ax.get_legend_handles_labels()[1][:2] == list(counts)
     plt.close(figure)
 
 

@@ -16,12 +16,11 @@ from pipeline.evaluation.figures.curves import rows_by_network
 from pipeline.evaluation.reports.class_conditional import build_report, write_report_files
 from pipeline.evaluation.reports.view import summarise_verdicts
 from pipeline.ledger import Artifact, Ledger
-from pipeline.page.charts import trade_charts
+from pipeline.page.charts import curve_charts, trade_charts
 from pipeline.page.comparison import ComparedRun, overlay_charts, summarise_distances, tables_of
-from pipeline.page.quality_curves import curve_charts
 from pipeline.page.view_model import Chart
 from pipeline.training.plan import plan_rounds
-from stages.evaluation.measurements import classifier_of
+from stages.evaluation.features import classifier_of
 from stages.evaluation.publish import curves_of
 from stages.evaluation.sample_sets import SampleInputs
 from stages.export.export import model_card_facts

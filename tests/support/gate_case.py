@@ -18,7 +18,7 @@ from pipeline.training.gate_policy import JudgedAttempt, rules_of, run_attempts
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
 from stages.data.shard import shard
-from stages.evaluation.measurements import on_workers
+from stages.evaluation.features import on_workers
 from stages.evaluation.sample_sets import SampleInputs, _samples_key, open_worker, samples_place
 from stages.gate.attempts import GateContext, find_attempt, judged_attempt, record_answer
 from stages.gate.judge import GateWorkers, divergence_key, judge, judge_divergence

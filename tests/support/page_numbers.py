@@ -5,7 +5,6 @@ from typing import Any
 
 from pipeline.evaluation.documents import ExtractorMetrics, ExtractorRow, Row, SampleSpec
 from pipeline.evaluation.metric_specs import (
-    KERNEL,
     ProtocolContext,
     real_image_metrics,
     teacher_metric,
@@ -97,7 +96,5 @@ def panel(
         measured = ExtractorScores.model_validate(found)
         rows.append(ExtractorRow(cell=cell, evaluations=cost(cell), scores=measured))
     if kind == "clip":
-        words = ("CLIP score", "cosine similarity of image and prompt")
-        prompt = setting.asked("the prompt")
-        metrics.append(setting.metric("clip_score", words, extractor, prompt, KERNEL))
+        metrics.append(setting.metric("clip_score", extractor, setting.asked("the prompt")))
     return ExtractorMetrics(extractor=title, kind=kind, metrics=tuple(metrics), rows=tuple(rows))

@@ -92,77 +92,57 @@ def _pool(name: str, x: Tensor) -> Tensor:
     return functional.max_pool2d(x, 3, stride=2)
 
 
+_Size = tuple[int, int]
+_3X3, _1X7, _7X1, _1X3, _3X1 = (3, 3), (1, 7), (7, 1), (1, 3), (3, 1)
+
+
+def _chain(name: str, *convs: tuple[int] | tuple[int, _Size] | tuple[int, _Size, int]) -> _Branch:
+    """Return a branch of convolutions named `<name>_1`, `<name>_2`, ..."""
+    return [_Conv(f"{name}_{number}", *conv) for number, conv in enumerate(convs, start=1)]
+
+
 def _block_a(pooled: int) -> list[_Branch]:
     return [
         [_Conv("branch1x1", 64)],
-        [_Conv("branch5x5_1", 48), _Conv("branch5x5_2", 64, (5, 5))],
-        [
-            _Conv("branch3x3dbl_1", 64),
-            _Conv("branch3x3dbl_2", 96, (3, 3)),
-            _Conv("branch3x3dbl_3", 96, (3, 3)),
-        ],
+        _chain("branch5x5", (48,), (64, (5, 5))),
+        _chain("branch3x3dbl", (64,), (96, _3X3), (96, _3X3)),
         ["average", _Conv("branch_pool", pooled)],
     ]
 
 
 def _block_b() -> list[_Branch]:
     return [
-        [_Conv("branch3x3", 384, (3, 3), 2)],
-        [
-            _Conv("branch3x3dbl_1", 64),
-            _Conv("branch3x3dbl_2", 96, (3, 3)),
-            _Conv("branch3x3dbl_3", 96, (3, 3), 2),
-        ],
+        [_Conv("branch3x3", 384, _3X3, 2)],
+        _chain("branch3x3dbl", (64,), (96, _3X3), (96, _3X3, 2)),
         ["halve"],
     ]
 
 
 def _block_c(inner: int) -> list[_Branch]:
-    wide, tall = (1, 7), (7, 1)
     return [
         [_Conv("branch1x1", 192)],
-        [
-            _Conv("branch7x7_1", inner),
-            _Conv("branch7x7_2", inner, wide),
-            _Conv("branch7x7_3", 192, tall),
-        ],
-        [
-            _Conv("branch7x7dbl_1", inner),
-            _Conv("branch7x7dbl_2", inner, tall),
-            _Conv("branch7x7dbl_3", inner, wide),
-            _Conv("branch7x7dbl_4", inner, tall),
-            _Conv("branch7x7dbl_5", 192, wide),
-        ],
+        _chain("branch7x7", (inner,), (inner, _1X7), (192, _7X1)),
+        _chain("branch7x7dbl", (inner,), (inner, _7X1), (inner, _1X7), (inner, _7X1), (192, _1X7)),
         ["average", _Conv("branch_pool", 192)],
     ]
 
 
 def _block_d() -> list[_Branch]:
     return [
-        [_Conv("branch3x3_1", 192), _Conv("branch3x3_2", 320, (3, 3), 2)],
-        [
-            _Conv("branch7x7x3_1", 192),
-            _Conv("branch7x7x3_2", 192, (1, 7)),
-            _Conv("branch7x7x3_3", 192, (7, 1)),
-            _Conv("branch7x7x3_4", 192, (3, 3), 2),
-        ],
+        _chain("branch3x3", (192,), (320, _3X3, 2)),
+        _chain("branch7x7x3", (192,), (192, _1X7), (192, _7X1), (192, _3X3, 2)),
         ["halve"],
     ]
 
 
 def _block_e(pool: str) -> list[_Branch]:
-    wide, tall = (1, 3), (3, 1)
+    def both(name: str) -> tuple[_Conv, _Conv]:
+        return _Conv(f"{name}a", 384, _1X3), _Conv(f"{name}b", 384, _3X1)
+
     return [
         [_Conv("branch1x1", 320)],
-        [
-            _Conv("branch3x3_1", 384),
-            (_Conv("branch3x3_2a", 384, wide), _Conv("branch3x3_2b", 384, tall)),
-        ],
-        [
-            _Conv("branch3x3dbl_1", 448),
-            _Conv("branch3x3dbl_2", 384, (3, 3)),
-            (_Conv("branch3x3dbl_3a", 384, wide), _Conv("branch3x3dbl_3b", 384, tall)),
-        ],
+        [*_chain("branch3x3", (384,)), both("branch3x3_2")],
+        [*_chain("branch3x3dbl", (448,), (384, _3X3)), both("branch3x3dbl_3")],
         [pool, _Conv("branch_pool", 192)],
     ]
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.evaluation.figures.curves import FAINT, INK, STUDENT, escape_dollars, save_figure
 from pipeline.sampling.conditions import Conditions
 from pipeline.sampling.sampler import Images, LabelArray
+from pipeline.wording import format_count
 
 _MOST_CLASSES = 12
 
@@ -106,10 +106,7 @@ def _draw_grid(
     figure = Figure(figsize=(width, each * tall / wide + 1.15))
     axes = figure.subplots(1, len(columns), squeeze=False)[0]
     for ax, column, picture in zip(axes, columns, tiles, strict=True):
-        ax.imshow(picture, interpolation="nearest")
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.spines[:].set_visible(False)
+        _imshow(ax, picture)
         _head(ax, column)
     axes[0].set_yticks(
         [(i + 0.5) * tall / len(rows) for i in range(len(rows))],
@@ -154,15 +151,17 @@ def _draw_scatter(
     save_figure(figure, path)
 
 
-def _head(ax: Axes, column: Column) -> None:
-    unit = "evaluation" if column.evaluations == 1 else "evaluations"
-    cost = f"\n{column.evaluations} {unit}" if column.evaluations else ""
-    ax.set_title(
-        f"{column.title}{cost}",
-        fontsize=9.5,
-        color=STUDENT if column.student else INK,
-        linespacing=1.35,
-    )
+def _head(ax: Axes, column: Column, fontsize: float = 9.5) -> None:
+    cost = f"\n{format_count(column.evaluations, 'evaluation')}" if column.evaluations else ""
+    color = STUDENT if column.student else INK
+    ax.set_title(f"{column.title}{cost}", fontsize=fontsize, color=color, linespacing=1.35)
+
+
+def _imshow(ax: Axes, picture: Float[np.ndarray, "_ _ 3"]) -> None:
+    ax.imshow(picture, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
 
 
 _MOST_PROMPTS = 10
@@ -186,19 +185,13 @@ def draw_prompts(title: str, columns: Sequence[Column], asked: Conditions, path:
     axes = figure.subplots(count, len(columns), squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         for ax, column in zip(line, columns, strict=True):
-            ax.imshow(tile(column.images, [[row]]), interpolation="nearest")
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.spines[:].set_visible(False)
+            _imshow(ax, tile(column.images, [[row]]))
         words = escape_dollars(textwrap.fill(prompts[row], 30))
         line[0].set_ylabel(
             words, rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=8
         )
     for ax, column in zip(axes[0], columns, strict=True):
-        unit = "evaluation" if column.evaluations == 1 else "evaluations"
-        cost = f"\n{column.evaluations} {unit}" if column.evaluations else ""
-        color = STUDENT if column.student else INK
-        ax.set_title(f"{column.title}{cost}", fontsize=7.5, color=color)
+        _head(ax, column, fontsize=7.5)
     figure.subplots_adjust(
         left=_WORDS / wide, right=1 - 0.08 / wide, top=1 - _HEADS / tall, bottom=0.06 / tall,
         wspace=0.08, hspace=0.08,
@@ -209,84 +202,37 @@ def draw_prompts(title: str, columns: Sequence[Column], asked: Conditions, path:
     save_figure(figure, path)
 
 
-_TILE = 72  # pixels; larger images are reduced to at most twice that
-
-_PAIR_GAP = 6
-
-_LINE = 20
-
 _ACROSS = 5  # pairs per line, for a nearly square figure
 
-_NARROWEST = 300
 
-_PLANE_SIDE = 300
+def draw_pairs(title: str, rows: Sequence[tuple[str, Images]], path: Path) -> bool:
+    """Draw one or two named sets of samples as pairs; return whether they can be drawn.
 
-_INK, _TEACHER, _STUDENT = (34, 38, 46), (150, 155, 165), (42, 111, 176)
-
-
-def draw_pairs(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image | None:
-    """Draw one or two rows of samples with names; None if they are neither images nor 2D points.
-
-    Points are drawn in one square, with a line from each point of the first row to its pair in
-    the last.
+    In a line of pairs, the images of the first set are above those of the second. 2D points are
+    drawn in one plane, with a line from each point to its pair.
     """
-    height, width, channels = rows[0][1].shape[1:]
-    if (height, width, channels) == (1, 1, 2):
-        return _plane(title, rows)
-    if channels not in {1, 3} or height * width == 1:
-        return None
-    tiles = [[_tile(image) for image in images] for _, images in rows]
-    wide, tall = tiles[0][0].size
-    lines = -(-len(tiles[0]) // _ACROSS)
-    block = len(rows) * (tall + 1) + _PAIR_GAP  # height of a line of pairs
-    head = _LINE * (1 + len(rows))
-    size = (_ACROSS * (wide + _PAIR_GAP) + _PAIR_GAP, head + lines * block + _PAIR_GAP)
-    canvas = Image.new("RGB", (max(size[0], _NARROWEST), size[1]), "white")
-    write = ImageDraw.Draw(canvas)
-    write.text((_PAIR_GAP, 3), title, fill=_INK, font=_font(14))
-    for number, ((name, _), pictures) in enumerate(zip(rows, tiles, strict=True)):
-        label = name if len(rows) == 1 else f"{('top', 'bottom')[number]}: {name}"
-        write.text((_PAIR_GAP, _LINE * (1 + number)), label, fill=_INK, font=_font(12))
-        for index, picture in enumerate(pictures):
-            line, place = divmod(index, _ACROSS)
-            top = head + line * block + number * (tall + 1) + _PAIR_GAP
-            canvas.paste(picture, (_PAIR_GAP + place * (wide + _PAIR_GAP), top))
-    return canvas
-
-
-def _tile(image: np.ndarray) -> Image.Image:
-    pixels: UInt8[np.ndarray, "h w c"] = np.rint((image.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
-    picture = Image.fromarray(pixels.squeeze()).convert("RGB")
-    longest = max(picture.size)
-    zoom = max(1, _TILE // longest)
-    if zoom > 1:
-        size = (picture.width * zoom, picture.height * zoom)
-        return picture.resize(size, Image.Resampling.NEAREST)
-    picture.thumbnail((2 * _TILE, 2 * _TILE))
-    return picture
-
-
-def _plane(title: str, rows: Sequence[tuple[str, Images]]) -> Image.Image:
-    sets = [images.reshape(-1, 2).astype(np.float64) for _, images in rows]
-    least, most = sets[0].min(0), sets[0].max(0)
-    margin = 0.2 * max(float((most - least).max()), 1e-6)
-    scale = _PLANE_SIDE / (float((most - least).max()) + 2 * margin)
-    canvas = Image.new(
-        "RGB", (_PLANE_SIDE + 2 * _PAIR_GAP, _PLANE_SIDE + _LINE * (1 + len(rows))), "white"
-    )
-    write = ImageDraw.Draw(canvas)
-    write.text((_PAIR_GAP, 3), title, fill=_INK, font=_font(14))
-    placed = [((points - least + margin) * scale) + (_PAIR_GAP, _LINE) for points in sets]
-    for first, last in zip(placed[0].tolist(), placed[-1].tolist(), strict=True):
-        write.line([tuple(first), tuple(last)], fill=_TEACHER, width=1)
-    for number, ((name, _), points) in enumerate(zip(rows, placed, strict=True)):
-        colour = _TEACHER if number == 0 and len(rows) > 1 else _STUDENT
-        for x, y in points.tolist():
-            write.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
-        below = _PLANE_SIDE + _LINE * (1 + number)
-        write.text((_PAIR_GAP, below), name, fill=colour, font=_font(12))
-    return canvas
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+    if unsupported_shape_reason(rows[0][1].shape[1:]):
+        return False
+    figure = Figure(figsize=(4.2, 5), layout="constrained")
+    ax = figure.subplots()
+    names = [name for name, _ in rows]
+    if rows[0][1].shape[1:] == (1, 1, 2):
+        points = [images.reshape(-1, 2) for _, images in rows]
+        for pair in zip(*points, strict=True):
+            ax.plot(*np.transpose(pair), color=FAINT, lw=0.8)
+        colors = (FAINT, STUDENT)[-len(rows) :]
+        for name, each, color in zip(names, points, colors, strict=True):
+            ax.scatter(each[:, 0], each[:, 1], s=16, color=color, label=name)
+        ax.set_box_aspect(1)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=9)
+    else:
+        images, count = np.concatenate([each for _, each in rows]), len(rows[0][1])
+        lines = [range(at, min(at + _ACROSS, count)) for at in range(0, count, _ACROSS)]
+        indices = [[at * count + i for i in line] for line in lines for at in range(len(rows))]
+        ax.imshow(tile(images, indices), interpolation="nearest")
+        ax.set_axis_off()
+        places = ("top", "bottom") if len(rows) == 2 else ("all",)
+        title += "".join(f"\n{at}: {name}" for at, name in zip(places, names, strict=True))
+    figure.suptitle(title, x=0.03, ha="left", fontsize=11, color=INK)
+    save_figure(figure, path)
+    return True

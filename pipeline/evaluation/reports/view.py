@@ -308,8 +308,14 @@ def _headline(students: Sequence[Verdict]) -> str:
             good.setdefault(verdict.title, []).append(verdict.w)
     if not good:
         return "No student passes every check at any guidance weight."
-    found = "; ".join(f"{title} (w = {join_numbers(weights)})" for title, weights in good.items())
-    return f"Every check passes for: {found}."
+    every = list(dict.fromkeys(verdict.w for verdict in students))
+    found = [
+        f"{title} (every w)"
+        if 1 < len(every) == len(weights)
+        else f"{title} (w = {join_numbers(weights)})"
+        for title, weights in good.items()
+    ]
+    return f"Every check passes for: {'; '.join(found)}."
 
 
 def _costs(report: AnyReport) -> tuple[str, ...]:
@@ -393,8 +399,11 @@ def _bounds(report: AnyReport, students: Sequence[Verdict]) -> str:
         }
         text = ", ".join(f"{name} {bound}" for name, bound in bounds.items())
         by_bounds.setdefault(text, []).append(w)
-    each = [f"{text} at w = {join_numbers(weights)}" for text, weights in by_bounds.items()]
-    sentences = [f"Bounds: {'; '.join(each if len(each) > 1 else by_bounds)}."]
+    sentences = [f"Bounds: {text}." for text in by_bounds]
+    if len(by_bounds) > 1:
+        sentences = [
+            f"Bounds at w = {join_numbers(weights)}: {text}." for text, weights in by_bounds.items()
+        ]
     names = {check.name for verdict in students for check in verdict.checks if check.is_bounded}
     if "w consistency" in names:
         sentences.append("Also, samples follow w (nearest to the teacher at the same w).")

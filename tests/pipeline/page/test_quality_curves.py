@@ -7,7 +7,7 @@ import pytest
 from pipeline.evaluation.documents import ExtractorMetrics, ExtractorRow, Role, SampleSpec
 from pipeline.evaluation.metric_specs import ProtocolContext, teacher_metric
 from pipeline.evaluation.scores import ExtractorScores
-from pipeline.page.quality_curves import curve_charts
+from pipeline.page.charts import curve_charts
 from pipeline.page.view_model import Chart
 from tests.pipeline.page.test_summary import report, verdict
 

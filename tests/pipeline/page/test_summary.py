@@ -103,7 +103,7 @@ def test_students_that_pass_come_first() -> None:
         )
     )
     assert found.sentences == (
-        "Every check passes for: student, 4 steps (w = 1 and 3); student, 1 step (w = 3).",
+        "Every check passes for: student, 4 steps (every w); student, 1 step (w = 3).",
         "The 1-step student needs 1 network evaluation per sample, the teacher 16. Its distance to "
         "real images is 1.50 (1.50 to 1.50) and 1.50 (1.50 to 1.50) times the teacher's at w = 1 "
         "and 3.",
@@ -136,7 +136,7 @@ def test_verdicts_are_void_if_a_control_passes(
     write_report(void, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert text.splitlines()[2] == f"**{said.sentences[0]}**"
-    lines = text.split("## Verdicts")[1].split("Bounds:")[0].splitlines()
+    lines = text.split("## Verdicts")[1].split("Bounds")[0].splitlines()
     ends = [line.split("|")[-2].strip() for line in lines if line.startswith(("| 1 ", "| 3 "))]
     assert ends == ["void"] * 4 + ["fail", "pass"]
 

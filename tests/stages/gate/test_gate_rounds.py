@@ -15,8 +15,7 @@ from pipeline.errors import BundleError
 from pipeline.ledger import Ledger
 from pipeline.training.gate_policy import JudgedAttempt
 from pipeline.verification.examine import examine
-from stages.evaluation.features import classifier_spec
-from stages.evaluation.measurements import classifier_of, heldout_source, on_workers
+from stages.evaluation.features import classifier_of, classifier_spec, heldout_source, on_workers
 from stages.gate.attempts import accept, find_accepted, find_attempt, set_aside
 from tests.support.chain import digests
 from tests.support.gate_case import GateCase, gate_case

@@ -1,11 +1,17 @@
 """HTML reports of whole runs, from their directories only."""
 
+import io
 import shutil
 from pathlib import Path
 
 import pytest
 
+from flows.cli.console import open_console
+from flows.cli.run import show_summary
 from infra.process.machines import describe_machine_with, record_machine
+from pipeline.evaluation.documents import read_report
+from pipeline.evaluation.reports.view import ReportView, card_facts, metric_of
+from pipeline.evaluation.tables import format_estimate
 from stages.report.compare import write_comparison
 from stages.report.page import build_page, page_of, remove_page, write_page
 from stages.report.stage_costs import costs_of
@@ -58,6 +64,34 @@ def test_every_number_has_its_interval_and_protocol_in_a_table(page: PageReader)
     assert "network evaluations 0 1 2 3 4 5 6 7 8 9" in numbers.partition("Accuracy by class")[2]
     protocols = numbers.partition("Metric protocols")[2]
     assert "(Naeem et al. 2020, arXiv:2002.09797)" in protocols
+
+
+def test_page_markdown_terminal_and_card_show_the_same_numbers(
+    runs: tuple[PageRun, PageRun], page: PageReader
+) -> None:
+    folder = runs[0].run_dir / "report"
+    report = read_report(folder)
+    view, markdown = ReportView(report), (folder / "report.md").read_text(encoding="utf-8")
+    console = open_console(file=io.StringIO(), width=200, color_system=None)
+    show_summary(console, runs[0].run_dir, {})
+    assert isinstance(console.file, io.StringIO)
+    terminal = console.file.getvalue()
+    for sentence in view.judgement.sentences:
+        assert all(sentence in text for text in (page.text, markdown, view.summary))
+        assert sentence in " ".join(terminal.split())
+    for table in (*view.tables, *view.by_class, *view.protocols):
+        assert table.markdown in markdown
+        for row in table.rows:
+            assert " ".join(" ".join(row).split()) in page.text
+    (row,) = [r for r in report.rows if (r.cell.title, r.cell.w) == ("student, 4 steps", 2.0)]
+    value, interval = metric_of(row, "distance_to_real") or (0.0, None)
+    cells = next(each for each in view.tables[3].rows if each[0] == row.cell.title)
+    assert cells[2] == format_estimate((value, interval))
+    line = next(line for line in terminal.splitlines() if line.startswith("student, 4 steps "))
+    assert line.split()[4] == f"{value:.3g}"
+    facts = card_facts(report, row.cell.round or 0)
+    said = facts["w = 2: Frechet distance to held-out images, not FID"]
+    assert said.startswith(f"{value:.3g} (teacher ")
 
 
 def test_ratios_of_the_verdict_have_the_intervals_that_were_measured(page: PageReader) -> None:

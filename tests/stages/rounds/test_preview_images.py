@@ -119,14 +119,18 @@ def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
     assert (marks["bundle.digest"], marks["parent.digest"]) == (student.digest, first.digest)
 
 
-def test_images_are_pairs_and_what_is_neither_image_nor_point_has_no_picture() -> None:
-    rows = np.zeros((7, 8, 8, 1), np.float32), np.ones((7, 8, 8, 1), np.float32)
-    image = draw_pairs("w = 2", [("teacher, 8 steps", rows[0]), ("student, 1 step", rows[1])])
-    assert image is not None
-    pixels = np.asarray(image)
-    assert pixels.shape[0] < 2 * pixels.shape[1] < 4 * pixels.shape[0]  # nearly square
-    column = pixels[:, 40, 0]
-    top = np.flatnonzero(column == 128)
-    assert len(top) == 2 * 72  # two lines of teachers' tiles, 9 pixels a pixel
-    assert (column[top[0] + 72 + 1 : top[0] + 2 * 72] == 255).all()
-    assert draw_pairs("w", [("a", np.zeros((2, 4, 4, 4), np.float32))]) is None
+def test_images_are_pairs_and_what_is_neither_image_nor_point_has_no_picture(
+    tmp_path: Path,
+) -> None:
+    rows = np.full((7, 8, 8, 1), -1, np.float32), np.zeros((7, 8, 8, 1), np.float32)
+    named = [("teacher, 8 steps", rows[0]), ("student, 1 step", rows[1])]
+    assert draw_pairs("w = 2", named, tmp_path / "pairs.png")
+    with Image.open(tmp_path / "pairs.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    # in the first line of pairs, the middle one; the second line has two pairs only
+    middle = pixels[:, pixels.shape[1] // 2].astype(int)
+    changes = middle[np.flatnonzero(np.diff(middle)) + 1]
+    np.testing.assert_allclose(changes, [0, 255, 128, 255], atol=1)
+    neither = [("a", np.zeros((2, 4, 4, 4), np.float32))]
+    assert not draw_pairs("w", neither, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
