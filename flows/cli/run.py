@@ -265,7 +265,8 @@ def show_summary(
 
 def _results(folder: Path) -> Iterator[RenderableType]:
     from pipeline.evaluation.documents import Report, read_report
-    from pipeline.evaluation.reports.view import ReportView, brief_table
+    from pipeline.evaluation.reports.comparisons import brief_table
+    from pipeline.evaluation.reports.view import ReportView
 
     try:
         report = read_report(folder)

@@ -211,6 +211,18 @@ def value_of(scores: Mapping[str, Any], metric: str, part: str | None = None) ->
     return None if value is None else (value, interval)
 
 
+def main_metric(report: AnyReport) -> tuple[str, str]:
+    """Return the key and the name of the main metric of a report."""
+    if isinstance(report, Report):
+        return "distance_to_real", "Fréchet distance to real images"
+    return "rms_to_teacher", "RMS to the teacher's sample"
+
+
+def metric_of(row: AnyRow, key: str, part: str | None = None) -> Value | None:
+    """Return a metric of a row with its interval; None if it was not measured."""
+    return value_of(row.scores.model_dump(), key, part)
+
+
 def format_cell(scores: Mapping[str, Any], metric: str, part: str | None = None) -> str:
     """Format a number of a row with its interval; a dash where it was not measured.
 

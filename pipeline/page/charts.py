@@ -10,8 +10,7 @@ import plotly.io
 
 from pipeline.evaluation.documents import SAMPLER_NAMES, AnyReport, AnyRow, Report, Row
 from pipeline.evaluation.figures.curves import EXTRACTOR_METRICS_SHOWN, STUDENT, error_bars
-from pipeline.evaluation.reports.view import main_metric, metric_of
-from pipeline.evaluation.tables import Value
+from pipeline.evaluation.tables import Value, main_metric, metric_of
 from pipeline.page.view_model import Chart, ChartKind
 
 INK = "#22262e"

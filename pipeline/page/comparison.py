@@ -10,9 +10,18 @@ import plotly.graph_objects as go
 
 from pipeline.evaluation.documents import AnyReport, AnyRow, Report
 from pipeline.evaluation.figures.curves import STUDENT
-from pipeline.evaluation.reports.view import join_numbers, main_metric, metric_of
+from pipeline.evaluation.reports.view import join_numbers
 from pipeline.evaluation.scores import Scores
-from pipeline.evaluation.tables import Section, Table, Value, format_cell, line_of, sections_of
+from pipeline.evaluation.tables import (
+    Section,
+    Table,
+    Value,
+    format_cell,
+    line_of,
+    main_metric,
+    metric_of,
+    sections_of,
+)
 from pipeline.page.charts import (
     STUDENT_STYLES,
     Curves,

@@ -16,7 +16,7 @@ from pipeline.bundle import Manifest, read_manifest
 from pipeline.durable import make_folder, sync, sync_tree
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.documents import read_report
-from pipeline.evaluation.reports.view import card_facts
+from pipeline.evaluation.reports.comparisons import card_facts
 from pipeline.failpoints import failpoint
 from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint
 from pipeline.models.directory.pipeline_files import INDEX, component_files, read_index

@@ -13,7 +13,7 @@ from pipeline.data.latents import read_data_info
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.documents import EvaluatedBundle, Row, SampleSpec, plan_cells
 from pipeline.evaluation.figures.curves import draw_lines
-from pipeline.evaluation.reports.view import rows_by_sampler
+from pipeline.evaluation.reports.comparisons import rows_by_sampler
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.verdicts.gate_documents import read_verdict
 from pipeline.ledger import Artifact, Ledger
