@@ -429,7 +429,7 @@ def _notes(report: AnyReport) -> tuple[str, ...]:
             "comparable within this report only.",
             f"Classifier: {own.classifier_parameters:,} parameters, held-out accuracy "
             f"{own.classifier_heldout_accuracy:.1%}, sha256 {own.classifier_sha256[:16]}.",
-            f"Precision and recall: {own.neighbours} nearest neighbours in them.",
+            f"Precision and recall use {own.neighbours} nearest neighbours in these features.",
             "The teacher's own distance to the teacher is the noise floor: its distance to itself "
             "from other noise.",
             "Accuracy and score are high for class means too: read them together with recall.",
