@@ -108,7 +108,7 @@ class Curves:
         return Chart(f"{self.name}-{w:g}", w, title, as_json(figure), self.kind)
 
 
-def _make_logarithmic(figure: go.Figure, digits: Sequence[float]) -> None:
+def _make_logarithmic(figure: go.Figure, digits: Sequence[int | float]) -> None:
     """Make the y axis logarithmic, labelled in full: Plotly's default labels 20 as "2"."""
     values = [digit * 10.0**power for power in range(-6, 5) for digit in digits]
     labels = [f"{value:g}" for value in values]
