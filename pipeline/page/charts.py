@@ -188,7 +188,8 @@ def add_marks(
         style: style of the line.
         unit: unit of the x values.
     """
-    found = sorted((x, value, title) for x, value, title in marks if value is not None)
+    found = [(x, value, title) for x, value, title in marks if value is not None]
+    found.sort(key=lambda mark: mark[0])
     if not found:
         return
     figure.add_scatter(

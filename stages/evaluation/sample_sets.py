@@ -85,7 +85,8 @@ def sample_cells(
             )
             for key, parts, result in complete_sets(results, jobs, progress):
                 cell = missing[key]
-                done[key] = _commit(ledger, key, cell, parts, result, parents[cell.digest])
+                details = {"evaluations": result["evaluations"], "count": num}
+                done[key] = _commit(ledger, key, cell, parts, details, parents[cell.digest])
         shutil.rmtree(ledger.run_dir / _SCRATCH, ignore_errors=True)
     return [(cell, done[key]) for key, cell in keys.items()]
 
@@ -169,8 +170,7 @@ def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
         if write_part(run_dir / job["part"], sample):
             failpoint("samples.part")
         evaluations = sampler.evaluations(steps=cell.steps, w=cell.w)
-        result = {"key": job["key"], "part": job["part"], "evaluations": evaluations}
-        return result | {"num": spec["num_samples"]}
+        return {"key": job["key"], "part": job["part"], "evaluations": evaluations}
 
     return serve
 
@@ -213,15 +213,15 @@ def _commit(
     key: str,
     cell: SampleSpec,
     parts: Sequence[str],
-    result: dict[str, Any],
+    details: dict[str, Any],
     parent: str,
 ) -> Artifact:
     def write(path: Path) -> dict[str, Any]:
-        count = join_parts(ledger.run_dir, parts, path)
-        return {"evaluations": result["evaluations"], "count": count}
+        join_parts(ledger.run_dir, parts, path)
+        return details
 
     kind = "reference" if cell.role in ("noise_floor", "teacher") else "samples"
-    return ledger.publish(kind, key, samples_place(result["num"], cell), write, (parent,))
+    return ledger.publish(kind, key, samples_place(details["count"], cell), write, (parent,))
 
 
 def write_array(path: Path, images: np.ndarray) -> None:

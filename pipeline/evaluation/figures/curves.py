@@ -167,7 +167,8 @@ def draw_lines(ax: Axes, rows: Sequence[AnyRow], key: str) -> None:
 
 def _line(ax: Axes, rows: Sequence[AnyRow], key: str, **style: Any) -> None:
     found = ((row.evaluations, value_of(row.scores.model_dump(), key)) for row in rows)
-    points = sorted((evaluations, value) for evaluations, value in found if value is not None)
+    points = [(evaluations, value) for evaluations, value in found if value is not None]
+    points.sort(key=lambda point: point[0])
     if points:
         x, y = [cost for cost, _ in points], [value for _, (value, _) in points]
         yerr = error_bars([value for _, value in points])

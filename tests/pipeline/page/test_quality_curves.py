@@ -36,8 +36,7 @@ def row(role: Role, steps: int, w: float, distance: float) -> ExtractorRow:
 
 
 def panel() -> ExtractorMetrics:
-    words = ("CLIP score", "how well an image goes with its prompt")
-    clip = SETTING.metric("clip_score", words, CLIP, SETTING.paired, "")
+    clip = SETTING.metric("clip_score", CLIP, SETTING.paired)
     rows = [
         row(role, steps, w, distance + w)
         for w in (0.0, 2.0)
