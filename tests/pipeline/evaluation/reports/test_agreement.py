@@ -22,7 +22,7 @@ from pipeline.evaluation.documents import (
     read_report,
 )
 from pipeline.evaluation.reports.agreement import verdicts_of, write_agreement
-from pipeline.evaluation.reports.view import check_table
+from pipeline.evaluation.reports.comparisons import check_table
 from pipeline.evaluation.scores import ExtractorScores
 from pipeline.evaluation.tables import metric_columns
 from pipeline.evaluation.verdicts.checks import Verdict, void_reason
