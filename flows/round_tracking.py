@@ -17,8 +17,8 @@ from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.chain import train_step
 from stages.rounds.preview_images import (
     PreviewImage,
+    log_previews,
     log_to_chain,
-    log_to_round,
     make_previews,
     sampling_steps,
 )
@@ -145,7 +145,7 @@ def log_result(run: Run, plan: RoundPlan, student: Artifact) -> list[PreviewImag
         round_id = round_run_id(run, plan, is_training=False)
         run.tracker.log_inputs(round_id, inputs_of_round(run.run_dir, plan, student))
         run.tracker.log_tags(round_id, tags_of_round(run.run_dir, plan, student))
-        log_to_round(pictures, run.recipe, plan, run.tracker, round_id)
+        log_previews(pictures, run.tracker, round_id, sampling_steps(run.recipe, plan))
         if rules_of(run.recipe, plan) is None:
             _log_to_chain(run, plan, pictures)
     return pictures

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config import MMDiTConfig, Network, PredictionName, ScheduleConfig, WDistribution
+from pipeline.config import Network, PredictionName, ScheduleConfig, WDistribution
 from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.documents import Document, build
 from pipeline.errors import BundleError, ConfigError
@@ -70,7 +70,18 @@ class Manifest(Document):
         """Whether the network has an input for w."""
         if self.role == "student":
             return self.baked_w is None
-        return isinstance(self.network, MMDiTConfig) and self.network.guidance_embeds
+        return self.network.takes_w
+
+    @property
+    def own_steps(self) -> int | None:
+        """The step count a student was distilled for; None for any."""
+        return self.steps[0] if self.steps else None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether samples are images: decoded latents, or pixels of one or three channels."""
+        channels, height, width = self.latent_shape
+        return self.pipeline is not None or (channels in {1, 3} and height * width > 1)
 
     def check_use(self, steps: int, w: float, direction: Direction = "decode") -> None:
         """Validate a step count, guidance weight and direction.
@@ -105,7 +116,7 @@ class Manifest(Document):
             )
         if self.w is not None and not self.w.allows(w):
             raise BundleError(
-                f"guidance weight w = {w} is outside the trained weights {self.w.said}; use one "
+                f"guidance weight w = {w} is outside the trained weights {self.w.as_text}; use one "
                 "of these (diffusers' guidance_scale is 1 + w)"
             )
 

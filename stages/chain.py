@@ -59,12 +59,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of a run.
-
-    Attributes:
-        stage: stage identity.
-        plan: round or attempt of the stage; None outside rounds.
-    """
+    """One stage of a run; `plan` is its round or attempt, None outside rounds."""
 
     stage: StageId
     plan: RoundPlan | None = None
@@ -223,13 +218,7 @@ def exported_rounds(recipe: Recipe) -> Sequence[RoundPlan]:
 
 @dataclass(frozen=True)
 class StageState:
-    """State of a stage in the run directory, without verifying files.
-
-    Attributes:
-        step: the stage.
-        done: whether its result is recorded.
-        size: size of the result in bytes.
-    """
+    """State of a stage in the run directory, its size in bytes, without verifying files."""
 
     step: Step
     done: bool

@@ -20,13 +20,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Workspace:
-    """A run as its stages see it.
-
-    Attributes:
-        run_dir: run directory, visible to every worker.
-        recipe: recipe of the run.
-        profile: compute profile of the run.
-    """
+    """A run as its stages see it; every worker must see the same `run_dir`."""
 
     run_dir: Path
     recipe: Recipe
@@ -66,14 +60,6 @@ class Observer(Protocol):
         """Report the number of finished parts, and the total."""
 
 
-class _NoObserver:
-    def working(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def progress(self, done: int, total: int) -> None:
-        """Ignore progress."""
-
-
 class ProgressObserver:
     """Observer that forwards progress to a callback.
 
@@ -82,18 +68,14 @@ class ProgressObserver:
     """
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        self.progress = progress
 
     def working(self) -> AbstractContextManager[None]:
         """Return an empty context."""
         return nullcontext()
 
-    def progress(self, done: int, total: int) -> None:
-        """Forward progress to the callback."""
-        self._progress(done, total)
 
-
-UNOBSERVED: Observer = _NoObserver()
+UNOBSERVED: Observer = ProgressObserver(lambda done, total: None)  # noqa: ARG005
 
 
 def find_or_make(

@@ -113,7 +113,7 @@ def check_filled_in(tree: dict[str, Any], source: str) -> None:
 def _json_schema(document: DocumentKind) -> dict[str, Any]:
     from pipeline.config import Recipe
     from pipeline.config.profile import Profile
-    from pipeline.config.schema import json_schema
+    from pipeline.config.reference import json_schema
 
     if document == "profile":
         return json_schema(Profile, "Stepfold profile")

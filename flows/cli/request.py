@@ -15,8 +15,8 @@ from pipeline.config import Recipe
 from pipeline.config.profile import Profile, default_profile
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.models.directory.hub import locate_pipeline
 from pipeline.models.directory.pipeline_directory import read_pipeline
+from pipeline.models.directory.pipeline_files import locate_pipeline
 from pipeline.run_dir.run_status import require_run
 
 _OVERRIDABLE = "teacher.network.w_embedding_dim"  # of the student; the teacher has none

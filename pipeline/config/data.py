@@ -6,8 +6,30 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 
 from pipeline.documents import Document
 
-MaxBad = Annotated[float, Field(ge=0, lt=1)]
-"""Largest fraction of unusable samples that are skipped; above it the run stops."""
+Holdout = Annotated[
+    float,
+    Field(
+        gt=0,
+        lt=1,
+        description="Fraction of samples that are kept out of training, for evaluation.",
+    ),
+]
+
+MaxBad = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="Largest fraction of unreadable samples to skip, in [0, 1). Above it the run "
+        "stops.",
+    ),
+]
+
+ShardSize = Annotated[PositiveInt, Field(description="Samples per shard file.")]
+
+TrainingSize = Annotated[
+    PositiveInt, Field(description="Width and height of the training images in pixels.")
+]
 
 
 class DigitsData(Document):
@@ -16,11 +38,8 @@ class DigitsData(Document):
     source: Literal["digits"]
     """Data set: `digits`."""
 
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
-    """Fraction of samples that are kept out of training, for evaluation."""
-
-    shard_size: PositiveInt = 300
-    """Samples per shard file."""
+    holdout: Holdout = 1 / 3
+    shard_size: ShardSize = 300
 
 
 class DigitCanvasesData(Document):
@@ -48,8 +67,7 @@ class DigitCanvasesData(Document):
     holdout_per_class: PositiveInt = 20
     """Held-out images per class, for evaluation."""
 
-    shard_size: PositiveInt = 1000
-    """Samples per shard file."""
+    shard_size: ShardSize = 1000
 
     @property
     def holdout(self) -> float:
@@ -87,8 +105,7 @@ class ImageFolderData(Document):
     path: str
     """Folder whose sub-folders are the classes."""
 
-    size: PositiveInt
-    """Width and height of the training images in pixels."""
+    size: TrainingSize
 
     channels: Literal[1, 3] = 3
     """Image channels: 1 for grey, 3 for RGB."""
@@ -97,14 +114,9 @@ class ImageFolderData(Document):
     """Images of another size: `refuse` them, or scale the short side to `size` and `crop` the
     centre."""
 
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Fraction of samples that are kept out of training, for evaluation."""
-
+    holdout: Holdout = 0.1
     max_bad: MaxBad = 0.001
-    """Largest fraction of unreadable samples to skip, in [0, 1). Above it the run stops."""
-
-    shard_size: PositiveInt = 1000
-    """Samples per shard file."""
+    shard_size: ShardSize = 1000
 
 
 class CaptionedDigitsData(Document):
@@ -126,8 +138,7 @@ class CaptionedDigitsData(Document):
     holdout_count: PositiveInt = 600
     """Number of held-out images, for evaluation."""
 
-    shard_size: PositiveInt = 1000
-    """Samples per shard file."""
+    shard_size: ShardSize = 1000
 
     @property
     def holdout(self) -> float:
@@ -148,17 +159,11 @@ class CaptionedTarsData(Document):
     path: str
     """Folder of tar files."""
 
-    size: PositiveInt
-    """Width and height of the training images in pixels."""
+    size: TrainingSize
 
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    """Fraction of samples that are kept out of training, for evaluation."""
-
+    holdout: Holdout = 0.02
     max_bad: MaxBad = 0.001
-    """Largest fraction of unreadable samples to skip, in [0, 1). Above it the run stops."""
-
-    shard_size: PositiveInt = 1000
-    """Samples per shard file."""
+    shard_size: ShardSize = 1000
 
 
 class CaptionedFolderData(Document):
@@ -176,17 +181,11 @@ class CaptionedFolderData(Document):
     captions: str = "metadata.jsonl"
     """Caption table in that folder: csv, jsonl or parquet with the columns `file_name`, `text`."""
 
-    size: PositiveInt
-    """Width and height of the training images in pixels."""
+    size: TrainingSize
 
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    """Fraction of samples that are kept out of training, for evaluation."""
-
+    holdout: Holdout = 0.02
     max_bad: MaxBad = 0.001
-    """Largest fraction of unreadable samples to skip, in [0, 1). Above it the run stops."""
-
-    shard_size: PositiveInt = 1000
-    """Samples per shard file."""
+    shard_size: ShardSize = 1000
 
 
 class PromptsData(Document):
@@ -208,14 +207,11 @@ class PromptsData(Document):
     """Guidance weight of the generated images. The default 0, no guidance, reproduces the
     distribution of the teacher's training data best."""
 
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    """Fraction of samples that are kept out of training, for evaluation."""
-
-    max_bad: MaxBad = 0.001
+    holdout: Holdout = 0.02
+    max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001
     """Largest fraction of unusable prompts to skip, in [0, 1). Above it the run stops."""
 
-    shard_size: PositiveInt = 1000
-    """Samples per shard file."""
+    shard_size: ShardSize = 1000
 
 
 class GaussianData(Document):
@@ -227,11 +223,8 @@ class GaussianData(Document):
     num_samples: PositiveInt = 2048
     """Number of samples, held-out ones included."""
 
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Fraction of samples that are kept out of training, for evaluation."""
-
-    shard_size: PositiveInt = 512
-    """Samples per shard file."""
+    holdout: Holdout = 0.25
+    shard_size: ShardSize = 512
 
 
 CaptionedData = CaptionedDigitsData | CaptionedTarsData | CaptionedFolderData | PromptsData

@@ -33,7 +33,7 @@ class WDistribution(Document):
 
     @model_validator(mode="before")
     @classmethod
-    def _values_say_the_ends(cls, tree: Any) -> Any:
+    def _values_imply_the_range(cls, tree: Any) -> Any:
         values = tree.get("values") if isinstance(tree, dict) else None
         if not isinstance(values, list | tuple) or not _are_numbers(values):
             return tree
@@ -68,11 +68,11 @@ class WDistribution(Document):
     def in_words(self) -> str:
         """Return the trained weights as a phrase: `from 0 to 4`, `one of 0, 2, 4`."""
         if self.values:
-            return f"one of {self.said[1:-1]}"
+            return f"one of {self.as_text[1:-1]}"
         return f"from {self.min:g} to {self.max:g}"
 
     @property
-    def said(self) -> str:
+    def as_text(self) -> str:
         """Return the trained weights as a range or set: `[0.0, 4.0]`, `{0, 2, 4}`."""
         if self.values:
             return "{" + ", ".join(f"{value:g}" for value in self.values) + "}"

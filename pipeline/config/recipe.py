@@ -10,7 +10,7 @@ from pipeline.config.data import CaptionedData, Data, PromptsData, UnclassedData
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.gate import KINDS, GateConfig
 from pipeline.config.rounds import Encoding, GuidanceRound, Halving, TrainingConfig
-from pipeline.config.teacher import TeacherConfig, UNetConfig
+from pipeline.config.teacher import TeacherConfig
 from pipeline.diffusion.grid import nearest_point
 from pipeline.documents import Document
 from pipeline.wording import format_list
@@ -112,12 +112,14 @@ class Recipe(Document):
                 "guidance.conversion_updates: converting an epsilon teacher to v takes additional "
                 "updates; use at least half of guidance.updates, or set guidance.prediction: keep"
             )
-        outside = [w for w in self.evaluation.w if not trained.allows(w)]
-        if outside:
-            raise ValueError(
-                f"evaluation.w: {outside} is outside guidance.w {trained.said}; extend guidance.w "
-                "or remove it"
-            )
+        chosen = {"evaluation.w": self.evaluation.w, "gate.w": self.gate.w if self.gate else None}
+        for key, weights in chosen.items():
+            outside = [w for w in weights or () if not trained.allows(w)]
+            if outside:
+                raise ValueError(
+                    f"{key}: {outside} is outside guidance.w {trained.as_text}; extend guidance.w "
+                    "or remove it"
+                )
         self._gate_fits()
         self._grids_fall_on_timesteps()
         self._encoders_have_a_teacher()
@@ -133,32 +135,24 @@ class Recipe(Document):
     def _gate_fits(self) -> None:
         if self.gate is None:
             return
-        trained, arrows = self.guidance.w, len(self.halving.steps) - 1
-        last = len(self.halving.samplers) * arrows
-        outside = [w for w in self.gate.w or () if not trained.allows(w)]
-        if outside:
-            raise ValueError(
-                f"gate.w: {outside} is outside guidance.w {trained.said}; extend guidance.w or "
-                "remove it"
-            )
+        last = len(self.halving.samplers) * (len(self.halving.steps) - 1)
         noisy = "stochastic" in self.halving.samplers and any(n > 1 for n in self.halving.steps[1:])
         if noisy and isinstance(self.data, UnclassedData) and not self.evaluation.extractors:
             raise ValueError(
                 "gate: multi-step stochastic students on unlabelled data need "
                 "evaluation.extractors; add one or remove gate"
             )
-        rounds = [str(index) for index in range(last + 1)]
         for key in self.gate.rounds:
-            if key not in (*KINDS, *rounds):
+            if key not in (*KINDS, *map(str, range(last + 1))):
                 raise ValueError(
                     f"gate.rounds: unknown round {key!r}; use 0 to {last}, {' or '.join(KINDS)}"
                 )
 
     def _extractors_see_images(self) -> None:
-        asked = self.evaluation.extractors
-        if asked and self.data.source == "gaussian":
+        extractors = self.evaluation.extractors
+        if extractors and self.data.source == "gaussian":
             raise ValueError("evaluation.extractors: gaussian data are not images; remove the key")
-        if len(set(asked)) != len(asked):
+        if len(set(extractors)) != len(extractors):
             raise ValueError("evaluation.extractors: duplicate entry; list each extractor once")
 
     def _captions_go_with_text(self) -> None:
@@ -177,7 +171,7 @@ class Recipe(Document):
                 "data.source: prompts need an existing teacher to generate images; give "
                 "teacher.pipeline, or data with images"
             )
-        if isinstance(network, UNetConfig) and network.image_channels:
+        if network.is_inpainting:
             raise ValueError(
                 "data.source: an inpainting teacher needs data with images, not prompts"
             )
@@ -188,7 +182,7 @@ class Recipe(Document):
         if not self.guidance.w.allows(0.0):
             raise ValueError(
                 f"encoding: encoders are trained at w = 0, outside guidance.w "
-                f"{self.guidance.w.said}; use guidance.w: {{min: 0, ...}}, or remove encoding"
+                f"{self.guidance.w.as_text}; use guidance.w: {{min: 0, ...}}, or remove encoding"
             )
         if isinstance(self.data, PromptsData):
             raise ValueError(
@@ -200,7 +194,7 @@ class Recipe(Document):
                 "encoding: sample-prediction teachers are undefined at t = 0, where encoders "
                 "start; use an epsilon or v teacher, or remove encoding"
             )
-        if isinstance(self.teacher.network, UNetConfig) and self.teacher.network.image_channels:
+        if self.teacher.network.is_inpainting:
             raise ValueError("encoding: inpainting networks cannot encode; remove encoding")
         self._encoders_have_decoders(self.encoding.steps[1:])
 
@@ -217,13 +211,13 @@ class Recipe(Document):
             )
 
     def _edits_are_reported(self) -> None:
-        asked, most = self.evaluation.edits, self.halving.steps[0]
-        if asked and self.encoding is None:
+        edits, most = self.evaluation.edits, self.halving.steps[0]
+        if edits and self.encoding is None:
             raise ValueError(
                 "evaluation.edits: edits need encoding: {steps: ..., updates: ...}; add it, or "
                 "remove edits"
             )
-        for strength in asked:
+        for strength in edits:
             if nearest_point(strength, most) == 0:
                 raise ValueError(
                     f"evaluation.edits: strength {strength:g} rounds to 0 of {most} steps; use "

@@ -1,6 +1,6 @@
-"""Reference pages of configuration documents, written from their JSON schemas.
+"""JSON schemas of configuration documents, for editors, and reference pages written from them.
 
-The schemas are those of `schema.py`, so that a page and an editor describe a key in the same words.
+A page and an editor thus describe a key in the same words.
 """
 
 import json
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from pipeline.documents import Document
 
 Schema = dict[str, Any]
 
@@ -20,23 +22,42 @@ _BOUNDS = {
 }
 
 
-def to_markdown(schema: Schema) -> str:
-    """Return the reference page of one document as Markdown, one table per section.
+DIALECT = "http://json-schema.org/draft-07/schema#"
+"""The newest version that YAML plugins of editors support."""
 
-    Args:
-        schema: a JSON schema as `pipeline.config.schema.json_schema` returns it.
+
+def json_schema(document: type[Document], title: str) -> dict[str, Any]:
+    """Return the schema of a document, with a description of every key.
+
+    Checks between sections are not part of it.
     """
+    return {"$schema": DIALECT, **_plain(document.model_json_schema()), "title": title}
+
+
+def _plain(tree: Any) -> Any:
+    """Remove the titles that only repeat a key, OpenAPI's `discriminator`, and line breaks."""
+    if isinstance(tree, list):
+        return [_plain(each) for each in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: {name: _plain(each) for name, each in value.items()}
+        if key in ("properties", "$defs")
+        else _prose(value)
+        if key == "description" and isinstance(value, str)
+        else _plain(value)
+        for key, value in tree.items()
+        if key != "discriminator" and not (key == "title" and isinstance(value, str))
+    }
+
+
+def to_markdown(schema: Schema) -> str:
+    """Return the reference page of one document as Markdown, one table per section."""
     return "\n".join(_page(schema, level=1))
 
 
 def write_page(title: str, introduction: str, schemas: list[Schema]) -> str:
-    """Return one page with the reference of several documents.
-
-    Args:
-        title: heading of the page.
-        introduction: paragraph below it.
-        schemas: the documents, in the order of the page.
-    """
+    """Return one page with the reference of several documents."""
     parts = [f"# {title}\n\n{introduction}\n"]
     parts += ["\n".join(_page(schema, level=2)) for schema in schemas]
     return "\n".join(parts)

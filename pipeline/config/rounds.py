@@ -1,8 +1,8 @@
 """The `guidance` and `halving` sections of a recipe: how students are trained."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.distributions import Share, TimeDistribution, WDistribution
 from pipeline.diffusion.grid import Sampling
@@ -12,27 +12,38 @@ OnPolicySource = Literal["teacher", "student"]
 """Network that on-policy states are sampled with: the student in training, or its teacher."""
 
 
+BatchSize = Annotated[
+    PositiveInt,
+    Field(description="Samples per update over all workers; a multiple of `compute.workers`."),
+]
+ClipNorm = Annotated[PositiveFloat, Field(description="Maximum norm of the gradient.")]
+RoundLoss = Annotated[
+    Literal["snr_plus_one", "truncated_snr"],
+    Field(
+        description="Weight of the loss over noise levels, on the error of x: SNR + 1, or "
+        "max(SNR, 1)."
+    ),
+]
+
+
 class TrainingConfig(Document):
     """Length and optimiser settings of a training run."""
 
     updates: PositiveInt
     """Number of optimiser updates."""
 
-    batch_size: PositiveInt = 128
-    """Samples per update over all workers; a multiple of `compute.workers`."""
+    batch_size: BatchSize = 128
 
     learning_rate: PositiveFloat = 1e-3
     """Learning rate of the first update; it falls linearly to 0."""
 
-    clip_norm: PositiveFloat = 1.0
-    """Maximum norm of the gradient."""
+    clip_norm: ClipNorm = 1.0
 
 
 class RoundTraining(TrainingConfig):
     """Training settings of a distillation round."""
 
-    loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
-    """Weight of the loss over noise levels, on the error of x: SNR + 1, or max(SNR, 1)."""
+    loss_weight: RoundLoss = "truncated_snr"
 
 
 class GuidanceRound(RoundTraining):
@@ -74,17 +85,14 @@ class Halving(Document):
     updates: PositiveInt | tuple[PositiveInt, ...]
     """Optimiser updates: one number for all rounds, or a list with one per arrow of `steps`."""
 
-    batch_size: PositiveInt = 128
-    """Samples per update over all workers; a multiple of `compute.workers`."""
+    batch_size: BatchSize = 128
 
     learning_rate: PositiveFloat = 1e-3
     """Learning rate of the first update of a round; it falls linearly to 0."""
 
-    clip_norm: PositiveFloat = 1.0
-    """Maximum norm of the gradient."""
+    clip_norm: ClipNorm = 1.0
 
-    loss_weight: Literal["snr_plus_one", "truncated_snr"] = "truncated_snr"
-    """Weight of the loss over noise levels, on the error of x: SNR + 1, or max(SNR, 1)."""
+    loss_weight: RoundLoss = "truncated_snr"
 
     sampler: Literal["deterministic", "stochastic", "both"] = "deterministic"
     """Sampler of the students. A `stochastic` student takes steps of double length and adds noise
@@ -129,15 +137,15 @@ class Halving(Document):
         """Return the DDIM steps of the stage-1 student as the teacher of the first round."""
         return self.steps[0] * self.first_substeps
 
+    def sampling_steps(self, own: int | None) -> int:
+        """Return the steps that a student is sampled in: its own, or `first_steps` in stage 1."""
+        return own or self.first_steps
+
     def training(self, arrow: int) -> RoundTraining:
         """Return the training settings of an arrow; 0 is the first."""
-        return RoundTraining(
-            updates=self.updates[arrow] if isinstance(self.updates, tuple) else self.updates,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            clip_norm=self.clip_norm,
-            loss_weight=self.loss_weight,
-        )
+        values = {name: getattr(self, name) for name in RoundTraining.model_fields}
+        updates = self.updates[arrow] if isinstance(self.updates, tuple) else self.updates
+        return RoundTraining(**values | {"updates": updates})
 
 
 def _halvings(steps: int) -> str:

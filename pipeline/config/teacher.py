@@ -9,7 +9,36 @@ from pipeline.config.rounds import TrainingConfig
 from pipeline.documents import Document
 
 
-class UNetConfig(Document):
+class NetworkConfig(Document):
+    """What a recipe needs to know of a network; the defaults fit a class-conditional one."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the network is conditioned on prompts, else on classes."""
+        return False
+
+    @property
+    def embedding_widths(self) -> tuple[int, int]:
+        """Channels of a token embedding and of the pooled prompt embedding; 0 for none."""
+        return 0, 0
+
+    @property
+    def is_inpainting(self) -> bool:
+        """Whether the network takes a masked image as input."""
+        return False
+
+    @property
+    def takes_w(self) -> bool:
+        """Whether the network has an input for w before distillation."""
+        return False
+
+    @property
+    def why_not_w(self) -> str | None:
+        """Return why its diffusers pipeline cannot pass w to a student; None if it can."""
+        return None
+
+
+class UNetConfig(NetworkConfig):
     """A diffusers `UNet2DConditionModel`, conditioned on classes or on prompts.
 
     Without `text_channels` it is class-conditional and has no attention. With it, it is
@@ -47,13 +76,18 @@ class UNetConfig(Document):
 
     @property
     def reads_text(self) -> bool:
-        """Whether the network is conditioned on prompts."""
+        """Whether the network is conditioned on prompts, else on classes."""
         return self.text_channels is not None
 
     @property
-    def why_not_w(self) -> str | None:
-        """Return why its diffusers pipeline cannot pass w to a student; None if it can."""
-        return None
+    def embedding_widths(self) -> tuple[int, int]:
+        """Channels of a token embedding and of the pooled prompt embedding; 0 for none."""
+        return self.text_channels or 0, self.pooled_channels or 0
+
+    @property
+    def is_inpainting(self) -> bool:
+        """Whether the network takes a masked image as input."""
+        return self.image_channels > 0
 
     @model_validator(mode="after")
     def _channels_fall_into_groups(self) -> "UNetConfig":
@@ -72,7 +106,7 @@ class UNetConfig(Document):
         return self
 
 
-class DiTConfig(Document):
+class DiTConfig(NetworkConfig):
     """A diffusers `DiTTransformer2DModel`: a class-conditional transformer on latents.
 
     Source: Peebles & Xie 2022, arXiv:2212.09748.
@@ -94,17 +128,12 @@ class DiTConfig(Document):
     """Width and height of a patch, in latent pixels."""
 
     @property
-    def reads_text(self) -> bool:
-        """Return False: it is conditioned on classes."""
-        return False
-
-    @property
     def why_not_w(self) -> str | None:
         """Return the reason: the network has no input for w."""
         return "DiTPipeline cannot pass w to its network"
 
 
-class MMDiTConfig(Document):
+class MMDiTConfig(NetworkConfig):
     """A multimodal flow-matching transformer: Stable Diffusion 3 or Flux.
 
     Source: Esser et al. 2024, arXiv:2403.03206.
@@ -140,6 +169,16 @@ class MMDiTConfig(Document):
         return True
 
     @property
+    def embedding_widths(self) -> tuple[int, int]:
+        """Channels of a token embedding and of the pooled prompt embedding."""
+        return self.text_channels, self.pooled_channels
+
+    @property
+    def takes_w(self) -> bool:
+        """Whether the teacher has a guidance embedding, as Flux has."""
+        return self.guidance_embeds
+
+    @property
     def why_not_w(self) -> str | None:
         """Return the reason for SD3, which has no input for w; None for Flux."""
         if self.kind == "flux":
@@ -147,7 +186,7 @@ class MMDiTConfig(Document):
         return "StableDiffusion3Pipeline cannot pass w to its network"
 
     @model_validator(mode="after")
-    def _only_flux_is_told(self) -> "MMDiTConfig":
+    def _flux_has_guidance_and_rotary_channels(self) -> "MMDiTConfig":
         if self.kind == "flux" and (self.head_dim % 2 or self.head_dim < 6):
             raise ValueError(f"head_dim {self.head_dim}: flux needs an even number from 6")
         if self.guidance_embeds and self.kind != "flux":
@@ -155,7 +194,7 @@ class MMDiTConfig(Document):
         return self
 
 
-class GaussianConfig(Document):
+class GaussianConfig(NetworkConfig):
     """Classes N(means[c], std^2 I), whose denoiser has a closed form."""
 
     family: Literal["gaussian"]
@@ -173,16 +212,6 @@ class GaussianConfig(Document):
 
     w_nodes: PositiveInt = 5
     """Interpolation nodes in w of a student."""
-
-    @property
-    def reads_text(self) -> bool:
-        """Return False: it is conditioned on classes."""
-        return False
-
-    @property
-    def why_not_w(self) -> str | None:
-        """Return None: it is never exported."""
-        return None
 
     @model_validator(mode="after")
     def _means_are_a_table(self) -> "GaussianConfig":
@@ -311,18 +340,17 @@ class TeacherConfig(Document):
         """Return the diffusers pipeline class of trained `components`; None without."""
         if self.components is None or not isinstance(self.network, UNetConfig):
             return None
-        paints = self.network.image_channels > 0
-        return "StableDiffusionInpaintPipeline" if paints else "StableDiffusionPipeline"
+        is_inpainting = self.network.is_inpainting
+        return "StableDiffusionInpaintPipeline" if is_inpainting else "StableDiffusionPipeline"
 
     @model_validator(mode="after")
     def _sees_one_mask_and_masked_latents(self) -> "TeacherConfig":
-        if self.components is None or self.trained_pipeline != "StableDiffusionInpaintPipeline":
+        if self.components is None or not isinstance(self.network, UNetConfig):
             return self
-        beside = getattr(self.network, "image_channels", 0)
-        needed = self.components.latent_channels + 1
-        if beside != needed:
+        channels, needed = self.network.image_channels, self.components.latent_channels + 1
+        if channels not in (0, needed):
             raise ValueError(
-                f"network.image_channels {beside}: an inpainting network takes a mask and masked "
+                f"network.image_channels {channels}: an inpainting network takes a mask and masked "
                 f"latents; use {needed}, which is components.latent_channels + 1"
             )
         return self

@@ -34,16 +34,9 @@ def train_autoencoder(
     samples: Samples,
     size: int,
     seed: int,
-    tell: ProgressCallback = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
 ) -> AutoencoderKL:
     """Train on images in [-1, 1]; scaled latents have mean 0 and variance 1.
-
-    Args:
-        config: size of the network and length of training.
-        samples: the training split.
-        size: side of the images in pixels.
-        seed: seed of all random numbers.
-        tell: see `ProgressCallback`.
 
     Raises:
         ConfigError: the image size is not divisible by the downsampling factor.
@@ -67,8 +60,8 @@ def train_autoencoder(
         loss: Tensor = reconstruction + _PRIOR * posterior.kl().mean()
         return loss
 
-    course = Hyperparameters(config.autoencoder_updates, config.batch_size, _RATE, seed)
-    fit("autoencoder", (autoencoder,), loss_of, len(samples), course, tell)
+    settings = Hyperparameters(config.autoencoder_updates, config.batch_size, _RATE, seed)
+    fit("autoencoder", (autoencoder,), loss_of, len(samples), settings, progress)
     normalise_latents(autoencoder, samples)
     return autoencoder
 

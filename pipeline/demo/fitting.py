@@ -57,37 +57,30 @@ def fit(
     modules: tuple[nn.Module, ...],
     loss_of: Loss,
     count: int,
-    course: Hyperparameters,
-    tell: ProgressCallback,
+    settings: Hyperparameters,
+    progress: ProgressCallback,
 ) -> None:
-    """Train on the CPU; deterministic on one machine.
-
-    Args:
-        name: name of the component, for messages.
-        modules: modules to train; they end in `eval` mode.
-        loss_of: see `Loss`.
-        count: number of rows.
-        course: hyper-parameters.
-        tell: see `ProgressCallback`.
+    """Train `modules` on the CPU and leave them in `eval` mode; deterministic on one machine.
 
     Raises:
         DivergenceError: a loss is not finite.
     """
     parameters = [parameter for module in modules for parameter in module.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=course.rate)
-    anneal = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / course.updates, course.updates)
-    order = Order(course.seed, count)
-    for update in range(1, course.updates + 1):
-        span = ((update - 1) * course.batch_size, course.batch_size)
-        loss = loss_of(order.rows(*span), RowRandom((course.seed,), *span))
+    optimiser = torch.optim.Adam(parameters, lr=settings.rate)
+    updates = settings.updates
+    anneal = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / updates, updates)
+    order = Order(settings.seed, count)
+    for update in range(1, updates + 1):
+        span = ((update - 1) * settings.batch_size, settings.batch_size)
+        loss = loss_of(order.rows(*span), RowRandom((settings.seed,), *span))
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
         optimiser.step()
         anneal.step()
-        if update % max(1, course.updates // _REPORTS) == 0 or update == course.updates:
-            _report(name, update, course.updates, loss.item())
-            tell(update)
+        if update % max(1, updates // _REPORTS) == 0 or update == updates:
+            _report(name, update, updates, loss.item())
+            progress(update)
     for module in modules:
         module.eval()
 

@@ -1,15 +1,19 @@
-"""Train a small `CLIPTextModel` to predict images from their captions.
+"""Train a small tokenizer, and a `CLIPTextModel` to predict images from their captions.
 
 A temporary head predicts the image from the caption's end-of-text embedding. The optimal prediction
 is the mean image of the caption, so the embedding must distinguish everything in a caption that
 changes the image. Training needs captions and images but no classes, and takes seconds.
 """
 
+import json
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from jaxtyping import Int64
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -22,6 +26,39 @@ _RATE = 2e-3
 _HEAD_WIDTH = 256
 _HEADS = 4
 _CHUNK = 512
+_MOST_TOKENS = 4096
+_WORD_END = "</w>"
+
+
+def train_tokenizer(captions: Iterable[str], tokens: int) -> CLIPTokenizer:
+    """Train a vocabulary; other text is split into smaller pieces, down to bytes.
+
+    Source: Sennrich et al. 2016, arXiv:1508.07909, on bytes as in CLIP; trained by `tokenizers`.
+
+    Args:
+        captions: training captions; order and repetitions have no effect.
+        tokens: length in tokens to which prompts are padded and cut, start and end included.
+    """
+    blank = CLIPTokenizer()
+    letters = sorted(ByteLevel.alphabet())
+    trainer = BpeTrainer(
+        vocab_size=_MOST_TOKENS,
+        # ties are broken by token number, and the trainer's own numbering of letters is not stable
+        special_tokens=[*letters, *(letter + _WORD_END for letter in letters)],
+        end_of_word_suffix=_WORD_END,
+        show_progress=False,
+    )
+    blank.backend_tokenizer.train_from_iterator(sorted(set(captions)), trainer)
+    learned = json.loads(blank.backend_tokenizer.to_str())["model"]
+    vocabulary: dict[str, int] = learned["vocab"]
+    words = sorted(vocabulary, key=vocabulary.__getitem__)
+    return CLIPTokenizer(
+        vocab={
+            word: number for number, word in enumerate([*words, blank.bos_token, blank.eos_token])
+        },
+        merges=[tuple(pair) for pair in learned["merges"]],
+        model_max_length=tokens,
+    )
 
 
 class CaptionReader(nn.Module):
@@ -51,17 +88,9 @@ def train_text_encoder(
     tokenizer: CLIPTokenizer,
     samples: SampleShards,
     seed: int,
-    tell: ProgressCallback = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
 ) -> CaptionReader:
-    """Train on the captions and images of the training split.
-
-    Args:
-        config: number of layers and length of training.
-        width: channels of a token embedding.
-        tokenizer: tokenizer of the captions.
-        samples: the training split.
-        seed: seed of all random numbers.
-        tell: see `ProgressCallback`.
+    """Train on captions and images of the training split; `width` is that of a token embedding.
 
     Raises:
         DivergenceError: training diverged.
@@ -75,8 +104,8 @@ def train_text_encoder(
         image = samples.read(rows).x.flatten(1)
         return nn.functional.mse_loss(reader(tokens[torch.from_numpy(rows)]), image)
 
-    course = Hyperparameters(config.text_encoder_updates, config.batch_size, _RATE, seed)
-    fit("text encoder", (reader,), loss_of, len(samples), course, tell)
+    settings = Hyperparameters(config.text_encoder_updates, config.batch_size, _RATE, seed)
+    fit("text encoder", (reader,), loss_of, len(samples), settings, progress)
     return reader
 
 

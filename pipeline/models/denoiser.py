@@ -52,7 +52,7 @@ class NetworkDenoiser(Denoiser):
     Attributes:
         family: the network's family, which defines how it is called.
         module: the network, possibly wrapped by a training engine.
-        knows_w: whether the network is w-conditioned.
+        is_w_conditioned: whether the network is w-conditioned.
         baked_w: the fixed w that a student without a w input was distilled for.
     """
 

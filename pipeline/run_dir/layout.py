@@ -117,7 +117,7 @@ def previews_of(plan: RoundPlan) -> str:
 
 def pipeline_of(manifest: Manifest) -> str:
     """Return the artifact path of a student's stock pipeline."""
-    return f"{PIPELINES}/{'any' if manifest.steps is None else manifest.steps[0]}-steps"
+    return f"{PIPELINES}/{manifest.own_steps or 'any'}-steps"
 
 
 def side_report(num_samples: int) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.data.shards.reader import SampleShards
 from pipeline.errors import ConfigError
-from pipeline.models.unet.inpainting import draw_masks
+from pipeline.models.unet import draw_masks
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import Images, LabelArray, balanced_labels
 
@@ -62,29 +62,29 @@ def heldout_rows(heldout: SampleShards, labels: LabelArray) -> NDArray[np.int64]
     return chosen
 
 
-def condition_images(data: Path, asked: Conditions, first: int, count: int) -> Images:
+def condition_images(data: Path, conditions: Conditions, first: int, count: int) -> Images:
     """Load the images of conditions `first` to `first + count`, `[count, h, w, c]`.
 
     Raises:
         ConfigError: the data have no captions.
     """
-    if asked.rows is None:
+    if conditions.rows is None:
         raise ConfigError(
             f"{data} has no captions; inpainting networks are evaluated on captioned images, so "
             "use captioned data"
         )
-    x = SampleShards(data, "heldout").read(asked.rows[first : first + count]).x
+    x = SampleShards(data, "heldout").read(conditions.rows[first : first + count]).x
     pictures: Images = x.permute(0, 2, 3, 1).contiguous().numpy()
     return pictures
 
 
-def masked_images(data: Path, asked: Conditions, seed: int) -> Images:
+def masked_images(data: Path, conditions: Conditions, seed: int) -> Images:
     """Load the images of all conditions with the evaluation's masks in grey, `[n, h, w, c]`.
 
     Raises:
         ConfigError: the data have no captions.
     """
-    pictures = condition_images(data, asked, 0, len(asked.labels))
+    pictures = condition_images(data, conditions, 0, len(conditions.labels))
     masks = draw_masks(RowRandom((seed,), 0, len(pictures)), *pictures.shape[1:3])
     masked: Images = pictures * (1 - masks.permute(0, 2, 3, 1).numpy())
     return masked

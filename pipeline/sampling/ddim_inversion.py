@@ -116,11 +116,7 @@ class Translator:
     ) -> list[Images]:
         """Compute reconstructions, translations for each w, and new samples for each w.
 
-        Args:
-            sources: the images.
-            weights: guidance weights of decoding.
-            seed: seed of the noise of new samples.
-            first: index of the first image in the whole set.
+        `first` is the index of the first image in the whole set, `seed` that of new noise.
 
         Returns:
             Reconstructions, then one set of translations per w, then one set of new samples of the
@@ -165,11 +161,7 @@ class Editor:
 
         All use the same noise, so an edit with N steps taken is a new sample.
 
-        Args:
-            sources: the images.
-            weights: guidance weights.
-            seed: seed of the noise.
-            first: index of the first image in the whole set.
+        `first` is the index of the first image in the whole set, `seed` that of new noise.
 
         Returns:
             One set of edits per (steps taken, w), then one set of new samples per w.
@@ -179,8 +171,8 @@ class Editor:
         """
 
         def drawn(taken: int, w: float) -> Images:
-            wish, pictures = EditTarget(sources.target, w, seed), sources.pictures
-            return edit(self.opened, pictures, wish, steps=self.steps, taken=taken, first=first)
+            target, pictures = EditTarget(sources.target, w, seed), sources.pictures
+            return edit(self.opened, pictures, target, steps=self.steps, taken=taken, first=first)
 
         counts = (*self.taken, self.steps)
         by_taken = {taken: [drawn(taken, w) for w in weights] for taken in dict.fromkeys(counts)}

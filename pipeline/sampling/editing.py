@@ -14,7 +14,7 @@ from pipeline.diffusion.schedule import diffuse
 from pipeline.diffusion.solver import Noise
 from pipeline.diffusion.solver import sample as step_by_step
 from pipeline.errors import BundleError, ConfigError
-from pipeline.models.unet.inpainting import Inpainting, Masks
+from pipeline.models.unet import Inpainting, Masks
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import BundleSampler, Images, LabelArray, channels_first
 from pipeline.sampling.solvers import default_sampler
@@ -28,12 +28,12 @@ class EditTarget:
     """The target of an edit.
 
     Attributes:
-        asked: class of each image, int64 `[n]`, or prompt of each image.
+        conditions: class of each image, int64 `[n]`, or prompt of each image.
         w: guidance weight; 0 is unguided.
         seed: seed of the noise.
     """
 
-    asked: LabelArray | tuple[str, ...]
+    conditions: LabelArray | tuple[str, ...]
     w: float
     seed: int = 0
 
@@ -69,7 +69,7 @@ def is_on_grid(strength: float, steps: int) -> bool:
 def edit(
     opened: BundleSampler,
     pictures: Images,
-    wish: EditTarget,
+    target: EditTarget,
     *,
     steps: int,
     taken: int,
@@ -80,7 +80,7 @@ def edit(
     Args:
         opened: a student or a teacher.
         pictures: images in [-1, 1], one per condition.
-        wish: target of the edit.
+        target: target of the edit.
         steps: N of the grid.
         taken: steps to take, 1..N. With all N, sampling starts from pure noise.
         first: row of the first image in the seed's noise stream.
@@ -93,22 +93,22 @@ def edit(
     """
     if opened.is_inpainting:
         raise BundleError("inpainting networks need a mask; use stepfold inpaint")
-    opened.check(steps=steps, w=wish.w)
-    opened.check_conditions(wish.asked)
+    opened.check(steps=steps, w=target.w)
+    opened.check_conditions(target.conditions)
     x = latents_of(opened, pictures)
-    random = RowRandom((wish.seed,), first, len(x))
+    random = RowRandom((target.seed,), first, len(x))
     noise = random.normal("z_1", *x.shape[1:]).to(x)
     t = torch.full((len(x),), taken / steps, dtype=torch.float64, device=opened.device)
     z_t = noise if taken == steps else diffuse(x, noise, opened.denoiser.schedule.at(t))
     added = _added(opened, random, steps)
-    condition = opened.condition(wish.asked)
-    drawn = sample_from(opened, z_t, condition, wish.w, steps=steps, taken=taken, added=added)
+    condition = opened.condition(target.conditions)
+    drawn = sample_from(opened, z_t, condition, target.w, steps=steps, taken=taken, added=added)
     return opened.finished(drawn)
 
 
 @torch.inference_mode()
 def inpaint(
-    opened: BundleSampler, pictures: Images, masks: Masks, wish: EditTarget, *, steps: int
+    opened: BundleSampler, pictures: Images, masks: Masks, target: EditTarget, *, steps: int
 ) -> Images:
     """Inpaint images where the masks are 1; all other pixels are unchanged.
 
@@ -116,7 +116,7 @@ def inpaint(
         opened: an inpainting student or teacher.
         pictures: images in [-1, 1], one per condition.
         masks: 1 where to paint.
-        wish: target of the edit.
+        target: target of the edit.
         steps: N of the sampler.
 
     Raises:
@@ -130,16 +130,16 @@ def inpaint(
             "this network has no mask input; use a student of an inpainting teacher (see "
             "captions-inpaint.yaml), or stepfold edit to change the whole image"
         )
-    opened.check(steps=steps, w=wish.w)
-    opened.check_conditions(wish.asked)
+    opened.check(steps=steps, w=target.w)
+    opened.check_conditions(target.conditions)
     masked = opened.stock.around(channels_first(pictures), masks)
     if not bool((masked["image"][:, :1] > 0).flatten(1).any(dim=1).all()):
         raise ConfigError("the mask is empty at the resolution of latents; use a larger mask")
-    random = RowRandom((wish.seed,), 0, len(pictures))
+    random = RowRandom((target.seed,), 0, len(pictures))
     noise = random.normal("z_1", *opened.manifest.latent_shape).to(opened.device)
     added = _added(opened, random, steps)
-    condition = {**opened.condition(wish.asked), **masked}
-    drawn = sample_from(opened, noise, condition, wish.w, steps=steps, taken=steps, added=added)
+    condition = {**opened.condition(target.conditions), **masked}
+    drawn = sample_from(opened, noise, condition, target.w, steps=steps, taken=steps, added=added)
     painted = opened.finished(drawn)
     inside: Float32[torch.Tensor, "b h w 1"] = masks.permute(0, 2, 3, 1).float()
     kept: Images = torch.where(

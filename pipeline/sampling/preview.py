@@ -57,9 +57,7 @@ class Preview(Document):
 def draw_preview(preview: Preview, made: Path) -> None:
     """Draw missing preview samples; errors are logged and do not fail the round.
 
-    Args:
-        preview: the previews to draw.
-        made: bundle of the round's student.
+    `made` is the bundle of the round's student.
     """
     began = time.monotonic()
     try:
@@ -97,7 +95,7 @@ def _draw(preview: Preview, drawing: PreviewSamples, made: Path) -> None:
         str(w): sampler.sample(
             steps=drawing.steps,
             w=w,
-            asked=conditions.network_inputs,
+            conditions=conditions.network_inputs,
             seed=_SEED,
             batch_size=_BATCH,
             pictures=pictures,

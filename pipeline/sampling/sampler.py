@@ -15,7 +15,6 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from pipeline.bundle import Manifest
-from pipeline.config import UNetConfig
 from pipeline.diffusion.prediction import Prediction
 from pipeline.diffusion.schedule import NoiseLevel
 from pipeline.diffusion.solver import Noise
@@ -100,8 +99,7 @@ class BundleSampler:
     @property
     def is_inpainting(self) -> bool:
         """Whether it is an inpainting network, which takes a masked image as input."""
-        network = self.manifest.network
-        return isinstance(network, UNetConfig) and network.image_channels > 0
+        return self.manifest.network.is_inpainting
 
     def evaluations(self, *, steps: int, w: float) -> int:
         """Return the network evaluations per sample."""
@@ -112,17 +110,25 @@ class BundleSampler:
         *,
         steps: int,
         w: float,
-        asked: LabelArray | Sequence[str],
+        conditions: LabelArray | Sequence[str],
         seed: int,
         sampler: Sampler | None = None,
         batch_size: int = 256,
         first: int = 0,
         pictures: Images | None = None,
     ) -> Images:
-        """Draw one sample for each label or prompt; see `sample` of this module.
+        """Draw one sample for each label or prompt, float32 `[n, h, w, c]`.
 
-        An inpainting network needs `pictures`, one per prompt; a rectangle of each, chosen by the
-        seed, is masked.
+        Args:
+            steps: solver steps.
+            w: guidance weight; 0 is unguided, diffusers' guidance_scale is 1 + w.
+            conditions: class of each sample, int64 `[n]`, or prompt of each sample.
+            seed: seed of the starting noise; the same seed gives the same noise for every bundle.
+            sampler: `ddim`, `stochastic`, or for a teacher `dpm++` or `unipc`; default: its own.
+            batch_size: samples computed together; affects memory and rounding only.
+            first: row of the first sample in the seed's noise stream.
+            pictures: for an inpainting network, one image per prompt; a rectangle of each, chosen
+                by the seed, is masked.
 
         Raises:
             BundleError: step count, guidance weight, sampler, label or prompt is not supported by
@@ -130,60 +136,63 @@ class BundleSampler:
         """
         sampler = sampler or default_sampler(self.manifest)
         self.check(steps=steps, w=w, sampler=sampler)
-        self.check_conditions(asked)
+        self.check_conditions(conditions)
         if self.is_inpainting != (pictures is not None):
             raise BundleError(
                 "inpainting networks need images, and other networks do not support them; use "
                 "stepfold inpaint for inpainting networks and stepfold sample for others"
             )
         parts = []
-        for at in range(0, len(asked), batch_size):
+        for at in range(0, len(conditions), batch_size):
             rows, origin = slice(at, at + batch_size), (seed, first + at)
-            condition = self.condition(asked[rows])
+            batch = conditions[rows]
+            condition = self.condition(batch)
             if pictures is not None:
-                condition |= self._beside(pictures[rows], origin)
-            parts.append(self._batch(steps, w, sampler, condition, (*origin, len(asked[rows]))))
+                condition |= self._extra_inputs(pictures[rows], origin)
+            parts.append(self._batch(steps, w, sampler, condition, (*origin, len(batch))))
         if not parts:
             channels, height, width = self.manifest.latent_shape
             return np.zeros((0, height, width, channels), np.float32)
         return np.concatenate(parts)
 
-    def check_conditions(self, asked: LabelArray | Sequence[str]) -> None:
+    def check_conditions(self, conditions: LabelArray | Sequence[str]) -> None:
         """Check that the network supports these labels or prompts.
 
         Raises:
             BundleError: prompts for a class-conditional network, labels for a text-conditional
                 one, or a label out of range.
         """
-        is_text = not isinstance(asked, np.ndarray)
+        is_text = not isinstance(conditions, np.ndarray)
         if is_text != self.manifest.network.reads_text:
             wanted, other = ("classes", "prompts") if is_text else ("prompts", "classes")
             option = "--labels (--label for one picture)" if is_text else "--prompt"
             raise BundleError(f"this bundle draws {wanted}, not {other}; give {option}")
         num_classes = self.manifest.num_classes
         if (
-            isinstance(asked, np.ndarray)
-            and len(asked)
-            and not 0 <= asked.min() <= asked.max() < num_classes
+            isinstance(conditions, np.ndarray)
+            and len(conditions)
+            and not 0 <= conditions.min() <= conditions.max() < num_classes
         ):
             raise BundleError(
-                f"labels {asked.min()} to {asked.max()} are out of range; this bundle has classes "
-                f"0 to {num_classes - 1}"
+                f"labels {conditions.min()} to {conditions.max()} are out of range; this bundle "
+                f"has classes 0 to {num_classes - 1}"
             )
 
-    def condition(self, asked: LabelArray | Sequence[str]) -> Condition:
+    def condition(self, conditions: LabelArray | Sequence[str]) -> Condition:
         """Compute the network's condition for these labels or prompts."""
-        if isinstance(asked, np.ndarray):
-            return {"label": torch.from_numpy(asked).to(self.device)}
+        if isinstance(conditions, np.ndarray):
+            return {"label": torch.from_numpy(conditions).to(self.device)}
         if self.stock is None:
             raise TypeError("stock is None; a text-conditional network needs its pipeline")
-        return self.stock.condition(self.manifest, asked)
+        return self.stock.condition(self.manifest, conditions)
 
-    def _beside(self, pictures: Images, origin: tuple[int, int]) -> Condition:
+    def _extra_inputs(self, pictures: Images, origin: tuple[int, int]) -> Condition:
         if self.stock is None:
             raise TypeError("stock is None; an inpainting network needs its pipeline")
         seed, first = origin
-        return self.stock.beside(channels_first(pictures), RowRandom((seed,), first, len(pictures)))
+        return self.stock.extra_inputs(
+            channels_first(pictures), RowRandom((seed,), first, len(pictures))
+        )
 
     @torch.inference_mode()
     def _batch(
@@ -222,45 +231,6 @@ class BundleSampler:
         """Convert samples or latents to pixels, clipped to [-1, 1] (except Gaussian data)."""
         pixels = x if self.stock is None else self.stock.to_pixels(x)
         return _finished(pixels, self.manifest)
-
-
-def sample(
-    bundle: Path,
-    *,
-    steps: int,
-    w: float,
-    asked: LabelArray | Sequence[str],
-    seed: int,
-    sampler: Sampler | None = None,
-    batch_size: int = 256,
-    first: int = 0,
-    components: Path | None = None,
-) -> Images:
-    """Draw one sample of a bundle for each label or prompt, float32 `[n, h, w, c]`.
-
-    Args:
-        bundle: directory of a teacher (sampled under guidance) or a student (conditioned on w).
-        steps: solver steps.
-        w: guidance weight; 0 is unguided, diffusers' guidance_scale is 1 + w.
-        asked: class of each sample, int64 `[n]`, or prompt of each sample.
-        seed: seed of the starting noise; the same seed gives the same noise for every bundle.
-        sampler: `ddim`, `stochastic`, or for a teacher `dpm++` or `unipc`; default: its own.
-        batch_size: samples computed together; affects memory and rounding only.
-        first: row of the first sample in the seed's noise stream.
-        components: directory of the stock pipeline's components; None for a standalone network.
-
-    Raises:
-        BundleError: not a bundle, or the use is not supported.
-    """
-    return BundleSampler(bundle, components=components).sample(
-        steps=steps,
-        w=w,
-        asked=asked,
-        seed=seed,
-        sampler=sampler,
-        batch_size=batch_size,
-        first=first,
-    )
 
 
 def _finished(x: Latent, manifest: Manifest) -> Images:

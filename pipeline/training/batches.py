@@ -1,8 +1,8 @@
-"""Sources of noised batches and targets: read from disk, or computed online.
+"""The method of a round, and its noised batches and targets: read from disk or computed online.
 
-Both are functions of the position on the training clock alone, so a resume needs one number, and
-the number of workers does not matter. Only online on-policy states also depend on the current
-student, which is part of a checkpoint.
+Both sources are functions of the position on the training clock alone, so a resume needs one
+number, and the number of workers does not matter. Only online on-policy states also depend on the
+current student, which is part of a checkpoint.
 """
 
 import time
@@ -13,18 +13,41 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.config import UNIFORM
 from pipeline.data.records import RecordShards
 from pipeline.data.training_data import Order, Samples
+from pipeline.diffusion.loss import LossWeight
 from pipeline.errors import DataError
-from pipeline.methods.method import DistillationMethod, NoisedBatch
+from pipeline.methods.method import METHODS, DistillationMethod, NoisedBatch
 from pipeline.models.denoiser import Denoiser
+from pipeline.models.family import ModelFamily
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Condition, Latent
+from pipeline.training.round_plan import RoundPlan
 
 _PAIR = "z_t_and_velocity"
 
 READ = (_PAIR, "t", "w", "sample")
 """Columns of a target record that training needs."""
+
+
+def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
+    """Build the distillation method of a round from the values of its plan.
+
+    Raises:
+        TypeError: the plan lacks a value that its method needs.
+    """
+    method = METHODS.get(plan.method)
+    names = [field.name for field in fields(method)]
+    values = {name: getattr(plan, name) for name in names if hasattr(plan, name)} | {
+        "loss_weight": LossWeight(plan.loss_weight),
+        "null_condition": family.null_row,
+        "time": plan.time or UNIFORM,
+    }
+    missing = [name for name in names if values[name] is None]
+    if missing:
+        raise TypeError(f"{plan.title}: {missing[0]} is None; its method needs a value")
+    return method(**{name: values[name] for name in names})
 
 
 class BatchSource(ABC):

@@ -42,7 +42,7 @@ class Checkpoints:
         if engine.rank == 0 and claimed_by(self._folder) == self._attempt:
             self._forget_old()  # an attempt killed after its commit left old checkpoints
         engine.mean(torch.zeros((), device=engine.device))  # barrier: rank 0 has cleaned up
-        for artifact in reversed(self._own()):
+        for artifact in reversed(checkpoints_of(self._ledger, self._key)):
             saved = artifact.details["layout"]
             if saved != engine.layout:
                 _log.warning(
@@ -91,13 +91,9 @@ class Checkpoints:
         self._forget_old()
 
     def _forget_old(self) -> None:
-        for old in self._own()[: -self._keep]:
+        for old in checkpoints_of(self._ledger, self._key)[: -self._keep]:
             self._ledger.forget(old)
             failpoint("checkpoint.forgotten")
-
-    def _own(self) -> list[Artifact]:
-        found = [a for a in self._ledger.records() if a.details.get("round") == self._key]
-        return sorted(found, key=lambda artifact: int(artifact.details["update"]))
 
     def _check_claim(self) -> None:
         holder = claimed_by(self._folder)
@@ -106,6 +102,12 @@ class Checkpoints:
                 f"{self._folder.parent} is held by attempt {holder}; superseded attempt "
                 f"{self._attempt} exits"
             )
+
+
+def checkpoints_of(ledger: Ledger, key: str) -> list[Artifact]:
+    """Return the recorded checkpoints of the round with this fingerprint, oldest first."""
+    found = [a for a in ledger.records() if a.details.get("round") == key]
+    return sorted(found, key=lambda artifact: int(artifact.details["update"]))
 
 
 def claim(folder: Path, attempt: str) -> None:

@@ -4,7 +4,7 @@ Decisions depend only on committed records, so a resumed run makes the same ones
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config import GateRules, Recipe, Remedy
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
@@ -80,9 +80,7 @@ def run_attempts(
         decide(judged, tried, remedy)
         if remedy == "ask":
             answer = ask(judged)
-            judged = JudgedAttempt(
-                judged.plan, judged.student, judged.record, judged.verdict, answer
-            )
+            judged = replace(judged, answer=answer)
             if answer is not False:
                 return judged
             remedy = next_remedy(rules, tried, judged)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline.config.profile import EngineConfig
 from pipeline.errors import DivergenceError
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.denoiser import Denoiser
@@ -18,28 +19,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """Intervals of periodic work, in updates.
-
-    Attributes:
-        checkpoint_every: updates between checkpoints.
-        log_every: updates between logged metrics.
-    """
-
-    checkpoint_every: int
-    log_every: int
-
-
-@dataclass(frozen=True)
 class RoundInputs:
-    """The inputs of a training round.
-
-    Attributes:
-        plan: plan of the round.
-        method: distillation method, which computes the loss.
-        student: the trained network as a denoiser, around the engine's module.
-        source: batches and targets by position.
-    """
+    """The inputs of a training round."""
 
     plan: RoundPlan
     method: DistillationMethod
@@ -51,7 +32,7 @@ def train_round(
     inputs: RoundInputs,
     engine: TrainEngine,
     checkpoints: Checkpoints,
-    intervals: Intervals,
+    config: EngineConfig,
     open_tracker: Callable[[int], Tracker],
 ) -> None:
     """Train to the end of the round, starting from its newest checkpoint if any. Collective.
@@ -64,7 +45,7 @@ def train_round(
         inputs: inputs of the round.
         engine: owns network, optimiser and schedule.
         checkpoints: checkpoints of the round.
-        intervals: intervals of saving and logging.
+        config: intervals of checkpoints and logged metrics, in updates.
         open_tracker: called once with the samples seen so far; returns the tracker (rank 0 only).
 
     Raises:
@@ -89,7 +70,7 @@ def train_round(
         norm = _step(engine, plan, update)
         done = update + 1
         is_last = done == plan.training.updates
-        if done % intervals.log_every == 0 or is_last:
+        if done % config.log_every == 0 or is_last:
             slowest = own_time.slowest()
             if tracker:
                 values = {
@@ -101,7 +82,7 @@ def train_round(
                 }
                 values |= vitals.of(done) | inputs.source.state(done * batch)
                 tracker.log(values | slowest, samples_seen=done * batch)
-        if done % intervals.checkpoint_every == 0 and not is_last:
+        if done % config.checkpoint_every == 0 and not is_last:
             if tracker:
                 tracker.flush()
             checkpoints.save(engine, done)

@@ -27,11 +27,7 @@ _ADVICE = "Lower learning_rate and continue with --accept-changes"
 
 
 class DivergenceMonitor:
-    """Check the loss of every update for divergence; the loss is equal on all ranks.
-
-    Args:
-        title: title of the round, for error messages.
-    """
+    """Check the loss of every update for divergence; the loss is equal on all ranks."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -120,14 +116,7 @@ _GIB = 2**30
 
 
 class ThroughputMeter:
-    """Throughput and memory of the first worker since the last call.
-
-    Args:
-        start: updates done at construction.
-        total: updates of the round.
-        batch: samples per update.
-        device: device of the network.
-    """
+    """Throughput and memory of the first worker since the last call."""
 
     def __init__(self, start: int, total: int, batch: int, device: torch.device) -> None:
         self._total = total

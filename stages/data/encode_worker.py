@@ -146,7 +146,7 @@ class EncodeWorker:
         self, job: dict[str, Any], first: int, part: list[StoredSample]
     ) -> dict[str, Tensor]:
         x = torch.from_numpy(to_unit_range(decode_samples(self.info, part)))
-        extra = self.stock.beside(x, RowRandom((_MASK_STREAM,), first, len(part)))
+        extra = self.stock.extra_inputs(x, RowRandom((_MASK_STREAM,), first, len(part)))
         if job["rows"]:
             rows = self._captions(job, first, part)
         else:

@@ -157,7 +157,7 @@ def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
             return sampler.sample(
                 steps=cell.steps,
                 w=cell.w,
-                asked=inputs[first : first + count],
+                conditions=inputs[first : first + count],
                 seed=cell.seed,
                 sampler=cell.sampler,
                 batch_size=CHUNK if sampler.device.type == "cuda" else _CPU_BATCH,

@@ -40,13 +40,6 @@ def export_student(
 
     The path is `pipelines/N-steps`, or `pipelines/any-steps` for the stage-1 student.
 
-    Args:
-        work: the run.
-        student: the student's bundle.
-        components: the stock pipeline without its network.
-        facts: scores for the model card.
-        observer: receives the progress.
-
     Raises:
         ConfigError: see `export`.
         BundleError: see `export_checked`.
@@ -63,7 +56,7 @@ def export_student(
         _fill(folder, bundle, manifest, parts, stated)
         found = check_supported(folder, bundle, parts)
         worst = max(difference.value for difference in found)
-        return {"steps": manifest.steps and manifest.steps[0], "largest_difference": worst}
+        return {"steps": manifest.own_steps, "largest_difference": worst}
 
     def make() -> Artifact:
         parents = (student.fingerprint, components.fingerprint)

@@ -27,14 +27,7 @@ from stages.workspace import Workspace
 
 @dataclass(frozen=True)
 class GateContext:
-    """Context of all attempts at a round.
-
-    Attributes:
-        work: the run.
-        data: training samples of the round, latents if there are any.
-        teacher: teacher bundle of the round.
-        sample_inputs: inputs of the gate's samples.
-    """
+    """All attempts at a round; `data` are its training samples, latents if there are any."""
 
     work: Workspace
     data: Artifact
@@ -129,12 +122,7 @@ def record_answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
 
 
 def accept(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact:
-    """Move an accepted student to the student path of its round.
-
-    Args:
-        run_dir: run directory.
-        plan: the round as in the recipe.
-        judged: the attempt whose student is accepted.
+    """Move an accepted student to the student path of its round; `plan` is that of the recipe.
 
     Raises:
         BundleError: the student is not accepted, or is damaged.

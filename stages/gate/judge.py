@@ -25,12 +25,12 @@ from pipeline.training.round_plan import RoundPlan
 from stages.evaluation import features
 from stages.evaluation.features import ExtractFeatures
 from stages.evaluation.sample_sets import SampleInputs, sample_cells
-from stages.gate.samples import gate_cells, gate_seed
+from stages.gate.gate_samples import gate_cells, gate_seed
 from stages.rounds.promote import find_nonfinite_weight
 from stages.workspace import Progress, Workspace
 
 if TYPE_CHECKING:
-    from stages.gate.samples import DrawnSamples
+    from stages.gate.gate_samples import DrawnSamples
 
 FORMAT = 1
 FORMAT_STOCHASTIC = 2  # 2: no RMS of unpaired samples
@@ -44,12 +44,7 @@ SampleCells = Callable[
 
 @dataclass(frozen=True)
 class GateWorkers:
-    """Workers of the gate.
-
-    Attributes:
-        sample_cells: draws samples.
-        extract_features: extracts features of samples.
-    """
+    """Workers of the gate."""
 
     sample_cells: SampleCells
     extract_features: ExtractFeatures
@@ -57,14 +52,7 @@ class GateWorkers:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A student to be judged, and its teacher.
-
-    Attributes:
-        plan: the attempt at the round.
-        student: the student's bundle.
-        teacher: the bundle it was distilled from.
-        sample_inputs: inputs of the samples.
-    """
+    """A student to be judged, and its teacher."""
 
     plan: RoundPlan
     student: Artifact
@@ -92,11 +80,6 @@ def judge(work: Workspace, candidate: Candidate, workers: GateWorkers) -> Artifa
     """Judge a student, and commit the verdict with its images in the folder of the attempt.
 
     Callers first look for a committed verdict by `stages.gate.attempts.find_attempt`.
-
-    Args:
-        work: the run; its recipe has a gate.
-        candidate: the student and its teacher.
-        workers: draw samples and extract features.
     """
     ledger, recipe, plan = work.ledger, work.recipe, candidate.plan
     key = verdict_key(recipe, candidate)
@@ -111,7 +94,7 @@ def judge(work: Workspace, candidate: Candidate, workers: GateWorkers) -> Artifa
         sets = list(zip(cells, drawn, strict=True))
 
     def write(folder: Path) -> dict[str, Any]:
-        from stages.gate.samples import DrawnSamples
+        from stages.gate.gate_samples import DrawnSamples
 
         samples = DrawnSamples(
             ledger, candidate.sample_inputs, tuple(sets), workers.extract_features
@@ -126,14 +109,7 @@ def judge(work: Workspace, candidate: Candidate, workers: GateWorkers) -> Artifa
 
 
 def judge_divergence(work: Workspace, plan: RoundPlan, key: str, reason: str) -> Artifact:
-    """Commit a failed verdict for a round whose training diverged.
-
-    Args:
-        work: the run; its recipe has a gate.
-        plan: the attempt at the round.
-        key: see `divergence_key`.
-        reason: error message of training.
-    """
+    """Commit a failed verdict, under `divergence_key`, for a round whose training diverged."""
     verdict = _empty_verdict(work.recipe, plan, reason.removeprefix(f"{plan.title}: "))
     place = layout.verdict_of(plan)
     return work.ledger.publish("verdict", key, place, lambda at: write_verdict(verdict, at))
@@ -223,7 +199,7 @@ def _measure(
     folder: Path,
 ) -> RoundVerdict:
     from pipeline.evaluation.verdicts.gate_checks import compute_checks
-    from stages.gate.samples import unmeasured_reasons
+    from stages.gate.gate_samples import unmeasured_reasons
 
     rules, _ = _gate_config(recipe, candidate.plan)
     drawn = samples.load()

@@ -110,15 +110,15 @@ def read_picture(path: Path, sampler: BundleSampler) -> Images:
         DataError: the image cannot be read.
         BundleError: the samples of the bundle are not images.
     """
-    channels, height, width = sampler.manifest.latent_shape
-    if sampler.stock is not None:
-        scale = sampler.stock.pixels_per_latent
-        channels, height, width = 3, height * scale, width * scale
-    if channels not in {1, 3} or height * width == 1:
+    if not sampler.manifest.has_images:
         raise BundleError(
             f"{path}: this bundle has samples of shape {sampler.manifest.latent_shape}, which are "
             "not images; use a bundle of an image model"
         )
+    channels, height, width = sampler.manifest.latent_shape
+    if sampler.stock is not None:
+        scale = sampler.stock.pixels_per_latent
+        channels, height, width = 3, height * scale, width * scale
     mode = "RGB" if channels == 3 else "L"
     pixels = _load_fitted(path, mode, (width, height), Image.Resampling.LANCZOS)
     return (pixels.astype(np.float32) / np.float32(127.5) - np.float32(1))[None]
@@ -129,7 +129,7 @@ def _check(request: EditRequest) -> tuple[Manifest, int]:
     check_output(request.output, manifest)
     if request.num < 1:
         raise ConfigError(f"--num {request.num}: must be at least 1")
-    steps = request.steps or (manifest.steps or (None,))[0]
+    steps = request.steps or manifest.own_steps
     if steps is None:
         raise ConfigError("--steps: required, because this bundle has no fixed number of steps")
     manifest.check_use(steps, request.w)

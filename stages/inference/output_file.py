@@ -46,12 +46,7 @@ def check_output(output: Path, manifest: Manifest) -> None:
     folder = output.absolute().parent
     if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(f"--output {output}: must be a file in an existing, writable directory")
-    channels, height, width = manifest.latent_shape
-    if (
-        manifest.pipeline is None
-        and output.suffix == ".png"
-        and (channels not in {1, 3} or height * width == 1)
-    ):
+    if output.suffix == ".png" and not manifest.has_images:
         raise ConfigError(
             f"--output {output}: samples of shape {manifest.latent_shape} are not images; "
             "write an .npz"

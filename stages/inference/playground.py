@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
-from pipeline.config import Recipe, UNetConfig
+from pipeline.config import Recipe
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.documents import Document
 from pipeline.errors import BundleError
@@ -62,14 +62,7 @@ class SampleRequest(Document):
 
 @dataclass(frozen=True)
 class SampleResponse:
-    """Samples for the web page, and their cost.
-
-    Attributes:
-        title: name of the network and its steps.
-        picture: PNG as a data URI.
-        milliseconds: sampling time.
-        evaluations: network evaluations per sample.
-    """
+    """Samples as a PNG data URI, and their cost in network evaluations per sample."""
 
     title: str
     picture: str
@@ -173,7 +166,9 @@ class Playground:
             sampler = self._open(network.bundle)
             sampler.check(steps=steps, w=request.w)
             began = time.perf_counter()
-            images = sampler.sample(steps=steps, w=request.w, asked=conditions, seed=request.seed)
+            images = sampler.sample(
+                steps=steps, w=request.w, conditions=conditions, seed=request.seed
+            )
             seconds = time.perf_counter() - began
         return SampleResponse(
             title=network.title(steps),
@@ -195,10 +190,10 @@ class Playground:
         """Load a network and sample once, so that the first request is not slower than others."""
         sampler = BundleSampler(bundle, components=self.networks.components)
         manifest = sampler.manifest
-        steps = manifest.steps[0] if manifest.steps else 1
+        steps = manifest.own_steps or 1
         conditions = ("",) if manifest.network.reads_text else np.zeros(1, np.int64)
         w = self.networks.w[1]
-        sampler.sample(steps=steps, w=w, asked=conditions, seed=0)
+        sampler.sample(steps=steps, w=w, conditions=conditions, seed=0)
         return sampler
 
     @staticmethod
@@ -209,11 +204,9 @@ class Playground:
 
 
 def find_networks(place: Path, teacher: Path | None) -> PlayNetworks:
-    """Find the networks of a bundle or run, by manifests only.
+    """Find the networks of a student's bundle, or of a run with all its students, by manifests.
 
-    Args:
-        place: a student's bundle, or a run directory, for all its students.
-        teacher: another teacher than that of the run.
+    `teacher` replaces that of the run.
 
     Raises:
         BundleError: there is no student that samples images from noise, or the teacher is not a
@@ -277,19 +270,18 @@ def _check_student(bundle: Path, manifest: Manifest) -> None:
         raise BundleError(f"{bundle} holds a teacher; give a student of it")
     if manifest.direction != "decode":
         raise BundleError(f"{bundle} is an encoder; use stepfold stylize")
-    channels, height, width = manifest.latent_shape
-    if manifest.pipeline is None and (channels not in {1, 3} or height * width == 1):
+    if not manifest.has_images:
         raise BundleError(
             f"{bundle} has samples of shape {manifest.latent_shape}, which are not images"
         )
-    if isinstance(manifest.network, UNetConfig) and manifest.network.image_channels:
+    if manifest.network.is_inpainting:
         raise BundleError(f"{bundle} is an inpainting model; use stepfold inpaint")
 
 
 def _play_network(bundle: Path, manifest: Manifest, any_steps: int) -> PlayNetwork:
-    if manifest.steps is None:
+    steps = manifest.own_steps
+    if steps is None:
         return PlayNetwork("stage 1", bundle, _any_of(manifest, any_steps))
-    steps = manifest.steps[0]
     return PlayNetwork(format_count(steps, "step"), bundle, StepOptions((steps,), steps))
 
 

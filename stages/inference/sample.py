@@ -51,7 +51,9 @@ def sample_bundle(
     sampler = sampler or default_sampler(manifest)
     check_sampler(manifest, sampler)
     bundle_sampler = BundleSampler(bundle, components=components or components_near(bundle))
-    images = bundle_sampler.sample(steps=steps, w=w, asked=conditions, seed=seed, sampler=sampler)
+    images = bundle_sampler.sample(
+        steps=steps, w=w, conditions=conditions, seed=seed, sampler=sampler
+    )
     if output.suffix == ".npz":
         if isinstance(conditions, tuple):
             write_output(

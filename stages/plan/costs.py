@@ -38,13 +38,11 @@ def gate_costs(recipe: Recipe) -> dict[int, Cost]:
     noise; samples of an earlier round's gate are reused. Retries, which draw their own student's
     samples, are not included.
     """
-    # teacher and stage-1 student have no number of steps: they take that of round 1's teacher
-    first = recipe.halving.first_steps
-    steps: dict[int | None, int] = {TEACHER_ROUND: first}
+    steps: dict[int | None, int] = {TEACHER_ROUND: recipe.halving.first_steps}
     drawn: set[tuple[int | None, bool]] = set()
     costs: dict[int, Cost] = {}
     for plan in plan_decoders(recipe):
-        steps[plan.index] = plan.student_steps or first
+        steps[plan.index] = recipe.halving.sampling_steps(plan.student_steps)
         rules = rules_of(recipe, plan)
         if recipe.gate is None or rules is None or not rules.asks_samples:
             continue

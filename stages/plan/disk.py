@@ -4,14 +4,15 @@ import math
 import shutil
 from pathlib import Path
 
-from pipeline.config import GaussianConfig, MMDiTConfig, Recipe, TrainingConfig, UNetConfig
+from pipeline.config import Recipe, TrainingConfig
 from pipeline.data.sources.counting import count_source
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.run_dir.recipe_file import existing_ancestor
 from pipeline.training.plan import plan_rounds, plan_teacher
 from pipeline.wording import format_bytes
-from stages.plan.sizes import sample_shape, trained_shape
+from stages.chain import exported_rounds
+from stages.plan.sizes import count_components, count_parameters, sample_shape, trained_shape
 
 _ALLOWANCE = 64 * 2**20  # logs, the report and the MLflow database
 _CHECKPOINTS = 3  # two kept and one being written
@@ -41,14 +42,12 @@ def estimate(recipe: Recipe) -> DiskEstimate:
     pixels, values = math.prod(sample_shape(recipe)), math.prod(trained_shape(recipe))
     width = _PIXEL_BYTES.get(recipe.data.source, 1)
     latents = 4 * values if recipe.teacher.network.reads_text else 0
-    parameters = _num_parameters(recipe)
     plans = plan_rounds(recipe)
-    num_bundles = len(plans) + (1 if plan_teacher(recipe) is None else 2)
     return DiskEstimate(
         # a tar member takes two 512-byte blocks; a sample has a label or a caption or both
         data=num_samples * (pixels * width + 3 * 1024 + latents + _text_bytes(recipe)),
         targets=_peak(recipe, [_targets(recipe, p.training, num_samples, values) for p in plans]),
-        weights=parameters * (4 * num_bundles + _BYTES_PER_PARAMETER * _CHECKPOINTS),
+        weights=_weights(recipe),
         samples=_num_sets(recipe) * recipe.evaluation.num_samples * values * 4,
     )
 
@@ -75,12 +74,10 @@ def check_disk(recipe: Recipe, run_dir: Path) -> None:
 
 def _text_bytes(recipe: Recipe) -> int:
     """Return the bytes of one embedded caption in half precision, without duplicates."""
-    network = recipe.teacher.network
-    if isinstance(network, UNetConfig | MMDiTConfig) and network.text_channels is not None:
-        parts = recipe.teacher.components
-        tokens = _MOST_TOKENS if parts is None else parts.text_tokens
-        return 2 * (tokens * network.text_channels + (network.pooled_channels or 0))
-    return 0
+    token, pooled = recipe.teacher.network.embedding_widths
+    parts = recipe.teacher.components
+    tokens = _MOST_TOKENS if parts is None else parts.text_tokens
+    return 2 * (tokens * token + pooled)
 
 
 def _targets(recipe: Recipe, training: TrainingConfig, num_samples: int, values: int) -> int:
@@ -99,20 +96,13 @@ def _peak(recipe: Recipe, pools: list[int]) -> int:
     return max(now + before for now, before in zip(pools, [0, *pools[:-1]], strict=True))
 
 
-def _num_parameters(recipe: Recipe) -> int:
-    network = recipe.teacher.network
-    source = recipe.teacher.bundle or recipe.teacher.pipeline
-    if source is not None:
-        files = Path(source).rglob("*.safetensors")
-        return sum(file.stat().st_size for file in files) // 2  # as if half precision
-    if isinstance(network, UNetConfig):
-        # two 3x3 convolutions a residual block; on the way up they see the skip connections too
-        widest = max(network.block_channels)
-        per_block = [9 * c * (2 * c + 4 * c) for c in network.block_channels]
-        return 2 * (network.layers_per_block + 1) * sum(per_block) + 40 * widest**2
-    if isinstance(network, GaussianConfig):
-        return 4 * network.w_nodes * len(network.means) * len(network.means[0]) * _grid(recipe)
-    return 0
+def _weights(recipe: Recipe) -> int:
+    """Return the bytes of bundles and checkpoints, and of the components and their exports."""
+    parameters = max(count_parameters(recipe))
+    num_bundles = len(plan_rounds(recipe)) + (1 if plan_teacher(recipe) is None else 2)
+    num_exports = len(exported_rounds(recipe)) if recipe.teacher.has_components else 0
+    networks = 4 * (num_bundles + num_exports) + _BYTES_PER_PARAMETER * _CHECKPOINTS
+    return parameters * networks + 4 * (count_components(recipe) or 0) * (1 + num_exports)
 
 
 def _num_sets(recipe: Recipe) -> int:
@@ -121,7 +111,3 @@ def _num_sets(recipe: Recipe) -> int:
     students = 1 + len(recipe.halving.samplers) * (len(recipe.halving.steps) - 1)
     baselines = len(evaluation.samplers) * len(evaluation.baseline_steps)
     return len(evaluation.w) * (2 + students + baselines)
-
-
-def _grid(recipe: Recipe) -> int:
-    return recipe.teacher.schedule.num_train_timesteps

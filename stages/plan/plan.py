@@ -168,7 +168,7 @@ class _PlanOperations(Operations[Artifact | None]):
             context = GateContext(self.work, inputs.samples, inputs.teacher, sample_inputs)
             student = find_accepted(context, plan)
             reason = "no student of this plan and teacher is committed"
-        self.rows += _round_rows(self.work.recipe, plan, student, reason, self.sizes)
+        self.rows += round_rows(self.work.recipe, plan, self.sizes, student, reason)
         if plan.index in self._gates:
             self._row(Step(StageId.JUDGE, plan), student, reason, **self._gates[plan.index])
         return student
@@ -228,14 +228,17 @@ def _committed_counts(data: Path) -> tuple[int, int]:
     return counts["train"], sum(counts.values())
 
 
-def round_rows(recipe: Recipe, plan: RoundPlan, sizes: Sizes) -> list[PlanRow]:
-    """Return the rows of an unstarted round: targets, unless computed online, and training."""
-    return _round_rows(recipe, plan, None, "", sizes)
-
-
-def _round_rows(
-    recipe: Recipe, plan: RoundPlan, student: Artifact | None, reason: str, sizes: Sizes
+def round_rows(
+    recipe: Recipe,
+    plan: RoundPlan,
+    sizes: Sizes,
+    student: Artifact | None = None,
+    reason: str = "",
 ) -> list[PlanRow]:
+    """Return the rows of a round: targets, unless computed online, and training.
+
+    Without a committed `student`, they are to do for the `reason`.
+    """
     rows = []
     calls = plan.evaluations_per_target * (2 if plan.method == "guidance" else 1)
     online = recipe.targets.mode == "online"

@@ -8,14 +8,10 @@ from pydantic import NonNegativeInt, PositiveInt
 from infra.deepspeed.memory_model import Precision, ZeroStage, state_bytes, teacher_bytes
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import (
-    CaptionedDigitsData,
-    CaptionedFolderData,
-    CaptionedTarsData,
-    DigitCanvasesData,
     DigitsData,
     GaussianConfig,
+    GaussianData,
     ImageFolderData,
-    PromptsData,
     Recipe,
 )
 from pipeline.config.profile import Profile
@@ -36,22 +32,13 @@ ZERO_STAGES: tuple[ZeroStage, ...] = (0, 1, 2, 3)
 
 def sample_shape(recipe: Recipe) -> Shape:
     """Return the shape of one sample of the data set."""
-    match recipe.data:
-        case DigitsData():
-            return (1, 8, 8)
-        case ImageFolderData(channels=channels, size=size):
-            return (channels, size, size)
-        case (
-            DigitCanvasesData(size=size)
-            | CaptionedDigitsData(size=size)
-            | CaptionedTarsData(size=size)
-            | CaptionedFolderData(size=size)
-            | PromptsData(size=size)
-        ):
-            return (3, size, size)
-        case _:
-            network = recipe.teacher.network
-            return (len(network.means[0]) if isinstance(network, GaussianConfig) else 1, 1, 1)
+    data, network = recipe.data, recipe.teacher.network
+    if isinstance(data, DigitsData):
+        return (1, 8, 8)
+    if isinstance(data, GaussianData):
+        return (len(network.means[0]) if isinstance(network, GaussianConfig) else 1, 1, 1)
+    channels = data.channels if isinstance(data, ImageFolderData) else 3
+    return (channels, data.size, data.size)
 
 
 def trained_shape(recipe: Recipe) -> Shape:
@@ -101,11 +88,11 @@ def measure_footprint(recipe: Recipe, profile: Profile) -> Footprint:
     Raises:
         BundleError: the recipe's teacher is not a valid bundle or pipeline.
     """
-    teacher, student = _count_networks(recipe)
+    teacher, student = count_parameters(recipe)
     return Footprint(
         teacher=teacher,
         student=student,
-        components=_count_components(recipe),
+        components=count_components(recipe),
         workers=profile.compute.workers,
         precision=profile.engine.precision,
         zero_stage=profile.engine.zero_stage,
@@ -124,12 +111,7 @@ def worker_bytes(
 ) -> int | None:
     """Return the bytes of one worker in the largest round; None for an unsupported stage.
 
-    Args:
-        recipe: recipe, with the rounds and whether they hold their teacher.
-        profile: compute profile, with workers and precision.
-        stage: ZeRO stage.
-        teacher: parameters of the teacher.
-        student: parameters of a student.
+    `teacher` and `student` are numbers of parameters.
     """
     if stage == 0 and profile.engine.precision == "bfloat16":
         return None
@@ -157,24 +139,23 @@ def worker_bytes(
     return max(rounds + ([state(teacher, training.ema_decay)] if training else []))
 
 
-def _count_networks(recipe: Recipe) -> tuple[int, int]:
-    """Return the parameters of the teacher and of a student."""
-    teacher, weights = recipe.teacher, recipe.guidance.w
+def count_parameters(recipe: Recipe) -> tuple[int, int]:
+    """Return the parameters of the teacher and of a student, without reading weights."""
+    teacher, folder = recipe.teacher, None
     if teacher.bundle is not None:
-        bundle = Path(teacher.bundle)
-        manifest = read_manifest(bundle)
-        return count_networks(manifest, bundle / manifest.folder, (weights.min, weights.max))
-    if teacher.pipeline is not None:
+        manifest = read_manifest(Path(teacher.bundle))
+        folder = Path(teacher.bundle) / manifest.folder
+    elif teacher.pipeline is not None:
         manifest = pipeline_manifest(recipe)
-        return count_networks(
-            manifest, pipeline_of(recipe) / manifest.folder, (weights.min, weights.max)
-        )
-    lineage = Lineage(run=recipe.run.name, round=None, parent=None)
-    manifest = fresh_manifest(teacher, count_source(recipe)[1], trained_shape(recipe), lineage)
-    return count_networks(manifest, None, (weights.min, weights.max))
+        folder = pipeline_of(recipe) / manifest.folder
+    else:
+        lineage = Lineage(run=recipe.run.name, round=None, parent=None)
+        manifest = fresh_manifest(teacher, count_source(recipe)[1], trained_shape(recipe), lineage)
+    return count_networks(manifest, folder, (recipe.guidance.w.min, recipe.guidance.w.max))
 
 
-def _count_components(recipe: Recipe) -> int | None:
+def count_components(recipe: Recipe) -> int | None:
+    """Return the parameters of text encoders and autoencoder; None if they are not known yet."""
     if recipe.teacher.pipeline is None:
         return None
     directory = pipeline_of(recipe)

@@ -15,7 +15,7 @@ from pipeline.run_dir.gate_history import GateRecord, gate_records, reasons
 from pipeline.tracking import read_metrics
 from pipeline.training.round_plan import Retry, RoundPlan
 from stages.chain import StageId, Step
-from stages.gate.samples import is_from_other_noise
+from stages.gate.gate_samples import is_from_other_noise
 from stages.plan.plan import PlanRow, Sizes, committed_sizes, plan_from_scratch, round_rows
 
 _IN_ROUNDS = (StageId.TARGETS, StageId.TRAIN, StageId.JUDGE, StageId.PROMOTE)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import Recipe, UNetConfig
+from pipeline.config import Recipe
 from pipeline.diffusion.guidance import guidance_scale
 from pipeline.evaluation.documents import AnyReport
 from pipeline.evaluation.reports.view import join_numbers, passing_students
@@ -61,7 +61,7 @@ def sample_command(recipe: Recipe, bundle: str, steps: int, w: float) -> str:
     network, weight = recipe.teacher.network, f"--guidance-weight {w:g}"
     if network.reads_text:
         arguments = f'{weight} --prompt "..." --output samples.png'
-        if isinstance(network, UNetConfig) and network.image_channels:
+        if network.is_inpainting:
             return f"stepfold inpaint {bundle} IMAGE MASK {arguments}"
         return f"stepfold sample {bundle} --steps {steps} {arguments}"
     ending = "npz" if recipe.data.source == "gaussian" else "png --num 100"

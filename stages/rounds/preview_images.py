@@ -40,13 +40,7 @@ class PreviewImage:
 
 
 def plan_preview(work: Workspace, plan: RoundPlan, key: str) -> Preview | None:
-    """Return the preview for the round's worker to draw; None if previews are disabled.
-
-    Args:
-        work: the run; its profile has the number of samples.
-        plan: the round.
-        key: fingerprint of the round's student.
-    """
+    """Return the preview for the round's worker to draw; None if previews are disabled."""
     num = work.profile.tracking.pictures
     if not num or plan.direction == "encode":
         return None
@@ -74,21 +68,6 @@ def make_previews(work: Workspace, plan: RoundPlan, artifact: Artifact) -> list[
     ]
 
 
-def log_to_round(
-    pictures: list[PreviewImage],
-    recipe: Recipe,
-    plan: RoundPlan,
-    tracker: RunTracker,
-    round_id: str,
-) -> None:
-    """Log preview images to the tracked run of the round.
-
-    Raises:
-        InfraError: the tracker is unreachable.
-    """
-    _log_images(tracker, round_id, pictures, sampling_steps(recipe, plan))
-
-
 def log_to_chain(
     pictures: list[PreviewImage],
     recipe: Recipe,
@@ -113,10 +92,17 @@ def log_to_chain(
     ]
     tracker.log(chain_id, rms)
     place = plan.index - TEACHER_ROUND if recipe.teacher.train else plan.index
-    _log_images(tracker, chain_id, pictures, place)
+    log_previews(pictures, tracker, chain_id, place)
 
 
-def _log_images(tracker: RunTracker, run_id: str, pictures: list[PreviewImage], place: int) -> None:
+def log_previews(
+    pictures: list[PreviewImage], tracker: RunTracker, run_id: str, place: int
+) -> None:
+    """Log preview images to a tracked run, at the step `place`.
+
+    Raises:
+        InfraError: the tracker is unreachable.
+    """
     for each in pictures:
         if each.path is not None:
             tracker.log_image(run_id, each.path, f"samples/w {each.w:g}", place)
@@ -126,7 +112,7 @@ def sampling_steps(recipe: Recipe, plan: RoundPlan) -> int:
     """Return the number of sampling steps of a round's preview."""
     if plan.index == TEACHER_ROUND:
         return recipe.teacher.reference_steps
-    return plan.student_steps or recipe.halving.first_steps
+    return recipe.halving.sampling_steps(plan.student_steps)
 
 
 def _preview_sets(work: Workspace, plan: RoundPlan, key: str) -> list[PreviewSamples]:

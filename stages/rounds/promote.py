@@ -19,13 +19,7 @@ from stages.workspace import Workspace
 
 @dataclass(frozen=True)
 class Registry:
-    """Model registry of promoted students.
-
-    Attributes:
-        tracker: the tracker.
-        model: registered model name, common to all students of a chain.
-        run_id: tracked run of the round.
-    """
+    """Model registry of promoted students: one `model` per chain, one tracked run per round."""
 
     tracker: RunTracker
     model: str
@@ -75,12 +69,6 @@ def promotion_key(student: Artifact) -> str:
 
 def accept(work: Workspace, plan: RoundPlan, *, student: Artifact, teacher: Artifact) -> None:
     """Validate the student as the next teacher, and delete targets according to `targets.keep`.
-
-    Args:
-        work: the run.
-        plan: the round.
-        student: the student of the round.
-        teacher: the bundle it was distilled from.
 
     Raises:
         BundleError: see `check_promotable`.

@@ -16,8 +16,7 @@ from pipeline.ledger import Ledger
 from pipeline.models.assemble import family_of, load_denoiser
 from pipeline.randomness import RowRandom
 from pipeline.run_dir.layout import TARGETS_TAR
-from pipeline.training.batches import on_device, to_columns
-from pipeline.training.build_method import method_of
+from pipeline.training.batches import method_of, on_device, to_columns
 from pipeline.training.round_plan import RoundPlan
 
 CHUNK = 256

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from infra.launch import run_jobs
+from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.data.latents import read_data_info
 from pipeline.data.shards.dataset_info import SplitInfo
-from pipeline.errors import DataError
-from pipeline.ledger import Artifact, fingerprint
+from pipeline.errors import BundleError, DataError
+from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
 from pipeline.training.plan import round_key
-from pipeline.training.round_plan import RoundPlan
-from stages.rounds.teacher_check import check_teacher
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace
 
 JOBS_AT_ONCE = 2
@@ -33,13 +33,6 @@ def pregenerate(
     observer: Observer = UNOBSERVED,
 ) -> StageResult[tuple[Artifact, ...]]:
     """Compute the target shards of a round that are not committed yet; return all of them in order.
-
-    Args:
-        work: the run.
-        plan: the round.
-        data: the sharded data set.
-        teacher: the bundle that computes the targets.
-        observer: receives the number of shards.
 
     Raises:
         BundleError: the teacher is not the student of the previous round.
@@ -100,3 +93,35 @@ def shard_jobs(
 def target_tar(run_dir: Path, artifact: Artifact) -> Path:
     """Return the path of a target shard's tar file."""
     return run_dir / artifact.path / layout.TARGETS_TAR
+
+
+def check_teacher(run_dir: Path, plan: RoundPlan, teacher: Artifact) -> None:
+    """Validate that a teacher is undamaged and belongs to this place in the chain.
+
+    Raises:
+        BundleError: its files changed since the commit, or its manifest names another round or
+            teacher.
+    """
+    ledger = Ledger(run_dir)
+    damage = ledger.damage(teacher)
+    if damage:
+        raise BundleError(f"{plan.title}: teacher is damaged, {damage}; run stepfold repair")
+    manifest = read_manifest(ledger.locate(teacher))
+    index = manifest.lineage.round
+    found = f"a {manifest.role}" if index is None else f"the {manifest.role} of round {index}"
+    is_first = plan.parent in (None, TEACHER_ROUND)
+    expected = "a teacher" if is_first else f"the student of round {plan.parent}"
+    # an adopted teacher has no round, or one of another run
+    if (manifest.role == "teacher") != is_first or (not is_first and index != plan.parent):
+        raise BundleError(
+            f"{plan.title}: the manifest in {teacher.path} is of {found}, expected {expected}; "
+            "run stepfold repair"
+        )
+    if is_first:
+        return
+    above = manifest.lineage.parent
+    if above not in {artifact.digest for artifact in ledger.records()}:
+        raise BundleError(
+            f"{plan.title}: the manifest in {teacher.path} has the unknown parent "
+            f"{str(above)[:12]}; run stepfold repair"
+        )

@@ -22,13 +22,12 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
 from pipeline.run_dir import layout
 from pipeline.run_dir.layout import RunDir
-from pipeline.training.checkpoint import claim
+from pipeline.training.checkpoint import checkpoints_of, claim
 from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.rounds.preview_images import plan_preview
-from stages.rounds.targets import target_tar
-from stages.rounds.teacher_check import check_teacher
+from stages.rounds.targets import check_teacher, target_tar
 from stages.workspace import Workspace
 
 
@@ -118,7 +117,11 @@ def round_job(
         "checkpoints": str(work.layout.checkpoints(plan)),
         "manifest": _manifest(run_dir, recipe, plan, data, teacher).model_dump(mode="json"),
         "targets": None if targets is None else [str(target_tar(run_dir, t)) for t in targets],
-        **_inputs(work, plan, data, teacher),
+        "plan": plan.model_dump(mode="json"),
+        "teacher": str(ledger.locate(teacher)) if teacher else None,
+        "data": str(ledger.locate(data)),
+        "metrics": str(work.layout.metrics(plan)),
+        "engine": profile.engine.model_dump(mode="json"),
     }
 
 
@@ -151,19 +154,11 @@ def find_start(ledger: Ledger, plan: RoundPlan) -> Artifact | None:
 def check_layout(checkpoints: Path, key: str, profile: Profile, title: str) -> None:
     """Validate that this profile can continue the round's newest checkpoint.
 
-    Args:
-        checkpoints: folder of the round's checkpoints.
-        key: fingerprint of the round.
-        profile: compute profile of the run.
-        title: title of the round.
-
     Raises:
         ConfigError: the newest undamaged checkpoint has another layout.
     """
     ledger = Ledger(checkpoints)
-    recorded = [a for a in ledger.records() if a.details.get("round") == key]
-    newest_first = sorted(recorded, key=lambda checkpoint: -int(checkpoint.details["update"]))
-    for checkpoint in newest_first:
+    for checkpoint in reversed(checkpoints_of(ledger, key)):
         if not _has_other_layout(checkpoint, profile):
             return
         if ledger.damage(checkpoint) is None:
@@ -201,18 +196,6 @@ def _check_batch(plan: RoundPlan, profile: Profile) -> None:
             f"{plan.title}: batch_size {plan.training.batch_size} is not divisible by "
             f"{profile.compute.workers} workers; change one of them"
         )
-
-
-def _inputs(
-    work: Workspace, plan: RoundPlan, data: Artifact, teacher: Artifact | None
-) -> dict[str, Any]:
-    return {
-        "plan": plan.model_dump(mode="json"),
-        "teacher": str(work.ledger.locate(teacher)) if teacher else None,
-        "data": str(work.ledger.locate(data)),
-        "metrics": str(work.layout.metrics(plan)),
-        "engine": work.profile.engine.model_dump(mode="json"),
-    }
 
 
 def _manifest(

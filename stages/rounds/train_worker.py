@@ -27,11 +27,10 @@ from pipeline.models.denoiser import Denoiser
 from pipeline.sampling.preview import Preview, draw_preview
 from pipeline.tensors import Condition
 from pipeline.tracking import JsonlTracker
-from pipeline.training.batches import BatchSource, OnlineSource, TargetSource
-from pipeline.training.build_method import method_of
+from pipeline.training.batches import BatchSource, OnlineSource, TargetSource, method_of
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.engines import OptimiserPlan, TrainEngine
-from pipeline.training.loop import Intervals, RoundInputs, train_round
+from pipeline.training.loop import RoundInputs, train_round
 from pipeline.training.monitors import check_finite
 from pipeline.training.round_plan import RoundPlan
 
@@ -115,7 +114,7 @@ def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
         RoundInputs(plan=plan, method=method, student=student, source=source),
         engine,
         Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
-        Intervals(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
+        job.engine,
         lambda samples_seen: JsonlTracker(Path(job.metrics), samples_seen),
     )
     weights = engine.full_weights()

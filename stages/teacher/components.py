@@ -102,8 +102,12 @@ def _training_config(recipe: Recipe) -> tuple[ComponentsTraining, int]:
 def _train(folder: Path, recipe: Recipe, data: Path, progress: Progress) -> dict[str, Any]:
     # imported here, so that a driver that reuses components does not pay for them
     from pipeline.demo.autoencoder import reconstruction_rms, train_autoencoder
-    from pipeline.demo.text_encoder import class_accuracy, explained_variance, train_text_encoder
-    from pipeline.demo.tokenizer import train_tokenizer
+    from pipeline.demo.text_encoder import (
+        class_accuracy,
+        explained_variance,
+        train_text_encoder,
+        train_tokenizer,
+    )
     from pipeline.demo.write import Parts, write_components
 
     config, width = _training_config(recipe)

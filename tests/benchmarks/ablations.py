@@ -98,7 +98,7 @@ class Bench:
         return opened.sample(
             steps=steps,
             w=w,
-            asked=self.asked.network_inputs,
+            conditions=self.asked.network_inputs,
             seed=SEED,
             sampler=default_sampler(opened.manifest),
             batch_size=64,

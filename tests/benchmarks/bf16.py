@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from pipeline.methods.method import DistillationMethod, NoisedBatch
 from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.models.denoiser import Denoiser
-from pipeline.training.batches import on_device
-from pipeline.training.build_method import method_of
+from pipeline.training.batches import method_of, on_device
 from tests.benchmarks.rows import Row, Settings
 from tests.benchmarks.sizes import DEMO, LARGE, Size, random_draws
 from tests.benchmarks.timing import Timing, interleave, repeated

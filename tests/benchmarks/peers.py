@@ -121,7 +121,7 @@ def _open(folder: Path) -> _Run:
 def _chain_sampler(run: _Run) -> Sampler:
     students = {steps: BundleSampler(path) for steps, path in run.students().items()}
     return lambda w, steps, labels: students[steps].sample(
-        steps=steps, w=w, asked=labels, seed=SEED, batch_size=64
+        steps=steps, w=w, conditions=labels, seed=SEED, batch_size=64
     )
 
 
@@ -158,7 +158,7 @@ def _score(run: _Run, samplers: dict[str, Sampler], settings: Settings) -> list[
     steps = run.recipe.teacher.reference_steps
 
     def reference(w: float, seed: int) -> Images:
-        return teacher.sample(steps=steps, w=w, asked=labels, seed=seed, batch_size=64)
+        return teacher.sample(steps=steps, w=w, conditions=labels, seed=seed, batch_size=64)
 
     def score(images: Images, of_teacher: TeacherReference) -> Scores:
         return judge.score(ClassifiedImages(images, seer.read(images)), asked, of_teacher, SEED)

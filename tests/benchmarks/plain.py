@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.methods.method import NoisedBatch
-from pipeline.models.unet.unet import embed_w
+from pipeline.models.unet import embed_w
 
 W_DIM = 64
 TIMESTEPS = 1024

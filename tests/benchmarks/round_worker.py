@@ -68,10 +68,10 @@ def _train(job: "RoundJob", marks: Marks) -> int:
     from pipeline.data.latents import open_samples
     from pipeline.models.assemble import family_of, network_denoiser
     from pipeline.tracking import JsonlTracker
-    from pipeline.training.build_method import method_of
+    from pipeline.training.batches import method_of
     from pipeline.training.checkpoint import Checkpoints
     from pipeline.training.engines import OptimiserPlan
-    from pipeline.training.loop import Intervals, RoundInputs, train_round
+    from pipeline.training.loop import RoundInputs, train_round
     from stages.rounds import train_worker as worker
 
     plan, family = job.plan, family_of(job.manifest)
@@ -100,7 +100,7 @@ def _train(job: "RoundJob", marks: Marks) -> int:
         RoundInputs(plan, method, student, source),
         engine,
         Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
-        Intervals(checkpoint_every=job.engine.checkpoint_every, log_every=job.engine.log_every),
+        job.engine,
         lambda samples_seen: JsonlTracker(Path(job.metrics), samples_seen),
     )
     marks.add(TRAINED)

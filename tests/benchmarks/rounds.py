@@ -4,14 +4,14 @@ from pathlib import Path
 
 from infra.deepspeed.engine import DeepSpeedEngine
 from pipeline.config import TrainingConfig
+from pipeline.config.profile import EngineConfig
 from pipeline.methods.method import DistillationMethod
 from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.tracking import JsonlTracker
-from pipeline.training.batches import TargetSource
-from pipeline.training.build_method import method_of
+from pipeline.training.batches import TargetSource, method_of
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.engines import OptimiserPlan, TorchEngine, TrainEngine
-from pipeline.training.loop import Intervals, RoundInputs, train_round
+from pipeline.training.loop import RoundInputs, train_round
 from tests.benchmarks.sizes import Size, Targets
 
 OPTIMISER = OptimiserPlan(learning_rate=1e-4, total_updates=1_000_000, clip_norm=1.0)
@@ -64,6 +64,6 @@ class OpenRound:
             RoundInputs(plan=plan, method=self.method, student=self.student, source=self.source),
             self.engine,
             Checkpoints(self._folder / "checkpoints", "none", keep=1, attempt="benchmark"),
-            Intervals(checkpoint_every=10**9, log_every=LOG_EVERY),
+            EngineConfig(checkpoint_every=10**9, log_every=LOG_EVERY),
             lambda seen: JsonlTracker(self._folder / "metrics.jsonl", seen),
         )

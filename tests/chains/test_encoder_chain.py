@@ -221,7 +221,7 @@ def test_an_edit_keeps_little_or_all_of_a_picture_by_its_strength(tmp_path: Path
     editor = Editor(opened, steps, (1, steps))
     made = np.stack(editor.turn(sources, weights, 5, 0)).reshape(3, 2, *pictures.shape)
     for place, w in enumerate(weights):
-        fresh = opened.sample(steps=steps, w=w, asked=labels + 4, seed=5)
+        fresh = opened.sample(steps=steps, w=w, conditions=labels + 4, seed=5)
         np.testing.assert_array_equal(made[1, place], fresh)
         np.testing.assert_array_equal(made[2, place], fresh)
         kept, lost = (np.sqrt(np.square(each - pictures).mean()) for each in made[:2, place])

@@ -18,7 +18,7 @@ from pipeline.models.assemble import family_of, schedule_of
 from pipeline.randomness import RowRandom
 from pipeline.sampling.conditions import choose_conditions, condition_images, masked_images
 from pipeline.sampling.sampler import BundleSampler
-from pipeline.training.build_method import method_of
+from pipeline.training.batches import method_of
 from pipeline.training.plan import plan_rounds, plan_teacher
 from stages.data.shard import shard
 from stages.evaluation.sample_sets import open_worker
@@ -118,7 +118,7 @@ def test_an_evaluation_hides_the_same_part_of_held_out_pictures_from_every_netwo
 def test_it_is_not_sampled_without_a_picture(run: Path) -> None:
     opened = BundleSampler(run / STUDENT, components=run / "components")
     with pytest.raises(BundleError, match="stepfold inpaint"):
-        opened.sample(steps=2, w=1.0, asked=("red",), seed=0)
+        opened.sample(steps=2, w=1.0, conditions=("red",), seed=0)
 
 
 def test_a_network_of_other_latents_is_refused() -> None:

@@ -4,8 +4,7 @@ from pydantic import Field, PositiveInt
 
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
-from pipeline.config.reference import to_markdown, write_page
-from pipeline.config.schema import json_schema
+from pipeline.config.reference import json_schema, to_markdown, write_page
 from pipeline.documents import Document
 
 

@@ -78,7 +78,7 @@ def prepare(recipe: Recipe, folder: Path) -> ReportInputs:
     for cell in cells:
         opened = BundleSampler(folder / cell.bundle)
         images = opened.sample(
-            steps=cell.steps, w=cell.w, asked=labels, seed=cell.seed, sampler=cell.sampler
+            steps=cell.steps, w=cell.w, conditions=labels, seed=cell.seed, sampler=cell.sampler
         )
         evaluations = opened.evaluations(steps=cell.steps, w=cell.w)
         sets.append(SampleSet(cell, evaluations, returning(images)))

@@ -17,9 +17,41 @@ INDEX = "model_index.json"
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _DATA = {".json", ".txt", ".model", ".safetensors"}
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
+_PINNED = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 _STOCK_LIBRARIES = {"diffusers", "transformers"}
 _SAFETY_CHECKER = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+
+
+def locate_pipeline(given: str) -> Path:
+    """Resolve `teacher.pipeline` to a directory: a path, or `org/name@COMMIT`, which is downloaded.
+
+    Only data files are downloaded: safetensors, JSON and tokenizer files. A name without a 40-digit
+    commit is returned unchanged and rejected later, because a branch can change.
+
+    Raises:
+        BundleError: the hub is unreachable and the pipeline is not in the cache.
+    """
+    pinned = _PINNED.fullmatch(given)
+    if pinned is None or Path(given).is_dir():
+        return Path(given)
+    from huggingface_hub import snapshot_download  # slow import (0.5 s), needed only here
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            pinned["id"],
+            revision=pinned["revision"],
+            allow_patterns=[f"*{suffix}" for suffix in sorted(_DATA)],
+            library_name="stepfold",
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BundleError(
+            f"teacher.pipeline: {given} cannot be downloaded "
+            f"({' '.join(str(error).split())[:200]}); check name and network, or download it "
+            "elsewhere and give its directory"
+        ) from None
+    return Path(found)
 
 
 def read_index(directory: Path) -> dict[str, Any]:
@@ -75,11 +107,6 @@ def check_parts(
     directory: Path, index: dict[str, Any], expected: dict[str, tuple[str, ...]]
 ) -> None:
     """Check that the pipeline has all its parts, and that all parts are stock classes.
-
-    Args:
-        directory: directory of the pipeline.
-        index: its `model_index.json`.
-        expected: required parts and their supported classes.
 
     Raises:
         BundleError: a part is missing or not supported; the message names it.

@@ -81,16 +81,17 @@ class PartConfigs:
             )
         return int(2 ** (len(levels) - 1))
 
-    def agree(self, what: str, holds: int, needs: str, expected: int) -> None:
-        """Check that two parts have the same width.
+    def agree(self, what: str, width: int, part: str, key: str) -> None:
+        """Check that a part takes inputs of this width.
 
         Raises:
-            BundleError: the widths differ; the message names both parts.
+            BundleError: it does not; the message names both sides.
         """
-        if holds != expected:
+        expected = self.number(part, key)
+        if width != expected:
             raise BundleError(
-                f"{self.directory}: {what} {holds}, but {needs} {expected}; use parts of the same "
-                "pipeline"
+                f"{self.directory}: {what} {width}, but {part} has {key} {expected}; use parts of "
+                "the same pipeline"
             )
 
 
@@ -114,12 +115,8 @@ def stable_diffusion_xl(configs: PartConfigs) -> NetworkFields:
     width += configs.number("text_encoder_2", "hidden_size")
     pooled = configs.number("text_encoder_2", "projection_dim")
     added = _SIZE_INPUTS * configs.number("unet", "addition_time_embed_dim") + pooled
-    configs.agree(
-        "sizes and pooled embedding have",
-        added,
-        "unet takes",
-        configs.number("unet", "projection_class_embeddings_input_dim"),
-    )
+    key = "projection_class_embeddings_input_dim"
+    configs.agree("sizes and pooled embedding have width", added, "unet", key)
     found = _unet(configs, width, image_channels=0)
     found.network["pooled_channels"] = pooled
     return found
@@ -148,20 +145,9 @@ def _plain_unet(configs: PartConfigs, addition: str | None) -> None:
 
 def _unet(configs: PartConfigs, width: int, image_channels: int) -> NetworkFields:
     latent = configs.number("vae", "latent_channels")
-    takes = configs.number("unet", "cross_attention_dim")
-    configs.agree("the text encoders' output width is", width, "unet takes", takes)
-    configs.agree(
-        "the pipeline's channels for unet are",
-        latent + image_channels,
-        "unet's in_channels are",
-        configs.number("unet", "in_channels"),
-    )
-    configs.agree(
-        "vae's latent_channels are",
-        latent,
-        "unet's out_channels are",
-        configs.number("unet", "out_channels"),
-    )
+    configs.agree("the text encoders have width", width, "unet", "cross_attention_dim")
+    configs.agree("the pipeline passes channels", latent + image_channels, "unet", "in_channels")
+    configs.agree("vae has latent_channels", latent, "unet", "out_channels")
     heads = configs.get("unet", "num_attention_heads") or configs.get("unet", "attention_head_dim")
     network = {
         "family": "unet",
@@ -169,7 +155,7 @@ def _unet(configs: PartConfigs, width: int, image_channels: int) -> NetworkField
         "layers_per_block": configs.get("unet", "layers_per_block"),
         "norm_groups": configs.get("unet", "norm_num_groups"),
         "w_embedding_dim": _W_EMBEDDING_DIM,
-        "text_channels": takes,
+        "text_channels": width,
         "image_channels": image_channels,
         "attention_heads": heads[0] if isinstance(heads, list) and heads else heads or 8,
     }
@@ -179,12 +165,7 @@ def _unet(configs: PartConfigs, width: int, image_channels: int) -> NetworkField
 def dit(configs: PartConfigs) -> NetworkFields:
     """Read a class-conditional transformer, whose output may include a learned variance."""
     latent = configs.number("vae", "latent_channels")
-    configs.agree(
-        "vae's latent_channels are",
-        latent,
-        "transformer's in_channels are",
-        configs.number("transformer", "in_channels"),
-    )
+    configs.agree("vae has latent_channels", latent, "transformer", "in_channels")
     network = {
         "family": "dit",
         "layers": configs.number("transformer", "num_layers"),
@@ -199,12 +180,7 @@ def dit(configs: PartConfigs) -> NetworkFields:
 def stable_diffusion_3(configs: PartConfigs) -> NetworkFields:
     """Read SD3: T5 tokens after both CLIP encoders' tokens, which are padded to T5's width."""
     latent = configs.number("vae", "latent_channels")
-    configs.agree(
-        "vae's latent_channels are",
-        latent,
-        "transformer's in_channels are",
-        configs.number("transformer", "in_channels"),
-    )
+    configs.agree("vae has latent_channels", latent, "transformer", "in_channels")
     pooled = sum(
         configs.number(part, "projection_dim") for part in ("text_encoder", "text_encoder_2")
     )
@@ -221,10 +197,7 @@ def flux(configs: PartConfigs) -> NetworkFields:
     """
     latent = configs.number("vae", "latent_channels")
     configs.agree(
-        "packed latents have channels",
-        _FLUX_PATCH * latent,
-        "transformer's in_channels are",
-        configs.number("transformer", "in_channels"),
+        "packed latents have channels", _FLUX_PATCH * latent, "transformer", "in_channels"
     )
     side = configs.number("vae", "sample_size") // configs.downsampling()
     pooled = configs.number("text_encoder", "hidden_size")
@@ -232,22 +205,16 @@ def flux(configs: PartConfigs) -> NetworkFields:
 
 
 def _mmdit(configs: PartConfigs, kind: str, t5: str, pooled: int) -> dict[str, Any]:
-    takes = configs.number("transformer", "joint_attention_dim")
     width = configs.number(t5, "d_model")
-    configs.agree(f"{t5}'s output width is", width, "transformer takes", takes)
-    configs.agree(
-        "the pooled embedding has",
-        pooled,
-        "transformer takes",
-        configs.number("transformer", "pooled_projection_dim"),
-    )
+    configs.agree(f"{t5} has width", width, "transformer", "joint_attention_dim")
+    configs.agree("the pooled embedding has width", pooled, "transformer", "pooled_projection_dim")
     return {
         "family": "mmdit",
         "kind": kind,
         "layers": configs.number("transformer", "num_layers"),
         "heads": configs.number("transformer", "num_attention_heads"),
         "head_dim": configs.number("transformer", "attention_head_dim"),
-        "text_channels": takes,
+        "text_channels": width,
         "pooled_channels": pooled,
         "guidance_embeds": bool(configs.get("transformer", "guidance_embeds")),
     }

@@ -7,15 +7,13 @@ from pipeline.bundle import Manifest
 from pipeline.diffusion.guidance import guidance_scale
 from pipeline.documents import dump_yaml
 from pipeline.models.stock.stock_pipeline import StockPipeline
+from pipeline.wording import format_count
 
 
 def model_card(manifest: Manifest, stock: StockPipeline, facts: Mapping[str, Any]) -> str:
     """Build the README.md of an exported pipeline, with the metadata header for model hubs.
 
-    Args:
-        manifest: manifest of the exported bundle.
-        stock: components of the exported pipeline.
-        facts: numbers and digests for the table; `base_model` also goes into the header.
+    `facts` are the rows of its table; `base_model` also goes into the header.
     """
     sections = [
         _header(stock, facts),
@@ -75,10 +73,9 @@ def _header(stock: StockPipeline, facts: Mapping[str, Any]) -> str:
 def _description(manifest: Manifest) -> str:
     if manifest.role == "teacher":
         return "the guided teacher"
-    if manifest.steps is None:
+    if manifest.own_steps is None:
         return "guidance in one evaluation, for any number of steps"
-    count = manifest.steps[0]
-    return f"samples in {count} step{'s' if count > 1 else ''}"
+    return f"samples in {format_count(manifest.own_steps, 'step')}"
 
 
 def _summary(manifest: Manifest, stock: StockPipeline) -> str:
@@ -89,8 +86,8 @@ def _summary(manifest: Manifest, stock: StockPipeline) -> str:
         )
     else:
         lines.append("Each step takes one network evaluation, including guidance.")
-    if manifest.steps is not None:
-        lines.append(f"It supports `num_inference_steps={manifest.steps[0]}` only.")
+    if manifest.own_steps is not None:
+        lines.append(f"It supports `num_inference_steps={manifest.own_steps}` only.")
     lines.append(_guidance(manifest, stock))
     return "\n".join(lines)
 
@@ -102,14 +99,14 @@ def _guidance(manifest: Manifest, stock: StockPipeline) -> str:
             f"{guidance_scale(manifest.baked_w):g}`, because {manifest.network.why_not_w}. Keep it "
             "off in the call: `guidance_scale=1.0`."
         )
-    law = manifest.w
-    if law is None and not (manifest.is_w_conditioned or stock.guides(manifest)):
+    trained = manifest.w
+    if trained is None and not (manifest.is_w_conditioned or stock.guides(manifest)):
         return "Its pipeline class cannot guide this network; samples are unguided."
-    if law is None:
+    if trained is None:
         return "`guidance_scale = 1 + w`; `guidance_scale=1.0` is unguided."
-    low, middle, high = map(guidance_scale, (law.min, law.middle, law.max))
+    low, middle, high = map(guidance_scale, (trained.min, trained.middle, trained.max))
     return (
-        f"The network is conditioned on the guidance weight w, {law.in_words}, passed as "
+        f"The network is conditioned on the guidance weight w, {trained.in_words}, passed as "
         f"`guidance_scale = 1 + w`: from {low:g} to {high:g}, {middle:g} in the middle. w = 0 is "
         "unguided."
     )
@@ -143,7 +140,7 @@ def _warnings(manifest: Manifest, stock: StockPipeline) -> list[str]:
     ]
     if manifest.steps is not None:
         lines.append(
-            f"Do not use another number of steps than {manifest.steps[0]}: more steps are worse, "
+            f"Do not use another number of steps than {manifest.own_steps}: more steps are worse, "
             "not better."
         )
     if manifest.w is not None and manifest.baked_w is None:

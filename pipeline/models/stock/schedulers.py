@@ -18,10 +18,9 @@ def stock_scheduler(manifest: Manifest) -> dict[str, Any]:
     DDIM's `step` goes back T // N entries, which is the next time of its trailing grid only if N
     divides T. The first-order multistep solver takes the same steps but looks up the next time.
     """
-    path = manifest.schedule
+    path, steps = manifest.schedule, manifest.own_steps
     if path.kind == "rectified_flow":
-        return _own_grid(path, None if manifest.steps is None else manifest.steps[0])
-    steps = manifest.steps[0] if manifest.steps else None
+        return _own_grid(path, steps)
     if path.is_discrete and (steps is None or path.num_train_timesteps % steps):
         return _config(
             DPMSolverMultistepScheduler(

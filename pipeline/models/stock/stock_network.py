@@ -20,9 +20,17 @@ class StockFamily(ModelFamily):
         """The diffusers class."""
 
     @property
-    @abstractmethod
     def w_config_key(self) -> str | None:
         """The configuration key that enables an input for w; None if the class has none."""
+        return None
+
+    def student_of(
+        self,
+        teacher: nn.Module,
+        w_range: tuple[float, float],  # noqa: ARG002 (w is baked in by training)
+    ) -> nn.Module:
+        """Copy the teacher; families with an input for w add it here."""
+        return self.copy_with_changes(teacher)[0]
 
     def disable_label_dropout(self, module: nn.Module) -> nn.Module:
         """Disable random behaviour of a new or loaded network in training; by default nothing."""

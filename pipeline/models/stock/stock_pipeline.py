@@ -37,8 +37,8 @@ class StockPipeline(ABC):
         network: sub-folder of the denoising network, "unet" or "transformer".
         task: task name on a model hub.
         inputs: image arguments that the user must pass.
-        also_carry_w: other stock classes that pass w to a w-conditioned student.
-        drop_w: stock classes that also load the student but silently ignore w.
+        w_passing_classes: other stock classes that pass w to a w-conditioned student.
+        w_ignoring_classes: stock classes that load the student but silently ignore w.
         components: the directory of the parts.
         device: device of the parts.
     """
@@ -97,12 +97,12 @@ class StockPipeline(ABC):
         One row per prompt, float32; the keys are those that the family's `forward` reads.
         """
 
-    @abstractmethod
     def null(self) -> Condition:
-        """Compute the null condition of guidance, one row.
+        """Compute the null condition of guidance, one row; by default the empty prompt's.
 
         It is the pipeline's default if no negative prompt is passed.
         """
+        return self.encode([""])
 
     def sizes(
         self,
@@ -119,7 +119,7 @@ class StockPipeline(ABC):
         """
         return {}
 
-    def beside(self, pixels: Pixels, random: RowRandom) -> Condition:  # noqa: ARG002 (inpainting)
+    def extra_inputs(self, pixels: Pixels, random: RowRandom) -> Condition:  # noqa: ARG002 (inpainting)
         """Compute extra network inputs for training images; {} for most classes."""
         return {}
 

@@ -18,8 +18,8 @@ from pipeline.demo.text_encoder import (
     explained_variance,
     tokenize,
     train_text_encoder,
+    train_tokenizer,
 )
-from pipeline.demo.tokenizer import train_tokenizer
 from pipeline.errors import ConfigError, DivergenceError
 
 CAPTIONS = ("a handwritten three, red ink on pale blue paper", "the digit 3 in RED on white")

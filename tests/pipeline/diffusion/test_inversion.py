@@ -17,7 +17,7 @@ from pipeline.diffusion.solver import ddim_step, fold, jump, sample
 from pipeline.methods.method import NoisedBatch
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, NetworkDenoiser
-from pipeline.models.gaussian.gaussian import GaussianFamily
+from pipeline.models.gaussian import GaussianFamily
 from pipeline.tensors import Condition, Latent, PerSample, per_sample
 from tests.support.cases import SCHEDULES, normal, times, wavy
 

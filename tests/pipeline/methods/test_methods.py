@@ -21,7 +21,7 @@ from pipeline.methods.guidance import GuidanceDistillation
 from pipeline.methods.method import NoisedBatch, draw_time, draw_w
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
-from pipeline.models.gaussian.gaussian import GaussianFamily
+from pipeline.models.gaussian import GaussianFamily
 from pipeline.randomness import RowRandom
 from tests.support.cases import SCHEDULES, Affine, normal, times, wavy
 

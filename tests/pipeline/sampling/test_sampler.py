@@ -12,7 +12,7 @@ from pipeline.config import GaussianConfig, ScheduleConfig, UNetConfig, WDistrib
 from pipeline.errors import BundleError
 from pipeline.models.assemble import family_of, load_denoiser, save_bundle
 from pipeline.randomness import RowRandom
-from pipeline.sampling.sampler import BundleSampler, LabelArray, balanced_labels, sample
+from pipeline.sampling.sampler import BundleSampler, LabelArray, balanced_labels
 from pipeline.sampling.solvers import Sampler, check_sampler, default_sampler
 
 W = WDistribution(min=0, max=4)
@@ -66,15 +66,15 @@ def test_labels_are_balanced_and_in_order_of_class() -> None:
 def test_rows_do_not_depend_on_how_they_are_divided(unet: tuple[Path, Path]) -> None:
     labels = balanced_labels(9, 2)
     opened = BundleSampler(unet[0])
-    whole = opened.sample(steps=2, w=1.5, asked=labels, seed=3)
+    whole = opened.sample(steps=2, w=1.5, conditions=labels, seed=3)
     assert whole.shape == (9, 4, 6, 1)
     assert whole.dtype == np.float32
-    small = opened.sample(steps=2, w=1.5, asked=labels, seed=3, batch_size=2)
-    tail = opened.sample(steps=2, w=1.5, asked=labels[5:], seed=3, first=5)
+    small = opened.sample(steps=2, w=1.5, conditions=labels, seed=3, batch_size=2)
+    tail = opened.sample(steps=2, w=1.5, conditions=labels[5:], seed=3, first=5)
     # the noise is equal to the bit; the size of a batch changes sums of a convolution by rounding
     np.testing.assert_allclose(small, whole, atol=1e-5)
     np.testing.assert_allclose(tail, whole[5:], atol=1e-5)
-    assert np.abs(opened.sample(steps=2, w=1.5, asked=labels, seed=4) - whole).max() > 0.1
+    assert np.abs(opened.sample(steps=2, w=1.5, conditions=labels, seed=4) - whole).max() > 0.1
 
 
 def test_a_fresh_student_from_the_same_noise_draws_what_the_unguided_teacher_draws(
@@ -82,16 +82,16 @@ def test_a_fresh_student_from_the_same_noise_draws_what_the_unguided_teacher_dra
 ) -> None:
     teacher, student = unet
     labels = balanced_labels(4, 2)
-    told = sample(student, steps=4, w=3.0, asked=labels, seed=0)
-    unguided = sample(teacher, steps=4, w=0.0, asked=labels, seed=0)
+    told = BundleSampler(student).sample(steps=4, w=3.0, conditions=labels, seed=0)
+    unguided = BundleSampler(teacher).sample(steps=4, w=0.0, conditions=labels, seed=0)
     np.testing.assert_allclose(told, unguided, atol=1e-5)
-    guided = sample(teacher, steps=4, w=3.0, asked=labels, seed=0)
+    guided = BundleSampler(teacher).sample(steps=4, w=3.0, conditions=labels, seed=0)
     assert np.abs(guided - unguided).max() > 1e-3
 
 
 def test_one_step_from_pure_noise_is_minus_the_velocity(gaussian: tuple[Path, Path]) -> None:
     labels = balanced_labels(6, 2)
-    found = sample(gaussian[0], steps=1, w=2.0, asked=labels, seed=5)
+    found = BundleSampler(gaussian[0]).sample(steps=1, w=2.0, conditions=labels, seed=5)
     _, denoiser = load_denoiser(gaussian[0])
     z_1 = RowRandom((5,), 0, 6).normal("z_1", 2, 1, 1)
     level = denoiser.schedule.at(torch.ones(6, dtype=torch.float64))
@@ -108,7 +108,9 @@ def test_gaussian_samples_have_the_moments_of_their_class_and_are_not_clipped(
     gaussian: tuple[Path, Path], sampler: Sampler, tolerance: float
 ) -> None:
     labels = np.zeros(4000, np.int64)
-    points = sample(gaussian[0], steps=32, w=0.0, asked=labels, seed=0, sampler=sampler)
+    points = BundleSampler(gaussian[0]).sample(
+        steps=32, w=0.0, conditions=labels, seed=0, sampler=sampler
+    )
     # 4000 samples of std .4 know their mean to .006; DDIM with 32 steps shrinks std by ~10 %, and
     # stochastic steps, which are twice as long, shrink it more
     np.testing.assert_allclose(points.mean(0).ravel(), [-3.0, 0.5], atol=0.03)
@@ -116,7 +118,9 @@ def test_gaussian_samples_have_the_moments_of_their_class_and_are_not_clipped(
 
 
 def test_finished_pixels_are_clipped(unet: tuple[Path, Path]) -> None:
-    images = sample(unet[0], steps=1, w=4.0, asked=balanced_labels(64, 2), seed=0)
+    images = BundleSampler(unet[0]).sample(
+        steps=1, w=4.0, conditions=balanced_labels(64, 2), seed=0
+    )
     assert np.abs(images).max() <= 1
 
 
@@ -131,7 +135,7 @@ def test_the_counted_evaluations_are_those_made(gaussian: tuple[Path, Path]) -> 
     for sampler in ("ddim", "dpm++", "unipc"):
         for w in (0.0, 1.0):
             rows_seen.clear()
-            opened.sample(steps=4, w=w, asked=np.zeros(3, np.int64), seed=0, sampler=sampler)
+            opened.sample(steps=4, w=w, conditions=np.zeros(3, np.int64), seed=0, sampler=sampler)
             assert sum(rows_seen) == 3 * opened.evaluations(steps=4, w=w)
 
 
@@ -156,10 +160,10 @@ def test_uses_a_bundle_was_not_made_for_are_refused(unet: tuple[Path, Path]) -> 
         ({"steps": 2, "w": 1.0}, "distilled for 4 step"),
         ({"steps": 4, "w": 5.0}, r"w = 5\.0"),
         ({"steps": 4, "w": 1.0, "sampler": "dpm++"}, "use --sampler ddim"),
-        ({"steps": 4, "w": 1.0, "asked": np.array([0, 2])}, "classes 0 to 1"),
+        ({"steps": 4, "w": 1.0, "conditions": np.array([0, 2])}, "classes 0 to 1"),
     ):
         with pytest.raises(BundleError, match=message):
-            student.sample(**({"asked": labels, "seed": 0} | wrong))
+            student.sample(**({"conditions": labels, "seed": 0} | wrong))
 
 
 SOLVERS = {"dpm++": "use --sampler ddim", "unipc": "use --sampler ddim"}
@@ -196,10 +200,10 @@ def test_what_is_noised_back_belongs_to_the_row(gaussian: tuple[Path, Path]) -> 
     def drawn(first: int = 0, **how: int) -> np.ndarray:
         asked = labels[first:]
         return opened.sample(
-            steps=4, w=1.5, asked=asked, seed=3, sampler="stochastic", first=first, **how
+            steps=4, w=1.5, conditions=asked, seed=3, sampler="stochastic", first=first, **how
         )
 
     whole = drawn()
     np.testing.assert_array_equal(drawn(batch_size=2), whole)
     np.testing.assert_array_equal(drawn(first=5), whole[5:])
-    assert np.abs(opened.sample(steps=4, w=1.5, asked=labels, seed=3) - whole).max() > 0.01
+    assert np.abs(opened.sample(steps=4, w=1.5, conditions=labels, seed=3) - whole).max() > 0.01

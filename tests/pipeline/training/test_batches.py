@@ -15,8 +15,13 @@ from pipeline.data.training_data import Order
 from pipeline.errors import DataError
 from pipeline.models.assemble import family_of
 from pipeline.models.denoiser import Denoiser
-from pipeline.training.batches import OnlineSource, TargetSource, from_columns, to_columns
-from pipeline.training.build_method import method_of
+from pipeline.training.batches import (
+    OnlineSource,
+    TargetSource,
+    from_columns,
+    method_of,
+    to_columns,
+)
 from pipeline.training.plan import plan_rounds
 
 CPU = torch.device("cpu")

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.engines import OptimiserPlan, TorchEngine
-from pipeline.training.optimiser import AveragingAdam
+from pipeline.training.engines import AveragingAdam, OptimiserPlan, TorchEngine
 
 PLAN = OptimiserPlan(learning_rate=0.1, total_updates=4, clip_norm=1.0)
 DECAY = 0.75

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.bundle import Manifest
 from pipeline.config import Recipe, WDistribution
+from pipeline.config.profile import EngineConfig
 from pipeline.data.shards.reader import SampleShards
 from pipeline.errors import DivergenceError, InfraError
 from pipeline.methods.method import NoisedBatch
@@ -19,11 +20,10 @@ from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.models.denoiser import Denoiser
 from pipeline.tensors import Latent
 from pipeline.tracking import JsonlTracker, read_metrics
-from pipeline.training.batches import BatchSource, OnlineSource
-from pipeline.training.build_method import method_of
+from pipeline.training.batches import BatchSource, OnlineSource, method_of
 from pipeline.training.checkpoint import Checkpoints, claim
 from pipeline.training.engines import OptimiserPlan, TorchEngine
-from pipeline.training.loop import Intervals, RoundInputs, train_round
+from pipeline.training.loop import RoundInputs, train_round
 from pipeline.training.plan import plan_rounds
 
 Train = Callable[..., dict[str, Tensor]]
@@ -81,7 +81,7 @@ def train_in(recipe: Recipe, manifest: Manifest, teacher: Denoiser, samples: Sam
             RoundInputs(plan=plan, method=method, student=student, source=wrap(source)),
             engine,
             Checkpoints(folder / "checkpoints", "key", 2, "one"),
-            Intervals(checkpoint_every=8, log_every=1),
+            EngineConfig(checkpoint_every=8, log_every=1),
             lambda seen: JsonlTracker(folder / "metrics.jsonl", seen),
         )
         return engine.full_weights()

@@ -99,7 +99,7 @@ def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
     samplers = [plan.sampler for plan in found["digits-stochastic"][1:]]
     assert samplers == ["deterministic"] * 2 + ["stochastic"] * 2
     assert [plan.jump for plan in found["digits-jumps"]] == [None, 4, 4]
-    assert {plan.w and plan.w.said for plan in found["digits-fixed-w"]} == {"{0, 2, 4}"}
+    assert {plan.w and plan.w.as_text for plan in found["digits-fixed-w"]} == {"{0, 2, 4}"}
     own = [
         (plan.on_policy_fraction, plan.on_policy_source) for plan in found["digits-on-policy"][1:]
     ]

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.documents import SampleSpec, read_report
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, load_module, save_bundle
-from pipeline.sampling.sampler import balanced_labels, sample
+from pipeline.sampling.sampler import BundleSampler, balanced_labels
 from stages.data.shard import shard
 from stages.evaluation.evaluate import evaluate, network_digest
 from stages.evaluation.sample_sets import open_worker
@@ -116,7 +116,7 @@ def test_a_job_draws_its_rows_into_its_part_once(tmp_path: Path) -> None:
     assert serve(job) == {"key": "k", "part": "parts/one.npy", "evaluations": 2}
     part = tmp_path / "parts/one.npy"
     labels = balanced_labels(NUM, 3)
-    whole = sample(tmp_path / cell.bundle, steps=2, w=2.0, asked=labels, seed=7)
+    whole = BundleSampler(tmp_path / cell.bundle).sample(steps=2, w=2.0, conditions=labels, seed=7)
     np.testing.assert_allclose(np.load(part), whole[20:35], atol=1e-6)
     written = part.stat().st_mtime_ns
     assert serve(job)["evaluations"] == 2

@@ -19,8 +19,8 @@ from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
 from pipeline.ledger import Artifact, Ledger
 from stages.evaluation.features import ExtractorSpec, FeatureSource, extract_features
 from stages.evaluation.sample_sets import SampleInputs, write_array
+from stages.gate.gate_samples import DrawnSamples, GateCell, unmeasured_reasons
 from stages.gate.judge import extractor_of
-from stages.gate.samples import DrawnSamples, GateCell, unmeasured_reasons
 from tests.support.extractor_weights import write_dino
 from tests.support.recipes import shipped_recipe
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.bundle import MANIFEST
 from pipeline.diffusion.schedule import diffuse
 from pipeline.errors import BundleError, ConfigError, DataError
-from pipeline.models.unet.inpainting import Inpainting
+from pipeline.models.unet import Inpainting
 from pipeline.randomness import RowRandom
 from pipeline.sampling import editing
 from pipeline.sampling.editing import EditTarget, edit, is_on_grid, nearest_step, sample_from
@@ -221,7 +221,7 @@ def test_other_seeds_and_samplers_give_other_pictures(digits: Path, tmp_path: Pa
     for sampler, bundle in opened.items():
         np.testing.assert_array_equal(edited(sampler, 2), edited(sampler, 2))
         assert (edited(sampler, 2) != edited(sampler, 2, seed=1)).any()
-        drawn = bundle.sample(steps=STEPS, w=1.0, asked=np.array([8]), seed=0)
+        drawn = bundle.sample(steps=STEPS, w=1.0, conditions=np.array([8]), seed=0)
         np.testing.assert_array_equal(edited(sampler, STEPS), drawn)  # nothing of the image is left
     assert (edited("stochastic", 3) != edited("ddim", 3)).any()
     # from the last point on there is no noise to add

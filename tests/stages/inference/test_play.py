@@ -12,7 +12,7 @@ from pipeline.bundle import read_manifest
 from pipeline.config import WDistribution
 from pipeline.errors import BundleError
 from pipeline.page.play_page import StepOptions, render_play
-from pipeline.sampling.sampler import sample
+from pipeline.sampling.sampler import BundleSampler
 from stages.inference.output_file import image_grid
 from stages.inference.playground import Playground, SampleRequest, SampleResponse, find_networks
 from tests.support.cases import save_untrained, student_manifest, teacher_manifest
@@ -69,7 +69,9 @@ def test_pictures_are_those_of_the_sampler_and_costs_are_counted(run_dir: Path) 
     ):
         answer = playground.draw(SampleRequest.model_validate(asked | told))
         labels = np.full(4, 3)
-        expected = sample(run_dir / bundle, steps=steps, w=2.0, asked=labels, seed=5)
+        expected = BundleSampler(run_dir / bundle).sample(
+            steps=steps, w=2.0, conditions=labels, seed=5
+        )
         np.testing.assert_array_equal(pixels(answer), image_grid(expected, 4).squeeze())
         assert answer.evaluations == evaluations
         assert answer.milliseconds >= 1
@@ -88,13 +90,12 @@ def test_a_text_conditioned_network_needs_a_prompt(words: Tiny) -> None:
     assert playground.offer.classes == ()
     question = SampleRequest(who="student", student=0, w=3.0, prompt="a red of red")
     answer = playground.draw(question)
-    expected = sample(
-        words.student(2),
+    opened = BundleSampler(words.student(2), components=words.components)
+    expected = opened.sample(
         steps=2,
         w=3.0,
-        asked=["a red of red"],
+        conditions=["a red of red"],
         seed=0,
-        components=words.components,
     )
     np.testing.assert_array_equal(pixels(answer), image_grid(expected, 1))
     other = playground.draw(question.model_copy(update={"prompt": "of"}))

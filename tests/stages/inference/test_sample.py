@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import BundleError, ConfigError
-from pipeline.sampling.sampler import balanced_labels, sample
+from pipeline.sampling.sampler import BundleSampler, balanced_labels
 from stages.inference.output_file import image_grid
 from stages.inference.sample import sample_bundle
 from tests.support.cases import save_untrained, student_manifest, teacher_manifest
@@ -38,7 +38,7 @@ def test_an_npz_holds_images_and_balanced_labels(bundles: dict[str, Path], tmp_p
     assert labels.dtype == np.int64
     assert labels.tolist() == balanced_labels(12, 10).tolist()
     assert np.abs(images).max() <= 1
-    expected = sample(bundles["unet"], steps=2, w=1.0, asked=labels, seed=3)
+    expected = BundleSampler(bundles["unet"]).sample(steps=2, w=1.0, conditions=labels, seed=3)
     np.testing.assert_array_equal(images, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
 

@@ -16,7 +16,13 @@ from pipeline.sampling.preview import Preview, draw_preview, read_preview
 from pipeline.sampling.sampler import BundleSampler
 from pipeline.training.plan import plan_rounds
 from pipeline.verification.examine import examine
-from stages.rounds.preview_images import log_to_chain, log_to_round, make_previews, plan_preview
+from stages.rounds.preview_images import (
+    log_previews,
+    log_to_chain,
+    make_previews,
+    plan_preview,
+    sampling_steps,
+)
 from stages.rounds.provenance import inputs_of_chain, inputs_of_round, tags_of_round
 from stages.workspace import Workspace
 from tests.support.small_run import make_run, small_recipe
@@ -56,7 +62,7 @@ def test_a_round_is_shown_beside_the_first_teacher(run_dir: Path) -> None:
     sampler = BundleSampler(run_dir / student.path)
     w = preview.w[-1]
     asked = choose_conditions(run_dir / "data", 6).network_inputs
-    again = sampler.sample(steps=PLAN.student_steps or 0, w=w, asked=asked, seed=0)
+    again = sampler.sample(steps=PLAN.student_steps or 0, w=w, conditions=asked, seed=0)
     np.testing.assert_array_equal(samples[-1][w], again)
     pictures = make_previews(Workspace(run_dir, RECIPE, profile), PLAN, student)
     assert [each.w for each in pictures] == list(preview.w)
@@ -101,7 +107,7 @@ def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
     drawn(run_dir, Profile())
     pictures = make_previews(Workspace(run_dir, RECIPE), PLAN, student)
     for _ in range(2):
-        log_to_round(pictures, RECIPE, PLAN, store, child)
+        log_previews(pictures, store, child, sampling_steps(RECIPE, PLAN))
         log_to_chain(pictures, RECIPE, PLAN, store, chain)
     assert len(client.list_artifacts(chain, "images")) == 2 * len(pictures)
     assert len(client.get_metric_history(chain, "preview/rms_w0")) == 1

@@ -12,8 +12,7 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
 from stages.rounds.promote import check_promotable
-from stages.rounds.targets import pregenerate
-from stages.rounds.teacher_check import check_teacher
+from stages.rounds.targets import check_teacher, pregenerate
 from stages.rounds.train import train
 from stages.workspace import Workspace
 from tests.support.small_run import (

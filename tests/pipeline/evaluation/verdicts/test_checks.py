@@ -14,7 +14,7 @@ from pipeline.evaluation.scoring import TeacherReference
 from pipeline.evaluation.verdicts.checks import Check, Verdict, check_samples
 from pipeline.evaluation.verdicts.gate_checks import GateSamples, compute_checks, floor
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, WeightChecks
-from stages.gate.samples import unmeasured_reasons
+from stages.gate.gate_samples import unmeasured_reasons
 
 RANDOM = np.random.default_rng(7)
 

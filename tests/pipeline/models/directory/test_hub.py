@@ -4,15 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.models.directory.hub import locate_pipeline
 from pipeline.models.directory.pipeline_directory import read_pipeline
+from pipeline.models.directory.pipeline_files import locate_pipeline
 from tests.support.tiny_pipelines import Folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ASK = """
 import sys
 from pipeline.errors import BundleError
-from pipeline.models.directory.hub import locate_pipeline
+from pipeline.models.directory.pipeline_files import locate_pipeline
 try:
     print(locate_pipeline(sys.argv[1]))
 except BundleError as error:

@@ -1,5 +1,6 @@
-"""diffusers' multimodal flow-matching transformers: those of Stable Diffusion 3 and Flux."""
+"""Multimodal flow-matching transformers: Stable Diffusion 3 and Flux, networks and pipelines."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -7,9 +8,12 @@ from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from pipeline.bundle import Manifest
 from pipeline.config import MMDiTConfig
 from pipeline.diffusion.guidance import guidance_scale
+from pipeline.models.stock.schedulers import flux_scheduler
 from pipeline.models.stock.stock_network import StockFamily, dtype_of
+from pipeline.models.stock.stock_pipeline import StockPipeline
 from pipeline.tensors import Condition, Latent, PerSample
 
 PATCH = 2
@@ -56,17 +60,13 @@ class MMDiTFamily(StockFamily):
         module: nn.Module = self.stock(**shared, **specific)
         return module
 
-    def student_of(
-        self,
-        teacher: nn.Module,
-        w_range: tuple[float, float],  # noqa: ARG002 (a sinusoid takes any w)
-    ) -> nn.Module:
+    def student_of(self, teacher: nn.Module, w_range: tuple[float, float]) -> nn.Module:
         """Copy the teacher; for Flux, add a zero-initialised guidance embedding.
 
         The embedding of a Flux teacher that has one is kept.
         """
         if not self.is_flux:
-            return self.copy_with_changes(teacher)[0]
+            return super().student_of(teacher, w_range)
         student, new = self.copy_with_changes(teacher, guidance_embeds=True)
         for name in new:
             if not name.startswith("time_text_embed.guidance_embedder."):
@@ -159,3 +159,53 @@ def _evaluate_flux(
         **prompt,
     )[0]
     return unpack(output, height, width)
+
+
+class StableDiffusion3(StockPipeline):
+    """Stable Diffusion 3: three text encoders, and no input for w."""
+
+    name: ClassVar[str] = "StableDiffusion3Pipeline"
+    network: ClassVar[str] = "transformer"
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Return `text` `[b, tokens, channels]` (CLIP, then T5) and CLIP's `pooled` `[b, d]`."""
+        text, _, pooled, _ = self.encoders.encode_prompt(
+            list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
+        )
+        return {"text": text, "pooled": pooled}
+
+    def arguments(
+        self, manifest: Manifest, prompts: Sequence[str], *, steps: int, w: float
+    ) -> dict[str, Any]:
+        """Build the call, with times 1, ..., 1/N if the scheduler is not built for a fixed N."""
+        call = super().arguments(manifest, prompts, steps=steps, w=w)
+        if manifest.steps is None:
+            call["sigmas"] = [1 - index / steps for index in range(steps)]
+        return call
+
+
+class Flux(StockPipeline):
+    """Flux: CLIP and T5, packed latents, and a network with a `guidance` input."""
+
+    name: ClassVar[str] = "FluxPipeline"
+    network: ClassVar[str] = "transformer"
+    w_passing_classes: ClassVar[tuple[str, ...]] = ("FluxImg2ImgPipeline", "FluxInpaintPipeline")
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Return `text` `[b, tokens, channels]` of T5 and `pooled` `[b, d]` of CLIP."""
+        text, pooled, _ = self.encoders.encode_prompt(list(prompts), None, device=self.device)
+        return {"text": text, "pooled": pooled}
+
+    def scheduler(self, manifest: Manifest) -> dict[str, Any]:
+        """Build an Euler scheduler with the fixed shift of the teacher's image size."""
+        return flux_scheduler(manifest)
+
+    def guides(self, manifest: Manifest) -> bool:  # noqa: ARG002
+        """Return False: `guidance_scale` is a network input in this class, not guidance."""
+        return False
+
+    def returned(self, latents: Latent) -> Tensor:
+        """Pack latents in patches of 2 x 2, `[b, h w / 4, 4 channels]`."""
+        return pack(latents)

@@ -5,6 +5,7 @@ For data N(m, s^2 I) the optimal denoiser is E[x | z] = m + alpha s^2 (z - alpha
 """
 
 import json
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -184,6 +185,5 @@ class GaussianFamily(ModelFamily):
         return module.eval()
 
     def _tables(self, w_range: tuple[float, float]) -> GaussianStudent:
-        size = self.latent_shape[0] * self.latent_shape[1] * self.latent_shape[2]
-        times = self.num_timesteps + 1
+        times, size = self.num_timesteps + 1, math.prod(self.latent_shape)
         return GaussianStudent(times, self.num_classes, size, w_range, self.network.w_nodes)

@@ -84,17 +84,13 @@ def _cell(
     seed: int,
 ) -> SampleSpec:
     manifest = read_manifest(ledger.locate(bundle))
-    # the stage-1 student has no number of steps: it is sampled in the steps of round 1's teacher
-    steps = recipe.halving.first_steps
-    if manifest.role == "student" and manifest.steps is not None:
-        (steps,) = manifest.steps
     return GateCell(
         role=role,
         bundle=bundle.path,
         digest=bundle.digest,
         round=plan.index if role == "student" else manifest.lineage.round,
         sampler=default_sampler(manifest),
-        steps=steps,
+        steps=recipe.halving.sampling_steps(manifest.own_steps),
         w=w,
         seed=seed,
         ladder=manifest.sampler,
@@ -103,14 +99,7 @@ def _cell(
 
 @dataclass(frozen=True)
 class DrawnSamples:
-    """Drawn samples of the gate.
-
-    Attributes:
-        ledger: ledger of the run.
-        sample_inputs: inputs of the samples.
-        sets: each cell with its samples; teacher and student at each guidance weight.
-        extract_features: extracts features of samples.
-    """
+    """Drawn samples of the gate: every cell of `gate_cells` with its samples."""
 
     ledger: Ledger
     sample_inputs: SampleInputs

@@ -1,1 +1,0 @@
-"""The DiT family and its stock pipeline."""

@@ -1,1 +1,0 @@
-"""The Gaussian family: an exact teacher for tests."""

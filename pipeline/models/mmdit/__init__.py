@@ -1,1 +1,0 @@
-"""The MMDiT family and its stock pipelines: Stable Diffusion 3 and Flux."""

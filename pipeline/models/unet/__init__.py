@@ -1,1 +1,0 @@
-"""The U-Net family and its stock pipelines: Stable Diffusion, SDXL and inpainting."""
