@@ -10,7 +10,7 @@ from pipeline.config import CaptionedDigitsData, DigitsData, GaussianConfig
 from pipeline.data.shards.reader import SampleShards
 from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import load_source
-from pipeline.data.sources.demo.digit_wording import read_attributes
+from pipeline.data.sources.demo.captioned_digits import read_attributes
 from pipeline.data.sources.loaded_source import unlabelled_split
 from pipeline.evaluation.features.caption_parts import match_caption_parts
 from pipeline.sampling.conditions import choose_conditions
