@@ -46,7 +46,7 @@ nightly: .venv/installed-tests ## the tests that are too long for `test` (hours;
 faults: .venv/installed-tests ## kill, starve and corrupt it at every place (hours; resumes; SHARD=1/8 for a part)
 	$(BIN)/python -m tests.faults $(if $(SHARD),--shard $(SHARD))
 
-bench: .venv/installed-tests ## measure speed, memory and cost on this machine (half an hour, needs `make demo`)
+bench: .venv/installed-tests ## measure speed, memory and cost on this machine (half an hour)
 	$(BIN)/python -m tests.benchmarks
 
 schema: .venv/installed ## write the JSON schemas of recipe and profile again, after a key was added

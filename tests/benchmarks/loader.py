@@ -1,10 +1,4 @@
-"""The target loader: random rows of mapped tars, against copies of memory that is in place.
-
-Two kinds of records: the demo's, where the work a row costs matters, and those of Stable
-Diffusion's latents (float16, 64 KiB a row), where bytes do. The yardsticks move as many bytes into
-a warm buffer: `np.copyto` of one contiguous piece, and `np.take` of the same random rows, from
-memory; and, to see what mapping files costs, `np.copyto` from the mapped tars themselves.
-"""
+"""The target loader: random rows of mapped tars, against copies of memory that is in place."""
 
 from collections.abc import Iterator
 
@@ -14,9 +8,8 @@ import torch
 from pipeline.data.records import RecordShards
 from pipeline.data.training_data import Order
 from pipeline.training.batches import READ, TargetSource
-from tests.benchmarks.rows import Row, Settings, at_least
-from tests.benchmarks.sizes import DEMO, Targets, write_targets
-from tests.benchmarks.timing import Arm, interleave
+from tests.benchmarks.harness import Arm, Row, Settings, at_least, interleave
+from tests.benchmarks.sizes import DEMO, write_targets
 
 LEAST_ROWS = 160_000
 LEAST_SHARE = 0.7
@@ -25,7 +18,12 @@ SD_BATCH = 64
 
 
 def measure(settings: Settings) -> list[Row]:
-    """Both kinds of records."""
+    """The target loader: random rows of mapped tars, against copies of memory that is in place.
+
+    Two kinds of records: the demo's, where the work a row costs matters, and those of Stable
+    Diffusion's latents (float16, 64 KiB a row), where bytes do. The yardsticks move as many bytes
+    into a warm buffer: `np.copyto` of one contiguous piece, and `np.take` of the same random rows.
+    """
     return [*_demo(settings), *_stable_diffusion(settings)]
 
 
@@ -81,7 +79,7 @@ def _demo(settings: Settings) -> list[Row]:
                 what=f"demo records, batches of {batch} random rows, one core: {name}",
                 value=speed,
                 unit="rows/s",
-                details={**timing.details(), "rows": len(shards), "tars": len(tars)},
+                details=timing.details(),
                 **at_least(LEAST_ROWS, speed),
             )
         )
@@ -94,14 +92,42 @@ def _stable_diffusion(settings: Settings) -> list[Row]:
         SD_LATENT,
         tars=settings.count(4, 1),
         members=settings.count(4, 1),
-        rows=256,
+        rows=settings.count(256, 128),
         dtype=torch.float16,
     )
     shards = RecordShards(targets.tars)
+    source = TargetSource(targets.tars, targets.samples(), (0, 1), torch.device("cpu"))
+    order = _Rows(len(shards), SD_BATCH)
     row_bytes = sum(column.row_bytes for column in shards.columns.values())
-    batch_bytes = SD_BATCH * row_bytes
+    memory = np.ones((len(shards), row_bytes), np.uint8)
+    batch = np.ones((SD_BATCH, row_bytes), np.uint8)
+
+    def copy(count: int) -> None:
+        for number in range(count):
+            first = number * SD_BATCH % len(memory)
+            np.copyto(batch, memory[first : first + SD_BATCH])
+
+    def gather(count: int) -> None:
+        for rows in order.take(count):
+            # without a mode that needs no check, numpy gathers into a copy first
+            np.take(memory, rows, axis=0, out=batch, mode="clip")
+
+    def read(count: int) -> None:
+        for rows in order.take(count):
+            shards.read(rows, READ)
+
+    def at(count: int) -> None:
+        for number in range(count):
+            source.at(number * SD_BATCH, SD_BATCH)
+
+    arms: dict[str, Arm] = {
+        "np.copyto": copy,
+        "np.take": gather,
+        "RecordShards.read": read,
+        "TargetSource.at, which makes them float32": at,
+    }
     timings = interleave(
-        _Latents(targets, shards, row_bytes).arms(),
+        arms,
         blocks=settings.count(15, 2),
         per_block=settings.count(32, 2),
         warm=2 * len(shards) // SD_BATCH,  # every page once, so that all of it is mapped
@@ -114,64 +140,11 @@ def _stable_diffusion(settings: Settings) -> list[Row]:
                 name=f"latents/{name}",
                 what=f"latents [4, 64, 64] in float16, batches of {SD_BATCH} random rows: {name}; "
                 "ratio to np.copyto",
-                value=batch_bytes / timing.seconds / 1e9,
+                value=SD_BATCH * row_bytes / timing.seconds / 1e9,
                 unit="GB/s",
                 ratio=ratio,
-                details={
-                    **timing.details(),
-                    "row_bytes": row_bytes,
-                    "rows": len(shards),
-                    "ratio_to_gather": round(timings["np.take"].over(timing), 4),
-                },
+                details=timing.details(),
                 **(at_least(LEAST_SHARE, ratio) if name == "RecordShards.read" else {}),
             )
         )
     return rows
-
-
-class _Latents:
-    """Everything that moves a batch; the source is as large as the records in every arm."""
-
-    def __init__(self, targets: Targets, shards: RecordShards, row_bytes: int) -> None:
-        self._shards = shards
-        cpu = torch.device("cpu")
-        self._source = TargetSource(targets.tars, targets.samples(), (0, 1), cpu)
-        self._order = _Rows(len(shards), SD_BATCH)
-        self._memory = np.ones((len(shards), row_bytes), np.uint8)
-        self._batch = np.ones((SD_BATCH, row_bytes), np.uint8)
-        self._mapped = [np.memmap(tar, np.uint8, "r") for tar in targets.tars]
-
-    def arms(self) -> dict[str, Arm]:
-        """By name."""
-        return {
-            "np.copyto": self._copy,
-            "np.copyto from the mapped tars": self._copy_mapped,
-            "np.take": self._gather,
-            "RecordShards.read": self._read,
-            "TargetSource.at, which makes them float32": self._at,
-        }
-
-    def _copy(self, count: int) -> None:
-        for number in range(count):
-            first = number * SD_BATCH % len(self._memory)
-            np.copyto(self._batch, self._memory[first : first + SD_BATCH])
-
-    def _copy_mapped(self, count: int) -> None:
-        flat = self._batch.reshape(-1)
-        for number in range(count):
-            tar = self._mapped[number % len(self._mapped)]
-            first = number * flat.size % (tar.size - flat.size)
-            np.copyto(flat, tar[first : first + flat.size])
-
-    def _gather(self, count: int) -> None:
-        for rows in self._order.take(count):
-            # without a mode that needs no check, numpy gathers into a copy first
-            np.take(self._memory, rows, axis=0, out=self._batch, mode="clip")
-
-    def _read(self, count: int) -> None:
-        for rows in self._order.take(count):
-            self._shards.read(rows, READ)
-
-    def _at(self, count: int) -> None:
-        for number in range(count):
-            self._source.at(number * SD_BATCH, SD_BATCH)

@@ -1,12 +1,6 @@
-"""Pre-generation in steady state against the teacher's bare forward passes.
-
-The product's side is a worker's whole job: read samples, draw, ask the teacher, check, write a tar
-with hashes, sync it to disk, commit it. The yardstick is the network alone on random tensors, in
-the same batches. A guided evaluation is one batch of condition and null condition.
-"""
+"""Pre-generation in steady state against the teacher's bare forward passes."""
 
 import itertools
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,64 +12,50 @@ from pipeline.data.shards.dataset_info import read_info
 from pipeline.training.round_plan import RoundPlan
 from stages.rounds.target_worker import CHUNK, TargetWorker
 from stages.rounds.targets import JOBS_AT_ONCE, shard_jobs
-from tests.benchmarks.rows import Row, Settings, at_least
-from tests.benchmarks.sizes import DEMO, Size, target_spec, write_bundle, write_samples
-from tests.benchmarks.timing import Arm, Timing, interleave, repeated
+from tests.benchmarks.harness import Arm, Row, Settings, at_least, interleave, repeated
+from tests.benchmarks.sizes import DEMO, W_DIM, target_spec, write_bundle, write_samples
 from tests.support.cases import RECIPES, read_recipe
 
 LEAST = 0.95
-BATCHES = (16, 32, 64, 128, 256, 512)
 _SAMPLES = 1331  # nine tenths of it train, as many as the demo's digits
+_KINDS = {
+    "teacher": "stage 1 (cond and uncond in one forward)",
+    "student": "a halving round (two forwards)",
+}
 
 
 def measure(settings: Settings) -> list[Row]:
-    """Stage 1 and a halving round, then the forward pass by batch."""
-    size, scratch = DEMO, settings.scratch
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = write_samples(scratch / "data", size.latent_shape, settings.count(_SAMPLES, 111))
+    """Pre-generation in steady state against the teacher's bare forward passes.
+
+    The product's side is a worker's whole job: read samples, draw, evaluate the teacher, check,
+    write a tar with hashes, sync it to disk, commit it. The yardstick is the network alone on
+    random tensors, in the same batches.
+    """
+    scratch = settings.scratch
+    data = write_samples(scratch / "data", DEMO.latent_shape, settings.count(_SAMPLES, 111))
     rows = []
-    for role, calls in (("teacher", 1), ("student", 2)):
-        bundle = write_bundle(scratch / role, size, role)
-        worker = _Worker(scratch, size.plan(guidance=role == "teacher"), data, bundle)
-        bare = BareForward(size, role, device)
+    for role, kind in _KINDS.items():
+        bundle = write_bundle(scratch / role, DEMO, role)
+        worker = _Worker(scratch, DEMO.plan(guidance=role == "teacher"), data, bundle)
         timings = interleave(
-            {
-                "bare": repeated(
-                    lambda bare=bare, calls=calls, n=worker.count: bare.pass_over(n, calls)
-                ),
-                "worker": worker.serve,
-            },
+            {"bare": _bare(role, worker.count), "worker": worker.serve},
             blocks=settings.count(9, 2),
             per_block=settings.count(4, 1),
         )
-        rows += _rows(role, worker.count, timings)
-    return rows + by_batch(size, device, settings)
-
-
-def _rows(role: str, count: int, timings: dict[str, Timing]) -> list[Row]:
-    asked = {
-        "teacher": "stage 1 (cond and uncond in one forward)",
-        "student": "a halving round (two forwards)",
-    }[role]
-    ratio = timings["bare"].over(timings["worker"])
-    return [
-        Row(
-            name=f"{role}/bare",
-            what=f"demo, {asked}: the network alone",
-            value=count / timings["bare"].seconds,
-            unit="tuples/s",
-            details=timings["bare"].details(),
-        ),
-        Row(
-            name=f"{role}/worker",
-            what=f"demo, {asked}: a worker's whole job; ratio to the network alone",
-            value=count / timings["worker"].seconds,
-            unit="tuples/s",
-            ratio=ratio,
-            details={**timings["worker"].details(timings["bare"]), "rows": count, "chunk": CHUNK},
-            **at_least(LEAST, ratio),
-        ),
-    ]
+        ratio = timings["bare"].over(timings["worker"])
+        for name, who in (("bare", "the network alone"), ("worker", "a worker's whole job")):
+            judged = {"ratio": ratio, **at_least(LEAST, ratio)} if name == "worker" else {}
+            rows.append(
+                Row(
+                    name=f"{role}/{name}",
+                    what=f"demo, {kind}: {who}",
+                    value=worker.count / timings[name].seconds,
+                    unit="tuples/s",
+                    details=timings[name].details(),
+                    **judged,
+                )
+            )
+    return rows
 
 
 class _Worker:
@@ -100,79 +80,26 @@ class _Worker:
         return self._worker.serve({**self._job, "key": name, "path": name})
 
 
-class BareForward:
-    """A network and random tensors; nothing is computed but its forward passes."""
-
-    def __init__(self, size: Size, role: str, device: torch.device) -> None:
-        self._module = size.module(role).eval().requires_grad_(requires_grad=False).to(device)
-        self._shape = size.latent_shape
-        self._device = device
-        self._guided = role == "teacher"
-        self._inputs: dict[int, tuple[Any, ...]] = {}
-
-    def pass_over(self, count: int, calls: int = 1) -> None:
-        """As many evaluations as `count` tuples cost, in the product's chunks."""
-        for chunk in np.array_split(np.arange(count), -(-count // CHUNK)):
-            for _ in range(calls):
-                self.forward(len(chunk))
+def _bare(role: str, count: int) -> Arm:
+    """As many evaluations as `count` tuples cost, in the product's chunks, on random tensors."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = DEMO.module(role).eval().requires_grad_(requires_grad=False).to(device)
+    guided = role == "teacher"
+    calls = []
+    for chunk in np.array_split(np.arange(count), -(-count // CHUNK)):
+        batch = len(chunk) * (2 if guided else 1)
+        call = {
+            "sample": torch.randn(batch, *DEMO.latent_shape, device=device),
+            "timestep": torch.full((batch,), 500.0, device=device),
+            "encoder_hidden_states": None,
+            "class_labels": torch.zeros(batch, dtype=torch.int64, device=device),
+            "timestep_cond": None if guided else torch.randn(batch, W_DIM, device=device),
+        }
+        calls += [call] if guided else [call, call]
 
     @torch.inference_mode()
-    def forward(self, tuples: int) -> None:
-        """One forward pass for a batch of tuples."""
-        z, timestep, label, w = self._inputs_of(2 * tuples if self._guided else tuples)
-        self._module(
-            z,
-            timestep,
-            encoder_hidden_states=None,
-            class_labels=label,
-            timestep_cond=w,
-            return_dict=False,
-        )
+    def evaluate() -> None:
+        for call in calls:
+            module(**call, return_dict=False)
 
-    def _inputs_of(self, batch: int) -> tuple[Any, ...]:
-        if batch not in self._inputs:
-            w = None if self._guided else torch.randn(batch, 64, device=self._device)
-            self._inputs[batch] = (
-                torch.randn(batch, *self._shape, device=self._device),
-                torch.full((batch,), 500.0, device=self._device),
-                torch.zeros(batch, dtype=torch.int64, device=self._device),
-                w,
-            )
-        return self._inputs[batch]
-
-
-def by_batch(size: Size, device: torch.device, settings: Settings) -> list[Row]:
-    """How many tuples a second one forward pass answers, by the tuples in it."""
-    batches = BATCHES[:2] if settings.quick else BATCHES
-    rows = []
-    for role, calls in (("teacher", "guided"), ("student", "student")):
-        bare = BareForward(size, role, device)
-        arms: dict[int, Arm] = {batch: _pass(bare, batch, max(batches)) for batch in batches}
-        timings = interleave(
-            {str(batch): arm for batch, arm in arms.items()},
-            blocks=settings.count(7, 1),
-            per_block=settings.count(2, 1),
-        )
-        best = min(timings.values(), key=lambda each: each.seconds)
-        rows += [
-            Row(
-                name=f"batch/{role}/{batch}",
-                what=f"demo, {calls} forward of {batch} tuples; ratio to the best batch",
-                value=max(batches) / timings[str(batch)].seconds,
-                unit="tuples/s",
-                ratio=best.over(timings[str(batch)]),
-                details={**timings[str(batch)].details(), "is_the_product's": batch == CHUNK},
-            )
-            for batch in batches
-        ]
-    return rows
-
-
-def _pass(bare: BareForward, batch: int, tuples: int) -> Callable[[int], None]:
-    """An arm that answers the same number of tuples whatever the batch."""
-
-    def arm(count: int) -> None:
-        for _ in range(count * tuples // batch):
-            bare.forward(batch)
-
-    return arm
+    return repeated(evaluate)

@@ -1,9 +1,4 @@
-"""How cost grows: time of an update and of a target, and bytes, against size, resolution and batch.
-
-One quantity is varied at a time; the law `cost = c x^a` is fitted in logarithms and its exponent
-printed. The last rows extrapolate to Stable Diffusion 1.5 **on paper**: nothing of that size runs.
-How speed grows with workers is the benchmark `workers`.
-"""
+"""How cost grows with parameters, pixels and batch. With workers: see the benchmark `workers`."""
 
 import statistics
 import time
@@ -15,10 +10,8 @@ import numpy as np
 
 from pipeline.data.shards.dataset_info import read_info
 from stages.rounds.target_worker import TargetWorker
-from tests.benchmarks.paper import on_paper
-from tests.benchmarks.power_law import fit_power
-from tests.benchmarks.rounds import OpenRound
-from tests.benchmarks.rows import Row, Settings
+from tests.benchmarks.harness import Row, Settings
+from tests.benchmarks.loops import OpenRound
 from tests.benchmarks.sizes import (
     CLASSES,
     Size,
@@ -46,7 +39,11 @@ class _Point:
 
 
 def measure(settings: Settings) -> list[Row]:
-    """Three sweeps, and the paper."""
+    """How cost grows: time of an update and of a target, and bytes of a target.
+
+    One quantity is varied at a time; the law `cost = c x^a` is fitted in logarithms and its
+    exponent printed.
+    """
     scratch, quick = settings.scratch, settings.quick
     widths = [Size("width", each, (1, 8, 8), 32) for each in (_WIDTHS[:2] if quick else _WIDTHS)]
     sides = [replace(_MEDIUM, latent_shape=(3, n, n)) for n in ((8, 16) if quick else (8, 16, 32))]
@@ -63,7 +60,7 @@ def measure(settings: Settings) -> list[Row]:
         ]
         rows += [_measured(name, point, x(point)) for point in points]
         rows += _laws(name, points, [float(x(point)) for point in points])
-    return [*rows, *on_paper()]
+    return rows
 
 
 def _point(size: Size, folder: Path, settings: Settings) -> _Point:
@@ -115,36 +112,36 @@ def _measured(name: str, point: _Point, x: float) -> Row:
         f"{1 / point.target_s:,.0f} targets/s of {point.target_bytes:,.0f} bytes, and",
         value=1 / point.update_s,
         unit="updates/s",
-        details={
-            "x": x,
-            "parameters": point.parameters,
-            "update_s": point.update_s,
-            "target_s": point.target_s,
-            "target_bytes": point.target_bytes,
-        },
     )
 
 
 def _laws(name: str, points: Sequence[_Point], x: Sequence[float]) -> list[Row]:
-    measured = {
-        "time of an update": [point.update_s for point in points],
-        "time of a target": [point.target_s for point in points],
-        "bytes of a target": [point.target_bytes for point in points],
-    }
+    measured = {"time of an update": [point.update_s for point in points]}
+    if name != "batch":  # on which a target does not depend
+        measured["time of a target"] = [point.target_s for point in points]
+    if name == "pixels":
+        measured["bytes of a target"] = [point.target_bytes for point in points]
     rows = []
     for what, y in measured.items():
-        if name != "pixels" and what == "bytes of a target":
-            continue  # they do not depend on it
-        if name == "batch" and what == "time of a target":
-            continue
-        exponent, logarithm, worst = fit_power(x, y)
+        exponent, factor, misfit = fit_power(x, y)
         rows.append(
             Row(
                 name=f"{name}/law/{what}",
                 what=f"law: {what} grows as {name} to the power",
                 value=exponent,
                 unit="",
-                details={"factor": float(np.exp(logarithm)), "worst_misfit": round(worst, 3)},
+                details={"factor": factor, "worst_misfit": round(misfit, 3)},
             )
         )
     return rows
+
+
+def fit_power(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Exponent and factor of y = c x^a by least squares in logarithms.
+
+    The third number is the largest ratio between a point and the law, less one.
+    """
+    log_x, log_y = np.log(x), np.log(y)
+    exponent, logarithm = np.polyfit(log_x, log_y, 1)
+    misfit = np.abs(log_y - (exponent * log_x + logarithm)).max()
+    return float(exponent), float(np.exp(logarithm)), float(np.expm1(misfit))

@@ -24,6 +24,7 @@ from pipeline.training.batches import to_columns
 from pipeline.training.round_plan import RoundPlan
 
 CLASSES = 10
+W_DIM = 64
 LAW = WDistribution(min=0, max=4, mass_at_min=0.1)
 
 
@@ -74,6 +75,7 @@ class Size:
 
 DEMO = Size("demo", (32, 64), (1, 8, 8), 128)
 LARGE = Size("50M", (160, 320, 608), (4, 16, 16), 32)
+SIZES = {size.name: size for size in (DEMO, LARGE)}
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -154,15 +156,14 @@ def write_samples(folder: Path, shape: tuple[int, int, int], count: int) -> Path
     return folder
 
 
-def write_bundle(folder: Path, size: Size, role: str, steps: tuple[int, ...] | None = None) -> Path:
-    """A bundle of that size; a student may be made for one step count."""
-    manifest = size.manifest(role).model_copy(update={"steps": steps})
-    save_bundle(folder, manifest, size.module(role).eval())
+def write_bundle(folder: Path, size: Size, role: str) -> Path:
+    """A bundle of that size."""
+    save_bundle(folder, size.manifest(role), size.module(role).eval())
     return folder
 
 
 def target_spec(run_dir: Path, plan: RoundPlan, data: Path, teacher: Path) -> dict[str, Any]:
-    """What a worker of stage `pregenerate` is told once."""
+    """The specification that a worker of stage `pregenerate` is started with."""
     return {
         "run_dir": str(run_dir),
         "plan": plan.model_dump(mode="json"),

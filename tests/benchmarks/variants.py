@@ -53,33 +53,29 @@ def variants(updates: int, base: Recipe) -> list[Variant]:
     Args:
         updates: of a whole ladder, which are divided among its rounds in the demo's proportions;
             a stage-1 student has five sixths as many.
-        base: of the run, whose least, middle and largest w are looked at; times can be shifted on a
-            rectified flow only.
+        base: of the run, whose least, middle and largest w are looked at.
     """
     weights = base.evaluation.ends_and_middle
     first = f"guidance.updates={updates * 5 // 6}"
-    laws = {**_laws_of_w(weights), **_laws_of_time(base.teacher.schedule.kind)}
     found = [Variant(name, values, weights) for name, values in _ladders(updates).items()]
     for w in weights:
         only = (first, f"guidance.w={{values: [{w:g}]}}")
         found.append(Variant(f"laws of w/{w:g} alone", only, (w,), stage_one=True))
+    few = ", ".join(f"{w:g}" for w in weights)
+    laws = {"of the run": (), "few": (f"guidance.w={{values: [{few}]}}",)}
     for name, values in laws.items():
-        found.append(Variant(name, (first, *values), weights, stage_one=True))
+        found.append(Variant(f"laws of w/{name}", (first, *values), weights, stage_one=True))
     return found
 
 
 def _ladders(updates: int) -> dict[str, tuple[str, ...]]:
     part = [updates * share // 18 for share in (3, 3, 4, 8)]
     early = [part[0] + part[1], part[2], part[3]]
-    whole, own = (LADDER, f"halving.updates={part}"), "halving.on_policy_fraction=0.25"
-    online = (*whole, "targets.mode=online")
+    whole = (LADDER, f"halving.updates={part}")
     return {
         "jumps/16-8-4-2-1": whole,
         "sampler/stochastic": (*whole, "halving.sampler=stochastic"),
-        "states/own quarter": (*whole, own),
-        # a target for every sample, so that these are compared with each other only
-        "states online/none": online,
-        "states online/own quarter": (*online, own),
+        "states/own quarter": (*whole, "halving.on_policy_fraction=0.25"),
         "jumps/16-1": _steps([16, 1], [sum(part)]),
         "jumps/16-4-1": _steps([16, 4, 1], [early[0], part[2] + part[3]]),
         "jumps/16-4-2-1": _steps([16, 4, 2, 1], early),
@@ -88,18 +84,3 @@ def _ladders(updates: int) -> dict[str, tuple[str, ...]]:
 
 def _steps(steps: list[int], updates: list[int]) -> tuple[str, ...]:
     return (f"halving.steps={steps}", f"halving.updates={updates}")
-
-
-def _laws_of_w(weights: tuple[float, ...]) -> dict[str, tuple[str, ...]]:
-    few = ", ".join(f"{w:g}" for w in weights)
-    return {"laws of w/of the run": (), "laws of w/few": (f"guidance.w={{values: [{few}]}}",)}
-
-
-def _laws_of_time(schedule: str) -> dict[str, tuple[str, ...]]:
-    laws = {"uniform": "{distribution: uniform}", "logit-normal": "{distribution: logit_normal}"}
-    if schedule == "rectified_flow":
-        laws |= {
-            "shifted": "{shift: 3}",
-            "logit-normal, shifted": "{distribution: logit_normal, shift: 3}",
-        }
-    return {f"times/{name}": (f"guidance.time={law}",) for name, law in laws.items()}
