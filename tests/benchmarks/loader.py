@@ -1,9 +1,11 @@
 """The target loader: random rows of mapped tars, against copies of memory that is in place."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.data.records import RecordShards
 from pipeline.data.training_data import Order
@@ -21,25 +23,17 @@ def measure(settings: Settings) -> list[Row]:
     """The target loader: random rows of mapped tars, against copies of memory that is in place.
 
     Two kinds of records: the demo's, where the work a row costs matters, and those of Stable
-    Diffusion's latents (float16, 64 KiB a row), where bytes do. The yardsticks move as many bytes
-    into a warm buffer: `np.copyto` of one contiguous piece, and `np.take` of the same random rows.
+    Diffusion's latents (float16, 64 KiB a row), where bytes do. The yardstick moves as many
+    bytes into a warm buffer: `np.copyto` of one contiguous piece.
     """
     return [*_demo(settings), *_stable_diffusion(settings)]
 
 
-class _Rows:
-    """Batches of rows in the order of training, without end."""
-
-    def __init__(self, size: int, batch: int) -> None:
-        self._order = Order(seed=0, size=size)
-        self._batch = batch
-        self._next = 0
-
-    def take(self, count: int) -> Iterator["np.ndarray[tuple[int], np.dtype[np.int64]]"]:
-        """The next `count` batches."""
-        for _ in range(count):
-            yield self._order.rows(self._next, self._batch)
-            self._next += self._batch
+def _batches(size: int, batch: int) -> Callable[[int], Iterator[NDArray[np.int64]]]:
+    """Batches of rows in the order of training, without end, a given number at a time."""
+    order = Order(seed=0, size=size)
+    endless = (order.rows(number * batch, batch) for number in itertools.count())
+    return lambda count: itertools.islice(endless, count)
 
 
 def _demo(settings: Settings) -> list[Row]:
@@ -54,10 +48,10 @@ def _demo(settings: Settings) -> list[Row]:
     )
     tars, cpu = targets.tars, torch.device("cpu")
     shards, source = RecordShards(tars), TargetSource(tars, targets.samples(), (0, 1), cpu)
-    order = _Rows(len(shards), batch)
+    batches = _batches(len(shards), batch)
 
     def read(count: int) -> None:
-        for rows in order.take(count):
+        for rows in batches(count):
             shards.read(rows)
 
     def at(count: int) -> None:
@@ -97,7 +91,7 @@ def _stable_diffusion(settings: Settings) -> list[Row]:
     )
     shards = RecordShards(targets.tars)
     source = TargetSource(targets.tars, targets.samples(), (0, 1), torch.device("cpu"))
-    order = _Rows(len(shards), SD_BATCH)
+    batches = _batches(len(shards), SD_BATCH)
     row_bytes = sum(column.row_bytes for column in shards.columns.values())
     memory = np.ones((len(shards), row_bytes), np.uint8)
     batch = np.ones((SD_BATCH, row_bytes), np.uint8)
@@ -107,13 +101,8 @@ def _stable_diffusion(settings: Settings) -> list[Row]:
             first = number * SD_BATCH % len(memory)
             np.copyto(batch, memory[first : first + SD_BATCH])
 
-    def gather(count: int) -> None:
-        for rows in order.take(count):
-            # without a mode that needs no check, numpy gathers into a copy first
-            np.take(memory, rows, axis=0, out=batch, mode="clip")
-
     def read(count: int) -> None:
-        for rows in order.take(count):
+        for rows in batches(count):
             shards.read(rows, READ)
 
     def at(count: int) -> None:
@@ -122,7 +111,6 @@ def _stable_diffusion(settings: Settings) -> list[Row]:
 
     arms: dict[str, Arm] = {
         "np.copyto": copy,
-        "np.take": gather,
         "RecordShards.read": read,
         "TargetSource.at, which makes them float32": at,
     }

@@ -1,6 +1,7 @@
 """A bundle says what it is for, and refuses everything else with the reason."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,7 @@ from tests.support.cases import student_manifest, teacher_manifest
 TEACHER = teacher_manifest("unet")
 STUDENT = student_manifest(TEACHER, WDistribution(min=1, max=4))
 FOUR_STEPS = STUDENT.model_copy(update={"steps": (4,), "jump": 2})
-
-
-def refusal(manifest: Manifest, steps: int, w: float) -> str:
-    with pytest.raises(BundleError) as caught:
-        manifest.check_use(steps, w)
-    return str(caught.value)
+EVERYBODY = (TEACHER, STUDENT, FOUR_STEPS)
 
 
 def on_disk(folder: Path, changes: dict[str, Any] | None = None) -> Path:
@@ -29,43 +25,30 @@ def on_disk(folder: Path, changes: dict[str, Any] | None = None) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("steps", "w"), [(4, 1.0), (4, 2.5), (4, 4.0)])
-def test_a_student_is_used_as_it_was_made(steps: int, w: float) -> None:
-    FOUR_STEPS.check_use(steps, w)
-
-
-def test_a_stage_one_student_takes_any_divisor_of_the_schedule() -> None:
+def test_a_student_is_used_as_it_was_made_and_a_stage_one_student_in_any_divisor() -> None:
+    for w in (1.0, 2.5, 4.0):
+        FOUR_STEPS.check_use(4, w)
     for steps in (1, 2, 16, 1024):
         STUDENT.check_use(steps, 2.0)
     TEACHER.check_use(64, 100.0)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 8, 64])
-def test_a_student_refuses_other_step_counts(steps: int) -> None:
-    message = refusal(FOUR_STEPS, steps, 2.0)
-    assert f"{steps} steps" in message
-    assert message.endswith("use --steps 4")
-
-
-@pytest.mark.parametrize("steps", [0, -1, 3, 1000, 2048])
-def test_steps_that_do_not_divide_the_schedule_are_refused(steps: int) -> None:
-    for manifest in (TEACHER, STUDENT, FOUR_STEPS):
-        message = refusal(manifest, steps, 2.0)
-        assert f"{steps} steps do not divide" in message
-        assert "1024" in message
-
-
-@pytest.mark.parametrize("w", [0.0, 0.999, 4.001, 9.0])
-def test_a_student_refuses_guidance_it_was_not_made_for(w: float) -> None:
-    message = refusal(FOUR_STEPS, 4, w)
-    assert f"w = {w} " in message
-    assert "[1.0, 4.0]" in message
-
-
-@pytest.mark.parametrize("w", [-0.5, float("nan"), float("inf")])
-def test_guidance_that_is_no_weight_is_refused_by_everyone(w: float) -> None:
-    for manifest in (TEACHER, FOUR_STEPS):
-        assert f"guidance weight {w} is invalid" in refusal(manifest, 4, w)
+@pytest.mark.parametrize(
+    ("manifests", "steps", "w", "reasons"),
+    [
+        *(((FOUR_STEPS,), steps, 2.0, (f"{steps} steps", "--steps 4")) for steps in (1, 2, 8, 64)),
+        *((EVERYBODY, n, 2.0, (f"{n} steps", "1024")) for n in (0, -1, 3, 1000, 2048)),
+        *(((FOUR_STEPS,), 4, w, (f"w = {w} ", "[1.0, 4.0]")) for w in (0.0, 0.999, 4.001, 9.0)),
+        *((EVERYBODY, 4, w, (str(w),)) for w in (-0.5, float("nan"), float("inf"))),
+    ],
+)
+def test_every_other_use_is_refused_with_what_is_allowed(
+    manifests: tuple[Manifest, ...], steps: int, w: float, reasons: tuple[str, ...]
+) -> None:
+    for manifest in manifests:
+        with pytest.raises(BundleError) as caught:
+            manifest.check_use(steps, w)
+        assert all(reason in str(caught.value) for reason in reasons)
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -74,9 +57,8 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(BundleError, match=MANIFEST):
         read_manifest(tmp_path)
-    assert f"{tmp_path} is not a bundle: it has no {MANIFEST}" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [b"{", b"\xff", b"[]", b"{}"])
@@ -109,13 +91,12 @@ def test_a_manifest_of_another_kind_is_refused(
 def test_a_bundle_without_its_weights_is_refused(tmp_path: Path) -> None:
     on_disk(tmp_path)
     (tmp_path / "unet").rmdir()
-    with pytest.raises(BundleError, match="is damaged: its weights folder unet is missing"):
+    with pytest.raises(BundleError, match="unet is missing"):
         read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.bin", "unet/weights.pt", "code.py", "unet/x.pkl", "x"])
 def test_anything_but_data_is_refused(tmp_path: Path, name: str) -> None:
     (on_disk(tmp_path) / name).write_text("x")
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(BundleError, match=re.escape(name)):
         read_manifest(tmp_path)
-    assert f"{tmp_path} contains files that are not data ({name})" in str(caught.value)

@@ -60,21 +60,17 @@ def test_a_stochastic_jump_is_told_in_steps_of_the_teacher_that_it_follows() -> 
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        (
-            "digits",
-            "stepfold sample it --steps 2 --guidance-weight 1 --output samples.png --num 100",
-        ),
-        ("gaussian", "stepfold sample it --steps 2 --guidance-weight 1 --output samples.npz"),
+        ("digits", "sample it --steps 2 --guidance-weight 1 --output samples.png --num 100"),
+        ("gaussian", "sample it --steps 2 --guidance-weight 1 --output samples.npz"),
         (
             "captions",
-            'stepfold sample it --steps 2 --guidance-weight 1 --prompt "..." --output samples.png',
+            'sample it --steps 2 --guidance-weight 1 --prompt "..." --output samples.png',
         ),
         (
             "captions-inpaint",
-            "stepfold inpaint it IMAGE MASK --guidance-weight 1 "
-            '--prompt "..." --output samples.png',
+            'inpaint it IMAGE MASK --guidance-weight 1 --prompt "..." --output samples.png',
         ),
     ],
 )
 def test_the_command_that_draws_has_all_that_it_needs(name: str, command: str) -> None:
-    assert sample_command(recipe(name), "it", 2, 1.0) == command
+    assert sample_command(recipe(name), "it", 2, 1.0) == f"stepfold {command}"

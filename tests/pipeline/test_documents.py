@@ -68,23 +68,15 @@ def test_a_number_without_a_leading_zero_is_a_number() -> None:
     assert build(House, parse_yaml("rooms: 1\nrate: .5e3", "r.yaml"), "r.yaml").rate == 500
 
 
-@pytest.mark.parametrize("text", ["1:30", "2026-01-02", "[1]"])
+@pytest.mark.parametrize("text", ["1:30", "2026-01-02", "[1]", ".inf", "-.inf", ".nan"])
 def test_other_values_are_not_numbers(text: str) -> None:
-    assert "house.yaml: rate: Input should be a valid number" in refusal(
-        parse_yaml(f"rooms: 1\nrate: {text}", "house.yaml")
-    )
+    tree = parse_yaml(f"rooms: 1\nrate: {text}", "house.yaml")
+    assert "house.yaml: rate: " in refusal(tree)
 
 
 @pytest.mark.parametrize("value", [True, [True, 2]])
 def test_true_is_not_the_number_1(value: Any) -> None:
-    assert (
-        refusal({"sizes": value}) == f"house.yaml: sizes: expected a number or text, got {value!r}"
-    )
-
-
-def test_a_duplicate_key_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^r\.yaml: .*line 4: duplicate key 'seed'"):
-        parse_yaml("run:\n  seed: 1\n  name: a\n  seed: 2\n", "r.yaml")
+    assert "house.yaml: sizes: " in refusal({"sizes": value})
 
 
 @pytest.mark.parametrize(
@@ -97,30 +89,41 @@ def test_a_key_that_is_not_text_is_refused(text: str) -> None:
         parse_yaml("a:\n" + "".join(f"  {line}\n" for line in text.splitlines()), "r.yaml")
 
 
-@pytest.mark.parametrize(("text", "got"), [("[1]", "list"), ("a", "str"), ("", "NoneType")])
-def test_a_document_that_is_no_mapping_is_refused(text: str, got: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("run:\n  seed: 1\n  name: a\n  seed: 2\n", "line 4: duplicate key 'seed'"),
+        ("[1]", "got list"),
+        ("a", "got str"),
+        ("", "got NoneType"),
+        ("a: [1, 2\nb: 3", "not valid YAML, line 2: "),
+        (BOMB, "line 2: aliases"),
+        ("a: &a [*a]", "line 1: aliases"),
+        ("a: " + "[" * 20_000, "nested deeper"),
+        ("a: 2026-13-45", "not valid YAML"),
+        ("a: " + "1" * 5000, "not valid YAML"),
+        ("a: !!python/object/apply:os.system ['touch hacked']", "not valid YAML"),
+        ("a: !!python/name:os.system", "not valid YAML"),
+        ("a: !!binary x", "not valid YAML"),
+    ],
+)
+def test_yaml_neither_runs_nor_grows_nor_crashes(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^r\.yaml: .*{complaint}") as caught:
         parse_yaml(text, "r.yaml")
-    assert str(caught.value) == f"r.yaml: expected keys and values, got {got}"
-
-
-def test_broken_yaml_is_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"^r.yaml: not valid YAML, line 2: ") as caught:
-        parse_yaml("a: [1, 2\nb: 3", "r.yaml")
     assert "\n" not in str(caught.value)
 
 
-def test_python_objects_are_refused() -> None:
-    with pytest.raises(ConfigError, match="not valid YAML"):
-        parse_yaml("a: !!python/object/apply:os.getcwd []", "r.yaml")
-
-
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"missing\.yaml: cannot be read .* check the path"):
-        read_yaml(tmp_path / "missing.yaml")
+@pytest.mark.parametrize("name", ["missing.yaml", "binary.yaml"])
+def test_a_file_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"binary\.yaml: cannot be read .* check the path"):
-        read_yaml(tmp_path / "binary.yaml")
+    with pytest.raises(ConfigError, match=name):
+        read_yaml(tmp_path / name)
 
 
 def test_an_override_sets_a_typed_value_at_its_path() -> None:
@@ -147,58 +150,36 @@ def test_a_bad_override_is_refused(assignment: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-def test_a_misspelt_key_is_refused_with_a_suggestion() -> None:
-    assert refusal({"roms": 3, "rooms": 3}) == (
-        "house.yaml: roms: unknown key; did you mean 'rooms'?"
-    )
-
-
-def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
-    assert refusal({"rooms": 3, "zzz": 1}) == (
-        "house.yaml: zzz: unknown key; known keys: name, pet, rate, rooms, sizes"
-    )
-
-
-def test_a_suggestion_comes_from_the_chosen_kind_only_and_its_name_is_no_key() -> None:
-    assert refusal({"rooms": 1, "pet": {"kind": "cat", "wheight": 2}}) == (
-        "house.yaml: pet.wheight: unknown key; known keys: kind, whiskers"
-    )
-    assert refusal({"rooms": 1, "pet": {"kind": "dog", "wheight": 2}}) == (
-        "house.yaml: pet.wheight: unknown key; did you mean 'weight'?"
-    )
-
-
-def test_a_wrong_value_is_shown_with_its_path() -> None:
-    assert refusal({"rooms": 0}) == ("house.yaml: rooms: Input should be greater than 0 (got 0)")
-    assert refusal({"rooms": 1, "pet": {"kind": "dog", "weight": "heavy"}}).startswith(
-        "house.yaml: pet.weight: Input should be a valid number"
-    )
-    assert "house.yaml: sizes.1: Input should be greater than 0 (got -2)" in refusal(
-        {"rooms": 1, "sizes": [1, -2]}
-    )
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"roms": 3, "rooms": 3}, "roms: unknown key; did you mean 'rooms'?"),
+        ({"rooms": 3, "zzz": 1}, "zzz: unknown key; known keys: name, pet, rate, rooms, sizes"),
+        # a suggestion comes from the chosen kind only
+        (
+            {"rooms": 1, "pet": {"kind": "cat", "wheight": 2}},
+            "pet.wheight: unknown key; known keys: kind, whiskers",
+        ),
+        (
+            {"rooms": 1, "pet": {"kind": "dog", "wheight": 2}},
+            "pet.wheight: unknown key; did you mean 'weight'?",
+        ),
+        ({"rooms": 0}, "rooms: Input should be greater than 0 (got 0)"),
+        ({"rooms": 1, "pet": {"kind": "dog", "weight": "heavy"}}, "pet.weight: "),
+        ({"rooms": 1, "sizes": [1, -2]}, "sizes.1: Input should be greater than 0 (got -2)"),
+        ({"rooms": 1, "pet": {}}, "pet: key 'kind' is missing"),
+        ({"rooms": 1, "pet": {"kind": "bird"}}, "'cat', 'dog'"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_path(tree: dict[str, Any], message: str) -> None:
+    found = refusal(tree)
+    assert found.startswith("house.yaml: ")
+    assert message in found
 
 
 def test_every_problem_has_a_line_of_its_own() -> None:
-    assert refusal({"rat": 1, "name": 3}).splitlines() == [
-        "house.yaml: rooms: Field required",
-        "house.yaml: name: Input should be a valid string (got 3)",
-        "house.yaml: rat: unknown key; did you mean 'rate'?",
-    ]
-
-
-def test_a_missing_kind_is_asked_for_by_name() -> None:
-    assert refusal({"rooms": 1, "pet": {}}) == (
-        "house.yaml: pet: key 'kind' is missing; it selects the other keys"
-    )
-    assert "does not match any of the expected tags: 'cat', 'dog'" in refusal(
-        {"rooms": 1, "pet": {"kind": "bird"}}
-    )
-
-
-@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
-def test_numbers_that_are_not_finite_are_refused(value: str) -> None:
-    tree = parse_yaml(f"rooms: 1\nrate: {value}", "house.yaml")
-    assert "house.yaml: rate: Input should be a finite number" in refusal(tree)
+    keys = [line.split(": ")[1] for line in refusal({"rat": 1, "name": 3}).splitlines()]
+    assert keys == ["rooms", "name", "rat"]
 
 
 def test_a_document_cannot_be_changed() -> None:
@@ -216,43 +197,17 @@ def test_a_shipped_recipe_survives_being_written_and_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["1e-6", "1.5E3", "null", "no", "010", "3", "a: b", "é", "x" * 300, ""]
+    "values",
+    [
+        *({"name": name} for name in ("1e-6", "1.5E3", "null", "no", "010", "3", "a: b", "é", "")),
+        {"name": "x" * 300},
+        *({"rate": rate} for rate in (1e-6, 1e22, 5e-324, 0.1, -3.0, 123456789.123)),
+    ],
 )
-def test_awkward_text_survives_being_written_and_read(name: str) -> None:
-    house = House(rooms=1, name=name)
+def test_awkward_values_survive_being_written_and_read(values: dict[str, Any]) -> None:
+    house = House(rooms=1, **values)
     assert build(House, parse_yaml(to_yaml(house), "again"), "again") == house
-
-
-@pytest.mark.parametrize("rate", [1e-6, 1e22, 5e-324, 0.1, -3.0, 123456789.123])
-def test_awkward_numbers_survive_being_written_and_read(rate: float) -> None:
-    house = House(rooms=1, rate=rate)
-    again = build(House, parse_yaml(to_yaml(house), "again"), "again")
-    assert again.rate == rate
 
 
 def test_keys_are_written_in_the_order_of_declaration() -> None:
     assert list(parse_yaml(to_yaml(House(rooms=1)), "h")) == list(House.model_fields)
-
-
-BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
-    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        (BOMB, "line 2: aliases"),
-        ("a: &a [*a]", "line 1: aliases"),
-        ("a: " + "[" * 20_000, "nested deeper"),
-        ("a: 2026-13-45", "not valid YAML"),
-        ("a: " + "1" * 5000, "not valid YAML"),
-        ("a: !!python/object/apply:os.system ['touch hacked']", "not valid YAML"),
-        ("a: !!python/name:os.system", "not valid YAML"),
-        ("a: !!binary x", "not valid YAML"),
-    ],
-)
-def test_yaml_neither_runs_nor_grows_nor_crashes(text, complaint):
-    with pytest.raises(ConfigError, match=complaint):
-        parse_yaml(text, "x.yaml")

@@ -1,20 +1,29 @@
 """An artifact exists if its record exists and verifies; a crash leaves it whole or not at all."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from pipeline.errors import BusyError
 from pipeline.identity import identify
-from pipeline.ledger import Artifact, Ledger, fingerprint, hash_file, lock_holder, lock_run_dir
+from pipeline.ledger import (
+    Artifact,
+    FileRecord,
+    Ledger,
+    fingerprint,
+    hash_file,
+    lock_holder,
+    lock_run_dir,
+)
 
 KEY = fingerprint({"what": "data"})
+OTHER = fingerprint("other")
 
 
 class Crash(BaseException):
@@ -90,7 +99,7 @@ def test_a_failure_while_writing_leaves_the_artifact_before_it(tmp_path: Path) -
     ledger = Ledger(tmp_path)
     before = publish(ledger)
     with pytest.raises(Crash):
-        publish(ledger, key=fingerprint("other"), write=fail)
+        publish(ledger, key=OTHER, write=fail)
     assert ledger.find(KEY) == before
 
 
@@ -114,47 +123,79 @@ def test_a_kill_leaves_debris_that_the_next_attempt_clears(tmp_path: Path) -> No
 def test_a_crash_between_files_and_record_leaves_no_artifact(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     artifact = publish(ledger)
-    (tmp_path / "ledger" / f"{KEY[:32]}.json").unlink()
+    ledger.record_path(KEY).unlink()
     assert ledger.find(KEY) is None
     assert publish(ledger) == artifact
 
 
-def test_a_record_without_its_files_is_no_artifact(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "damage"),
+    [
+        ("sub/b.txt", None, "is missing"),
+        ("a.txt", "longer", "has 6 bytes"),
+        ("a.txt", "0ne", "sha256"),
+    ],
+)
+def test_files_that_are_not_as_recorded_are_damage(
+    tmp_path: Path, name: str, content: str | None, damage: str
+) -> None:
     ledger = Ledger(tmp_path)
     artifact = publish(ledger)
-    (tmp_path / "data" / "sub" / "b.txt").unlink()
+    path = tmp_path / "data" / name
+    path.unlink() if content is None else path.write_text(content)
     assert ledger.find(KEY) is None
-    assert ledger.damage(artifact) == f"{tmp_path}/data/sub/b.txt is missing"
+    found = ledger.damage(artifact) or ""
+    assert found.startswith(str(path))
+    assert damage in found
     assert ledger.records() == [artifact]
 
 
-def test_a_file_of_another_size_is_damage(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    artifact = publish(ledger)
-    (tmp_path / "data" / "a.txt").write_text("longer")
-    assert ledger.find(KEY) is None
-    damage = ledger.damage(artifact) or ""
-    assert f"{tmp_path}/data/a.txt has 6 bytes" in damage
-
-
-def test_a_file_of_equal_size_and_other_content_is_damage(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    artifact = publish(ledger)
-    (tmp_path / "data" / "a.txt").write_text("0ne")
-    assert ledger.find(KEY) is None
-    damage = ledger.damage(artifact) or ""
-    assert f"{tmp_path}/data/a.txt" in damage
-    assert "sha256" in damage
-
-
 @pytest.mark.parametrize("text", ["", "{", '{"kind": "data"}', "\x00"])
-def test_a_damaged_record_is_no_record(tmp_path: Path, text: str) -> None:
-    publish(Ledger(tmp_path))
-    (tmp_path / "ledger" / f"{KEY[:32]}.json").write_text(text)
-    assert Ledger(tmp_path).find(KEY) is None
+def test_a_damaged_record_is_no_record_and_hides_no_other(tmp_path: Path, text: str) -> None:
+    ledger = Ledger(tmp_path)
+    publish(ledger)
+    sound = publish(ledger, key=OTHER, path="other")
+    ledger.record_path(KEY).write_text(text)
+    assert ledger.find(KEY) is None
+    assert ledger.records() == [sound]
 
 
-def test_publishing_again_replaces(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"), [('"count": 2', '"count": 3'), ('"data"', '"date"'), (KEY[:9], "f" * 9)]
+)
+def test_a_record_that_was_changed_is_no_record(tmp_path: Path, old: str, new: str) -> None:
+    ledger = Ledger(tmp_path)
+    artifact = publish(ledger)
+    record = ledger.record_path(KEY)
+    sound = record.read_text()
+    assert old in sound
+    record.write_text(sound.replace(old, new, 1))
+    assert ledger.find(KEY) is None
+    assert ledger.records() == []
+    record.write_text(sound)
+    assert ledger.find(KEY) == artifact
+    record.write_text(json.dumps(json.loads(sound) | {"seal": ""}))
+    assert ledger.find(KEY) is None
+
+
+def test_the_record_of_another_artifact_under_this_name_is_none(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    publish(ledger)
+    other = publish(ledger, key=OTHER, path="other")
+    shutil.copy(ledger.record_path(OTHER), ledger.record_path(KEY))
+    assert ledger.find(KEY) is None
+    assert ledger.records() == [other]
+
+
+@pytest.mark.parametrize("path", ["/etc", "../other", "a/../b", "a//b", "", "."])
+def test_an_artifact_lies_inside_its_run(path: str) -> None:
+    file = FileRecord(size=1, sha256="0" * 64)
+    for place in ({"path": path, "files": {}}, {"path": "x", "files": {f"{path}/..": file}}):
+        with pytest.raises(ValueError, match="is not a plain path"):
+            Artifact(kind="data", fingerprint=KEY, **place)
+
+
+def test_publishing_again_replaces_and_another_key_ends_the_older_record(tmp_path: Path) -> None:
     def write(folder: Path) -> dict[str, Any]:
         (folder / "new.txt").write_text("new")
         return {"count": 1}
@@ -164,25 +205,16 @@ def test_publishing_again_replaces(tmp_path: Path) -> None:
     artifact = publish(ledger, write=write)
     assert ledger.find(KEY) == artifact
     assert everything(tmp_path / "data") == ["new.txt"]
-
-
-def test_another_key_at_the_same_place_ends_the_older_record(tmp_path: Path) -> None:
-    def write(folder: Path) -> dict[str, Any]:
-        (folder / "new.txt").write_text("new")
-        return {}
-
-    ledger, other = Ledger(tmp_path), fingerprint("other")
-    publish(ledger)
-    newer = publish(ledger, key=other, write=write)
+    newer = publish(ledger, key=OTHER, write=write)
     assert ledger.find(KEY) is None
-    assert ledger.find(other) == newer
+    assert ledger.find(OTHER) == newer
 
 
 def test_records_come_oldest_first(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for position, name in enumerate(["c", "a", "b"]):
         artifact = publish(ledger, key=fingerprint(name), path=name)
-        record = tmp_path / "ledger" / f"{artifact.fingerprint[:32]}.json"
+        record = ledger.record_path(artifact.fingerprint)
         os.utime(record, (position, position))
     assert [artifact.path for artifact in ledger.records()] == ["c", "a", "b"]
 
@@ -197,9 +229,8 @@ def test_what_is_forgotten_is_gone(tmp_path: Path) -> None:
 def test_equal_digests_are_equal_bytes_whatever_the_place_and_key(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     first = publish(ledger)
-    second = publish(ledger, key=fingerprint("other"), path="elsewhere")
+    second = publish(ledger, key=OTHER, path="elsewhere")
     assert first.digest == second.digest
-    (tmp_path / "x").mkdir()
 
     def renamed(folder: Path) -> dict[str, Any]:
         (folder / "b.txt").write_text("one")
@@ -232,11 +263,8 @@ def test_a_run_directory_has_one_holder(tmp_path: Path) -> None:
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(BusyError) as caught, lock_run_dir(tmp_path):
             pytest.fail("two processes hold one run directory")
-        started = datetime.fromtimestamp(psutil.Process(other.pid).create_time(), UTC)
-        assert str(caught.value) == (
-            f"{tmp_path} is in use by process {other.pid} on {os.uname().nodename}, which started "
-            f"at {started:%Y-%m-%d %H:%M:%S} UTC; wait for it, or stop it first"
-        )
+        for known in (str(tmp_path), f"process {other.pid} on {os.uname().nodename}"):
+            assert known in str(caught.value)
         other.kill()  # as kill -9 does: nothing is tidied up
     with lock_run_dir(tmp_path):
         assert lock_holder(tmp_path) == identify()
@@ -248,17 +276,3 @@ def test_a_failure_lets_go_of_the_run_directory(tmp_path: Path) -> None:
         raise Crash
     with lock_run_dir(tmp_path):
         pass
-
-
-def test_a_record_that_cannot_be_read_commits_nothing_and_breaks_nothing(tmp_path):
-    ledger = Ledger(tmp_path)
-
-    def write(path):
-        path.write_text("content")
-        return {}
-
-    for key in ("a" * 40, "b" * 40):
-        ledger.publish("thing", key, f"{key[0]}.txt", write)
-    (tmp_path / "ledger" / ("a" * 32 + ".json")).write_text('{"kind": "thi')
-    assert [artifact.fingerprint for artifact in ledger.records()] == ["b" * 40]
-    assert ledger.find("a" * 40) is None

@@ -39,17 +39,10 @@ def test_short_values_and_other_variables_are_no_secrets(monkeypatch):
     assert redact("run /home/me/token") == "run /home/me/token"
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://me:x@host", True),
-        ("http://me@host", False),
-        ("sqlite:////a/b.db", False),
-        ("http://host:5000/a@b", False),
-    ],
-)
-def test_what_is_a_password(url, expected):
-    assert has_password(url) is expected
+def test_what_is_a_password():
+    assert has_password("http://me:x@host")
+    for url in ("http://me@host", "sqlite:////a/b.db", "http://host:5000/a@b"):
+        assert not has_password(url)
 
 
 def test_logs_and_their_tracebacks_are_redacted_once(monkeypatch):

@@ -1,3 +1,5 @@
+"""The page of all keys that is generated from the schemas."""
+
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt

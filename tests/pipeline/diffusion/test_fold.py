@@ -103,14 +103,6 @@ def test_folding_is_the_papers_inversion_at_any_three_times(
         )
 
 
-def test_the_last_x_is_the_target_at_data() -> None:
-    levels, z_t = levels_at(COSINE, 0.5, 0.25, 0.0), normal(6, 5)
-    folded = fold(z_t, levels, wavy, PredictionType.V)
-    x = interpret(folded, PredictionType.V, z_t, levels[0]).x
-    last = walked(z_t, levels, PredictionType.V)
-    torch.testing.assert_close(x, last, rtol=0, atol=1e-14)
-
-
 def test_two_equal_angles_fold_to_the_short_formula() -> None:
     levels, z_t = levels_at(COSINE, 0.75, 0.5, 0.25), normal(6, 5)
     d = math.pi / 8

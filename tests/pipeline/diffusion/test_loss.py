@@ -12,31 +12,24 @@ every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCH
 VARIANCE_PRESERVING = {k: s for k, s in SCHEDULES.items() if s.velocity is PredictionType.V}
 
 
-def x_space_loss(
-    schedule: NoiseSchedule, kind: LossWeight
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Levels inside the path, the loss there in the velocity, and on x with the paper's weight."""
-    level = legal_levels(schedule, PredictionType.SAMPLE)
-    inside = slice(0, -1)  # SNR = 0 at the end has weight 0 * infinity in x
-    level = schedule.at(level.t[inside])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, LossWeight.TRUNCATED_SNR) for name in SCHEDULES),
+        *((name, LossWeight.SNR_PLUS_ONE) for name in VARIANCE_PRESERVING),
+    ],
+)
+def test_a_weight_of_the_velocity_is_the_papers_on_x(name: str, kind: LossWeight) -> None:
+    """max(SNR, 1) and SNR + 1 on x."""
+    schedule = SCHEDULES[name]
+    level = schedule.at(legal_levels(schedule, PredictionType.SAMPLE).t[:-1])  # SNR = 0 has 0 * inf
     z_t, student, target = (normal(len(level.t), 5, seed=seed) for seed in range(3))
     on_velocity = velocity_loss(student, target, weight(kind, level))
     a = interpret(student, schedule.velocity, z_t, level).x
     b = interpret(target, schedule.velocity, z_t, level).x
     snr = (level.alpha / level.sigma) ** 2
     omega = snr + 1 if kind is LossWeight.SNR_PLUS_ONE else snr.clamp(min=1)
-    return level.t, on_velocity, omega * (a - b).square().mean(1)
-
-
-@every_schedule
-def test_truncated_snr_is_max_of_snr_and_one_on_x(schedule: NoiseSchedule) -> None:
-    _, on_velocity, on_x = x_space_loss(schedule, LossWeight.TRUNCATED_SNR)
-    torch.testing.assert_close(on_velocity, on_x, rtol=1e-9, atol=0)
-
-
-@pytest.mark.parametrize("schedule", VARIANCE_PRESERVING.values(), ids=VARIANCE_PRESERVING.keys())
-def test_snr_plus_one_is_snr_plus_one_on_x(schedule: NoiseSchedule) -> None:
-    _, on_velocity, on_x = x_space_loss(schedule, LossWeight.SNR_PLUS_ONE)
+    on_x = omega * (a - b).square().mean(1)
     torch.testing.assert_close(on_velocity, on_x, rtol=1e-9, atol=0)
 
 

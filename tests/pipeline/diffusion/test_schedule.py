@@ -116,14 +116,19 @@ def test_training_times_reach_both_ends(num_train_timesteps: int) -> None:
     assert t.tolist() == [1 / num_train_timesteps, 1.0]
 
 
-def test_scaled_linear_is_the_stock_schedulers() -> None:
-    stock = DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-    )
-    ours = DiscreteSchedule.scaled_linear(1000)
+@pytest.mark.parametrize(
+    ("ours", "stock"),
+    [
+        (
+            DiscreteSchedule.scaled_linear(1000),
+            DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        ),
+        (DiscreteSchedule.linear(1000), DDPMScheduler()),  # its defaults are the paper's
+    ],
+)
+def test_a_table_is_the_stock_schedulers(
+    ours: DiscreteSchedule, stock: DDIMScheduler | DDPMScheduler
+) -> None:
     alpha_squared = ours.at(torch.arange(1, 1001, dtype=torch.float64) / 1000).alpha ** 2
     # diffusers multiplies 1000 numbers in float32, each rounded to 6e-8
     torch.testing.assert_close(alpha_squared, stock.alphas_cumprod.double(), rtol=6e-5, atol=0)
@@ -156,13 +161,6 @@ def test_a_table_has_no_times_outside_it() -> None:
     for outside in (-0.001, 1.001):
         with pytest.raises(ValueError, match=r"\[0, 1\]"):
             schedule.at(times(outside))
-
-
-def test_linear_is_the_stock_schedulers() -> None:
-    stock = DDPMScheduler(num_train_timesteps=1000)  # its defaults are the paper's
-    alpha_squared = DiscreteSchedule.linear(1000).at(torch.arange(1, 1001) / 1000).alpha ** 2
-    # diffusers multiplies 1000 numbers in float32, each rounded to 6e-8
-    torch.testing.assert_close(alpha_squared, stock.alphas_cumprod.double(), rtol=6e-5, atol=0)
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])

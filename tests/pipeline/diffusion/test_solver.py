@@ -16,7 +16,7 @@ from pipeline.diffusion.schedule import (
     NoiseSchedule,
     RectifiedFlow,
 )
-from pipeline.diffusion.solver import ddim_step, fold, jump, sample
+from pipeline.diffusion.solver import ddim_step, jump, sample
 from tests.support.cases import SCHEDULES, normal, times, wavy
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
@@ -94,24 +94,6 @@ def test_a_sampler_walks_its_grid_and_returns_the_last_x(
     drawn = sample(normal(4, 3), schedule, num_steps, denoise)
     assert seen == [i / num_steps for i in range(num_steps, 0, -1)]
     assert torch.equal(drawn, answers[-1])
-
-
-@every_schedule
-@pytest.mark.parametrize("num_steps", [1, 4])
-def test_a_student_that_folds_exactly_draws_what_its_teacher_draws(
-    schedule: NoiseSchedule, num_steps: int
-) -> None:
-    kind, z_1 = schedule.velocity, normal(4, 3)
-
-    def student(z_t: Tensor, level: NoiseLevel) -> Prediction:
-        passed = [schedule.at(level.t - done / (2 * num_steps)) for done in range(3)]
-        return interpret(fold(z_t, passed, wavy, kind), kind, z_t, level)
-
-    by_teacher = sample(
-        z_1, schedule, 2 * num_steps, lambda z, at: interpret(wavy(z, at), kind, z, at)
-    )
-    by_student = sample(z_1, schedule, num_steps, student)
-    torch.testing.assert_close(by_student, by_teacher, rtol=0, atol=1e-12)
 
 
 def test_a_stock_scheduler_takes_the_same_steps() -> None:

@@ -140,14 +140,13 @@ def test_weights_that_lack_a_tensor_are_refused_and_not_drawn_at_random(tmp_path
     weights = load_file(path)
     del weights["conv_out.bias"]
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(BundleError, match=r"its weights lack conv_out\.bias"):
+    with pytest.raises(BundleError, match=r"conv_out\.bias"):
         load_module(tmp_path, manifest)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     manifest = adopted("unet-text", tmp_path, safe_serialization=False)
-    assert [file.suffix for file in (tmp_path / "unet").iterdir() if "model" in file.name] == [
-        ".bin"
-    ]
-    with pytest.raises(BundleError, match="does not hold the weights of the teacher"):
+    assert list(tmp_path.rglob("*.bin"))
+    assert not list(tmp_path.rglob("*.safetensors"))
+    with pytest.raises(BundleError, match="the weights of the teacher"):
         load_module(tmp_path, manifest)

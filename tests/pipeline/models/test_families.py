@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.bundle import read_manifest
+from pipeline.bundle import MANIFEST, read_manifest
+from pipeline.errors import BundleError
 from pipeline.models.assemble import (
     denoiser_of,
     family_of,
@@ -85,12 +86,6 @@ def answer(name: str, module: nn.Module, w: Tensor | None) -> Tensor:
         return family(name).forward(module, z_t, timestep, condition, w)
 
 
-@every_network
-def test_the_output_is_shaped_like_the_sample(name: str) -> None:
-    z_t, _, _ = inputs(name)
-    assert answer(name, a_teacher(name), None).shape == z_t.shape
-
-
 @every_network_told_w
 @pytest.mark.parametrize("w", [0.0, 0.3, 2.0, 4.0])
 def test_a_student_starts_as_the_conditional_teacher_whatever_w(name: str, w: float) -> None:
@@ -149,26 +144,22 @@ def test_the_null_condition_is_no_class_or_prompt_and_shaped_like_one(name: str)
 
 
 @every_network
-def test_a_teacher_bundle_gives_back_the_same_bytes_and_answers(name: str, tmp_path: Path) -> None:
-    manifest, teacher = teacher_manifest(name), shaken(a_teacher(name))
-    save_bundle(tmp_path / "a", manifest, teacher)
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_bundle_gives_back_the_same_bytes_and_answers(
+    name: str, role: str, tmp_path: Path
+) -> None:
+    manifest, made, w = teacher_manifest(name), a_teacher(name), None
+    if role == "student":
+        manifest, made = student_manifest(manifest), a_student(name, made)
+        w = told(name, 4 * uniform(COUNT))
+    save_bundle(tmp_path / "a", manifest, shaken(made))
     assert read_manifest(tmp_path / "a") == manifest
     module = load_module(tmp_path / "a", manifest)
-    assert torch.equal(answer(name, module, None), answer(name, teacher, None))
+    found = answer(name, module, w)
+    assert found.shape == inputs(name)[0].shape
+    assert torch.equal(found, answer(name, made, w))
     assert not module.training
     assert not any(parameter.requires_grad for parameter in module.parameters())
-    save_bundle(tmp_path / "b", manifest, module)
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-@every_network
-def test_a_student_bundle_gives_back_the_same_bytes_and_answers(name: str, tmp_path: Path) -> None:
-    manifest = student_manifest(teacher_manifest(name))
-    student = shaken(a_student(name, a_teacher(name)))
-    save_bundle(tmp_path / "a", manifest, student)
-    module = load_module(tmp_path / "a", manifest)
-    w = told(name, 4 * uniform(COUNT))
-    assert torch.equal(answer(name, module, w), answer(name, student, w))
     save_bundle(tmp_path / "b", manifest, module)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
@@ -244,6 +235,24 @@ def test_a_network_that_was_not_told_w_refuses_to_be(name: str) -> None:
     level = network.schedule.at(times(1.0).expand(COUNT))
     with pytest.raises(ValueError, match="not w-conditioned"):
         network(z_t, level, condition, times(0, 0, 0, 0, 0, 1))
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "of a teacher"])
+def test_weights_that_are_not_what_the_manifest_says_are_refused(
+    damage: str, tmp_path: Path
+) -> None:
+    manifest = teacher_manifest("unet")
+    save_bundle(tmp_path, manifest, a_teacher("unet"))
+    (weights,) = tmp_path.rglob("*.safetensors")
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "gone":
+        weights.unlink()
+    else:
+        manifest = student_manifest(manifest)
+        (tmp_path / MANIFEST).write_text(manifest.model_dump_json())
+    with pytest.raises(BundleError, match=f"the weights of the {manifest.role}"):
+        load_denoiser(tmp_path)
 
 
 def _tensor(output: Tensor | tuple[Tensor, ...]) -> Tensor:
