@@ -1,6 +1,6 @@
 """The benchmarks run, keep their results and write their tables; no time is asserted on.
 
-`update`, `workers` and `round` need minutes or Ray and are left to `make bench`.
+`round`, which starts Ray, is left to `make bench`.
 """
 
 import subprocess

@@ -94,8 +94,8 @@ def test_its_student_is_it_but_for_a_projection_of_w(name: str, tmp_path: Path) 
     manifest = adopted(name, tmp_path)
     kind, teacher = family_of(manifest), load_module(tmp_path, manifest)
     student = kind.student_of(teacher, (0.0, 4.0))
-    new = student.state_dict().keys() - teacher.state_dict().keys()
-    assert new == {"time_embedding.cond_proj.weight"}
+    ours, theirs = student.state_dict(), teacher.state_dict()
+    assert ours.keys() - theirs.keys() == {"time_embedding.cond_proj.weight"}
     assert student.config.time_cond_proj_dim == manifest.network.w_embedding_dim
     for key, value in KINDS[name].items():
         if key not in ("_class_name", "_diffusers_version", "time_cond_proj_dim"):
@@ -105,8 +105,8 @@ def test_its_student_is_it_but_for_a_projection_of_w(name: str, tmp_path: Path) 
     with torch.no_grad():
         conditional = kind.forward(teacher, z_t, timestep, condition, None)
         answered = kind.forward(student.eval(), z_t, timestep, condition, w)
-    for key, value in teacher.state_dict().items():
-        assert torch.equal(student.state_dict()[key], value), key
+    for key, value in theirs.items():
+        assert torch.equal(ours[key], value), key
     assert not student.time_embedding.cond_proj.weight.any()
     # the same sums of the same numbers, but some processors' kernels order them by where they lie
     assert (answered - conditional).abs().max() <= 1e-6 * conditional.abs().max()

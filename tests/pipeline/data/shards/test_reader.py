@@ -40,10 +40,11 @@ def pictures(channels=1, count=40):
     )
 
 
-@pytest.fixture(scope="module")
-def digits():
-    config = DigitsData(source="digits")
-    return load_source(config, 0, UNetConfig(family="unet")), config
+@pytest.fixture
+def written(tmp_path):
+    """The folder of a data set of pictures."""
+    write_dataset(tmp_path, pictures(), CONFIG)
+    return tmp_path
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -76,9 +77,8 @@ def test_float_samples_come_back_exactly(tmp_path):
     assert shards.info.num_classes == 2
 
 
-def test_shards_cover_the_split_in_order_and_mix_the_classes(tmp_path):
-    write_dataset(tmp_path, pictures(), CONFIG)
-    shards = SampleShards(tmp_path, "train")
+def test_shards_cover_the_split_in_order_and_mix_the_classes(written):
+    shards = SampleShards(written, "train")
     parts = shards.info.splits["train"].shards
     assert [(part.first, part.count) for part in parts] == [(0, 7), (7, 7), (14, 7), (21, 7)]
     heldout = shards.info.splits["heldout"].shards[1]
@@ -97,13 +97,10 @@ def test_equal_sources_are_equal_bytes(tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
-def test_digits_through_shards_are_the_scans(tmp_path, digits):
-    source, config = digits
-    info = write_dataset(tmp_path, source, config)
-    assert {split: content.count for split, content in info.splits.items()} == {
-        "train": 1198,
-        "heldout": 599,
-    }
+def test_digits_through_shards_are_the_scans(tmp_path):
+    config = DigitsData(source="digits")
+    info = write_dataset(tmp_path, load_source(config, 0, UNetConfig(family="unet")), config)
+    assert [info.splits[split].count for split in ("train", "heldout")] == [1198, 599]
     shards = SampleShards(tmp_path, "train")
     batch = shards.read(np.arange(len(shards)))
     ink = (batch.x.double() + 1) * 8
@@ -126,10 +123,9 @@ def test_plain_webdataset_reads_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [[-1], [0, 40]])
-def test_rows_that_do_not_exist_are_refused(tmp_path, rows):
-    write_dataset(tmp_path, pictures(), CONFIG)
+def test_rows_that_do_not_exist_are_refused(written, rows):
     with pytest.raises(IndexError, match=r"not all in 0 \.\. "):
-        SampleShards(tmp_path, "train").read(np.array(rows))
+        SampleShards(written, "train").read(np.array(rows))
 
 
 @given(data=st.data())
@@ -144,14 +140,13 @@ def test_a_tar_cut_anywhere_is_an_error(tmp_path_factory, data):
         SampleShards(folder, "train")
 
 
-def test_headers_of_the_tar_are_not_trusted(tmp_path):
-    write_dataset(tmp_path, pictures(), CONFIG)
-    tar = tmp_path / "train/shard-00000.tar"
-    before = SampleShards(tmp_path, "train").read(np.arange(7))
+def test_headers_of_the_tar_are_not_trusted(written):
+    tar = written / "train/shard-00000.tar"
+    before = SampleShards(written, "train").read(np.arange(7))
     content = bytearray(tar.read_bytes())
     content[:512] = bytes(512)
     tar.write_bytes(content)
-    assert torch.equal(SampleShards(tmp_path, "train").read(np.arange(7)).x, before.x)
+    assert torch.equal(SampleShards(written, "train").read(np.arange(7)).x, before.x)
 
 
 def change(path, edit):
@@ -160,68 +155,49 @@ def change(path, edit):
     path.write_text(json.dumps(tree))
 
 
-def set_count(tree):
-    tree["count"] = 6
-
-
-def drop_sample(tree):
-    del tree["members"][:2]
-
-
-def rename_member(tree):
-    tree["members"][1]["name"] = "000000000.pickle"
-
-
-@pytest.mark.parametrize("damage", [set_count, drop_sample, rename_member])
-def test_an_index_of_other_samples_is_an_error(tmp_path, damage):
-    write_dataset(tmp_path, pictures(), CONFIG)
-    tar = tmp_path / "train/shard-00000.tar"
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tree: tree.update(count=6),
+        lambda tree: tree["members"].__delitem__(slice(2)),
+        lambda tree: tree["members"][1].update(name="000000000.pickle"),
+    ],
+    ids=["count", "sample", "name"],
+)
+def test_an_index_of_other_samples_is_an_error(written, damage):
+    tar = written / "train/shard-00000.tar"
     change(index_path(tar), damage)
-    with pytest.raises(DataError, match=rf"{tar}: expected 7 samples \(14 members\) .* index has"):
-        SampleShards(tmp_path, "train")
+    with pytest.raises(DataError, match=rf"{tar}: expected 7 samples \(14 members\)"):
+        SampleShards(written, "train")
 
 
 @pytest.mark.parametrize("file", ["train/shard-00001.tar", "train/shard-00001.index.json"])
-def test_a_missing_file_is_named(tmp_path, file):
-    write_dataset(tmp_path, pictures(), CONFIG)
-    (tmp_path / file).unlink()
-    with pytest.raises(DataError, match=str(tmp_path / file)):
-        SampleShards(tmp_path, "train")
-
-
-def split_count(tree):
-    tree["splits"]["train"]["count"] += 1
-
-
-def shard_order(tree):
-    tree["splits"]["train"]["shards"].reverse()
-
-
-def shard_count(tree):
-    tree["splits"]["train"]["shards"][0]["count"] -= 1
+def test_a_missing_file_is_named(written, file):
+    (written / file).unlink()
+    with pytest.raises(DataError, match=str(written / file)):
+        SampleShards(written, "train")
 
 
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (split_count, r"hold \d+ samples, expected"),
-        (shard_order, "starts at row"),
-        (shard_count, "starts at row 7, expected 6"),
+        (lambda split: split.update(count=29), r"hold \d+ samples, expected"),
+        (lambda split: split["shards"].reverse(), "starts at row"),
+        (lambda split: split["shards"][0].update(count=6), "starts at row 7, expected 6"),
     ],
+    ids=["count of the split", "order of shards", "count of a shard"],
 )
-def test_a_description_that_does_not_add_up_is_an_error(tmp_path, damage, complaint):
-    write_dataset(tmp_path, pictures(), CONFIG)
-    change(tmp_path / "dataset.json", damage)
+def test_a_description_that_does_not_add_up_is_an_error(written, damage, complaint):
+    change(written / "dataset.json", lambda tree: damage(tree["splits"]["train"]))
     with pytest.raises(DataError, match=f"dataset.json is damaged: .*{complaint}"):
-        read_info(tmp_path)
+        read_info(written)
 
 
-def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
+def test_a_folder_that_is_no_data_set_and_a_split_that_is_none_are_refused(tmp_path, written):
     with pytest.raises(DataError, match="is not a sharded data set"):
-        SampleShards(tmp_path, "train")
-    write_dataset(tmp_path, pictures(), CONFIG)
+        SampleShards(tmp_path / "empty", "train")
     with pytest.raises(DataError, match=r"no split 'test'.*train, heldout"):
-        SampleShards(tmp_path, "test")
+        SampleShards(written, "test")
 
 
 def test_a_shard_is_streamed_in_order_with_all_its_members(tmp_path):
@@ -252,9 +228,8 @@ def test_a_damaged_shard_is_named_when_it_is_streamed(tmp_path, damage, problem)
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG broken", b"77"])
-def test_a_sample_that_does_not_decode_is_named(tmp_path, content):
-    write_dataset(tmp_path, pictures(), CONFIG)
-    tar = tmp_path / "train/shard-00000.tar"
+def test_a_sample_that_does_not_decode_is_named(written, content):
+    tar = written / "train/shard-00000.tar"
     members = json.loads(index_path(tar).read_text())["members"]
     target = members[3] if len(content) > 2 else members[2]
     damaged = bytearray(tar.read_bytes())
@@ -262,7 +237,7 @@ def test_a_sample_that_does_not_decode_is_named(tmp_path, content):
     tar.write_bytes(damaged)
     if len(content) == 2:
         change(index_path(tar), lambda tree: tree["members"][2].update(size=2))
-    shards = SampleShards(tmp_path, "train")
+    shards = SampleShards(written, "train")
     shards.read(np.array([0, 2]))
     with pytest.raises(DataError, match=rf"{tar}, sample 000000001: (not a readable png|class 77)"):
         shards.read(np.array([0, 1]))

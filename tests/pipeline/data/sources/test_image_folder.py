@@ -1,5 +1,6 @@
 """A folder of images: what is accepted, what is refused by name, what the pixels become."""
 
+import io
 import re
 import struct
 import zlib
@@ -45,7 +46,9 @@ def refusal(folder, **changes):
     return once
 
 
-def test_classes_and_images_are_sorted_and_pixels_kept(folder):
+def test_classes_and_images_are_sorted_and_pixels_kept_and_hidden_files_not_seen(folder):
+    (folder / ".git").mkdir()
+    (folder / "a" / ".DS_Store").write_bytes(b"x")
     source = open_folder(config_of(folder), 0)
     assert source.class_names == ("a", "b")
     assert source.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -113,10 +116,28 @@ def test_a_header_bomb_is_refused_before_it_is_decoded(folder, side, complaint):
     assert re.search(rf"a/0\.png .*{complaint}", refusal(folder, resize="crop"))
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"GIF89a" + bytes(20)])
-def test_a_file_that_is_no_image_is_named(folder, content):
+def saved(pixels, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+ANIMATED = {"save_all": True, "append_images": [Image.fromarray(GRADIENT.T.copy())]}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "cannot be read"),
+        (b"not an image", "cannot be read"),
+        (b"GIF89a" + bytes(20), "cannot be read"),
+        (saved(np.full((8, 8), 40000, np.uint16)), "has more than 8 bits"),  # and not clipped
+        (saved(GRADIENT, **ANIMATED), "is animated"),
+    ],
+)
+def test_a_file_that_is_no_plain_image_is_named(folder, content, complaint):
     (folder / "a" / "1.png").write_bytes(content)
-    assert re.search(r"a/1\.png cannot be read", refusal(folder))
+    assert re.search(rf"a/1\.png {complaint}", refusal(folder))
 
 
 def test_a_cut_image_is_named_when_it_is_decoded(folder):
@@ -125,17 +146,6 @@ def test_a_cut_image_is_named_when_it_is_decoded(folder):
     source = open_folder(config_of(folder), 0)
     with pytest.raises(DataError, match=r"a/1\.png cannot be read"):
         source.read(1)
-
-
-def test_sixteen_bits_are_refused_and_not_clipped(folder):
-    save(folder / "a" / "0.png", np.full((8, 8), 40000, np.uint16))
-    assert re.search(r"0\.png has more than 8 bits", refusal(folder))
-
-
-def test_animations_are_refused(folder):
-    frames = [Image.fromarray(GRADIENT), Image.fromarray(GRADIENT.T.copy())]
-    frames[0].save(folder / "a" / "0.png", save_all=True, append_images=frames[1:])
-    assert re.search(r"0\.png is animated", refusal(folder))
 
 
 def test_what_is_missing_is_named(tmp_path):
@@ -151,12 +161,6 @@ def test_other_files_among_the_images_are_refused(folder, stranger):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
     assert re.search(rf"a/{stranger.split('/')[0]} is not a supported image file", refusal(folder))
-
-
-def test_hidden_files_are_not_seen(folder):
-    (folder / ".git").mkdir()
-    (folder / "a" / ".DS_Store").write_bytes(b"x")
-    assert open_folder(config_of(folder), 0).class_names == ("a", "b")
 
 
 def test_the_identity_is_the_content_wherever_it_lies(folder):

@@ -95,10 +95,7 @@ def test_a_flow_transformer_is_described(originals: Path) -> None:
         family="mmdit", kind="flux", text_channels=WIDTH, pooled_channels=WIDTH
     )
     assert (sd3.network_folder, flux.prediction) == ("transformer", "flow_prediction")
-
-
-def test_the_shift_of_sd3_is_its_schedulers(originals: Path) -> None:
-    assert read_pipeline(originals / "sd3").schedule.shift == 3.0
+    assert sd3.schedule.shift == 3.0
 
 
 @pytest.mark.parametrize("shape", ["exponential", "linear"])

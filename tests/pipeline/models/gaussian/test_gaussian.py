@@ -141,21 +141,21 @@ Z_1, LABEL, W = normal(6, 2, 1, 1), torch.tensor([0, 1, 2, 0, 1, 2]), times(0, 0
 
 @pytest.fixture(scope="module")
 def mixture() -> tuple[Denoiser, Tensor]:
-    """The guided teacher of the class mixture, and where it takes Z_1 in 1024 steps."""
-    teacher = guided(family(null="mixture", total=1024))
-    return teacher, drawn(teacher, Z_1, 1024, LABEL, W)
+    """The guided teacher of the class mixture, and where it takes Z_1 in 256 steps."""
+    teacher = guided(family(null="mixture", total=256))
+    return teacher, drawn(teacher, Z_1, 256, LABEL, W)
 
 
 @pytest.mark.parametrize(
     "jumps",
-    [(2,) * 10, (8, 4, 2, 4, 2, 2)],
-    ids=["1024 -> 512 -> ... -> 1", "1024 -> 128 -> 32 -> 16 -> 4 -> 2 -> 1"],
+    [(2,) * 8, (8, 4, 2, 2, 2)],
+    ids=["256 -> 128 -> ... -> 1", "256 -> 32 -> 8 -> 4 -> 2 -> 1"],
 )
-def test_exact_students_draw_the_1024_step_guided_sample_in_one_step(
+def test_exact_students_draw_the_256_step_guided_sample_in_one_step(
     mixture: tuple[Denoiser, Tensor], jumps: tuple[int, ...]
 ) -> None:
     student, exact = mixture
-    steps = 1024
+    steps = 256
     for jump in jumps:
         steps //= jump
         student = ExactStudent(student, steps, jump)
@@ -237,8 +237,8 @@ def table(w_range: tuple[float, float], w_nodes: int) -> GaussianStudent:
     return GaussianStudent(4, 3, 2, w_range, w_nodes)
 
 
-@pytest.mark.parametrize("w_nodes", [1, 2, 3, 5, 9])
-@pytest.mark.parametrize("w_range", [(0.0, 4.0), (2.0, 14.0), (0.1, 0.7)])
+@pytest.mark.parametrize("w_nodes", [1, 2, 5, 9])
+@pytest.mark.parametrize("w_range", [(0.0, 4.0), (0.1, 0.7)])
 def test_the_basis_is_a_lagrange_basis(w_range: tuple[float, float], w_nodes: int) -> None:
     student = table(w_range, w_nodes)
     nodes = student.nodes

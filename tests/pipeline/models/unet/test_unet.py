@@ -44,22 +44,6 @@ def test_stock_diffusers_loads_a_bundle_and_computes_the_same(
     assert torch.equal(ours, theirs)
 
 
-def test_only_the_projection_of_w_is_new_in_a_student() -> None:
-    kind = family_of(MANIFEST)
-    teacher = kind.build()
-    student = kind.student_of(teacher, (0.0, 4.0))
-    new = student.state_dict().keys() - teacher.state_dict().keys()
-    assert new == {"time_embedding.cond_proj.weight"}
-    assert not bool(student.get_parameter("time_embedding.cond_proj.weight").any())
-
-
-def test_there_is_one_class_more_than_real_ones() -> None:
-    kind = family_of(MANIFEST)
-    null = kind.null_condition({"label": torch.tensor([0, 9])})
-    assert null["label"].tolist() == [10, 10]
-    assert kind.build().get_parameter("class_embedding.weight").shape[0] == 11
-
-
 def test_a_module_of_another_kind_is_refused(tmp_path: Path) -> None:
     kind = family_of(MANIFEST)
     assert isinstance(kind, UNetFamily)

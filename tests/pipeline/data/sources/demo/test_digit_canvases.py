@@ -53,29 +53,24 @@ def test_a_canvas_shows_scans_of_its_own_side_only():
             assert np.array_equal(whole.read(int(row)), without.read(int(row)))
 
 
-@pytest.mark.parametrize(("digits", "size"), SHAPES)
-def test_the_class_is_the_number_that_stands_there(digits, size):
-    blot = np.pad(np.ones((1, 4, 4)), ((0, 0), (2, 2), (2, 2)))
-    sevens = (*BLANK[:7], blot, *BLANK[8:])
-    source = compose_canvases(
-        config(digits=digits, size=size), 0, {"train": sevens, "heldout": sevens}
-    )
-    assert len(source.class_names) == 10**digits
-    for row in [*source.splits["train"][:300], *source.splits["heldout"][:300]]:
-        cells = np.array_split(contrast(source.read(int(row))), digits, axis=1)
-        seen = [cell.max() > 0.3 for cell in cells]
-        assert seen == [name == "7" for name in source.class_names[source.labels[row]]]
-
-
-def test_only_the_numbers_asked_for_stand_there():
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        *(({"digits": digits, "size": size}, None) for digits, size in SHAPES),
+        ({"size": 16, "numbers": (7, 70, 18)}, ("07", "70", "18")),
+    ],
+)
+def test_the_class_is_the_number_that_stands_there(changes, names):
     blot = np.pad(np.ones((1, 4, 4)), ((0, 0), (2, 2), (2, 2)))
     sevens = dict.fromkeys(("train", "heldout"), (*BLANK[:7], blot, *BLANK[8:]))
-    few = config(numbers=(7, 70, 18), size=16)
-    source = compose_canvases(few, 0, sevens)
-    assert source.class_names == ("07", "70", "18")
-    assert len(source.labels) == 3 * (few.per_class + few.holdout_per_class)
-    for row in source.splits["train"]:
-        cells = np.array_split(contrast(source.read(int(row))), 2, axis=1)
+    asked = config(**changes)
+    source = compose_canvases(asked, 0, sevens)
+    digits = asked.digits
+    assert source.class_names == (names or tuple(f"{n:0{digits}d}" for n in range(10**digits)))
+    each = asked.per_class + asked.holdout_per_class
+    assert len(source.labels) == len(source.class_names) * each
+    for row in [*source.splits["train"][:300], *source.splits["heldout"][:300]]:
+        cells = np.array_split(contrast(source.read(int(row))), digits, axis=1)
         seen = [cell.max() > 0.3 for cell in cells]
         assert seen == [name == "7" for name in source.class_names[source.labels[row]]]
 
