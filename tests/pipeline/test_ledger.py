@@ -205,7 +205,7 @@ def test_publishing_again_replaces_and_another_key_ends_the_older_record(tmp_pat
     artifact = publish(ledger, write=write)
     assert ledger.find(KEY) == artifact
     assert everything(tmp_path / "data") == ["new.txt"]
-    newer = publish(ledger, key=OTHER, write=write)
+    newer = publish(ledger, key=OTHER)
     assert ledger.find(KEY) is None
     assert ledger.find(OTHER) == newer
 
