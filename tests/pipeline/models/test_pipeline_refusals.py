@@ -101,7 +101,7 @@ def pickled_extra(folder: Path) -> None:
         ),
         (
             config(UNET_CONFIG, cross_attention_dim=48),
-            "encoders.* 32, but unet has cross_attention_dim 48",
+            "encoders.* 32, but unet has cross_att",
         ),
         (config(UNET_CONFIG, in_channels=9), "channels 4, but unet has in_channels 9"),
         (config(UNET_CONFIG, out_channels=8), "channels 4, but unet has out_channels 8"),
