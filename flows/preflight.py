@@ -31,7 +31,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
             supported, or its weights contradict its scheduler.
     """
     _check_batches(recipe, profile)
-    if profile.engine.split_teacher and recipe.targets.mode != "online":
+    if profile.engine.split_teacher and not recipe.has_online_targets:
         raise ConfigError(
             "engine.split_teacher: true needs a teacher in the training workers, but targets are "
             "pre-generated; remove it, or set targets.mode: online"
@@ -55,6 +55,7 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
         "guidance": recipe.guidance,
         "halving": recipe.halving,
         "encoding": recipe.encoding,
+        **{f"rounds.{at}.training": each.training for at, each in enumerate(recipe.rounds or ())},
     }
     for name, section in sections.items():
         if section is not None and section.batch_size % workers:

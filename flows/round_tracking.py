@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.run import Attempt, CompletedRound, Run
 from infra.metric_forwarder import MetricForwarder
+from pipeline.config import ProgressiveConfig
 from pipeline.errors import InfraError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir import layout
@@ -20,7 +21,6 @@ from stages.rounds.preview_images import (
     log_previews,
     log_to_chain,
     make_previews,
-    sampling_steps,
 )
 from stages.rounds.provenance import inputs_of_chain, inputs_of_round, tags_of_round
 
@@ -87,16 +87,16 @@ def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
         "updates": plan.training.updates,
         "batch_size": plan.training.batch_size,
         "learning_rate": plan.learning_rate,
-        "loss_weight": plan.loss_weight,
-        "targets": run.recipe.targets.mode,
+        "loss_weight": plan.loss.weight,
+        "targets": plan.targets.mode,
         "precision": engine.precision,
         "zero_stage": engine.zero_stage,
         "workers": compute.workers,
         "gpus": compute.workers * compute.gpus_per_worker,
         "seed": plan.seed,
     }
-    if plan.teacher_steps:
-        params |= {"teacher_steps": plan.teacher_steps, "student_steps": plan.student_steps}
+    if isinstance(plan.config, ProgressiveConfig):
+        params |= {"teacher_steps": plan.config.teacher_steps, "student_steps": plan.config.steps}
     if plan.w:
         params |= {"w_min": plan.w.min, "w_max": plan.w.max}
     return params
@@ -145,7 +145,7 @@ def log_result(run: Run, plan: RoundPlan, student: Artifact) -> list[PreviewImag
         round_id = round_run_id(run, plan, is_training=False)
         run.tracker.log_inputs(round_id, inputs_of_round(run.run_dir, plan, student))
         run.tracker.log_tags(round_id, tags_of_round(run.run_dir, plan, student))
-        log_previews(pictures, run.tracker, round_id, sampling_steps(run.recipe, plan))
+        log_previews(pictures, run.tracker, round_id, plan.sampling_steps)
         if rules_of(run.recipe, plan) is None:
             _log_to_chain(run, plan, pictures)
     return pictures
@@ -169,7 +169,7 @@ def _log_to_chain(run: Run, plan: RoundPlan, pictures: list[PreviewImage]) -> No
     seconds = run.timing.seconds().get(train_step(plan).id)
     is_of_curve = plan.index != TEACHER_ROUND and plan.direction == "decode"
     if seconds is not None and is_of_curve:
-        steps = sampling_steps(run.recipe, plan)
+        steps = plan.sampling_steps
         name = curve_name("chain/distil_s", is_stochastic=plan.sampler == "stochastic")
         run.tracker.log(run.chain_id, [(name, seconds, steps)])
 
@@ -179,7 +179,7 @@ def log_verdict(run: Run, plan: RoundPlan, text: str, numbers: Mapping[str, floa
 
     If the tracker fails it is not queued, because the verdict is also an artifact of the run.
     """
-    steps = sampling_steps(run.recipe, plan)
+    steps = plan.sampling_steps
     try:
         round_id = round_run_id(run, plan, is_training=False)
         run.tracker.log_tags(round_id, {"gate": text})

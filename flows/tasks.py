@@ -73,7 +73,7 @@ def round_targets(
     run: Run, plan: RoundPlan, samples: Artifact, teacher: Artifact, student: Artifact | None
 ) -> tuple[Artifact, ...] | None:
     """Run the targets stage of a round; returns None if targets are computed online."""
-    if run.recipe.targets.mode == "online":
+    if plan.targets.mode == "online":
         return None
     return targets_task(run, Step(StageId.TARGETS, plan), plan, samples, teacher, student)
 

@@ -25,7 +25,7 @@ from pipeline.errors import BusyError, ConfigError
 from pipeline.failpoints import failpoint
 from pipeline.identity import Identity, identify
 
-FORMAT_VERSION: Final = 5
+FORMAT_VERSION: Final = 6
 """Format of a run directory: its records, and the content of fingerprints."""
 
 KEY_LENGTH = 32
@@ -61,7 +61,7 @@ class Artifact(Document):
         seal: checksum of this record, to detect damage; "" until the artifact is committed.
     """
 
-    format_version: Literal[5] = FORMAT_VERSION
+    format_version: Literal[6] = FORMAT_VERSION
     kind: str
     fingerprint: str
     path: str

@@ -96,7 +96,7 @@ def train_step(plan: RoundPlan) -> Step:
 def round_steps(recipe: Recipe, plan: RoundPlan) -> tuple[Step, ...]:
     """Return the steps of a round without retries, in order."""
     stages = [StageId.TRAIN]
-    if recipe.targets.mode == "pregenerated":
+    if plan.targets.mode == "pregenerated":
         stages.insert(0, StageId.TARGETS)
     if rules_of(recipe, plan) is not None:
         stages.append(StageId.JUDGE)
@@ -203,7 +203,7 @@ def walk(recipe: Recipe, do: Operations[T], *, until: StageId = StageId.PAGE) ->
     students = Students(data, components, teacher, {plan.index: made[plan.index] for plan in plans})
     report = do.evaluate(students)
     do.publish(report)
-    if recipe.encoding is not None:
+    if recipe.has_encoders:
         do.encoders(students)
     if recipe.teacher.has_components:
         for plan in exported_rounds(recipe):

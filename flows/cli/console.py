@@ -161,9 +161,9 @@ def failure(where: str, reason: str, log: Path, command: str) -> Text:
 
 
 def interruption(where: str, log: Path, command: str) -> Text:
-    """Return the message of an interrupted run."""
+    """Return the message of an interrupted run; `where` is such as `in round 0`."""
     text = Text("Stopped  ", style="careful")
-    text.append(f"in {where or 'preparation'}; finished work is kept.\n", style="default")
+    text.append(f"{where}; finished work is kept.\n", style="default")
     return _with_directions(text, log, command)
 
 

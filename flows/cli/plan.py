@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Group, RenderableType
 from rich.text import Text
+from typer import Option
 
 from flows.cli.console import open_console
 from flows.cli.options import ComputeProfile, NewRunDir, Overrides, RecipeFile
@@ -23,18 +24,27 @@ def plan(
     profile: ComputeProfile = None,
     run_dir: NewRunDir = None,
     overrides: Overrides = None,
+    expand: Annotated[
+        bool, Option("--expand", help="Print the recipe with its rounds written out, and exit.")
+    ] = False,
 ) -> None:
     """Show the stages of a run: which are done, what the rest costs, and the memory it needs.
 
     Nothing is created. Example: stepfold plan my-model.yaml --profile gpu.yaml
     """
     from flows.cli.request import read_request
+    from pipeline.documents import dump_yaml
     from pipeline.ledger import check_format
     from stages.plan.plan import plan_run
     from stages.plan.sizes import measure_footprint
     from stages.workspace import Workspace
 
     request = read_request(recipe, profile, run_dir, overrides or [])
+    if expand:
+        expanded = request.recipe.with_rounds()
+        tree = expanded.model_dump(mode="json", exclude_defaults=True)
+        open_console().print(dump_yaml(tree), soft_wrap=True, highlight=False, end="")
+        return
     check_format(request.run_dir)
     rows = plan_run(Workspace(request.run_dir, request.recipe, request.profile))
     footprint = measure_footprint(request.recipe, request.profile)

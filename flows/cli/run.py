@@ -143,7 +143,9 @@ def _run_with_progress(console: Console, request: "Request", *, teacher_only: bo
         return DONE
     if not isinstance(end, Exception):
         events.emit("run_interrupted", **at)
-        console.print(interruption(where, log, request.command), soft_wrap=True)
+        between = "between two stages" if follower.has_begun else "in preparation"
+        place = f"in {where}" if where else between
+        console.print(interruption(place, log, request.command), soft_wrap=True)
         return INTERRUPTED
     if not isinstance(end, StepfoldError) and is_server_lost(end):
         text = "The Prefect server is unreachable; restarting with a temporary local server.\n"
@@ -192,7 +194,7 @@ def _reason(error: Exception) -> str:
 
 
 def _print_header(console: Console, request: "Request") -> None:
-    steps = " → ".join(str(count) for count in request.recipe.halving.steps)
+    steps = " → ".join(str(count) for count in request.recipe.step_counts)
     workers = format_count(request.profile.compute.workers, "worker")
     text = Text(request.recipe.run.name, style="name")
     text.append(f"  {steps} steps, {workers}", style="default")
@@ -228,7 +230,7 @@ def _links(request: "Request") -> dict[str, str]:
 
     place = format_path(request.run_dir)
     last = plan_decoders(request.recipe)[-1]
-    steps, w = last.student_steps or 1, request.recipe.guidance.w.middle
+    steps, w = last.student_steps or 1, request.recipe.w.middle
     tracking = request.profile.tracking
     links = {"Samples": sample_command(request.recipe, f"{place}/{student_of(last)}", steps, w)}
     if page := charts_url(tracking, request.run_dir):

@@ -21,7 +21,7 @@ from pipeline.run_dir.monitor import latest_training
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from pipeline.wording import format_duration
 from stages.chain import train_step
-from stages.rounds.preview_images import PreviewImage, sampling_steps
+from stages.rounds.preview_images import PreviewImage
 
 _UPDATE_EVERY_S = 5.0
 _POLL_EVERY_S = 2.0
@@ -135,7 +135,7 @@ def _markdown(run: Run, plan: RoundPlan, pictures: list[PreviewImage]) -> str:
 def _facts(run: Run, plan: RoundPlan, pictures: list[PreviewImage]) -> dict[str, str]:
     """Return the displayed values of a round by name."""
     facts = {
-        "sampling steps": str(sampling_steps(run.recipe, plan)),
+        "sampling steps": str(plan.sampling_steps),
         "updates": str(plan.training.updates),
     }
     training = latest_training(run.run_dir)

@@ -21,13 +21,24 @@ from pipeline.config.data import (
 from pipeline.config.distributions import UNIFORM, TimeDistribution, WDistribution
 from pipeline.config.evaluation import EvaluationConfig, ExtractorConfig, ExtractorKind
 from pipeline.config.gate import GateConfig, GateRules, Remedy
-from pipeline.config.recipe import Recipe, RunConfig, TargetsConfig
+from pipeline.config.methods import (
+    DenoisingConfig,
+    GuidanceConfig,
+    MethodConfig,
+    OnPolicySource,
+    PredictionName,
+    ProgressiveConfig,
+)
+from pipeline.config.recipe import Recipe, RunConfig, RunTargets
 from pipeline.config.rounds import (
     Encoding,
     GuidanceRound,
     Halving,
-    OnPolicySource,
+    LossConfig,
+    OptimiserConfig,
+    RoundConfig,
     RoundTraining,
+    TargetsConfig,
     TrainingConfig,
 )
 from pipeline.config.teacher import (
@@ -36,7 +47,6 @@ from pipeline.config.teacher import (
     GaussianConfig,
     MMDiTConfig,
     Network,
-    PredictionName,
     ScheduleConfig,
     TeacherConfig,
     TeacherTraining,
@@ -51,6 +61,7 @@ __all__ = [
     "CaptionedTarsData",
     "ComponentsTraining",
     "Data",
+    "DenoisingConfig",
     "DiTConfig",
     "DigitCanvasesData",
     "DigitsData",
@@ -63,18 +74,25 @@ __all__ = [
     "GateRules",
     "GaussianConfig",
     "GaussianData",
+    "GuidanceConfig",
     "GuidanceRound",
     "Halving",
     "ImageFolderData",
+    "LossConfig",
     "MMDiTConfig",
+    "MethodConfig",
     "Network",
     "OnPolicySource",
+    "OptimiserConfig",
     "PredictionName",
+    "ProgressiveConfig",
     "PromptsData",
     "Recipe",
     "Remedy",
+    "RoundConfig",
     "RoundTraining",
     "RunConfig",
+    "RunTargets",
     "ScheduleConfig",
     "TargetsConfig",
     "TeacherConfig",

@@ -1,17 +1,27 @@
 """The whole recipe, with the checks that concern several sections."""
 
-import math
+import itertools
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.config.data import CaptionedData, Data, PromptsData, UnclassedData
+from pipeline.config.distributions import WDistribution
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.gate import KINDS, GateConfig
-from pipeline.config.rounds import Encoding, GuidanceRound, Halving, TrainingConfig
+from pipeline.config.methods import GuidanceConfig, ProgressiveConfig
+from pipeline.config.rounds import (
+    NAME,
+    Encoding,
+    GuidanceRound,
+    Halving,
+    RoundConfig,
+    TargetsConfig,
+    resolve,
+)
 from pipeline.config.teacher import TeacherConfig
-from pipeline.diffusion.grid import nearest_point
+from pipeline.diffusion.grid import Grid, Sampling, nearest_point
 from pipeline.documents import Document
 from pipeline.wording import format_list
 
@@ -19,7 +29,7 @@ from pipeline.wording import format_list
 class RunConfig(Document):
     """Identity of a run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(pattern=NAME)
     """Name of the run in MLflow and of its default directory: up to 64 letters, digits, `.`, `_`,
     `-`."""
 
@@ -27,18 +37,8 @@ class RunConfig(Document):
     """Seed of all random numbers in training."""
 
 
-class TargetsConfig(Document):
-    """How training targets are computed."""
-
-    mode: Literal["pregenerated", "online"] = "pregenerated"
-    """`pregenerated`: before each round, to disk. `online`: during training, with the teacher in
-    memory beside the student."""
-
-    draws_per_tuple: PositiveFloat = 2.0
-    """Average number of times that a pregenerated target is used in training."""
-
-    dtype: Literal["float32", "float16"] = "float32"
-    """Data type of pregenerated targets on disk."""
+class RunTargets(TargetsConfig):
+    """How training targets are computed and stored, unless a round has its own `targets`."""
 
     keep: Literal["none", "last", "all"] = "last"
     """Rounds whose pregenerated targets are kept on disk."""
@@ -69,16 +69,23 @@ class Recipe(Document):
     teacher: TeacherConfig
     """The guided teacher."""
 
-    guidance: GuidanceRound
-    """Stage 1: guidance distillation."""
+    guidance: GuidanceRound | None = None
+    """Stage 1: guidance distillation. `guidance`, `halving` and `encoding` are the short form of
+    `rounds`."""
 
-    halving: Halving
+    halving: Halving | None = None
     """Stage 2: progressive distillation to fewer steps."""
 
     encoding: Encoding | None = None
     """Encoders from data to noise. Default: none."""
 
-    targets: TargetsConfig = TargetsConfig()
+    rounds: Annotated[tuple[RoundConfig, ...], Field(min_length=1)] | None = Field(
+        default=None, exclude_if=lambda rounds: rounds is None
+    )
+    """Rounds of any method, in order, instead of the short form; `stepfold plan --expand` shows the
+    rounds of a short form. Default: none."""
+
+    targets: RunTargets = RunTargets()
     """Computation and storage of training targets."""
 
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -95,36 +102,105 @@ class Recipe(Document):
             )
         self._captions_go_with_text()
         self._extractors_see_images()
-        trained = self.guidance.w
-        why_not = self.teacher.network.why_not_w
-        if why_not and trained.min != trained.max:
-            raise ValueError(
-                f"guidance.w: {why_not}, so the student needs a fixed w; use "
-                f"w: {{min: {trained.max:g}, max: {trained.max:g}, mass_at_min: 0}}"
-            )
-        if self.guidance.time.shift != 1 and self.teacher.schedule.kind != "rectified_flow":
-            raise ValueError(
-                f"guidance.time.shift: {self.guidance.time.shift:g} needs a rectified_flow "
-                f"schedule, not {self.teacher.schedule.kind}; remove the key"
-            )
-        if self.converts_prediction and not self.guidance.conversion_updates:
+        self._has_rounds_once()
+        self._students_can_take_w()
+        if self.converts_prediction and self.guidance and not self.guidance.conversion_updates:
             raise ValueError(
                 "guidance.conversion_updates: converting an epsilon teacher to v takes additional "
                 "updates; use at least half of guidance.updates, or set guidance.prediction: keep"
             )
         chosen = {"evaluation.w": self.evaluation.w, "gate.w": self.gate.w if self.gate else None}
         for key, weights in chosen.items():
-            outside = [w for w in weights or () if not trained.allows(w)]
+            outside = [w for w in weights or () if not self.w.allows(w)]
             if outside:
                 raise ValueError(
-                    f"{key}: {outside} is outside guidance.w {trained.as_text}; extend guidance.w "
-                    "or remove it"
+                    f"{key}: {outside} is outside {self._w_key} {self.w.as_text}; extend "
+                    f"{self._w_key} or remove it"
                 )
         self._gate_fits()
         self._grids_fall_on_timesteps()
         self._encoders_have_a_teacher()
         self._edits_are_reported()
         return self
+
+    def _has_rounds_once(self) -> None:
+        short = {"guidance": self.guidance, "halving": self.halving, "encoding": self.encoding}
+        given = [key for key, section in short.items() if section is not None]
+        if self.rounds is not None and given:
+            raise ValueError(
+                f"rounds: given beside {format_list(given)}, which expand to rounds of their own; "
+                "keep one form"
+            )
+        missing = [key for key in ("guidance", "halving") if short[key] is None]
+        if self.rounds is None and missing:
+            raise ValueError(
+                f"{format_list(missing)}: missing; give guidance and halving, or rounds"
+            )
+
+    def _students_can_take_w(self) -> None:
+        why_not, trained = self.teacher.network.why_not_w, self.w
+        if why_not and trained.min != trained.max:
+            raise ValueError(
+                f"{self._w_key}: {why_not}, so the student needs a fixed w; use "
+                f"w: {{min: {trained.max:g}, max: {trained.max:g}, mass_at_min: 0}}"
+            )
+        for index, each in enumerate(self.round_configs):
+            if not isinstance(each.config, GuidanceConfig):
+                continue
+            key = "guidance.time.shift" if self.guidance else f"rounds.{index}.config.time.shift"
+            if each.config.time.shift != 1 and self.teacher.schedule.kind != "rectified_flow":
+                raise ValueError(
+                    f"{key}: {each.config.time.shift:g} needs a rectified_flow schedule, not "
+                    f"{self.teacher.schedule.kind}; remove the key"
+                )
+
+    @property
+    def round_configs(self) -> tuple[RoundConfig, ...]:
+        """Return the rounds of the recipe, expanded from the short form if it has that.
+
+        Names, teachers, targets and the settings that come from a teacher are set. A student of any
+        number of steps is sampled in the most steps that a later round folds, else in
+        `teacher.reference_steps`.
+
+        Raises:
+            ValueError: a teacher or a name is not valid.
+        """
+        return resolve(self.rounds or self._expanded, self.targets, self.teacher.reference_steps)
+
+    def with_rounds(self) -> "Recipe":
+        """Return the recipe with `rounds` in place of the short form; its rounds are the same."""
+        short = {"guidance": None, "halving": None, "encoding": None}
+        return self.model_copy(update={**short, "rounds": self.rounds or self._expanded})
+
+    @property
+    def _expanded(self) -> tuple[RoundConfig, ...]:
+        if self.guidance is None or self.halving is None:
+            return ()
+        halving = self.halving
+        first = self.guidance.expand(converts=self.converts_prediction, steps=halving.first_steps)
+        chains = [halving.expand(first, sampler) for sampler in halving.samplers]
+        if self.encoding is not None:
+            chains.append(self.encoding.expand(first, "deterministic", "encode"))
+        return (first, *itertools.chain.from_iterable(chains))
+
+    @property
+    def w(self) -> WDistribution:
+        """Return the guidance weights that students are trained for: those of the first round."""
+        return self.round_configs[0].config.w or WDistribution()
+
+    @property
+    def _w_key(self) -> str:
+        return "guidance.w" if self.guidance else "rounds.0.config.w"
+
+    @property
+    def has_online_targets(self) -> bool:
+        """Whether a round computes its targets during training."""
+        return any(each.targets and each.targets.mode == "online" for each in self.round_configs)
+
+    @property
+    def has_encoders(self) -> bool:
+        """Whether a round trains an encoder."""
+        return bool(self._encoders)
 
     @property
     def gate_weights(self) -> tuple[float, ...]:
@@ -135,17 +211,20 @@ class Recipe(Document):
     def _gate_fits(self) -> None:
         if self.gate is None:
             return
-        last = len(self.halving.samplers) * (len(self.halving.steps) - 1)
-        noisy = "stochastic" in self.halving.samplers and any(n > 1 for n in self.halving.steps[1:])
+        rounds = self.round_configs
+        grids = [each.config.grid for each in rounds]
+        noisy = any(grid and grid.sampling == "stochastic" and grid.steps > 1 for grid in grids)
         if noisy and isinstance(self.data, UnclassedData) and not self.evaluation.extractors:
             raise ValueError(
                 "gate: multi-step stochastic students on unlabelled data need "
                 "evaluation.extractors; add one or remove gate"
             )
+        judged = [i for i, grid in enumerate(grids) if grid is None or grid.direction == "decode"]
         for key in self.gate.rounds:
-            if key not in (*KINDS, *map(str, range(last + 1))):
+            if key not in (*KINDS, *map(str, judged), *(str(rounds[i].name) for i in judged)):
                 raise ValueError(
-                    f"gate.rounds: unknown round {key!r}; use 0 to {last}, {' or '.join(KINDS)}"
+                    f"gate.rounds: unknown round {key!r}; use {judged[0]} to {judged[-1]}, "
+                    f"{' or '.join(KINDS)}, or the name of a round"
                 )
 
     def _extractors_see_images(self) -> None:
@@ -176,43 +255,53 @@ class Recipe(Document):
                 "data.source: an inpainting teacher needs data with images, not prompts"
             )
 
+    @property
+    def _encoders(self) -> tuple[RoundConfig, ...]:
+        grids = [(each, each.config.grid) for each in self.round_configs]
+        return tuple(each for each, grid in grids if grid and grid.direction == "encode")
+
     def _encoders_have_a_teacher(self) -> None:
-        if self.encoding is None:
+        if not self._encoders:
             return
-        if not self.guidance.w.allows(0.0):
+        key = "encoding" if self.encoding else "rounds"
+        if not self.w.allows(0.0):
             raise ValueError(
-                f"encoding: encoders are trained at w = 0, outside guidance.w "
-                f"{self.guidance.w.as_text}; use guidance.w: {{min: 0, ...}}, or remove encoding"
+                f"{key}: encoders are trained at w = 0, outside {self._w_key} {self.w.as_text}; "
+                f"use {self._w_key}: {{min: 0, ...}}, or remove the encoders"
             )
         if isinstance(self.data, PromptsData):
             raise ValueError(
-                "encoding: encoders need data with images, not prompts; remove encoding, or give "
+                f"{key}: encoders need data with images, not prompts; remove the encoders, or give "
                 "data with images"
             )
         if self.teacher.prediction == "sample":
             raise ValueError(
-                "encoding: sample-prediction teachers are undefined at t = 0, where encoders "
-                "start; use an epsilon or v teacher, or remove encoding"
+                f"{key}: sample-prediction teachers are undefined at t = 0, where encoders "
+                "start; use an epsilon or v teacher, or remove the encoders"
             )
         if self.teacher.network.is_inpainting:
-            raise ValueError("encoding: inpainting networks cannot encode; remove encoding")
-        self._encoders_have_decoders(self.encoding.steps[1:])
+            raise ValueError(f"{key}: inpainting networks cannot encode; remove the encoders")
+        self._encoders_have_decoders(key)
 
-    def _encoders_have_decoders(self, encoders: tuple[int, ...]) -> None:
+    def _encoders_have_decoders(self, key: str) -> None:
         """Check that each encoder has a deterministic student with the same number of steps."""
-        drawn = self.halving.steps[1:]
-        if "deterministic" not in self.halving.samplers:
-            drawn = tuple(steps for steps in drawn if steps == 1)  # both samplers are the same
+        # with one step both samplers are the same
+        drawn = {
+            grid.steps
+            for grid in self._decoder_grids
+            if grid.sampling == "deterministic" or grid.steps == 1
+        }
+        encoders = [each.config.grid.steps for each in self._encoders if each.config.grid]
         alone = [str(steps) for steps in encoders if steps not in drawn]
         if alone:
             raise ValueError(
-                f"encoding.steps: an encoder of {format_list(alone)} steps needs a deterministic "
-                "student with as many; remove it, or change halving.steps or halving.sampler"
+                f"{key}: an encoder of {format_list(alone)} steps needs a deterministic student "
+                "with as many; remove it, or add that student"
             )
 
     def _edits_are_reported(self) -> None:
-        edits, most = self.evaluation.edits, self.halving.steps[0]
-        if edits and self.encoding is None:
+        edits, most = self.evaluation.edits, self.most_steps
+        if edits and not self.has_encoders:
             raise ValueError(
                 "evaluation.edits: edits need encoding: {steps: ..., updates: ...}; add it, or "
                 "remove edits"
@@ -224,19 +313,53 @@ class Recipe(Document):
                     f"{1 / most:g} or more"
                 )
 
+    @property
+    def any_steps(self) -> int:
+        """Return the steps in which a student of any number of steps is sampled."""
+        found = [each.sampling_steps for each in self.round_configs if not each.config.grid]
+        return next((steps for steps in found if steps), self.teacher.reference_steps)
+
+    @property
+    def _decoder_grids(self) -> tuple[Grid, ...]:
+        grids = (each.config.grid for each in self.round_configs)
+        return tuple(grid for grid in grids if grid and grid.direction == "decode")
+
+    @property
+    def step_counts(self) -> tuple[int, ...]:
+        """Return the steps of the first teacher of a chain, then of all students, each once."""
+        students = (grid.steps for grid in self._decoder_grids)
+        return tuple(dict.fromkeys([self.most_steps, *students]))
+
+    @property
+    def samplers(self) -> tuple[Sampling, ...]:
+        """Return the samplers of the students that draw samples, each once."""
+        return tuple(dict.fromkeys(grid.sampling for grid in self._decoder_grids))
+
+    @property
+    def most_steps(self) -> int:
+        """Return the most steps, without sub-steps, that a round reduces."""
+        configs = [each.config for each in self.round_configs]
+        counts = [
+            each.teacher_steps or 1 for each in configs if isinstance(each, ProgressiveConfig)
+        ]
+        return max(counts, default=self.teacher.reference_steps)
+
     def _grids_fall_on_timesteps(self) -> None:
         total = self.teacher.schedule.num_train_timesteps
-        counts = {
-            "halving.steps": self.halving.steps,
-            "halving.first_substeps": (self.halving.first_steps,),
-            "teacher.reference_steps": (self.teacher.reference_steps,),
-            "evaluation.baseline_steps": self.evaluation.baseline_steps,
-        }
+        counts: dict[str, tuple[int, ...]] = {}
+        if self.halving is not None:
+            counts["halving.steps"] = self.halving.steps
+            counts["halving.first_substeps"] = (self.halving.first_steps,)
+        counts["teacher.reference_steps"] = (self.teacher.reference_steps,)
+        counts["evaluation.baseline_steps"] = self.evaluation.baseline_steps
         if isinstance(self.data, PromptsData):
             counts["data.steps"] = (self.data.steps,)
         if self.encoding is not None:
             counts["encoding.steps"] = self.encoding.steps
             counts["encoding.first_substeps"] = (self.encoding.first_steps,)
+        for index, each in enumerate((self.rounds and self.round_configs) or ()):
+            grids = (each.config.grid, each.config.teacher_grid)
+            counts[f"rounds.{index}.config"] = tuple(grid.steps for grid in grids if grid)
         for key, count in ((key, count) for key, values in counts.items() for count in values):
             if not self.teacher.schedule.holds(count):
                 raise ValueError(
@@ -247,9 +370,5 @@ class Recipe(Document):
     @property
     def converts_prediction(self) -> bool:
         """Whether stage 1 converts an epsilon teacher to a student that predicts v."""
-        return self.teacher.prediction == "epsilon" and self.guidance.prediction == "v"
-
-    def passes(self, training: TrainingConfig, num_samples: int) -> int:
-        """Return the passes over the data in which enough targets are pregenerated."""
-        drawn = training.updates * training.batch_size
-        return max(1, math.ceil(drawn / (self.targets.draws_per_tuple * num_samples)))
+        wanted = self.guidance is not None and self.guidance.prediction == "v"
+        return wanted and self.teacher.prediction == "epsilon"

@@ -157,8 +157,11 @@ def _map(value: Schema, schema: Schema) -> str:
 
 
 def _array(value: Schema, schema: Schema) -> str:
-    items = value.get("items")
+    each = value.get("prefixItems", [value.get("items")])
+    items = each[0]
     kind = _type(items, schema) if isinstance(items, dict) and items else "value"
+    if len(each) > 1:
+        return f"list of {len(each)}: {kind}"
     least = value.get("minItems", 0)
     return f"list of {kind}" + (f" ({least} or more)" if least else "")
 

@@ -1,22 +1,42 @@
-"""The `guidance` and `halving` sections of a recipe: how students are trained."""
+"""The rounds of a recipe: `rounds`, and `guidance`, `halving`, `encoding` as their short form."""
 
-from typing import Annotated, Literal
+import difflib
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pipeline.config.distributions import Share, TimeDistribution, WDistribution
-from pipeline.diffusion.grid import Sampling
+from pipeline.config.methods import (
+    GuidanceConfig,
+    MethodConfig,
+    ProgressiveConfig,
+    read_method_config,
+)
+from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.documents import Document
+from pipeline.errors import ConfigError
 
-OnPolicySource = Literal["teacher", "student"]
-"""Network that on-policy states are sampled with: the student in training, or its teacher."""
+ORIGINAL = "original"
+"""The run's first teacher, as teacher of a round."""
+
+PREVIOUS = "previous"
+"""The student of the round before, as teacher of a round; in the first round, the original."""
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Pattern of names that become folders: up to 64 letters, digits, `.`, `_`, `-`."""
 
 
-BatchSize = Annotated[
-    PositiveInt,
-    Field(description="Samples per update over all workers; a multiple of `compute.workers`."),
-]
-ClipNorm = Annotated[PositiveFloat, Field(description="Maximum norm of the gradient.")]
 RoundLoss = Annotated[
     Literal["snr_plus_one", "truncated_snr"],
     Field(
@@ -26,18 +46,193 @@ RoundLoss = Annotated[
 ]
 
 
-class TrainingConfig(Document):
+class OptimiserConfig(Document):
+    """Settings of the optimiser, Adam with decoupled weight decay, in a training run."""
+
+    batch_size: PositiveInt = 128
+    """Samples per update over all workers; a multiple of `compute.workers`."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Highest learning rate, of the first update after the warm-up."""
+
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate after the warm-up: `linear` or `cosine` to 0 at the last update,
+    or `constant`."""
+
+    warmup: NonNegativeInt = 0
+    """Updates in which the learning rate rises linearly to its highest value."""
+
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay of the averages of the gradient and of its square, each in [0, 1)."""
+
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay."""
+
+    clip_norm: PositiveFloat = 1.0
+    """Maximum norm of the gradient."""
+
+    ema_decay: Share = 0.0
+    """Decay of the exponential moving average of the weights, in [0, 1). 0 exports the raw
+    weights."""
+
+
+class TrainingConfig(OptimiserConfig):
     """Length and optimiser settings of a training run."""
 
     updates: PositiveInt
     """Number of optimiser updates."""
 
-    batch_size: BatchSize = 128
+    @model_validator(mode="after")
+    def _warms_up_before_the_end(self) -> "TrainingConfig":
+        if self.warmup >= self.updates:
+            raise ValueError(
+                f"warmup: {self.warmup} of {self.updates} updates; use fewer than updates"
+            )
+        return self
 
-    learning_rate: PositiveFloat = 1e-3
-    """Learning rate of the first update; it falls linearly to 0."""
 
-    clip_norm: ClipNorm = 1.0
+class LossConfig(Document):
+    """The loss of a round."""
+
+    weight: Literal["snr_plus_one", "truncated_snr", "snr"] = "truncated_snr"
+    """Weight of the loss over noise levels, on the error of x: SNR + 1, or max(SNR, 1). `snr` is
+    for teachers only: it is zero at pure noise, where students start."""
+
+
+class TargetsConfig(Document):
+    """How training targets are computed."""
+
+    mode: Literal["pregenerated", "online"] = "pregenerated"
+    """`pregenerated`: before each round, to disk. `online`: during training, with the teacher in
+    memory beside the student."""
+
+    draws_per_tuple: PositiveFloat = 2.0
+    """Average number of times that a pregenerated target is used in training."""
+
+    dtype: Literal["float32", "float16"] = "float32"
+    """Data type of pregenerated targets on disk."""
+
+
+class RoundConfig(Document):
+    """One round of distillation: a teacher becomes a student."""
+
+    name: str | None = Field(default=None, pattern=NAME)
+    """Name of the round, by which later rounds can have its student as teacher. Default: from the
+    method, such as `guidance` or `16-to-8`."""
+
+    method: str
+    """Distillation method: `guidance`, `progressive`, or one of another package."""
+
+    teacher: str = PREVIOUS
+    """Teacher: `previous` for the student of the round before, `original` for the run's teacher, or
+    the name of an earlier round."""
+
+    config: Annotated[SerializeAsAny[MethodConfig], WithJsonSchema({"type": "object"})] = Field(
+        default_factory=MethodConfig
+    )
+    """Settings of the method, with keys of its own."""
+
+    training: TrainingConfig
+    """Length and optimiser of the round."""
+
+    loss: LossConfig = LossConfig()
+    """The loss."""
+
+    targets: TargetsConfig | None = None
+    """Computation of training targets. Default: the recipe's `targets`."""
+
+    sampling_steps: PositiveInt | None = None
+    """Steps in which a student of any number of steps is sampled for the gate and the report.
+    Default: the most that a later round folds, else `teacher.reference_steps`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_are_of_the_method(cls, tree: Any) -> Any:
+        return with_method_settings(tree)
+
+    @model_validator(mode="after")
+    def _trains_a_student(self) -> "RoundConfig":
+        if self.method == "denoising":
+            raise ValueError("method: denoising trains a teacher; use the section teacher.train")
+        if self.loss.weight == "snr":
+            raise ValueError("loss.weight: snr is zero at pure noise, where students start")
+        return self
+
+
+def resolve(
+    rounds: Sequence[RoundConfig], targets: TargetsConfig, reference_steps: int
+) -> tuple[RoundConfig, ...]:
+    """Return rounds with names, teachers, targets and all settings that come from a teacher.
+
+    Args:
+        rounds: the rounds of a recipe, in order.
+        targets: targets of rounds without their own.
+        reference_steps: steps in which a student of any number of steps is sampled, if no later
+            round folds its steps.
+
+    Raises:
+        ValueError: a name is taken, a teacher does not exist or comes later, or the settings do not
+            fit the teacher.
+    """
+    done: dict[str, RoundConfig] = {}
+    for index, each in enumerate(rounds):
+        name = each.teacher
+        if name == PREVIOUS:
+            name = next(reversed(done), ORIGINAL)
+        if name not in (ORIGINAL, *done):
+            reason = _why_no_teacher(name, [ORIGINAL, PREVIOUS, *done], rounds[index:])
+            raise ValueError(f"rounds.{index}.teacher: {name!r} {reason}")
+        own = each.targets or TargetsConfig(
+            **{key: getattr(targets, key) for key in TargetsConfig.model_fields}
+        )
+        if not each.config.pregenerable:
+            own = own.model_copy(update={"mode": "online"})
+        teacher = done[name].config if name in done else None
+        try:
+            config = each.config.resolved(teacher, online=own.mode == "online")
+        except ConfigError as error:
+            raise ValueError(f"rounds.{index}.config.{error}") from None
+        own_name = each.name or config.label
+        if own_name in (ORIGINAL, PREVIOUS, *done):
+            raise ValueError(f"rounds.{index}.name: {own_name!r} is taken; use another name")
+        done[own_name] = each.model_copy(
+            update={"name": own_name, "teacher": name, "targets": own, "config": config}
+        )
+    return tuple(_sampled(each, done.values(), reference_steps) for each in done.values())
+
+
+def _why_no_teacher(name: str, known: Sequence[str], later: Iterable[RoundConfig]) -> str:
+    if any(each.name == name for each in later):
+        return "is not an earlier round; move it before this one"
+    close = difflib.get_close_matches(name, known, n=1)
+    advice = f"did you mean {close[0]!r}?" if close else f"use {', '.join(known)}"
+    return f"does not exist; {advice}"
+
+
+def _sampled(each: RoundConfig, rounds: Iterable[RoundConfig], reference_steps: int) -> RoundConfig:
+    """Set the number of steps in which the student is sampled."""
+    if each.config.grid is not None:
+        return each.model_copy(update={"sampling_steps": each.config.grid.steps})
+    grids = [other.config.teacher_grid for other in rounds if other.teacher == each.name]
+    steps = max((grid.steps for grid in grids if grid), default=reference_steps)
+    return each.model_copy(update={"sampling_steps": each.sampling_steps or steps})
+
+
+def with_method_settings(tree: Any) -> Any:
+    """Validate the key `config` of a round by the type that belongs to its key `method`.
+
+    Raises:
+        ValueError: no such method, or the settings are not valid.
+    """
+    if not isinstance(tree, dict) or isinstance(tree.get("config"), MethodConfig):
+        return tree
+    method = tree.get("method")
+    if not isinstance(method, str):  # reported as the problem of this key
+        return {**tree, "config": MethodConfig()}
+    try:
+        return {**tree, "config": read_method_config(method, tree.get("config") or {})}
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 class RoundTraining(TrainingConfig):
@@ -58,10 +253,6 @@ class GuidanceRound(RoundTraining):
     time: TimeDistribution = TimeDistribution()
     """Distribution of the time."""
 
-    ema_decay: Share = 0.0
-    """Decay of the exponential moving average of the weights, in [0, 1). 0 exports the raw
-    weights."""
-
     prediction: Literal["keep", "v"] = "v"
     """Prediction type of the student of an epsilon teacher: `v`, which is also defined at pure
     noise, or `keep` epsilon. No effect for other teachers."""
@@ -70,8 +261,26 @@ class GuidanceRound(RoundTraining):
     """Updates in addition to `updates` to convert an epsilon teacher to v. Required with an epsilon
     teacher and `prediction: v`; ignored otherwise."""
 
+    def expand(self, *, converts: bool, steps: int) -> RoundConfig:
+        """Return the round.
 
-class Halving(Document):
+        Args:
+            converts: whether the student of an epsilon teacher predicts v.
+            steps: DDIM steps in which the student is sampled.
+        """
+        updates = self.updates + (self.conversion_updates if converts else 0)
+        return RoundConfig(
+            name=GuidanceConfig.name,
+            method=GuidanceConfig.name,
+            teacher=ORIGINAL,
+            config=GuidanceConfig(w=self.w, time=self.time, to_v=converts),
+            training=_training(self, updates),
+            loss=LossConfig(weight=self.loss_weight),
+            sampling_steps=steps,
+        )
+
+
+class Halving(OptimiserConfig):
     """Rounds of stage 2: each arrow of `steps` is a round that reduces the number of steps."""
 
     steps: tuple[PositiveInt, ...]
@@ -84,13 +293,6 @@ class Halving(Document):
 
     updates: PositiveInt | tuple[PositiveInt, ...]
     """Optimiser updates: one number for all rounds, or a list with one per arrow of `steps`."""
-
-    batch_size: BatchSize = 128
-
-    learning_rate: PositiveFloat = 1e-3
-    """Learning rate of the first update of a round; it falls linearly to 0."""
-
-    clip_norm: ClipNorm = 1.0
 
     loss_weight: RoundLoss = "truncated_snr"
 
@@ -137,15 +339,46 @@ class Halving(Document):
         """Return the DDIM steps of the stage-1 student as the teacher of the first round."""
         return self.steps[0] * self.first_substeps
 
-    def sampling_steps(self, own: int | None) -> int:
-        """Return the steps that a student is sampled in: its own, or `first_steps` in stage 1."""
-        return own or self.first_steps
+    def expand(
+        self, guidance: RoundConfig, sampler: Sampling, direction: Direction = "decode"
+    ) -> tuple[RoundConfig, ...]:
+        """Return the rounds of one chain, which starts from the student of `guidance`."""
+        rounds: list[RoundConfig] = []
+        for arrow, (teacher, student) in enumerate(itertools.pairwise(self.steps)):
+            updates = self.updates[arrow] if isinstance(self.updates, tuple) else self.updates
+            config = ProgressiveConfig(
+                w=guidance.config.w if direction == "decode" else _UNGUIDED,
+                steps=student,
+                teacher_steps=teacher,
+                substeps=1 if rounds else self.first_substeps,
+                direction=direction,
+                sampler=sampler,
+                # a student of any time contains every jump of a deterministic grid
+                teacher_sampler=sampler if rounds else "deterministic",
+                # a one-step student starts from noise and has no states of its own
+                on_policy_fraction=self.on_policy_fraction if student > 1 else 0.0,
+            )
+            before = rounds[-1] if rounds else guidance
+            rounds.append(
+                RoundConfig(
+                    name=config.label,
+                    method=config.name,
+                    teacher=before.name or PREVIOUS,
+                    config=config,
+                    training=_training(self, updates),
+                    loss=LossConfig(weight=self.loss_weight),
+                )
+            )
+        return tuple(rounds)
 
-    def training(self, arrow: int) -> RoundTraining:
-        """Return the training settings of an arrow; 0 is the first."""
-        values = {name: getattr(self, name) for name in RoundTraining.model_fields}
-        updates = self.updates[arrow] if isinstance(self.updates, tuple) else self.updates
-        return RoundTraining(**values | {"updates": updates})
+
+_UNGUIDED = WDistribution(min=0, max=0, mass_at_min=0)
+"""Guidance weight of encoders: guidance would move latents away from the given images."""
+
+
+def _training(settings: OptimiserConfig, updates: int) -> TrainingConfig:
+    values = {key: getattr(settings, key) for key in OptimiserConfig.model_fields}
+    return TrainingConfig(**values, updates=updates)
 
 
 def _halvings(steps: int) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.distributions import Share
+from pipeline.config.methods import PredictionName
 from pipeline.config.rounds import TrainingConfig
 from pipeline.documents import Document
 
@@ -223,8 +224,6 @@ class GaussianConfig(NetworkConfig):
 Network = Annotated[
     UNetConfig | DiTConfig | MMDiTConfig | GaussianConfig, Field(discriminator="family")
 ]
-
-PredictionName = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
 
 
 class ScheduleConfig(Document):

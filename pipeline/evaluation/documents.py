@@ -293,7 +293,7 @@ def plan_cells(
         )
         cells.append(_cell("teacher", teacher, "ddim", reference, (w, seed)))
         for student in students:
-            steps = recipe.halving.sampling_steps(student.manifest.own_steps)
+            steps = student.manifest.own_steps or recipe.any_steps
             own = default_sampler(student.manifest)
             cells.append(_cell("student", student, own, steps, (w, seed)))
         for sampler in samplers:

@@ -5,17 +5,19 @@ from typing import ClassVar
 
 import torch
 
+from pipeline.config import DenoisingConfig, LossConfig, MethodConfig
 from pipeline.data.training_data import Batch
+from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import Prediction, express
 from pipeline.diffusion.schedule import NoiseSchedule, diffuse
-from pipeline.methods.method import DistillationMethod, NoisedBatch, noise_for
+from pipeline.methods.method import NoisedBatch, Regression, noise_for
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Condition, Latent
 
 
 @dataclass(frozen=True)
-class Denoising(DistillationMethod):
+class Denoising(Regression):
     """Predict the velocity of noised data; needs no teacher, targets are computed from the data.
 
     Source: Ho & Salimans 2022, arXiv:2207.12598 (label dropout); Salimans & Ho 2022,
@@ -27,10 +29,20 @@ class Denoising(DistillationMethod):
     """
 
     name: ClassVar[str] = "denoising"
-    pregenerable: ClassVar[bool] = False
 
     null_condition: Condition
     label_dropout: float
+
+    @classmethod
+    def build(cls, config: MethodConfig, loss: LossConfig, null: Condition) -> "Denoising":
+        """Build the method of a round."""
+        if not isinstance(config, DenoisingConfig):
+            raise TypeError(f"expected DenoisingConfig, got {type(config).__name__}")
+        return cls(
+            loss_weight=LossWeight(loss.weight),
+            label_dropout=config.label_dropout,
+            null_condition=null,
+        )
 
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> NoisedBatch:
         """Draw noised data at uniform times with w = 0 and condition dropout."""

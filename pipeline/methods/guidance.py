@@ -3,24 +3,33 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.config import UNIFORM, TimeDistribution, WDistribution
+from pipeline.config import (
+    UNIFORM,
+    GuidanceConfig,
+    LossConfig,
+    MethodConfig,
+    TimeDistribution,
+    WDistribution,
+)
 from pipeline.data.training_data import Batch
+from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.methods.method import (
-    DistillationMethod,
     NoisedBatch,
+    Regression,
     draw_time,
     draw_w,
     noise_batch,
     require_teacher,
+    weights_of,
 )
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
-from pipeline.tensors import Latent
+from pipeline.tensors import Condition, Latent
 
 
 @dataclass(frozen=True)
-class GuidanceDistillation(DistillationMethod):
+class GuidanceDistillation(Regression):
     """Match the guided teacher at any time; the only round in which guidance is applied.
 
     Source: Meng et al. 2022, arXiv:2210.03142, section 3.1 and Algorithm 1.
@@ -34,6 +43,22 @@ class GuidanceDistillation(DistillationMethod):
 
     w: WDistribution
     time: TimeDistribution = UNIFORM
+
+    @classmethod
+    def build(
+        cls,
+        config: MethodConfig,
+        loss: LossConfig,
+        null: Condition,  # noqa: ARG003
+    ) -> "GuidanceDistillation":
+        """Build the method of a round."""
+        if not isinstance(config, GuidanceConfig):
+            raise TypeError(f"expected GuidanceConfig, got {type(config).__name__}")
+        return cls(
+            loss_weight=LossWeight(loss.weight),
+            w=weights_of(config),
+            time=config.time,
+        )
 
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> NoisedBatch:
         """Draw noised data at times from the distribution, on the schedule's grid."""

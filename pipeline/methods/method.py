@@ -1,14 +1,15 @@
-"""Base class of distillation methods: draw, rollout, target and loss, one task each."""
+"""Base classes of distillation methods: any step, or the regression on a target."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from pipeline.config import TimeDistribution, WDistribution
+from pipeline.config import LossConfig, MethodConfig, TimeDistribution, WDistribution
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.loss import LossWeight, velocity_loss, weight
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse, shifted
@@ -43,25 +44,98 @@ class NoisedBatch:
 
 
 @dataclass(frozen=True)
+class Networks:
+    """The networks of a training step.
+
+    Attributes:
+        student: the trained network; None where targets are precomputed.
+        teacher: the round's teacher; None where targets are read, or come from data.
+    """
+
+    student: Denoiser | None = None
+    teacher: Denoiser | None = None
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """The result of a training step.
+
+    Attributes:
+        loss: scalar that is differentiated.
+        metrics: further scalars to log, by name.
+    """
+
+    loss: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 class DistillationMethod(ABC):
     """A distillation method: from a teacher to a student.
 
-    `draw` makes all random choices, `rollout` samples on-policy states with a network, `target`
-    computes the student's target from the teacher alone (so it can be precomputed), and `loss` is
-    deterministic.
+    A method is one file: the class, its name, and the type of its settings as a subclass of
+    `pipeline.config.MethodConfig` of the same name. `draw` makes all random choices, `prepare`
+    computes what depends on the teacher, and `step` is deterministic.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: MethodConfig, loss: LossConfig, null: Condition) -> "DistillationMethod":
+        """Build the method of a round.
+
+        Args:
+            config: settings of the method, with all values.
+            loss: the round's loss.
+            null: the null condition, one row.
+        """
+
+    @abstractmethod
+    def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> NoisedBatch:
+        """Draw times, guidance weights and noise for a batch."""
+
+    def prepare(
+        self,
+        networks: Networks,  # noqa: ARG002 (arguments are for overriding methods)
+        draws: NoisedBatch,
+        random: RowRandom,  # noqa: ARG002
+    ) -> tuple[NoisedBatch, Latent | None]:
+        """Compute the batch's final states and its target, without gradient; by default neither.
+
+        If `MethodConfig.pregenerable`, it must not need the student.
+
+        Args:
+            networks: student and teacher.
+            draws: the result of `draw`, on the networks' device.
+            random: the random stream that `draw` used.
+        """
+        return draws, None
+
+    @abstractmethod
+    def step(self, networks: Networks, draws: NoisedBatch, target: Latent | None) -> StepOutput:
+        """Compute the loss of a batch, with gradient in the student."""
+
+
+@dataclass(frozen=True)
+class Regression(DistillationMethod):
+    """A method that regresses the student's velocity on a target of the teacher or the data.
+
+    `rollout` samples on-policy states with a network, `target` computes the student's target from
+    the teacher alone (so it can be precomputed), and `loss` is deterministic.
 
     Attributes:
         loss_weight: omega(logsnr_t) of the velocity error.
     """
 
-    name: ClassVar[str]
-    pregenerable: ClassVar[bool] = True
-
     loss_weight: LossWeight
 
-    @abstractmethod
-    def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> NoisedBatch:
-        """Draw times, guidance weights and noise for a batch."""
+    def prepare(
+        self, networks: Networks, draws: NoisedBatch, random: RowRandom
+    ) -> tuple[NoisedBatch, Latent | None]:
+        """Sample on-policy states, then compute the target."""
+        with torch.no_grad():
+            draws = self.rollout(networks.teacher, draws, random, networks.student)
+            return draws, self.target(networks.teacher, draws)
 
     def rollout(
         self,
@@ -92,6 +166,12 @@ class DistillationMethod(ABC):
     def teacher_calls(self) -> int:
         """Teacher calls per target; 0 for methods without a teacher."""
 
+    def step(self, networks: Networks, draws: NoisedBatch, target: Latent | None) -> StepOutput:
+        """Compute the regression loss."""
+        if target is None or networks.student is None:
+            raise TypeError("target or student is None; compute the target with prepare()")
+        return StepOutput(self.loss(networks.student, draws, target))
+
     def loss(self, student: Denoiser, draws: NoisedBatch, target: Latent) -> Tensor:
         """Compute the mean weighted squared velocity error of the student, a scalar."""
         level = student.schedule.at(draws.t)
@@ -99,7 +179,23 @@ class DistillationMethod(ABC):
         return velocity_loss(velocity, target, weight(self.loss_weight, level)).mean()
 
 
-METHODS: Registry[DistillationMethod] = Registry("pipeline.methods", DistillationMethod)  # type: ignore[type-abstract]
+METHODS: Registry[DistillationMethod] = Registry(
+    "pipeline.methods",
+    DistillationMethod,  # type: ignore[type-abstract]
+    "method",
+    entry_points="stepfold.methods",
+)
+
+
+def weights_of(config: MethodConfig) -> WDistribution:
+    """Return the guidance weights of a round.
+
+    Raises:
+        TypeError: the settings have none; plan the round with `Recipe.round_configs`.
+    """
+    if config.w is None:
+        raise TypeError("w is None; a distillation round needs a distribution of w")
+    return config.w
 
 
 def draw_w(weights: WDistribution, random: RowRandom) -> PerSample:

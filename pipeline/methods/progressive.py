@@ -8,26 +8,34 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from pipeline.config import OnPolicySource, WDistribution
+from pipeline.config import (
+    LossConfig,
+    MethodConfig,
+    OnPolicySource,
+    ProgressiveConfig,
+    WDistribution,
+)
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.grid import Grid, steps_folded
+from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.diffusion.solver import Noise, fold, jump, renoise
 from pipeline.methods.method import (
-    DistillationMethod,
     NoisedBatch,
+    Regression,
     draw_w,
     noise_batch,
     noise_for,
     require_teacher,
+    weights_of,
 )
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
-from pipeline.tensors import Latent, PerSample
+from pipeline.tensors import Condition, Latent, PerSample
 
 
 @dataclass(frozen=True)
-class ProgressiveDistillation(DistillationMethod):
+class ProgressiveDistillation(Regression):
     """Match the folded velocity of the teacher's steps on the student's own grid.
 
     Source: Meng et al. 2022, arXiv:2210.03142, section 3.2 and Algorithm 2; Salimans & Ho 2022,
@@ -51,6 +59,27 @@ class ProgressiveDistillation(DistillationMethod):
     teacher_grid: Grid
     on_policy_fraction: float = 0.0
     on_policy_source: OnPolicySource = "teacher"
+
+    @classmethod
+    def build(
+        cls,
+        config: MethodConfig,
+        loss: LossConfig,
+        null: Condition,  # noqa: ARG003
+    ) -> "ProgressiveDistillation":
+        """Build the method of a round."""
+        if not isinstance(config, ProgressiveConfig):
+            raise TypeError(f"expected ProgressiveConfig, got {type(config).__name__}")
+        if config.teacher_grid is None:
+            raise TypeError("teacher_grid is None; plan the round with Recipe.round_configs")
+        return cls(
+            loss_weight=LossWeight(loss.weight),
+            w=weights_of(config),
+            grid=config.grid,
+            teacher_grid=config.teacher_grid,
+            on_policy_fraction=config.on_policy_fraction,
+            on_policy_source=config.on_policy_source or "teacher",
+        )
 
     def draw(self, schedule: NoiseSchedule, batch: Batch, random: RowRandom) -> NoisedBatch:
         """Draw noised data at uniformly chosen points of the student's grid."""

@@ -13,13 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.config import UNIFORM
 from pipeline.data.records import RecordShards
 from pipeline.data.training_data import Order, Samples
-from pipeline.diffusion.loss import LossWeight
+from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.errors import DataError
-from pipeline.methods.method import METHODS, DistillationMethod, NoisedBatch
-from pipeline.models.denoiser import Denoiser
+from pipeline.methods.method import METHODS, DistillationMethod, Networks, NoisedBatch
 from pipeline.models.family import ModelFamily
 from pipeline.randomness import RowRandom
 from pipeline.tensors import Condition, Latent
@@ -32,30 +30,20 @@ READ = (_PAIR, "t", "w", "sample")
 
 
 def method_of(plan: RoundPlan, family: ModelFamily) -> DistillationMethod:
-    """Build the distillation method of a round from the values of its plan.
+    """Build the distillation method of a round.
 
     Raises:
         TypeError: the plan lacks a value that its method needs.
     """
-    method = METHODS.get(plan.method)
-    names = [field.name for field in fields(method)]
-    values = {name: getattr(plan, name) for name in names if hasattr(plan, name)} | {
-        "loss_weight": LossWeight(plan.loss_weight),
-        "null_condition": family.null_row,
-        "time": plan.time or UNIFORM,
-    }
-    missing = [name for name in names if values[name] is None]
-    if missing:
-        raise TypeError(f"{plan.title}: {missing[0]} is None; its method needs a value")
-    return method(**{name: values[name] for name in names})
+    return METHODS.get(plan.method).build(plan.config, plan.loss, family.null_row)
 
 
 class BatchSource(ABC):
     """Noised batches with their targets, by position."""
 
     @abstractmethod
-    def at(self, first: int, count: int) -> tuple[NoisedBatch, Latent]:
-        """Return the batch and velocity targets of `count` positions from `first`."""
+    def at(self, first: int, count: int) -> tuple[NoisedBatch, Latent | None]:
+        """Return the batch of `count` positions from `first`, and its targets or None."""
 
     def state(self, samples_seen: int) -> dict[str, float]:  # noqa: ARG002 (online targets have no age)
         """Return metrics of the targets: their age and use count; {} for online targets."""
@@ -71,28 +59,26 @@ class OnlineSource(BatchSource):
     def __init__(
         self,
         method: DistillationMethod,
-        student: Denoiser,
-        teacher: Denoiser | None,
+        networks: Networks,
+        schedule: NoiseSchedule,
         samples: Samples,
         stream: tuple[int, ...],
         device: torch.device,
     ) -> None:
         self._method = method
-        self._student = student
-        self._teacher = teacher
+        self._networks = networks
+        self._schedule = schedule
         self._samples = samples
         self._stream = stream
         self._order = Order(seed=stream[0], size=len(samples))
         self._device = device
 
-    def at(self, first: int, count: int) -> tuple[NoisedBatch, Latent]:
+    def at(self, first: int, count: int) -> tuple[NoisedBatch, Latent | None]:
         """Draw the batch by position and compute its targets with the teacher."""
         batch = self._samples.read(self._order.rows(first, count))
         random = RowRandom(self._stream, first, count)
-        draws = on_device(self._method.draw(self._student.schedule, batch, random), self._device)
-        with torch.no_grad():
-            draws = self._method.rollout(self._teacher, draws, random, self._student)
-            return draws, self._method.target(self._teacher, draws)
+        draws = self._method.draw(self._schedule, batch, random)
+        return self._method.prepare(self._networks, on_device(draws, self._device), random)
 
 
 class TargetSource(BatchSource):

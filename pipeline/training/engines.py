@@ -1,10 +1,11 @@
 """Optimiser and training engines: the interface and the torch engine; DeepSpeed's is in `infra`."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ _AVERAGE = "average"
 
 
 class AveragingAdam(torch.optim.AdamW):
-    """Adam(0.9, 0.999) without weight decay; after every update average <- d average + (1-d) p.
+    """AdamW; after every update average <- d average + (1-d) p.
 
     The average starts at the weights before the first update, and there is no warm-up of d. It is
     part of the optimiser's state per parameter, so it is checkpointed with the moments, and where
@@ -26,14 +27,22 @@ class AveragingAdam(torch.optim.AdamW):
         parameters: trained parameters, float32.
         learning_rate: learning rate of the first update.
         ema_decay: d above, in [0, 1); 0 keeps no average.
+        betas: decay of the averages of the gradient and of its square.
+        weight_decay: decoupled weight decay.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], *, learning_rate: float, ema_decay: float
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        learning_rate: float,
+        ema_decay: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
     ) -> None:
         # the fused kernel reads every value once; on a CPU it is 3 to 10 times faster than the loop
         super().__init__(
-            parameters, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.0, fused=True
+            parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
         )
         self._decay = ema_decay
 
@@ -62,20 +71,44 @@ class AveragingAdam(torch.optim.AdamW):
 
 @dataclass(frozen=True)
 class OptimiserPlan:
-    """Adam(0.9, 0.999) without weight decay, learning rate annealed linearly to 0 over the round.
+    """AdamW and the course of its learning rate over a round.
 
     Attributes:
-        learning_rate: learning rate of the first update.
-        total_updates: updates of the round; the rate of update u (from 0) is
-            `learning_rate * (1 - u / total_updates)`.
+        learning_rate: highest learning rate.
+        total_updates: updates of the round.
         clip_norm: maximum global gradient norm.
         ema_decay: decay of an exponential moving average of the float32 weights; 0 for none.
+        betas: decay of the averages of the gradient and of its square.
+        weight_decay: decoupled weight decay.
+        schedule: course after the warm-up.
+        warmup: updates in which the rate rises linearly.
     """
 
     learning_rate: float
     total_updates: int
     clip_norm: float
     ema_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: int = 0
+
+    def factor(self, update: int) -> float:
+        """Compute the factor on the learning rate of an update, counted from 0.
+
+        After `warmup` updates `linear` falls to 0 at `total_updates`: without a warm-up the factor
+        is 1 - u / total_updates.
+        """
+        if update < self.warmup:
+            return (update + 1) / (self.warmup + 1)
+        done = (update - self.warmup) / (self.total_updates - self.warmup)
+        match self.schedule:
+            case "linear":
+                return 1 - done
+            case "cosine":
+                return (1 + math.cos(math.pi * done)) / 2
+            case "constant":
+                return 1.0
 
 
 class TrainEngine(ABC):
@@ -210,11 +243,16 @@ class TorchEngine(TrainEngine):
 def make_optimiser(
     parameters: list[nn.Parameter], plan: OptimiserPlan
 ) -> tuple[AveragingAdam, LambdaLR]:
-    """Build the optimiser of a plan and its schedule, linear from the full learning rate to 0."""
+    """Build the optimiser of a plan and its learning-rate schedule."""
     optimiser = AveragingAdam(
-        parameters, learning_rate=plan.learning_rate, ema_decay=plan.ema_decay
+        parameters,
+        learning_rate=plan.learning_rate,
+        ema_decay=plan.ema_decay,
+        betas=plan.betas,
+        weight_decay=plan.weight_decay,
     )
-    return optimiser, LambdaLR(optimiser, lambda update: 1 - update / plan.total_updates)
+    # a function, because a checkpoint would pickle the attributes of a bound method
+    return optimiser, LambdaLR(optimiser, lambda update: plan.factor(update))  # noqa: PLW0108
 
 
 def check_norm(norm: float) -> None:

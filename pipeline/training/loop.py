@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.config.profile import EngineConfig
 from pipeline.errors import DivergenceError
-from pipeline.methods.method import DistillationMethod
-from pipeline.models.denoiser import Denoiser
+from pipeline.methods.method import DistillationMethod, Networks
 from pipeline.tracking import Tracker
 from pipeline.training.batches import BatchSource
 from pipeline.training.checkpoint import Checkpoints
@@ -20,11 +19,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RoundInputs:
-    """The inputs of a training round."""
+    """The inputs of a training round.
+
+    Attributes:
+        plan: plan of the round.
+        method: distillation method, which computes the loss.
+        networks: the trained network as a denoiser, around the engine's module, and the teacher if
+            it is in this process.
+        source: batches and targets by position.
+    """
 
     plan: RoundPlan
     method: DistillationMethod
-    student: Denoiser
+    networks: Networks
     source: BatchSource
 
 
@@ -63,15 +70,16 @@ def train_round(
     for update in range(start, plan.training.updates):
         with own_time.measured():
             draws, target = inputs.source.at(update * batch + engine.rank * share, share)
-            loss = inputs.method.loss(inputs.student, draws, target)
-        mean_loss = watch.check(engine.mean(loss.detach()), update)
-        engine.backward(loss)
+            output = inputs.method.step(inputs.networks, draws, target)
+        mean_loss = watch.check(engine.mean(output.loss.detach()), update)
+        engine.backward(output.loss)
         rate = engine.learning_rate
         norm = _step(engine, plan, update)
         done = update + 1
         is_last = done == plan.training.updates
         if done % config.log_every == 0 or is_last:
             slowest = own_time.slowest()
+            means = {name: engine.mean(value) for name, value in output.metrics.items()}
             if tracker:
                 values = {
                     "update": float(done),
@@ -80,6 +88,7 @@ def train_round(
                     "train/grad_norm": norm,
                     "train/learning_rate": rate,
                 }
+                values |= {f"train/{name}": float(value) for name, value in means.items()}
                 values |= vitals.of(done) | inputs.source.state(done * batch)
                 tracker.log(values | slowest, samples_seen=done * batch)
         if done % config.checkpoint_every == 0 and not is_last:

@@ -1,15 +1,13 @@
-"""The plan of a round: teacher, student, sampling grids and length of training."""
+"""The plan of a round: teacher, method, and length of training."""
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
-from pipeline.config import (
-    OnPolicySource,
-    PredictionName,
-    TimeDistribution,
-    TrainingConfig,
-    WDistribution,
-)
-from pipeline.diffusion.grid import Direction, Grid, Sampling, steps_folded
+from pydantic import SerializeAsAny, model_validator
+
+from pipeline.config import LossConfig, MethodConfig, TargetsConfig, TrainingConfig, WDistribution
+from pipeline.config.rounds import with_method_settings
+from pipeline.diffusion.grid import Direction, Grid, Sampling
 from pipeline.documents import Document
 
 TEACHER_ROUND = -1
@@ -43,89 +41,66 @@ class RoundPlan(Document):
     """The plan of one round, which turns a teacher bundle into a student bundle.
 
     Attributes:
-        index: 0 for the paper's stage 1, 1, 2, ... for the halvings; -1 trains the demo's teacher.
+        index: position in the recipe's rounds, from 0; -1 trains the teacher from data.
+        name: name of the round.
+        parent: index of the round whose student is this round's teacher, -1 for the original
+            teacher; None for no teacher.
         method: name of the distillation method.
-        parent: index of the round whose student is this round's teacher; None for no teacher.
-        teacher_steps: step count of the teacher, which the round halves; None outside halvings.
-        student_steps: step count of the student; None for any.
-        substeps: DDIM steps per teacher step.
-        direction: `decode` from noise to data, `encode` from data to noise.
-        sampler: sampler of the student; a `stochastic` step is twice as long, then renoised.
-        teacher_sampler: sampler of the teacher, whose steps are folded.
-        training: updates, batch size, learning rate, clipping.
-        loss_weight: weight of the velocity error over noise levels.
-        ema_decay: decay of the exported weights' average; 0 for the raw weights.
-        prediction: prediction type of the student; None for its teacher's.
-        time: distribution of times in stage 1; None for uniform.
-        on_policy_fraction: fraction of samples that are on-policy states, in [0, 1].
-        on_policy_source: network that is sampled for them: the current student, or the
-            teacher, from which the student is initialised.
-        w: distribution of the guidance weight; None for a network without a w input.
-        label_dropout: fraction of conditions dropped (teacher training only).
+        config: settings of the method, with all values.
+        training: updates, batch size and optimiser.
+        loss: the loss.
+        targets: computation of the targets.
+        sampling_steps: steps in which the student is sampled for the gate and the report.
         seed: seed of the run.
         again: retry of the round; None for the first attempt.
     """
 
     index: int
-    method: Literal["denoising", "guidance", "progressive"]
+    name: str
     parent: int | None
-    teacher_steps: int | None = None
-    student_steps: int | None = None
-    substeps: int = 1
-    direction: Direction = "decode"
-    sampler: Sampling = "deterministic"
-    teacher_sampler: Sampling = "deterministic"
+    method: str
+    config: SerializeAsAny[MethodConfig]
     training: TrainingConfig
-    loss_weight: Literal["snr_plus_one", "truncated_snr", "snr"] = "truncated_snr"
-    ema_decay: float = 0.0
-    prediction: PredictionName | None = None
-    time: TimeDistribution | None = None
-    on_policy_fraction: float = 0.0
-    on_policy_source: OnPolicySource = "teacher"
-    w: WDistribution | None = None
-    label_dropout: float = 0.0
+    loss: LossConfig = LossConfig()
+    targets: TargetsConfig = TargetsConfig()
+    sampling_steps: int
     seed: int
     again: Retry | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_are_of_the_method(cls, tree: Any) -> Any:
+        return with_method_settings(tree)
+
+    @property
+    def w(self) -> WDistribution | None:
+        """Distribution of the guidance weight; None for a network without a w input."""
+        return self.config.w
+
+    @property
+    def grid(self) -> Grid | None:
+        """The student's sampling grid; None for a student of any number of steps."""
+        return self.config.grid
+
+    @property
+    def student_steps(self) -> int | None:
+        """Step count of the student; None for any."""
+        return None if self.grid is None else self.grid.steps
+
+    @property
+    def direction(self) -> Direction:
+        """`decode` from noise to data, `encode` from data to noise."""
+        return "decode" if self.grid is None else self.grid.direction
+
+    @property
+    def sampler(self) -> Sampling:
+        """Sampler of the student."""
+        return "deterministic" if self.grid is None else self.grid.sampling
 
     @property
     def jump(self) -> int | None:
         """Teacher steps that one student step replaces; the maximum if steps differ."""
-        return None if self.folded is None else self.folded // self.substeps
-
-    @property
-    def grid(self) -> Grid | None:
-        """The student's sampling grid; None for a student of any time."""
-        if self.student_steps is None:
-            return None
-        return Grid(self.student_steps, self.direction, self.sampler)
-
-    @property
-    def teacher_grid(self) -> Grid | None:
-        """The teacher's sampling grid; None outside halvings."""
-        if self.teacher_steps is None:
-            return None
-        return Grid(self.teacher_steps * self.substeps, self.direction, self.teacher_sampler)
-
-    @property
-    def folded(self) -> int | None:
-        """Teacher evaluations folded into one target; None outside halvings.
-
-        If steps differ in length, this is the maximum, because a batch holds all of them.
-        """
-        if self.grid is None or self.teacher_grid is None:
-            return None
-        return max(steps_folded(self.grid, self.teacher_grid))
-
-    @property
-    def evaluations_per_target(self) -> float:
-        """Teacher evaluations per target of a halving, unguided, including on-policy states."""
-        own = self._steps_to_on_policy_states if self.on_policy_source == "teacher" else 0.0
-        return (self.folded or 1) * (1 + own)
-
-    @property
-    def evaluations_per_sample(self) -> float:
-        """Student evaluations per training sample, including on-policy states."""
-        return 1 + (self._steps_to_on_policy_states if self.on_policy_source == "student" else 0.0)
+        return self.config.jump
 
     @property
     def exported_steps(self) -> int | None:
@@ -143,34 +118,23 @@ class RoundPlan(Document):
     @property
     def folder(self) -> str:
         """Folder of the round, relative to the run directory; a retry has its own."""
-        over = f"-{self.again.kind}-{self.again.number}" if self.again else ""
         if self.index == TEACHER_ROUND:
             return f"{ROUNDS}/teacher"
-        if self.method == "guidance":
-            return f"{ROUNDS}/{self.index:02d}-guidance{over}"
-        steps = f"{self.teacher_steps}-to-{self.student_steps}"
-        return f"{ROUNDS}/{'-'.join((f'{self.index:02d}', steps, *self._kinds))}{over}"
+        over = f"-{self.again.kind}-{self.again.number}" if self.again else ""
+        return f"{ROUNDS}/{self.index:02d}-{self.name}{over}"
 
     @property
     def title(self) -> str:
         """Title of the round, for messages."""
-        over = f", {self.again.kind} {self.again.number}" if self.again else ""
         if self.index == TEACHER_ROUND:
             return "teacher"
-        if self.method == "guidance":
-            return f"round {self.index}: guidance, any w in one evaluation{over}"
-        steps = f"{self.teacher_steps} -> {self.student_steps} steps"
-        return f"round {self.index}: {', '.join((steps, *self._kinds))}{over}"
-
-    @property
-    def _steps_to_on_policy_states(self) -> float:
-        """Mean number of student steps per sample to reach on-policy states."""
-        return self.on_policy_fraction * ((self.student_steps or 1) - 1)
+        over = f", {self.again.kind} {self.again.number}" if self.again else ""
+        return f"round {self.index}: {self.config.summary}{over}"
 
     @property
     def new_w_range(self) -> tuple[float, float] | None:
-        """Range of w that the student is conditioned on from the start; None if it is not."""
-        if self.method != "guidance" or self.w is None:
+        """Range of w that the student is conditioned on from the start; None if its teacher is."""
+        if self.parent != TEACHER_ROUND or self.w is None:
             return None
         return self.w.min, self.w.max
 
@@ -189,6 +153,11 @@ class RoundPlan(Document):
         """The plan whose targets the round uses; a retry reuses those of the first attempt."""
         is_retried = self.again is not None and self.again.kind == "retried"
         return self.model_copy(update={"again": None}) if is_retried else self
+
+    def passes(self, num_samples: int) -> int:
+        """Return the passes over the data in which enough targets are pregenerated."""
+        drawn = self.training.updates * self.training.batch_size
+        return max(1, math.ceil(drawn / (self.targets.draws_per_tuple * num_samples)))
 
     @property
     def samples_seen(self) -> int:

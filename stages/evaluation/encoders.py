@@ -204,15 +204,14 @@ def _specs(
     ledger: Ledger, recipe: Recipe, bundles: Sequence[Artifact]
 ) -> list[RoundTripSpec | EditSpec]:
     manifests = [read_manifest(ledger.locate(bundle)) for bundle in bundles]
-    first = recipe.encoding.steps[0] if recipe.encoding else recipe.halving.steps[0]
     reference = recipe.teacher.reference_steps
     found: list[RoundTripSpec | EditSpec] = [
         RoundTripSpec("teacher", bundles[0], bundles[0], reference)
     ]
-    for encoder, decoder, steps in encoder_pairs(manifests, first):
+    for encoder, decoder, steps in encoder_pairs(manifests, recipe.most_steps):
         label = "stage-1 student" if encoder == decoder else "encoder and student"
         found.append(RoundTripSpec(label, bundles[encoder], bundles[decoder], steps))
-    strengths, most = recipe.evaluation.edits, recipe.halving.steps[0]
+    strengths, most = recipe.evaluation.edits, recipe.most_steps
     for at, steps, taken in edit_plans(manifests, strengths, most, reference):
         student = "student" if manifests[at].steps else "stage-1 student"
         found.append(EditSpec(student if at else "teacher", bundles[at], steps, taken))

@@ -156,7 +156,7 @@ def report_key(
             ),
             "extractors": [find_weights(each).identity for each in recipe.evaluation.extractors],
             "reference_steps": recipe.teacher.reference_steps,
-            "first_steps": recipe.halving.first_steps,
+            "first_steps": recipe.any_steps,
             "measures": [NEIGHBOURS, DENSITY_NEIGHBOURS, RESAMPLES],
             "teacher": teacher.digest,
             "students": [student.digest for student in students],

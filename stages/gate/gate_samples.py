@@ -90,7 +90,7 @@ def _cell(
         digest=bundle.digest,
         round=plan.index if role == "student" else manifest.lineage.round,
         sampler=default_sampler(manifest),
-        steps=recipe.halving.sampling_steps(manifest.own_steps),
+        steps=manifest.own_steps or recipe.any_steps,
         w=w,
         seed=seed,
         ladder=manifest.sampler,

@@ -152,7 +152,7 @@ def verdict_key(recipe: Recipe, candidate: Candidate) -> str:
             **_verdict_settings(recipe, candidate.plan),
             "student": candidate.student.digest,
             "teacher": candidate.teacher.digest,
-            "first_steps": recipe.halving.first_steps,
+            "first_steps": recipe.any_steps,
             "data": sample_inputs.data.digest,
             "components": sample_inputs.components.digest if sample_inputs.components else None,
             **reader,

@@ -218,7 +218,7 @@ def find_networks(place: Path, teacher: Path | None) -> PlayNetworks:
     manifests = [read_manifest(bundle) for bundle in bundles]
     for bundle, manifest in zip(bundles, manifests, strict=True):
         _check_student(bundle, manifest)
-    any_steps = recipe.halving.first_steps if recipe else _STEPS
+    any_steps = recipe.any_steps if recipe else _STEPS
     students = sorted(
         (
             _play_network(bundle, manifest, any_steps)

@@ -19,8 +19,8 @@ def data_cost(recipe: Recipe, total: int) -> Cost:
 
 def report_cost(recipe: Recipe) -> Cost:
     """Return the evaluations of a report: the teacher twice, training-free samplers, students."""
-    evaluation, halving = recipe.evaluation, recipe.halving
-    students = halving.first_steps + len(halving.samplers) * sum(halving.steps[1:])
+    evaluation = recipe.evaluation
+    students = sum(plan.sampling_steps for plan in plan_decoders(recipe))
     baselines = len(evaluation.samplers) * sum(evaluation.baseline_steps)
     solver_steps = 2 * recipe.teacher.reference_steps + baselines
     return {
@@ -38,11 +38,11 @@ def gate_costs(recipe: Recipe) -> dict[int, Cost]:
     noise; samples of an earlier round's gate are reused. Retries, which draw their own student's
     samples, are not included.
     """
-    steps: dict[int | None, int] = {TEACHER_ROUND: recipe.halving.first_steps}
+    steps: dict[int | None, int] = {TEACHER_ROUND: recipe.any_steps}
     drawn: set[tuple[int | None, bool]] = set()
     costs: dict[int, Cost] = {}
     for plan in plan_decoders(recipe):
-        steps[plan.index] = recipe.halving.sampling_steps(plan.student_steps)
+        steps[plan.index] = plan.sampling_steps
         rules = rules_of(recipe, plan)
         if recipe.gate is None or rules is None or not rules.asks_samples:
             continue

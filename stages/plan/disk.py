@@ -4,12 +4,13 @@ import math
 import shutil
 from pathlib import Path
 
-from pipeline.config import Recipe, TrainingConfig
+from pipeline.config import Recipe
 from pipeline.data.sources.counting import count_source
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.run_dir.recipe_file import existing_ancestor
-from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.training.plan import plan_decoders, plan_rounds, plan_teacher
+from pipeline.training.round_plan import RoundPlan
 from pipeline.wording import format_bytes
 from stages.chain import exported_rounds
 from stages.plan.sizes import count_components, count_parameters, sample_shape, trained_shape
@@ -46,7 +47,7 @@ def estimate(recipe: Recipe) -> DiskEstimate:
     return DiskEstimate(
         # a tar member takes two 512-byte blocks; a sample has a label or a caption or both
         data=num_samples * (pixels * width + 3 * 1024 + latents + _text_bytes(recipe)),
-        targets=_peak(recipe, [_targets(recipe, p.training, num_samples, values) for p in plans]),
+        targets=_peak(recipe, [_targets(recipe, plan, num_samples, values) for plan in plans]),
         weights=_weights(recipe),
         samples=_num_sets(recipe) * recipe.evaluation.num_samples * values * 4,
     )
@@ -80,12 +81,12 @@ def _text_bytes(recipe: Recipe) -> int:
     return 2 * (tokens * token + pooled)
 
 
-def _targets(recipe: Recipe, training: TrainingConfig, num_samples: int, values: int) -> int:
-    if recipe.targets.mode == "online":
+def _targets(recipe: Recipe, plan: RoundPlan, num_samples: int, values: int) -> int:
+    if plan.targets.mode == "online":
         return 0
     trained_on = max(1, math.ceil(num_samples * (1 - recipe.data.holdout)))
-    tuples = recipe.passes(training, trained_on) * trained_on
-    width = 4 if recipe.targets.dtype == "float32" else 2
+    tuples = plan.passes(trained_on) * trained_on
+    width = 4 if plan.targets.dtype == "float32" else 2
     return tuples * (2 * values * width + _TUPLE_OVERHEAD)
 
 
@@ -108,6 +109,6 @@ def _weights(recipe: Recipe) -> int:
 def _num_sets(recipe: Recipe) -> int:
     # for each w: the teacher from two seeds, every student, and training-free samplers
     evaluation = recipe.evaluation
-    students = 1 + len(recipe.halving.samplers) * (len(recipe.halving.steps) - 1)
+    students = len(plan_decoders(recipe))
     baselines = len(evaluation.samplers) * len(evaluation.baseline_steps)
     return len(evaluation.w) * (2 + students + baselines)

@@ -13,7 +13,7 @@ from pipeline.data.sources.counting import count_source
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir import layout
 from pipeline.training.plan import plan_decoders, plan_teacher
-from pipeline.training.round_plan import RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.chain import Inputs, Operations, StageId, Step, Students, walk
 from stages.data.encode import encode_key
 from stages.data.shard import shard_key
@@ -168,7 +168,7 @@ class _PlanOperations(Operations[Artifact | None]):
             context = GateContext(self.work, inputs.samples, inputs.teacher, sample_inputs)
             student = find_accepted(context, plan)
             reason = "no student of this plan and teacher is committed"
-        self.rows += round_rows(self.work.recipe, plan, self.sizes, student, reason)
+        self.rows += round_rows(plan, self.sizes, student, reason)
         if plan.index in self._gates:
             self._row(Step(StageId.JUDGE, plan), student, reason, **self._gates[plan.index])
         return student
@@ -229,7 +229,6 @@ def _committed_counts(data: Path) -> tuple[int, int]:
 
 
 def round_rows(
-    recipe: Recipe,
     plan: RoundPlan,
     sizes: Sizes,
     student: Artifact | None = None,
@@ -240,17 +239,17 @@ def round_rows(
     Without a committed `student`, they are to do for the `reason`.
     """
     rows = []
-    calls = plan.evaluations_per_target * (2 if plan.method == "guidance" else 1)
-    online = recipe.targets.mode == "online"
+    calls = plan.config.evaluations_per_target * (2 if plan.parent == TEACHER_ROUND else 1)
+    online = plan.targets.mode == "online"
     if not online:
-        tuples = recipe.passes(plan.training, sizes.train) * sizes.train
+        tuples = plan.passes(sizes.train) * sizes.train
         rows.append(
             _row(
                 Step(StageId.TARGETS, plan),
                 student,
                 reason,
                 tuples=tuples,
-                bytes=tuples * _record_bytes(recipe, sizes.shape),
+                bytes=tuples * _record_bytes(plan, sizes.shape),
                 teacher_evaluations=round(tuples * calls),
             )
         )
@@ -260,15 +259,15 @@ def round_rows(
             student,
             reason,
             updates=plan.training.updates,
-            student_evaluations=round(plan.samples_seen * plan.evaluations_per_sample),
+            student_evaluations=round(plan.samples_seen * plan.config.evaluations_per_sample),
             teacher_evaluations=round(plan.samples_seen * calls) if online else 0,
         )
     )
     return rows
 
 
-def _record_bytes(recipe: Recipe, shape: Shape) -> int:
-    return 2 * prod(shape) * _FLOAT_BYTES[recipe.targets.dtype] + _RECORD_OVERHEAD
+def _record_bytes(plan: RoundPlan, shape: Shape) -> int:
+    return 2 * prod(shape) * _FLOAT_BYTES[plan.targets.dtype] + _RECORD_OVERHEAD
 
 
 def _row(step: Step, artifact: Artifact | None, reason: str, **counts: int) -> PlanRow:

@@ -21,7 +21,7 @@ from pipeline.models.assemble import fresh_manifest
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.models.directory.pipeline_files import component_files
 from pipeline.models.parameter_count import count_networks, count_stored
-from pipeline.training.plan import plan_rounds, plan_teacher
+from pipeline.training.plan import plan_rounds
 from stages.teacher.adopt import pipeline_manifest, pipeline_of
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -96,7 +96,7 @@ def measure_footprint(recipe: Recipe, profile: Profile) -> Footprint:
         workers=profile.compute.workers,
         precision=profile.engine.precision,
         zero_stage=profile.engine.zero_stage,
-        online=recipe.targets.mode == "online",
+        online=recipe.has_online_targets,
         split_teacher=profile.engine.split_teacher,
         checkpointing=profile.engine.gradient_checkpointing,
         stages={
@@ -125,7 +125,7 @@ def worker_bytes(
             ema=ema_decay > 0,
         )
 
-    online = recipe.targets.mode == "online"
+    online = recipe.has_online_targets
     # the teacher of a halving round is a student, which is at least as large
     teacher_memory = 0
     if online:
@@ -134,9 +134,10 @@ def worker_bytes(
             workers=profile.compute.workers,
             split=profile.engine.split_teacher,
         )
-    rounds = [state(student, plan.ema_decay) + teacher_memory for plan in plan_rounds(recipe)]
-    training = plan_teacher(recipe)
-    return max(rounds + ([state(teacher, training.ema_decay)] if training else []))
+    decays = [plan.training.ema_decay for plan in plan_rounds(recipe)]
+    rounds = [state(student, ema_decay) + teacher_memory for ema_decay in decays]
+    first = recipe.teacher.train
+    return max(rounds + ([state(teacher, first.ema_decay)] if first else []))
 
 
 def count_parameters(recipe: Recipe) -> tuple[int, int]:
@@ -151,7 +152,7 @@ def count_parameters(recipe: Recipe) -> tuple[int, int]:
     else:
         lineage = Lineage(run=recipe.run.name, round=None, parent=None)
         manifest = fresh_manifest(teacher, count_source(recipe)[1], trained_shape(recipe), lineage)
-    return count_networks(manifest, folder, (recipe.guidance.w.min, recipe.guidance.w.max))
+    return count_networks(manifest, folder, (recipe.w.min, recipe.w.max))
 
 
 def count_components(recipe: Recipe) -> int | None:

@@ -117,10 +117,10 @@ class _Costs:
 
     def _parts(self, attempt: RoundPlan, record: GateRecord | None) -> list[PlanRow]:
         """Return the rows of targets and training, the latter up to where it diverged."""
-        *targets, training = round_rows(self.recipe, attempt, self._sizes)
+        *targets, training = round_rows(attempt, self._sizes)
         if record is not None and not record.bundles:
             done = int(_last_line(self.run_dir / attempt.folder / layout.METRICS).get("update", 0))
-            training = round_rows(self.recipe, _of_length(attempt, done), self._sizes)[-1]
+            training = round_rows(_of_length(attempt, done), self._sizes)[-1]
         is_new = attempt.targets_of.folder == attempt.folder
         return [*(targets if is_new else []), training]
 

@@ -44,7 +44,7 @@ def usage_of(run_dir: Path, recipe: Recipe, report: AnyReport) -> tuple[Usage, .
     shortest = min(plans[1:] or plans, key=_steps_of)
     chosen = [*_best_passing(plans, report)]
     if all(each.plan != shortest for each in chosen):
-        middle = recipe.guidance.w.middle
+        middle = recipe.w.middle
         chosen.append(_Chosen(shortest, _steps_of(shortest) or 1, middle, "fewest steps"))
     return tuple(_usage(run_dir, recipe, each) for each in chosen)
 

@@ -84,7 +84,7 @@ def log_to_chain(
     Raises:
         InfraError: the tracker is unreachable.
     """
-    steps, is_stochastic = sampling_steps(recipe, plan), plan.sampler == "stochastic"
+    steps, is_stochastic = plan.sampling_steps, plan.sampler == "stochastic"
     rms = [
         (curve_name(f"preview/rms_w{each.w:g}", is_stochastic=is_stochastic), each.rms, steps)
         for each in pictures
@@ -108,17 +108,10 @@ def log_previews(
             tracker.log_image(run_id, each.path, f"samples/w {each.w:g}", place)
 
 
-def sampling_steps(recipe: Recipe, plan: RoundPlan) -> int:
-    """Return the number of sampling steps of a round's preview."""
-    if plan.index == TEACHER_ROUND:
-        return recipe.teacher.reference_steps
-    return recipe.halving.sampling_steps(plan.student_steps)
-
-
 def _preview_sets(work: Workspace, plan: RoundPlan, key: str) -> list[PreviewSamples]:
     run_dir, recipe = work.run_dir, work.recipe
     how = [work.profile.tracking.pictures, *recipe.evaluation.ends_and_middle]
-    steps = sampling_steps(recipe, plan)
+    steps = plan.sampling_steps
 
     def preview_set(bundle: Path | None, artifact: str, folder: str, steps: int) -> PreviewSamples:
         name = f"{fingerprint({'of': artifact, 'how': how, 'steps': steps})[:16]}.npz"

@@ -13,6 +13,7 @@ from pipeline.data.latents import open_samples
 from pipeline.data.records import write_records
 from pipeline.errors import DivergenceError
 from pipeline.ledger import Ledger
+from pipeline.methods.method import Networks
 from pipeline.models.assemble import family_of, load_denoiser
 from pipeline.randomness import RowRandom
 from pipeline.run_dir.layout import TARGETS_TAR
@@ -35,6 +36,7 @@ class TargetWorker:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._plan = RoundPlan.model_validate(spec["plan"])
         manifest, self._teacher = load_denoiser(Path(spec["teacher"]), self._device)
+        self._networks = Networks(teacher=self._teacher)
         self._method = method_of(self._plan, family_of(manifest))
         self._samples = open_samples(Path(spec["data"]), "train")
         self._ledger = Ledger(Path(spec["run_dir"]))
@@ -68,8 +70,9 @@ class TargetWorker:
     ) -> dict[str, Tensor]:
         random = RowRandom(self._plan.stream, first, len(rows))
         draws = self._method.draw(self._teacher.schedule, self._samples.read(rows), random)
-        draws = self._method.rollout(self._teacher, on_device(draws, self._device), random)
-        target = self._method.target(self._teacher, draws)
+        draws, target = self._method.prepare(self._networks, on_device(draws, self._device), random)
+        if target is None:
+            raise TypeError(f"method {self._plan.method} has no targets; set targets.mode: online")
         columns = to_columns(draws, target, self._dtype)
         # checked as stored, because finite values may overflow 16 bits
         if not all(bool(column.isfinite().all()) for column in columns.values()):

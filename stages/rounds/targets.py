@@ -10,7 +10,6 @@ from typing import Any
 
 from infra.launch import run_jobs
 from pipeline.bundle import read_manifest
-from pipeline.config import Recipe
 from pipeline.data.latents import read_data_info
 from pipeline.data.shards.dataset_info import SplitInfo
 from pipeline.errors import BundleError, DataError
@@ -44,7 +43,7 @@ def pregenerate(
     splits = read_data_info(ledger.locate(data)).splits
     precision = work.profile.engine.precision
     round_fingerprint = round_key(plan, recipe, precision, data, teacher)
-    jobs = shard_jobs(recipe, plan, splits["train"], round_fingerprint)
+    jobs = shard_jobs(plan, splits["train"], round_fingerprint)
     done = {job["key"]: found for job in jobs if (found := ledger.find(job["key"]))}
     missing = [job for job in jobs if job["key"] not in done]
     if missing:
@@ -56,7 +55,7 @@ def pregenerate(
                 "data": str(ledger.locate(data)),
                 "teacher": str(ledger.locate(teacher)),
                 "parents": [data.fingerprint, teacher.fingerprint],
-                "dtype": recipe.targets.dtype,
+                "dtype": plan.targets.dtype,
             }
             opener = "stages.rounds.target_worker:open_worker"
             for result in run_jobs(opener, spec, missing, work.profile, at_once=JOBS_AT_ONCE):
@@ -66,9 +65,7 @@ def pregenerate(
     return StageResult(tuple(done[job["key"]] for job in jobs), reused=not missing)
 
 
-def shard_jobs(
-    recipe: Recipe, plan: RoundPlan, split: SplitInfo, round_fingerprint: str
-) -> list[dict[str, Any]]:
+def shard_jobs(plan: RoundPlan, split: SplitInfo, round_fingerprint: str) -> list[dict[str, Any]]:
     """Return the job of `stages.rounds.target_worker` for each target shard of a round, in order.
 
     Raises:
@@ -76,7 +73,7 @@ def shard_jobs(
     """
     if split.count == 0:
         raise DataError("data: the training split is empty; add samples or lower data.holdout")
-    passes = recipe.passes(plan.training, split.count)
+    passes = plan.passes(split.count)
     return [
         {
             "key": fingerprint({"round": round_fingerprint, "pass": number, "shard": shard.name}),

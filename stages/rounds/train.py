@@ -215,7 +215,7 @@ def _manifest(
     return parent.model_copy(
         update={
             "role": "student",
-            "prediction_type": plan.prediction or parent.prediction_type,
+            "prediction_type": plan.config.prediction or parent.prediction_type,
             "baked_w": plan.w.min if plan.w is not None and needs_fixed_w else None,
             "steps": None if plan.student_steps is None else (plan.student_steps,),
             "direction": plan.direction,

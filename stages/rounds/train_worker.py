@@ -13,9 +13,8 @@ from infra.process.watchdog import Watchdog, WatchedEngine
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config.profile import EngineConfig
 from pipeline.data.latents import open_samples
-from pipeline.data.training_data import Samples
 from pipeline.documents import Document
-from pipeline.methods.method import DistillationMethod
+from pipeline.methods.method import Networks
 from pipeline.models.assemble import (
     family_of,
     load_denoiser,
@@ -103,15 +102,26 @@ def train_with(job: RoundJob, open_engine: OpenEngine) -> None:
             learning_rate=plan.learning_rate,
             total_updates=plan.training.updates,
             clip_norm=plan.training.clip_norm,
-            ema_decay=plan.ema_decay,
+            ema_decay=plan.training.ema_decay,
+            betas=plan.training.betas,
+            weight_decay=plan.training.weight_decay,
+            schedule=plan.training.schedule,
+            warmup=plan.training.warmup,
         ),
     )
     student = network_denoiser(job.manifest, engine.module)
     samples = open_samples(Path(job.data), "train")
     method = method_of(plan, family_of(job.manifest, samples.null))
-    source = _source(job, method, student, samples, engine.device)
+    networks = Networks(student, _load_teacher(job, engine.device))
+    if job.targets is not None:
+        tars = [Path(tar) for tar in job.targets]
+        source: BatchSource = TargetSource(tars, samples, plan.stream, engine.device)
+    else:
+        source = OnlineSource(
+            method, networks, student.schedule, samples, plan.stream, engine.device
+        )
     train_round(
-        RoundInputs(plan=plan, method=method, student=student, source=source),
+        RoundInputs(plan=plan, method=method, networks=networks, source=source),
         engine,
         Checkpoints(Path(job.checkpoints), job.key, job.engine.keep_checkpoints, job.attempt),
         job.engine,
@@ -138,21 +148,12 @@ def _initial_student(job: RoundJob) -> nn.Module:
     return module.requires_grad_(requires_grad=True).train()
 
 
-def _source(
-    job: RoundJob,
-    method: DistillationMethod,
-    student: Denoiser,
-    samples: Samples,
-    device: torch.device,
-) -> BatchSource:
-    if job.targets is not None:
-        tars = [Path(tar) for tar in job.targets]
-        return TargetSource(tars, samples, job.plan.stream, device)
-    teacher = None
-    if job.teacher is not None:
-        wrap = partition_over_workers if job.engine.split_teacher else None
-        _, teacher = load_denoiser(Path(job.teacher), device, wrap)
-    return OnlineSource(method, student, teacher, samples, job.plan.stream, device)
+def _load_teacher(job: RoundJob, device: torch.device) -> Denoiser | None:
+    """Load the teacher where targets are computed during training."""
+    if job.teacher is None or job.targets is not None:
+        return None
+    wrap = partition_over_workers if job.engine.split_teacher else None
+    return load_denoiser(Path(job.teacher), device, wrap)[1]
 
 
 def _save(job: RoundJob, weights: dict[str, Tensor], null: Condition | None) -> None:

@@ -152,7 +152,7 @@ def train(
     )
     targets = None
     if recipe.targets.mode == "pregenerated":
-        jobs = shard_jobs(recipe, plan, split, key)
+        jobs = shard_jobs(plan, split, key)
         targets = [ledger.find(job["key"]) or Artifact(**worker.serve(job)) for job in jobs]
     job = round_job(
         Workspace(run_dir, recipe, PROFILE), plan, data=data, teacher=teacher, targets=targets

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from infra.deepspeed.engine import DeepSpeedEngine
 from pipeline.config import TrainingConfig
 from pipeline.config.profile import EngineConfig
-from pipeline.methods.method import DistillationMethod, NoisedBatch
+from pipeline.methods.method import DistillationMethod, Networks, NoisedBatch
 from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.models.unet import embed_w
 from pipeline.tracking import JsonlTracker
@@ -61,7 +61,7 @@ class OpenRound:
         training = TrainingConfig(updates=count, batch_size=self.batch)
         plan = self._plan.model_copy(update={"training": training})
         train_round(
-            RoundInputs(plan=plan, method=self.method, student=self.student, source=self.source),
+            RoundInputs(plan, self.method, Networks(self.student), self.source),
             self.engine,
             Checkpoints(self._folder / "checkpoints", "none", keep=1, attempt="benchmark"),
             EngineConfig(checkpoint_every=10**9, log_every=LOG_EVERY),

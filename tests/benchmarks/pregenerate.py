@@ -14,7 +14,6 @@ from stages.rounds.target_worker import CHUNK, TargetWorker
 from stages.rounds.targets import JOBS_AT_ONCE, shard_jobs
 from tests.benchmarks.harness import Arm, Row, Settings, at_least, interleave, repeated
 from tests.benchmarks.sizes import DEMO, W_DIM, target_spec, write_bundle, write_samples
-from tests.support.cases import RECIPES, read_recipe
 
 LEAST = 0.95
 _SAMPLES = 1331  # nine tenths of it train, as many as the demo's digits
@@ -63,10 +62,7 @@ class _Worker:
 
     def __init__(self, run_dir: Path, plan: RoundPlan, data: Path, teacher: Path) -> None:
         self._worker = TargetWorker(target_spec(run_dir, plan, data, teacher))
-        (digits,) = (path for path in RECIPES if path.stem == "digits")
-        self._job = shard_jobs(
-            read_recipe(digits), plan, read_info(data).splits["train"], "benchmark"
-        )[0]
+        self._job = shard_jobs(plan, read_info(data).splits["train"], "benchmark")[0]
         self._names = (f"{teacher.name}-{number:05d}" for number in itertools.count())
         self.count: int = self._job["count"]
 

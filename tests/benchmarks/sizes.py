@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.bundle import Lineage, Manifest
-from pipeline.config import DigitsData, TeacherConfig, TrainingConfig, UNetConfig, WDistribution
+from pipeline.config import (
+    DigitsData,
+    GuidanceConfig,
+    ProgressiveConfig,
+    TeacherConfig,
+    TrainingConfig,
+    UNetConfig,
+    WDistribution,
+)
 from pipeline.data.records import write_records
 from pipeline.data.shards.reader import SampleShards
 from pipeline.data.shards.writer import write_dataset
@@ -59,16 +67,23 @@ class Size:
         training = TrainingConfig(updates=updates, batch_size=self.batch, learning_rate=1e-4)
         if guidance:
             return RoundPlan(
-                index=0, method="guidance", parent=-1, training=training, w=LAW, seed=0
+                index=0,
+                name="guidance",
+                parent=-1,
+                method="guidance",
+                config=GuidanceConfig(w=LAW),
+                training=training,
+                sampling_steps=16,
+                seed=0,
             )
         return RoundPlan(
             index=1,
-            method="progressive",
+            name="16-to-8",
             parent=0,
-            teacher_steps=16,
-            student_steps=8,
+            method="progressive",
+            config=ProgressiveConfig(w=LAW, steps=8, teacher_steps=16),
             training=training,
-            w=LAW,
+            sampling_steps=8,
             seed=0,
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.methods.method import DistillationMethod, NoisedBatch
+from pipeline.methods.method import DistillationMethod, Networks, NoisedBatch
 from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.models.denoiser import Denoiser
 from pipeline.training.batches import method_of, on_device
@@ -89,7 +89,7 @@ class _Case:
     def learn(self) -> Tensor:
         """Forward and backward; returns the gradient, flat, in float32."""
         self.module.zero_grad()
-        self.method.loss(self.student, self.draws, self.target).backward()
+        self.method.step(Networks(self.student), self.draws, self.target).loss.backward()
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         return torch.cat([gradient.float().flatten() for gradient in gradients])
 

@@ -62,7 +62,7 @@ def distil(
         }
     )
     split = read_data_info(ledger.locate(data)).splits["train"]
-    jobs = [] if online else shard_jobs(recipe, plan, split, key)
+    jobs = [] if online else shard_jobs(plan, split, key)
     targets = None if online else [Artifact(**worker.serve(job)) for job in jobs]
     asked: dict[str, Any] = {"data": data, "teacher": teacher, "targets": targets}
     job = round_job(Workspace(run_dir, recipe), plan, **asked)

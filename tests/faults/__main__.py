@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ class Shard:
         self._running["seconds"] += report.duration
         if report.when == "teardown":
             rows = [row for name, row in report.user_properties if name == PROPERTY]
-            self._running["rows"] = [asdict(row) for row in rows]
+            self._running["rows"] = rows
             self._progress.keep(report.nodeid, self._running)
 
 

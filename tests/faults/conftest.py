@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ MakeRow = Callable[[str, str, str], FaultRow]
 
 
 @pytest.fixture
-def fault_row(request: pytest.FixtureRequest) -> MakeRow:
+def fault_row(request: pytest.FixtureRequest) -> Iterator[MakeRow]:
     """Begin a line of the table that `make faults` prints.
 
     Call it as `row = fault_row("4", "a Ray node dies", "train")` when the fault is about to be
@@ -40,12 +40,15 @@ def fault_row(request: pytest.FixtureRequest) -> MakeRow:
     `make test`; `make faults` runs all.
     """
 
-    def make(number: str, fault: str, stage: str) -> FaultRow:
-        row = FaultRow(number, fault, stage)
-        request.node.user_properties.append((PROPERTY, row))
-        return row
+    rows: list[FaultRow] = []
 
-    return make
+    def make(number: str, fault: str, stage: str) -> FaultRow:
+        rows.append(FaultRow(number, fault, stage))
+        return rows[-1]
+
+    yield make
+    # as plain values, which pass from one process of pytest to another
+    request.node.user_properties += [(PROPERTY, asdict(row)) for row in rows]
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SUITE = """
 import pathlib, pytest
+from dataclasses import asdict
 from tests.faults.table import PROPERTY, FaultRow
 
 @pytest.mark.parametrize("number", range(5))
 def test_fault(number, request):
     row = FaultRow("4", "a node dies", "train", "resumed", noticed_s=float(number))
-    request.node.user_properties.append((PROPERTY, row))
+    request.node.user_properties.append((PROPERTY, asdict(row)))
     with pathlib.Path("ran").open("a") as file:
         file.write(f"{number} ")
     assert number != 3 or pathlib.Path("mended").exists()

@@ -8,6 +8,7 @@ import pytest
 from pipeline.config import Recipe
 from pipeline.documents import apply_override, build, read_yaml
 from pipeline.errors import ConfigError
+from pipeline.training.plan import plan_rounds
 from tests.support.cases import RECIPES
 
 TREES = {path.stem: read_yaml(path) for path in RECIPES}
@@ -101,9 +102,10 @@ def test_a_renamed_key_is_refused_with_its_new_name(assignment: str, old: str, n
 
 def test_updates_are_one_number_or_one_for_every_round() -> None:
     recipe = accepted("halving.updates=[1, 2, 3, 4]", "halving.learning_rate=0.5")
-    assert [recipe.halving.training(arrow).updates for arrow in range(4)] == [1, 2, 3, 4]
-    assert recipe.halving.training(2).learning_rate == 0.5
-    assert accepted("halving.updates=7").halving.training(3).updates == 7
+    training = [each.training for each in recipe.round_configs[1:]]
+    assert [each.updates for each in training] == [1, 2, 3, 4]
+    assert training[2].learning_rate == 0.5
+    assert accepted("halving.updates=7").round_configs[4].training.updates == 7
 
 
 def test_a_canvas_names_its_classes() -> None:
@@ -203,6 +205,5 @@ def test_values_out_of_range_are_refused_with_their_path(assignment: str) -> Non
 
 def test_passes_keep_every_tuple_from_being_drawn_too_often() -> None:
     recipe = accepted("guidance.updates=100", "guidance.batch_size=10", "targets.draws_per_tuple=2")
-    assert recipe.passes(recipe.guidance, 500) == 1
-    assert recipe.passes(recipe.guidance, 499) == 2
-    assert recipe.passes(recipe.guidance, 10_000) == 1
+    plan = plan_rounds(recipe)[0]
+    assert [plan.passes(count) for count in (500, 499, 10_000)] == [1, 2, 1]

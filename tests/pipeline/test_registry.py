@@ -30,7 +30,7 @@ def package(
             (tmp_path / name / f"{module}.py").write_text(
                 f"from {__name__} import Shape\nfrom typing import ClassVar\n{text}"
             )
-        return Registry(name, Shape)
+        return Registry(name, Shape, "shape")
 
     return write
 
@@ -57,7 +57,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(package) -> None:
 
 
 def test_two_classes_of_one_name_are_an_error(package) -> None:
-    with pytest.raises(TypeError, match="'square'"):
+    with pytest.raises(ConfigError, match="'square'"):
         package(one=SQUARE, two=SQUARE).names()
 
 

@@ -77,7 +77,7 @@ def test_a_starter_recipe_has_a_gate(kind: str) -> None:
         ("halvings", {}, "'halvings' was unexpected"),
         ("targets", {"mode": "sometimes"}, "'sometimes' is not one of"),
         ("evaluation", {"w": []}, "[] should be non-empty"),
-        ("guidance", {"updates": 0}, "0 is less than or equal to the minimum of 0"),
+        ("evaluation", {"num_samples": 0}, "0 is less than or equal to the minimum of 0"),
         ("teacher", {"reference_steps": 8}, "is not valid under any of the given schemas"),
     ],
 )

@@ -178,7 +178,7 @@ def begun(root: Path, stage: str) -> bool:
 @pytest.mark.parametrize(
     ("number", "stage", "sign", "profile"),
     [
-        (signal.SIGINT, "targets", "events.jsonl", "inline.yaml"),
+        (signal.SIGINT, "train", "rounds/00-guidance/metrics.jsonl", "inline.yaml"),
         # while Ray waits for updates, where exceptions of other handlers are lost
         pytest.param(
             *(signal.SIGTERM, "train", "rounds/00-guidance/metrics.jsonl", "laptop.yaml"),
@@ -189,7 +189,9 @@ def begun(root: Path, stage: str) -> bool:
 def test_a_signal_exits_with_130_and_finished_work_is_kept(
     tmp_path: Path, number: signal.Signals, stage: str, sign: str, profile: str
 ) -> None:
-    with start(tmp_path, *SMALLEST, profile=profile) as process:
+    # takes hours, with few targets
+    long = ("--set", "guidance.updates=1000000", "--set", "targets.draws_per_tuple=1.0e+9")
+    with start(tmp_path, *SMALLEST, *long, profile=profile) as process:
         wait_until(process, lambda: (tmp_path / "chain" / sign).exists() and begun(tmp_path, stage))
         process.send_signal(number)
         output, _ = process.communicate(timeout=120)

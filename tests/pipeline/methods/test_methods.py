@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import GaussianConfig, OnPolicySource, TimeDistribution, WDistribution
+from pipeline.config import (
+    DenoisingConfig,
+    GaussianConfig,
+    GuidanceConfig,
+    OnPolicySource,
+    ProgressiveConfig,
+    TimeDistribution,
+    WDistribution,
+)
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
@@ -255,9 +263,9 @@ def test_denoising_refuses_draws_of_another_method() -> None:
 
 
 def test_only_methods_with_a_teacher_are_pregenerable() -> None:
-    assert guidance().pregenerable
-    assert progressive(Grid(4), Grid(8)).pregenerable
-    assert not denoising().pregenerable
+    assert GuidanceConfig.pregenerable
+    assert ProgressiveConfig.pregenerable
+    assert not DenoisingConfig.pregenerable
 
 
 def steps(teacher: Denoiser, draws: NoisedBatch, grid: Grid, start: int, end: int) -> Tensor:

@@ -13,6 +13,7 @@ from pipeline.data.records import write_records
 from pipeline.data.shards.reader import SampleShards
 from pipeline.data.training_data import Order
 from pipeline.errors import DataError
+from pipeline.methods.method import Networks
 from pipeline.models.assemble import family_of
 from pipeline.models.denoiser import Denoiser
 from pipeline.training.batches import (
@@ -33,7 +34,9 @@ def online(
 ) -> OnlineSource:
     plan = plan_rounds(recipe)[1]
     method = method_of(plan, family_of(manifest))
-    return OnlineSource(method, teacher, teacher, samples, plan.stream, CPU)
+    return OnlineSource(
+        method, Networks(teacher=teacher), teacher.schedule, samples, plan.stream, CPU
+    )
 
 
 def test_draws_depend_on_the_position_alone(online: OnlineSource) -> None:

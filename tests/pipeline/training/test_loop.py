@@ -15,7 +15,7 @@ from pipeline.config import Recipe, WDistribution
 from pipeline.config.profile import EngineConfig
 from pipeline.data.shards.reader import SampleShards
 from pipeline.errors import DivergenceError, InfraError
-from pipeline.methods.method import NoisedBatch
+from pipeline.methods.method import Networks, NoisedBatch
 from pipeline.models.assemble import family_of, network_denoiser
 from pipeline.models.denoiser import Denoiser
 from pipeline.tensors import Latent
@@ -70,15 +70,18 @@ def train_in(recipe: Recipe, manifest: Manifest, teacher: Denoiser, samples: Sam
             learning_rate=rate * plan.training.learning_rate,
             total_updates=plan.training.updates,
             clip_norm=plan.training.clip_norm,
-            ema_decay=plan.ema_decay,
+            ema_decay=plan.training.ema_decay,
         )
         engine = engine_class(family.student_of(family.build(), (0.0, 4.0)), optimiser)
         student = network_denoiser(told, engine.module)
         method = method_of(plan, family)
-        source: Any = OnlineSource(method, student, teacher, samples, plan.stream, engine.device)
+        networks = Networks(student, teacher)
+        source: Any = OnlineSource(
+            method, networks, student.schedule, samples, plan.stream, engine.device
+        )
         claim(folder / "checkpoints", claimed)
         train_round(
-            RoundInputs(plan=plan, method=method, student=student, source=wrap(source)),
+            RoundInputs(plan=plan, method=method, networks=networks, source=wrap(source)),
             engine,
             Checkpoints(folder / "checkpoints", "key", 2, "one"),
             EngineConfig(checkpoint_every=8, log_every=1),

@@ -44,15 +44,24 @@ def test_each_arrow_of_the_steps_is_a_round_after_the_guidance_round() -> None:
 def test_a_round_names_its_grid_and_its_teachers() -> None:
     rounds = plan_rounds(digits("halving.first_substeps=4"))
     assert [plan.grid for plan in rounds] == [None, Grid(8), Grid(4), Grid(2), Grid(1)]
-    assert [plan.teacher_grid for plan in rounds] == [None, Grid(64), Grid(8), Grid(4), Grid(2)]
+    assert [plan.config.teacher_grid for plan in rounds] == [
+        None,
+        Grid(64),
+        Grid(8),
+        Grid(4),
+        Grid(2),
+    ]
     assert [plan.sampling_target for plan in rounds[:2]] == ["any-steps", "8-steps"]
     assert rounds[1].title == "round 1: 16 -> 8 steps"
-    assert [plan.folded for plan in rounds] == [None, 8, 2, 2, 2]  # only the first has substeps
+    # only the first has substeps
+    assert [plan.config.evaluations_per_target for plan in rounds] == [1, 8, 2, 2, 2]
 
 
 def test_a_stochastic_ladder_follows_stochastic_steps_after_the_first() -> None:
     rounds = plan_rounds(digits("halving.sampler=stochastic"))[1:]
-    assert [plan.teacher_sampler for plan in rounds] == ["deterministic"] + ["stochastic"] * 3
+    assert [plan.config.teacher_grid.sampling for plan in rounds] == ["deterministic"] + [
+        "stochastic"
+    ] * 3
     assert [plan.folder for plan in rounds[:2]] == [
         "rounds/01-16-to-8-stochastic",
         "rounds/02-8-to-4-stochastic",
@@ -60,7 +69,7 @@ def test_a_stochastic_ladder_follows_stochastic_steps_after_the_first() -> None:
     assert rounds[1].title == "round 2: 8 -> 4 steps, stochastic"
     assert rounds[1].sampling_target == "4-steps-stochastic"
     # the jump of 2/8 is 16 of the 64 DDIM steps; then two of the teacher's own steps, and one
-    assert [plan.folded for plan in rounds] == [16, 2, 2, 1]
+    assert [plan.config.evaluations_per_target for plan in rounds] == [16, 2, 2, 1]
     assert [plan.exported_steps for plan in rounds] == [None] * 4
 
 
@@ -88,10 +97,10 @@ def test_on_policy_states_cost_evaluations_where_there_is_more_than_one_step(
 ) -> None:
     changes = (f"targets.mode={mode}", "halving.first_substeps=1")
     rounds = plan_rounds(digits(*changes, "halving.on_policy_fraction=0.25"))[1:]
-    assert [plan.on_policy_fraction for plan in rounds] == [0.25, 0.25, 0.25, 0.0]
-    assert [plan.on_policy_source for plan in rounds] == [source] * 3 + ["teacher"]
-    assert tuple(plan.evaluations_per_target for plan in rounds) == per_target
-    assert tuple(plan.evaluations_per_sample for plan in rounds) == per_sample
+    assert [plan.config.on_policy_fraction for plan in rounds] == [0.25, 0.25, 0.25, 0.0]
+    assert [plan.config.on_policy_source for plan in rounds] == [source] * 3 + ["teacher"]
+    assert tuple(plan.config.evaluations_per_target for plan in rounds) == per_target
+    assert tuple(plan.config.evaluations_per_sample for plan in rounds) == per_sample
 
 
 def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
@@ -101,10 +110,11 @@ def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
     assert [plan.jump for plan in found["digits-jumps"]] == [None, 4, 4]
     assert {plan.w and plan.w.as_text for plan in found["digits-fixed-w"]} == {"{0, 2, 4}"}
     own = [
-        (plan.on_policy_fraction, plan.on_policy_source) for plan in found["digits-on-policy"][1:]
+        (plan.config.on_policy_fraction, plan.config.on_policy_source)
+        for plan in found["digits-on-policy"][1:]
     ]
     assert own == [(0.25, "student")] * 2 + [(0.0, "teacher")]
-    time = found["flow-times"][0].time
+    time = found["flow-times"][0].config.time
     assert time is not None
     assert (time.distribution, time.shift) == ("logit_normal", 2.0)
 
@@ -134,7 +144,7 @@ def test_what_determines_the_student_changes_its_key(change: str) -> None:
     [
         *("run.name=other", "halving.updates=[300, 300, 400, 601]"),
         *("evaluation.num_samples=7", "targets.keep=none"),
-        "guidance.time={distribution: uniform, shift: 1}",
+        *("guidance.time={distribution: uniform, shift: 1}", "teacher.reference_steps=32"),
     ],
 )
 def test_what_does_not_determine_the_student_leaves_its_key(change: str) -> None:

@@ -37,8 +37,7 @@ def test_planned_evaluations_equal_those_of_the_samples(tmp_path: Path) -> None:
         assert drawn - drawn_before == sum(planned[plan.index].values()), plan.title
         drawn_before = drawn
         trained = [
-            row.teacher_evaluations + row.student_evaluations
-            for row in round_rows(gated, plan, sizes)
+            row.teacher_evaluations + row.student_evaluations for row in round_rows(plan, sizes)
         ]
         expected[plan.title] = sum(trained) + sum(planned[plan.index].values())
     rows = costs_of(tmp_path, gated, {})

@@ -88,7 +88,8 @@ def test_every_stage_meets_the_same_states(
 def test_other_states_would_be_seen(
     job: dict[str, Any], plain: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    theirs = {**job["plan"], "on_policy_source": "teacher"}
+    config = {**job["plan"]["config"], "on_policy_source": "teacher"}
+    theirs = {**job["plan"], "config": config}
     assert difference(train({**job, "plan": theirs}, TorchEngine, tmp_path), plain) > 1e-3
 
 

@@ -21,7 +21,6 @@ from stages.rounds.preview_images import (
     log_to_chain,
     make_previews,
     plan_preview,
-    sampling_steps,
 )
 from stages.rounds.provenance import inputs_of_chain, inputs_of_round, tags_of_round
 from stages.workspace import Workspace
@@ -107,11 +106,13 @@ def test_mlflow_shows_them_and_where_all_came_from(run_dir: Path) -> None:
     drawn(run_dir, Profile())
     pictures = make_previews(Workspace(run_dir, RECIPE), PLAN, student)
     for _ in range(2):
-        log_previews(pictures, store, child, sampling_steps(RECIPE, PLAN))
+        log_previews(pictures, store, child, PLAN.sampling_steps)
         log_to_chain(pictures, RECIPE, PLAN, store, chain)
     assert len(client.list_artifacts(chain, "images")) == 2 * len(pictures)
     assert len(client.get_metric_history(chain, "preview/rms_w0")) == 1
-    noisy = PLAN.model_copy(update={"sampler": "stochastic"})
+    noisy = PLAN.model_copy(
+        update={"config": PLAN.config.model_copy(update={"sampler": "stochastic"})}
+    )
     log_to_chain(pictures, RECIPE, noisy, store, chain)  # as many steps, and another ladder
     for name in ("preview/rms_w0", "preview/rms_w0_stochastic"):
         assert len(client.get_metric_history(chain, name)) == 1

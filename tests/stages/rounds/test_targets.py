@@ -83,7 +83,7 @@ def test_only_missing_shards_are_computed(recipe: Recipe, tmp_path: Path) -> Non
 
     made = run()
     train = read_info(tmp_path / data.path).splits["train"]
-    passes = recipe.passes(plan.training, train.count)
+    passes = plan.passes(train.count)
     assert len(made) == passes * len(train.shards)
     damaged = target_tar(tmp_path, made[1])
     flip(damaged, damaged.stat().st_size // 2)

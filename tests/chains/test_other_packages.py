@@ -1,0 +1,123 @@
+"""A package of another author, found by its entry points, is trained, killed and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.methods import METHOD_CONFIGS, MethodConfig
+from pipeline.errors import ConfigError
+from pipeline.ledger import Ledger
+from pipeline.registry import Registry
+from pipeline.run_dir.layout import RunDir
+from pipeline.tracking import read_metrics
+from tests.support.terminal import ROOT, command, environment
+
+TOYS = ROOT / "tests" / "toys"
+RECIPE = """
+run: {name: toys, seed: 0}
+data: {source: gaussian, num_samples: 200}
+teacher:
+  network: {family: gaussian, means: [[2, 0], [-2, 0]], std: 0.5}
+  schedule: {kind: cosine, num_train_timesteps: 8}
+  reference_steps: 8
+rounds:
+- method: teacher_l1
+  config: {power: 1.5}
+  training: {updates: 400, batch_size: 16}
+- method: progressive
+  config: {steps: 2, teacher_steps: 4}
+  training: {updates: 6, batch_size: 16, schedule: cosine, warmup: 2, weight_decay: 0.01}
+evaluation: {num_samples: 50, w: [0, 2], baseline_steps: [2]}
+"""
+
+
+def with_toys() -> dict[str, str]:
+    return environment(PYTHONPATH=f"{TOYS}:{ROOT}:{os.environ.get('PYTHONPATH', '')}")
+
+
+@pytest.mark.needs_ray
+def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Path) -> None:
+    (tmp_path / "toys.yaml").write_text(RECIPE)
+    run_dir = tmp_path / "run"
+    line = [
+        *command("run", "toys.yaml", "--run-dir", str(run_dir)),
+        *("--set", "engine.checkpoint_every=5", "--set", "engine.log_every=1"),
+    ]
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(line, cwd=tmp_path, env=with_toys(), stdout=log, stderr=log)
+        while first.poll() is None and not RunDir(run_dir).all_checkpoints():
+            time.sleep(0.1)
+        first.send_signal(signal.SIGKILL)
+        assert first.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()[-3000:]
+    done = subprocess.run(
+        line,
+        cwd=tmp_path,
+        env=with_toys(),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    metrics = list(read_metrics(run_dir / "rounds/00-teacher_l1/metrics.jsonl"))
+    assert [line["update"] for line in metrics] == list(range(1, 401))
+    assert metrics[-1]["train/largest_error"] > 0
+    kinds = [artifact.kind for artifact in Ledger(run_dir).records()]
+    assert kinds.count("student") == 2
+
+
+def package(folder: Path, name: str, text: str) -> None:
+    """Write a package whose entry point of the same name is the module itself."""
+    (folder / f"{name}.py").write_text(text)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[stepfold.methods]\n{name} = {name}\n")
+
+
+METHOD = """
+from typing import ClassVar
+from pipeline.config import MethodConfig
+class Config(MethodConfig):
+    name: ClassVar[str] = "{name}"
+"""
+
+
+def registry() -> Registry[MethodConfig]:
+    return Registry("pipeline.methods", MethodConfig, "method", entry_points="stepfold.methods")
+
+
+def test_a_package_that_fails_to_import_is_named_and_the_rest_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    package(tmp_path, "broken_toy", "import a_module_that_is_missing")
+    package(tmp_path, "sound_toy", METHOD.format(name="sound"))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry().get("sound").name == "sound"
+    assert "broken_toy" in caplog.text
+    assert "a_module_that_is_missing" in caplog.text
+
+
+def test_two_packages_with_one_name_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path, "first_toy", METHOD.format(name="same"))
+    package(tmp_path, "second_toy", METHOD.format(name="same"))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"first_toy.*second_toy"):
+        registry().get("same")
+
+
+def test_the_methods_that_ship_are_found_without_torch() -> None:
+    code = (
+        "import sys; from pipeline.config.methods import METHOD_CONFIGS as found; "
+        "[found.get(name) for name in ('denoising', 'guidance', 'progressive')]; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert METHOD_CONFIGS.get("progressive").name == "progressive"

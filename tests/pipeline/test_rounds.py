@@ -1,0 +1,117 @@
+"""`rounds` of a recipe: what the short form expands to, and what is refused before a run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Recipe
+from pipeline.documents import build, dump_yaml, parse_yaml, read_yaml
+from pipeline.errors import ConfigError
+from pipeline.training.engines import OptimiserPlan
+from pipeline.training.plan import plan_rounds
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
+from tests.support.terminal import ROOT
+
+RECIPES = sorted((ROOT / "flows" / "recipes").glob("*.yaml"))
+TRAINING = {"updates": 10, "batch_size": 16}
+GUIDANCE = {"method": "guidance", "training": TRAINING}
+
+
+def halving(**config: Any) -> dict[str, Any]:
+    return {"method": "progressive", "config": config, "training": TRAINING}
+
+
+def recipe(*rounds: dict[str, Any], **sections: Any) -> Recipe:
+    tree = read_yaml(ROOT / "flows/recipes/digits.yaml")
+    for key in ("guidance", "halving"):
+        tree.pop(key)
+    return build(Recipe, {**tree, "rounds": list(rounds), **sections}, "recipe")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_expansion_of_a_recipe_plans_the_same_rounds(path: Path) -> None:
+    short = build(Recipe, read_yaml(path), path.name)
+    tree = short.with_rounds().model_dump(mode="json", exclude_defaults=True)
+    long = build(Recipe, parse_yaml(dump_yaml(tree), "expanded"), "expanded")
+    assert not {"guidance", "halving", "encoding"} & set(tree)
+    assert plan_rounds(long) == plan_rounds(short)
+    assert (long.w, long.any_steps, long.step_counts) == (
+        short.w,
+        short.any_steps,
+        short.step_counts,
+    )
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_plan_survives_json(path: Path) -> None:
+    for plan in plan_rounds(build(Recipe, read_yaml(path), path.name)):
+        assert RoundPlan.model_validate(plan.model_dump(mode="json")) == plan
+
+
+def test_a_round_takes_what_it_does_not_give_from_its_teacher() -> None:
+    made = recipe(
+        {**GUIDANCE, "config": {"w": {"min": 0, "max": 4}}},
+        {**halving(steps=8, teacher_steps=16, substeps=4), "name": "eight"},
+        halving(steps=1),
+        {**halving(steps=2), "teacher": "eight", "targets": {"mode": "online"}},
+    )
+    plans = plan_rounds(made)
+    assert [plan.name for plan in plans] == ["guidance", "eight", "8-to-1", "8-to-2"]
+    assert [plan.parent for plan in plans] == [TEACHER_ROUND, 0, 1, 1]
+    assert [plan.w for plan in plans] == [made.w] * 4
+    assert [plan.targets.mode for plan in plans] == [*["pregenerated"] * 3, "online"]
+    assert made.any_steps == 64  # the steps of the guidance student that round 1 folds
+    assert [plan.folder for plan in plans][1:3] == ["rounds/01-eight", "rounds/02-8-to-1"]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "problem"),
+    [
+        ([GUIDANCE, {**halving(steps=1, teacher_steps=2), "teacher": "x"}, {**halving(steps=1), "name": "x"}], "rounds.1.teacher: 'x' is not an earlier round"),  # noqa: E501
+        ([GUIDANCE, {**halving(steps=1, teacher_steps=2), "teacher": "guidanc"}], "did you mean 'guidance'?"),  # noqa: E501
+        ([{**GUIDANCE, "method": "guidence"}], "did you mean 'guidance'?"),
+        ([GUIDANCE, halving(stepz=1)], "did you mean 'steps'?"),
+        ([GUIDANCE, halving(steps=1)], "teacher_steps is missing"),
+        ([GUIDANCE, halving(steps=3, teacher_steps=4)], "needs a multiple"),
+        ([GUIDANCE, halving(steps=4, teacher_steps=8), halving(steps=1, teacher_steps=2)], "valid in 4 steps only"),  # noqa: E501
+        ([GUIDANCE, GUIDANCE], "needs teacher: original"),
+        ([GUIDANCE, {**GUIDANCE, "teacher": "original"}], "rounds.1.name: 'guidance' is taken"),
+        ([{**GUIDANCE, "name": "previous"}], "is taken"),
+        ([GUIDANCE, {**halving(steps=1, teacher_steps=2), "teacher": "original"}], "not conditioned on w"),  # noqa: E501
+        ([{**GUIDANCE, "loss": {"weight": "snr"}}], "zero at pure noise"),
+        ([{**GUIDANCE, "method": "denoising"}], "teacher.train"),
+        ([{**GUIDANCE, "training": {**TRAINING, "warmup": 10}}], "warmup"),
+        ([GUIDANCE, halving(steps=4, teacher_steps=8, sampler="stochastic"), halving(steps=2)], "deterministic student"),  # noqa: E501
+        ([GUIDANCE, halving(steps=3, teacher_steps=6)], "do not divide the schedule"),
+        ([], "rounds"),
+    ],
+)  # fmt: skip
+def test_rounds_that_cannot_run_are_refused(rounds: list[dict[str, Any]], problem: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        recipe(*rounds)
+    assert problem in str(refused.value)
+
+
+def test_one_form_of_rounds_is_needed_and_one_is_enough() -> None:
+    with pytest.raises(ConfigError, match="guidance and halving"):
+        build(Recipe, {**read_yaml(ROOT / "flows/recipes/digits.yaml"), "halving": None}, "recipe")
+    with pytest.raises(ConfigError, match="keep one form"):
+        recipe(GUIDANCE, halving={"steps": [2, 1], "updates": 1})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("linear", 0, [1.0, 0.75, 0.5, 0.25]),
+        ("cosine", 0, [(1 + math.cos(math.pi * u / 4)) / 2 for u in range(4)]),
+        ("constant", 0, [1.0] * 4),
+        ("linear", 2, [1 / 3, 2 / 3, 1.0, 0.5]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(
+    schedule: Any, warmup: int, expected: list[float]
+) -> None:
+    plan = OptimiserPlan(0.1, 4, clip_norm=1.0, schedule=schedule, warmup=warmup)
+    assert [plan.factor(update) for update in range(4)] == pytest.approx(expected)
