@@ -10,7 +10,7 @@ from pipeline.ledger import check_format
 from tests.support.terminal import GAUSSIAN, invoke, snapshot
 
 REFUSED = (
-    "run has format 4, this version of Stepfold needs format 5; start a new run with another "
+    "run has format 5, this version of Stepfold needs format 6; start a new run with another "
     "--run-dir, or use the version that wrote it"
 )
 
@@ -18,7 +18,7 @@ REFUSED = (
 @pytest.fixture(autouse=True)
 def old_run(run_dir: Path) -> Path:
     for record in run_dir.glob("ledger/*.json"):
-        record.write_text(json.dumps(json.loads(record.read_text()) | {"format_version": 4}))
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"format_version": 5}))
     return run_dir
 
 
@@ -63,7 +63,7 @@ def test_stale_clean_leaves_it_and_goes_on_with_the_others(old_run: Path) -> Non
 def test_a_damaged_record_names_no_format(old_run: Path, text: str) -> None:
     first, second, *_ = sorted(old_run.glob("ledger/*.json"))
     first.write_text(text)
-    with pytest.raises(ConfigError, match="format 4"):
+    with pytest.raises(ConfigError, match="format 5"):
         check_format(old_run)
-    second.write_text(second.read_text().replace('"format_version": 4', '"format_version": 5'))
+    second.write_text(second.read_text().replace('"format_version": 5', '"format_version": 6'))
     check_format(old_run)

@@ -206,7 +206,7 @@ def test_samples_that_are_not_finite_are_found(run_dir: Path) -> None:
         ("\x00\x01", "cannot be read"),
         ('"text"', "cannot be read"),
         ('{"kind": "data"}', "is not a record: fingerprint: Field required"),
-        ('{"format_version": 99}', "is of format 99, this version reads 5"),
+        ('{"format_version": 99}', "is of format 99, this version reads 6"),
     ],
 )
 def test_an_invalid_record_is_damage_with_its_dependents(
