@@ -7,8 +7,8 @@ from infra.tracking import check_tracking
 from pipeline.bundle import read_manifest
 from pipeline.config import FilesData, Recipe
 from pipeline.config.profile import Profile
-from pipeline.data.sources.counting import count_source
 from pipeline.data.sources.loaded_source import MIN_HELDOUT
+from pipeline.data.sources.sample_counts import count_source
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.models.directory.pipeline_directory import read_pipeline

@@ -18,9 +18,9 @@ from prefect.settings import get_current_settings
 
 from flows.gate_wording import failure_text, follow_up_text, verdict_text
 from flows.orchestration.stage_task import StageObserver, skipped, stage_task
-from flows.round_tracking import log_verdict
 from flows.run import Attempt, CompletedRound, Run
 from flows.tasks import round_targets, train_task
+from flows.tracking.round_tracking import log_verdict
 from pipeline.config import GateRules, Remedy
 from pipeline.errors import DivergenceError, GateError
 from pipeline.ledger import Artifact, Ledger

@@ -4,7 +4,8 @@ from functools import partial
 
 from flows.orchestration.artifacts import show_links, show_round, training_progress
 from flows.orchestration.stage_task import StageObserver, finish, skipped, stage_task
-from flows.round_tracking import (
+from flows.run import CompletedRound, Run
+from flows.tracking.round_tracking import (
     deliver_pending,
     log_accepted,
     log_result,
@@ -12,7 +13,6 @@ from flows.round_tracking import (
     round_run_id,
     track_round,
 )
-from flows.run import CompletedRound, Run
 from pipeline.ledger import Artifact
 from pipeline.run_dir import layout
 from pipeline.training.gate_policy import rules_of

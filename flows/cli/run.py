@@ -206,7 +206,7 @@ def _print_header(console: Console, request: "Request") -> None:
 
 
 def _print_pending_updates(console: Console, request: "Request") -> None:
-    from flows.run import Outbox
+    from flows.tracking.outbox import Outbox
 
     pending = Outbox(request.run_dir).pending()
     if pending:
@@ -268,7 +268,7 @@ def show_summary(
 def _results(folder: Path) -> Iterator[RenderableType]:
     from pipeline.evaluation.documents import Report, read_report
     from pipeline.evaluation.reports.comparisons import brief_table
-    from pipeline.evaluation.reports.view import ReportView
+    from pipeline.evaluation.reports.report_summary import ReportView
 
     try:
         report = read_report(folder)

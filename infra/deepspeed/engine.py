@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from infra.deepspeed.memory_model import MAX_BUCKET, MAX_TEACHER_GATHERED
 from pipeline.config.profile import layout_of
 from pipeline.errors import ConfigError, InfraError
-from pipeline.training.engines import OptimiserPlan, TrainEngine, check_norm, make_optimiser
+from pipeline.training.ema_optimiser import OptimiserPlan, make_optimiser
+from pipeline.training.engines import TrainEngine, check_norm
 
 _TAG = "state"
 _OURS = "stepfold"

@@ -1,8 +1,8 @@
 """DDIM inversion: encode data to the noise that the deterministic sampler maps back to it."""
 
+from pipeline.diffusion.ddim import Denoise, ddim_step, levels_at
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.schedule import NoiseSchedule
-from pipeline.diffusion.solver import Denoise, ddim_step, levels_at
 from pipeline.tensors import Latent
 
 

@@ -16,10 +16,10 @@ from pipeline.config import (
     WDistribution,
 )
 from pipeline.data.training_data import Batch
+from pipeline.diffusion.ddim import Noise, fold, jump, renoise
 from pipeline.diffusion.grid import Grid, steps_folded
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
-from pipeline.diffusion.solver import Noise, fold, jump, renoise
 from pipeline.methods.method import (
     NoisedBatch,
     Regression,

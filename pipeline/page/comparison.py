@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from pipeline.evaluation.documents import AnyReport, AnyRow, Report
 from pipeline.evaluation.figures.curves import STUDENT
-from pipeline.evaluation.reports.view import join_numbers
+from pipeline.evaluation.reports.report_summary import join_numbers
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.tables import (
     Section,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.evaluation.reports.view import VerdictTable
+from pipeline.evaluation.reports.report_summary import VerdictTable
 from pipeline.evaluation.tables import Table
 
 ChartKind = Literal["curve", "panel", "trade", "training", "encoders"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.data.shards.reader import SampleShards
 from pipeline.errors import ConfigError
-from pipeline.models.unet import draw_masks
+from pipeline.models.unet.inpainting import draw_masks
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import Images, LabelArray, balanced_labels
 

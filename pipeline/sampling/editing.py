@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float32
 
+from pipeline.diffusion.ddim import Noise
+from pipeline.diffusion.ddim import sample as step_by_step
 from pipeline.diffusion.grid import nearest_point
 from pipeline.diffusion.schedule import diffuse
-from pipeline.diffusion.solver import Noise
-from pipeline.diffusion.solver import sample as step_by_step
 from pipeline.errors import BundleError, ConfigError
-from pipeline.models.unet import Inpainting, Masks
+from pipeline.models.unet.inpainting import Inpainting, Masks
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import BundleSampler, Images, LabelArray, channels_first
 from pipeline.sampling.solvers import default_sampler

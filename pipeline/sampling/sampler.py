@@ -15,10 +15,10 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from pipeline.bundle import Manifest
+from pipeline.diffusion.ddim import Noise
+from pipeline.diffusion.ddim import sample as step_by_step
 from pipeline.diffusion.prediction import Prediction
 from pipeline.diffusion.schedule import NoiseLevel
-from pipeline.diffusion.solver import Noise
-from pipeline.diffusion.solver import sample as step_by_step
 from pipeline.errors import BundleError, ConfigError
 from pipeline.models.assemble import load_denoiser
 from pipeline.models.stock.stock_pipeline import STOCK, StockPipeline

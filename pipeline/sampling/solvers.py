@@ -6,9 +6,9 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from pipeline.bundle import Manifest
+from pipeline.diffusion.ddim import Velocity
 from pipeline.diffusion.prediction import PredictionType
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
-from pipeline.diffusion.solver import Velocity
 from pipeline.errors import BundleError, ConfigError
 from pipeline.tensors import Latent
 

@@ -20,7 +20,7 @@ from pipeline.data.records import RecordShards, write_records
 from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, read_info
 from pipeline.data.shards.reader import stream_shard
 from pipeline.data.shards.sample_encoding import StoredSample, decode_samples, to_unit_range
-from pipeline.diffusion.solver import sample
+from pipeline.diffusion.ddim import sample
 from pipeline.errors import DataError, DivergenceError
 from pipeline.models.assemble import denoiser_of, load_module
 from pipeline.models.stock.stock_pipeline import STOCK, StockPipeline

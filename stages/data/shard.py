@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.config import Recipe
 from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import identify, load_source
-from pipeline.data.sources.loaded_source import REPORT
+from pipeline.data.sources.quarantine import REPORT
 from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
 from pipeline.run_dir import layout
 from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_or_make

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.evaluation.documents import AnyReport, AnyRow, read_report
-from pipeline.evaluation.reports.view import ReportView
+from pipeline.evaluation.reports.report_summary import ReportView
 from pipeline.evaluation.tables import metric_of
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir.layout import RunDir

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.bundle import read_manifest
-from pipeline.diffusion.solver import sample
+from pipeline.diffusion.ddim import sample
 from pipeline.errors import BundleError, InfraError
 from pipeline.models.assemble import load_denoiser
 from pipeline.models.stock.card import supported_steps, supported_weights

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.config import Recipe
-from pipeline.data.sources.counting import count_source
+from pipeline.data.sources.sample_counts import count_source
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.run_dir.recipe_file import existing_ancestor

@@ -15,7 +15,7 @@ from pipeline.config import (
     Recipe,
 )
 from pipeline.config.profile import Profile
-from pipeline.data.sources.counting import count_source
+from pipeline.data.sources.sample_counts import count_source
 from pipeline.documents import Document
 from pipeline.models.assemble import fresh_manifest
 from pipeline.models.directory.pipeline_directory import read_pipeline

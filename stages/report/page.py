@@ -14,7 +14,7 @@ from pipeline.durable import write_durably
 from pipeline.errors import DataError
 from pipeline.evaluation.documents import AnyReport, Report, SampleSpec, read_report
 from pipeline.evaluation.reports.encoder_report import PictureKind, picture_name, read_translation
-from pipeline.evaluation.reports.view import ReportView, join_numbers
+from pipeline.evaluation.reports.report_summary import ReportView, join_numbers
 from pipeline.ledger import Artifact, Ledger
 from pipeline.page.charts import curve_charts, trade_charts, training_chart
 from pipeline.page.encoder_section import encoders_of

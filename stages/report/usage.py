@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config import Recipe
 from pipeline.diffusion.guidance import guidance_scale
 from pipeline.evaluation.documents import AnyReport
-from pipeline.evaluation.reports.view import join_numbers, passing_students
+from pipeline.evaluation.reports.report_summary import join_numbers, passing_students
 from pipeline.models.stock.card import THIS_DIRECTORY
 from pipeline.page.view_model import Usage
 from pipeline.run_dir import layout

@@ -28,7 +28,8 @@ from pipeline.tensors import Condition
 from pipeline.tracking import JsonlTracker
 from pipeline.training.batches import BatchSource, OnlineSource, TargetSource, method_of
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.engines import OptimiserPlan, TrainEngine
+from pipeline.training.ema_optimiser import OptimiserPlan
+from pipeline.training.engines import TrainEngine
 from pipeline.training.loop import RoundInputs, train_round
 from pipeline.training.monitors import check_finite
 from pipeline.training.round_plan import RoundPlan

@@ -11,11 +11,12 @@ from pipeline.config import TrainingConfig
 from pipeline.config.profile import EngineConfig
 from pipeline.methods.method import DistillationMethod, Networks, NoisedBatch
 from pipeline.models.assemble import family_of, network_denoiser
-from pipeline.models.unet import embed_w
+from pipeline.models.unet.unet import embed_w
 from pipeline.tracking import JsonlTracker
 from pipeline.training.batches import TargetSource, method_of
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.engines import OptimiserPlan, TorchEngine, TrainEngine
+from pipeline.training.ema_optimiser import OptimiserPlan
+from pipeline.training.engines import TorchEngine, TrainEngine
 from pipeline.training.loop import RoundInputs, train_round
 from tests.benchmarks.harness import Arm
 from tests.benchmarks.sizes import W_DIM, Size, Targets

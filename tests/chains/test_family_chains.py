@@ -18,9 +18,9 @@ from pipeline.bundle import read_manifest
 from pipeline.data.latents import LatentShards, read_null
 from pipeline.data.records import RecordShards
 from pipeline.data.shards.reader import SampleShards
+from pipeline.diffusion.ddim import sample
 from pipeline.diffusion.prediction import Prediction
 from pipeline.diffusion.schedule import NoiseLevel
-from pipeline.diffusion.solver import sample
 from pipeline.errors import ConfigError
 from pipeline.models.assemble import load_denoiser, load_module
 from pipeline.models.denoiser import Denoiser

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.config import Recipe
-from pipeline.diffusion.solver import sample
+from pipeline.diffusion.ddim import sample
 from pipeline.documents import build, read_yaml
 from pipeline.evaluation.verdicts.gate_documents import read_verdict
 from pipeline.models.assemble import denoiser_of, family_of, fresh_manifest, load_denoiser

@@ -14,7 +14,7 @@ from pipeline.evaluation.candidates import ReportInputs, SampleSet, columns_of
 from pipeline.evaluation.documents import EvaluatedBundle, Report, plan_cells
 from pipeline.evaluation.figures.curves import rows_by_network
 from pipeline.evaluation.reports.class_conditional import build_report, write_report_files
-from pipeline.evaluation.reports.view import summarise_verdicts
+from pipeline.evaluation.reports.report_summary import summarise_verdicts
 from pipeline.ledger import Artifact, Ledger
 from pipeline.page.charts import curve_charts, trade_charts
 from pipeline.page.comparison import ComparedRun, overlay_charts, summarise_distances, tables_of

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.orchestration.server import child_process, prefect_server, wait_until_up
-from flows.run import Outbox
+from flows.tracking.outbox import Outbox
 from infra.mlflow.tracker import ui_command
 from tests.faults.conftest import DisturbedChain, MakeRow
 from tests.support.asking_prefect import ask

@@ -7,9 +7,9 @@ from typing import Any
 from mlflow import MlflowClient
 
 from flows.gate_wording import verdict_text
-from flows.round_tracking import deliver_pending, log_verdict
 from flows.run import Attempt, CompletedRound, Run
 from flows.tasks import register
+from flows.tracking.round_tracking import deliver_pending, log_verdict
 from infra.mlflow.tracker import MlflowTracker
 from stages.chain import StageId, Step
 from stages.gate.attempts import accept, find_attempt

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.orchestration.server import prefect_server
-from flows.run import Outbox
+from flows.tracking.outbox import Outbox
 from pipeline.ledger import Ledger
 from tests.support.asking_prefect import ask
 from tests.support.chain import SMALLEST, finish, log_of

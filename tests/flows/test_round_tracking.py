@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.round_tracking import deliver_pending, round_run_id, track_round, training_fingerprint
 from flows.run import CompletedRound, Run
 from flows.session import _teacher_origin
+from flows.tracking.round_tracking import (
+    deliver_pending,
+    round_run_id,
+    track_round,
+    training_fingerprint,
+)
 from infra.mlflow.runs import SUPERSEDED
 from infra.mlflow.tracker import MlflowTracker
 from pipeline.config import Recipe

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.engines import OptimiserPlan, TorchEngine
+from pipeline.training.ema_optimiser import OptimiserPlan
+from pipeline.training.engines import TorchEngine
 from pipeline.training.monitors import StragglerMonitor
 from tests.support.ranks import run_ranks
 from tests.support.straggler_worker import QUICK_S, SLOW_S

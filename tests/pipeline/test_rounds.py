@@ -9,7 +9,7 @@ import pytest
 from pipeline.config import Recipe
 from pipeline.documents import build, dump_yaml, parse_yaml, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.training.engines import OptimiserPlan
+from pipeline.training.ema_optimiser import OptimiserPlan
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from tests.support.terminal import ROOT

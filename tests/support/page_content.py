@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.evaluation.reports.view import StudentVerdict, VerdictTable
+from pipeline.evaluation.reports.report_summary import StudentVerdict, VerdictTable
 from pipeline.evaluation.tables import Table
 from pipeline.page.charts import training_chart
 from pipeline.page.sample_images import _png

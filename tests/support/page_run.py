@@ -36,7 +36,7 @@ from pipeline.evaluation.reports.encoder_report import (
     sources_of,
     write_translation,
 )
-from pipeline.evaluation.reports.view import write_report
+from pipeline.evaluation.reports.report_summary import write_report
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.run_dir.layout import ENCODERS

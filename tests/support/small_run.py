@@ -15,7 +15,8 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.run_dir.recipe_file import prepare_run_dir, record_profile
 from pipeline.training.checkpoint import Checkpoints, claim
-from pipeline.training.engines import OptimiserPlan, TorchEngine
+from pipeline.training.ema_optimiser import OptimiserPlan
+from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds, round_key
 from pipeline.training.round_plan import RoundPlan
 from stages.data.shard import shard

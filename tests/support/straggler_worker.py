@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from infra.deepspeed.engine import DeepSpeedEngine
-from pipeline.training.engines import OptimiserPlan
+from pipeline.training.ema_optimiser import OptimiserPlan
 from pipeline.training.monitors import StragglerMonitor
 from tests.support.ranks import leave
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from infra.deepspeed.engine import DeepSpeedEngine
 from pipeline.errors import DataError
-from pipeline.training.engines import OptimiserPlan, TorchEngine, TrainEngine
+from pipeline.training.ema_optimiser import OptimiserPlan
+from pipeline.training.engines import TorchEngine, TrainEngine
 
 BATCH = 8
 UPDATES = 10

@@ -16,7 +16,7 @@ from torch import nn
 
 from infra.deepspeed.engine import DeepSpeedEngine
 from infra.deepspeed.memory_model import Precision, ZeroStage
-from pipeline.training.engines import OptimiserPlan
+from pipeline.training.ema_optimiser import OptimiserPlan
 from tests.support.ranks import leave
 
 WIDTH, LAYERS = 1024, 24

@@ -8,7 +8,8 @@ from pipeline.config import Data
 from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, SplitInfo, write_info
 from pipeline.data.shards.sample_encoding import encode, sample_key
 from pipeline.data.shards.tar_index import IndexedTarWriter, Member, TarIndex, write_index
-from pipeline.data.sources.loaded_source import MIN_HELDOUT, LoadedSource, Quarantine
+from pipeline.data.sources.loaded_source import MIN_HELDOUT, LoadedSource
+from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
 
 

@@ -9,7 +9,8 @@ from pipeline.config import CaptionedFolderData
 from pipeline.data.sources.captioned_images import CaptionedImage, open_captioned
 from pipeline.data.sources.captions import TABLES, clean_text, read_rows
 from pipeline.data.sources.images import SUFFIXES, check_header
-from pipeline.data.sources.loaded_source import LoadedSource, Quarantine
+from pipeline.data.sources.loaded_source import LoadedSource
+from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
 from pipeline.ledger import hash_file
 

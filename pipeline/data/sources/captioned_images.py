@@ -9,7 +9,8 @@ from pathlib import Path
 from pipeline.config import CaptionedFolderData, CaptionedTarsData
 from pipeline.data.sources.captions import Caption
 from pipeline.data.sources.images import Cropped, File, crop_centre, decode_upright
-from pipeline.data.sources.loaded_source import LoadedSource, Quarantine, unlabelled_split
+from pipeline.data.sources.loaded_source import LoadedSource, unlabelled_split
+from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
 
 

@@ -14,8 +14,9 @@ from pipeline.config import CaptionedTarsData
 from pipeline.data.sources.captioned_images import CaptionedImage, open_captioned
 from pipeline.data.sources.captions import MAX_TEXT_BYTES, clean_text, parse_json
 from pipeline.data.sources.images import MAX_IMAGE_BYTES, SUFFIXES, check_header
-from pipeline.data.sources.loaded_source import LoadedSource, Quarantine
+from pipeline.data.sources.loaded_source import LoadedSource
 from pipeline.data.sources.plain_tar import Parts, list_tar, read_tar
+from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError, SampleError
 from pipeline.ledger import hash_file
 

@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 
 from pipeline.config import ImageFolderData
 from pipeline.data.sources.images import SUFFIXES, Mode, check_header, decode_upright
-from pipeline.data.sources.loaded_source import LoadedSource, Quarantine, stratified_split
+from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
+from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
 from pipeline.ledger import hash_file
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.config import PromptsData
 from pipeline.data.sources.captions import TABLES, Caption, bounded_lines, clean_text, read_rows
-from pipeline.data.sources.loaded_source import LoadedSource, Quarantine, unlabelled_split
+from pipeline.data.sources.loaded_source import LoadedSource, unlabelled_split
+from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
 
 _COLUMN = "text"

@@ -28,7 +28,7 @@ from pipeline.evaluation.figures.grids import draw_prompts, prompt_picture
 from pipeline.evaluation.metric_specs import paired_metrics, protocol_context
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.metrics.frechet import paired_rms
-from pipeline.evaluation.reports.view import write_report
+from pipeline.evaluation.reports.report_summary import write_report
 from pipeline.evaluation.scores import ExtractorScores
 from pipeline.evaluation.scoring import agreement_with, flatten_estimates, round_significant
 from pipeline.evaluation.verdicts.checks import (

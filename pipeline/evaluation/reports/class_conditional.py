@@ -29,7 +29,7 @@ from pipeline.evaluation.figures.grids import (
     unsupported_shape_reason,
 )
 from pipeline.evaluation.metric_specs import ProtocolContext, classifier_metrics, protocol_context
-from pipeline.evaluation.reports.view import write_report
+from pipeline.evaluation.reports.report_summary import write_report
 from pipeline.evaluation.scoring import ClassifiedImages, Scorer, TeacherReference, moments_of
 from pipeline.evaluation.verdicts.checks import JudgedNetwork, Verdict, check_samples
 from pipeline.sampling.conditions import Conditions, choose_conditions, masked_images

@@ -9,7 +9,7 @@ from torch import nn
 
 from infra.deepspeed.engine import DeepSpeedEngine
 from pipeline.errors import ConfigError, DivergenceError, InfraError
-from pipeline.training.engines import OptimiserPlan
+from pipeline.training.ema_optimiser import OptimiserPlan
 from tests.support.training_cases import (
     BATCH,
     ENGINES,

@@ -14,7 +14,8 @@ FORKS = """
 import json, os, sys, time, faulthandler
 import torch
 from infra.process import watchdog
-from pipeline.training.engines import OptimiserPlan, TorchEngine
+from pipeline.training.engines import TorchEngine
+from pipeline.training.ema_optimiser import OptimiserPlan
 watchdog._SHORTEST_S = watchdog._UNKNOWN_S = 1.0
 torch.set_num_threads(1)
 def child(name, script):

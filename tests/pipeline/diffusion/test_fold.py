@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.diffusion.ddim import ddim_step, fold, jump
 from pipeline.diffusion.prediction import PredictionType, express, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseLevel, NoiseSchedule, RectifiedFlow
-from pipeline.diffusion.solver import ddim_step, fold, jump
 from pipeline.tensors import per_sample
 from tests.support.cases import SCHEDULES, normal, times, uniform, wavy
 

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from pipeline.config import GaussianConfig, WDistribution
+from pipeline.diffusion.ddim import jump, sample
 from pipeline.diffusion.grid import Direction, Grid
 from pipeline.diffusion.inversion import encode
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseLevel
-from pipeline.diffusion.solver import jump, sample
 from pipeline.methods.method import NoisedBatch
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, NetworkDenoiser
-from pipeline.models.gaussian import GaussianFamily
+from pipeline.models.gaussian.gaussian import GaussianFamily
 from pipeline.tensors import Condition, Latent, PerSample, per_sample
 from tests.support.cases import SCHEDULES, normal
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.diffusion.ddim import ddim_step, jump, sample
 from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
 from pipeline.diffusion.schedule import (
     CosineSchedule,
@@ -16,7 +17,6 @@ from pipeline.diffusion.schedule import (
     NoiseSchedule,
     RectifiedFlow,
 )
-from pipeline.diffusion.solver import ddim_step, jump, sample
 from tests.support.cases import SCHEDULES, normal, times, wavy
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())

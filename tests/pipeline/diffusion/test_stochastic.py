@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.diffusion.ddim import ddim_step, renoise, sample
 from pipeline.diffusion.prediction import Prediction, interpret
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
-from pipeline.diffusion.solver import ddim_step, renoise, sample
 from tests.support.cases import SCHEDULES, normal, times, wavy
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())

@@ -19,17 +19,17 @@ from pipeline.config import (
     WDistribution,
 )
 from pipeline.data.training_data import Batch
+from pipeline.diffusion.ddim import ddim_step, sample
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseSchedule, diffuse
-from pipeline.diffusion.solver import ddim_step, sample
 from pipeline.methods.denoising import Denoising
 from pipeline.methods.guidance import GuidanceDistillation
 from pipeline.methods.method import NoisedBatch, draw_time, draw_w
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
-from pipeline.models.gaussian import GaussianFamily
+from pipeline.models.gaussian.gaussian import GaussianFamily
 from pipeline.randomness import RowRandom
 from tests.support.cases import SCHEDULES, Affine, normal, times, wavy
 

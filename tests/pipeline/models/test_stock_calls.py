@@ -25,7 +25,7 @@ from diffusers import (
 from torch import Tensor, nn
 
 from pipeline.models.assemble import family_of
-from pipeline.models.mmdit import unpack
+from pipeline.models.mmdit.mmdit import unpack
 from pipeline.tensors import Condition
 from tests.support.cases import NETWORKS, condition_of, teacher_manifest
 

@@ -16,7 +16,7 @@ from pipeline.evaluation.documents import (
     Row,
     SampleSpec,
 )
-from pipeline.evaluation.reports.view import (
+from pipeline.evaluation.reports.report_summary import (
     StudentVerdict,
     join_numbers,
     passing_students,

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from pipeline.config import GaussianConfig
+from pipeline.diffusion.ddim import Velocity, sample
 from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseLevel, NoiseSchedule, RectifiedFlow
-from pipeline.diffusion.solver import Velocity, sample
 from pipeline.errors import ConfigError
-from pipeline.models.gaussian import GaussianTeacher
+from pipeline.models.gaussian.gaussian import GaussianTeacher
 from pipeline.sampling.solvers import Solver, dpm_solver_scheduler, solver_sample
 from pipeline.tensors import Latent
 from tests.support.cases import SCHEDULES as CASES

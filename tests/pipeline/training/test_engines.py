@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.engines import AveragingAdam, OptimiserPlan, TorchEngine
+from pipeline.training.ema_optimiser import AveragingAdam, OptimiserPlan
+from pipeline.training.engines import TorchEngine
 
 PLAN = OptimiserPlan(learning_rate=0.1, total_updates=4, clip_norm=1.0)
 DECAY = 0.75

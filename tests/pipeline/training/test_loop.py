@@ -22,7 +22,8 @@ from pipeline.tensors import Latent
 from pipeline.tracking import JsonlTracker, read_metrics
 from pipeline.training.batches import BatchSource, OnlineSource, method_of
 from pipeline.training.checkpoint import Checkpoints, claim
-from pipeline.training.engines import OptimiserPlan, TorchEngine
+from pipeline.training.ema_optimiser import OptimiserPlan
+from pipeline.training.engines import TorchEngine
 from pipeline.training.loop import RoundInputs, train_round
 from pipeline.training.plan import plan_rounds
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.bundle import MANIFEST
 from pipeline.diffusion.schedule import diffuse
 from pipeline.errors import BundleError, ConfigError, DataError
-from pipeline.models.unet import Inpainting
+from pipeline.models.unet.inpainting import Inpainting
 from pipeline.randomness import RowRandom
 from pipeline.sampling import editing
 from pipeline.sampling.editing import EditTarget, edit, is_on_grid, nearest_step, sample_from

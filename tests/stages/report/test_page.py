@@ -11,7 +11,7 @@ from flows.cli.run import show_summary
 from infra.process.machines import describe_machine_with, record_machine
 from pipeline.evaluation.documents import read_report
 from pipeline.evaluation.reports.comparisons import card_facts
-from pipeline.evaluation.reports.view import ReportView
+from pipeline.evaluation.reports.report_summary import ReportView
 from pipeline.evaluation.tables import format_estimate, metric_of
 from stages.report.compare import write_comparison
 from stages.report.page import build_page, page_of, remove_page, write_page

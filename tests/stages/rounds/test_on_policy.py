@@ -13,7 +13,8 @@ from infra.deepspeed.engine import DeepSpeedEngine
 from pipeline.config import Halving, TargetsConfig
 from pipeline.config.profile import EngineConfig, Profile
 from pipeline.training.checkpoint import claim
-from pipeline.training.engines import OptimiserPlan, TorchEngine
+from pipeline.training.ema_optimiser import OptimiserPlan
+from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds
 from stages.data.shard import shard
 from stages.rounds.train import round_job

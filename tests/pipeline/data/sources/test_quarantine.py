@@ -14,7 +14,7 @@ from pipeline.data.sources.captioned_folder import open_captioned_folder
 from pipeline.data.sources.captioned_tars import open_tars
 from pipeline.data.sources.datasets import identify
 from pipeline.data.sources.image_folder import open_folder
-from pipeline.data.sources.loaded_source import REPORT, Quarantine
+from pipeline.data.sources.quarantine import REPORT, Quarantine
 from pipeline.errors import DataError, SampleError
 from tests.pipeline.data.sources.test_captioned_tars import write_tar
 from tests.support.odd_images import BAD, ODD, SIZE, encoded, noise

@@ -12,7 +12,7 @@ from pipeline.evaluation.candidates import SampleSet
 from pipeline.evaluation.documents import read_report
 from pipeline.evaluation.reports.class_conditional import build_report, write_report_files
 from pipeline.evaluation.reports.comparisons import best_baseline
-from pipeline.evaluation.reports.view import write_report
+from pipeline.evaluation.reports.report_summary import write_report
 from pipeline.sampling.sampler import balanced_labels
 from tests.support.assessed import Made, make, returning
 from tests.support.own_readings import read_all

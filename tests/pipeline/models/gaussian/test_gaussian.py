@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from pipeline.config import GaussianConfig, WDistribution
+from pipeline.diffusion.ddim import sample
 from pipeline.diffusion.grid import Grid
 from pipeline.diffusion.loss import LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule
-from pipeline.diffusion.solver import sample
 from pipeline.methods.guidance import GuidanceDistillation
 from pipeline.methods.method import DistillationMethod, NoisedBatch
 from pipeline.methods.progressive import ProgressiveDistillation
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
-from pipeline.models.gaussian import GaussianFamily, GaussianStudent, GaussianTeacher
+from pipeline.models.gaussian.gaussian import GaussianFamily, GaussianStudent, GaussianTeacher
 from tests.support.cases import normal, times, uniform
 
 MEANS = ((-1.0, 0.5), (1.0, 0.25), (0.0, -1.0))

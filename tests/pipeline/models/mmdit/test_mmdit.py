@@ -11,7 +11,7 @@ from pipeline.bundle import Manifest
 from pipeline.config import MMDiTConfig
 from pipeline.models.assemble import denoiser_of, family_of, load_module, save_bundle
 from pipeline.models.denoiser import NetworkDenoiser
-from pipeline.models.mmdit import pack, token_positions, unpack
+from pipeline.models.mmdit.mmdit import pack, token_positions, unpack
 from tests.support.cases import condition_of, normal, student_manifest, teacher_manifest, times
 
 SIZES = pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 10), (2, 2)])

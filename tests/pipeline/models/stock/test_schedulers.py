@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import MMDiTConfig, ScheduleConfig, UNetConfig
+from pipeline.diffusion.ddim import sample
 from pipeline.diffusion.prediction import Prediction, PredictionType, interpret
 from pipeline.diffusion.schedule import NoiseLevel
-from pipeline.diffusion.solver import sample
 from pipeline.models.assemble import schedule_of
 from pipeline.models.stock.schedulers import flux_scheduler, stock_scheduler
 

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ConfigError
-from pipeline.models.dit import DiT
+from pipeline.models.dit.dit_pipeline import DiT
 from pipeline.models.stock.stock_pipeline import STOCK
 from tests.support.stock_bundles import Tiny, tiny
 from tests.support.tiny_pipelines import KINDS, PIXELS

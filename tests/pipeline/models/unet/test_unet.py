@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
 
 from pipeline.models.assemble import family_of, save_bundle
-from pipeline.models.unet import UNetFamily
+from pipeline.models.unet.unet import UNetFamily
 from tests.support.cases import condition_of, normal, student_manifest, teacher_manifest
 
 MANIFEST = student_manifest(teacher_manifest("unet"))

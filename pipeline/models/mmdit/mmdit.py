@@ -1,6 +1,5 @@
-"""Multimodal flow-matching transformers: Stable Diffusion 3 and Flux, networks and pipelines."""
+"""Multimodal flow-matching transformers: the networks of Stable Diffusion 3 and Flux."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -8,12 +7,9 @@ from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from pipeline.bundle import Manifest
 from pipeline.config import MMDiTConfig
 from pipeline.diffusion.guidance import guidance_scale
-from pipeline.models.stock.schedulers import flux_scheduler
 from pipeline.models.stock.stock_network import StockFamily, dtype_of
-from pipeline.models.stock.stock_pipeline import StockPipeline
 from pipeline.tensors import Condition, Latent, PerSample
 
 PATCH = 2
@@ -159,53 +155,3 @@ def _evaluate_flux(
         **prompt,
     )[0]
     return unpack(output, height, width)
-
-
-class StableDiffusion3(StockPipeline):
-    """Stable Diffusion 3: three text encoders, and no input for w."""
-
-    name: ClassVar[str] = "StableDiffusion3Pipeline"
-    network: ClassVar[str] = "transformer"
-
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Condition:
-        """Return `text` `[b, tokens, channels]` (CLIP, then T5) and CLIP's `pooled` `[b, d]`."""
-        text, _, pooled, _ = self.encoders.encode_prompt(
-            list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
-        )
-        return {"text": text, "pooled": pooled}
-
-    def arguments(
-        self, manifest: Manifest, prompts: Sequence[str], *, steps: int, w: float
-    ) -> dict[str, Any]:
-        """Build the call, with times 1, ..., 1/N if the scheduler is not built for a fixed N."""
-        call = super().arguments(manifest, prompts, steps=steps, w=w)
-        if manifest.steps is None:
-            call["sigmas"] = [1 - index / steps for index in range(steps)]
-        return call
-
-
-class Flux(StockPipeline):
-    """Flux: CLIP and T5, packed latents, and a network with a `guidance` input."""
-
-    name: ClassVar[str] = "FluxPipeline"
-    network: ClassVar[str] = "transformer"
-    w_passing_classes: ClassVar[tuple[str, ...]] = ("FluxImg2ImgPipeline", "FluxInpaintPipeline")
-
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Condition:
-        """Return `text` `[b, tokens, channels]` of T5 and `pooled` `[b, d]` of CLIP."""
-        text, pooled, _ = self.encoders.encode_prompt(list(prompts), None, device=self.device)
-        return {"text": text, "pooled": pooled}
-
-    def scheduler(self, manifest: Manifest) -> dict[str, Any]:
-        """Build an Euler scheduler with the fixed shift of the teacher's image size."""
-        return flux_scheduler(manifest)
-
-    def guides(self, manifest: Manifest) -> bool:  # noqa: ARG002
-        """Return False: `guidance_scale` is a network input in this class, not guidance."""
-        return False
-
-    def returned(self, latents: Latent) -> Tensor:
-        """Pack latents in patches of 2 x 2, `[b, h w / 4, 4 channels]`."""
-        return pack(latents)

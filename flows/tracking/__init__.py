@@ -1,0 +1,1 @@
+"""Tracking of rounds, and the outbox of updates that could not be delivered."""

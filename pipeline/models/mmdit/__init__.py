@@ -1,0 +1,1 @@
+"""Multimodal transformers, and the stock pipelines around them."""

@@ -1,0 +1,1 @@
+"""U-Nets, and the stock pipelines around them."""
