@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,6 @@ from pipeline.evaluation.metric_specs import (
     ProtocolContext,
     classifier_metrics,
     paired_metrics,
-    real_image_metrics,
 )
 from pipeline.evaluation.tables import (
     TableLine,
@@ -42,76 +42,67 @@ def class_table(lines: Sequence[TableLine]) -> str:
     return filled_table(class_columns(lines), lines, None).markdown
 
 
-def distance(sha256: str = "a" * 64, count: int = 599, **changes: object) -> MetricProtocol:
-    real = SETTING.real("heldout", count)
-    found = real_image_metrics(SETTING, ("the classifier", sha256), real, "to real")[0]
-    return found.model_copy(update=changes)
-
-
-def test_a_column_is_of_one_protocol() -> None:
-    text = metric_table([distance(), distance()], [LINE])
-    assert text.splitlines()[0] == "| network | evaluations | to real |"
-    assert text.splitlines()[2] == "| student | 1 | 1.500 (1.000 to 2.000) |"
-
-
-@pytest.mark.parametrize(
-    ("other", "named"),
-    [
-        (distance(sha256="b" * 64), "extractor_sha256.* a+.* b+"),
-        (distance(count=600), r"reference\.count.* 599.* 600"),
-        (distance(shape=(16, 16, 1)), r"shape.* \[8, 8, 1\].* \[16, 16, 1\]"),
-        (distance(shape=None), r"shape.* \[8, 8, 1\].* None"),
-        (distance(num_samples=5000), "num_samples.* 500.* 5000"),
-        (distance(seed=7), "seed.* 1.* 7"),
-        (distance(resamples=9), "resamples.* 100.* 9"),
-        (distance(settings={"k": 4.0}), "settings"),
-    ],
-)
-def test_two_protocols_do_not_share_a_column(other: MetricProtocol, named: str) -> None:
-    with pytest.raises(DataError, match=named):
-        metric_table([distance(), other], [LINE])
-    assert other.identity != distance().identity
-
-
-def named(metric: str, **changes: object) -> MetricProtocol:
+def protocol(
+    metric: str, sha256: str = "a" * 64, heldout: int = 599, **changes: object
+) -> MetricProtocol:
     """Return a protocol of a report with changed settings."""
-    counts = {"heldout": 599, "train": 1198}
-    setting = replace(SETTING, **changes)  # type: ignore[arg-type] # keys are its own
-    found = classifier_metrics(setting, ("it", "a" * 64), counts, reads_prompts=True)
+    counts = {"heldout": heldout, "train": 1198}
+    setting = replace(SETTING, **changes)
+    found = classifier_metrics(setting, ("it", sha256), counts, reads_prompts=True)
     return next(each for each in found if each.metric == metric)
 
 
-AGAINST_TEACHER = ("rms_to_teacher", "psnr_to_teacher", "ssim_to_teacher", "distance_to_teacher")
+DISTANCE = protocol("distance_to_real")
 
 
-@pytest.mark.parametrize("metric", AGAINST_TEACHER)
+def test_a_column_is_of_one_protocol() -> None:
+    words = {"title": "FD", "meaning": "the same", "source": "elsewhere"}
+    worded = DISTANCE.model_copy(update=words)  # no part of a protocol
+    text = metric_table([DISTANCE, worded], [LINE])
+    assert text.splitlines()[0] == "| network | evaluations | to real |"
+    assert text.splitlines()[2] == "| student | 1 | 1.500 (1.000 to 2.000) |"
+    with pytest.raises(DataError, match="settings"):
+        metric_table([DISTANCE, DISTANCE.model_copy(update={"settings": {"k": 4.0}})], [LINE])
+
+
+TO_TEACHER = ("rms_to_teacher", "psnr_to_teacher", "ssim_to_teacher", "distance_to_teacher")
+
+
 @pytest.mark.parametrize(
-    ("changes", "difference"),
+    ("metrics", "changes", "named"),
     [
-        ({"reference_steps": 32}, r"\(reference\.steps[^;]* 64[^;]* 32\)"),
-        ({"teacher_sha256": "b" * 64}, r"\(reference\.teacher_sha256[^;]* c+[^;]* b+\)"),
-        ({"data_sha256": "b" * 64}, r"\(reference\.data_sha256[^;]* d+[^;]* b+\)"),
-        ({"shape": (8, 8, 3)}, r"\(shape[^;]* \[8, 8, 1\][^;]* \[8, 8, 3\]\)"),
+        (("distance_to_real",), {"sha256": "b" * 64}, "extractor_sha256.* a+.* b+"),
+        (("distance_to_real",), {"heldout": 600}, r"reference\.count.* 599.* 600"),
+        (("distance_to_real",), {"num_samples": 5000}, "num_samples.* 500.* 5000"),
+        (("distance_to_real",), {"seed": 7}, "seed.* 1.* 7"),
+        (("distance_to_real",), {"resamples": 9}, "resamples.* 100.* 9"),
+        (TO_TEACHER, {"reference_steps": 32}, r"\(reference\.steps[^;]* 64[^;]* 32\)"),
+        (
+            TO_TEACHER,
+            {"teacher_sha256": "b" * 64},
+            r"\(reference\.teacher_sha256[^;]* c+[^;]* b+\)",
+        ),
+        (TO_TEACHER, {"data_sha256": "b" * 64}, r"\(reference\.data_sha256[^;]* d+[^;]* b+\)"),
+        (TO_TEACHER, {"shape": (8, 8, 3)}, r"\(shape[^;]* \[8, 8, 1\][^;]* \[8, 8, 3\]\)"),
     ],
 )
-def test_numbers_against_different_teachers_are_not_comparable(
-    metric: str, changes: dict[str, object], difference: str
+def test_two_protocols_do_not_share_a_column(
+    metrics: tuple[str, ...], changes: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(DataError, match=difference):
-        check_comparable([named(metric), named(metric, **changes)])
-    check_comparable([named(metric), named(metric)])
+    for metric in metrics:
+        this, other = protocol(metric), protocol(metric, **changes)
+        with pytest.raises(DataError, match=named):
+            metric_table([this, other], [LINE])
+        assert this.identity != other.identity
+        check_comparable([this, protocol(metric)])
 
 
 @pytest.mark.parametrize("metric", ["distance_to_real", "recall", "class_accuracy"])
 def test_numbers_against_real_images_do_not_depend_on_the_teacher(metric: str) -> None:
-    other = named(metric, reference_steps=32, teacher_sha256="b" * 64)
-    check_comparable([named(metric), other])
+    other = protocol(metric, reference_steps=32, teacher_sha256="b" * 64)
+    check_comparable([protocol(metric), other])
     with pytest.raises(DataError, match=r"reference\.data_sha256.* d+.* b+"):
-        check_comparable([named(metric), named(metric, data_sha256="b" * 64)])
-
-
-def test_words_are_not_part_of_a_protocol() -> None:
-    check_comparable([distance(), distance(title="FD", meaning="the same", source="elsewhere")])
+        check_comparable([protocol(metric), protocol(metric, data_sha256="b" * 64)])
 
 
 def test_every_metric_has_a_protocol() -> None:
@@ -129,16 +120,13 @@ def test_every_metric_has_a_protocol() -> None:
     text = protocol_table(found).markdown
     assert all(f"| {metric.identity} |" in text for metric in found)
     assert "| 599 held-out real images |" in text
-
-
-def test_images_too_small_for_ssim_have_no_column_of_it() -> None:
-    small = ProtocolContext(**{**vars(SETTING), "shape": (1, 1, 2)})
-    assert [metric.title for metric in paired_metrics(small)] == ["RMS", "PSNR"]
+    # images too small for SSIM have no column of it
+    small = paired_metrics(replace(SETTING, shape=(1, 1, 2)))
+    assert [metric.title for metric in small] == ["RMS", "PSNR"]
 
 
 def test_parts_of_a_prompt_have_separate_columns() -> None:
-    found = classifier_metrics(SETTING, ("it", "a"), {"heldout": 9, "train": 9}, reads_prompts=True)
-    prompts = [metric for metric in found if metric.metric == "prompt_accuracy"]
+    prompts = [protocol("prompt_accuracy")]
     scores = {
         "prompt_accuracy": {"ink": 0.5, "all": 0.25},
         "prompt_accuracy_interval": {"ink": (0.4, 0.6), "all": (0.2, 0.3)},
@@ -159,7 +147,7 @@ def by_class(shares: dict[str, float]) -> TableLine:
 
 def test_the_class_column_names_the_worst_class() -> None:
     lines = [by_class({"cat": 0.9, "a|b": 0.5, "dog": 0.5}), LINE]
-    assert metric_table([named("accuracy_by_class")], lines).splitlines() == [
+    assert metric_table([protocol("accuracy_by_class")], lines).splitlines() == [
         "| network | evaluations | worst class |",
         "|---|--:|:-:|",
         r"| student | 1 | a\|b: 50.0% (40.0% to 50.0%) |",
