@@ -1,11 +1,9 @@
-"""The chain survives kill -9 of its driver wherever it falls, and ends with the same bytes."""
+"""A finished chain is resumed, extended, repaired and shown; a killed one ends with its bytes."""
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +19,11 @@ from pipeline.ledger import Ledger
 from tests.support.asking_prefect import ask
 from tests.support.browser import be_wide, keep_picture, open_browser
 from tests.support.chain import (
+    INLINE,
     KILLED,
     ROOT,
     SERVERS,
+    SMALLEST,
     committed,
     finish,
     has_checkpoint,
@@ -37,99 +37,108 @@ from tests.support.doors import free_port
 from tests.support.small_run import flip
 from tests.support.terminal import command, invoke
 
+pytestmark = pytest.mark.needs_ray
 
-@pytest.fixture(autouse=True, scope="module")
-def orphans_end() -> Iterator[None]:
-    """The embedded Prefect server of a killed driver lives on; end it with the tests."""
+ROUNDS = ("round 0: guidance", "round 1: 2 -> 1 steps")
+LAST = "rounds/01-2-to-1"
+
+
+def resume(run_dir: Path, *more: str) -> None:
+    assert finish(run_dir, *INLINE, *more, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
+
+
+def times_of(run_dir: Path, pattern: str) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in run_dir.rglob(pattern)}
+
+
+def test_a_finished_chain_does_nothing_when_run_again(finished_copy: Path) -> None:
+    resume(finished_copy)
+    before = times_of(finished_copy / "rounds", "*.safetensors")
+    page = (finished_copy / "report/index.html").read_bytes()
+    resume(finished_copy)
+    assert (finished_copy / "report/index.html").read_bytes() == page
+    assert times_of(finished_copy / "rounds", "*.safetensors") == before
+
+
+def test_encoders_join_a_finished_chain(finished_copy: Path) -> None:
+    """They are trained and evaluated; everything else, including the report, is unchanged."""
+    before, report = student_digests(finished_copy), report_of(finished_copy)
+    encoding = ("--set", "encoding={steps: [2, 1], updates: 12, batch_size: 32}")
+    resume(finished_copy, *encoding, "--accept-changes")
+    after = student_digests(finished_copy)
+    assert {path: after[path] for path in before} == before
+    assert after.keys() - before.keys() == {"rounds/02-2-to-1-encode/student"}
+    assert report_of(finished_copy) == report
+    assert "encoder and student, 1 + 1 steps" in (finished_copy / "encoders/report.md").read_text()
+    assert invoke("verify", str(finished_copy))[0] == 0
+
+
+def test_a_repaired_chain_has_the_bytes_it_had(finished_copy: Path) -> None:
+    """Three damages at once: damaged artifacts are computed again, their dependents are kept."""
+    before = {a.path: a for a in Ledger(finished_copy).records()}
+    places = [path for path in before if path.startswith("rounds/")]
+    made = {path: (finished_copy / path).stat().st_mtime_ns for path in places}
+    flip(finished_copy / "data/train/shard-00000.tar", 600)
+    flip(finished_copy / "rounds/00-guidance/student/gaussian/tables.safetensors")
+    record = finished_copy / "ledger" / f"{before['report'].fingerprint[:32]}.json"
+    record.write_text("{")
+    assert invoke("verify", str(finished_copy))[0] == 1
+    repair = command("repair", str(finished_copy))
+    assert subprocess.run(repair, cwd=ROOT, timeout=600, check=False).returncode == 0
+    assert invoke("verify", str(finished_copy))[0] == 0
+    assert {a.path: a for a in Ledger(finished_copy).records()} == before
+    redone = [path for path in places if (finished_copy / path).stat().st_mtime_ns != made[path]]
+    assert redone == ["rounds/00-guidance/student"]
+
+
+def test_a_changed_recipe_keeps_the_rounds_before_the_change(finished_copy: Path) -> None:
+    before = student_digests(finished_copy)
+    longer = ("--set", "halving.updates=16")
+    assert finish(finished_copy, *INLINE, *longer, sets=SMALLEST) == 2  # refused with a diff
+    assert student_digests(finished_copy) == before
+    resume(finished_copy, *longer, "--accept-changes")
+    after = student_digests(finished_copy)
+    assert [path for path in before if before[path] != after[path]] == [f"{LAST}/student"]
+
+
+@pytest.fixture
+def no_orphans() -> Iterator[None]:
+    """The embedded Prefect server of a killed driver lives on; end it with the test."""
     yield
     for group in KILLED:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API of a Prefect server that outlives the runs that use it."""
-    home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as settings, pytest.MonkeyPatch.context() as elsewhere:
-        settings.setenv("PREFECT_HOME", str(home))
-        with prefect_server(free_port(), home / "server.log") as found:
-            for name in ("PREFECT_HOME", "PREFECT_API_URL"):  # other chains have their own
-                elsewhere.delenv(name)
-            yield found.api_url
-            elsewhere.undo()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("whole") / "chain"
-    with pytest.MonkeyPatch.context() as settings:
-        settings.setenv("PREFECT_API_URL", prefect)
-        assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
-    return run_dir
-
-
-@pytest.mark.needs_ray
 @pytest.mark.nightly
+@pytest.mark.usefixtures("no_orphans")
 def test_killed_in_three_places_it_ends_with_the_same_students(
-    undisturbed: Path, tmp_path: Path
+    finished_chain: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "chain"
-    kill_when(run_dir, lambda path: committed(path, "targets", "rounds/00-guidance") >= 2)
-    kill_when(run_dir, has_checkpoint("00-guidance"))
-    kill_when(run_dir, started("rounds/02-2-to-1/promote"))
-    assert finish(run_dir) == 0, log_of(run_dir).read_text()[-3000:]
+    for condition in (
+        lambda path: committed(path, "targets", "rounds/00-guidance") >= 2,
+        has_checkpoint("00-guidance"),
+        started(f"{LAST}/promote"),
+    ):
+        kill_when(run_dir, condition, sets=SMALLEST)
+    assert finish(run_dir, sets=SMALLEST) == 0, log_of(run_dir).read_text()[-3000:]
     # each run ended the Prefect server that the killed one before it had left
     assert len(SERVERS) >= 3
     assert not any(server.is_alive for server in SERVERS)
-    assert student_digests(run_dir) == student_digests(undisturbed)
-    assert report_of(run_dir) == report_of(undisturbed)
-    assert_no_duplicate_points(run_dir)
-
-
-def assert_no_duplicate_points(run_dir: Path) -> None:
+    assert student_digests(run_dir) == student_digests(finished_chain)
+    assert report_of(run_dir) == report_of(finished_chain)
     client = MlflowClient(f"sqlite:///{run_dir.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("stepfold")
     assert experiment is not None
     rounds = client.search_runs([experiment.experiment_id], "tags.kind = 'round'")
-    assert sorted(run.data.params["round"] for run in rounds) == ["0", "1", "2"]
+    assert sorted(run.data.params["round"] for run in rounds) == ["0", "1"]
     for run in rounds:
-        steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
-        assert steps == [64 * update for update in range(1, 241)]
-    versions = client.search_model_versions("name = 'gaussian'")
-    assert len(versions) == 3
-
-
-@pytest.mark.needs_ray
-@pytest.mark.nightly
-def test_a_finished_chain_does_nothing_when_run_again(undisturbed: Path) -> None:
-    before = {
-        file: file.stat().st_mtime_ns for file in (undisturbed / "rounds").rglob("*.safetensors")
-    }
-    page = (undisturbed / "report/index.html").read_bytes()
-    assert finish(undisturbed) == 0
-    assert (undisturbed / "report/index.html").read_bytes() == page
-    after = {
-        file: file.stat().st_mtime_ns for file in (undisturbed / "rounds").rglob("*.safetensors")
-    }
-    assert before == after
-
-
-@pytest.mark.needs_ray
-@pytest.mark.nightly
-def test_encoders_join_a_finished_chain(undisturbed: Path, tmp_path: Path) -> None:
-    """They are trained and evaluated; everything else, including the report, is unchanged."""
-    run_dir = tmp_path / "chain"
-    shutil.copytree(undisturbed, run_dir)
-    before, report = student_digests(run_dir), report_of(run_dir)
-    encoding = ("--set", "encoding={steps: [2, 1], updates: 20, batch_size: 64}")
-    assert finish(run_dir, *encoding, "--accept-changes") == 0, log_of(run_dir).read_text()[-3000:]
-    after = student_digests(run_dir)
-    assert {path: after[path] for path in before} == before
-    assert after.keys() - before.keys() == {"rounds/03-2-to-1-encode/student"}
-    assert report_of(run_dir) == report
-    assert "encoder and student, 1 + 1 steps" in (run_dir / "encoders/report.md").read_text()
-    assert invoke("verify", str(run_dir))[0] == 0
+        points = client.get_metric_history(run.info.run_id, "train/loss")
+        steps = [point.step for point in points]
+        assert len(set(steps)) == len(steps) >= 3
+        assert steps[-1] == 12 * 32
+    assert len(client.search_model_versions("name = 'gaussian'")) == 2
 
 
 @contextlib.contextmanager
@@ -148,53 +157,59 @@ def pages_of(run_dir: Path, output: Path) -> Iterator[str]:
         process.wait(timeout=60)
 
 
+POINTS = """
+return Math.max(0, ...[...document.querySelectorAll(".scatterlayer")].map(
+    (layer) => layer.querySelectorAll("path.point").length))
+"""
+
+
 @pytest.mark.needs_browser
-@pytest.mark.needs_ray
 @pytest.mark.nightly
-def test_mlflows_pages_show_the_charts_of_the_chain(undisturbed: Path, tmp_path: Path) -> None:
-    wanted = ("round 0: guidance", "round 2: 2 -> 1 steps", "chain/distance_to_real_w0")
-    with pages_of(undisturbed, tmp_path / "output.txt") as page, open_browser(tmp_path) as driver:
+def test_mlflows_pages_show_the_charts_of_the_chain(finished_copy: Path, tmp_path: Path) -> None:
+    wanted = (*ROUNDS, "chain/distance_to_real_w1")
+    with (
+        pages_of(finished_copy, tmp_path / "output.txt") as page,
+        open_browser(tmp_path) as driver,
+    ):
         be_wide(driver, 1800, 1200)
         driver.get(page)
         wait_for_words(driver, *wanted)
-        # a curve against sampling steps is drawn, through the students of all three rounds
+        # a curve against sampling steps is drawn, through the students of both rounds
         drawn = WebDriverWait(driver, 120)
-        drawn.until(lambda _: driver.execute_script(POINTS) >= 3, "no curve is drawn")
+        drawn.until(lambda _: driver.execute_script(POINTS) >= 2, "no curve is drawn")
         keep_picture(driver, "mlflow-chain")
         shown = text_of(driver)
     assert [words for words in wanted if words not in shown] == []
 
 
 @pytest.mark.needs_browser
-@pytest.mark.needs_ray
 @pytest.mark.nightly
-def test_prefects_pages_show_the_rounds(undisturbed: Path, prefect: str, tmp_path: Path) -> None:
+def test_prefects_pages_show_the_rounds(finished_copy: Path, tmp_path: Path) -> None:
     """The page of the chain lists its rounds; artifacts are progress bars, previews and a table."""
-    runs = ask(prefect, "flow_runs/filter")
-    chain = next(run for run in runs if run["parent_task_run_id"] is None)
-    first = next(run for run in runs if run["name"].startswith("round 0: guidance"))
-    pages = prefect.removesuffix("/api")
-    with open_browser(tmp_path) as driver:
+    with (
+        prefect_server(free_port(), tmp_path / "server.log") as server,
+        open_browser(tmp_path) as driver,
+    ):
+        prefect, pages = server.api_url, server.api_url.removesuffix("/api")
+        runs = ask(prefect, "flow_runs/filter")
+        chain = next(run for run in runs if run["parent_task_run_id"] is None)
+        first = next(run for run in runs if run["name"].startswith(ROUNDS[0]))
         be_wide(driver, 1600, 1400)
         open_tab(driver, f"{pages}/runs/flow-run/{chain['id']}", "subflow-runs")
-        wait_for_words(driver, first["name"], "round 2: 2 -> 1 steps", "Completed")
+        wait_for_words(driver, first["name"], ROUNDS[1], "Completed")
         open_tab(driver, f"{pages}/runs/flow-run/{chain['id']}", "artifacts")
         wait_for_words(
             driver, "gaussian: finished rounds", "MLflow: charts of gaussian", "evaluate"
         )
         open_tab(driver, f"{pages}/runs/flow-run/{first['id']}", "artifacts")
         wait_for_words(driver, "gaussian-round-0", f"{first['name']}, train", "PROGRESS")
-        driver.get(f"{pages}/artifacts/artifact/{newest(prefect, 'gaussian-rounds')}")
-        wait_for_words(driver, "sampling steps", first["name"], "round 2: 2 -> 1 steps")
+        made = ask(prefect, "artifacts/filter", sort="CREATED_DESC")
+        newest = next(each["id"] for each in made if each["key"] == "gaussian-rounds")
+        driver.get(f"{pages}/artifacts/artifact/{newest}")
+        wait_for_words(driver, "sampling steps", first["name"], ROUNDS[1])
         keep_picture(driver, "prefect-rounds")
         table = text_of(driver)
-    assert table.index(first["name"]) < table.index("round 2: 2 -> 1 steps")
-
-
-def newest(prefect: str, key: str) -> str:
-    """The id of the newest artifact under a key."""
-    made = ask(prefect, "artifacts/filter", sort="CREATED_DESC")
-    return str(next(each["id"] for each in made if each["key"] == key))
+    assert table.index(first["name"]) < table.index(ROUNDS[1])
 
 
 def open_tab(driver: Chrome, page: str, tab: str) -> None:
@@ -209,49 +224,5 @@ def wait_for_words(driver: Chrome, *wanted: str) -> None:
         WebDriverWait(driver, 120).until(lambda _, words=words: words in text_of(driver), words)
 
 
-POINTS = """
-return Math.max(0, ...[...document.querySelectorAll(".scatterlayer")].map(
-    (layer) => layer.querySelectorAll("path.point").length))
-"""
-
-
 def text_of(driver: Chrome) -> str:
     return str(driver.execute_script("return document.body.innerText"))
-
-
-@pytest.mark.nightly
-@pytest.mark.needs_ray
-def test_a_repaired_chain_has_the_bytes_it_had(undisturbed: Path, tmp_path: Path) -> None:
-    """Three damages at once: damaged artifacts are computed again, their dependents are kept."""
-    run_dir = tmp_path / "chain"
-    shutil.copytree(undisturbed, run_dir)
-    before = {a.path: a for a in Ledger(run_dir).records()}
-    made = {path: (run_dir / path).stat().st_mtime_ns for path in before if "rounds/" in path}
-    flip(run_dir / "data/train/shard-00000.tar", 600)
-    flip(run_dir / "rounds/00-guidance/student/gaussian/tables.safetensors")
-    record = run_dir / "ledger" / f"{before['report'].fingerprint[:32]}.json"
-    record.write_text("{")
-    assert invoke("verify", str(run_dir))[0] == 1
-    assert stepfold("repair", run_dir) == 0
-    assert invoke("verify", str(run_dir))[0] == 0
-    after = {a.path: a for a in Ledger(run_dir).records()}
-    assert after == before
-    redone = [path for path in made if (run_dir / path).stat().st_mtime_ns != made[path]]
-    assert redone == ["rounds/00-guidance/student"]
-
-
-def stepfold(name: str, run_dir: Path) -> int:
-    command = [sys.executable, "-m", "flows.cli.app", name, str(run_dir)]
-    return subprocess.run(command, cwd=ROOT, timeout=600, check=False).returncode
-
-
-@pytest.mark.needs_ray
-@pytest.mark.nightly
-def test_a_changed_recipe_keeps_the_rounds_before_the_change(undisturbed: Path) -> None:
-    before = student_digests(undisturbed)
-    longer = ("--set", "halving.updates=[240, 280]")
-    assert finish(undisturbed, *longer) == 2  # refused with a diff
-    assert student_digests(undisturbed) == before
-    assert finish(undisturbed, *longer, "--accept-changes") == 0
-    after = student_digests(undisturbed)
-    assert [path for path in before if before[path] != after[path]] == ["rounds/02-2-to-1/student"]

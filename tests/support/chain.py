@@ -16,15 +16,6 @@ from pipeline.identity import Identity, identify
 from pipeline.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = [
-    *("--set", "data.num_samples=512", "--set", "data.shard_size=96"),
-    *("--set", "guidance.updates=240", "--set", "halving.updates=240"),
-    *("--set", "guidance.batch_size=64", "--set", "halving.batch_size=64"),
-    *("--set", "evaluation.num_samples=96", "--set", "engine.checkpoint_every=40"),
-    *("--set", "engine.log_every=1", "--set", "targets.keep=all"),
-]
-"""Three rounds of the Gaussian recipe in about a minute, with time to be killed in."""
-
 SMALLEST = [
     *("--set", "data.num_samples=96", "--set", "data.shard_size=48"),
     *("--set", "halving.steps=[2,1]", "--set", "targets.keep=all"),
@@ -55,7 +46,7 @@ SERVERS: list[Identity] = []
 """Their Prefect servers, which the next run in the same directory ends."""
 
 
-def start(run_dir: Path, *extra: str, sets: list[str] = TINY, armed: str = "") -> Process:
+def start(run_dir: Path, *extra: str, sets: list[str] = SMALLEST, armed: str = "") -> Process:
     """Start the chain in a group of its own; `armed` is for its failpoints."""
     command = [
         *(sys.executable, "-m", "flows.cli.app", "run", "flows/recipes/gaussian.yaml"),
@@ -73,7 +64,7 @@ def log_of(run_dir: Path) -> Path:
     return run_dir.parent / f"{run_dir.name}.log"
 
 
-def finish(run_dir: Path, *extra: str, sets: list[str] = TINY, armed: str = "") -> int:
+def finish(run_dir: Path, *extra: str, sets: list[str] = SMALLEST, armed: str = "") -> int:
     """Run the chain until it ends, or is killed at a failpoint; its exit code."""
     process = start(run_dir, *extra, sets=sets, armed=armed)
     code = int(process.wait(timeout=600))
@@ -91,9 +82,9 @@ def wait_until_started(process: Process, run_dir: Path, stage: str) -> None:
         time.sleep(0.05)
 
 
-def kill_when(run_dir: Path, condition: Callable[[Path], bool]) -> None:
+def kill_when(run_dir: Path, condition: Callable[[Path], bool], sets: list[str] = SMALLEST) -> None:
     """Start the chain and kill its driver when something is true of the run directory."""
-    process = start(run_dir)
+    process = start(run_dir, sets=sets)
     deadline = time.monotonic() + 900
     while not condition(run_dir):
         assert process.poll() is None, "the run ended before it could be killed"

@@ -19,25 +19,15 @@ from flows.orchestration.server import check_port, child_process, is_up, wait_un
 from flows.scheduled_distillation import HistoryEntry, ScheduleHistory
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
-from pipeline.documents import build, read_yaml
+from pipeline.documents import build
 from pipeline.errors import ConfigError, InfraError
 from pipeline.run_dir.run_status import is_finished
+from tests.support.chain import SMALLEST
 from tests.support.doors import Watch, free_port
-from tests.support.terminal import DIGITS, GAUSSIAN, ROOT, command, environment
+from tests.support.recipes import shipped_recipe
+from tests.support.terminal import GAUSSIAN, ROOT, command, environment
 
 PREFECT = ROOT / "infra" / "prefect" / "prefect.yaml"
-TINY = [
-    *("--set", "data.num_samples=256", "--set", "data.shard_size=128"),
-    *("--set", "guidance.updates=4", "--set", "guidance.batch_size=32"),
-    *("--set", "halving.steps=[2, 1]", "--set", "halving.updates=4"),
-    *("--set", "halving.batch_size=32", "--set", "evaluation.num_samples=64"),
-]
-
-
-def gaussian() -> Recipe:
-    return build(Recipe, read_yaml(GAUSSIAN), "gaussian.yaml")
-
-
 CANARY = "canary-7f3a9c51"
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": CANARY,
@@ -45,7 +35,7 @@ SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": CANARY,
     "STEPFOLD_DATABASE": f"postgresql://stepfold:{CANARY}@db.invalid/mlflow",
 }
-SERVERS = {"prefect server", "gcs_server", "raylet", "RayTrainWorker", "RuntimeEnvAgent"}
+RAY = {"gcs_server", "raylet", "RayTrainWorker", "RuntimeEnvAgent"}
 
 
 def holders_of(secret: str, folder: Path) -> list[str]:
@@ -61,11 +51,14 @@ def readable_by_others(folder: Path) -> list[str]:
 
 
 @contextmanager
-def scheduled(root: Path, port: int, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+def scheduled(
+    root: Path, port: int, output: Path, profile: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    options = ("--profile", str(ROOT / "infra/profiles" / profile))
     words = ["schedule", str(GAUSSIAN), "--cron", "* * * * *", "--root", str(root)]
     with output.open("ab") as sink:
         process = subprocess.Popen(
-            command(*words, "--port", str(port), *TINY),
+            command(*words, "--port", str(port), *options, *SMALLEST),
             cwd=root.parent,
             env=environment(PREFECT_HOME=str(root.parent / "prefect"), **SECRETS),
             stdout=sink,
@@ -106,11 +99,19 @@ def wait_for_entry(
 
 
 @pytest.mark.needs_ray
-@pytest.mark.nightly
-def test_a_schedule_starts_a_run_and_resumes_it_after_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("profile", "servers"),
+    [
+        ("inline.yaml", {"prefect server"}),
+        pytest.param("laptop.yaml", {"prefect server", *RAY}, marks=pytest.mark.nightly),
+    ],
+)
+def test_a_schedule_starts_a_run_and_resumes_it_after_a_kill(
+    profile: str, servers: set[str], tmp_path: Path
+) -> None:
     root, output, port = tmp_path / "runs", tmp_path / "output.txt", free_port()
     history = ScheduleHistory(root, "gaussian")
-    with scheduled(root, port, output) as process:
+    with scheduled(root, port, output, profile) as process:
         begun = wait_for_entry(history, lambda entry: entry.outcome == "started", process, output)
         run_dir = Path(begun.run_dir)
         events = run_dir / "events.jsonl"
@@ -118,7 +119,7 @@ def test_a_schedule_starts_a_run_and_resumes_it_after_a_kill(tmp_path: Path) -> 
             assert process.poll() is None, output.read_text()
             time.sleep(0.2)
     assert not is_finished(run_dir)
-    with scheduled(root, port, output) as process, Watch(process.pid) as watch:
+    with scheduled(root, port, output, profile) as process, Watch(process.pid) as watch:
         wait_for_entry(history, lambda entry: entry.outcome == "done", process, output)
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(timeout=120) == 0
@@ -129,23 +130,20 @@ def test_a_schedule_starts_a_run_and_resumes_it_after_a_kill(tmp_path: Path) -> 
     assert "started by this command; stops with it" in output.read_text()
     # the same run from outside: open ports and leaked secrets
     assert watch.doors == set()
-    assert {kind for kind in SERVERS if any(kind in name for name in watch.names)} == SERVERS
+    assert {kind for kind in servers if any(kind in name for name in watch.names)} == servers
     assert holders_of(CANARY, tmp_path) == []
     assert readable_by_others(tmp_path / "runs") == []
 
 
-@pytest.mark.parametrize(
-    ("cron", "timezone"),
-    [("every night", "UTC"), ("0 2 * *", "UTC"), ("61 2 * * *", "UTC"), ("0 2 * * *", "Mars/Base")],
-)
-def test_an_invalid_time_is_rejected(cron: str, timezone: str) -> None:
-    with pytest.raises(ConfigError, match="five fields"):
-        check_schedule(gaussian(), cron, timezone)
-
-
-def test_valid_times_are_accepted() -> None:
+def test_only_valid_times_are_accepted() -> None:
+    recipe = shipped_recipe("gaussian")
     for cron, timezone in [("0 2 * * *", "UTC"), ("*/5 9-17 * * 1-5", "Europe/Berlin")]:
-        check_schedule(gaussian(), cron, timezone)
+        check_schedule(recipe, cron, timezone)
+    for cron in ("every night", "0 2 * *", "61 2 * * *"):
+        with pytest.raises(ConfigError, match="five fields"):
+            check_schedule(recipe, cron, "UTC")
+    with pytest.raises(ConfigError, match="five fields"):
+        check_schedule(recipe, "0 2 * * *", "Mars/Base")
 
 
 def test_a_configured_server_that_is_down_is_rejected(
@@ -168,7 +166,7 @@ def test_a_port_in_use_is_rejected() -> None:
             check_port(taken.getsockname()[1])
 
 
-def test_a_child_that_ends_during_its_start_is_reported(tmp_path: Path) -> None:
+def test_a_child_that_ends_early_is_reported_and_one_that_works_is_stopped(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
         pytest.raises(InfraError, match="ended with code 3"),
@@ -176,10 +174,7 @@ def test_a_child_that_ends_during_its_start_is_reported(tmp_path: Path) -> None:
     ):
         wait_until_up(process, f"http://127.0.0.1:{free_port()}", 30, log)
     assert log.read_text() == "no\n"
-
-
-def test_a_child_does_not_outlive_the_block(tmp_path: Path) -> None:
-    with child_process(["sleep", "600"], tmp_path / "log") as process:
+    with child_process(["sleep", "600"], log) as process:
         assert process.poll() is None
     assert process.returncode == -signal.SIGTERM
 
@@ -188,12 +183,9 @@ def test_the_shipped_deployments_have_valid_recipes_and_profiles() -> None:
     content = YAML(typ="safe").load(PREFECT)
     deployments = {entry["name"]: entry for entry in content["deployments"]}
     digits = deployments["digits-nightly"]["parameters"]
-    assert build(Recipe, digits["recipe"], "prefect.yaml") == build(
-        Recipe, read_yaml(DIGITS), "digits.yaml"
-    )
+    assert build(Recipe, digits["recipe"], "prefect.yaml") == shipped_recipe("digits")
     for entry in deployments.values():
         build(Profile, entry["parameters"]["profile"], "prefect.yaml")
         module, _, name = entry["entrypoint"].rpartition(".")
-        assert (ROOT / (module.replace(".", "/") + ".py")).is_file()
         assert name in (ROOT / (module.replace(".", "/") + ".py")).read_text()
         assert entry["concurrency_limit"]["limit"] == 1

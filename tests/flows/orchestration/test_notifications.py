@@ -4,6 +4,7 @@ import logging
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.blocks.abstract import NotificationError
@@ -23,15 +24,23 @@ from tests.support.terminal import GAUSSIAN, command, environment, invoke
 
 
 def stepfold(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    variables["PREFECT_HOME"] = str(folder / "prefect")
     return subprocess.run(
         command(*words),
         cwd=folder,
-        env=environment(PREFECT_HOME=str(folder / "prefect"), **variables),
+        env=environment(**variables),
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
+
+
+def wait_for(messages: list[Any], count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(messages) < count:
+        assert time.monotonic() < deadline, messages
+        time.sleep(0.2)
 
 
 def fail_a_flow_run(api: str) -> None:
@@ -88,12 +97,9 @@ def test_a_rejected_email_is_not_reported_as_sent(
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("https://hooks.example/T0/B0", "smtp-email: the address is not valid; use mailtos://"),
-        ("mailto://nowhere", "smtp-email: the address is not valid; use mailtos://"),
-        (
-            "mailtos://us:pw@mail.example.org/nobody",
-            "smtp-email: the address is not valid; use mailtos://",
-        ),
+        ("https://hooks.example/T0/B0", "use mailtos://"),
+        ("mailto://nowhere", "use mailtos://"),
+        ("mailtos://us:pw@mail.example.org/nobody", "use mailtos://"),
         ("mailto://us:pw@mail.example.org/a@example.org", "would send its password unencrypted"),
         ("mailtos://us:pw@mail.example.org/a@example.org?mode=insecure", "password unencrypted"),
     ],
@@ -125,7 +131,6 @@ def test_an_invalid_block_is_refused(
 
 
 @pytest.mark.needs_ray
-@pytest.mark.nightly
 def test_a_failed_run_and_its_server_both_send_a_notification(tmp_path: Path) -> None:
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
@@ -143,34 +148,20 @@ def test_a_failed_run_and_its_server_both_send_a_notification(tmp_path: Path) ->
         child_process([command()[0], *serve], log, home) as process,
     ):
         wait_until_up(process, f"{api}/health", 180, log)
-        made = stepfold(
-            tmp_path,
-            *("notify", "custom-webhook/us", "--address-from", "ALERTS"),
-            PREFECT_API_URL=api,
-            ALERTS=address,
-        )
+        notify = ("notify", "custom-webhook/us", "--address-from", "ALERTS")
+        made = stepfold(tmp_path, *notify, PREFECT_API_URL=api, ALERTS=address)
         assert made.returncode == 0, made.stderr
         assert "This Prefect server now notifies when a run fails" in made.stdout
         assert [each["title"] for each in heard] == ["Stepfold: test message"]
         failed = stepfold(tmp_path, *run, PREFECT_API_URL=api, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
         assert failed.returncode == 1, failed.stdout + failed.stderr
-        deadline = time.monotonic() + 60
-        while len(heard) < 3:
-            assert time.monotonic() < deadline, heard
-            time.sleep(0.2)
+        wait_for(heard, 3)
         with mailbox() as box:
-            by_mail = stepfold(
-                tmp_path,
-                *("notify", "smtp-email/us", "--address-from", "MAIL"),
-                PREFECT_API_URL=api,
-                MAIL=box.address,
-            )
+            notify = ("notify", "smtp-email/us", "--address-from", "MAIL")
+            by_mail = stepfold(tmp_path, *notify, PREFECT_API_URL=api, MAIL=box.address)
             assert by_mail.returncode == 0, by_mail.stderr
             fail_a_flow_run(api)  # which only the server can report
-            deadline = time.monotonic() + 60
-            while len(box.letters) < 2:
-                assert time.monotonic() < deadline, box.letters
-                time.sleep(0.2)
+            wait_for(box.letters, 2)
     assert box.letters[0][1]["subject"] == "Stepfold: test message"
     assert box.letters[1][1]["subject"] == "Stepfold: night failed"
     assert box.letters[1][1].get_content().splitlines()[:3] == ["no", "", "Directory: there"]
