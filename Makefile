@@ -37,7 +37,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --
 check: lint ## lint, and the tests that need neither Ray nor a browser (2 minutes)
 	$(PYTEST)
 
-test: lint ## lint, and all tests but the nightly ones (12 minutes; NIGHTLY=1/8: with a part of those)
+test: lint ## lint, and all tests but the nightly ones (NIGHTLY=1/8: with a part of those)
 	$(PYTEST) $(if $(NIGHTLY),-m '' --shard $(NIGHTLY),-m 'not nightly')
 
 nightly: .venv/installed-tests ## the tests that are too long for `test` (hours; SHARD=1/8 for a part)

@@ -143,7 +143,7 @@ def test_an_ablation_changes_what_its_name_says_and_nothing_else() -> None:
     recipes = {each.name: each.recipe(tree) for each in found}
     plain = recipes["jumps/16-8-4-2-1"]
     assert recipes["sampler/stochastic"].halving.samplers == ("stochastic",)
-    assert plan_rounds(recipes["states/own quarter"])[1].on_policy_source == "teacher"
+    assert plan_rounds(recipes["states/own quarter"])[1].config.on_policy_source == "teacher"
     for name in ("sampler/stochastic", "states/own quarter"):
         other = recipes[name]
         assert other.halving.updates == plain.halving.updates

@@ -41,6 +41,7 @@ def with_toys() -> dict[str, str]:
 
 
 @pytest.mark.needs_ray
+@pytest.mark.nightly
 def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Path) -> None:
     (tmp_path / "toys.yaml").write_text(RECIPE)
     run_dir = tmp_path / "run"
@@ -109,7 +110,7 @@ def test_two_packages_with_one_name_are_refused(
     package(tmp_path, "first_toy", METHOD.format(name="same"))
     package(tmp_path, "second_toy", METHOD.format(name="same"))
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=r"first_toy.*second_toy"):
+    with pytest.raises(ConfigError, match="rename one"):
         registry().get("same")
 
 

@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from flows.cli.request import read_request
 from infra.mlflow.tracker import default_uri
 from pipeline.ledger import Ledger
+from pipeline.run_dir.recipe_file import record_profile
 from tests.faults.conftest import MakeRow
 from tests.faults.kill_table import KILLED_IN_A_CHAIN, STAGES, ChainKill
 from tests.support.chain import SMALLEST, digests, events, finish, log_of, report_of
+from tests.support.terminal import GAUSSIAN
 
 pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
 
@@ -39,6 +42,9 @@ def back_to(stage: str, undisturbed: Path, workspace: Path) -> Path:
     run_dir = workspace / undisturbed.name
     (run_dir / "events.jsonl").unlink()
     shutil.rmtree(run_dir / "logs")
+    # that run was in one process; with the profile on record, the first file written is the stage's
+    request = read_request(GAUSSIAN, None, run_dir, SMALLEST[1::2])
+    record_profile(request.profile, run_dir)
     if stage == "promote":  # no model is registered yet
         (workspace / "mlflow.db").unlink()
     ledger = Ledger(run_dir)
