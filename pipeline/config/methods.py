@@ -21,6 +21,10 @@ OnPolicySource = Literal["teacher", "student"]
 """Network that on-policy states are sampled with: the student in training, or its teacher."""
 
 
+_UNGUIDED = WDistribution(min=0, max=0, mass_at_min=0)
+"""Guidance weight of encoders: guidance would move latents away from the given images."""
+
+
 class MethodConfig(Document):
     """Settings of a method in a round; a method declares its own as a subclass with its name.
 
@@ -179,13 +183,15 @@ class ProgressiveConfig(MethodConfig):
             raise ConfigError(
                 "teacher: original is not conditioned on w; use the student of a guidance round"
             )
+        if self.direction == "encode" and self.w not in (None, _UNGUIDED):
+            raise ConfigError("w: encoders are trained at w = 0; remove the key")
         own = teacher.grid
         steps = self.teacher_steps or (own.steps if own else None)
         self._check_steps(steps, own)
         source: OnPolicySource = "student" if online and self.on_policy_fraction else "teacher"
         return self.model_copy(
             update={
-                "w": self.w or teacher.w,
+                "w": _UNGUIDED if self.direction == "encode" else self.w or teacher.w,
                 "teacher_steps": steps,
                 "teacher_sampler": self.teacher_sampler
                 or (own.sampling if own else "deterministic"),

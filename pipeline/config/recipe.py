@@ -147,6 +147,11 @@ class Recipe(Document):
         for index, each in enumerate(self.round_configs):
             if not isinstance(each.config, GuidanceConfig):
                 continue
+            if each.config.to_v and self.teacher.prediction != "epsilon":
+                raise ValueError(
+                    f"rounds.{index}.config.to_v: needs an epsilon teacher, not "
+                    f"{self.teacher.prediction}; remove the key"
+                )
             key = "guidance.time.shift" if self.guidance else f"rounds.{index}.config.time.shift"
             if each.config.time.shift != 1 and self.teacher.schedule.kind != "rectified_flow":
                 raise ValueError(

@@ -347,7 +347,6 @@ class Halving(OptimiserConfig):
         for arrow, (teacher, student) in enumerate(itertools.pairwise(self.steps)):
             updates = self.updates[arrow] if isinstance(self.updates, tuple) else self.updates
             config = ProgressiveConfig(
-                w=guidance.config.w if direction == "decode" else _UNGUIDED,
                 steps=student,
                 teacher_steps=teacher,
                 substeps=1 if rounds else self.first_substeps,
@@ -370,10 +369,6 @@ class Halving(OptimiserConfig):
                 )
             )
         return tuple(rounds)
-
-
-_UNGUIDED = WDistribution(min=0, max=0, mass_at_min=0)
-"""Guidance weight of encoders: guidance would move latents away from the given images."""
 
 
 def _training(settings: OptimiserConfig, updates: int) -> TrainingConfig:

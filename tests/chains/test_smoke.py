@@ -122,7 +122,7 @@ def test_every_student_came_through_the_gate(run_dir: Path) -> None:
     assert code == 0
     assert "Quality gate" in said
     assert "round 2: 2 -> 1 steps" in said
-    assert invoke("approve", "--run-dir", str(run_dir))[0] == 2  # nobody waits
+    assert invoke("approve", "--run-dir", str(run_dir))[0] == 2  # no approval is pending
 
 
 @pytest.mark.needs_ray

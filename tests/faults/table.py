@@ -28,7 +28,7 @@ class FaultRow:
         stage: the stage it was done to.
         outcome: the run continued to the same end, stopped with a reason and nothing lost, or set
             the bad part aside.
-        noticed_s: seconds until the run or its user knew; None where nobody waited.
+        noticed_s: seconds until the run or its user knew; None if no one waited.
         recovered_s: seconds from there until it was as far as before; None for a refusal.
         lost: work done twice, in seconds, or in words.
     """

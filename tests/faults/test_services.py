@@ -1,6 +1,6 @@
 """MLflow, Prefect or a database goes away in the middle of a round; a driver, and its server stays.
 
-The work does not notice the first three, and people are told of the last.
+The first three do not affect the run; the last is reported.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Minutes of kills at random moments: whoever it hits, every chain ends as if there were none.
+"""Minutes of kills at random moments: every chain ends as if there were none.
 
 Five in `make nightly`, thirty in `make faults`; `STEPFOLD_SOAK_S` is another length in seconds.
 """

@@ -66,6 +66,16 @@ def test_a_round_takes_what_it_does_not_give_from_its_teacher() -> None:
     assert [plan.folder for plan in plans][1:3] == ["rounds/01-eight", "rounds/02-8-to-1"]
 
 
+def test_an_encoder_is_trained_without_guidance() -> None:
+    encoder = {**halving(steps=2, teacher_steps=4, direction="encode"), "teacher": "guidance"}
+    plans = plan_rounds(recipe(GUIDANCE, halving(steps=2, teacher_steps=4), encoder))
+    assert [(plan.direction, plan.w.min, plan.w.max) for plan in plans if plan.w] == [
+        ("decode", 0, 4),
+        ("decode", 0, 4),
+        ("encode", 0, 0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("rounds", "problem"),
     [
@@ -85,6 +95,8 @@ def test_a_round_takes_what_it_does_not_give_from_its_teacher() -> None:
         ([{**GUIDANCE, "training": {**TRAINING, "warmup": 10}}], "warmup"),
         ([GUIDANCE, halving(steps=4, teacher_steps=8, sampler="stochastic"), halving(steps=2)], "deterministic student"),  # noqa: E501
         ([GUIDANCE, halving(steps=3, teacher_steps=6)], "do not divide the schedule"),
+        ([{**GUIDANCE, "config": {"to_v": True}}], "needs an epsilon teacher"),
+        ([GUIDANCE, halving(steps=1, teacher_steps=2, direction="encode", w={"max": 2})], "trained at w = 0"),  # noqa: E501
         ([], "rounds"),
     ],
 )  # fmt: skip

@@ -90,4 +90,5 @@ def test_stages_are_looked_up_once(tmp_path: Path, looked_up: list[str]) -> None
         "data": shard(of_sd).value,
         "components": runs_once(lambda observer: adopt_components(of_sd, observer), looked_up),
     }
-    runs_once(lambda observer: encode(of_sd, **inputs, observer=observer), looked_up)
+    encoded = runs_once(lambda observer: encode(of_sd, **inputs, observer=observer), looked_up)
+    assert looked_up == [encoded.fingerprint]

@@ -46,7 +46,7 @@ def test_draws_depend_on_the_position_alone(online: OnlineSource) -> None:
         return [torch.cat(column) for column in zip(*each, strict=True)]
 
     whole = drawn((1000, 64))
-    drawn((0, 16))  # what is asked for in between changes nothing
+    drawn((0, 16))  # reads in between change nothing
     for parts in ([(1000, 64)], [(1000, 32), (1032, 32)]):
         assert all(map(torch.equal, drawn(*parts), whole))
 
