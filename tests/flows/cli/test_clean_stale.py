@@ -40,7 +40,11 @@ def process(root: Path, *words: str, driver: Identity | None = None) -> Iterator
     signed = {DRIVER_VARIABLE: driver.tag, ROOT_VARIABLE: str(root)} if driver else {}
     with subprocess.Popen([*SLEEPER, *words], env={**os.environ, **signed}) as started:
         try:
-            yield psutil.Process(started.pid)
+            server = psutil.Process(started.pid)
+            # between the closing of the pipe of Popen and the end of execve, Linux shows no arguments
+            while not server.cmdline() or not server.environ():
+                time.sleep(0.01)
+            yield server
         finally:
             started.kill()
 
