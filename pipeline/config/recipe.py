@@ -1,7 +1,7 @@
 """The whole recipe, with the checks that concern several sections."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -20,9 +20,9 @@ from pipeline.config.rounds import (
     TargetsConfig,
     resolve,
 )
-from pipeline.config.teacher import TeacherConfig
+from pipeline.config.teacher import TeacherConfig, UNetConfig
 from pipeline.diffusion.grid import Grid, Sampling, nearest_point
-from pipeline.documents import Document
+from pipeline.documents import Document, leaves
 from pipeline.wording import format_list
 
 
@@ -43,6 +43,8 @@ class RunTargets(TargetsConfig):
     keep: Literal["none", "last", "all"] = "last"
     """Rounds whose pregenerated targets are kept on disk."""
 
+
+_MASS_AT_MIN = WDistribution().mass_at_min
 
 RENAMED = {
     "guidance.time.law": "distribution",
@@ -121,6 +123,8 @@ class Recipe(Document):
         self._grids_fall_on_timesteps()
         self._encoders_have_a_teacher()
         self._edits_are_reported()
+        self._guidance_has_a_null_condition()
+        self._every_key_has_an_effect()
         return self
 
     def _has_rounds_once(self) -> None:
@@ -372,8 +376,121 @@ class Recipe(Document):
                     "divisor"
                 )
 
+    def _guidance_has_a_null_condition(self) -> None:
+        """Check that a teacher that is guided is trained without condition, too."""
+        train = self.teacher.train
+        weights = [each.config.w.max for each in self.round_configs if each.config.w]
+        if train is None or train.label_dropout or not any(weights):
+            return
+        raise ValueError(
+            "teacher.train.label_dropout: 0 trains no unconditional network, which guidance up to "
+            f"w = {max(weights):g} mixes in; use 0.1 to 0.2, or "
+            f"{self._w_key}: {{min: 0, max: 0, mass_at_min: 0}}"
+        )
+
+    def _every_key_has_an_effect(self) -> None:
+        """Refuse values that no stage reads, all at once; defaults are not in the way."""
+        idle = [*self._idle_teacher_keys(), *self._idle_round_keys(), *self._idle_report_keys()]
+        if idle:
+            shown = [f"{value:g}" if isinstance(value, float) else value for _, value, _ in idle]
+            each = (
+                f"{key}: {value} {why}" for (key, _, why), value in zip(idle, shown, strict=True)
+            )
+            raise ValueError("; ".join(each))
+
+    def _idle_teacher_keys(self) -> Iterator[tuple[str, object, str]]:
+        schedule, network = self.teacher.schedule, self.teacher.network
+        kinds = {
+            "beta_start": ("linear", "scaled_linear"),
+            "beta_end": ("linear", "scaled_linear"),
+            "shift": ("rectified_flow",),
+        }
+        for key, used_by in kinds.items():
+            if schedule.kind not in used_by and (value := _changed(schedule, key)) is not None:
+                yield (
+                    f"teacher.schedule.{key}",
+                    value,
+                    f"has no effect on a {schedule.kind} schedule; remove it, or set "
+                    f"teacher.schedule.kind: {' or '.join(used_by)}",
+                )
+        heads = _changed(network, "attention_heads") if isinstance(network, UNetConfig) else None
+        if heads is not None and not network.reads_text:
+            yield (
+                "teacher.network.attention_heads",
+                heads,
+                "has no effect on a class-conditional network, which has no attention; remove it",
+            )
+
+    def _idle_round_keys(self) -> Iterator[tuple[str, object, str]]:
+        guidance = self.guidance
+        # of a teacher that is not epsilon it is ignored, so that one recipe fits several pipelines
+        if guidance and guidance.prediction == "keep" and guidance.conversion_updates:
+            reason = "has no effect with guidance.prediction: keep; remove it"
+            yield "guidance.conversion_updates", guidance.conversion_updates, reason
+        if self.w.min == self.w.max and self.w.mass_at_min not in (0.0, _MASS_AT_MIN):
+            reason = f"has no effect on the single weight {self.w.min:g}; use 0"
+            yield f"{self._w_key}.mass_at_min", self.w.mass_at_min, reason
+        if all(each.targets and each.targets.mode == "online" for each in self.round_configs):
+            yield from _idle_targets("targets", self.targets)
+        for index, (given, each) in enumerate(
+            zip(self.rounds or (), self.round_configs, strict=False)
+        ):
+            where = f"rounds.{index}"
+            if given.targets is not None:
+                mode = each.targets.mode if each.targets else given.targets.mode
+                if mode != given.targets.mode and "mode" in given.targets.model_fields_set:
+                    reason = f"does not fit method {given.method}, which computes targets online"
+                    yield f"{where}.targets.mode", given.targets.mode, f"{reason}; remove it"
+                if mode == "online":
+                    yield from _idle_targets(f"{where}.targets", given.targets)
+            grid, steps = given.config.grid, given.sampling_steps
+            if grid is not None and steps not in (None, grid.steps):
+                reason = f"has no effect on a student of {grid.steps} steps; remove it"
+                yield f"{where}.sampling_steps", steps, reason
+            config = given.config
+            source = config.on_policy_source if isinstance(config, ProgressiveConfig) else None
+            if isinstance(config, ProgressiveConfig) and source and not config.on_policy_fraction:
+                reason = "has no effect without on_policy_fraction; remove it, or add that"
+                yield f"{where}.config.on_policy_source", source, reason
+
+    def _idle_report_keys(self) -> Iterator[tuple[str, object, str]]:
+        samplers = _changed(self.evaluation, "samplers")
+        if samplers and not self.evaluation.baseline_steps:
+            reason = "has no effect without evaluation.baseline_steps; remove it"
+            yield "evaluation.samplers", list(self.evaluation.samplers), reason
+        if self.gate is None:
+            return
+        overrides = {f"gate.rounds.{key}": each for key, each in self.gate.rounds.items()}
+        own = [each.on_fail for each in overrides.values() if each.on_fail is not None]
+        reactions = set(itertools.chain(self.gate.on_fail, *own))
+        for key, reaction in (("extend", "extend"), ("retry", "retry"), ("ask_hours", "ask")):
+            reason = f"has no effect unless on_fail lists {reaction}; remove it, or add {reaction}"
+            places = {"gate": self.gate, **(overrides if key != "ask_hours" else {})}
+            for where, rules in places.items():
+                changed = _changed(rules, key)
+                if reaction not in reactions and changed is not None:
+                    for name, value in leaves({key: changed}):
+                        yield f"{where}.{name}", value, reason
+
     @property
     def converts_prediction(self) -> bool:
         """Whether stage 1 converts an epsilon teacher to a student that predicts v."""
         wanted = self.guidance is not None and self.guidance.prediction == "v"
         return wanted and self.teacher.prediction == "epsilon"
+
+
+def _changed(section: Document, key: str) -> object:
+    """Return the value of a key as written; None if it is the default."""
+    value = getattr(section, key)
+    if value == type(section).model_fields[key].default:
+        return None
+    return value.model_dump(exclude_defaults=True) if isinstance(value, Document) else value
+
+
+def _idle_targets(where: str, targets: TargetsConfig) -> Iterator[tuple[str, object, str]]:
+    """Yield the keys of stored targets; online targets are not stored."""
+    for key in ("draws_per_tuple", "dtype", "keep"):
+        value = _changed(targets, key) if key in type(targets).model_fields else None
+        if value is not None:
+            reason = "has no effect on online targets, which are not stored; remove it"
+            yield f"{where}.{key}", value, reason

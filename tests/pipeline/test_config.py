@@ -207,3 +207,56 @@ def test_passes_keep_every_tuple_from_being_drawn_too_often() -> None:
     recipe = accepted("guidance.updates=100", "guidance.batch_size=10", "targets.draws_per_tuple=2")
     plan = plan_rounds(recipe)[0]
     assert [plan.passes(count) for count in (500, 499, 10_000)] == [1, 2, 1]
+
+
+IDLE = {
+    "teacher.schedule.shift=3": "shift: 3 has no effect on a cosine schedule; remove it, or set "
+    "teacher.schedule.kind: rectified_flow",
+    "teacher.schedule.beta_start=0.001": "beta_start: 0.001 has no effect on a cosine schedule",
+    "teacher.schedule.beta_end=0.02": "set teacher.schedule.kind: linear or scaled_linear",
+    "teacher.network.attention_heads=2": "class-conditional network, which has no attention",
+    "guidance.w={min: 2, max: 2, mass_at_min: 0.3}": "guidance.w.mass_at_min: 0.3 has no effect",
+    "targets={mode: online, draws_per_tuple: 4}": "targets.draws_per_tuple: 4 has no effect on",
+    "targets={mode: online, dtype: float16}": "targets.dtype: float16 has no effect on online",
+    "targets={mode: online, keep: all}": "targets.keep: all has no effect on online targets",
+    "gate={ask_hours: 2}": "gate.ask_hours: 2 has no effect unless on_fail lists ask",
+    "gate={extend: {share: 1}}": "gate.extend.share: 1 has no effect unless on_fail lists",
+    "gate={rounds: {halving: {retry: {times: 2}}}}": "gate.rounds.halving.retry.times: 2 has no",
+    "evaluation={baseline_steps: [], samplers: [ddim], w: [2]}": "evaluation.samplers: ['ddim']",
+}
+
+
+@pytest.mark.parametrize("assignment", IDLE)
+def test_a_key_without_effect_is_refused_with_the_reason(assignment: str) -> None:
+    more = ("evaluation.w=[2]",) if "mass_at_min" in assignment else ()
+    assert IDLE[assignment] in refusal(assignment, *more)
+
+
+def test_all_keys_without_effect_are_named_at_once() -> None:
+    message = refusal("teacher.schedule.shift=3", "teacher.network.attention_heads=2")
+    assert "teacher.schedule.shift: 3" in message
+    assert "teacher.network.attention_heads: 2" in message
+
+
+def test_updates_of_a_conversion_that_is_not_wanted_are_refused() -> None:
+    message = refusal("guidance.prediction=keep", recipe="captions")
+    assert (
+        "guidance.conversion_updates: 300 has no effect with guidance.prediction: keep" in message
+    )
+
+
+def test_a_reaction_of_some_rounds_gives_its_settings_an_effect() -> None:
+    gate = "gate={retry: {times: 2}, rounds: {halving: {on_fail: [retry]}}}"
+    assert accepted(gate).gate.retry.times == 2
+
+
+@pytest.mark.parametrize("recipe", ["digits", "captions"])
+def test_guidance_needs_a_teacher_that_drops_labels(recipe: str) -> None:
+    message = refusal("teacher.train.label_dropout=0", recipe=recipe)
+    assert "teacher.train.label_dropout: 0 trains no unconditional network" in message
+    assert "use 0.1 to 0.2, or guidance.w: {min: 0, max: 0, mass_at_min: 0}" in message
+
+
+def test_a_teacher_that_is_never_guided_may_keep_every_label() -> None:
+    unguided = ("guidance.w={min: 0, max: 0, mass_at_min: 0}", "evaluation.w=[0]")
+    assert accepted("teacher.train.label_dropout=0", *unguided).w.max == 0

@@ -127,3 +127,23 @@ def test_the_learning_rate_follows_its_schedule(
 ) -> None:
     plan = OptimiserPlan(0.1, 4, clip_norm=1.0, schedule=schedule, warmup=warmup)
     assert [plan.factor(update) for update in range(4)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sampling_steps": 4}, "rounds.1.sampling_steps: 4 has no effect on a student of 8 steps"),
+        (
+            {"config": {"steps": 8, "teacher_steps": 16, "on_policy_source": "teacher"}},
+            "rounds.1.config.on_policy_source: teacher has no effect without on_policy_fraction",
+        ),
+        (
+            {"targets": {"mode": "online", "draws_per_tuple": 3}},
+            "rounds.1.targets.draws_per_tuple: 3 has no effect on online targets",
+        ),
+    ],
+)
+def test_a_key_of_a_round_without_effect_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        recipe(GUIDANCE, {**halving(steps=8, teacher_steps=16), **change})
+    assert message in str(caught.value)

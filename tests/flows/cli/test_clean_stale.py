@@ -41,7 +41,7 @@ def process(root: Path, *words: str, driver: Identity | None = None) -> Iterator
     with subprocess.Popen([*SLEEPER, *words], env={**os.environ, **signed}) as started:
         try:
             server = psutil.Process(started.pid)
-            # between the closing of the pipe of Popen and the end of execve, Linux shows no arguments
+            # between the closing of Popen's pipe and the end of execve, Linux shows no arguments
             while not server.cmdline() or not server.environ():
                 time.sleep(0.01)
             yield server

@@ -92,7 +92,7 @@ def test_a_round_is_asked_what_is_said_of_it_before_what_is_said_of_its_kind() -
     assert [rules.on_fail for rules in kinds] == [("stop",), ("ask",), ("ask",)]
     assert recipe.gate_weights == (0, 1, 2)
     # what is said of a round's extension leaves the rest of it
-    gate = "{extend: {share: 0.25, times: 3}, rounds: {'1': {extend: {times: 1}}}}"
+    gate = "{on_fail: extend, extend: {share: 0.25, times: 3}, rounds: {'1': {extend: {times: 1}}}}"
     rules_for = small_recipe(f"gate={gate}").gate.rules
     found = [rules_for(index, "halving").extend for index in (1, 2)]
     assert [(each.share, each.times) for each in found] == [(0.25, 1), (0.25, 3)]
