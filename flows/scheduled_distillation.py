@@ -37,7 +37,7 @@ def scheduled_distillation(
 ) -> Any:
     """Resume the newest unfinished run of the recipe, or start `<name>-<scheduled time>`.
 
-    Skipped if it was due while another scheduled run was active: that run did its work.
+    Skipped if it was due while another scheduled run was active; that run replaces it.
 
     Args:
         recipe: recipe to run; its name is the prefix of the runs' names.
@@ -144,7 +144,7 @@ class HistoryEntry(Document):
 
     Attributes:
         time: seconds since the epoch.
-        outcome: what the scheduled flow run did.
+        outcome: outcome of the scheduled flow run.
         run_dir: run directory; empty if skipped.
         message: reason of a failure or a skip.
     """
@@ -156,7 +156,7 @@ class HistoryEntry(Document):
 
 
 class ScheduleHistory:
-    """What each scheduled run did: `schedule-<name>.jsonl` beside the run directories."""
+    """The schedule history: `schedule-<name>.jsonl` beside the run directories."""
 
     def __init__(self, root: Path, name: str) -> None:
         self.path = root / f"schedule-{name}.jsonl"

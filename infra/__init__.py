@@ -1,1 +1,1 @@
-"""Where it runs: one file per outside system."""
+"""Adapters to external systems: Ray, DeepSpeed, trackers, the operating system."""

@@ -107,11 +107,11 @@ def ui_server(config: TrackingConfig, run_root: Path, port: int) -> UiServer:
     """
     check_tracking(config)
     if config.kind == "none":
-        raise ConfigError("tracking.kind: none, so there are no pages; name a profile that tracks")
+        raise ConfigError("tracking.kind: none, so there are no pages; give a --profile with one")
     if not has_history(config, run_root):
         raise ConfigError(
-            f"{format_path(run_root)} has no {config.title} history; start a run, or name one with "
-            "--run-dir"
+            f"{format_path(run_root)} has no {config.title} history; start a run, or give the "
+            "directory of one with --run-dir"
         )
     if config.kind == "tensorboard":
         return UiServer(tensorboard.ui_command(config.address, run_root, port), "/")

@@ -1,1 +1,1 @@
-"""The library: everything about distillation that stays true on one laptop."""
+"""The distillation library: everything that does not depend on where it runs."""

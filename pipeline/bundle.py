@@ -136,7 +136,9 @@ def read_manifest(bundle: Path) -> Manifest:
         tree = json.loads(path.read_text(encoding="utf-8"))
         manifest = build(Manifest, tree if isinstance(tree, dict) else {}, str(path))
     except (ConfigError, ValueError) as error:
-        raise BundleError(f"not a manifest that this version can read: {error}") from None
+        raise BundleError(
+            f"not a manifest that this version can read: {error}; use the version that wrote it"
+        ) from None
     if not (bundle / manifest.folder).is_dir():
         raise BundleError(
             f"{bundle} is damaged: its weights folder {manifest.folder} is missing; copy or distil "
@@ -150,6 +152,6 @@ def read_manifest(bundle: Path) -> Manifest:
     if foreign:
         raise BundleError(
             f"{bundle} contains files that are not data ({', '.join(foreign[:3])}); a bundle has "
-            ".safetensors and .json files only"
+            ".safetensors and .json files only, so remove the others"
         )
     return manifest

@@ -35,7 +35,7 @@ class InputData:
 
 
 class RunTracker(Protocol):
-    """Destination of everything that is known about runs: one run per chain, a child per round.
+    """Destination of metrics, files and tags: one tracked run per chain, a child per round.
 
     It is called from the driver only. Every method is idempotent, so that a resumed run can repeat
     it, and may raise InfraError if the tracker is unreachable or its disk is full.
@@ -109,7 +109,7 @@ class RunTracker(Protocol):
 
 
 def curve_name(name: str, *, is_stochastic: bool) -> str:
-    """Return the curve's name, distinct for the deterministic and stochastic ladder of a chain."""
+    """Return the curve's name, distinct for the deterministic and the stochastic ladder."""
     return f"{name}_stochastic" if is_stochastic else name
 
 

@@ -137,7 +137,7 @@ class Students(Generic[T]):
     by_round: Mapping[int, T]
 
     def decoders(self, recipe: Recipe) -> tuple[T, ...]:
-        """Return the students that draw samples, in order."""
+        """Return the students that generate samples, in order."""
         return tuple(self.by_round[plan.index] for plan in plan_decoders(recipe))
 
     def bundles(self) -> tuple[T, ...]:

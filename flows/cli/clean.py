@@ -48,10 +48,10 @@ def clean(
 
     Example: stepfold clean runs/digits --dry-run
 
-    Exit codes: 0 done, 1 a service did not answer (with --stale RUN_DIR), 2 refused.
+    Exit codes: 0 done, 1 a service did not respond (with --stale RUN_DIR), 2 refused.
     """
     if everything and stale:
-        raise ConfigError("--all and --stale exclude each other; drop one")
+        raise ConfigError("--all and --stale cannot be combined; use one of them")
     if stale:
         code = _clean_stale(run_dir, profile, dry_run=dry_run)
     else:
@@ -105,11 +105,11 @@ class Removed:
 
 
 def clean_finished(run_dir: Path, *, dry_run: bool = False) -> list[Removed]:
-    """Remove files that nothing reads any more; students, teacher and report are kept.
+    """Remove files that are no longer needed; students, teacher and report are kept.
 
     Raises:
         ConfigError: not a run directory.
-        BusyError: another process works in the run directory.
+        BusyError: another process is using the run directory.
     """
     from pipeline.ledger import lock_run_dir
     from pipeline.run_dir.layout import RunDir
@@ -130,7 +130,7 @@ def clean_all(run_dir: Path, *, dry_run: bool = False) -> Removed:
 
     Raises:
         ConfigError: not a run directory.
-        BusyError: another process works in the run directory.
+        BusyError: another process is using the run directory.
     """
     from pipeline.ledger import lock_run_dir
 
@@ -159,7 +159,7 @@ def _finished_rounds(recipe: "Recipe", run_dir: Path) -> "list[RoundPlan]":
 
 
 def _remove_debris(run_dir: Path, *, dry_run: bool) -> Removed:
-    """Remove what interrupted work left; the caller holds the run directory."""
+    """Remove debris of interrupted work; the caller has locked the run directory."""
     from pipeline.ledger import Ledger
     from pipeline.verification.strays import find_strays
 
@@ -205,12 +205,12 @@ def _size(path: Path) -> int:
 
 @dataclass(frozen=True)
 class StaleRun:
-    """What was cleaned up of one run after its driver was killed.
+    """Result of the cleanup of one run after its driver was killed.
 
     Attributes:
         run_dir: the run directory.
-        done: what was ended, marked and removed.
-        left: why something was left as it is.
+        done: servers stopped, runs marked, debris removed.
+        left: reasons why something was not cleaned up.
     """
 
     run_dir: Path
@@ -219,7 +219,7 @@ class StaleRun:
 
 
 def clean_stale_runs(root: Path, *, dry_run: bool = False) -> list[StaleRun]:
-    """Clean up after killed drivers in every run below `root` that no process works in."""
+    """Clean up after killed drivers in every run below `root` that is not locked."""
     from pipeline.run_dir.layout import RECIPE
 
     found = []
@@ -243,7 +243,7 @@ def _clean_stale_run(run_dir: Path, *, dry_run: bool) -> StaleRun:
     with lock_run_dir(run_dir):
         if dry_run:
             servers = len(list(abandoned_servers(run_dir)))
-            done += [f"{format_count(servers, 'Prefect server')} to end"] if servers else []
+            done += [f"{format_count(servers, 'Prefect server')} to stop"] if servers else []
         else:
             done += remove_leftovers(run_dir)
         debris = _remove_debris(run_dir, dry_run=dry_run)
@@ -252,14 +252,14 @@ def _clean_stale_run(run_dir: Path, *, dry_run: bool) -> StaleRun:
             verb = "to remove" if dry_run else "removed"
             done.append(f"{pieces} of debris {verb} ({format_bytes(debris.size)})")
         if dry_run:
-            return StaleRun(run_dir, tuple(done), ("runs of tracker and Prefect (dry run)",))
+            return StaleRun(run_dir, tuple(done), ("runs in the tracker and in Prefect (dry run)",))
         for mark in (_mark_tracked_runs, _mark_flow_runs):
             _try(mark, run_dir, done, left)
     return StaleRun(run_dir, tuple(done), tuple(left))
 
 
 def _try(mark: Callable[[Path], str], run_dir: Path, done: list[str], left: list[str]) -> None:
-    """Run one step; a service that does not answer stops no other step."""
+    """Run one step; a service that does not respond does not affect the other steps."""
     try:
         marked = mark(run_dir)
     except (InfraError, ConfigError) as error:
@@ -302,7 +302,7 @@ def removed_text(removed: Sequence[Removed], *, dry_run: bool = False) -> Render
 
 
 def stale_table(runs: Sequence[StaleRun], root: Path) -> RenderableType:
-    """Return one row per run: what was cleaned up, and what was left."""
+    """Return one row per run: what was cleaned up, and what was not, with the reason."""
     if not runs:
         return Text(f"No runs in {format_path(root)}.")
     table = Table.grid(padding=(0, 2))
@@ -312,5 +312,5 @@ def stale_table(runs: Sequence[StaleRun], root: Path) -> RenderableType:
         done = ", ".join(run.done) or ("" if run.left else "nothing to clean up")
         table.add_row(Text(format_path(run.run_dir), style="name"), Text(done))
         for reason in run.left:
-            table.add_row("", Text(f"left as is: {reason}", style="careful"))
+            table.add_row("", Text(f"not cleaned up: {reason}", style="careful"))
     return table

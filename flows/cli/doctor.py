@@ -172,7 +172,7 @@ def _prefect() -> Finding:
 
 
 def _run_python(code: str) -> tuple[str, str]:
-    """Standard output and the last line of the error; a broken import cannot crash our process."""
+    """Run code in a process of its own; return its output and the last line of its error."""
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     lines = result.stderr.strip().splitlines() or ["no message"]
@@ -183,7 +183,7 @@ _MARKS = {"good": "✓", "careful": "!", "bad": "✗"}
 
 
 def doctor_table(findings: Iterable[Finding]) -> RenderableType:
-    """What was looked at, with a mark for each."""
+    """Return the findings as text, with a mark for each."""
     table = Table.grid(padding=(0, 2))
     table.add_column(width=1)
     table.add_column(no_wrap=True)

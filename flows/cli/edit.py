@@ -32,8 +32,8 @@ def edit(
     strength: Annotated[
         float,
         typer.Option(
-            help="Share of the sampling steps that is taken, above 0 and at most 1; 1 keeps "
-            "nothing of the image."
+            help="Fraction of the sampling steps to take, above 0 and at most 1; at 1 nothing of "
+            "the image is kept."
         ),
     ],
     guidance_weight: GuidanceWeight,
@@ -47,7 +47,7 @@ def edit(
 ) -> None:
     """Redraw an image as another class or prompt: noise it part of the way, then denoise it.
 
-    A strength between two steps is rounded to the nearer one, with a note.
+    The strength is rounded to a whole number of steps, with a note if it changes.
 
     Example: stepfold edit runs/digits/rounds/00-guidance/student three.png --label 8
     --strength 0.5 --guidance-weight 2 --output eight.png
@@ -112,13 +112,13 @@ def stylize(
         typer.Option(
             min=1,
             metavar="N",
-            help="Number of steps of the encoder, and of the decoder. Default: the most that the "
-            "run has encoders for.",
+            help="Number of steps of the encoder, and of the decoder. Default: the largest "
+            "number for which the run has an encoder.",
         ),
     ] = None,
     components: Components = None,
 ) -> None:
-    """Turn an image into another class in the same style: encode it to noise, decode that.
+    """Translate an image to another class in the same style: encode it to noise, then decode.
 
     Example: stepfold stylize runs/stylize three.png --from 3 --to 8 --guidance-weight 2
     --output eight.png
@@ -129,11 +129,11 @@ def stylize(
 
     request = EditRequest(run, image, output, target, guidance_weight, steps, components=components)
     result = stylize_picture(request, source)
-    network = " by one network for both directions" if result.is_single_network else ""
+    network = " with one network for both directions" if result.is_single_network else ""
     open_console().print(
         f"{result.steps} + {result.steps} steps{network}, {result.evaluations} evaluations; "
         f"RMS error of decoding the input as its own class {result.round_trip:.3f} (pixels "
-        f"from -1 to 1): {format_path(output.absolute())}",
+        f"in [-1, 1]): {format_path(output.absolute())}",
         soft_wrap=True,
     )
 

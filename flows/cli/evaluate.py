@@ -1,4 +1,4 @@
-"""`stepfold evaluate`: measure a finished run again, and write its report."""
+"""`stepfold evaluate`: evaluate a finished run again, and write its report."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,12 +23,12 @@ def evaluate(
             "--num-samples",
             "-n",
             min=2,
-            help="Number of samples per model; the report goes to report-NUMBER/. "
+            help="Number of samples per network; the report is written to report-NUMBER/. "
             "Default: the recipe's number, and report/.",
         ),
     ] = None,
 ) -> None:
-    """Sample and measure a finished run again, and write its report.
+    """Evaluate a finished run again, and write its report.
 
     Example: stepfold evaluate runs/digits --num-samples 5000
     """

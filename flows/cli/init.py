@@ -106,7 +106,7 @@ def check_filled_in(tree: dict[str, Any], source: str) -> None:
     if left:
         noun = "a placeholder" if len(left) == 1 else "placeholders"
         raise ConfigError(
-            f"{source}: {' and '.join(left)} still {noun} ({PLACEHOLDER}...); write your own path"
+            f"{source}: {' and '.join(left)} still {noun} ({PLACEHOLDER}...); set your own path"
         )
 
 

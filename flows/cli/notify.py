@@ -60,6 +60,8 @@ def notify(
         console.print(f"To notify of failures, add to the profile:\nnotify: {{block: {block}}}")
         return
     create_automations(block)
-    console.print("This Prefect server now notifies when a run fails, crashes or waits for you.")
+    console.print(
+        "This Prefect server now notifies when a run fails, crashes or waits for approval."
+    )
     if block.startswith("smtp-email/"):
         console.print("To send email, start the server where Stepfold is installed.")

@@ -14,7 +14,7 @@ ComputeProfile = Annotated[
         "-p",
         metavar="FILE",
         help="Profile file (YAML) with workers, engine, tracking and storage. "
-        "Default: the laptop profile that comes with Stepfold.",
+        "Default: Stepfold's laptop profile.",
     ),
 ]
 
@@ -25,7 +25,7 @@ RunsProfile = Annotated[
         "-p",
         metavar="FILE",
         help="Profile file (YAML) whose storage.root holds the run directories. "
-        "Default: the laptop profile, with runs/.",
+        "Default: Stepfold's laptop profile, which uses runs/.",
     ),
 ]
 
@@ -78,23 +78,23 @@ OutputImage = Annotated[
     Path, typer.Option(metavar="FILE", help="Output file: .png for an image, .npz for arrays.")
 ]
 
-ClassLabel = Annotated[
-    int | None, typer.Option(metavar="CLASS", help="Number of the class to draw.")
-]
+ClassLabel = Annotated[int | None, typer.Option(metavar="CLASS", help="Class number to generate.")]
 
 Prompt = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Prompt, for networks conditioned on text.")
+    str | None, typer.Option(metavar="TEXT", help="Prompt, for text-conditioned networks.")
 ]
 
 Steps = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Number of sampling steps. Default: what the student is made for."
+        min=1,
+        metavar="N",
+        help="Number of sampling steps. Default: the number that the student was distilled for.",
     ),
 ]
 
 NumImages = Annotated[
-    int, typer.Option(help="Number of images; several are put into one row after the input.")
+    int, typer.Option(help="Number of images; .png shows them in a row after the input.")
 ]
 
 Seed = Annotated[
@@ -113,6 +113,6 @@ Components = Annotated[
 Price = Annotated[
     float | None,
     typer.Option(
-        "--price", min=0, help="Price per hour of all machines together, to show costs on the page."
+        "--price", min=0, help="Price per hour of all machines together; adds costs to the report."
     ),
 ]

@@ -1,4 +1,4 @@
-"""`stepfold play`: a local page to draw with a student beside its teacher."""
+"""`stepfold play`: a local page that samples a student beside its teacher."""
 
 import socket
 from contextlib import suppress
@@ -45,7 +45,7 @@ def play(
         ),
     ] = 7860,
 ) -> None:
-    """Open a page on this machine to draw with a student beside its teacher, until Ctrl-C.
+    """Serve a local page that samples a student beside its teacher, until Ctrl-C.
 
     Example: stepfold play runs/digits
     """

@@ -1,4 +1,4 @@
-"""`stepfold repair`: remove what is damaged in a run, compute it again, and check the run."""
+"""`stepfold repair`: remove damaged artifacts of a run, recompute them, and verify the run."""
 
 import logging
 from pathlib import Path
@@ -29,18 +29,18 @@ def repair(
             "--profile",
             "-p",
             metavar="FILE",
-            help="Profile file (YAML) to compute with. Default: the profile of the last run.",
+            help="Profile file (YAML) for the recomputation. Default: the last profile of the run.",
         ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, without removing it.")
     ] = False,
 ) -> None:
-    """Remove what is damaged in a run, compute it again, and check the run.
+    """Remove damaged artifacts of a run, recompute them, and verify the run.
 
-    What was computed from damaged artifacts is kept if they come out with the same bytes.
+    Artifacts computed from them are kept if the recomputed bytes are the same.
 
-    Exit codes: those of `stepfold run`; 1 also if --dry-run finds damage, or some remains.
+    Exit codes: those of `stepfold run`; 1 also if --dry-run finds damage, or damage remains.
     """
     from flows.cli.request import find_run
 
@@ -57,8 +57,8 @@ def repair_run(run_dir: Path, profile_path: Path | None, *, dry_run: bool) -> in
         dry_run: print what would be done, and change nothing.
 
     Raises:
-        StepfoldError: the run is in progress, or what is damaged cannot be computed again (its
-            data are missing, for example); then nothing was removed.
+        StepfoldError: the run is in progress, or a damaged artifact cannot be recomputed (its data
+            are missing, for example); then nothing was removed.
     """
     from flows import preflight
     from pipeline.ledger import Ledger, lock_run_dir

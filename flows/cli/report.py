@@ -1,4 +1,4 @@
-"""`stepfold report` and `stepfold compare`: the HTML page of one run, and of two."""
+"""`stepfold report` and `stepfold compare`: the HTML report of one run, and of two."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from pipeline.wording import format_path
 
 
 def report(run_dir: RunDirOption = None, profile: RunsProfile = None, price: Price = None) -> None:
-    """Write the page of a finished run: verdict, images, charts, cost and lineage in one file.
+    """Write the HTML report of a finished run: verdicts, images, charts, cost and lineage.
 
     Example: stepfold report --run-dir runs/digits --price 2.50
     """
@@ -34,16 +34,14 @@ def report(run_dir: RunDirOption = None, profile: RunsProfile = None, price: Pri
 
 def compare(
     one: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Run directory with a report.")],
-    two: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="Run directory to compare it with.")
-    ],
+    two: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Run directory to compare with.")],
     to: Annotated[
         Path | None,
         typer.Option("--to", metavar="FILE", help="File to write. Default: compare-RUN-RUN.html."),
     ] = None,
     price: Price = None,
 ) -> None:
-    """Write one page of two finished runs: verdicts, numbers, images and cost side by side.
+    """Write an HTML comparison of two finished runs: verdicts, metrics, images and cost.
 
     Example: stepfold compare runs/digits runs/digits-on-policy
     """

@@ -24,7 +24,7 @@ _OVERRIDABLE = "teacher.network.w_embedding_dim"  # of the student; the teacher 
 
 @dataclass(frozen=True)
 class Request:
-    """The validated arguments of `stepfold run` and its relatives.
+    """The validated arguments of `stepfold run` and related commands.
 
     Attributes:
         recipe: the recipe, resolved.

@@ -45,8 +45,7 @@ def run(
         bool,
         typer.Option(
             "--accept-changes",
-            help="Resume although the recipe has changed; what the change affects is computed "
-            "again.",
+            help="Resume with a changed recipe; the stages that the change affects run again.",
         ),
     ] = False,
     teacher_only: Annotated[
@@ -60,7 +59,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run a recipe to its end, or resume it from where it stopped.
+    """Run a recipe, or resume it where it stopped.
 
     Example: stepfold run my-model.yaml --profile gpu.yaml --set compute.workers=4
 
@@ -85,7 +84,7 @@ def execute(
     teacher_only: bool,
     discard_checkpoints: bool = False,
 ) -> int:
-    """Run a chain to its end, from wherever its directory stands; returns the exit code.
+    """Run or resume a chain in its run directory; returns the exit code.
 
     Args:
         request: recipe, profile and run directory.
@@ -307,7 +306,7 @@ def _times(run_dir: Path) -> Iterator[RenderableType]:
 
 
 def _places(run_dir: Path, report: Path, links: dict[str, str]) -> Text:
-    """Return one line per place, never cut, so that it can be copied."""
+    """Return one line per path or address, never truncated, so that it can be copied."""
     from pipeline.run_dir import layout
 
     files = {

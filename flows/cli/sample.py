@@ -1,4 +1,4 @@
-"""`stepfold sample` and `stepfold export`: a bundle's samples, and its stock pipeline."""
+"""`stepfold sample` and `stepfold export`: sample a bundle, or write its stock pipeline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +69,7 @@ def export(
     ],
     components: Components = None,
 ) -> None:
-    """Write a stock diffusers pipeline, and check that it draws the same samples.
+    """Write a stock diffusers pipeline, and check that it generates the same samples.
 
     Example: stepfold export runs/captions/rounds/04-2-to-1/student --to pipeline
     """
@@ -95,10 +95,10 @@ def read_conditions(
             prompt.
     """
     if labels is not None and prompts:
-        raise ConfigError("--labels and --prompt exclude each other; drop one")
+        raise ConfigError("--labels and --prompt cannot be combined; use one of them")
     if prompts:
         if not all(prompt.strip() for prompt in prompts):
-            raise ConfigError("--prompt: empty prompt; write the text to draw")
+            raise ConfigError("--prompt: empty prompt; describe the image to generate")
         return tuple(prompts)
     if labels is None:
         return num
@@ -109,7 +109,7 @@ def read_conditions(
 
 
 def read_condition(label: int | None, prompt: str | None) -> int | str:
-    """Return the one class or prompt to draw.
+    """Return the one class or prompt to generate.
 
     Raises:
         ConfigError: none of them, both, or an empty prompt.
@@ -119,5 +119,5 @@ def read_condition(label: int | None, prompt: str | None) -> int | str:
     if prompt is None:
         return label or 0
     if not prompt.strip():
-        raise ConfigError("--prompt: empty prompt; write the text to draw")
+        raise ConfigError("--prompt: empty prompt; describe the image to generate")
     return prompt

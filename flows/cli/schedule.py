@@ -35,7 +35,7 @@ def schedule(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Directory for the run directories. Default: the profile's storage.root.",
+            help="Parent folder of the run directories. Default: the profile's storage.root.",
         ),
     ] = None,
     overrides: Overrides = None,

@@ -55,7 +55,7 @@ def status_table(run_dir: Path, standing: "RunStatus") -> RenderableType:
 
 
 def _gate(records: "Sequence[GateRecord]") -> RenderableType:
-    """Return one row per judged student: the verdict, and the decision of a person."""
+    """Return one row per judged student: the verdict, and the manual decision."""
     from flows.gate_wording import verdict_text
 
     table = Table.grid(padding=(0, 2))

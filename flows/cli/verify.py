@@ -28,10 +28,10 @@ _MEANING = {
     "gone": "targets that were removed and are no longer needed",
 }
 _REMEDIES = {
-    "redo": "remove and compute again",
+    "redo": "remove and recompute",
     "drop record": "remove the record",
     "remove file": "remove these files",
-    "make parent": "compute the missing input again",
+    "make parent": "recompute the missing input",
 }
 
 
@@ -42,9 +42,9 @@ def verify(
 ) -> None:
     """Check every file, checksum, count and parent of a run, and list what is damaged.
 
-    Nothing is changed. `stepfold repair` removes and computes again what is damaged.
+    Nothing is changed. `stepfold repair` removes and recomputes damaged artifacts.
 
-    Exit codes: 0 sound, 1 damaged, 2 not a run directory, or a run is in progress.
+    Exit codes: 0 intact, 1 damaged, 2 not a run directory, or a run is in progress.
     """
     from flows.cli.request import find_run
 
@@ -65,7 +65,7 @@ def verify_run(run_dir: Path, *, quiet: bool = False) -> "Examination":
         quiet: show no progress.
 
     Raises:
-        BusyError: another process works in the run directory.
+        BusyError: another process is using the run directory.
     """
     from pipeline.verification.examine import examine
 
@@ -95,7 +95,7 @@ def verdict_table(run_dir: Path, verdict: "Examination") -> RenderableType:
 
 
 def damage_table(damaged: "Sequence[Damage]", *, with_remedy: bool = False) -> Table:
-    """Return one row per damage: place, problem, and what depends on it or how it is repaired.
+    """Return one row per damaged file or artifact: path, problem, and dependents or remedy.
 
     Args:
         damaged: the result of an examination.
@@ -119,7 +119,7 @@ def _grouped(places: Sequence[str]) -> str:
 
 def _head(run_dir: Path, verdict: "Examination") -> Text:
     sound = verdict.is_sound
-    word = "sound" if sound else f"{len(verdict.damaged)} damaged"
+    word = "intact" if sound else f"{len(verdict.damaged)} damaged"
     head = Text("✓ " if sound else "✗ ", style="good" if sound else "bad")
     head.append(f"{format_path(run_dir)}: {word}", style="name")
     counts = f"{format_integer(verdict.artifacts)} artifacts, {format_integer(verdict.files)} files"

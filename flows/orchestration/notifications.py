@@ -30,7 +30,7 @@ from pipeline.run_dir.layout import RunDir
 _MAX_ERROR_LENGTH = 600  # characters; the log has the full text
 
 _AUTOMATION = "stepfold: a run failed"
-_SILENT_AUTOMATION = "stepfold: a driver fell silent"
+_SILENT_AUTOMATION = "stepfold: no driver heartbeat"
 _FLOWS = ["full-distillation", "train-teacher"]
 _REPORTED_STATES = ("Failed", "Crashed", "TimedOut", "Paused", "Suspended")
 _FINAL_STATES = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
@@ -128,9 +128,9 @@ def create_block(block: str, address: str) -> None:
 
 
 def create_automations(block: str) -> None:
-    """Create or replace the server's automations: failure notifications, and the silence alarm.
+    """Create or replace the server's automations: failure notifications, and heartbeat monitoring.
 
-    The second marks a run as crashed whose driver sends no heartbeat; the first then reports it.
+    The second marks a run as crashed if its driver sends no heartbeat; the first then reports it.
     """
     from prefect.events.actions import ChangeFlowRunState, SendNotification
     from prefect.events.schemas.automations import EventTrigger, Posture

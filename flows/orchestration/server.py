@@ -188,7 +188,7 @@ _SECOND = "STEPFOLD_SECOND_START"
 
 
 def is_server_lost(error: BaseException) -> bool:
-    """Whether a flow failed as its server was unreachable, and was not restarted for it before."""
+    """Whether a flow failed because its server was unreachable, and was not restarted before."""
     from httpx import TransportError
     from prefect.exceptions import PrefectHTTPStatusError
 

@@ -170,9 +170,9 @@ class DeepSpeedEngine(TrainEngine):
 
 @contextmanager
 def group_of_one() -> Iterator[None]:
-    """Have a process group of one, and end it with what DeepSpeed knows of it.
+    """Provide a single-process group for the block, and destroy it afterwards.
 
-    A group that there is already is used, and stays.
+    DeepSpeed's references to the group are removed too. An existing group is used and kept.
     """
     if dist.is_initialized():
         yield
@@ -189,7 +189,7 @@ def group_of_one() -> Iterator[None]:
 
 
 def join_group() -> None:
-    """Make a process group of one, unless there is one in this process."""
+    """Create a single-process group, unless this process already has a group."""
     if dist.is_initialized():
         return
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
@@ -200,7 +200,7 @@ def join_group() -> None:
 
 
 def import_deepspeed() -> Any:
-    """Import DeepSpeed without compiling extensions or warnings."""
+    """Import DeepSpeed without compiling extensions, and without warnings."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # no auto-detection warning
     import deepspeed

@@ -73,7 +73,7 @@ class _Machines(Document):
 
 
 def this_machine(compute: ComputeConfig) -> Machine:
-    """Where this process runs, and what its workers may use."""
+    """Describe the machine of this process, and the resources of its workers."""
     if compute.launcher == "inline":
         return describe_machine_with([_own_node(compute)], is_local=True)
     import ray
@@ -82,7 +82,7 @@ def this_machine(compute: ComputeConfig) -> Machine:
 
 
 def _own_node(compute: ComputeConfig) -> dict[str, Any]:
-    """What the worker in this process may use, as `ray.nodes()` would tell it."""
+    """Return the resources of the worker in this process, in the format of `ray.nodes()`."""
     resources: dict[str, float] = {"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker}
     if compute.gpus_per_worker:
         import torch

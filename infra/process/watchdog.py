@@ -80,7 +80,7 @@ class Watchdog:
 
 
 class WatchedEngine(TrainEngine):
-    """Another engine, which reports to the worker's watchdog what it does."""
+    """Wrapper of an engine that reports each call to the worker's watchdog."""
 
     def __init__(self, engine: TrainEngine, watchdog: Watchdog) -> None:
         self._engine = engine
@@ -92,7 +92,7 @@ class WatchedEngine(TrainEngine):
 
     @property
     def layout(self) -> str:
-        """That of the engine."""
+        """Partitioning of the state."""
         return self._engine.layout
 
     def backward(self, loss: Tensor) -> None:
@@ -100,18 +100,18 @@ class WatchedEngine(TrainEngine):
         self._engine.backward(loss)
 
     def step(self) -> float:
-        """Update, and allow the next update its time."""
+        """Update, and rearm the timer for the next update."""
         norm = self._engine.step()
         self._watchdog.updated()
         return norm
 
     @property
     def learning_rate(self) -> float:
-        """That of the engine."""
+        """Learning rate of the next update."""
         return self._engine.learning_rate
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over ranks."""
+        """Compute the mean over ranks."""
         return self._engine.mean(value)
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:

@@ -87,12 +87,12 @@ def check_version(version: str) -> None:
     """Check that Ray is the version whose private names `infra.ray.private` uses.
 
     Raises:
-        ConfigError: it is another one.
+        ConfigError: it is another version.
     """
     if not version.startswith(f"{_VERSION}."):
         raise ConfigError(
-            f"Ray {version} is installed, but Stepfold changes private parts of {_VERSION}; "
-            "install it with -c constraints.txt"
+            f"Ray {version} is installed, but Stepfold depends on private interfaces of "
+            f"{_VERSION}; install with -c constraints.txt"
         )
 
 

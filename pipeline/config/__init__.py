@@ -1,7 +1,7 @@
 """Types of the recipe: data, teacher, training, evaluation and quality gate of a run.
 
 Settings of the machine are in the profile. No module here imports torch, so that a recipe is
-validated at once.
+validated immediately.
 """
 
 from pipeline.config.data import (

@@ -76,7 +76,7 @@ class DigitCanvasesData(Document):
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Return the number of each class, in the order of the labels."""
+        """Return the number that each class shows, in the order of the labels."""
         return self.numbers or tuple(range(10**self.digits))
 
     @model_validator(mode="after")
@@ -215,7 +215,7 @@ class PromptsData(Document):
 
 
 class GaussianData(Document):
-    """Samples of the class mixture that the Gaussian teacher describes exactly."""
+    """Samples of the class mixture for which the Gaussian teacher is exact."""
 
     source: Literal["gaussian"]
     """Data set: `gaussian`."""

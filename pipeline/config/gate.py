@@ -43,7 +43,7 @@ def _each_once(value: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
     if len(set(value)) < len(value):
         raise ValueError("a reaction is listed twice; use extend.times or retry.times to repeat it")
     if "stop" in value[:-1]:
-        raise ValueError("`stop` must come last")
+        raise ValueError("`stop` must come last; remove the reactions after it")
     return value
 
 
@@ -138,7 +138,7 @@ class GateRules(Document):
 
 
 class GateOverride(Document):
-    """Gate settings of some rounds. A key that is not given keeps the value of `gate`."""
+    """Gate settings of some rounds. A missing key keeps its value in `gate`."""
 
     distance: Bound | None = None
     """Overrides `gate.distance`."""
@@ -175,7 +175,7 @@ class GateConfig(GateRules):
     """Guidance weights of the checks. Default: smallest, middle and largest of `evaluation.w`."""
 
     ask_hours: PositiveFloat = 24.0
-    """Hours that `on_fail: ask` waits for an answer; then the run stops."""
+    """Hours that `on_fail: ask` waits for an approval or a rejection; then the run stops."""
 
     rounds: dict[str, GateOverride] = {}
     """Settings by kind of round (`guidance`, `halving`) or by its index (`"3"`), which takes
@@ -196,7 +196,7 @@ class GateConfig(GateRules):
 
 
 def _over(rule: Any, said: Any) -> Any:
-    """Apply an override; an extension or retrial keeps the keys that are not overridden."""
+    """Apply an override; an extension or retry keeps the keys that are not overridden."""
     if not isinstance(said, Extension | Retrial):
         return said
     return rule.model_copy(update={name: getattr(said, name) for name in said.model_fields_set})

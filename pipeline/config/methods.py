@@ -1,8 +1,8 @@
-"""Settings of the distillation methods in a round: what is trained for, and on which grid.
+"""Settings of the distillation methods in a round: step counts, samplers and distributions.
 
 The settings of a method of another package, or of a new file in `pipeline.methods`, are found by
-the method's name. Those of the built-in methods stand here, so that a recipe is planned without
-torch.
+the method's name. Those of the built-in methods are defined here, so that a recipe is planned
+without torch.
 """
 
 from typing import Any, ClassVar, Literal
@@ -158,7 +158,8 @@ class ProgressiveConfig(MethodConfig):
     teacher that works with any number of steps."""
 
     substeps: PositiveInt = 1
-    """DDIM steps per step of the teacher; more than 1 for a teacher of any number of steps only."""
+    """DDIM steps per step of the teacher. Values above 1 need a teacher that works with any number
+    of steps."""
 
     direction: Direction = "decode"
     """`decode` from noise to data, `encode` from data to noise."""
@@ -167,14 +168,15 @@ class ProgressiveConfig(MethodConfig):
     """Sampler of the student; a `stochastic` step has double length and noise is added after it."""
 
     teacher_sampler: Sampling | None = None
-    """Sampler of the teacher. Default: its own; `deterministic` for one of any number of steps."""
+    """Sampler of the teacher. Default: the one it was distilled for; `deterministic` for a teacher
+    that works with any number of steps."""
 
     on_policy_fraction: Share = 0.0
     """Fraction of training samples that are states of the student's own sampling instead of noised
     data, in [0, 1)."""
 
     on_policy_source: OnPolicySource | None = None
-    """Network that these are sampled with. Default: `student` if targets are computed online, else
+    """Network that samples these states. Default: `student` if targets are computed online, else
     `teacher`."""
 
     def resolved(self, teacher: MethodConfig | None, *, online: bool) -> "ProgressiveConfig":

@@ -100,7 +100,8 @@ class Recipe(Document):
     def _sections_agree(self) -> "Recipe":
         if (self.data.source == "gaussian") != (self.teacher.network.family == "gaussian"):
             raise ValueError(
-                "data.source: gaussian needs teacher.network.family: gaussian, and vice versa"
+                "data.source: gaussian and teacher.network.family: gaussian need each other; set "
+                "both or neither"
             )
         self._captions_go_with_text()
         self._extractors_see_images()
@@ -132,7 +133,7 @@ class Recipe(Document):
         given = [key for key, section in short.items() if section is not None]
         if self.rounds is not None and given:
             raise ValueError(
-                f"rounds: given beside {format_list(given)}, which expand to rounds of their own; "
+                f"rounds: cannot be combined with {format_list(given)}, the short form of rounds; "
                 "keep one form"
             )
         missing = [key for key in ("guidance", "halving") if short[key] is None]
@@ -165,11 +166,11 @@ class Recipe(Document):
 
     @property
     def round_configs(self) -> tuple[RoundConfig, ...]:
-        """Return the rounds of the recipe, expanded from the short form if it has that.
+        """Return the rounds of the recipe; a short form is expanded.
 
-        Names, teachers, targets and the settings that come from a teacher are set. A student of any
-        number of steps is sampled in the most steps that a later round folds, else in
-        `teacher.reference_steps`.
+        Names, teachers, targets and the settings that come from a teacher are set. A student
+        without a fixed step count is sampled in the largest number of steps that a later round
+        folds, else in `teacher.reference_steps`.
 
         Raises:
             ValueError: a teacher or a name is not valid.
@@ -305,7 +306,7 @@ class Recipe(Document):
         if alone:
             raise ValueError(
                 f"{key}: an encoder of {format_list(alone)} steps needs a deterministic student "
-                "with as many; remove it, or add that student"
+                "with the same number of steps; remove it, or add that student"
             )
 
     def _edits_are_reported(self) -> None:
@@ -324,7 +325,7 @@ class Recipe(Document):
 
     @property
     def any_steps(self) -> int:
-        """Return the steps in which a student of any number of steps is sampled."""
+        """Return the sampling steps of a student without a fixed step count."""
         found = [each.sampling_steps for each in self.round_configs if not each.config.grid]
         return next((steps for steps in found if steps), self.teacher.reference_steps)
 
@@ -341,7 +342,7 @@ class Recipe(Document):
 
     @property
     def samplers(self) -> tuple[Sampling, ...]:
-        """Return the samplers of the students that draw samples, each once."""
+        """Return the samplers of the students that generate samples, each once."""
         return tuple(dict.fromkeys(grid.sampling for grid in self._decoder_grids))
 
     @property

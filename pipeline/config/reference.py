@@ -1,6 +1,6 @@
 """JSON schemas of configuration documents, for editors, and reference pages written from them.
 
-A page and an editor thus describe a key in the same words.
+So the page and the editor show the same description of a key.
 """
 
 import json

@@ -31,7 +31,7 @@ ORIGINAL = "original"
 """The run's first teacher, as teacher of a round."""
 
 PREVIOUS = "previous"
-"""The student of the round before, as teacher of a round; in the first round, the original."""
+"""The student of the previous round, as teacher of a round; in the first round, the original."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Pattern of names that become folders: up to 64 letters, digits, `.`, `_`, `-`."""
@@ -53,17 +53,17 @@ class OptimiserConfig(Document):
     """Samples per update over all workers; a multiple of `compute.workers`."""
 
     learning_rate: PositiveFloat = 1e-3
-    """Highest learning rate, of the first update after the warm-up."""
+    """Peak learning rate: that of the first update after the warm-up."""
 
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Course of the learning rate after the warm-up: `linear` or `cosine` to 0 at the last update,
+    """Learning-rate schedule after the warm-up: `linear` or `cosine` to 0 at the last update,
     or `constant`."""
 
     warmup: NonNegativeInt = 0
-    """Updates in which the learning rate rises linearly to its highest value."""
+    """Warm-up updates, in which the learning rate rises linearly to its peak."""
 
     betas: tuple[Share, Share] = (0.9, 0.999)
-    """Decay of the averages of the gradient and of its square, each in [0, 1)."""
+    """Decay rates of Adam's moving averages of the gradient and its square, each in [0, 1)."""
 
     weight_decay: NonNegativeFloat = 0.0
     """Decoupled weight decay."""
@@ -117,15 +117,15 @@ class RoundConfig(Document):
     """One round of distillation: a teacher becomes a student."""
 
     name: str | None = Field(default=None, pattern=NAME)
-    """Name of the round, by which later rounds can have its student as teacher. Default: from the
+    """Name of the round; later rounds use it to select its student as teacher. Default: from the
     method, such as `guidance` or `16-to-8`."""
 
     method: str
     """Distillation method: `guidance`, `progressive`, or one of another package."""
 
     teacher: str = PREVIOUS
-    """Teacher: `previous` for the student of the round before, `original` for the run's teacher, or
-    the name of an earlier round."""
+    """Teacher: `previous` for the student of the previous round, `original` for the run's teacher,
+    or the name of an earlier round."""
 
     config: Annotated[SerializeAsAny[MethodConfig], WithJsonSchema({"type": "object"})] = Field(
         default_factory=MethodConfig
@@ -142,8 +142,8 @@ class RoundConfig(Document):
     """Computation of training targets. Default: the recipe's `targets`."""
 
     sampling_steps: PositiveInt | None = None
-    """Steps in which a student of any number of steps is sampled for the gate and the report.
-    Default: the most that a later round folds, else `teacher.reference_steps`."""
+    """Sampling steps, in gate and report, of a student without a fixed step count.
+    Default: the largest number that a later round folds, else `teacher.reference_steps`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -167,7 +167,7 @@ def resolve(
     Args:
         rounds: the rounds of a recipe, in order.
         targets: targets of rounds without their own.
-        reference_steps: steps in which a student of any number of steps is sampled, if no later
+        reference_steps: sampling steps of a student without a fixed step count, if no later
             round folds its steps.
 
     Raises:
@@ -284,7 +284,7 @@ class Halving(OptimiserConfig):
     """Rounds of stage 2: each arrow of `steps` is a round that reduces the number of steps."""
 
     steps: tuple[PositiveInt, ...]
-    """Step counts, such as [8, 4, 2, 1]: each divides the one before. The first is the stage-1
+    """Step counts, such as [8, 4, 2, 1]: each divides the previous one. The first is the stage-1
     student's, sampled by DDIM."""
 
     first_substeps: PositiveInt = 1
@@ -308,13 +308,13 @@ class Halving(OptimiserConfig):
     @model_validator(mode="after")
     def _steps_halve(self) -> "Halving":
         if len(self.steps) < 2:
-            raise ValueError("steps needs at least two entries, such as [4, 2, 1]")
+            raise ValueError("steps: give at least two entries, such as [4, 2, 1]")
         for teacher, student in zip(self.steps[:-1], self.steps[1:], strict=True):
             factor, rest = divmod(teacher, student)
             if rest or factor < 2:
                 raise ValueError(
                     f"steps cannot go from {teacher} to {student}: each entry must be half (or a "
-                    f"third, a quarter, ...) of the one before; use {_halvings(teacher)}"
+                    f"third, a quarter, ...) of the previous one; use {_halvings(teacher)}"
                 )
         if self.on_policy_fraction and max(self.steps[1:]) == 1:
             raise ValueError(

@@ -11,7 +11,7 @@ from pipeline.documents import Document
 
 
 class NetworkConfig(Document):
-    """What a recipe needs to know of a network; the defaults fit a class-conditional one."""
+    """Properties of a network that a recipe uses; the defaults are class-conditional."""
 
     @property
     def reads_text(self) -> bool:
@@ -59,7 +59,7 @@ class UNetConfig(NetworkConfig):
     """Groups of group normalisation."""
 
     w_embedding_dim: Annotated[int, Field(ge=4, multiple_of=2)] = 64
-    """Size of the sinusoidal embedding of w in a student: an even number from 4."""
+    """Size of the sinusoidal embedding of w in a student; even, at least 4."""
 
     text_channels: PositiveInt | None = None
     """Channels of a token embedding. Default: none, class-conditional."""
@@ -103,7 +103,7 @@ class UNetConfig(NetworkConfig):
                     f"{self.attention_heads}"
                 )
         if self.text_channels is None and (self.pooled_channels or self.image_channels):
-            raise ValueError("pooled_channels and image_channels need text_channels")
+            raise ValueError("pooled_channels and image_channels need text_channels; set it")
         return self
 
 
@@ -153,7 +153,7 @@ class MMDiTConfig(NetworkConfig):
     """Attention heads per block."""
 
     head_dim: PositiveInt = 8
-    """Channels per attention head; for `flux` an even number from 6."""
+    """Channels per attention head; for `flux` even, at least 6."""
 
     text_channels: PositiveInt = 16
     """Channels of a token embedding."""
@@ -189,7 +189,7 @@ class MMDiTConfig(NetworkConfig):
     @model_validator(mode="after")
     def _flux_has_guidance_and_rotary_channels(self) -> "MMDiTConfig":
         if self.kind == "flux" and (self.head_dim % 2 or self.head_dim < 6):
-            raise ValueError(f"head_dim {self.head_dim}: flux needs an even number from 6")
+            raise ValueError(f"head_dim {self.head_dim}: flux needs an even number >= 6")
         if self.guidance_embeds and self.kind != "flux":
             raise ValueError("guidance_embeds: sd3 networks have no such input; remove it")
         return self
@@ -217,7 +217,7 @@ class GaussianConfig(NetworkConfig):
     @model_validator(mode="after")
     def _means_are_a_table(self) -> "GaussianConfig":
         if not self.means or not self.means[0] or len({len(mean) for mean in self.means}) != 1:
-            raise ValueError("means: expected one or more lists of the same length")
+            raise ValueError("means: give one or more non-empty lists of the same length")
         return self
 
 

@@ -1,8 +1,8 @@
 """Tars of records: write columns of tensors, and read their rows by random access.
 
 The rows of a training batch lie at random positions of many files. One Python slice per row and
-column takes a microsecond, as long as copying the bytes of a latent. All memory mappings lie in one
-address space, so a single array covers them all, and one numpy call gathers the rows.
+column takes a microsecond, about as long as copying the bytes of a latent. All memory mappings
+lie in one address space, so a single array covers them all, and one numpy call gathers the rows.
 """
 
 import hashlib

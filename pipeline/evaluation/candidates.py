@@ -97,7 +97,7 @@ class ReportInputs:
 
 
 def columns_of(sets: Sequence[SampleSet]) -> list[Column]:
-    """Return figure columns: teacher, students by falling steps, the cheapest baseline."""
+    """Return figure columns: teacher, students by decreasing steps, the cheapest baseline."""
     shown = [each for each in sets if each.cell.role in ("teacher", "student")]
     baselines = [each for each in sets if each.cell.role == "baseline"]
     if baselines:

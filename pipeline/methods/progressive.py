@@ -47,7 +47,7 @@ class ProgressiveDistillation(Regression):
         teacher_grid: the teacher's sampling grid, on which the folded steps lie.
         on_policy_fraction: fraction of samples, in [0, 1], that are on-policy states: states of the
             student's own sampling trajectory instead of noised data.
-        on_policy_source: the network that is sampled for them: the current `student`, or the
+        on_policy_source: the network that samples them: the current `student`, or the
             `teacher`, from which the student is initialised. The teacher's states equal the
             student's up to the student's error.
     """
@@ -148,7 +148,7 @@ class ProgressiveDistillation(Regression):
         return max(steps_folded(self.grid, self.teacher_grid))
 
     def _rollout_network(self, teacher: Denoiser | None, student: Denoiser | None) -> Denoiser:
-        """Select the network that is sampled for on-policy states."""
+        """Select the network that samples on-policy states."""
         if self.on_policy_source == "teacher":
             return require_teacher(teacher)
         if student is None:

@@ -1,1 +1,1 @@
-"""The page of a run: one file that a person who did not run it can judge it by."""
+"""The HTML report of a run: one self-contained file."""

@@ -234,7 +234,9 @@ def _nearer_of(
         if weights
     ]
     parts += (
-        [f"cannot tell at w = {join_numbers(undecided)} (intervals overlap)"] if undecided else []
+        [f"no clear difference at w = {join_numbers(undecided)} (intervals overlap)"]
+        if undecided
+        else []
     )
     noisy = ", stochastic" if is_stochastic else ""
     return f"With {format_count(steps, 'step')}{noisy}: {'; '.join(parts)}."

@@ -36,7 +36,7 @@ class Event(Document):
 
     Attributes:
         time: seconds since the epoch.
-        kind: what happened.
+        kind: type of the event.
         stage: identity of the stage; empty for the whole run.
         title: displayed title of the stage or round.
         done: finished units of the stage.

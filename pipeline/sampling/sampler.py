@@ -165,8 +165,10 @@ class BundleSampler:
         is_text = not isinstance(conditions, np.ndarray)
         if is_text != self.manifest.network.reads_text:
             wanted, other = ("classes", "prompts") if is_text else ("prompts", "classes")
-            option = "--labels (--label for one picture)" if is_text else "--prompt"
-            raise BundleError(f"this bundle draws {wanted}, not {other}; give {option}")
+            option = "--labels (--label for a single image)" if is_text else "--prompt"
+            raise BundleError(
+                f"this bundle is conditioned on {wanted}, not on {other}; give {option}"
+            )
         num_classes = self.manifest.num_classes
         if (
             isinstance(conditions, np.ndarray)

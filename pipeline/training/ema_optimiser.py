@@ -28,7 +28,7 @@ class AveragingAdam(torch.optim.AdamW):
         parameters: trained parameters, float32.
         learning_rate: learning rate of the first update.
         ema_decay: d above, in [0, 1); 0 keeps no average.
-        betas: decay of the averages of the gradient and of its square.
+        betas: decay rates of the moving averages of the gradient and of its square.
         weight_decay: decoupled weight decay.
     """
 
@@ -72,16 +72,16 @@ class AveragingAdam(torch.optim.AdamW):
 
 @dataclass(frozen=True)
 class OptimiserPlan:
-    """AdamW and the course of its learning rate over a round.
+    """AdamW and its learning-rate schedule over a round.
 
     Attributes:
-        learning_rate: highest learning rate.
+        learning_rate: peak learning rate.
         total_updates: updates of the round.
         clip_norm: maximum global gradient norm.
         ema_decay: decay of an exponential moving average of the float32 weights; 0 for none.
-        betas: decay of the averages of the gradient and of its square.
+        betas: decay rates of the moving averages of the gradient and of its square.
         weight_decay: decoupled weight decay.
-        schedule: course after the warm-up.
+        schedule: schedule after the warm-up.
         warmup: updates in which the rate rises linearly.
     """
 

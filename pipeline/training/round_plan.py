@@ -79,7 +79,7 @@ class RoundPlan(Document):
 
     @property
     def grid(self) -> Grid | None:
-        """The student's sampling grid; None for a student of any number of steps."""
+        """The student's sampling grid; None for a student without a fixed step count."""
         return self.config.grid
 
     @property

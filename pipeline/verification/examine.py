@@ -55,7 +55,7 @@ class Damage(Document):
 
 
 class Note(Document):
-    """A remark that is not a damage.
+    """An observation that is not damage.
 
     Attributes:
         kind: `debris` of interrupted work, `foreign` files, `superseded` records of an earlier

@@ -142,7 +142,7 @@ def encoder_pairs(manifests: Sequence[Manifest], first_steps: int) -> list[tuple
     """Return (encoder, decoder, steps) by index in `manifests`, from many steps to few.
 
     The stage-1 student is its own decoder at any number of steps; it is paired at `first_steps`.
-    Every encoder is paired with the deterministic decoder of as many steps.
+    Every encoder is paired with the deterministic decoder of the same number of steps.
     """
     students = [(at, each) for at, each in enumerate(manifests) if each.role == "student"]
     found = [(at, at, first_steps) for at, each in students if each.steps is None]

@@ -132,7 +132,7 @@ def join_parts(run_dir: Path, parts: Sequence[str], path: Path) -> int:
 def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a function that draws some rows of one set of samples per call.
 
-    Heavy imports are here, so that the driver does not pay for them. Bundles in use stay loaded.
+    Heavy imports are here, so that the driver does not import them. Bundles in use stay loaded.
     """
     from pipeline.sampling.conditions import choose_conditions, condition_images
     from pipeline.sampling.sampler import BundleSampler

@@ -156,7 +156,8 @@ def _run(directory: Path, command: list[str]) -> None:
     if ended.returncode:
         raise BundleError(
             f"{directory}: parity check failed, stock diffusers cannot load or sample it: "
-            f"{_last_line(ended.stderr)}; nothing was exported"
+            f"{_last_line(ended.stderr)}; nothing was exported. Check that the components belong "
+            "to the network"
         )
 
 
@@ -173,7 +174,8 @@ def _compare(
     if our_samples.shape != stock_samples.shape:
         raise BundleError(
             f"{where}: stock diffusers returns shape {tuple(stock_samples.shape)}, our sampler "
-            f"{tuple(our_samples.shape)}; nothing was exported"
+            f"{tuple(our_samples.shape)}; nothing was exported. Check that the components belong "
+            "to the network"
         )
     difference = ((our_samples - stock_samples).abs().max() / our_samples.abs().max()).item()
     if not difference <= TOLERANCE:  # NaN fails too

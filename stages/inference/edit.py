@@ -145,8 +145,8 @@ def _open_sampler(request: EditRequest) -> BundleSampler:
 
 def _edit_target(request: EditRequest, manifest: Manifest) -> EditTarget:
     if isinstance(request.condition, str) != manifest.network.reads_text:
-        wanted = "--prompt TEXT" if manifest.network.reads_text else "--label CLASS"
-        raise BundleError(f"this bundle needs its condition as {wanted}")
+        option = "--prompt TEXT" if manifest.network.reads_text else "--label CLASS"
+        raise BundleError(f"this bundle needs another type of condition; give {option}")
     if isinstance(request.condition, str):
         return EditTarget((request.condition,) * request.num, request.w, request.seed)
     return EditTarget(np.full(request.num, request.condition, np.int64), request.w, request.seed)

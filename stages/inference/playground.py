@@ -43,7 +43,7 @@ class SampleRequest(Document):
         who: role of the network.
         student: index of the student.
         w: guidance weight.
-        steps: sampling steps of a network without fixed steps; None for its usual number.
+        steps: sampling steps of a network without a fixed step count; None for its default.
         seed: noise seed, the same for both.
         count: number of samples.
         label: class, for class-conditioned networks.
@@ -267,12 +267,13 @@ def _students_in(place: Path, recipe: Recipe | None) -> list[Path]:
 
 def _check_student(bundle: Path, manifest: Manifest) -> None:
     if manifest.role != "student" or manifest.w is None:
-        raise BundleError(f"{bundle} holds a teacher; give a student of it")
+        raise BundleError(f"{bundle} holds a teacher; give one of its students")
     if manifest.direction != "decode":
         raise BundleError(f"{bundle} is an encoder; use stepfold stylize")
     if not manifest.has_images:
         raise BundleError(
-            f"{bundle} has samples of shape {manifest.latent_shape}, which are not images"
+            f"{bundle} has samples of shape {manifest.latent_shape}, which are not images; use "
+            "stepfold sample"
         )
     if manifest.network.is_inpainting:
         raise BundleError(f"{bundle} is an inpainting model; use stepfold inpaint")
@@ -286,13 +287,13 @@ def _play_network(bundle: Path, manifest: Manifest, any_steps: int) -> PlayNetwo
 
 
 def _any_of(manifest: Manifest, usual: int) -> StepOptions:
-    """Return the step counts that the grid of a network without fixed steps supports."""
+    """Return the step counts that the schedule of a network without a fixed step count supports."""
     counts = sorted({usual, *_COUNTS})
     return StepOptions(tuple(each for each in counts if manifest.schedule.holds(each)), usual)
 
 
 def _with_unique_names(students: Sequence[PlayNetwork]) -> tuple[PlayNetwork, ...]:
-    """Add the name of the round to students with equally many steps."""
+    """Add the name of the round to students with the same step count."""
     names = Counter(student.name for student in students)
     return tuple(
         replace(student, name=f"{student.name}, {student.bundle.parent.name}")
@@ -313,7 +314,10 @@ def _teacher(
         raise BundleError(f"--teacher {bundle} holds a student; give the guided teacher's bundle")
     expected = (student.latent_shape, student.num_classes, student.pipeline)
     if (manifest.latent_shape, manifest.num_classes, manifest.pipeline) != expected:
-        raise BundleError(f"--teacher {bundle}: shape, classes or pipeline is not the student's")
+        raise BundleError(
+            f"--teacher {bundle}: shape, classes or pipeline is not the student's; give the "
+            "teacher that the student was distilled from"
+        )
     steps = recipe.teacher.reference_steps if recipe else _STEPS
     return PlayNetwork("teacher", bundle, _any_of(manifest, steps)), ""
 

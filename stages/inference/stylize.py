@@ -86,8 +86,8 @@ def find_pair(place: Path, steps: int | None) -> tuple[Path, Path, int]:
         steps: steps in each direction; None for the most of an encoder.
 
     Raises:
-        BundleError: the bundle is a decoder, or its run has no decoder of as many steps.
-        ConfigError: the run has no encoder, or none of so many steps and no stage-1 student that
+        BundleError: the bundle is a decoder, or its run has no decoder of that many steps.
+        ConfigError: the run has no encoder, or none of that many steps and no stage-1 student that
             can encode; or `steps` is required.
     """
     if not (place / MANIFEST).is_file():
@@ -104,13 +104,13 @@ def find_pair(place: Path, steps: int | None) -> tuple[Path, Path, int]:
         if (folder / RECIPE).is_file():
             return _pair_of_run(folder, place, manifest.steps[0])
     raise BundleError(
-        f"{place}: no run contains this encoder, so its decoder is unknown; give a run"
+        f"{place}: no run contains this encoder, so its decoder is unknown; give a run directory"
     )
 
 
 def _pair_of_run(run_dir: Path, encoder: Path | None, steps: int | None) -> tuple[Path, Path, int]:
     if not (run_dir / RECIPE).is_file():
-        raise ConfigError(f"{run_dir}: not a run directory or bundle; give one of them")
+        raise ConfigError(f"{run_dir}: neither a run directory nor a bundle; give one")
     places = completed_students(run_dir, read_recipe(run_dir))
     manifests = [read_manifest(place) for place in places]
     found = [

@@ -162,7 +162,7 @@ class _PlanOperations(Operations[Artifact | None]):
         )
 
     def round(self, plan: RoundPlan, inputs: Inputs[Artifact | None]) -> Artifact | None:
-        student, reason = None, "its teacher is not done"
+        student, reason = None, "its teacher is not finished"
         if inputs.samples and inputs.teacher and inputs.data:
             sample_inputs = SampleInputs(inputs.data, inputs.components)
             context = GateContext(self.work, inputs.samples, inputs.teacher, sample_inputs)
@@ -174,7 +174,7 @@ class _PlanOperations(Operations[Artifact | None]):
         return student
 
     def evaluate(self, students: Students[Artifact | None]) -> Artifact | None:
-        recipe, report, reason = self.work.recipe, None, "not all students are done"
+        recipe, report, reason = self.work.recipe, None, "not all students are finished"
         decoders = [each for each in students.decoders(recipe) if each]
         if students.data and students.teacher and len(decoders) == len(plan_decoders(recipe)):
             sample_inputs = SampleInputs(students.data, students.components)

@@ -110,14 +110,14 @@ def _bundles(recipe: Recipe, by_path: dict[str, Artifact]) -> list[tuple[str, Ar
 def _headline(recipe: Recipe, teacher: Manifest, student: Manifest) -> str:
     """Return one sentence about the teacher and its students."""
     steps = dict.fromkeys(p.student_steps for p in plan_decoders(recipe) if p.student_steps)
-    few = f"{join_numbers(tuple(steps))} {'step' if tuple(steps)[-1] == 1 else 'steps'}"
+    few = f"{join_numbers(tuple(steps))} {'step' if tuple(steps) == (1,) else 'steps'}"
     samplers = recipe.samplers
     kinds = f", {' and '.join(samplers)}," if samplers != ("deterministic",) else ""
     guidance = f"take the guidance weight w, {recipe.w.in_words}, as an input"
     if student.baked_w is not None:
         guidance = f"have a fixed guidance weight, w = {student.baked_w:g}"
     return (
-        f"A guided {teacher.network.family} teacher, distilled into students that draw in "
+        f"A guided {teacher.network.family} teacher, distilled into students that sample in "
         f"{few}{kinds} and {guidance}."
     )
 

@@ -1,4 +1,4 @@
-"""Commands and code that draw samples with a run's students, for display."""
+"""Commands and code to sample with a run's students, for display."""
 
 import re
 from collections.abc import Sequence

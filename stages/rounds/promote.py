@@ -44,11 +44,14 @@ def check_promotable(run_dir: Path, plan: RoundPlan, student: Artifact, teacher:
         raise BundleError(
             f"{plan.title}: student not promoted, its manifest has round {lineage.round} and "
             f"teacher {str(lineage.parent)[:12]}; expected round {plan.index} and teacher "
-            f"{teacher.digest[:12]}"
+            f"{teacher.digest[:12]}; run stepfold repair"
         )
     name = find_nonfinite_weight(bundle)
     if name:
-        raise DivergenceError(f"{plan.title}: student not promoted, {name} is not finite")
+        raise DivergenceError(
+            f"{plan.title}: student not promoted, {name} is not finite; lower learning_rate and "
+            "continue with --accept-changes"
+        )
 
 
 def find_nonfinite_weight(bundle: Path) -> str | None:

@@ -122,7 +122,7 @@ def test_two_runs_are_compared_on_one_page(run_dir: Path, tmp_path: Path) -> Non
     assert page.fetched == []
     assert page.weights == ["0", "2"]
     assert "digits and other" in page.text
-    assert "With 1 step: cannot tell at w = 0 and 2 (intervals overlap)." in page.text
+    assert "With 1 step: no clear difference at w = 0 and 2 (intervals overlap)." in page.text
     assert "different evaluation protocols" not in page.text
     # at each w two sides of four networks, none of them twice
     assert len(page.pictures) == 2 * 2 * 4

@@ -148,7 +148,7 @@ REFUSED: list[tuple[str, str, tuple[str, ...]]] = [
     ("data={source: prompts, path: p.txt, size: 16, w: -1}", "data.w: ", ()),
     ("teacher.prediction=flow_prediction", "flow_prediction does not fit schedule cosine", ()),
     ("teacher.schedule.kind=rectified_flow", "does not fit schedule rectified_flow", ()),
-    ("data={source: gaussian}", "data.source: gaussian needs teacher.network.family", ()),
+    ("data={source: gaussian}", "gaussian need each other; set both or neither", ()),
     ("data={source: digit_canvases, digits: 3, size: 16}", "use size: 32 or digits: 2", ()),
     ("data={source: digit_canvases, numbers: [7, 107]}", "numbers: ", ()),
     ("data={source: digit_canvases, numbers: [7, 7]}", "numbers: ", ()),
@@ -171,7 +171,7 @@ def test_what_cannot_run_is_refused_with_its_key_and_a_way_out(
     [
         ("captions", "data={source: prompts, path: p.txt, size: 16}", "data.source: prompts"),
         ("gaussian", "teacher.bundle=somewhere", "a gaussian teacher has no weights"),
-        ("gaussian", "data={source: digits}", "gaussian needs teacher.network.family: gaussian"),
+        ("gaussian", "data={source: digits}", "gaussian need each other"),
         ("gaussian", "teacher.schedule.kind=scaled_linear", "('scaled_linear', 'v_prediction')"),
         ("gaussian", "teacher.prediction=epsilon", "('cosine', 'epsilon')"),
         ("gaussian", "teacher.network.means=[]", "teacher.network: means: "),

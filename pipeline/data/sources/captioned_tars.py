@@ -99,7 +99,7 @@ def _open_sample(tar: Path, key: str, members: Parts, contents: dict[str, bytes]
     name = f"{tar}, sample {key!r}"
     kinds = sorted(_IMAGES & members.keys())
     if not kinds:
-        raise SampleError(name, " has a caption but no image; add one or remove the caption")
+        raise SampleError(name, " has a caption but no image; add the image or remove the caption")
     if len(kinds) > 1:
         raise SampleError(name, f" has {len(kinds)} images ({', '.join(kinds)}); keep one")
     image = members[kinds[0]]

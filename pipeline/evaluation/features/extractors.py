@@ -86,7 +86,8 @@ def _ready(network: InceptionV3, state: dict[str, Tensor], weights: Weights) -> 
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ConfigError(
-            f"{weights.path} does not match Inception-v3: {str(error)[:300]}"
+            f"{weights.path} does not match Inception-v3; use torch-fidelity's weights: "
+            f"{str(error)[:300]}"
         ) from None
     return network.eval()
 
@@ -162,7 +163,9 @@ def _from(model: Any, weights: Weights) -> Any:
             weights.path, local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{weights.path} cannot be loaded: {str(error)[:300]}") from None
+        raise ConfigError(
+            f"{weights.path} cannot be loaded; download it again: {str(error)[:300]}"
+        ) from None
     return found.eval()
 
 

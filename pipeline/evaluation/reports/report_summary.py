@@ -433,8 +433,8 @@ def _notes(report: AnyReport) -> tuple[str, ...]:
             "The teacher's own distance to the teacher is the noise floor: its distance to itself "
             "from other noise.",
             "Accuracy and score are high for class means too: read them together with recall.",
-            "The worst class is the class of lowest accuracy. The minimum over many classes is low "
-            "by chance too, which its interval does not include.",
+            "The worst class is the class with the lowest accuracy. The minimum over many classes "
+            "is biased low, and its interval does not correct for this.",
         ]
         notes += [f"Left out: {reason}." for reason in report.skipped]
     notes += [

@@ -140,7 +140,7 @@ def _warnings(manifest: Manifest, stock: StockPipeline) -> list[str]:
     ]
     if manifest.steps is not None:
         lines.append(
-            f"Do not use another number of steps than {manifest.own_steps}: more steps are worse, "
+            f"Do not use a step count other than {manifest.own_steps}: more steps are worse, "
             "not better."
         )
     if manifest.w is not None and manifest.baked_w is None:

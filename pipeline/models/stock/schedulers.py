@@ -71,7 +71,7 @@ def _betas(path: ScheduleConfig) -> dict[str, Any]:
 def _own_grid(path: ScheduleConfig, steps: int | None) -> dict[str, Any]:
     """Configure flow matching for pipelines whose scheduler computes its grid from N alone (SD3).
 
-    A student of any number of steps must be called with `sigmas = 1, ..., 1/N`.
+    A student without a fixed step count must be called with `sigmas = 1, ..., 1/N`.
     """
     if steps is None or steps == 1:
         shift, terminal = path.shift, None

@@ -17,9 +17,9 @@ STUDENT = "rounds/00-guidance/student"
 
 def test_a_sound_run_exits_0(run_dir: Path) -> None:
     code, output = invoke("verify", str(run_dir))
-    assert (code, "runs/run: sound 16 artifacts" in output) == (0, True)
+    assert (code, "runs/run: intact 16 artifacts" in output) == (0, True)
     code, output = invoke("repair", str(run_dir))
-    assert (code, "runs/run: sound" in output) == (0, True)
+    assert (code, "runs/run: intact" in output) == (0, True)
 
 
 def test_a_damaged_run_exits_1_and_names_damage_dependents_and_the_remedy(run_dir: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_read_only_copy_is_verified_without_writing(made_run: Path) -> None:
             os.seteuid(0 if is_root else os.geteuid())
             for path in [run_dir, *run_dir.rglob("*")]:
                 path.chmod(0o755)
-        assert (code, "sound" in output) == (0, True)
+        assert (code, "intact" in output) == (0, True)
         assert snapshot(run_dir) == before
 
 
@@ -80,7 +80,7 @@ def test_a_dry_run_of_a_repair_lists_and_changes_nothing(run_dir: Path) -> None:
     before = snapshot(run_dir)
     code, output = invoke("repair", "--dry-run", str(run_dir))
     assert code == 1
-    assert "compute again" in output
+    assert "recompute" in output
     assert "remove these files" in output
     assert {k: v for k, v in snapshot(run_dir).items() if ".lock" not in k} == before
 

@@ -133,7 +133,7 @@ def test_unavailable_options_are_refused(
 def test_unsupported_bundles_are_refused(run_dir: Path, words: Tiny, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="neither a student's bundle nor a run with students"):
         find_networks(tmp_path, None)
-    with pytest.raises(BundleError, match="holds a teacher; give a student"):
+    with pytest.raises(BundleError, match="holds a teacher; give one of its students"):
         find_networks(run_dir / "teacher", None)
     with pytest.raises(BundleError, match="holds a student; give the guided teacher"):
         find_networks(run_dir / ONE, run_dir / FOUR)

@@ -50,7 +50,8 @@ def page(runs: tuple[PageRun, PageRun]) -> PageReader:
 def test_the_source_of_the_data_may_be_gone(page: PageReader) -> None:
     assert page.fetched == []
     assert (
-        "A guided unet teacher, distilled into students that draw in 4, 2 and 1 step, " in page.text
+        "A guided unet teacher, distilled into students that sample in 4, 2 and 1 steps, "
+        in page.text
     )
     assert "deterministic and stochastic, and take the guidance weight w" in page.text
 
