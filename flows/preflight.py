@@ -5,10 +5,10 @@ from pathlib import Path
 from infra.ray.cluster import check_local_resources
 from infra.tracking import check_tracking
 from pipeline.bundle import read_manifest
-from pipeline.config import FilesData, Recipe
+from pipeline.config import Recipe
 from pipeline.config.profile import Profile
+from pipeline.data.sources.datasets import count_source, load_source
 from pipeline.data.sources.loaded_source import MIN_HELDOUT
-from pipeline.data.sources.sample_counts import count_source
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.models.directory.pipeline_directory import read_pipeline
@@ -67,9 +67,7 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
-    if isinstance(recipe.data, FilesData):
-        from pipeline.data.sources.datasets import load_source
-
+    if recipe.data.place is not None:
         # reads names, headers and captions, but decodes no image
         load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
 

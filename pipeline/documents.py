@@ -7,11 +7,21 @@ YAML is read by `ruamel.yaml` with the rules of version 1.2: `1e-4` is a number,
 import difflib
 import fnmatch
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError, MaxDepthExceededError
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
@@ -59,6 +69,59 @@ def _accepts_bool(annotation: Any) -> bool:
 
 
 D = TypeVar("D", bound=Document)
+
+
+class OpenUnion:
+    """Annotation of a key that holds one of several documents, some of them in other packages.
+
+    A key of the document selects it. The JSON schema lists the shipped documents only.
+    """
+
+    def __init__(
+        self, tag: str, shipped: Mapping[str, type[Document]], find: Callable[[str], type[Document]]
+    ) -> None:
+        """Declare the documents.
+
+        Args:
+            tag: key that selects the document.
+            shipped: documents that are always known, by their value of that key.
+            find: returns the document of another value, and raises ConfigError if there is none.
+        """
+        self.members = list(shipped.values())
+        self._tag = tag
+        self._shipped = dict(shipped)
+        self._find = find
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Validate shipped documents as a union, and look up others by their name."""
+        return core_schema.no_info_wrap_validator_function(
+            self._validate,
+            handler.generate_schema(self._union(*self._shipped.values())),
+            serialization=core_schema.wrap_serializer_function_ser_schema(
+                lambda value, dump: dump(value), schema=core_schema.any_schema()
+            ),
+        )
+
+    def _validate(self, value: Any, shipped: Callable[[Any], Any]) -> Any:
+        is_tree = isinstance(value, dict)
+        name = value.get(self._tag) if is_tree else getattr(value, self._tag, None)
+        if not isinstance(name, str) or name in self._shipped:
+            return shipped(value)
+        try:
+            found = self._find(name)
+        except ConfigError as error:
+            problem = PydanticCustomError("unknown_name", "{reason}", {"reason": str(error)})
+            details = InitErrorDetails(type=problem, loc=(self._tag,), input=value)
+            raise ValidationError.from_exception_data(self._tag, [details]) from None
+        if found not in self.members:
+            self.members.append(found)
+        # in a union, so that locations of errors hold the name as they do for shipped documents
+        return TypeAdapter(self._union(self.members[0], found)).validate_python(value)
+
+    def _union(self, *documents: type[Document]) -> Any:
+        return Annotated[Union[documents], Field(discriminator=self._tag)]  # noqa: UP007 (a tuple)
 
 
 class _Resolver(VersionedResolver):
@@ -223,9 +286,9 @@ def _walk(
         if len(models) > 1 and chosen:  # before fields: another member may have one of this name
             models = chosen
             continue
-        annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        if annotations:
-            owners, models = models, [found for a in annotations for found in _models_in(a)]
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        if fields:
+            owners, models = models, [found for field in fields for found in _models_of(field)]
         elif isinstance(part, str):
             if not models:
                 continue  # the name of a plain type
@@ -238,6 +301,11 @@ def _walk(
 def _is_tagged(model: type[BaseModel], tag: int | str) -> bool:
     annotations = [field.annotation for field in model.model_fields.values()]
     return any(get_origin(a) is Literal and get_args(a) == (tag,) for a in annotations)
+
+
+def _models_of(field: FieldInfo) -> list[type[BaseModel]]:
+    opened = [part for part in field.metadata if isinstance(part, OpenUnion)]
+    return [*opened[0].members] if opened else _models_in(field.annotation)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -21,7 +21,7 @@ from flows.scheduled_distillation import (
     check_name,
     scheduled_distillation,
 )
-from pipeline.config import FilesData, Recipe
+from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.errors import BusyError, ConfigError
 
@@ -109,8 +109,8 @@ def serve(
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Resolve the recipe's paths, as a scheduled run may start in another directory."""
     update: dict[str, Any] = {}
-    if isinstance(recipe.data, FilesData):
-        place = str(Path(recipe.data.path).absolute())
+    if recipe.data.place is not None:
+        place = str(Path(recipe.data.place).absolute())
         update["data"] = recipe.data.model_copy(update={"path": place})
     for origin in ("bundle", "pipeline"):
         given = getattr(recipe.teacher, origin)

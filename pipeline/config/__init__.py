@@ -5,18 +5,16 @@ validated immediately.
 """
 
 from pipeline.config.data import (
-    CaptionedData,
     CaptionedDigitsData,
     CaptionedFolderData,
     CaptionedTarsData,
     Data,
+    DataConfig,
     DigitCanvasesData,
     DigitsData,
-    FilesData,
     GaussianData,
     ImageFolderData,
     PromptsData,
-    UnclassedData,
 )
 from pipeline.config.distributions import UNIFORM, TimeDistribution, WDistribution
 from pipeline.config.evaluation import EvaluationConfig, ExtractorConfig, ExtractorKind
@@ -47,6 +45,7 @@ from pipeline.config.teacher import (
     GaussianConfig,
     MMDiTConfig,
     Network,
+    NetworkConfig,
     ScheduleConfig,
     TeacherConfig,
     TeacherTraining,
@@ -55,12 +54,12 @@ from pipeline.config.teacher import (
 
 __all__ = [
     "UNIFORM",
-    "CaptionedData",
     "CaptionedDigitsData",
     "CaptionedFolderData",
     "CaptionedTarsData",
     "ComponentsTraining",
     "Data",
+    "DataConfig",
     "DenoisingConfig",
     "DiTConfig",
     "DigitCanvasesData",
@@ -69,7 +68,6 @@ __all__ = [
     "EvaluationConfig",
     "ExtractorConfig",
     "ExtractorKind",
-    "FilesData",
     "GateConfig",
     "GateRules",
     "GaussianConfig",
@@ -82,6 +80,7 @@ __all__ = [
     "MMDiTConfig",
     "MethodConfig",
     "Network",
+    "NetworkConfig",
     "OnPolicySource",
     "OptimiserConfig",
     "PredictionName",
@@ -100,6 +99,5 @@ __all__ = [
     "TimeDistribution",
     "TrainingConfig",
     "UNetConfig",
-    "UnclassedData",
     "WDistribution",
 ]

@@ -1,10 +1,12 @@
 """The `data` section of a recipe: the data set, with classes or captions."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from pipeline.documents import Document
+from pipeline.config.teacher import GaussianConfig, NetworkConfig
+from pipeline.documents import Document, OpenUnion
+from pipeline.registry import Registry
 
 Holdout = Annotated[
     float,
@@ -32,7 +34,65 @@ TrainingSize = Annotated[
 ]
 
 
-class DigitsData(Document):
+class DataConfig(Document):
+    """Properties of a data source that a recipe uses; the defaults fit RGB images with classes.
+
+    A source declares its own as a subclass, with its name as the only value of `source`. It has
+    keys or properties `holdout` and `shard_size`, and either `size` or a `sample_shape`. A source
+    that reads files or a folder of the user names it with the key `path`.
+    """
+
+    encoding: ClassVar[Literal["png", "npy"] | None] = "png"
+    """Storage format of samples: `png` for images, `npy` for float32, None for captions only."""
+
+    has_classes: ClassVar[bool] = True
+    """Whether samples have classes, on which an evaluation classifier is trained."""
+
+    has_captions: ClassVar[bool] = False
+    """Whether samples have captions."""
+
+    source: str
+    """Data set."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def holdout(self) -> float:
+            """Fraction of samples that are kept out of training, for evaluation."""
+
+        @property
+        def shard_size(self) -> int:
+            """Samples per shard file."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Check that the keys that every source needs are there.
+
+        Raises:
+            TypeError: one is missing.
+        """
+        super().__pydantic_init_subclass__(**kwargs)
+        missing = [
+            key for key in ("holdout", "shard_size") if key not in {*cls.model_fields, *dir(cls)}
+        ]
+        has_shape = cls.sample_shape is not DataConfig.sample_shape or "size" in cls.model_fields
+        if "source" in vars(cls)["__annotations__"] and (missing or not has_shape):
+            raise TypeError(
+                f"{cls.__name__} lacks {', '.join([*missing, *([] if has_shape else ['size'])])}"
+            )
+
+    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:  # noqa: ARG002 (for overriding methods)
+        """Return (channels, height, width) of a sample, by default of an RGB image of `size`."""
+        size: int = getattr(self, "size")  # noqa: B009 (a key of the subclass)
+        return (3, size, size)
+
+    @property
+    def place(self) -> str | None:
+        """Path of the user's files, if the source reads any."""
+        return getattr(self, "path", None)
+
+
+class DigitsData(DataConfig):
     """scikit-learn's 1,797 handwritten digits: 8x8 pixels, one channel, ten classes."""
 
     source: Literal["digits"]
@@ -41,8 +101,12 @@ class DigitsData(Document):
     holdout: Holdout = 1 / 3
     shard_size: ShardSize = 300
 
+    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:  # noqa: ARG002
+        """Return the shape of an 8x8 image of one channel."""
+        return (1, 8, 8)
 
-class DigitCanvasesData(Document):
+
+class DigitCanvasesData(DataConfig):
     """Synthetic colour images of two- or three-digit numbers, composed of scikit-learn's digits.
 
     The class is the number; all classes have equally many images. Training and held-out images are
@@ -96,7 +160,7 @@ class DigitCanvasesData(Document):
         return self
 
 
-class ImageFolderData(Document):
+class ImageFolderData(DataConfig):
     """A folder with one sub-folder per class that contains png, jpg or webp images."""
 
     source: Literal["image_folder"]
@@ -118,13 +182,19 @@ class ImageFolderData(Document):
     max_bad: MaxBad = 0.001
     shard_size: ShardSize = 1000
 
+    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:  # noqa: ARG002
+        """Return the shape of an image of these channels."""
+        return (self.channels, self.size, self.size)
 
-class CaptionedDigitsData(Document):
+
+class CaptionedDigitsData(DataConfig):
     """Synthetic colour images of one digit, each with a caption that names digit and colours.
 
     The class is the digit. The wording of the captions varies. Training and held-out images are
     composed of different scans.
     """
+
+    has_captions: ClassVar[bool] = True
 
     source: Literal["captioned_digits"]
     """Data set: `captioned_digits`."""
@@ -146,12 +216,15 @@ class CaptionedDigitsData(Document):
         return self.holdout_count / (self.count + self.holdout_count)
 
 
-class CaptionedTarsData(Document):
+class CaptionedTarsData(DataConfig):
     """WebDataset tars as img2dataset writes them: an image with a txt or json caption.
 
     Images are scaled to cover `size` x `size` and cropped to it. Original sizes and crop offsets
     are stored with the samples.
     """
+
+    has_classes: ClassVar[bool] = False
+    has_captions: ClassVar[bool] = True
 
     source: Literal["captioned_tars"]
     """Data set: `captioned_tars`."""
@@ -166,11 +239,14 @@ class CaptionedTarsData(Document):
     shard_size: ShardSize = 1000
 
 
-class CaptionedFolderData(Document):
+class CaptionedFolderData(DataConfig):
     """A folder of images with a caption table, as in Hugging Face's `imagefolder`.
 
     Images are scaled and cropped as those of `captioned_tars`.
     """
+
+    has_classes: ClassVar[bool] = False
+    has_captions: ClassVar[bool] = True
 
     source: Literal["captioned_folder"]
     """Data set: `captioned_folder`."""
@@ -188,8 +264,12 @@ class CaptionedFolderData(Document):
     shard_size: ShardSize = 1000
 
 
-class PromptsData(Document):
+class PromptsData(DataConfig):
     """Prompts without images; the teacher generates one training image per prompt."""
+
+    encoding: ClassVar[Literal["png", "npy"] | None] = None
+    has_classes: ClassVar[bool] = False
+    has_captions: ClassVar[bool] = True
 
     source: Literal["prompts"]
     """Data set: `prompts`."""
@@ -214,8 +294,10 @@ class PromptsData(Document):
     shard_size: ShardSize = 1000
 
 
-class GaussianData(Document):
+class GaussianData(DataConfig):
     """Samples of the class mixture for which the Gaussian teacher is exact."""
+
+    encoding: ClassVar[Literal["png", "npy"] | None] = "npy"
 
     source: Literal["gaussian"]
     """Data set: `gaussian`."""
@@ -226,17 +308,28 @@ class GaussianData(Document):
     holdout: Holdout = 0.25
     shard_size: ShardSize = 512
 
+    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:
+        """Return the shape of a point, whose coordinates are channels."""
+        size = len(network.means[0]) if isinstance(network, GaussianConfig) else 1
+        return (size, 1, 1)
 
-CaptionedData = CaptionedDigitsData | CaptionedTarsData | CaptionedFolderData | PromptsData
-"""Data sets whose samples have captions."""
 
-UnclassedData = CaptionedTarsData | CaptionedFolderData | PromptsData
-"""Data sets without classes; no evaluation classifier is trained on them."""
+SOURCE_CONFIGS: Registry[DataConfig] = Registry(
+    "pipeline.data.sources",
+    DataConfig,
+    "data source",
+    known=(
+        DigitsData,
+        DigitCanvasesData,
+        ImageFolderData,
+        CaptionedDigitsData,
+        CaptionedTarsData,
+        CaptionedFolderData,
+        PromptsData,
+        GaussianData,
+    ),
+    entry_points="stepfold.sources",
+    tag="source",
+)
 
-FilesData = ImageFolderData | CaptionedTarsData | CaptionedFolderData | PromptsData
-"""Data sets that are read from a `path` of the user."""
-
-Data = Annotated[
-    DigitsData | DigitCanvasesData | ImageFolderData | CaptionedData | GaussianData,
-    Field(discriminator="source"),
-]
+Data = Annotated[DataConfig, OpenUnion("source", SOURCE_CONFIGS.known, SOURCE_CONFIGS.get)]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.data import CaptionedData, Data, PromptsData, UnclassedData
+from pipeline.config.data import Data, PromptsData
 from pipeline.config.distributions import WDistribution
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.gate import KINDS, GateConfig
@@ -224,7 +224,7 @@ class Recipe(Document):
         rounds = self.round_configs
         grids = [each.config.grid for each in rounds]
         noisy = any(grid and grid.sampling == "stochastic" and grid.steps > 1 for grid in grids)
-        if noisy and isinstance(self.data, UnclassedData) and not self.evaluation.extractors:
+        if noisy and not self.data.has_classes and not self.evaluation.extractors:
             raise ValueError(
                 "gate: multi-step stochastic students on unlabelled data need "
                 "evaluation.extractors; add one or remove gate"
@@ -239,14 +239,16 @@ class Recipe(Document):
 
     def _extractors_see_images(self) -> None:
         extractors = self.evaluation.extractors
-        if extractors and self.data.source == "gaussian":
-            raise ValueError("evaluation.extractors: gaussian data are not images; remove the key")
+        if extractors and self.data.encoding == "npy":
+            raise ValueError(
+                f"evaluation.extractors: {self.data.source} data are not images; remove the key"
+            )
         if len(set(extractors)) != len(extractors):
             raise ValueError("evaluation.extractors: duplicate entry; list each extractor once")
 
     def _captions_go_with_text(self) -> None:
         network, source = self.teacher.network, self.data.source
-        if isinstance(self.data, CaptionedData) != network.reads_text:
+        if self.data.has_captions != network.reads_text:
             wanted = "captions" if network.reads_text else "classes"
             raise ValueError(
                 f"data.source: {source} has no {wanted}, which condition this teacher "

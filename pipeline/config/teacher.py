@@ -7,11 +7,28 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from pipeline.config.distributions import Share
 from pipeline.config.methods import PredictionName
 from pipeline.config.rounds import TrainingConfig
-from pipeline.documents import Document
+from pipeline.documents import Document, OpenUnion
+from pipeline.registry import Registry
 
 
 class NetworkConfig(Document):
-    """Properties of a network that a recipe uses; the defaults are class-conditional."""
+    """Properties of a network that a recipe uses; the defaults are class-conditional.
+
+    A family declares its own as a subclass, with its name as the only value of `family`.
+    """
+
+    family: str
+    """Network family."""
+
+    @property
+    def is_closed_form(self) -> bool:
+        """Whether a teacher has no weights, so that it is neither trained nor loaded."""
+        return False
+
+    @property
+    def draws_pixels(self) -> bool:
+        """Whether finished samples are pixels, which are clipped to [-1, 1]."""
+        return True
 
     @property
     def reads_text(self) -> bool:
@@ -214,6 +231,16 @@ class GaussianConfig(NetworkConfig):
     w_nodes: PositiveInt = 5
     """Interpolation nodes in w of a student."""
 
+    @property
+    def is_closed_form(self) -> bool:
+        """Return True: the teacher is exact."""
+        return True
+
+    @property
+    def draws_pixels(self) -> bool:
+        """Return False: samples are points."""
+        return False
+
     @model_validator(mode="after")
     def _means_are_a_table(self) -> "GaussianConfig":
         if not self.means or not self.means[0] or len({len(mean) for mean in self.means}) != 1:
@@ -221,9 +248,16 @@ class GaussianConfig(NetworkConfig):
         return self
 
 
-Network = Annotated[
-    UNetConfig | DiTConfig | MMDiTConfig | GaussianConfig, Field(discriminator="family")
-]
+NETWORKS: Registry[NetworkConfig] = Registry(
+    "pipeline.models",
+    NetworkConfig,
+    "model family",
+    known=(UNetConfig, DiTConfig, MMDiTConfig, GaussianConfig),
+    entry_points="stepfold.families",
+    tag="family",
+)
+
+Network = Annotated[NetworkConfig, OpenUnion("family", NETWORKS.known, NETWORKS.get)]
 
 
 class ScheduleConfig(Document):
@@ -357,9 +391,10 @@ class TeacherConfig(Document):
     @model_validator(mode="after")
     def _has_one_origin(self) -> "TeacherConfig":
         origins = sum(origin is not None for origin in (self.pipeline, self.bundle, self.train))
-        if self.network.family == "gaussian" and origins:
+        family, is_closed_form = self.network.family, self.network.is_closed_form
+        if is_closed_form and origins:
             raise ValueError(
-                "a gaussian teacher has no weights; remove `train`, `bundle` and `pipeline`"
+                f"a {family} teacher has no weights; remove `train`, `bundle` and `pipeline`"
             )
         if (self.components is not None) != (self.train is not None and self.network.reads_text):
             raise ValueError(
@@ -367,11 +402,11 @@ class TeacherConfig(Document):
                 "for a teacher that is trained on captions, and not allowed for any other"
             )
         path = (self.schedule.kind, self.prediction)
-        if self.network.family == "gaussian" and path != ("cosine", "v_prediction"):
+        if family == "gaussian" and path != ("cosine", "v_prediction"):
             raise ValueError(
                 f"a gaussian teacher is cosine and v_prediction, not {path}; remove the keys"
             )
-        if self.network.family != "gaussian" and origins != 1:
+        if not is_closed_form and origins != 1:
             raise ValueError(
                 "give exactly one of `pipeline: DIRECTORY`, `bundle: DIRECTORY` and "
                 "`train: {updates: ...}`"

@@ -94,4 +94,9 @@ class ModelFamily(ABC):
         """Load a network written by `save`, in float32 and evaluation mode."""
 
 
-FAMILIES: Registry[ModelFamily] = Registry("pipeline.models", ModelFamily, "model family")  # type: ignore[type-abstract]
+FAMILIES: Registry[ModelFamily] = Registry(
+    "pipeline.models",
+    ModelFamily,  # type: ignore[type-abstract]
+    "model family",
+    entry_points="stepfold.families",
+)

@@ -237,5 +237,5 @@ class BundleSampler:
 
 def _finished(x: Latent, manifest: Manifest) -> Images:
     # clip only finished pixels: clipping x inside the sampler would change the teacher
-    pixels = x.float() if manifest.network.family == "gaussian" else x.float().clamp(-1, 1)
+    pixels = x.float().clamp(-1, 1) if manifest.network.draws_pixels else x.float()
     return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())

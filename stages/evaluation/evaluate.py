@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
-from pipeline.config import Recipe, UnclassedData
+from pipeline.config import Recipe
 from pipeline.data.shards.dataset_info import DatasetInfo, read_info
 from pipeline.errors import ConfigError
 from pipeline.evaluation.documents import RESAMPLES, EvaluatedBundle, SampleSpec, plan_cells
@@ -149,7 +149,7 @@ def report_key(
     return fingerprint(
         {
             "stage": "evaluate",
-            "format": FORMAT_UNCLASSED if isinstance(recipe.data, UnclassedData) else FORMAT,
+            "format": FORMAT if recipe.data.has_classes else FORMAT_UNCLASSED,
             "run": recipe.run.name,
             "evaluation": recipe.evaluation.model_dump(
                 mode="json", exclude={"extractors", "edits"}

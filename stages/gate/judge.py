@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import ExtractorConfig, GateConfig, GateRules, Recipe, UnclassedData
+from pipeline.config import ExtractorConfig, GateConfig, GateRules, Recipe
 from pipeline.config.profile import Profile
 from pipeline.evaluation.documents import SampleSpec
 from pipeline.evaluation.features.extractor_weights import find_weights
@@ -163,7 +163,7 @@ def verdict_key(recipe: Recipe, candidate: Candidate) -> str:
 def extractor_of(recipe: Recipe) -> ExtractorConfig | None:
     """Return the gate's extractor for data without classes: the first of the recipe."""
     extractors = recipe.evaluation.extractors
-    return extractors[0] if extractors and isinstance(recipe.data, UnclassedData) else None
+    return extractors[0] if extractors and not recipe.data.has_classes else None
 
 
 def _verdict_settings(recipe: Recipe, plan: RoundPlan) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.config import Recipe
-from pipeline.data.sources.sample_counts import count_source
+from pipeline.data.sources.datasets import count_source
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.run_dir.recipe_file import existing_ancestor
@@ -19,7 +19,7 @@ _ALLOWANCE = 64 * 2**20  # logs, the report and the MLflow database
 _CHECKPOINTS = 3  # two kept and one being written
 _BYTES_PER_PARAMETER = 20  # weights, float32 masters, two Adam moments, an average
 _TUPLE_OVERHEAD = 64  # ids, t, w
-_PIXEL_BYTES = {"gaussian": 4, "prompts": 0}  # of all other sources one
+_VALUE_BYTES = {"png": 1, "npy": 4, None: 0}  # by encoding; a png is rarely larger
 _MOST_TOKENS = 512  # of a T5 prompt; CLIP has 77
 
 
@@ -41,7 +41,7 @@ def estimate(recipe: Recipe) -> DiskEstimate:
     """Return the disk usage of a recipe."""
     num_samples = count_source(recipe)[0]
     pixels, values = math.prod(sample_shape(recipe)), math.prod(trained_shape(recipe))
-    width = _PIXEL_BYTES.get(recipe.data.source, 1)
+    width = _VALUE_BYTES[recipe.data.encoding]
     latents = 4 * values if recipe.teacher.network.reads_text else 0
     plans = plan_rounds(recipe)
     return DiskEstimate(

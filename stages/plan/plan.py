@@ -9,7 +9,7 @@ from typing import Literal
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.data.shards.dataset_info import read_info
-from pipeline.data.sources.sample_counts import count_source
+from pipeline.data.sources.datasets import count_source
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir import layout
 from pipeline.training.plan import plan_decoders, plan_teacher

@@ -7,15 +7,9 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from infra.deepspeed.memory_model import Precision, ZeroStage, state_bytes, teacher_bytes
 from pipeline.bundle import Lineage, read_manifest
-from pipeline.config import (
-    DigitsData,
-    GaussianConfig,
-    GaussianData,
-    ImageFolderData,
-    Recipe,
-)
+from pipeline.config import Recipe
 from pipeline.config.profile import Profile
-from pipeline.data.sources.sample_counts import count_source
+from pipeline.data.sources.datasets import count_source
 from pipeline.documents import Document
 from pipeline.models.assemble import fresh_manifest
 from pipeline.models.directory.pipeline_directory import read_pipeline
@@ -32,13 +26,7 @@ ZERO_STAGES: tuple[ZeroStage, ...] = (0, 1, 2, 3)
 
 def sample_shape(recipe: Recipe) -> Shape:
     """Return the shape of one sample of the data set."""
-    data, network = recipe.data, recipe.teacher.network
-    if isinstance(data, DigitsData):
-        return (1, 8, 8)
-    if isinstance(data, GaussianData):
-        return (len(network.means[0]) if isinstance(network, GaussianConfig) else 1, 1, 1)
-    channels = data.channels if isinstance(data, ImageFolderData) else 3
-    return (channels, data.size, data.size)
+    return recipe.data.sample_shape(recipe.teacher.network)
 
 
 def trained_shape(recipe: Recipe) -> Shape:

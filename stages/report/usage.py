@@ -64,7 +64,7 @@ def sample_command(recipe: Recipe, bundle: str, steps: int, w: float) -> str:
         if network.is_inpainting:
             return f"stepfold inpaint {bundle} IMAGE MASK {arguments}"
         return f"stepfold sample {bundle} --steps {steps} {arguments}"
-    ending = "npz" if recipe.data.source == "gaussian" else "png --num 100"
+    ending = "npz" if recipe.data.encoding == "npy" else "png --num 100"
     return f"stepfold sample {bundle} --steps {steps} {weight} --output samples.{ending}"
 
 

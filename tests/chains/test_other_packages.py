@@ -9,21 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.bundle import read_manifest
+from pipeline.config import Recipe
 from pipeline.config.methods import METHOD_CONFIGS, MethodConfig
+from pipeline.data.shards.dataset_info import read_info
+from pipeline.documents import build, parse_yaml
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
 from pipeline.registry import Registry
 from pipeline.run_dir.layout import RunDir
 from pipeline.tracking import read_metrics
+from tests.support.newcomers import TOYS, install
 from tests.support.terminal import ROOT, command, environment
 
-TOYS = ROOT / "tests" / "toys"
 RECIPE = """
 run: {name: toys, seed: 0}
-data: {source: gaussian, num_samples: 200}
+data: {source: rings, points: 200}
 teacher:
-  network: {family: gaussian, means: [[2, 0], [-2, 0]], std: 0.5}
+  network: {family: points, width: 16}
   schedule: {kind: cosine, num_train_timesteps: 8}
+  train: {updates: 40, batch_size: 16}
   reference_steps: 8
 rounds:
 - method: teacher_l1
@@ -34,6 +39,13 @@ rounds:
   training: {updates: 6, batch_size: 16, schedule: cosine, warmup: 2, weight_decay: 0.01}
 evaluation: {num_samples: 50, w: [0, 2], baseline_steps: [2]}
 """
+
+
+TINY = (
+    *("--set", "teacher.train.updates=4", "--set", "data.points=60"),
+    *("--set", "evaluation={num_samples: 12, w: [0], baseline_steps: [2]}"),
+    *("--profile", str(ROOT / "infra" / "profiles" / "inline.yaml")),
+)
 
 
 def with_toys() -> dict[str, str]:
@@ -72,13 +84,36 @@ def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Pat
     assert kinds.count("student") == 2
 
 
-def package(folder: Path, name: str, text: str) -> None:
+@pytest.mark.needs_ray
+def test_newcomers_of_every_kind_run_together_in_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toys.yaml").write_text(RECIPE.replace("updates: 400", "updates: 4"))
+    run_dir = tmp_path / "run"
+    done = subprocess.run(
+        command("run", "toys.yaml", "--run-dir", str(run_dir), *TINY),
+        cwd=tmp_path,
+        env=with_toys(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert read_info(run_dir / "data").source == "rings"
+    students = [each for each in Ledger(run_dir).records() if each.kind == "student"]
+    install(TOYS, monkeypatch)
+    manifests = [read_manifest(run_dir / each.path) for each in students]
+    assert [each.network.family for each in manifests] == ["points", "points"]
+
+
+def package(folder: Path, name: str, text: str, group: str = "stepfold.methods") -> None:
     """Write a package whose entry point of the same name is the module itself."""
     (folder / f"{name}.py").write_text(text)
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[stepfold.methods]\n{name} = {name}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}\n")
 
 
 METHOD = """
@@ -122,3 +157,35 @@ def test_the_methods_that_ship_are_found_without_torch() -> None:
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
     assert METHOD_CONFIGS.get("progressive").name == "progressive"
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong", "problem"),
+    [
+        ("family: points", "family: pionts", r"teacher\.network\.family: .*did you mean 'points'"),
+        ("width: 16", "widht: 16", r"teacher\.network\.widht: .*did you mean 'width'"),
+        ("width: 16", "width: 0", r"teacher\.network\.width: .*got 0"),
+        ("source: rings", "source: ring", r"data\.source: .*did you mean 'rings'"),
+        ("points: 200", "pionts: 200", r"data\.pionts: .*did you mean 'points'"),
+    ],
+)
+def test_problems_of_newcomers_have_the_key_and_a_suggestion(
+    found: str, wrong: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(TOYS, monkeypatch)
+    assert build(Recipe, parse_yaml(RECIPE, "toys"), "toys").data.source == "rings"
+    assert found in RECIPE
+    with pytest.raises(ConfigError, match=problem):
+        build(Recipe, parse_yaml(RECIPE.replace(found, wrong), "toys"), "toys")
+
+
+def test_a_source_without_the_keys_that_every_source_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from typing import Literal\nfrom pipeline.config import DataConfig\n"
+    text += "class Bare(DataConfig):\n    source: Literal['bare']\n    holdout: float = 0.1\n"
+    package(tmp_path, "bare_toy", text, "stepfold.sources")
+    install(tmp_path, monkeypatch)
+    recipe = RECIPE.replace("{source: rings, points: 200}", "{source: bare}")
+    with pytest.raises(ConfigError, match=r"bare_toy .*shard_size, size"):
+        build(Recipe, parse_yaml(recipe, "toys"), "toys")

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.config import CaptionedFolderData
 from pipeline.data.sources.captioned_images import CaptionedImage, open_captioned
@@ -11,6 +11,7 @@ from pipeline.data.sources.captions import TABLES, clean_text, read_rows
 from pipeline.data.sources.images import SUFFIXES, check_header
 from pipeline.data.sources.loaded_source import LoadedSource
 from pipeline.data.sources.quarantine import Quarantine
+from pipeline.data.sources.source import DataSource
 from pipeline.errors import DataError
 from pipeline.ledger import hash_file
 
@@ -120,3 +121,21 @@ def _images(root: Path) -> Iterator[PurePosixPath]:
         hidden = any(part.startswith(".") for part in file.parts)
         if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
             yield file
+
+
+class CaptionedFolder(DataSource[CaptionedFolderData]):
+    """A folder of captioned images."""
+
+    name: ClassVar[str] = "captioned_folder"
+
+    def count(self) -> tuple[int, int]:
+        """See `count_folder`."""
+        return count_folder(self.config), 0
+
+    def identity(self) -> dict[str, Any]:
+        """See `identify_captioned_folder`."""
+        return {"content": identify_captioned_folder(self.config)}
+
+    def open(self, seed: int) -> LoadedSource:
+        """See `open_captioned_folder`."""
+        return open_captioned_folder(self.config, seed)

@@ -8,7 +8,7 @@ by their offsets and decoded.
 import hashlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.config import CaptionedTarsData
 from pipeline.data.sources.captioned_images import CaptionedImage, open_captioned
@@ -17,6 +17,7 @@ from pipeline.data.sources.images import MAX_IMAGE_BYTES, SUFFIXES, check_header
 from pipeline.data.sources.loaded_source import LoadedSource
 from pipeline.data.sources.plain_tar import Parts, list_tar, read_tar
 from pipeline.data.sources.quarantine import Quarantine
+from pipeline.data.sources.source import DataSource
 from pipeline.errors import DataError, SampleError
 from pipeline.ledger import hash_file
 
@@ -133,3 +134,21 @@ def _content(extension: str, members: Parts, contents: dict[str, bytes], name: s
             name, f": {member.name!r} has {member.size} bytes, more than {most}; reduce its size"
         )
     return contents[extension]
+
+
+class CaptionedTars(DataSource[CaptionedTarsData]):
+    """Tars of captioned images."""
+
+    name: ClassVar[str] = "captioned_tars"
+
+    def count(self) -> tuple[int, int]:
+        """See `count_tars`."""
+        return count_tars(self.config), 0
+
+    def identity(self) -> dict[str, Any]:
+        """See `identify_tars`."""
+        return {"content": identify_tars(self.config)}
+
+    def open(self, seed: int) -> LoadedSource:
+        """See `open_tars`."""
+        return open_tars(self.config, seed)

@@ -6,7 +6,7 @@ supported formats.
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pipeline.config import ImageFolderData
 from pipeline.data.sources.images import SUFFIXES, Mode, check_header, decode_upright
 from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
 from pipeline.data.sources.quarantine import Quarantine
+from pipeline.data.sources.source import DataSource
 from pipeline.errors import DataError
 from pipeline.ledger import hash_file
 
@@ -136,3 +137,22 @@ def _decode(path: Path, config: ImageFolderData) -> NDArray[np.uint8]:
     if upright.size != side:
         upright = ImageOps.fit(upright, side, method=Image.Resampling.LANCZOS)
     return np.asarray(upright).reshape(*side, config.channels).transpose(2, 0, 1)
+
+
+class ImageFolder(DataSource[ImageFolderData]):
+    """A folder of images with one sub-folder per class."""
+
+    name: ClassVar[str] = "image_folder"
+
+    def count(self) -> tuple[int, int]:
+        """Count files and sub-folders by name."""
+        files = [file for file in Path(self.config.path).glob("*/*") if file.is_file()]
+        return len(files), len({file.parent for file in files})
+
+    def identity(self) -> dict[str, Any]:
+        """See `identify_folder`."""
+        return {"content": identify_folder(self.config)}
+
+    def open(self, seed: int) -> LoadedSource:
+        """See `open_folder`."""
+        return open_folder(self.config, seed)

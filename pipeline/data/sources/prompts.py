@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.config import PromptsData
 from pipeline.data.sources.captions import TABLES, Caption, bounded_lines, clean_text, read_rows
 from pipeline.data.sources.loaded_source import LoadedSource, unlabelled_split
 from pipeline.data.sources.quarantine import Quarantine
+from pipeline.data.sources.source import DataSource
 from pipeline.errors import DataError
 
 _COLUMN = "text"
@@ -93,3 +94,21 @@ def _texts(path: Path) -> Iterator[tuple[str, object]]:
                     yield f"{path}, line {number}", line
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); save it as UTF-8") from None
+
+
+class Prompts(DataSource[PromptsData]):
+    """Prompts without images."""
+
+    name: ClassVar[str] = "prompts"
+
+    def count(self) -> tuple[int, int]:
+        """Count the usable prompts."""
+        return len(list_prompts(self.config)[0]), 0
+
+    def identity(self) -> dict[str, Any]:
+        """See `identify_prompts`."""
+        return {"content": identify_prompts(self.config)}
+
+    def open(self, seed: int) -> LoadedSource:
+        """See `open_prompts`."""
+        return open_prompts(self.config, seed)

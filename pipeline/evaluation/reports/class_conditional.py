@@ -48,7 +48,7 @@ def build_report(comparison: ReportInputs) -> Report:
             "use pipeline.evaluation.reports.agreement"
         )
     training, training_labels = real_images(comparison.data, "train")
-    reads_prompts = recipe.data.source == "captioned_digits"
+    reads_prompts = recipe.data.has_captions
     scorer = Scorer(
         own.heldout.features,
         training,

@@ -191,4 +191,9 @@ def guided_steps(manifest: Manifest, *, steps: int, w: float) -> dict[str, Any]:
     return {"num_inference_steps": steps, "guidance_scale": scale}
 
 
-STOCK: Registry[StockPipeline] = Registry("pipeline.models", StockPipeline, "stock pipeline")  # type: ignore[type-abstract]
+STOCK: Registry[StockPipeline] = Registry(
+    "pipeline.models",
+    StockPipeline,  # type: ignore[type-abstract]
+    "stock pipeline",
+    entry_points="stepfold.families",
+)

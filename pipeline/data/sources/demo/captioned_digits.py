@@ -8,7 +8,7 @@ Captions can be parsed, and colours detected in images.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from pipeline.data.sources.demo.scans import (
     with_margin,
 )
 from pipeline.data.sources.loaded_source import LoadedSource
+from pipeline.data.sources.source import DataSource
 from pipeline.errors import DataError
 from pipeline.randomness import RowRandom
 
@@ -240,3 +241,17 @@ def detect_colours(pixels: NDArray[np.floating]) -> Colours:
         ink=np.array(list(INKS))[off.argmin(1)],
         paper=np.array(list(PAPERS))[np.square(paper[:, None] - sheets).sum(-1).argmin(1)],
     )
+
+
+class CaptionedDigits(DataSource[CaptionedDigitsData]):
+    """Captioned colour images of digits."""
+
+    name: ClassVar[str] = "captioned_digits"
+
+    def count(self) -> tuple[int, int]:
+        """Return the numbers of the recipe; the classes are the ten digits."""
+        return self.config.count + self.config.holdout_count, 10
+
+    def open(self, seed: int) -> LoadedSource:
+        """See `open_captioned_digits`."""
+        return open_captioned_digits(self.config, seed)

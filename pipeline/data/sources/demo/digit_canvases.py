@@ -7,6 +7,7 @@ does not change existing canvases.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from pipeline.data.sources.demo.scans import (
     with_margin,
 )
 from pipeline.data.sources.loaded_source import LoadedSource
+from pipeline.data.sources.source import DataSource
 from pipeline.randomness import RowRandom
 
 _FILLED = 0.95  # fraction of the canvas width for digit cells, so that no edge cuts ink
@@ -127,3 +129,18 @@ def _colour(hue: float, luma: float, allowed: tuple[float, float]) -> Array:
     share = (wanted - own) / (float(towards[0]) - own)
     mixed: Array = pure + share * (towards - pure)
     return mixed
+
+
+class DigitCanvases(DataSource[DigitCanvasesData]):
+    """Colour images of numbers."""
+
+    name: ClassVar[str] = "digit_canvases"
+
+    def count(self) -> tuple[int, int]:
+        """Return the numbers of the recipe."""
+        classes = len(self.config.classes)
+        return classes * (self.config.per_class + self.config.holdout_per_class), classes
+
+    def open(self, seed: int) -> LoadedSource:
+        """See `open_canvases`."""
+        return open_canvases(self.config, seed)

@@ -9,8 +9,7 @@ from sklearn.datasets import load_digits
 from webdataset import TarWriter
 
 from pipeline.config import DigitsData, GaussianConfig, GaussianData, UNetConfig
-from pipeline.data.sources.datasets import identify, load_source
-from pipeline.data.sources.sample_counts import count_source
+from pipeline.data.sources.datasets import count_source, identify, load_source
 from pipeline.errors import ConfigError, DataError
 from tests.pipeline.test_config import accepted
 

@@ -5,10 +5,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.config import DigitCanvasesData, Recipe, UNetConfig
-from pipeline.data.sources.datasets import identify, load_source
+from pipeline.data.sources.datasets import count_source, identify, load_source
 from pipeline.data.sources.demo.digit_canvases import compose_canvases, open_canvases
 from pipeline.data.sources.demo.scans import split_scans
-from pipeline.data.sources.sample_counts import count_source
 from tests.pipeline.test_config import accepted
 
 UNET = UNetConfig(family="unet")
