@@ -3,14 +3,18 @@
 Order of a commit: write into a temporary sibling, fsync every file and directory, rename into
 place, then write, fsync and rename the record. A crash at any point leaves either an artifact that
 verifies or no artifact. Files without a record are debris and are removed by the next attempt.
+
+Beside a record may be a stamp (`pipeline.stamps`), a cache: it saves reading unchanged files again.
 """
 
 import glob
 import hashlib
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
@@ -24,6 +28,8 @@ from pipeline.durable import make_folder, sync, sync_tree, write_durably
 from pipeline.errors import BusyError, ConfigError
 from pipeline.failpoints import failpoint
 from pipeline.identity import Identity, identify
+from pipeline.stamps import SUFFIX as STAMP_SUFFIX
+from pipeline.stamps import FileStatus, Stamp, clock_of, read_stamp, status_of, write_stamp
 
 FORMAT_VERSION: Final = 6
 """Format of a run directory: its records, and the content of fingerprints."""
@@ -103,6 +109,26 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _verify_file(path: Path, expected: FileRecord) -> FileStatus | str:
+    """Return the status of a file that matches its record, or describe its problem.
+
+    The status is from before the file is read: a change while it is read makes another.
+    """
+    if not path.is_file():
+        return f"{path} is missing"
+    status = status_of(path)
+    if status.size != expected.size:
+        return f"{path} has {status.size} bytes, its record has {expected.size}"
+    if hash_file(path).sha256 != expected.sha256:
+        return f"{path}: sha256 differs from its record"
+    return status
+
+
+def _threads() -> int:
+    """Return the number of threads that compute sha256; more do not read a disk faster."""
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
 def hash_file(path: Path) -> FileRecord:
     """Compute size and sha256 of a file."""
     with path.open("rb") as file:
@@ -118,13 +144,22 @@ class Ledger:
 
     def find(self, key: str) -> Artifact | None:
         """Return the committed artifact with this fingerprint, files verified; None if absent."""
-        try:
-            artifact = _read(self.record_path(key))
-        except ValueError:
-            return None  # an unreadable record is no commit
-        if artifact.fingerprint != key:
-            return None  # a record under another record's name is invalid
-        return artifact if self.damage(artifact) is None else None
+        return self.find_all([key]).get(key)
+
+    def find_all(self, keys: Iterable[str]) -> dict[str, Artifact]:
+        """Return the committed artifacts with these fingerprints, files verified, by fingerprint.
+
+        Files are read in parallel, or not at all where a stamp confirms them.
+        """
+        recorded = []
+        for key in keys:
+            try:
+                artifact = _read(self.record_path(key))
+            except ValueError:
+                continue  # an unreadable record is no commit
+            if artifact.fingerprint == key:  # a record under another record's name is invalid
+                recorded.append(artifact)
+        return {found.fingerprint: found for found, damage in self._check(recorded) if not damage}
 
     def records(self) -> list[Artifact]:
         """Return all records, oldest first, without verifying files."""
@@ -143,17 +178,80 @@ class Ledger:
         return artifacts, broken
 
     def damage(self, artifact: Artifact) -> str | None:
-        """Describe the first missing or changed file of the artifact; None if all verify."""
+        """Describe the first missing or changed file of the artifact; None if all verify.
+
+        Files are not read where a stamp confirms them.
+        """
+        [(_, damage)] = self._check([artifact])
+        return damage
+
+    def read_all(self, artifacts: Sequence[Artifact]) -> Iterator[tuple[Artifact, list[str]]]:
+        """Yield each artifact with the problems of all its files; every byte is read."""
+        for artifact, files in self._read_files(artifacts):
+            problems = []
+            for file in files.values():
+                try:
+                    found = file.result()
+                except OSError as error:
+                    found = f"{error.filename} cannot be read ({error.strerror})"
+                problems += [found] if isinstance(found, str) else []
+            yield artifact, problems
+
+    def _check(self, artifacts: Sequence[Artifact]) -> Iterator[tuple[Artifact, str | None]]:
+        """Yield each artifact with the problem of its first file that does not verify.
+
+        The process that holds the run directory stamps what it read.
+        """
+        unread = []
+        for artifact in artifacts:
+            if self._is_stamped(artifact):
+                yield artifact, None
+            else:
+                unread.append(artifact)
+        is_holder = bool(unread) and lock_holder(self.run_dir) == identify()
+        taken_ns = clock_of(self.run_dir / RECORDS) if is_holder else None
+        for artifact, files in self._read_files(unread):
+            found = {name: file.result() for name, file in files.items()}
+            problems = [file for file in found.values() if isinstance(file, str)]
+            if taken_ns is not None and not problems:
+                known = {name: file for name, file in found.items() if isinstance(file, FileStatus)}
+                stamp = Stamp(seal=artifact.seal, taken_ns=taken_ns, files=known)
+                write_stamp(self._stamp_path(artifact), stamp)
+            yield artifact, next(iter(problems), None)
+
+    def _is_stamped(self, artifact: Artifact) -> bool:
+        stamp = read_stamp(self._stamp_path(artifact))
+        if stamp is None or not artifact.seal:
+            return False
+        try:
+            files = {name: status_of(path) for name, path in self._files(artifact).items()}
+        except OSError:
+            return False  # described by whoever reads the files
+        return stamp.confirms(artifact.seal, files)
+
+    def _read_files(
+        self, artifacts: Sequence[Artifact]
+    ) -> Iterator[tuple[Artifact, dict[str, "Future[FileStatus | str]"]]]:
+        """Yield each artifact with its files, which several threads read."""
+        pool = ThreadPoolExecutor(_threads(), thread_name_prefix="sha256")
+        try:
+            started = [
+                {
+                    name: pool.submit(_verify_file, path, artifact.files[name])
+                    for name, path in self._files(artifact).items()
+                }
+                for artifact in artifacts
+            ]
+            yield from zip(artifacts, started, strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _files(self, artifact: Artifact) -> dict[str, Path]:
         root = self.locate(artifact)
-        for name, expected in artifact.files.items():
-            path = root / name if name != "." else root
-            if not path.is_file():
-                return f"{path} is missing"
-            if path.stat().st_size != expected.size:
-                return f"{path} has {path.stat().st_size} bytes, its record has {expected.size}"
-            if hash_file(path).sha256 != expected.sha256:
-                return f"{path}: sha256 differs from its record"
-        return None
+        return {name: root if name == "." else root / name for name in artifact.files}
+
+    def _stamp_path(self, artifact: Artifact) -> Path:
+        return self.record_path(artifact.fingerprint).with_suffix(STAMP_SUFFIX)
 
     def locate(self, artifact: Artifact) -> Path:
         """Return the absolute path of an artifact."""
@@ -210,6 +308,7 @@ class Ledger:
         """Remove an artifact: its record first, then its files."""
         record = self.record_path(artifact.fingerprint)
         record.unlink(missing_ok=True)
+        self._stamp_path(artifact).unlink(missing_ok=True)
         sync(record.parent)  # else a power failure could restore the record without its files
         failpoint("forget.unrecorded")
         _remove(self.locate(artifact))
@@ -278,7 +377,9 @@ def _hash_tree(path: Path) -> dict[str, FileRecord]:
     if path.is_file():
         return {".": hash_file(path)}
     found = sorted(file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): hash_file(file) for file in found}
+    with ThreadPoolExecutor(_threads(), thread_name_prefix="sha256") as pool:
+        names = [file.relative_to(path).as_posix() for file in found]
+        return dict(zip(names, pool.map(hash_file, found), strict=True))
 
 
 def _replace(temporary: Path, final: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.bundle import Manifest
 from pipeline.evaluation import file_names
 from pipeline.ledger import LOCK, LOCK_HOLDER, RECORDS, Artifact, Ledger
+from pipeline.stamps import SUFFIX as STAMP_SUFFIX
 from pipeline.training.round_plan import ROUNDS as ROUNDS
 from pipeline.training.round_plan import RoundPlan
 
@@ -61,7 +62,8 @@ UNRECORDED = (
     *(RECIPE, "recipe.*.yaml", PROFILE, "profile.*.yaml"),
     *(LOCK, LOCK_HOLDER, EVENTS, TIMING, LOGS),
     *(OUTBOX, MACHINES),
-    *(f"{RECORDS}/*.json", f"{REPORT}/{TIMING}", f"{REPORT}-*/{TIMING}", f"{REPORT}/{REPORT_PAGE}"),
+    *(f"{RECORDS}/*.json", f"{RECORDS}/*{STAMP_SUFFIX}"),
+    *(f"{REPORT}/{TIMING}", f"{REPORT}-*/{TIMING}", f"{REPORT}/{REPORT_PAGE}"),
     *(f"{ROUNDS}/*/{METRICS}", f"{ROUNDS}/*/metrics.tmp", f"{ROUNDS}/*/{PREVIEWS}"),
     *(f"{ROUNDS}/*/{CHECKPOINTS}/attempt", f"{ROUNDS}/*/{CHECKPOINTS}/{RECORDS}/*.json"),
     f"{ROUNDS}/*/{CHECKPOINTS}/update-*",

@@ -158,10 +158,10 @@ def examine(run_dir: Path, progress: Progress = lambda done, total: None) -> Exa
     artifacts = list(inventory.current.values())
     gone = [a.path for a in artifacts if _is_obsolete(ledger, a, inventory)]
     damaged = list(inventory.broken)
-    for done, artifact in enumerate(artifacts):
+    present = [artifact for artifact in artifacts if artifact.path not in gone]
+    for done, (artifact, wrong) in enumerate(ledger.read_all(present), start=len(gone)):
         progress(done, len(artifacts))
-        if artifact.path not in gone:
-            damaged += _examine(ledger, artifact, inventory)
+        damaged += _examine(ledger, artifact, wrong, inventory)
     progress(len(artifacts), len(artifacts))
     damaged += _damaged_checkpoints(run_dir)
     return Examination(
@@ -173,13 +173,15 @@ def examine(run_dir: Path, progress: Progress = lambda done, total: None) -> Exa
     )
 
 
-def _examine(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> Iterator[Damage]:
+def _examine(
+    ledger: Ledger, artifact: Artifact, problems: Sequence[str], inventory: Inventory
+) -> Iterator[Damage]:
     """Examine one artifact; its content is checked only if its files match the record."""
     foreign = unrecorded_files(ledger.run_dir, artifact)
     if foreign:
-        problems = [f"{place} is not in its record" for place in foreign]
-        yield _damage(artifact, problems, "remove file", foreign)
-    wrong = _wrong_files(ledger, artifact)
+        unrecorded = [f"{place} is not in its record" for place in foreign]
+        yield _damage(artifact, unrecorded, "remove file", foreign)
+    wrong = [_relative(ledger, problem) for problem in problems]
     if not wrong and not foreign:  # readers reject unrecorded files before they check the content
         problem = content_problem(ledger.locate(artifact), artifact)
         problem = problem or lineage_problem(ledger.run_dir, artifact, inventory)
@@ -192,17 +194,6 @@ def _examine(ledger: Ledger, artifact: Artifact, inventory: Inventory) -> Iterat
     if missing:
         problem = f"the ledger has no record of its parents {', '.join(missing)}"
         yield _damage(artifact, [problem], "make parent")
-
-
-def _wrong_files(ledger: Ledger, artifact: Artifact) -> list[str]:
-    found = []
-    for name, record in artifact.files.items():
-        try:
-            problem = ledger.damage(artifact.model_copy(update={"files": {name: record}}))
-        except OSError as error:
-            problem = f"{error.filename} cannot be read ({error.strerror})"
-        found += [_relative(ledger, problem)] if problem else []
-    return found
 
 
 def _relative(ledger: Ledger, problem: str) -> str:
@@ -225,9 +216,10 @@ def _damaged_checkpoints(run_dir: Path) -> Iterator[Damage]:
         ledger, inside = Ledger(folder), folder.relative_to(run_dir).as_posix()
         inventory = _read_inventory(ledger)
         damaged = [*inventory.broken]
-        for artifact in inventory.current.values():
-            if problems := _wrong_files(ledger, artifact):
-                damaged.append(_damage(artifact, problems, "redo"))
+        for artifact, problems in ledger.read_all(list(inventory.current.values())):
+            if problems:
+                wrong = [_relative(ledger, problem) for problem in problems]
+                damaged.append(_damage(artifact, wrong, "redo"))
         for damage in damaged:
             yield damage.model_copy(update={"place": f"{inside}/{damage.place}"})
 

@@ -67,7 +67,7 @@ def sample_cells(
     """
     ledger, num = work.ledger, work.recipe.evaluation.num_samples
     keys = {_samples_key(cell, num, sample_inputs): cell for cell in cells}
-    done = {key: found for key in keys if (found := ledger.find(key))}
+    done = ledger.find_all(keys)
     missing = {key: cell for key, cell in keys.items() if key not in done}
     _log.info("samples: sets reused=%d, to draw=%d", len(done), len(missing))
     if missing:

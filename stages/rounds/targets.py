@@ -44,7 +44,7 @@ def pregenerate(
     precision = work.profile.engine.precision
     round_fingerprint = round_key(plan, recipe, precision, data, teacher)
     jobs = shard_jobs(plan, splits["train"], round_fingerprint)
-    done = {job["key"]: found for job in jobs if (found := ledger.find(job["key"]))}
+    done = ledger.find_all(job["key"] for job in jobs)
     missing = [job for job in jobs if job["key"] not in done]
     if missing:
         with observer.working():

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "workers": "workers:measure",
     "pregenerate": "pregenerate:measure",
     "loader": "loader:measure",
+    "resume": "resume:measure",
     "round": "round_costs:measure_start",
     "memory": "round_costs:measure_memory",
     "bf16": "update:measure_bf16",

@@ -53,13 +53,14 @@ def check_sense(part: Part) -> None:
 
 
 def test_the_quick_benchmarks_are_measured(tmp_path: Path) -> None:
-    parts = run(tmp_path, "bf16", "loader", "pregenerate")
-    assert list(parts) == ["pregenerate", "loader", "bf16"]
+    parts = run(tmp_path, "bf16", "resume", "loader", "pregenerate")
+    assert list(parts) == ["pregenerate", "loader", "resume", "bf16"]
     for part in parts.values():
         check_sense(part)
     assert parts["loader"].row("latents/np.copyto").ratio == pytest.approx(1)
     assert parts["pregenerate"].row("student/worker").target == ">= 0.95"
     assert 1e-4 < parts["bf16"].row("demo/bfloat16").details["relative_error"] < 0.1
+    assert parts["resume"].row("next").target == "<= 5"
     assert "## loader" in (tmp_path / "bench.md").read_text(encoding="utf-8")
 
 
