@@ -71,6 +71,10 @@ def scheduled_distillation(
     return str(run.run_dir)
 
 
+# a deployment records it as its module: Prefect imports that with the working directory in front
+scheduled_distillation.__module__ = "stepfold_start"
+
+
 def _skipped(history: "ScheduleHistory", due: datetime, reason: str) -> Any:
     message = f"skipped the run scheduled for {due:%Y-%m-%d %H:%M:%S} UTC: {reason}"
     history.append("skipped", None, message)

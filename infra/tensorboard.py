@@ -267,7 +267,7 @@ def log_folder(uri: str | None, run_root: Path) -> Path:
 
 def ui_command(uri: str | None, run_root: Path, port: int) -> list[str]:
     """Build the command that serves the event files on loopback only."""
-    command = [sys.executable, "-m", "tensorboard.main", "--host", "127.0.0.1"]
+    command = [sys.executable, "-P", "-m", "tensorboard.main", "--host", "127.0.0.1"]
     return [*command, "--port", str(port), "--logdir", str(log_folder(uri, run_root))]
 
 

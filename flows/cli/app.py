@@ -24,6 +24,7 @@ from flows.cli.schedule import schedule
 from flows.cli.status import status
 from flows.cli.ui import ui
 from flows.cli.verify import verify
+from flows.isolation import leave_working_directory
 from pipeline.errors import ConfigError
 
 PANELS = {
@@ -77,6 +78,7 @@ for _panel, _commands in PANELS.items():
 
 def main() -> None:
     """Run the console command `stepfold`."""
+    leave_working_directory()
     app()
 
 

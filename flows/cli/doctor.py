@@ -173,7 +173,7 @@ def _prefect() -> Finding:
 
 def _run_python(code: str) -> tuple[str, str]:
     """Run code in a process of its own; return its output and the last line of its error."""
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-P", "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     lines = result.stderr.strip().splitlines() or ["no message"]
     return result.stdout, lines[-1] if result.returncode else ""

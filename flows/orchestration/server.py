@@ -107,6 +107,7 @@ def _stop(process: Process) -> None:
         process.wait()
 
 
+_START = Path(__file__).resolve().parents[2] / "stepfold_start.py"
 _START_TIMEOUT_S = 180.0  # the first start creates the database
 
 
@@ -150,10 +151,11 @@ def prefect_server(port: int, log: Path) -> Iterator[PrefectServer]:
             yield PrefectServer(api_url=url, origin="running")
             return
         check_port(port)
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        command = [sys.executable, str(_START), "-m", "prefect", "server", "start"]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
         # the URL that the UI requests; its default is wrong on another port than 4200
         ui = {"PREFECT_SERVER_UI_API_URL": url}
-        with child_process([*command, "--port", str(port)], log, ui) as process:
+        with child_process(command, log, ui) as process:
             wait_until_up(process, f"{url}/health", _START_TIMEOUT_S, log)
             yield PrefectServer(api_url=url, origin="started")
     finally:
@@ -203,7 +205,7 @@ def restart_driver(command: str) -> NoReturn:
     what is done, so the same command, with a temporary local server, continues from there.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    words = [sys.executable, "-m", "flows.cli.app", *shlex.split(command)[1:]]
+    words = [sys.executable, str(_START), *shlex.split(command)[1:]]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, words, {**environment, _SECOND: "1"})  # noqa: S606 (no shell)

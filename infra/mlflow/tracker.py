@@ -400,7 +400,7 @@ def ui_command(uri: str | None, run_root: Path, port: int) -> tuple[list[str], d
     The address is in the environment: it may hold a password, and every user can read the
     arguments of a process. Jobs are off because their runners double the start time.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
     if uri is None:
         command += ["--default-artifact-root", str(run_root / "mlflow-artifacts")]

@@ -146,14 +146,23 @@ def _local_arguments(compute: ComputeConfig, folder: Path) -> dict[str, Any]:
 def _session(arguments: dict[str, Any]) -> Iterator[None]:
     import ray
 
-    from infra.ray.private import listening_on_loopback, send_messages_to_log
+    from infra.ray.private import (
+        listening_on_loopback,
+        send_messages_to_log,
+        without_working_directory,
+    )
 
     handler = signal.getsignal(signal.SIGTERM)
     started = time.monotonic()
     try:
         is_local = arguments["address"] == "local"
         with listening_on_loopback() if is_local else contextlib.nullcontext():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+            ray.init(
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                job_config=without_working_directory(),
+                **arguments,
+            )
     except (ConnectionError, TimeoutError, OSError, RuntimeError, ValueError) as error:
         raise InfraError(
             f"compute.ray_address: Ray at {arguments['address']} did not start or respond "

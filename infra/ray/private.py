@@ -10,12 +10,13 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray.job_config import JobConfig
 from ray.train import Result, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
@@ -50,6 +51,23 @@ def listening_on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = allowed
+
+
+class _NoFolders(list[str]):
+    """The driver's folders, to which Ray adds in place."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        """Add none."""
+
+
+def without_working_directory() -> JobConfig:
+    """Return a job whose workers import nothing from the driver's working directory.
+
+    Ray puts it and the driver's script folder before everything else on their import path.
+    """
+    job = JobConfig()
+    job._py_driver_sys_path = _NoFolders()
+    return job
 
 
 def send_messages_to_log() -> None:
