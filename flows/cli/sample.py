@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -33,10 +33,10 @@ def sample(
     ] = None,
     components: Components = None,
     sampler: Annotated[
-        Literal["ddim", "stochastic", "dpm++", "unipc"] | None,
+        str | None,
         typer.Option(
-            help="Sampling algorithm; dpm++ and unipc are for teachers. Default: the one the "
-            "bundle is made for."
+            help="Sampling algorithm: ddim or stochastic, or for teachers dpm++, unipc or that of "
+            "another package. Default: the one the bundle is made for."
         ),
     ] = None,
 ) -> None:

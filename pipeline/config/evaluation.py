@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
+from pipeline.config.samplers import BASELINES, Baseline
 from pipeline.documents import Document
 
 ExtractorKind = Literal["inception", "dinov2", "clip"]
@@ -36,7 +37,7 @@ class EvaluationConfig(Document):
     baseline_steps: tuple[PositiveInt, ...] = (1, 2, 4, 8)
     """Step counts of the teacher with each of `samplers`, as baselines."""
 
-    samplers: tuple[Literal["ddim", "dpm++", "unipc"], ...] = ("ddim", "dpm++", "unipc")
+    samplers: tuple[Baseline, ...] = BASELINES
     """Samplers of the baselines."""
 
     extractors: tuple[ExtractorConfig, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Recipe
-from pipeline.evaluation.documents import SAMPLER_NAMES, SampleSpec
+from pipeline.evaluation.documents import SampleSpec, teacher_title
 from pipeline.evaluation.features.classifier import ClassifierOutputs
 from pipeline.evaluation.figures.grids import Column
 from pipeline.evaluation.metrics.frechet import Features
@@ -115,7 +115,7 @@ def columns_of(sets: Sequence[SampleSet]) -> list[Column]:
 
 def _heading(cell: SampleSpec) -> str:
     steps = f"{cell.steps} step" + ("" if cell.steps == 1 else "s")
-    network = f"teacher, {SAMPLER_NAMES[cell.sampler]}"
+    network = teacher_title(cell.sampler)
     if cell.is_stochastic_student:
         network = "stochastic"  # short, as columns are narrow; the colour marks students
     elif cell.role == "student":

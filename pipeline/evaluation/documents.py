@@ -13,6 +13,7 @@ from typing import Literal
 
 from pipeline.bundle import Manifest
 from pipeline.config import Recipe
+from pipeline.config.samplers import BASELINES
 from pipeline.diffusion.grid import Sampling
 from pipeline.documents import Document
 from pipeline.evaluation.file_names import REPORT_JSON
@@ -20,20 +21,18 @@ from pipeline.evaluation.metric_protocol import MetricProtocol
 from pipeline.evaluation.metrics.manifold import NEIGHBOURS
 from pipeline.evaluation.scores import ExtractorScores, Range, Scores
 from pipeline.evaluation.verdicts.checks import Verdict
-from pipeline.sampling.solvers import Sampler, default_sampler
+from pipeline.sampling.solvers import SAMPLERS, default_sampler
 from pipeline.wording import format_count
 
 RESAMPLES = 100
 NOISE_FLOOR_SEED_OFFSET = 1
 
-SAMPLER_NAMES: dict[Sampler, str] = {
-    "ddim": "DDIM",
-    "stochastic": "stochastic",
-    "dpm++": "DPM-Solver++",
-    "unipc": "UniPC",
-}
-
 Role = Literal["noise_floor", "teacher", "student", "baseline"]
+
+
+def teacher_title(sampler: str) -> str:
+    """Return the display name of the teacher with a sampler."""
+    return f"teacher, {SAMPLERS.get(sampler).title}"
 
 
 class EvaluatedBundle(Document):
@@ -64,7 +63,7 @@ class SampleSpec(Document):
     bundle: str
     digest: str
     round: int | None
-    sampler: Sampler
+    sampler: str
     steps: int
     w: float
     seed: int
@@ -78,7 +77,7 @@ class SampleSpec(Document):
     @property
     def adds_noise(self) -> bool:
         """Whether sampling adds noise after the starting noise."""
-        return self.sampler == "stochastic" and self.steps > 1
+        return SAMPLERS.get(self.sampler).adds_noise and self.steps > 1
 
     @property
     def title(self) -> str:
@@ -87,7 +86,7 @@ class SampleSpec(Document):
             origin = "stage-1 student" if self.round == 0 else "student"
             noisy = ", stochastic" if self.is_stochastic_student else ""
             return f"{origin}, {format_count(self.steps, 'step')}{noisy}"
-        return f"teacher, {SAMPLER_NAMES[self.sampler]}, {format_count(self.steps, 'step')}"
+        return f"{teacher_title(self.sampler)}, {format_count(self.steps, 'step')}"
 
     @property
     def file(self) -> str:
@@ -256,6 +255,13 @@ AnyReport = Report | AgreementReport
 AnyRow = Row | AgreementRow | ExtractorRow
 
 
+def baselines_of(rows: Sequence[AnyRow]) -> dict[str, list[AnyRow]]:
+    """Group the rows of the teacher's baselines by sampler, the shipped samplers first."""
+    chosen = [row for row in rows if row.cell.role == "baseline"]
+    names = dict.fromkeys((*BASELINES, *(row.cell.sampler for row in chosen)))
+    return {name: [row for row in chosen if row.cell.sampler == name] for name in names}
+
+
 def read_report(folder: Path) -> AnyReport:
     """Load the `report.json` of a folder."""
     tree = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
@@ -273,7 +279,7 @@ def plan_cells(
     recipe: Recipe,
     teacher: EvaluatedBundle,
     students: Sequence[EvaluatedBundle],
-    samplers: Sequence[Sampler],
+    samplers: Sequence[str],
 ) -> list[SampleSpec]:
     """List all sample sets of an evaluation, by w: noise floor, teacher, students, baselines.
 
@@ -306,7 +312,7 @@ def plan_cells(
 def _cell(
     role: Role,
     entrant: EvaluatedBundle,
-    sampler: Sampler,
+    sampler: str,
     steps: int,
     conditions: tuple[float, int],
 ) -> SampleSpec:

@@ -8,7 +8,14 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 
-from pipeline.evaluation.documents import SAMPLER_NAMES, AnyReport, AnyRow, Report, Row
+from pipeline.evaluation.documents import (
+    AnyReport,
+    AnyRow,
+    Report,
+    Row,
+    baselines_of,
+    teacher_title,
+)
 from pipeline.evaluation.figures.curves import EXTRACTOR_METRICS_SHOWN, STUDENT, error_bars
 from pipeline.evaluation.tables import Value, main_metric, metric_of
 from pipeline.page.view_model import Chart, ChartKind
@@ -60,6 +67,7 @@ _SAMPLERS = {
     "dpm++": Style("#2a6fb0", "triangle-up", 2),
     "unipc": Style("#3a8f5c", "diamond", 2),
 }
+_OTHER_SAMPLER = Style("#7d5ba6", "cross", 2)
 
 
 @dataclass(frozen=True)
@@ -142,9 +150,9 @@ def _quality(rows: Sequence[AnyRow], metric: str) -> go.Figure:
     figure = go.Figure()
     for name, ladder in ladders(rows).items():
         add_rows(figure, ladder, metric, name, STUDENT_STYLES[name])
-    for sampler, style in _SAMPLERS.items():
-        chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
-        add_rows(figure, chosen, metric, f"teacher, {SAMPLER_NAMES[sampler]}", style)  # type: ignore[index]
+    for sampler, chosen in baselines_of(rows).items():
+        style = _SAMPLERS.get(sampler, _OTHER_SAMPLER)
+        add_rows(figure, chosen, metric, teacher_title(sampler), style)
     for row in (row for row in rows if row.cell.role == "teacher"):
         name = f"teacher, {row.cell.steps} steps (band: 95 % interval)"
         add_rows(figure, [row], metric, name, Style(INK, "star", 0, size=13))

@@ -7,7 +7,6 @@ prompts and decode latents.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -15,15 +14,15 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from pipeline.bundle import Manifest
+from pipeline.config.samplers import evaluations_per_step
 from pipeline.diffusion.ddim import Noise
-from pipeline.diffusion.ddim import sample as step_by_step
 from pipeline.diffusion.prediction import Prediction
 from pipeline.diffusion.schedule import NoiseLevel
-from pipeline.errors import BundleError, ConfigError
+from pipeline.errors import BundleError
 from pipeline.models.assemble import load_denoiser
 from pipeline.models.stock.stock_pipeline import STOCK, StockPipeline
 from pipeline.randomness import RowRandom
-from pipeline.sampling.solvers import Sampler, check_sampler, default_sampler, solver_sample
+from pipeline.sampling.solvers import SAMPLERS, SamplingTask, check_sampler, default_sampler
 from pipeline.tensors import Condition, Latent
 
 Images = Float32[np.ndarray, "_ h w c"]
@@ -82,7 +81,7 @@ class BundleSampler:
                 )
             self.stock = STOCK.get(self.manifest.pipeline)(components, self.device)
 
-    def check(self, *, steps: int, w: float, sampler: Sampler | None = None) -> None:
+    def check(self, *, steps: int, w: float, sampler: str | None = None) -> None:
         """Check that the network supports this use; the default sampler is its own.
 
         Raises:
@@ -90,9 +89,7 @@ class BundleSampler:
             ConfigError: the sampler does not exist.
         """
         sampler = sampler or default_sampler(self.manifest)
-        if sampler not in get_args(Sampler):
-            known = "ddim, stochastic, dpm++ or unipc"
-            raise ConfigError(f"sampler {sampler!r} does not exist; use {known}")
+        SAMPLERS.get(sampler)
         self.manifest.check_use(steps, w)
         check_sampler(self.manifest, sampler)
 
@@ -101,9 +98,9 @@ class BundleSampler:
         """Whether it is an inpainting network, which takes a masked image as input."""
         return self.manifest.network.is_inpainting
 
-    def evaluations(self, *, steps: int, w: float) -> int:
+    def evaluations(self, *, steps: int, w: float, sampler: str = "ddim") -> int:
         """Return the network evaluations per sample."""
-        return steps * self.denoiser.evaluations(w)
+        return steps * evaluations_per_step(sampler) * self.denoiser.evaluations(w)
 
     def sample(
         self,
@@ -112,7 +109,7 @@ class BundleSampler:
         w: float,
         conditions: LabelArray | Sequence[str],
         seed: int,
-        sampler: Sampler | None = None,
+        sampler: str | None = None,
         batch_size: int = 256,
         first: int = 0,
         pictures: Images | None = None,
@@ -201,7 +198,7 @@ class BundleSampler:
         self,
         steps: int,
         w: float,
-        sampler: Sampler,
+        sampler: str,
         condition: Condition,
         rows: tuple[int, int, int],
     ) -> Images:
@@ -217,12 +214,15 @@ class BundleSampler:
         def denoise(z_t: Latent, level: NoiseLevel) -> Prediction:
             return denoiser(z_t, level, condition, weight)
 
-        if sampler == "dpm++" or sampler == "unipc":
-            x = solver_sample(z_1, denoiser.schedule, steps, velocity, sampler)
-        else:
-            added = self.noise_function(random, steps) if sampler == "stochastic" else None
-            x = step_by_step(z_1, denoiser.schedule, steps, denoise, noise=added)
-        return self.finished(x)
+        task = SamplingTask(
+            z_1=z_1,
+            schedule=denoiser.schedule,
+            steps=steps,
+            velocity=velocity,
+            denoise=denoise,
+            noise=self.noise_function(random, steps),
+        )
+        return self.finished(SAMPLERS.get(sampler)().sample(task))
 
     def noise_function(self, random: RowRandom, steps: int) -> Noise:
         """Return the noise function of the stochastic N-step sampler, by grid point."""

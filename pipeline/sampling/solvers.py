@@ -1,15 +1,23 @@
-"""diffusers' DPM-Solver++ and UniPC on our schedules: the strongest training-free baselines."""
+"""Samplers: DDIM, the paper's stochastic one, and diffusers' DPM-Solver++ and UniPC.
 
-from typing import Any, Literal
+The last two, on our schedules, are the strongest training-free baselines.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from pipeline.bundle import Manifest
-from pipeline.diffusion.ddim import Velocity
+from pipeline.config.samplers import SamplerProperties
+from pipeline.diffusion.ddim import Denoise, Noise, Velocity
+from pipeline.diffusion.ddim import sample as step_by_step
 from pipeline.diffusion.prediction import PredictionType
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.errors import BundleError, ConfigError
+from pipeline.registry import Registry
 from pipeline.tensors import Latent
 
 Solver = Literal["dpm++", "unipc"]
@@ -107,23 +115,124 @@ def _level_at(
     return schedule.at(t.to(device).expand(count))
 
 
-Sampler = Literal["ddim", "stochastic", "dpm++", "unipc"]
+@dataclass(frozen=True)
+class SamplingTask:
+    """A batch to sample.
+
+    Attributes:
+        z_1: pure noise `[b, *latent]`, float32.
+        schedule: the noise path.
+        steps: number of steps, a divisor of the schedule's T.
+        velocity: guided velocity at (z_t, level), with condition and w bound.
+        denoise: prediction at (z_t, level), with condition and w bound.
+        noise: noise `[b, *latent]` for the grid point of a step's end, a function of the row.
+    """
+
+    z_1: Latent
+    schedule: NoiseSchedule
+    steps: int
+    velocity: Velocity
+    denoise: Denoise
+    noise: Noise
 
 
-def default_sampler(manifest: Manifest) -> Sampler:
+class Sampler(SamplerProperties, ABC):
+    """A sampler: from pure noise to samples. A sampler is one file: this class and its name."""
+
+    def unsupported_reason(self, schedule: NoiseSchedule) -> str | None:  # noqa: ARG002 (for overriding methods)
+        """Return why the sampler does not support this path; None if it does."""
+        return None
+
+    @abstractmethod
+    def sample(self, task: SamplingTask) -> Latent:
+        """Compute the samples of a batch, `[b, *latent]`."""
+
+
+class Ddim(Sampler):
+    """Deterministic DDIM steps.
+
+    Source: Song et al. 2020, arXiv:2010.02502.
+    """
+
+    name: ClassVar[str] = "ddim"
+    title: ClassVar[str] = "DDIM"
+
+    def sample(self, task: SamplingTask) -> Latent:
+        """Sample by `pipeline.diffusion.ddim.sample`."""
+        return step_by_step(task.z_1, task.schedule, task.steps, task.denoise)
+
+
+class Stochastic(Sampler):
+    """DDIM steps of double length, with noise added after each, of students distilled for it.
+
+    Source: Meng et al. 2022, arXiv:2210.03142, section 3.3.
+    """
+
+    name: ClassVar[str] = "stochastic"
+    title: ClassVar[str] = "stochastic"
+    adds_noise: ClassVar[bool] = True
+    is_baseline: ClassVar[bool] = False
+
+    def sample(self, task: SamplingTask) -> Latent:
+        """Sample by `pipeline.diffusion.ddim.sample`, with noise."""
+        return step_by_step(task.z_1, task.schedule, task.steps, task.denoise, noise=task.noise)
+
+
+class _StockSolver(Sampler):
+    """A multistep solver of diffusers."""
+
+    solver: ClassVar[Solver]
+
+    def unsupported_reason(self, schedule: NoiseSchedule) -> str | None:
+        """See `unsupported_solver_reason`."""
+        return unsupported_solver_reason(schedule)
+
+    def sample(self, task: SamplingTask) -> Latent:
+        """Sample by `solver_sample`."""
+        return solver_sample(task.z_1, task.schedule, task.steps, task.velocity, self.solver)
+
+
+class DpmSolver(_StockSolver):
+    """DPM-Solver++(2M)."""
+
+    name: ClassVar[str] = "dpm++"
+    title: ClassVar[str] = "DPM-Solver++"
+    solver: ClassVar[Solver] = "dpm++"
+
+
+class UniPC(_StockSolver):
+    """UniPC-2, B_2(h)."""
+
+    name: ClassVar[str] = "unipc"
+    title: ClassVar[str] = "UniPC"
+    solver: ClassVar[Solver] = "unipc"
+
+
+SAMPLERS: Registry[Sampler] = Registry(
+    "pipeline.sampling",
+    Sampler,  # type: ignore[type-abstract]
+    "sampler",
+    known=(Ddim, Stochastic, DpmSolver, UniPC),
+    entry_points="stepfold.samplers",
+)
+
+
+def default_sampler(manifest: Manifest) -> str:
     """Return a bundle's default sampler, the one it was distilled for."""
     is_one_step = manifest.steps == (1,)  # no step follows, so no noise is added
     return "stochastic" if manifest.sampler == "stochastic" and not is_one_step else "ddim"
 
 
-def check_sampler(manifest: Manifest, sampler: Sampler) -> None:
+def check_sampler(manifest: Manifest, sampler: str) -> None:
     """Check that a student was distilled for the steps of a sampler.
 
     Teachers and stage-1 students are valid at any time, so they also support stochastic steps.
 
     Raises:
         BundleError: the sampler is not supported; the message names the one to use.
+        ConfigError: no such sampler.
     """
+    SAMPLERS.get(sampler)
     if manifest.role == "teacher" or sampler == default_sampler(manifest):
         return
     if sampler not in ("ddim", "stochastic"):

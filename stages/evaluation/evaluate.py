@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
 from pipeline.config import Recipe
+from pipeline.config.samplers import BASELINES
 from pipeline.data.shards.dataset_info import DatasetInfo, read_info
 from pipeline.errors import ConfigError
 from pipeline.evaluation.documents import RESAMPLES, EvaluatedBundle, SampleSpec, plan_cells
@@ -192,15 +193,19 @@ def _plan(
 ) -> tuple[list[SampleSpec], list[str]]:
     from pipeline.evaluation.figures.grids import unsupported_shape_reason
     from pipeline.models.assemble import schedule_of
-    from pipeline.sampling.solvers import unsupported_solver_reason
+    from pipeline.sampling.solvers import SAMPLERS
 
     manifest: Manifest = teacher.manifest
     channels, height, width = manifest.latent_shape
-    no_solver = unsupported_solver_reason(schedule_of(manifest.schedule))
+    schedule = schedule_of(manifest.schedule)
+    reasons = {
+        name: SAMPLERS.get(name)().unsupported_reason(schedule)
+        for name in dict.fromkeys((*BASELINES, *recipe.evaluation.samplers))
+    }
     no_picture = unsupported_shape_reason((height, width, channels))
-    samplers = [each for each in recipe.evaluation.samplers if each == "ddim" or not no_solver]
+    samplers = [each for each in recipe.evaluation.samplers if not reasons[each]]
     cells = plan_cells(recipe, teacher, students, samplers)
-    return cells, [reason for reason in (no_solver, no_picture) if reason]
+    return cells, [reason for reason in dict.fromkeys((*reasons.values(), no_picture)) if reason]
 
 
 def _check_images(recipe: Recipe, teacher: EvaluatedBundle) -> None:

@@ -169,7 +169,7 @@ def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
 
         if write_part(run_dir / job["part"], sample):
             failpoint("samples.part")
-        evaluations = sampler.evaluations(steps=cell.steps, w=cell.w)
+        evaluations = sampler.evaluations(steps=cell.steps, w=cell.w, sampler=cell.sampler)
         return {"key": job["key"], "part": job["part"], "evaluations": evaluations}
 
     return serve

@@ -8,7 +8,7 @@ from PIL import Image
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.errors import BundleError, ConfigError
 from pipeline.sampling.sampler import BundleSampler, LabelArray, balanced_labels
-from pipeline.sampling.solvers import Sampler, check_sampler, default_sampler
+from pipeline.sampling.solvers import check_sampler, default_sampler
 from stages.export.export import components_near
 from stages.inference.output_file import check_output, image_grid, write_output
 
@@ -21,7 +21,7 @@ def sample_bundle(
     w: float,
     seed: int,
     samples: int | tuple[int, ...] | tuple[str, ...] = 1000,
-    sampler: Sampler | None = None,
+    sampler: str | None = None,
     components: Path | None = None,
 ) -> int:
     """Sample a bundle and write the result atomically; return the number of samples.

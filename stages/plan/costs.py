@@ -1,6 +1,7 @@
 """Network evaluations of drawing samples: by a data-generating teacher, the report and the gate."""
 
 from pipeline.config import PromptsData, Recipe
+from pipeline.config.samplers import evaluations_per_step
 from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import plan_decoders
 from pipeline.training.round_plan import TEACHER_ROUND
@@ -21,7 +22,8 @@ def report_cost(recipe: Recipe) -> Cost:
     """Return the evaluations of a report: the teacher twice, training-free samplers, students."""
     evaluation = recipe.evaluation
     students = sum(plan.sampling_steps for plan in plan_decoders(recipe))
-    baselines = len(evaluation.samplers) * sum(evaluation.baseline_steps)
+    per_step = sum(map(evaluations_per_step, evaluation.samplers))
+    baselines = per_step * sum(evaluation.baseline_steps)
     solver_steps = 2 * recipe.teacher.reference_steps + baselines
     return {
         "teacher_evaluations": evaluation.num_samples

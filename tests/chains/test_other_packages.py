@@ -15,6 +15,7 @@ from pipeline.config.methods import METHOD_CONFIGS, MethodConfig
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.documents import build, parse_yaml
 from pipeline.errors import ConfigError
+from pipeline.evaluation.documents import read_report
 from pipeline.ledger import Ledger
 from pipeline.registry import Registry
 from pipeline.run_dir.layout import RunDir
@@ -37,13 +38,13 @@ rounds:
 - method: progressive
   config: {steps: 2, teacher_steps: 4}
   training: {updates: 6, batch_size: 16, schedule: cosine, warmup: 2, weight_decay: 0.01}
-evaluation: {num_samples: 50, w: [0, 2], baseline_steps: [2]}
+evaluation: {num_samples: 50, w: [0, 2], baseline_steps: [2], samplers: [ddim, heun]}
 """
 
 
 TINY = (
     *("--set", "teacher.train.updates=4", "--set", "data.points=60"),
-    *("--set", "evaluation={num_samples: 12, w: [0], baseline_steps: [2]}"),
+    *("--set", "evaluation.num_samples=12", "--set", "evaluation.w=[0]"),
     *("--profile", str(ROOT / "infra" / "profiles" / "inline.yaml")),
 )
 
@@ -105,6 +106,10 @@ def test_newcomers_of_every_kind_run_together_in_one_process(
     install(TOYS, monkeypatch)
     manifests = [read_manifest(run_dir / each.path) for each in students]
     assert [each.network.family for each in manifests] == ["points", "points"]
+    rows = read_report(run_dir / "report").rows
+    baselines = {row.cell.sampler: row.evaluations for row in rows if row.cell.role == "baseline"}
+    assert baselines == {"ddim": 2, "heun": 4}
+    assert "teacher, Heun, 2 steps" in (run_dir / "report/report.md").read_text()
 
 
 def package(folder: Path, name: str, text: str, group: str = "stepfold.methods") -> None:
@@ -166,6 +171,8 @@ def test_the_methods_that_ship_are_found_without_torch() -> None:
         ("width: 16", "widht: 16", r"teacher\.network\.widht: .*did you mean 'width'"),
         ("width: 16", "width: 0", r"teacher\.network\.width: .*got 0"),
         ("source: rings", "source: ring", r"data\.source: .*did you mean 'rings'"),
+        ("heun]", "huen]", r"evaluation\.samplers\.1: .*did you mean 'heun'"),
+        ("heun]", "stochastic]", r"evaluation\.samplers\.1: .*not a baseline"),
         ("points: 200", "pionts: 200", r"data\.pionts: .*did you mean 'points'"),
     ],
 )

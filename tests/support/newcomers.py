@@ -7,11 +7,13 @@ import pytest
 
 from pipeline.config.data import SOURCE_CONFIGS
 from pipeline.config.methods import METHOD_CONFIGS
+from pipeline.config.samplers import SAMPLER_PROPERTIES
 from pipeline.config.teacher import NETWORKS
 from pipeline.data.sources.source import SOURCES
 from pipeline.methods.method import METHODS
 from pipeline.models.family import FAMILIES
 from pipeline.registry import Registry
+from pipeline.sampling.solvers import SAMPLERS
 from tests.support.terminal import ROOT
 
 TOYS = ROOT / "tests" / "toys"
@@ -23,6 +25,8 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     FAMILIES,
     SOURCE_CONFIGS,
     SOURCES,
+    SAMPLER_PROPERTIES,
+    SAMPLERS,
 )
 
 

@@ -10,20 +10,27 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pipeline.evaluation.documents import SAMPLER_NAMES, AnyRow, ExtractorMetrics, Report, Row
+from pipeline.evaluation.documents import (
+    AnyRow,
+    ExtractorMetrics,
+    Report,
+    Row,
+    baselines_of,
+    teacher_title,
+)
 from pipeline.evaluation.tables import Value, value_of
-from pipeline.sampling.solvers import Sampler
 
 INK = "#22262e"
 FAINT = "#8a919c"
 STUDENT = "#c8373f"
 
 # hollow squares and diamonds, so that overlapping points of several solvers stay visible
-_BASELINES: dict[Sampler, dict[str, Any]] = {
+_BASELINES: dict[str, dict[str, Any]] = {
     "ddim": {"color": "#8a919c", "marker": "s", "ms": 8, "mfc": "none", "mew": 1.3},
     "dpm++": {"color": "#2a6fb0", "marker": "^", "ms": 5},
     "unipc": {"color": "#3a8f5c", "marker": "D", "ms": 4.5, "mfc": "none", "mew": 1.2},
 }
+_OTHER_BASELINE: dict[str, Any] = {"color": "#7d5ba6", "marker": "P", "ms": 5}
 _STUDENTS: tuple[dict[str, Any], ...] = (
     {"color": STUDENT, "marker": "o", "label": "distilled students"},
     {"color": "#c97a00", "marker": "v", "ls": "--", "label": "distilled students, stochastic"},
@@ -153,11 +160,9 @@ def draw_lines(ax: Axes, rows: Sequence[AnyRow], key: str) -> None:
             if row.cell.role == "student" and row.cell.is_stochastic_student == is_noisy
         ]
         _line(ax, chosen, key, **style, lw=2.2, ms=6, zorder=6)
-    for sampler, style in _BASELINES.items():
-        chosen = [r for r in rows if r.cell.role == "baseline" and r.cell.sampler == sampler]
-        _line(
-            ax, chosen, key, **style, label=f"teacher, {SAMPLER_NAMES[sampler]}", lw=1.5, zorder=3
-        )
+    for sampler, chosen in baselines_of(rows).items():
+        style = _BASELINES.get(sampler, _OTHER_BASELINE)
+        _line(ax, chosen, key, **style, label=teacher_title(sampler), lw=1.5, zorder=3)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(LogLocator(base=2, numticks=32))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.evaluation.documents import SAMPLER_NAMES, AnyReport, Report, Row
+from pipeline.evaluation.documents import AnyReport, Report, Row, teacher_title
 from pipeline.evaluation.tables import Table, format_estimate, metric_of, worst_class
 from pipeline.evaluation.verdicts.checks import Verdict, void_reason
 
@@ -51,7 +51,7 @@ def rows_by_sampler(rows: Sequence[Row]) -> dict[str, list[Row]]:
             noisy = ", stochastic" if row.cell.is_stochastic_student else ""
             found.setdefault(f"distilled students{noisy}", []).append(row)
         elif row.cell.role in ("baseline", "teacher"):
-            found.setdefault(f"teacher, {SAMPLER_NAMES[row.cell.sampler]}", []).append(row)
+            found.setdefault(teacher_title(row.cell.sampler), []).append(row)
     return found
 
 

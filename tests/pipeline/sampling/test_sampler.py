@@ -1,7 +1,6 @@
 """Samples belong to (seed, row), whoever draws them and in whatever chunks."""
 
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,11 +8,11 @@ import torch
 
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import GaussianConfig, ScheduleConfig, UNetConfig, WDistribution
-from pipeline.errors import BundleError
+from pipeline.errors import BundleError, ConfigError
 from pipeline.models.assemble import family_of, load_denoiser, save_bundle
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import BundleSampler, LabelArray, balanced_labels
-from pipeline.sampling.solvers import Sampler, check_sampler, default_sampler
+from pipeline.sampling.solvers import SAMPLERS, check_sampler, default_sampler
 
 W = WDistribution(min=0, max=4)
 GAUSSIAN = Manifest(
@@ -105,7 +104,7 @@ def test_one_step_from_pure_noise_is_minus_the_velocity(gaussian: tuple[Path, Pa
     [("ddim", 0.05), ("dpm++", 0.02), ("unipc", 0.02), ("stochastic", 0.1)],
 )
 def test_gaussian_samples_have_the_moments_of_their_class_and_are_not_clipped(
-    gaussian: tuple[Path, Path], sampler: Sampler, tolerance: float
+    gaussian: tuple[Path, Path], sampler: str, tolerance: float
 ) -> None:
     labels = np.zeros(4000, np.int64)
     points = BundleSampler(gaussian[0]).sample(
@@ -186,7 +185,7 @@ def test_a_student_is_sampled_as_it_was_distilled_to_be(
     stochastic = {"role": "student", "steps": (4,), "w": W, "sampler": "stochastic"}
     manifest = UNET.model_copy(update=stochastic | changes)
     assert default_sampler(manifest) == own
-    for sampler in get_args(Sampler):
+    for sampler in SAMPLERS.known:
         if sampler not in refused:
             check_sampler(manifest, sampler)
             continue
@@ -207,3 +206,12 @@ def test_what_is_noised_back_belongs_to_the_row(gaussian: tuple[Path, Path]) -> 
     np.testing.assert_array_equal(drawn(batch_size=2), whole)
     np.testing.assert_array_equal(drawn(first=5), whole[5:])
     assert np.abs(opened.sample(steps=4, w=1.5, conditions=labels, seed=3) - whole).max() > 0.01
+
+
+def test_a_sampler_that_does_not_exist_is_refused_before_the_network_runs(
+    gaussian: tuple[Path, Path],
+) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'unipc'"):
+        check_sampler(UNET, "uni-pc")
+    with pytest.raises(ConfigError, match="did you mean 'ddim'"):
+        BundleSampler(gaussian[0]).check(steps=4, w=1.0, sampler="dimm")

@@ -27,7 +27,6 @@ from pipeline.evaluation.scores import ExtractorScores
 from pipeline.evaluation.tables import metric_columns
 from pipeline.evaluation.verdicts.checks import Verdict, void_reason
 from pipeline.ledger import Artifact
-from pipeline.sampling.solvers import Sampler
 from pipeline.training.plan import plan_rounds
 from stages.export.export import model_card_facts
 from tests.support.cases import RECIPES, read_recipe
@@ -45,7 +44,7 @@ MEANS = {
 """Scores of the mean-image control: far from real images, without diversity."""
 
 
-def cell(who: str, w: float, steps: int = 4, sampler: Sampler = "ddim") -> SampleSpec:
+def cell(who: str, w: float, steps: int = 4, sampler: str = "ddim") -> SampleSpec:
     """A cell of a role, or of a student with another name."""
     role = who if who in OFF else "student"
     number = 1 if role == "student" else None
