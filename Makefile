@@ -1,9 +1,9 @@
-# What a person types. A machine needs python3.11 (with its venv module), make and git.
+# Make targets. Requirements: python3.11 (with its venv module), make and git.
 #
 # PYTHON=...       another interpreter of version 3.11
-# TORCH_INDEX=...  an extra package index for torch. The default build brings CUDA along; where there
-#                  is no GPU, give the index that PyTorch's "Get Started" page names for Pip and
-#                  CPU, and the download is a tenth. `stepfold doctor` says which build is there.
+# TORCH_INDEX=...  an extra package index for torch. The default build includes CUDA. Without a GPU,
+#                  use the index that PyTorch's "Get Started" page gives for Pip and CPU: the
+#                  download is then a tenth of the size. `stepfold doctor` shows the installed build.
 PYTHON ?= python3.11
 TORCH_INDEX ?=
 
@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-text smoke lint check test nightly faults bench schema docs clean
 
-help: ## what can be made
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## distil a teacher of handwritten digits into students of 8, 4, 2 and 1 steps
@@ -22,7 +22,7 @@ demo: .venv/installed ## distil a teacher of handwritten digits into students of
 demo-text: .venv/installed ## train a small Stable Diffusion on captioned digits, distil it, export stock pipelines
 	$(BIN)/stepfold run flows/recipes/captions.yaml --profile infra/profiles/laptop.yaml --run-dir runs/captions
 
-smoke: .venv/installed-tests ## the whole stack on Gaussian classes, against the exact answer (2-3 minutes)
+smoke: .venv/installed-tests ## run the whole stack on Gaussian classes, against the closed form (2-3 minutes)
 	$(BIN)/python -m pytest -m needs_ray tests/chains/test_smoke.py
 
 lint: .venv/installed-tests ## lint, format, types, import contracts
@@ -43,13 +43,13 @@ test: lint ## lint, and all tests but the nightly ones (NIGHTLY=1/8: with a part
 nightly: .venv/installed-tests ## the tests that are too long for `test` (hours; SHARD=1/8 for a part)
 	$(PYTEST) -m nightly $(if $(SHARD),--shard $(SHARD))
 
-faults: .venv/installed-tests ## kill, starve and corrupt it at every place (hours; resumes; SHARD=1/8 for a part)
+faults: .venv/installed-tests ## inject every fault: kills, full disks, damage (hours; resumes; SHARD=1/8 for a part)
 	$(BIN)/python -m tests.faults $(if $(SHARD),--shard $(SHARD))
 
 bench: .venv/installed-tests ## measure speed, memory and cost on this machine (half an hour)
 	$(BIN)/python -m tests.benchmarks
 
-schema: .venv/installed ## write the JSON schemas of recipe and profile again, after a key was added
+schema: .venv/installed ## rewrite the JSON schemas of recipe and profile, after a key was added
 	$(BIN)/stepfold schema recipe > flows/recipes/recipe.schema.json
 	$(BIN)/stepfold schema profile > infra/profiles/profile.schema.json
 
@@ -57,7 +57,7 @@ schema: .venv/installed ## write the JSON schemas of recipe and profile again, a
 CLI := flows.cli.app
 SCHEMAS := flows/recipes/recipe.schema.json infra/profiles/profile.schema.json
 
-docs: .venv/installed ## write docs/cli.md and docs/configuration.md, after a command, an option or a key changed
+docs: .venv/installed ## rewrite docs/cli.md and docs/configuration.md, after a command, an option or a key changed
 	$(BIN)/typer $(CLI) utils docs --name stepfold --output docs/cli.md
 	$(BIN)/python -m pipeline.config.reference $(SCHEMAS) > docs/configuration.md
 

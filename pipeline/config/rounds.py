@@ -298,7 +298,7 @@ class Halving(OptimiserConfig):
 
     sampler: Literal["deterministic", "stochastic", "both"] = "deterministic"
     """Sampler of the students. A `stochastic` student takes steps of double length and adds noise
-    back after each. `both` trains a chain of each kind."""
+    back after each. `both` trains a ladder of each kind."""
 
     on_policy_fraction: Share = 0.0
     """Fraction of training samples that are states of the student's own sampling instead of noised
@@ -386,7 +386,7 @@ def _halvings(steps: int) -> str:
 
 
 class Encoding(Halving):
-    """Encoder rounds: a chain of students that map data to noise, one round per arrow of `steps`.
+    """Encoder rounds: a ladder of students that map data to noise, one round per arrow of `steps`.
 
     The chain starts from the stage-1 student. Encoders are trained at w = 0; the noise is decoded
     by a deterministic student with the same number of steps, at any w.
