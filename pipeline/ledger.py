@@ -10,6 +10,7 @@ Beside a record may be a stamp (`pipeline.stamps`), a cache: it saves reading un
 import glob
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -28,23 +29,16 @@ from pipeline.durable import make_folder, sync, sync_tree, write_durably
 from pipeline.errors import BusyError, ConfigError
 from pipeline.failpoints import failpoint
 from pipeline.identity import Identity, identify
-from pipeline.stamps import SUFFIX as STAMP_SUFFIX
+from pipeline.run_files import LOCK, LOCK_HOLDER, RECORDS, STAMP_SUFFIX, is_reserved
 from pipeline.stamps import FileStatus, Stamp, clock_of, read_stamp, status_of, write_stamp
+
+_log = logging.getLogger(__name__)
 
 FORMAT_VERSION: Final = 6
 """Format of a run directory: its records, and the content of fingerprints."""
 
 KEY_LENGTH = 32
 """Number of fingerprint characters in a record's file name."""
-
-RECORDS = "ledger"
-"""Folder of the commit records."""
-
-LOCK = ".lock"
-"""File that is locked while a process works in a run directory."""
-
-LOCK_HOLDER = ".lock-holder.json"
-"""File with the identity of the process that holds a run directory."""
 
 
 class FileRecord(Document):
@@ -149,16 +143,14 @@ class Ledger:
     def find_all(self, keys: Iterable[str]) -> dict[str, Artifact]:
         """Return the committed artifacts with these fingerprints, files verified, by fingerprint.
 
+        A record counts as in `read`; one that is broken is logged and otherwise absent.
         Files are read in parallel, or not at all where a stamp confirms them.
         """
-        recorded = []
-        for key in keys:
-            try:
-                artifact = _read(self.record_path(key))
-            except ValueError:
-                continue  # an unreadable record is no commit
-            if artifact.fingerprint == key:  # a record under another record's name is invalid
-                recorded.append(artifact)
+        records = {key: path for key in keys if (path := self.record_path(key)).exists()}
+        sound, broken = self._judge(records.values())
+        for record, problem in broken.items():  # a broken record is no commit
+            _log.warning("ledger: ignored record=%s problem=%s", record, problem)
+        recorded = [artifact for artifact in sound if artifact.fingerprint in records]
         return {found.fingerprint: found for found, damage in self._check(recorded) if not damage}
 
     def records(self) -> list[Artifact]:
@@ -167,15 +159,36 @@ class Ledger:
 
     def read(self) -> tuple[list[Artifact], dict[Path, str]]:
         """Return all records, oldest first, and the problem of each file that is not a record."""
-        folder = self.run_dir / RECORDS
-        artifacts: list[Artifact] = []
+        found = (self.run_dir / RECORDS).glob("*.json")
+        return self._judge(sorted(found, key=lambda path: path.stat().st_mtime_ns))
+
+    def _judge(self, records: Iterable[Path]) -> tuple[list[Artifact], dict[Path, str]]:
+        """Return the artifacts of some record files, and the problem of each broken one."""
+        read: dict[Path, Artifact] = {}
         broken: dict[Path, str] = {}
-        for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+        for record in records:
             try:
-                artifacts.append(_read(path))
+                read[record] = _read(record)
             except ValueError as error:
-                broken[path] = str(error)
-        return artifacts, broken
+                broken[record] = str(error)
+        above = self._folders_of_artifacts() if read else {}
+        for record, artifact in read.items():
+            # removal of an artifact would delete those inside it
+            if any(_is_sound(each) for each in above.get(artifact.path, ())):
+                broken[record] = f"its path {artifact.path!r} contains other artifacts"
+        return [artifact for record, artifact in read.items() if record not in broken], broken
+
+    def _folders_of_artifacts(self) -> dict[str, list[Path]]:
+        """Return the record files of the artifacts inside each folder, without validation."""
+        found: dict[str, list[Path]] = {}
+        for record in (self.run_dir / RECORDS).glob("*.json"):
+            try:
+                path = json.loads(record.read_bytes())["path"]
+            except (OSError, ValueError, TypeError, KeyError, RecursionError):
+                continue
+            for folder in PurePosixPath(path).parents if isinstance(path, str) else ():
+                found.setdefault(str(folder), []).append(record)
+        return found
 
     def damage(self, artifact: Artifact) -> str | None:
         """Describe the first missing or changed file of the artifact; None if all verify.
@@ -326,7 +339,7 @@ def _read(record: Path) -> Artifact:
     """
     try:
         text = record.read_text(encoding="utf-8")
-        version = json.loads(text).get("format_version", FORMAT_VERSION)
+        version = json.loads(text).get("format_version")
         if version == FORMAT_VERSION:
             artifact = Artifact.model_validate_json(text)
     except ValidationError as error:
@@ -335,13 +348,27 @@ def _read(record: Path) -> Artifact:
         raise ValueError(f"is not a record: {where}: {problem['msg']}") from None
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"cannot be read: {error}") from None
+    if version is None:  # the default is for records that are made, not for those that are read
+        raise ValueError("is not a record: format_version: Field required")
     if version != FORMAT_VERSION:
         raise ValueError(f"is of format {version!r}, this version reads {FORMAT_VERSION}")
     if not artifact.seal:
         raise ValueError("has no seal, so it was changed or damaged")
     if artifact.fingerprint[:KEY_LENGTH] != record.stem:
         raise ValueError(f"is the record of {artifact.fingerprint[:12]} under another name")
+    if not artifact.files:
+        raise ValueError(f"its path {artifact.path!r} has no files")
+    if is_reserved(artifact.path):
+        raise ValueError(f"its path {artifact.path!r} is reserved for the run")
     return artifact
+
+
+def _is_sound(record: Path) -> bool:
+    try:
+        _read(record)
+    except ValueError:
+        return False
+    return True
 
 
 def check_format(run_dir: Path) -> None:

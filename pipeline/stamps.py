@@ -19,9 +19,6 @@ from pipeline.documents import Document
 MARGIN_NS = 2_000_000_000
 """Least age of a file's times when it was read: the coarsest clock of file systems."""
 
-SUFFIX = ".stamp"
-"""Suffix of a stamp, which has the name of its commit record otherwise."""
-
 
 class FileStatus(Document):
     """The status of a file, without access time.

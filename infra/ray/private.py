@@ -23,7 +23,7 @@ from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 from pipeline.errors import StepfoldError
-from pipeline.ledger import RECORDS
+from pipeline.run_files import RECORDS
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The layout of a run directory: names and paths of its files and folders.
 
 Artifact paths are relative to the run directory, as in the ledger. No other module contains these
-names (checked in `tests/architecture`).
+names, except `pipeline.run_files`, which names the files beside artifacts.
 """
 
 from dataclasses import dataclass
@@ -9,31 +9,34 @@ from pathlib import Path
 
 from pipeline.bundle import Manifest
 from pipeline.evaluation import file_names
-from pipeline.ledger import LOCK, LOCK_HOLDER, RECORDS, Artifact, Ledger
-from pipeline.stamps import SUFFIX as STAMP_SUFFIX
-from pipeline.training.round_plan import ROUNDS as ROUNDS
+from pipeline.ledger import Artifact, Ledger
+from pipeline.run_files import CHECKPOINTS as CHECKPOINTS
+from pipeline.run_files import EVENTS as EVENTS
+from pipeline.run_files import LOCK, LOCK_HOLDER
+from pipeline.run_files import LOGS as LOGS
+from pipeline.run_files import MACHINES as MACHINES
+from pipeline.run_files import METRICS as METRICS
+from pipeline.run_files import OUTBOX as OUTBOX
+from pipeline.run_files import PREVIEWS as PREVIEWS
+from pipeline.run_files import PROFILE as PROFILE
+from pipeline.run_files import RAY as RAY
+from pipeline.run_files import RECIPE as RECIPE
+from pipeline.run_files import REPORT as REPORT
+from pipeline.run_files import REPORT_PAGE as REPORT_PAGE
+from pipeline.run_files import ROUNDS as ROUNDS
+from pipeline.run_files import TIMING as TIMING
 from pipeline.training.round_plan import RoundPlan
 
-RECIPE = "recipe.yaml"
-PROFILE = "profile.yaml"
-EVENTS = "events.jsonl"
-TIMING = "timing.json"
-OUTBOX = "outbox.json"
-MACHINES = "machines.json"
-METRICS = "metrics.jsonl"
-
-LOGS = "logs"
-RUN_LOG = "run.log"
-RAY = "ray"
 RAY_LINK = "ray"
 """In the folder of log files: link to the logs of a running local Ray."""
+
+RUN_LOG = "run.log"
 PIPELINES = "pipelines"
 
 DATA = "data"
 COMPONENTS = "components"
 LATENTS = "latents"
 TEACHER = "teacher"
-REPORT = "report"
 ENCODERS = "encoders"
 EVALUATION = "evaluation"
 CLASSIFIER = f"{EVALUATION}/classifier"
@@ -43,12 +46,9 @@ STUDENT = "student"
 CANDIDATE = "candidate"
 VERDICT = "verdict"
 TARGETS = "targets"
-CHECKPOINTS = "checkpoints"
-PREVIEWS = "pictures"
 
 REPORT_JSON = file_names.REPORT_JSON
 REPORT_MARKDOWN = file_names.REPORT_MARKDOWN
-REPORT_PAGE = "index.html"
 TARGETS_TAR = "targets.tar"
 ANSWER = "answer.json"
 PROMOTION = "promotion.json"
@@ -57,21 +57,6 @@ TEACHER_PREVIEWS = f"{ROUNDS}/{TEACHER}/{PREVIEWS}"
 
 STARTING = (LOCK, LOCK_HOLDER, LOGS, EVENTS, f".{RECIPE}.*.tmp")
 """Patterns of files left by a run that stopped before its recipe was written."""
-
-UNRECORDED = (
-    *(RECIPE, "recipe.*.yaml", PROFILE, "profile.*.yaml"),
-    *(LOCK, LOCK_HOLDER, EVENTS, TIMING, LOGS),
-    *(OUTBOX, MACHINES),
-    *(f"{RECORDS}/*.json", f"{RECORDS}/*{STAMP_SUFFIX}"),
-    *(f"{REPORT}/{TIMING}", f"{REPORT}-*/{TIMING}", f"{REPORT}/{REPORT_PAGE}"),
-    *(f"{ROUNDS}/*/{METRICS}", f"{ROUNDS}/*/metrics.tmp", f"{ROUNDS}/*/{PREVIEWS}"),
-    *(f"{ROUNDS}/*/{CHECKPOINTS}/attempt", f"{ROUNDS}/*/{CHECKPOINTS}/{RECORDS}/*.json"),
-    f"{ROUNDS}/*/{CHECKPOINTS}/update-*",
-)
-"""Patterns of files that a run keeps beside its artifacts; matching directories are not entered."""
-
-RESERVED = (RECORDS, LOGS, RAY, f"{ROUNDS}/*/{CHECKPOINTS}")
-"""Patterns of folders that cannot contain artifacts."""
 
 SCRATCH = (f"{RAY}/*",)
 """Patterns of temporary folders left by a killed driver."""

@@ -9,11 +9,10 @@ from pipeline.config import LossConfig, MethodConfig, TargetsConfig, TrainingCon
 from pipeline.config.rounds import with_method_settings
 from pipeline.diffusion.grid import Direction, Grid, Sampling
 from pipeline.documents import Document
+from pipeline.run_files import ROUNDS
 
 TEACHER_ROUND = -1
 GUIDANCE_ROUND = 0
-ROUNDS = "rounds"
-"""Folder of all rounds in a run directory."""
 _ORDINARY = ("deterministic", "decode")
 
 

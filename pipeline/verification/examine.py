@@ -7,7 +7,7 @@ that the next run computes them again.
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from pipeline.bundle import Manifest, read_manifest
@@ -15,10 +15,9 @@ from pipeline.documents import Document
 from pipeline.durable import sync
 from pipeline.errors import BundleError
 from pipeline.ledger import KEY_LENGTH, Artifact, Ledger
-from pipeline.run_dir.layout import STUDENT, RunDir
-from pipeline.training.round_plan import ROUNDS
+from pipeline.run_dir.layout import ROUNDS, STUDENT, RunDir
 from pipeline.verification.contents import content_problem
-from pipeline.verification.strays import Strays, find_strays, is_reserved, unrecorded_files
+from pipeline.verification.strays import Strays, find_strays, unrecorded_files
 
 _BUNDLES = ("teacher", "student")
 
@@ -113,35 +112,22 @@ class Inventory:
 
 def _read_inventory(ledger: Ledger) -> Inventory:
     """Sort the records of a ledger into current, superseded and broken ones."""
-    artifacts, unreadable = ledger.read()
-    broken = {record.stem: problem for record, problem in unreadable.items()}
-    placed = [a for a in artifacts if a.files and not is_reserved(a.path)]
-    # removal of an artifact would delete those inside it
-    above = {str(folder) for a in placed for folder in PurePosixPath(a.path).parents}
+    artifacts, broken = ledger.read()
     current: dict[str, Artifact] = {}
     superseded = []
     for artifact in artifacts:
-        if not artifact.files:
-            problem = "has no files"
-        elif is_reserved(artifact.path):
-            problem = "is reserved for the run"
-        elif artifact.path in above:
-            problem = "contains other artifacts"
-        else:
-            older = current.pop(artifact.path, None)
-            superseded += [older] if older else []
-            current[artifact.path] = artifact
-            continue
-        broken[artifact.fingerprint] = f"its path {artifact.path!r} {problem}"
+        older = current.pop(artifact.path, None)
+        superseded += [older] if older else []
+        current[artifact.path] = artifact
     damaged = [
         Damage(
-            place=ledger.record_path(key).relative_to(ledger.run_dir).as_posix(),
+            place=record.relative_to(ledger.run_dir).as_posix(),
             kind="record",
-            fingerprint=key,
+            fingerprint=record.stem,
             problems=(problem,),
             remedy="drop record",
         )
-        for key, problem in broken.items()
+        for record, problem in broken.items()
     ]
     return Inventory(current, superseded, damaged)
 

@@ -1,26 +1,16 @@
 """Unrecorded files of a run directory: the run's own files, debris and foreign files."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.ledger import Artifact
-from pipeline.run_dir.layout import RESERVED, SCRATCH, UNRECORDED
+from pipeline.run_dir.layout import SCRATCH
+from pipeline.run_files import UNRECORDED, fits
 
 DEBRIS = (".*.tmp", ".staging-*", "failure-*.json", "*.writing")
 """Name patterns of files left by interrupted work."""
-
-
-def is_reserved(place: str) -> bool:
-    """Whether a path relative to the run directory cannot be an artifact's."""
-    parts = PurePosixPath(place).parts
-    above = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
-    return _fits(place, UNRECORDED) or any(_fits(folder, RESERVED) for folder in above)
-
-
-def _fits(place: str, patterns: Sequence[str]) -> bool:
-    return any(PurePosixPath("/" + place).match("/" + pattern) for pattern in patterns)
 
 
 def unrecorded_files(root: Path, artifact: Artifact) -> list[str]:
@@ -38,7 +28,7 @@ def unrecorded_files(root: Path, artifact: Artifact) -> list[str]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
     named = {artifact.path + "/" + name for name in artifact.files}
     places = (path.relative_to(root).as_posix() for path in files)
-    return [place for place in places if place not in named and not _fits(place, UNRECORDED)]
+    return [place for place in places if place not in named and not fits(place, UNRECORDED)]
 
 
 @dataclass(frozen=True)
@@ -73,10 +63,10 @@ def _search(root: Path, folder: str, known: set[str], found: Strays) -> bool:
     entries = sorted((root / folder).iterdir())
     for entry in entries:
         place = entry.relative_to(root).as_posix()
-        if _fits(place, SCRATCH) or any(fnmatch(entry.name, pattern) for pattern in DEBRIS):
+        if fits(place, SCRATCH) or any(fnmatch(entry.name, pattern) for pattern in DEBRIS):
             found.debris.append(place)
             holds_ours = True
-        elif place in known or _fits(place, UNRECORDED):
+        elif place in known or fits(place, UNRECORDED):
             holds_ours = True
         elif entry.is_dir() and not entry.is_symlink():
             inner = Strays(found.debris)

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import stamps
 from pipeline.ledger import Artifact, Ledger, fingerprint, lock_run_dir
+from pipeline.run_files import STAMP_SUFFIX
 from pipeline.stamps import Stamp, read_stamp, status_of, write_stamp
 from pipeline.verification.examine import examine
 
@@ -70,7 +71,7 @@ def file_of(ledger: Ledger) -> Path:
 
 
 def stamp_of(ledger: Ledger, key: str = KEY) -> Path:
-    return ledger.record_path(key).with_suffix(stamps.SUFFIX)
+    return ledger.record_path(key).with_suffix(STAMP_SUFFIX)
 
 
 def found(ledger: Ledger) -> set[str]:
@@ -197,7 +198,7 @@ def test_files_younger_than_the_margin_are_not_stamped(
 ) -> None:
     monkeypatch.setattr(stamps, "MARGIN_NS", 3_600_000_000_000)
     assert found(ledger) == set(KEYS)
-    assert list(ledger.run_dir.glob(f"**/*{stamps.SUFFIX}")) == []
+    assert list(ledger.run_dir.glob(f"**/*{STAMP_SUFFIX}")) == []
 
 
 def test_only_the_holder_of_a_run_stamps_it(ledger: Ledger, tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_only_the_holder_of_a_run_stamps_it(ledger: Ledger, tmp_path: Path) -> N
 
 def test_stamps_are_neither_damage_nor_foreign_and_go_with_their_artifact(ledger: Ledger) -> None:
     found(ledger)
-    assert len(list(ledger.run_dir.glob(f"**/*{stamps.SUFFIX}"))) == COUNT
+    assert len(list(ledger.run_dir.glob(f"**/*{STAMP_SUFFIX}"))) == COUNT
     assert examine(ledger.run_dir).notes == ()
     artifact: Artifact | None = ledger.find(KEY)
     assert artifact

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def record_of(run_dir: Path, place: str) -> Path:
     return run_dir / "ledger" / f"{artifacts(run_dir)[place].fingerprint[:32]}.json"
 
 
-def forge(run_dir: Path, place: str, **changes: str) -> Path:
+def forge(run_dir: Path, place: str, **changes: Any) -> Path:
     """Write a changed record with a valid seal, under the name of its fingerprint."""
     forged = artifacts(run_dir)[place].model_copy(update=changes).sealed()
     record = run_dir / "ledger" / f"{forged.fingerprint[:32]}.json"
@@ -197,7 +198,8 @@ def test_samples_that_are_not_finite_are_found(run_dir: Path) -> None:
         ("[" * 100_000, "cannot be read"),
         ("\x00\x01", "cannot be read"),
         ('"text"', "cannot be read"),
-        ('{"kind": "data"}', "is not a record: fingerprint: Field required"),
+        ('{"kind": "data"}', "is not a record: format_version: Field required"),
+        ('{"format_version": 6}', "is not a record: kind: Field required"),
         ('{"format_version": 99}', "is of format 99, this version reads 6"),
     ],
 )
@@ -224,6 +226,79 @@ def test_a_record_of_an_invalid_path_is_damage(run_dir: Path, path: str) -> None
     damage = only(run_dir)
     assert (damage.place, damage.remedy) == (f"ledger/{record.name}", "drop record")
     assert path in damage.problems[0]
+
+
+def with_format(tree: dict[str, Any]) -> dict[str, Any]:
+    return tree | {"format_version": 5}
+
+
+def without_format(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key != "format_version"}
+
+
+def with_unknown_key(tree: dict[str, Any]) -> dict[str, Any]:
+    return tree | {"size": 1}
+
+
+def with_unknown_file_key(tree: dict[str, Any]) -> dict[str, Any]:
+    name, file = next(iter(tree["files"].items()))
+    return tree | {"files": {name: file | {"mode": "rw"}}}
+
+
+def unsealed(tree: dict[str, Any]) -> dict[str, Any]:
+    return tree | {"seal": ""}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (with_format, "is of format 5, this version reads 6"),
+        (without_format, "is not a record: format_version: Field required"),
+        (with_unknown_key, "is not a record: size: Extra inputs are not permitted"),
+        (with_unknown_file_key, "mode: Extra inputs are not permitted"),
+        (unsealed, "has no seal, so it was changed or damaged"),
+    ],
+)
+def test_the_ledger_and_the_examination_judge_a_record_alike(
+    run_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+    problem: str,
+) -> None:
+    key = artifacts(run_dir)[GUIDANCE].fingerprint
+    record = record_of(run_dir, GUIDANCE)
+    record.write_text(json.dumps(change(json.loads(record.read_text()))))
+    check_alike(run_dir, key, problem, caplog)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"files": {}}, "has no files"),
+        ({"path": "ledger"}, "is reserved for the run"),
+        ({"path": "logs/x"}, "is reserved for the run"),
+        ({"path": "rounds/01-4-to-2"}, "contains other artifacts"),
+    ],
+)
+def test_a_forged_place_is_no_commit_for_either(
+    run_dir: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], problem: str
+) -> None:
+    key = artifacts(run_dir)[TARGETS].fingerprint
+    if "path" in changes:  # its files verify, so that nothing but the place is wrong
+        shutil.copytree(run_dir / TARGETS, run_dir / changes["path"], dirs_exist_ok=True)
+    forge(run_dir, TARGETS, **changes)
+    check_alike(run_dir, key, problem, caplog)
+
+
+def check_alike(run_dir: Path, key: str, problem: str, caplog: pytest.LogCaptureFixture) -> None:
+    record = Ledger(run_dir).record_path(key)
+    caplog.clear()
+    assert Ledger(run_dir).find(key) is None
+    damages = {damage.place: damage for damage in examine(run_dir).damaged}
+    [words] = damages[f"ledger/{record.name}"].problems
+    assert problem in words
+    assert caplog.messages == [f"ledger: ignored record={record} problem={words}"]
+    assert key not in {artifact.fingerprint for artifact in Ledger(run_dir).records()}
 
 
 def test_a_record_under_another_name_is_damage(run_dir: Path) -> None:
