@@ -3,7 +3,7 @@
 from functools import partial
 
 from flows.orchestration.artifacts import show_links, show_round, training_progress
-from flows.orchestration.stage_task import StageObserver, finish, skipped, stage_task
+from flows.orchestration.stage_task import StageObserver, emit_notes, finish, skipped, stage_task
 from flows.run import CompletedRound, Run
 from flows.tracking.round_tracking import (
     deliver_pending,
@@ -39,7 +39,9 @@ from stages.workspace import StageResult
 def data_task(run: Run, step: Step) -> Artifact:
     """Shard the data set."""
     show_links(run)
-    return finish(run, step, shard(run.workspace, StageObserver(run, step)))
+    result = shard(run.workspace, StageObserver(run, step))
+    emit_notes(run, step, result.value)
+    return finish(run, step, result)
 
 
 @stage_task

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.ledger import Artifact, Ledger
-from pipeline.run_dir.layout import RunDir
+from pipeline.run_dir.layout import DATA, LATENTS, RunDir
 
 T = TypeVar("T")
 
@@ -76,6 +76,13 @@ class ProgressObserver:
 
 
 UNOBSERVED: Observer = ProgressObserver(lambda done, total: None)  # noqa: ARG005
+
+
+def data_notes(run_dir: RunDir) -> tuple[str, ...]:
+    """Return what a person should know of the committed data, one sentence each."""
+    artifacts = run_dir.artifacts()
+    found = (artifacts[place] for place in (DATA, LATENTS) if place in artifacts)
+    return tuple(note for artifact in found for note in artifact.details.get("notes", ()))
 
 
 def find_or_make(

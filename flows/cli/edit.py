@@ -59,7 +59,9 @@ def edit(
     request = EditRequest(
         bundle, image, output, condition, guidance_weight, steps, num, seed, components
     )
-    _print_result(edit_picture(request, strength), output, strength)
+    result = edit_picture(request, strength)
+    _print_filled(image, was_filled=result.was_transparent)
+    _print_result(result, output, strength)
 
 
 def inpaint(
@@ -84,7 +86,9 @@ def inpaint(
     request = EditRequest(
         bundle, image, output, condition, guidance_weight, steps, num, seed, components
     )
-    _print_result(inpaint_picture(request, mask), output, 1.0)
+    result = inpaint_picture(request, mask)
+    _print_filled(image, was_filled=result.was_transparent)
+    _print_result(result, output, 1.0)
 
 
 def stylize(
@@ -129,6 +133,7 @@ def stylize(
 
     request = EditRequest(run, image, output, target, guidance_weight, steps, components=components)
     result = stylize_picture(request, source)
+    _print_filled(image, was_filled=result.was_transparent)
     network = " with one network for both directions" if result.is_single_network else ""
     open_console().print(
         f"{result.steps} + {result.steps} steps{network}, {result.evaluations} evaluations; "
@@ -136,6 +141,12 @@ def stylize(
         f"in [-1, 1]): {format_path(output.absolute())}",
         soft_wrap=True,
     )
+
+
+def _print_filled(image: Path, *, was_filled: bool) -> None:
+    if was_filled:
+        text = f"{format_path(image)} has transparent pixels, which are filled with white."
+        open_console().print(text, style="careful", soft_wrap=True)
 
 
 def _print_result(result: "EditResult", output: Path, strength: float) -> None:

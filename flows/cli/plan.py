@@ -35,7 +35,7 @@ def plan(
     from flows.cli.request import read_request
     from pipeline.documents import dump_yaml
     from pipeline.ledger import check_format
-    from stages.plan.plan import plan_run
+    from stages.plan.plan import plan_notes, plan_run
     from stages.plan.sizes import measure_footprint
     from stages.workspace import Workspace
 
@@ -46,11 +46,15 @@ def plan(
         open_console().print(dump_yaml(tree), soft_wrap=True, highlight=False, end="")
         return
     check_format(request.run_dir)
-    rows = plan_run(Workspace(request.run_dir, request.recipe, request.profile))
+    work = Workspace(request.run_dir, request.recipe, request.profile)
+    rows = plan_run(work)
+    notes = plan_notes(work, rows)
     footprint = measure_footprint(request.recipe, request.profile)
     console = open_console()
     console.print(plan_table(rows))
     console.print(memory_table(footprint))
+    for note in notes:
+        console.print(Text(f"\nData: {note}", style="careful"), soft_wrap=True)
 
 
 _LINE = "{:<29}{:>8}{:>11}{:>9}{:>11}{:>11}"

@@ -84,11 +84,11 @@ class _LiveView:
         )
 
     def refresh(self) -> None:
-        """Print a line for every finished stage and gate result."""
+        """Print a line for every finished stage, note on the data and gate result."""
         for event in self._follower.poll():
             if event.kind == "stage_done":
                 self._console.print(_done_line(event))
-            elif event.kind in ("gate_result", "approval_requested"):
+            elif event.kind in ("data_note", "gate_result", "approval_requested"):
                 self._console.print(Text(f"  {_event_line(event)}", style="careful"))
 
     def _render(self) -> RenderableType:
@@ -172,7 +172,7 @@ def _event_line(event: Event) -> str:
             return f"{event.title}: already done"
         case "stage_done":
             return f"{event.title}: done in {format_duration(event.seconds)}"
-        case "gate_result" | "approval_requested":
+        case "data_note" | "gate_result" | "approval_requested":
             return f"{event.title}: {event.message}"
         case _:
             return ""

@@ -16,6 +16,7 @@ from prefect.tasks import Task
 from flows.orchestration.artifacts import ProgressBar
 from flows.run import Run
 from pipeline.errors import InfraError
+from pipeline.ledger import Artifact
 from stages.chain import Step
 from stages.workspace import StageResult
 
@@ -98,6 +99,12 @@ class StageObserver:
 def finish(run: Run, step: Step, result: StageResult[T]) -> T:
     """Return the result of a stage; a reused result as a state that shows the task as Skipped."""
     return skipped(run, step, result.value) if result.reused else result.value
+
+
+def emit_notes(run: Run, step: Step, artifact: Artifact) -> None:
+    """Show what a person should know of the data, also if the stage was done before."""
+    for note in artifact.details.get("notes", ()):
+        run.events.emit("data_note", stage=step.id, title=step.title, message=note)
 
 
 def skipped(run: Run, step: Step, value: T) -> T:

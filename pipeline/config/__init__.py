@@ -5,6 +5,7 @@ validated immediately.
 """
 
 from pipeline.config.data import (
+    AlphaFill,
     CaptionedDigitsData,
     CaptionedFolderData,
     CaptionedTarsData,
@@ -54,6 +55,7 @@ from pipeline.config.teacher import (
 
 __all__ = [
     "UNIFORM",
+    "AlphaFill",
     "CaptionedDigitsData",
     "CaptionedFolderData",
     "CaptionedTarsData",

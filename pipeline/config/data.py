@@ -29,6 +29,9 @@ MaxBad = Annotated[
 
 ShardSize = Annotated[PositiveInt, Field(description="Samples per shard file.")]
 
+AlphaFill = Literal["white", "black", "grey", "refuse"]
+"""What transparent pixels become."""
+
 TrainingSize = Annotated[
     PositiveInt, Field(description="Width and height of the training images in pixels.")
 ]
@@ -178,6 +181,10 @@ class ImageFolderData(DataConfig):
     """Images of another size: `refuse` them, or scale the short side to `size` and `crop` the
     centre."""
 
+    alpha: AlphaFill = "white"
+    """Transparent pixels: fill them with `white`, `black` or `grey` before scaling, or `refuse`
+    images that have any."""
+
     holdout: Holdout = 0.1
     max_bad: MaxBad = 0.001
     shard_size: ShardSize = 1000
@@ -234,6 +241,10 @@ class CaptionedTarsData(DataConfig):
 
     size: TrainingSize
 
+    alpha: AlphaFill = "white"
+    """Transparent pixels: fill them with `white`, `black` or `grey` before scaling, or `refuse`
+    images that have any."""
+
     holdout: Holdout = 0.02
     max_bad: MaxBad = 0.001
     shard_size: ShardSize = 1000
@@ -258,6 +269,10 @@ class CaptionedFolderData(DataConfig):
     """Caption table in that folder: csv, jsonl or parquet with the columns `file_name`, `text`."""
 
     size: TrainingSize
+
+    alpha: AlphaFill = "white"
+    """Transparent pixels: fill them with `white`, `black` or `grey` before scaling, or `refuse`
+    images that have any."""
 
     holdout: Holdout = 0.02
     max_bad: MaxBad = 0.001

@@ -83,6 +83,7 @@ class ReportInputs:
         teacher_sha256: digest of the teacher's network; equal in all runs with this teacher.
         components_sha256: digest of VAE and text encoders; None for pixel-space networks.
         readings: features of the sample sets, one entry per extractor.
+        data_notes: what a person should know of the data.
     """
 
     recipe: Recipe
@@ -94,6 +95,7 @@ class ReportInputs:
     teacher_sha256: str | None = None
     components_sha256: str | None = None
     readings: tuple[ExtractorFeatures, ...] = ()
+    data_notes: tuple[str, ...] = ()
 
 
 def columns_of(sets: Sequence[SampleSet]) -> list[Column]:

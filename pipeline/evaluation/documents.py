@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from pipeline.bundle import Manifest
 from pipeline.config import Recipe
 from pipeline.config.samplers import BASELINES
@@ -170,6 +172,7 @@ class Report(Document):
         rows: one per sample set, by w, then teacher, students, baselines.
         verdicts: checks of each student and of the negative controls.
         skipped: sample sets left out, with the reason.
+        data_notes: what a person should know of the data, such as transparent images.
         pictures: names of the figure files beside the report.
         metrics: protocol of each metric.
         panels: the same sample sets in the features of other extractors.
@@ -183,6 +186,7 @@ class Report(Document):
     rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...] = ()
     skipped: tuple[str, ...]
+    data_notes: tuple[str, ...] = Field(default=(), exclude_if=lambda notes: not notes)
     pictures: tuple[str, ...]
     metrics: tuple[MetricProtocol, ...] = ()
     panels: tuple[ExtractorMetrics, ...] = ()
@@ -240,6 +244,7 @@ class AgreementReport(Document):
     protocol: AgreementProtocol
     rows: tuple[AgreementRow, ...]
     verdicts: tuple[Verdict, ...] = ()
+    data_notes: tuple[str, ...] = Field(default=(), exclude_if=lambda notes: not notes)
     pictures: tuple[str, ...]
     metrics: tuple[MetricProtocol, ...] = ()
     panels: tuple[ExtractorMetrics, ...] = ()

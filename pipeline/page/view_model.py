@@ -137,6 +137,7 @@ class Page:
         run: name of the recipe.
         what: one-sentence description of teacher and students.
         facts: key figures at the top, each with its label.
+        data_notes: what a person should know of the data, one sentence each.
         judgement: verdicts on the students.
         accepted: one sentence per student approved by a person after a failed gate.
         weights: selectable guidance weights.
@@ -160,6 +161,7 @@ class Page:
     run: str
     what: str
     facts: tuple[tuple[str, str], ...]
+    data_notes: tuple[str, ...]
     judgement: VerdictTable
     accepted: tuple[str, ...]
     weights: tuple[float, ...]

@@ -23,6 +23,7 @@ Kind = Literal[
     "stage_started",
     "stage_progress",
     "stage_done",
+    "data_note",
     "gate_result",
     "approval_requested",
     "run_done",
@@ -43,7 +44,7 @@ class Event(Document):
         total: total units of the stage; 0 if unknown.
         seconds: duration of a finished stage.
         cached: the stage was already done.
-        message: error message, gate result, or text of the approval request.
+        message: error message, note on the data, gate result, or text of the approval request.
     """
 
     time: float

@@ -35,7 +35,8 @@ def shard(work: Workspace, observer: Observer = UNOBSERVED) -> StageResult[Artif
     """Write the recipe's data as shards into `data/` of the run, or reuse them.
 
     The details of the artifact are the number of samples in each split, of rejected samples and of
-    classes (0 if samples have none), and the shape of a sample.
+    classes (0 if samples have none), the shape of a sample, and sentences on what a person should
+    know of the samples.
 
     Raises:
         DataError: the source is missing, or does not match the recipe; nothing is committed.
@@ -56,6 +57,7 @@ def _shard(work: Workspace, key: str) -> Artifact:
             "set_aside": samples.total - sum(counts.values()),
             "num_classes": info.num_classes,
             "latent_shape": list(info.latent_shape),
+            **({"notes": list(notes)} if (notes := samples.findings.sentences) else {}),
         }
 
     artifact = ledger.publish("data", key, layout.DATA, write)
@@ -72,4 +74,6 @@ def _shard(work: Workspace, key: str) -> Artifact:
             artifact.details["set_aside"],
             ledger.locate(artifact) / REPORT,
         )
+    for note in artifact.details.get("notes", ()):
+        _log.warning("data: %s", note)
     return artifact

@@ -22,6 +22,7 @@ from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.evaluation.metrics.manifold import DENSITY_NEIGHBOURS, NEIGHBOURS
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
+from pipeline.run_dir.layout import RunDir
 from stages.evaluation.features import (
     ExtractFeatures,
     classifier_results,
@@ -29,7 +30,15 @@ from stages.evaluation.features import (
     on_workers,
 )
 from stages.evaluation.sample_sets import SampleInputs, sample_cells
-from stages.workspace import UNOBSERVED, Observer, Progress, StageResult, Workspace, find_or_make
+from stages.workspace import (
+    UNOBSERVED,
+    Observer,
+    Progress,
+    StageResult,
+    Workspace,
+    data_notes,
+    find_or_make,
+)
 
 if TYPE_CHECKING:
     from pipeline.evaluation.candidates import ReportInputs, SampleSet
@@ -140,6 +149,7 @@ def _report_inputs(
             extractor_features(ledger, each, data, sampled, num, extract)
             for each in recipe.evaluation.extractors
         ),
+        data_notes=data_notes(RunDir(ledger.run_dir)),
     )
 
 

@@ -51,11 +51,27 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class EditResult:
-    """Steps taken of the grid's steps, and whether the strength lies on the grid."""
+    """Steps taken of the grid's steps, and what was done to the request.
+
+    Attributes:
+        taken: steps taken.
+        steps: steps of the grid.
+        is_exact: whether the strength lies on the grid.
+        was_transparent: whether transparent pixels of the image were filled with white.
+    """
 
     taken: int
     steps: int
     is_exact: bool = True
+    was_transparent: bool = False
+
+
+@dataclass(frozen=True)
+class SourcePicture:
+    """An image to edit, float32 `[1, h, w, c]` in [-1, 1], and whether it was transparent."""
+
+    pixels: Images
+    was_transparent: bool
 
 
 def edit_picture(request: EditRequest, strength: float) -> EditResult:
@@ -69,18 +85,18 @@ def edit_picture(request: EditRequest, strength: float) -> EditResult:
     manifest, steps = _check(request)
     taken = nearest_step(strength, steps)
     sampler = _open_sampler(request)
-    source = read_picture(request.picture, sampler)
-    target = _edit_target(request, manifest)
+    picture = read_picture(request.picture, sampler)
+    source, target = picture.pixels, _edit_target(request, manifest)
     images = edit(sampler, source.repeat(request.num, 0), target, steps=steps, taken=taken)
     write_pictures(request, source, images)
-    return EditResult(taken, steps, is_on_grid(strength, steps))
+    return EditResult(taken, steps, is_on_grid(strength, steps), picture.was_transparent)
 
 
 def inpaint_picture(request: EditRequest, mask: Path) -> EditResult:
     """Inpaint an image where the mask is white.
 
     Raises:
-        ConfigError: invalid number or file, or a mask of another size.
+        ConfigError: invalid number or file, or a mask of another size or with transparent pixels.
         DataError: image or mask cannot be read.
         BundleError: not the bundle of an inpainting network.
     """
@@ -92,19 +108,26 @@ def inpaint_picture(request: EditRequest, mask: Path) -> EditResult:
             f"{mask}: mask size {_size_text(mask_size)} differs from image size "
             f"{_size_text(picture_size)}; give a mask of the image's size, white where to paint"
         )
-    source = read_picture(request.picture, sampler)
+    picture = read_picture(request.picture, sampler)
+    source = picture.pixels
     height, width = source.shape[1:3]
-    white = _load_fitted(mask, "L", (width, height), Image.Resampling.NEAREST)[..., 0] > _WHITE
+    levels, has_holes = _load_fitted(mask, "L", (width, height), Image.Resampling.NEAREST)
+    if has_holes:
+        raise ConfigError(
+            f"{mask}: the mask has transparent pixels, which are neither white nor black; save it "
+            "without alpha channel, white where to paint"
+        )
+    white = levels[..., 0] > _WHITE
     masks = torch.from_numpy(np.broadcast_to(white, (request.num, 1, height, width)).copy()).float()
     images = inpaint(
         sampler, source.repeat(request.num, 0), masks, _edit_target(request, manifest), steps=steps
     )
     write_pictures(request, source, images)
-    return EditResult(steps, steps)
+    return EditResult(steps, steps, was_transparent=picture.was_transparent)
 
 
-def read_picture(path: Path, sampler: BundleSampler) -> Images:
-    """Read an image as float32 `[1, h, w, c]` in [-1, 1], at the image size of a bundle.
+def read_picture(path: Path, sampler: BundleSampler) -> SourcePicture:
+    """Read an image at the image size of a bundle; transparent pixels are filled with white.
 
     Raises:
         DataError: the image cannot be read.
@@ -120,8 +143,9 @@ def read_picture(path: Path, sampler: BundleSampler) -> Images:
         scale = sampler.stock.pixels_per_latent
         channels, height, width = 3, height * scale, width * scale
     mode = "RGB" if channels == 3 else "L"
-    pixels = _load_fitted(path, mode, (width, height), Image.Resampling.LANCZOS)
-    return (pixels.astype(np.float32) / np.float32(127.5) - np.float32(1))[None]
+    levels, was_transparent = _load_fitted(path, mode, (width, height), Image.Resampling.LANCZOS)
+    pixels: Images = (levels.astype(np.float32) / np.float32(127.5) - np.float32(1))[None]
+    return SourcePicture(pixels, was_transparent)
 
 
 def _check(request: EditRequest) -> tuple[Manifest, int]:
@@ -155,7 +179,8 @@ def _edit_target(request: EditRequest, manifest: Manifest) -> EditTarget:
 def _size_of(path: Path) -> tuple[int, int]:
     if not path.is_file():
         raise ConfigError(f"{path}: file not found; give an image")
-    return check_header(path, str(path))
+    header = check_header(path, str(path))
+    return header.width, header.height
 
 
 def _size_text(size: tuple[int, int]) -> str:
@@ -164,13 +189,17 @@ def _size_text(size: tuple[int, int]) -> str:
 
 def _load_fitted(
     path: Path, mode: Any, size: tuple[int, int], method: Image.Resampling
-) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    """Read an image as uint8 `[h, w, c]`, scaled to cover `size` (width, height) and cropped."""
+) -> "tuple[np.ndarray[Any, np.dtype[np.uint8]], bool]":
+    """Read an image as uint8 `[h, w, c]`, scaled to cover `size` (width, height) and cropped.
+
+    Returns:
+        The pixels, and whether some were transparent and are filled with white.
+    """
     check_header(path, str(path))
-    image = decode_upright(path, str(path), mode)
+    image, was_transparent = decode_upright(path, str(path), mode)
     if image.size != size:
         image = ImageOps.fit(image, size, method)
-    return np.atleast_3d(np.asarray(image))
+    return np.atleast_3d(np.asarray(image)), was_transparent
 
 
 def write_pictures(request: EditRequest, source: Images, images: Images) -> None:

@@ -27,12 +27,14 @@ class StyleTransferResult:
         is_single_network: whether one network both encodes and decodes.
         evaluations: network evaluations, both directions.
         round_trip: RMS error of decoding the input under its own condition, pixels in [-1, 1].
+        was_transparent: whether transparent pixels of the image were filled with white.
     """
 
     steps: int
     is_single_network: bool
     evaluations: int
     round_trip: float
+    was_transparent: bool = False
 
 
 def stylize_picture(request: EditRequest, source: str) -> StyleTransferResult:
@@ -67,7 +69,8 @@ def stylize_picture(request: EditRequest, source: str) -> StyleTransferResult:
     translator.check(request.w)
     for each in (source_condition, target_condition):
         decoder_sampler.check_conditions(each)
-    picture = read_picture(request.picture, decoder_sampler)
+    read = read_picture(request.picture, decoder_sampler)
+    picture = read.pixels
     noise = translator.encode(picture, source_condition)
     back = paired_rms(translator.decode(noise, source_condition, UNGUIDED), picture)
     made = translator.decode(noise, target_condition, request.w)
@@ -75,7 +78,9 @@ def stylize_picture(request: EditRequest, source: str) -> StyleTransferResult:
         target_condition[0] if isinstance(target_condition, tuple) else int(target_condition[0])
     )
     write_pictures(replace(request, num=1, condition=target), picture, made)
-    return StyleTransferResult(steps, encoder == decoder, translator.evaluations(request.w), back)
+    return StyleTransferResult(
+        steps, encoder == decoder, translator.evaluations(request.w), back, read.was_transparent
+    )
 
 
 def find_pair(place: Path, steps: int | None) -> tuple[Path, Path, int]:

@@ -1,6 +1,7 @@
 """Dry run of a recipe: the state of every stage, with the reason, and its cost."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.data.shards.dataset_info import read_info
-from pipeline.data.sources.datasets import count_source
+from pipeline.data.sources.datasets import count_source, load_source
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir import layout
 from pipeline.training.plan import plan_decoders, plan_teacher
@@ -27,7 +28,7 @@ from stages.plan.sizes import Shape, trained_shape
 from stages.rounds.train import find_student
 from stages.teacher.adopt import adopt_key, adopted_components_key
 from stages.teacher.components import components_key
-from stages.workspace import Workspace
+from stages.workspace import Workspace, data_notes
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2}
 _RECORD_OVERHEAD = 32  # t and w in float64, tuple and sample in int64
@@ -82,6 +83,24 @@ def plan_run(work: Workspace) -> list[PlanRow]:
     recipe, ledger = work.recipe, work.ledger
     data = ledger.find(shard_key(recipe))
     return _plan_rows(_PlanOperations(work, _sizes(recipe, ledger, data), data))
+
+
+def plan_notes(work: Workspace, rows: Sequence[PlanRow]) -> tuple[str, ...]:
+    """Return what a person should know of the data, committed or as the source is listed.
+
+    Args:
+        work: the run.
+        rows: the rows of `plan_run`.
+
+    Raises:
+        DataError: the source is missing, or does not match the recipe.
+    """
+    recipe = work.recipe
+    if any(row.step.stage == StageId.DATA and row.state == "done" for row in rows):
+        return data_notes(work.layout)
+    if "path" not in type(recipe.data).model_fields:  # drawn, not read from files
+        return ()
+    return load_source(recipe.data, recipe.run.seed, recipe.teacher.network).findings.sentences
 
 
 def committed_sizes(run_dir: Path) -> Sizes:

@@ -80,6 +80,7 @@ def build_page(run_dir: Path, recipe: Recipe, price_per_hour: float | None) -> P
         run=recipe.run.name,
         what=_headline(recipe, manifests[0], [m for m in manifests if m.direction == "decode"][-1]),
         facts=_facts(report, bundles, total, price_per_hour),
+        data_notes=report.data_notes,
         judgement=view.judgement,
         accepted=tuple(_approvals(recipe, by_path, records)),
         weights=tuple(report.weights),

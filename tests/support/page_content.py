@@ -85,6 +85,7 @@ def page(run: str) -> Page:
         what=run,
         facts=(("1", run), ("128 x", "fewer network evaluations than the teacher")),
         accepted=(f"A person approved the student of {run}.",),
+        data_notes=("2 of 40 images have transparent pixels.",),
         judgement=VerdictTable(
             (run, run), WEIGHTS, ((run, (missed, StudentVerdict(True, ("all",)))),), run
         ),

@@ -52,8 +52,9 @@ def list_folder(config: CaptionedFolderData) -> tuple[list[CaptionedImage], Quar
             text = clean_text(row["text"], place)
             if not path.is_file():
                 raise DataError(f"{place}: {path} is missing; restore it or remove the row")
-            check_header(path, str(path))
-            images.append(CaptionedImage(str(path), text, path))
+            header = check_header(path, str(path))
+            digest = hash_file(path).sha256
+            images.append(CaptionedImage(str(path), text, digest, header.has_alpha, path))
     for found in _images(root):
         if found not in named:
             raise DataError(f"{root / found} has no caption in {table}; add one or move the image")
@@ -80,9 +81,8 @@ def identify_captioned_folder(config: CaptionedFolderData) -> dict[str, Any]:
     root = Path(config.path)
     images, quarantine = list_folder(config)
     for image in images:
-        digest = hash_file(image.path).sha256
         name = image.path.relative_to(root).as_posix()
-        listing.update(repr((name, image.text, digest)).encode())
+        listing.update(repr((name, image.text, image.sha256)).encode())
     for error in quarantine.found:  # reasons are part of the data set, in its report
         listing.update(repr(("set aside", quarantine.place(error), error.reason)).encode())
     return {"sha256": listing.hexdigest()}

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from pipeline.config import CaptionedFolderData, CaptionedTarsData
 from pipeline.data.sources.captions import Caption
-from pipeline.data.sources.images import Cropped, File, crop_centre, decode_upright
+from pipeline.data.sources.findings import Findings, find_copies
+from pipeline.data.sources.images import (
+    Cropped,
+    File,
+    crop_centre,
+    decode_upright,
+    refuse_transparent,
+)
 from pipeline.data.sources.loaded_source import LoadedSource, unlabelled_split
 from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
@@ -21,12 +28,16 @@ class CaptionedImage:
     Attributes:
         name: name for error messages.
         text: the caption.
+        sha256: digest of the image file.
+        has_alpha: whether its header has an alpha channel.
         path: the image file, or the file that contains it.
         part: (offset, length) of the image in that file, in bytes; None for the whole file.
     """
 
     name: str
     text: str
+    sha256: str
+    has_alpha: bool
     path: Path
     part: tuple[int, int] | None = None
 
@@ -57,13 +68,26 @@ def open_captioned(
     """Build a source of captioned images, scaled to cover the recipe's square and cropped.
 
     Raises:
-        DataError: there are too few images.
+        DataError: there are too few images, or `data.alpha: refuse` and some are transparent.
     """
+    if config.alpha == "refuse":
+        refuse_transparent((image.open(), image.name) for image in images if image.has_alpha)
+    contents = [image.sha256 for image in images]
+    findings = Findings(
+        kind="image",
+        total=len(images),
+        name=lambda index: images[index].name.removeprefix(config.path).lstrip("/"),
+        background=config.alpha,
+        with_alpha=[row for row, image in enumerate(images) if image.has_alpha],
+        copies=find_copies(contents, None)[0],
+    )
 
     @lru_cache(maxsize=1)  # pixels and caption of one image are read in sequence
     def cropped(index: int) -> Cropped:
         image = images[index]
-        return crop_centre(decode_upright(image.open(), image.name, "RGB"), config.size)
+        upright, was_transparent = decode_upright(image.open(), image.name, "RGB", config.alpha)
+        findings.note_decoded(index, transparent=was_transparent)
+        return crop_centre(upright, config.size)
 
     def caption(index: int) -> Caption:
         crop = cropped(index)
@@ -76,7 +100,8 @@ def open_captioned(
         encoding="png",
         labels=None,
         read=lambda index: cropped(index).pixels,
-        splits=unlabelled_split(len(images), config.holdout, seed, config.path),
+        splits=unlabelled_split(len(images), config.holdout, seed, config.path, contents),
         caption=caption,
         quarantine=quarantine,
+        findings=findings,
     )

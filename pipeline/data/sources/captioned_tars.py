@@ -104,9 +104,12 @@ def _open_sample(tar: Path, key: str, members: Parts, contents: dict[str, bytes]
     if len(kinds) > 1:
         raise SampleError(name, f" has {len(kinds)} images ({', '.join(kinds)}); keep one")
     image = members[kinds[0]]
-    check_header(BytesIO(_content(kinds[0], members, contents, name)), name)
+    content = _content(kinds[0], members, contents, name)
+    header = check_header(BytesIO(content), name)
     part = (image.offset_data, image.size)
-    return CaptionedImage(name, _caption(members, contents, name), tar, part)
+    digest = hashlib.sha256(content).hexdigest()
+    caption = _caption(members, contents, name)
+    return CaptionedImage(name, caption, digest, header.has_alpha, tar, part)
 
 
 def _caption(members: Parts, contents: dict[str, bytes], name: str) -> str:

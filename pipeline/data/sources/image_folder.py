@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.config import ImageFolderData
-from pipeline.data.sources.images import SUFFIXES, Mode, check_header, decode_upright
+from pipeline.data.sources.findings import Findings, find_copies
+from pipeline.data.sources.images import (
+    SUFFIXES,
+    Mode,
+    check_header,
+    decode_upright,
+    refuse_transparent,
+)
 from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
 from pipeline.data.sources.quarantine import Quarantine
 from pipeline.data.sources.source import DataSource
@@ -72,34 +79,58 @@ def open_folder(config: ImageFolderData, seed: int) -> LoadedSource:
             the recipe does not allow, or more images are unusable than the recipe allows.
     """
     classes = list_classes(Path(config.path))
-    images, labels, quarantine = _usable(classes, config)
+    images, labels, with_alpha, quarantine = _usable(classes, config)
     names = tuple(classes)
+    contents = [hash_file(image).sha256 for image in images]
+    copies, crossing = find_copies(contents, labels)
+    root = Path(config.path)
+    findings = Findings(
+        kind="image",
+        total=len(images),
+        name=lambda index: images[index].relative_to(root).as_posix(),
+        background=config.alpha,
+        with_alpha=with_alpha,
+        copies=copies,
+        crossing=crossing,
+    )
+
+    def read(index: int) -> NDArray[np.uint8]:
+        pixels, was_transparent = _decode(images[index], config)
+        findings.note_decoded(index, transparent=was_transparent)
+        return pixels
+
     return LoadedSource(
         name=config.source,
         class_names=names,
         latent_shape=(config.channels, config.size, config.size),
         encoding="png",
         labels=labels,
-        read=lambda index: _decode(images[index], config),
-        splits=stratified_split(labels, names, config.holdout, seed),
+        read=read,
+        splits=stratified_split(labels, names, config.holdout, seed, contents),
         quarantine=quarantine,
+        findings=findings,
     )
 
 
 def _usable(
     classes: dict[str, list[Path]], config: ImageFolderData
-) -> tuple[list[Path], NDArray[np.int64], Quarantine]:
-    """List the images with valid headers, their classes, and the quarantine."""
+) -> tuple[list[Path], NDArray[np.int64], list[int], Quarantine]:
+    """List the images with valid headers, their classes, those with alpha, and the quarantine."""
     quarantine = Quarantine(config.max_bad, config.path)
-    images, labels = [], []
+    images: list[Path] = []
+    labels: list[int] = []
+    with_alpha: list[int] = []
     for label, members in enumerate(classes.values()):
         for image in members:
             with quarantine.catching():
-                _check_header(image, config)
+                if _check_header(image, config):
+                    with_alpha.append(len(images))
                 images.append(image)
                 labels.append(label)
     quarantine.check(len(images) + len(quarantine))
-    return images, np.array(labels, np.int64), quarantine
+    if config.alpha == "refuse":
+        refuse_transparent((images[row], str(images[row])) for row in with_alpha)
+    return images, np.array(labels, np.int64), with_alpha, quarantine
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -122,21 +153,27 @@ def _check_class_name(name: str) -> None:
         raise DataError(f"folder {name!r}: the name is not valid UTF-8; rename it") from None
 
 
-def _check_header(path: Path, config: ImageFolderData) -> None:
-    width, height = check_header(path, str(path))
+def _check_header(path: Path, config: ImageFolderData) -> bool:
+    """Validate an image by its header; returns whether it has an alpha channel."""
+    width, height, has_alpha = check_header(path, str(path))
     if config.resize == "refuse" and (width, height) != (config.size, config.size):
         raise DataError(
             f"{path} is {width}x{height}, expected {config.size}x{config.size} (data.size); set "
             "data.resize: crop to scale and crop all images, or change data.size"
         )
+    return has_alpha
 
 
-def _decode(path: Path, config: ImageFolderData) -> NDArray[np.uint8]:
-    upright = decode_upright(path, str(path), _MODES[config.channels])
+def _decode(path: Path, config: ImageFolderData) -> tuple[NDArray[np.uint8], bool]:
+    """Decode an image; returns its pixels, and whether some of them were transparent."""
+    upright, was_transparent = decode_upright(
+        path, str(path), _MODES[config.channels], config.alpha
+    )
     side = (config.size, config.size)
     if upright.size != side:
         upright = ImageOps.fit(upright, side, method=Image.Resampling.LANCZOS)
-    return np.asarray(upright).reshape(*side, config.channels).transpose(2, 0, 1)
+    pixels = np.asarray(upright).reshape(*side, config.channels).transpose(2, 0, 1)
+    return pixels, was_transparent
 
 
 class ImageFolder(DataSource[ImageFolderData]):

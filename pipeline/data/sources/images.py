@@ -1,20 +1,22 @@
 """Safe reading of untrusted image files.
 
 Only the png, jpeg and webp decoders are used, independent of the file name, and no image larger
-than `MAX_PIXELS` is decoded. Images are rotated by their EXIF orientation and converted to grey or
-RGB; an alpha channel is dropped.
+than `MAX_PIXELS` is decoded. Images are rotated by their EXIF orientation, transparent pixels are
+filled with a background, and the result is grey or RGB.
 """
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.config import AlphaFill
 from pipeline.errors import DataError, SampleError
 
 MAX_PIXELS = 64 * 1024**2
@@ -29,8 +31,28 @@ Mode: TypeAlias = Literal["L", "RGB"]
 
 File: TypeAlias = Path | BytesIO | BufferedReader
 
+_FILL = {"white": 255, "black": 0, "grey": 128, "refuse": 255}
+"""Value of each background; `refuse` meets no transparent pixel."""
 
-def check_header(file: File, name: str) -> tuple[int, int]:
+_NAMED = 3  # refused images in an error message
+
+
+class Header(NamedTuple):
+    """What the header of an image has: stored size in pixels, and whether an alpha channel."""
+
+    width: int
+    height: int
+    has_alpha: bool
+
+
+class Upright(NamedTuple):
+    """A decoded image without alpha channel, and whether pixels of it were transparent."""
+
+    image: Image.Image
+    was_transparent: bool
+
+
+def check_header(file: File, name: str) -> Header:
     """Validate an image by its header alone.
 
     Args:
@@ -38,7 +60,8 @@ def check_header(file: File, name: str) -> tuple[int, int]:
         name: name for error messages.
 
     Returns:
-        Stored width and height in pixels, before EXIF rotation.
+        Stored width and height in pixels, before EXIF rotation; and whether it has an alpha channel
+        or transparent palette entries.
 
     Raises:
         SampleError: not a png, jpeg or webp, larger than `MAX_PIXELS` or `MAX_IMAGE_BYTES`,
@@ -59,7 +82,7 @@ def check_header(file: File, name: str) -> tuple[int, int]:
             raise SampleError(name, " is animated; keep one frame of it")
         if _is_deep(image):
             raise SampleError(name, " has more than 8 bits per channel; save it with 8")
-        return width, height
+        return Header(width, height, image.has_transparency_data)
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -68,8 +91,39 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in decoders)
 
 
-def decode_upright(file: File, name: str, mode: Mode) -> Image.Image:
-    """Decode an image and apply its EXIF orientation.
+def refuse_transparent(images: Iterable[tuple[File, str]]) -> None:
+    """Check that no image has a transparent pixel, as `data.alpha: refuse` asks.
+
+    Args:
+        images: those with an alpha channel, with names for messages. Ones that do not decode are
+            left to the quarantine.
+
+    Raises:
+        DataError: some have; the message has their number and the first few.
+    """
+    found = []
+    for file, name in images:
+        try:
+            if decode_upright(file, name, "RGB").was_transparent:
+                found.append(name)
+        except SampleError:
+            continue
+    if found:
+        first = ", ".join(found[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
+        raise DataError(
+            f"data.alpha: refuse, but {len(found)} image(s) have transparent pixels: {first}; fill "
+            "them, or set data.alpha: white, black or grey"
+        )
+
+
+def decode_upright(file: File, name: str, mode: Mode, background: AlphaFill = "white") -> Upright:
+    """Decode an image, apply its EXIF orientation, and fill transparent pixels.
+
+    Args:
+        file: the image.
+        name: name for error messages.
+        mode: grey or RGB.
+        background: colour under transparent pixels.
 
     Raises:
         SampleError: the image cannot be decoded.
@@ -79,9 +133,20 @@ def decode_upright(file: File, name: str, mode: Mode) -> Image.Image:
         try:
             # in place and without needless copies: the largest image has 256 MB of pixels
             ImageOps.exif_transpose(image, in_place=True)
-            return image if image.mode == mode else image.convert(mode)
+            return _filled(image, mode, _FILL[background])
         except Exception as error:  # decoders raise many kinds of errors
             raise _unreadable(name, error) from None
+
+
+def _filled(image: Image.Image, mode: Mode, value: int) -> Upright:
+    if not image.has_transparency_data:
+        return Upright(image if image.mode == mode else image.convert(mode), was_transparent=False)
+    layer = image.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (255, 255):
+        return Upright(layer.convert(mode), was_transparent=False)
+    canvas = Image.new("RGBA", layer.size, (value, value, value, 255))
+    canvas.alpha_composite(layer)
+    return Upright(canvas.convert(mode), was_transparent=True)
 
 
 def _opened(file: File, name: str) -> Image.Image:

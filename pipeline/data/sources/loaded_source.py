@@ -1,6 +1,7 @@
 """An opened data source: samples, their metadata, the held-out split, and unusable samples."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.sources.captions import Caption
+from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
 
@@ -35,6 +37,7 @@ class LoadedSource:
         caption: function from index to caption; None without captions.
         quarantine: samples found unusable when listed; they are in no split. `read` and `caption`
             raise SampleError for samples found unusable when decoded.
+        findings: what a person should know of the usable samples.
     """
 
     name: str
@@ -46,6 +49,7 @@ class LoadedSource:
     splits: dict[str, NDArray[np.int64]]
     caption: Callable[[int], Caption] | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)
+    findings: Findings = field(default_factory=Findings)
 
     @property
     def total(self) -> int:
@@ -54,16 +58,29 @@ class LoadedSource:
 
 
 def stratified_split(
-    labels: NDArray[np.int64], class_names: tuple[str, ...], holdout: float, seed: int
+    labels: NDArray[np.int64],
+    class_names: tuple[str, ...],
+    holdout: float,
+    seed: int,
+    contents: Sequence[Hashable] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
-    """Hold out a fraction of every class; a function of labels, fraction and seed alone.
+    """Hold out a fraction of every class; a function of the arguments alone.
 
     Of each class round(holdout * its size) samples are held out, with at least one sample in each
     split. Both splits are shuffled, so that consecutive samples have mixed classes.
 
+    Args:
+        labels: class of each sample, int64 `[n]`.
+        class_names: names of the classes.
+        holdout: fraction to hold out.
+        seed: seed of the split.
+        contents: content of each sample, such as a digest; copies are in one split, and content of
+            several classes is trained on. None if all differ.
+
     Raises:
-        DataError: a class has fewer than two samples.
+        DataError: a class has fewer than two samples, or only copies.
     """
+    copies = _rows_by_content(contents)
     generator = np.random.default_rng([seed, 0])
     train, heldout = [], []
     for label, name in enumerate(class_names):
@@ -74,8 +91,15 @@ def stratified_split(
                 "held out; add samples or remove the class"
             )
         share = min(max(1, int(holdout * len(members) + 0.5)), len(members) - 1)
-        heldout.append(members[:share])
-        train.append(members[share:])
+        held = _held_out(members, share, contents, copies)
+        if not held.any():
+            raise DataError(
+                f"class {name!r}: each of its {len(members)} samples has copies, so that none can "
+                f"be held out unseen at data.holdout: {holdout:g}; remove the copies, or raise "
+                "data.holdout"
+            )
+        heldout.append(members[held])
+        train.append(members[~held])
     return {
         "train": generator.permutation(np.concatenate(train)),
         "heldout": generator.permutation(np.concatenate(heldout)),
@@ -83,15 +107,20 @@ def stratified_split(
 
 
 def unlabelled_split(
-    total: int, holdout: float, seed: int, place: str
+    total: int,
+    holdout: float,
+    seed: int,
+    place: str,
+    contents: Sequence[Hashable] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
-    """Hold out a fraction of samples without classes; a function of number, fraction and seed.
+    """Hold out a fraction of samples without classes; a function of the arguments alone.
 
     round(holdout * total) samples are held out, at least `MIN_HELDOUT`, and at least one is
-    kept for training. Both splits are shuffled. Error messages begin with `place`.
+    kept for training. Both splits are shuffled. Error messages begin with `place`; `contents` are
+    those of `stratified_split`.
 
     Raises:
-        DataError: there are too few samples.
+        DataError: there are too few samples, or too few without copies.
     """
     if total <= MIN_HELDOUT:
         raise DataError(
@@ -100,4 +129,40 @@ def unlabelled_split(
         )
     shuffled = np.random.default_rng([seed, 0]).permutation(total)
     share = min(max(MIN_HELDOUT, int(holdout * total + 0.5)), total - 1)
-    return {"train": shuffled[share:], "heldout": shuffled[:share]}
+    held = _held_out(shuffled, share, contents, _rows_by_content(contents))
+    if held.sum() < MIN_HELDOUT:
+        raise DataError(
+            f"{place} holds {total} samples, but its copies leave {held.sum()} to hold out at "
+            f"data.holdout: {holdout:g}, and {MIN_HELDOUT} are needed; remove the copies, or raise "
+            "data.holdout"
+        )
+    return {"train": shuffled[~held], "heldout": shuffled[held]}
+
+
+def _rows_by_content(contents: Sequence[Hashable] | None) -> dict[Hashable, list[int]]:
+    rows: dict[Hashable, list[int]] = defaultdict(list)
+    for row, content in enumerate(contents or ()):
+        rows[content].append(row)
+    return rows
+
+
+def _held_out(
+    order: NDArray[np.int64],
+    share: int,
+    contents: Sequence[Hashable] | None,
+    copies: Mapping[Hashable, list[int]],
+) -> NDArray[np.bool_]:
+    """Choose up to `share` of the samples in this order, all copies of one or none.
+
+    Returns:
+        Whether each is held out, `[n]`. Without copies these are the first `share`.
+    """
+    if contents is None or len(copies) == len(contents):
+        return np.arange(len(order)) < share
+    available = set(order.tolist())
+    chosen: set[int] = set()
+    for row in order.tolist():
+        group = copies[contents[row]]
+        if row not in chosen and len(chosen) + len(group) <= share and available.issuperset(group):
+            chosen.update(group)
+    return np.isin(order, list(chosen))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pipeline.config import PromptsData
 from pipeline.data.sources.captions import TABLES, Caption, bounded_lines, clean_text, read_rows
+from pipeline.data.sources.findings import Findings, find_copies
 from pipeline.data.sources.loaded_source import LoadedSource, unlabelled_split
 from pipeline.data.sources.quarantine import Quarantine
 from pipeline.data.sources.source import DataSource
@@ -14,6 +15,7 @@ from pipeline.errors import DataError
 
 _COLUMN = "text"
 _LINES = ".txt"
+_SHOWN = 60  # characters of a prompt in a finding
 
 
 def open_prompts(config: PromptsData, seed: int) -> LoadedSource:
@@ -26,6 +28,12 @@ def open_prompts(config: PromptsData, seed: int) -> LoadedSource:
             unusable than the recipe allows.
     """
     prompts, quarantine = list_prompts(config)
+    findings = Findings(
+        kind="prompt",
+        total=len(prompts),
+        name=lambda index: repr(_shortened(prompts[index])),
+        copies=find_copies(prompts, None)[0],
+    )
     side = (config.size, config.size)
     return LoadedSource(
         name=config.source,
@@ -34,9 +42,10 @@ def open_prompts(config: PromptsData, seed: int) -> LoadedSource:
         encoding=None,
         labels=None,
         read=None,
-        splits=unlabelled_split(len(prompts), config.holdout, seed, config.path),
+        splits=unlabelled_split(len(prompts), config.holdout, seed, config.path, prompts),
         caption=lambda index: Caption(text=prompts[index], original_size=side, crop=(0, 0)),
         quarantine=quarantine,
+        findings=findings,
     )
 
 
@@ -78,7 +87,14 @@ def identify_prompts(config: PromptsData) -> dict[str, Any]:
         listing.update(repr(prompt).encode())
     for error in quarantine.found:  # reasons are part of the data set, in its report
         listing.update(repr(("set aside", quarantine.place(error), error.reason)).encode())
-    return {"sha256": listing.hexdigest()}
+    identity: dict[str, Any] = {"sha256": listing.hexdigest()}
+    if copies := find_copies(prompts, None)[0]:
+        identity["copies"] = len(copies)  # which are on one side of the held-out split
+    return identity
+
+
+def _shortened(prompt: str) -> str:
+    return prompt if len(prompt) <= _SHOWN else f"{prompt[:_SHOWN]}..."
 
 
 def _texts(path: Path) -> Iterator[tuple[str, object]]:

@@ -196,6 +196,7 @@ def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
             reference_steps=comparison.recipe.teacher.reference_steps,
         ),
         rows=tuple(rows),
+        data_notes=comparison.data_notes,
         verdicts=verdicts_of(comparison.sets, panels, score_mean_images(comparison, asked)),
         pictures=(
             *(prompt_picture(w) for w in weights),

@@ -79,6 +79,7 @@ def build_report(comparison: ReportInputs) -> Report:
         rows=rows,
         verdicts=_verdicts(scorer, by_weight, rows, asked, means),
         skipped=comparison.skipped,
+        data_notes=comparison.data_notes,
         pictures=(
             *_picture_names(weights, training.shape[1:], captioned=info.captioned),
             *(panel.curve for panel in panels),

@@ -22,6 +22,7 @@ def run_through(run_dir: Path, *, terminal: bool = False) -> str:
     console = open_console(file=file, width=80, force_terminal=terminal, color_system=None)
     with show_progress(run_dir, small_recipe(), console):
         events.emit("stage_done", stage="data", title="shard the data", cached=True)
+        events.emit("data_note", stage="data", title="shard the data", message="2 images ...")
         events.emit("stage_started", stage="teacher", title="teacher")
         time.sleep(0.6)
         events.emit("stage_done", stage="teacher", title="teacher", seconds=61.0)
@@ -32,6 +33,7 @@ def test_without_a_terminal_progress_is_plain_lines_with_the_time(tmp_path: Path
     lines = run_through(tmp_path).splitlines()
     assert [line[10:] for line in lines] == [
         "shard the data: already done",
+        "shard the data: 2 images ...",
         "teacher: started",
         "teacher: done in 1:01",
     ]
@@ -42,6 +44,7 @@ def test_on_a_terminal_finished_stages_stay_above_the_moving_lines(tmp_path: Pat
     shown_text = run_through(tmp_path, terminal=True)
     assert "· shard the data  already done" in shown_text
     assert "✓ teacher  1:01" in shown_text
+    assert "shard the data: 2 images ..." in shown_text
     assert "whole run" in shown_text
     assert "0 of 1 800 updates" in shown_text
 

@@ -15,6 +15,7 @@ from pipeline.evaluation.documents import (
     Report,
     Row,
     SampleSpec,
+    read_report,
 )
 from pipeline.evaluation.reports.report_summary import (
     StudentVerdict,
@@ -114,6 +115,18 @@ def test_students_that_pass_come_first() -> None:
     assert [each.passed for each in (*four, *one)] == [True, True, False, True]
     assert one[0].said == ("recall 0.5, required at least 0.9",)
     assert "recall at least 0.9, RMS at most 0.15" in found.bounds
+
+
+def test_notes_on_the_data_come_before_the_figures(tmp_path: Path) -> None:
+    plain = report(verdict(4, 1.0, 0.95))
+    write_report(plain, tmp_path)
+    assert "data_notes" not in (tmp_path / "report.json").read_text()
+    assert "## Data" not in (tmp_path / "report.md").read_text()
+    write_report(plain.model_copy(update={"data_notes": ("2 images are odd.",)}), tmp_path)
+    assert read_report(tmp_path).data_notes == ("2 images are odd.",)
+    text = (tmp_path / "report.md").read_text()
+    assert "## Data\n\n- 2 images are odd.\n" in text
+    assert text.index("## Data") < text.index("## Verdicts")
 
 
 def test_no_passing_student_is_stated() -> None:

@@ -13,7 +13,8 @@ from pipeline.documents import build
 from pipeline.errors import DataError
 from pipeline.ledger import Ledger
 from stages.data.shard import shard, shard_key
-from stages.workspace import StageResult, Workspace
+from stages.plan.plan import plan_notes, plan_run
+from stages.workspace import StageResult, Workspace, data_notes
 
 ROUNDS = {
     "guidance": {"updates": 1},
@@ -181,3 +182,31 @@ def test_shards_with_captions_are_tars_that_can_be_sharded_again(tmp_path):
     }
     shards = SampleShards(tmp_path / "digits/data", "train")
     assert texts == {caption.text for caption in shards.captions(np.arange(20))}
+
+
+def test_what_a_person_should_know_is_planned_committed_and_shown_again(tmp_path, images):
+    layers = np.full((8, 8, 4), 9, np.uint8)
+    layers[:4, :, 3] = 0
+    Image.fromarray(layers).save(images / "cat" / "0.png")
+    for name in ("cat/1.png", "cat/2.png"):
+        Image.fromarray(np.full((8, 8), 77, np.uint8)).save(images / name)
+    work = Workspace(tmp_path / "run", folder_recipe(images, alpha="grey"))
+    copies = (
+        "1 of 12 images has the content of an earlier one (first: cat/2.png); copies are held out "
+        "together, or trained on together."
+    )
+    first = "(first: cat/0.png)"
+    assert plan_notes(work, plan_run(work)) == (
+        f"1 of 12 images has an alpha channel {first}; transparent pixels are filled with grey "
+        "(data.alpha).",
+        copies,
+    )
+    made = shard(work).value
+    notes = (
+        f"1 of 12 images has transparent pixels {first}, which are filled with grey (data.alpha).",
+        copies,
+    )
+    assert tuple(made.details["notes"]) == data_notes(work.layout) == notes
+    assert plan_notes(work, plan_run(work)) == notes
+    white = Workspace(tmp_path / "other", folder_recipe(images, alpha="white"))
+    assert shard(white).value.digest != made.digest

@@ -116,7 +116,7 @@ def test_stock_image_to_image_redraws_a_picture_as_we_do(
     parts, steps, w = made("sd"), STEPS, 3.0
     export(parts.student(steps), parts.components, tmp_path / "out", facts={})
     opened = BundleSampler(parts.student(steps), components=parts.components)
-    source = read_picture(picture(tmp_path / "in.png", (PIXELS, PIXELS)), opened)
+    source = read_picture(picture(tmp_path / "in.png", (PIXELS, PIXELS)), opened).pixels
     x = editing.latents_of(opened, source)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     level = opened.denoiser.schedule.at(torch.full((1,), taken / steps, dtype=torch.float64))
@@ -140,7 +140,7 @@ def test_stock_inpainting_paints_as_we_do(made: Make, steps: int, tmp_path: Path
     parts, w = made("sd-inpaint"), 3.0
     export(parts.student(steps), parts.components, tmp_path / "out", facts={})
     opened = BundleSampler(parts.student(steps), components=parts.components)
-    source = read_picture(picture(tmp_path / "in.png", (PIXELS, PIXELS)), opened)
+    source = read_picture(picture(tmp_path / "in.png", (PIXELS, PIXELS)), opened).pixels
     mask = torch.zeros(1, 1, PIXELS, PIXELS)
     mask[..., : PIXELS // 2] = 1
     assert isinstance(opened.stock, Inpainting)
@@ -181,6 +181,23 @@ def test_unmasked_pixels_stay_bit_identical(made: Make, tmp_path: Path) -> None:
     assert (after[0] != after[1]).any()  # each by its own sampler
 
 
+def test_a_transparent_picture_is_edited_on_white_and_the_terminal_shows_it(
+    digits: Path, tmp_path: Path
+) -> None:
+    image = Image.open(picture(tmp_path / "in.png", (SIDE, SIDE), mode="L"))
+    image.putalpha(0)
+    image.save(tmp_path / "holed.png")
+    order = ("--guidance-weight", "1", "--label", "8", "--strength", "0.5", "--output")
+    shown = {}
+    for name in ("holed", "in"):
+        source, output = (str(tmp_path / f"{name}{ending}") for ending in (".png", "-out.npz"))
+        code, shown[name] = invoke("edit", str(digits), source, *order, output)
+        assert code == 0
+    assert "has transparent pixels, which are filled with white" in shown["holed"]
+    assert "transparent pixels" not in shown["in"]
+    assert (np.load(tmp_path / "holed-out.npz")["source"] == 1).all()
+
+
 def test_the_command_writes_the_picture_or_a_row_behind_its_source(
     digits: Path, tmp_path: Path
 ) -> None:
@@ -211,7 +228,9 @@ def test_other_seeds_and_samplers_give_other_pictures(digits: Path, tmp_path: Pa
         "ddim": BundleSampler(digits),
         "stochastic": BundleSampler(stochastic(digits, tmp_path / "student")),
     }
-    source = read_picture(picture(tmp_path / "in.png", (SIDE, SIDE), mode="L"), opened["ddim"])
+    source = read_picture(
+        picture(tmp_path / "in.png", (SIDE, SIDE), mode="L"), opened["ddim"]
+    ).pixels
 
     def edited(sampler: str, taken: int, seed: int = 0) -> np.ndarray:
         wish = EditTarget(np.array([8]), 1.0, seed=seed)
@@ -271,6 +290,11 @@ def test_masks_and_networks_that_do_not_fit_are_refused(
     Image.fromarray(np.zeros((PIXELS, PIXELS), np.uint8)).save(black)
     with pytest.raises(ConfigError, match="mask is empty"):
         inpaint_picture(order, black)
+    holed = Image.fromarray(np.full((PIXELS, PIXELS), 255, np.uint8))
+    holed.putalpha(0)
+    holed.save(tmp_path / "holed.png")
+    with pytest.raises(ConfigError, match=r"holed\.png: the mask has transparent pixels, .*; save"):
+        inpaint_picture(order, tmp_path / "holed.png")
     with pytest.raises(BundleError, match="use stepfold inpaint"):
         edit_picture(order, 0.5)
     mask = half_white(tmp_path / "mask.png", SIDE)

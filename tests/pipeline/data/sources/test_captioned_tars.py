@@ -106,19 +106,19 @@ def test_the_order_of_pixels_and_captions_asked_for_does_not_matter(folder):
     ("extension", "kind"), [("jpg", "JPEG"), ("JPEG", "JPEG"), ("webp", "WEBP")]
 )
 def test_other_formats_and_a_caption_in_json_alone(tmp_path, extension, kind):
-    flat = np.full((20, 10, 3), (200, 30, 90), np.uint8)
+    flat = [np.full((20, 10, 3), (200, 30, 90 + number), np.uint8) for number in range(5)]
     parts = [
         part
         for number in range(5)
         for part in (
-            (f"./a.b/c/{number}.{extension}", file_of(flat, kind)),
+            (f"./a.b/c/{number}.{extension}", file_of(flat[number], kind)),
             (f"./a.b/c/{number}.json", image2dataset_json("pink")),
             (f"./a.b/c/{number}.cls", b"7"),
         )
     ]
     write_tar(tmp_path / "x.tar", parts)
     source = open_tars(config_of(tmp_path), 0)
-    assert np.abs(source.read(4).astype(int) - flat[:8, :8].transpose(2, 0, 1)).max() <= 6
+    assert np.abs(source.read(4).astype(int) - flat[4][:8, :8].transpose(2, 0, 1)).max() <= 6
     assert source.caption(4) == Caption(text="pink", original_size=(20, 10), crop=(4, 0))
     assert not (tmp_path / "a.b").exists()
 
@@ -126,8 +126,12 @@ def test_other_formats_and_a_caption_in_json_alone(tmp_path, extension, kind):
 def test_a_turned_photograph_has_the_size_it_is_seen_in(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 270 degrees to see it upright
-    turned = file_of(picture(0), "PNG", exif=exif)
-    parts = [part for n in "abcde" for part in ((f"{n}.png", turned), (f"{n}.txt", b"x"))]
+    turned = [file_of(picture(number), "PNG", exif=exif) for number in range(5)]
+    parts = [
+        part
+        for number, content in enumerate(turned)
+        for part in ((f"{number}.png", content), (f"{number}.txt", b"x"))
+    ]
     write_tar(tmp_path / "x.tar", parts)
     source = open_tars(config_of(tmp_path), 0)
     assert source.caption(0).original_size == (12, 8)
@@ -211,8 +215,12 @@ def test_a_damaged_header_is_no_end(folder):
 
 
 def test_an_image_that_does_not_decode_is_named_when_it_is_read(tmp_path):
-    cut = file_of(picture(0, 30, 30))[:200]
-    parts = [part for n in "abcde" for part in ((f"{n}.png", cut), (f"{n}.txt", b"x"))]
+    cut = [file_of(picture(number, 30, 30))[:200] for number in range(5)]
+    parts = [
+        part
+        for name, content in zip("abcde", cut, strict=True)
+        for part in ((f"{name}.png", content), (f"{name}.txt", b"x"))
+    ]
     write_tar(tmp_path / "x.tar", parts)
     source = open_tars(config_of(tmp_path), 0)
     with pytest.raises(DataError, match=r"x\.tar, sample 'b' cannot be read as png"):

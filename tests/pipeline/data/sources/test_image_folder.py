@@ -64,8 +64,8 @@ def test_the_formats_are_png_jpeg_and_webp(folder, suffix):
     pixels = np.full((8, 8, 3), (200, 30, 90), np.uint8)
     (folder / "a" / "0.png").unlink()
     save(folder / "a" / f"0{suffix}", pixels, **exact)
-    for other in (*folder.glob("a/[12].png"), *folder.glob("b/*.png")):
-        save(other, pixels)
+    for number, other in enumerate((*folder.glob("a/[12].png"), *folder.glob("b/*.png"))):
+        save(other, pixels + np.uint8(number + 1))
     read = open_folder(config_of(folder, channels=3), 0).read(0)
     assert read.shape == (3, 8, 8)
     assert np.abs(read.astype(int) - pixels.transpose(2, 0, 1)).max() <= 3  # JPEG's own loss
@@ -73,9 +73,9 @@ def test_the_formats_are_png_jpeg_and_webp(folder, suffix):
 
 def test_unicode_class_names_are_kept_exactly(tmp_path):
     names = ["Ωmega", "hund 🐕", "line\nbreak", "שלום", "e\u0301", "\u00e9", "..a", "%09d"]
-    for name in names:
+    for place, name in enumerate(names):
         for number in range(2):
-            save(tmp_path / name / f"{number}.png")
+            save(tmp_path / name / f"{number}.png", GRADIENT + np.uint8(2 * place + number))
     seen = [name for name in names if not name.startswith(".")]
     assert open_folder(config_of(tmp_path), 0).class_names == tuple(sorted(seen))
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.data.sources.findings import Findings, find_copies
 from pipeline.data.sources.loaded_source import stratified_split, unlabelled_split
 from pipeline.errors import DataError
 
@@ -58,3 +59,67 @@ def test_without_classes_a_share_but_at_least_four_are_held_out(total, holdout, 
 def test_too_few_samples_without_classes_are_refused(total):
     with pytest.raises(DataError, match=rf"here holds {total} sample\(s\)"):
         unlabelled_split(total, 0.5, 0, "here")
+
+
+def copied(pairs, count=40):
+    """Contents of `count` samples, of which those of each pair are the same."""
+    contents = list(range(count))
+    for first, second in pairs:
+        contents[second] = contents[first]
+    return contents
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=12))
+def test_no_content_is_on_both_sides(pairs):
+    contents = copied(pairs)
+    labels = np.arange(40) % 2
+    split = stratified_split(labels, ("a", "b"), 0.3, 0, contents)
+    for found in (split, unlabelled_split(40, 0.3, 0, "it", contents)):
+        sides = [{contents[row] for row in found[side]} for side in ("train", "heldout")]
+        assert not sides[0] & sides[1]
+        assert sorted(np.concatenate(list(found.values()))) == list(range(40))
+    classes = {}
+    for content, label in zip(contents, labels, strict=True):
+        classes.setdefault(content, set()).add(label)
+    assert all(len(classes[contents[row]]) == 1 for row in split["heldout"])
+
+
+def test_a_split_without_copies_is_that_of_numbers_alone():
+    labels, names = np.arange(40) % 2, ("a", "b")
+    for plain, compared in (
+        (
+            stratified_split(labels, names, 0.3, 7),
+            stratified_split(labels, names, 0.3, 7, copied(())),
+        ),
+        (unlabelled_split(40, 0.3, 7, "it"), unlabelled_split(40, 0.3, 7, "it", copied(()))),
+    ):
+        assert all(np.array_equal(plain[side], compared[side]) for side in plain)
+
+
+def test_captions_of_one_image_are_held_out_together():
+    contents = [row // 5 for row in range(200)]
+    held = unlabelled_split(200, 0.1, 0, "it", contents)["heldout"]
+    assert len(held) == 20
+    assert {contents.count(contents[row]) for row in held} == {5}
+    assert len({contents[row] for row in held}) == 4
+
+
+def test_only_copies_are_refused_with_the_key():
+    with pytest.raises(DataError, match=r"class 'b': each of its 2 samples has copies, .*holdout"):
+        stratified_split(np.array([0, 0, 1, 1]), ("a", "b"), 0.1, 0, [0, 1, 2, 2])
+    with pytest.raises(DataError, match=r"pics holds 10 samples, but its copies leave 0 to hold"):
+        unlabelled_split(10, 0.1, 0, "pics", [0] * 10)
+
+
+def test_copies_are_counted_and_those_of_two_classes_named():
+    contents = ["x", "y", "x", "z", "y"]
+    copies, crossing = find_copies(contents, np.array([0, 0, 0, 1, 1]))
+    assert (copies, crossing) == ([2, 4], [1, 4])
+    found = Findings("image", 5, "abcde".__getitem__, copies=copies, crossing=crossing)
+    assert found.sentences == (
+        "2 of 5 images have the content of an earlier one (first: c); copies are held out "
+        "together, or trained on together.",
+        "2 of 5 images have a copy in another class (first: b); these images are trained on, "
+        "keep each in one class only.",
+    )
+    assert find_copies(["x", "y"], None) == ([], [])

@@ -102,3 +102,14 @@ def test_a_sentence_that_cannot_be_used_is_set_aside_within_the_budget(tmp_path:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.path: .*gone\.txt is missing"):
         open_prompts(config_of(tmp_path / "gone.txt"), seed=0)
+
+
+def test_repeated_prompts_are_counted_and_on_one_side_of_the_split(tmp_path: Path) -> None:
+    prompts = [f"prompt {number // 2 if number < 10 else number}" for number in range(60)]
+    config = config_of(write(tmp_path / "p.txt", prompts))
+    source = open_prompts(config, 0)
+    (note,) = source.findings.sentences
+    assert note.startswith("5 of 60 prompts have the content of an earlier one (first: 'prompt 0')")
+    train, heldout = ({prompts[row] for row in source.splits[side]} for side in source.splits)
+    assert not train & heldout
+    assert identify_prompts(config)["copies"] == 5

@@ -226,7 +226,7 @@ def test_a_class_that_is_left_empty_is_refused(tmp_path):
 
 
 def test_too_few_that_are_held_out_are_refused(tmp_path):
-    config = tars_of(tmp_path / "in", [BAD["cut png"][0]] * 6)
+    config = tars_of(tmp_path / "in", [BAD["cut png"][0] + bytes([n]) for n in range(6)])
     config = config.model_copy(update={"max_bad": 0.99})
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match=r"train: 0 samples are usable, 1 are needed"):
