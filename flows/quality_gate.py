@@ -14,9 +14,9 @@ from prefect import pause_flow_run
 from prefect.artifacts import create_markdown_artifact
 from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
-from prefect.settings import get_current_settings
 
 from flows.gate_wording import failure_text, follow_up_text, verdict_text
+from flows.orchestration.server import configured_api_url
 from flows.orchestration.stage_task import StageObserver, skipped, stage_task
 from flows.run import Attempt, CompletedRound, Run
 from flows.tasks import round_targets, train_task
@@ -57,7 +57,7 @@ def request_approval(run: Run, judged: JudgedAttempt) -> bool | str:
     Returns:
         The decision (True approves the student), or why there is none.
     """
-    if not get_current_settings().api.url:
+    if configured_api_url() is None:
         return (
             "Manual approval is not possible, because the temporary Prefect server of a run has no "
             "UI; start one with `prefect server start` and set PREFECT_API_URL"

@@ -159,19 +159,24 @@ def _run_with_progress(console: Console, request: "Request", *, teacher_only: bo
 def _run_flow(request: "Request", *, teacher_only: bool) -> BaseException | None:
     """Run the flow; returns the exception that ended it, or None."""
     from flows.orchestration.cleanup import tag_child_processes
+    from flows.orchestration.server import start_temporary_server, use_server
     from flows.orchestration.settings import tag_flow_runs
     from infra.process.environment import interruptible
     from pipeline.identity import identify
 
     tag_child_processes(request.run_dir)
     try:
-        if teacher_only:
-            from flows.full_distillation import train_teacher as flow
-        else:
-            from flows.full_distillation import full_distillation as flow
-        # by this tag `stepfold clean --stale` finds out whether the driver is alive
-        with interruptible(), tag_flow_runs(identify().tag):
-            flow(request.recipe, request.profile, run_dir=str(request.run_dir))
+        with interruptible():
+            server = start_temporary_server()
+            if teacher_only:
+                from flows.full_distillation import train_teacher as flow
+            else:
+                from flows.full_distillation import full_distillation as flow
+            if server is not None:
+                server.wait(_log_of(request.run_dir))
+            # by this tag `stepfold clean --stale` finds out whether the driver is alive
+            with use_server(server), tag_flow_runs(identify().tag):
+                flow(request.recipe, request.profile, run_dir=str(request.run_dir))
     except (KeyboardInterrupt, SystemExit) as end:
         return end
     except Exception as error:

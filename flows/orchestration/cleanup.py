@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from flows.orchestration import settings
+from flows.orchestration.server import SERVER_FACTORY
 from infra.ray.cluster import remove_dead_session
 from pipeline.identity import from_tag, identify
 from pipeline.run_dir.layout import RunDir
@@ -128,8 +129,6 @@ def _run_dir_of(parameters: dict[str, Any]) -> str:
 
 DRIVER_VARIABLE, ROOT_VARIABLE = "STEPFOLD_DRIVER", "STEPFOLD_RUN_ROOT"
 
-_SERVER_ARGUMENT = "prefect.server.api.server:create_app"  # in the command line of a server
-
 _TERMINATE_TIMEOUT_S = 10.0
 
 
@@ -173,7 +172,7 @@ def abandoned_servers(run_dir: Path) -> Iterator[psutil.Process]:
     own = run_dir.absolute().parent.resolve()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # the process ended, or is another user's
-            if _SERVER_ARGUMENT not in process.cmdline():
+            if SERVER_FACTORY not in process.cmdline():
                 continue
             variables = process.environ()
             driver, root = (

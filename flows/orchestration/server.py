@@ -1,5 +1,6 @@
 """Servers: child processes of ours, Prefect's server and its pages, and a run that loses it."""
 
+import atexit
 import os
 import shlex
 import signal
@@ -162,9 +163,111 @@ def prefect_server(port: int, log: Path) -> Iterator[PrefectServer]:
         del os.environ["PREFECT_API_URL"]
 
 
+SERVER_FACTORY = "prefect.server.api.server:create_app"
+"""An argument in the command line of a temporary server."""
+
+# as Prefect starts one itself: without pages, telemetry and services for deployments
+_TEMPORARY_SETTINGS = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+}
+
+_temporary: list["TemporaryServer"] = []  # those of this process; all but the last have ended
+
+
+@dataclass(frozen=True)
+class TemporaryServer:
+    """A Prefect server without pages for the flows of this process, which may still be starting."""
+
+    process: Process
+    api_url: str
+
+    def wait(self, log: Path) -> None:
+        """Wait until the server responds.
+
+        Args:
+            log: file with the output of the server, for the message.
+
+        Raises:
+            InfraError: the server did not start.
+        """
+        wait_until_up(self.process, f"{self.api_url}/health", _START_TIMEOUT_S, log)
+
+    def stop(self) -> None:
+        """Stop the server."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start_temporary_server() -> TemporaryServer | None:
+    """Start a Prefect server in the background, unless the user has configured one.
+
+    A flow would start the same server itself, but only when it begins; this one starts while the
+    modules of the flow are imported, and spares this process the import of Prefect's server. It
+    stops when the process exits, after Prefect has sent its last logs.
+    """
+    if configured_api_url():
+        return None
+    if _temporary and _temporary[-1].process.poll() is None:
+        return _temporary[-1]
+    port = _free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "uvicorn", "--factory", SERVER_FACTORY),
+            *("--host", "127.0.0.1", "--port", str(port)),
+            *("--log-level", "error", "--lifespan", "on"),
+        ],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **_TEMPORARY_SETTINGS},
+    )
+    server = TemporaryServer(process, f"http://127.0.0.1:{port}/api")
+    _temporary.append(server)
+    atexit.register(server.stop)
+    return server
+
+
+@contextmanager
+def use_server(server: TemporaryServer | None) -> Iterator[None]:
+    """Use a temporary server for the flows that start in the block; None for the configured one."""
+    if server is None:
+        yield
+        return
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    os.environ["PREFECT_API_URL"] = server.api_url
+    refresh_global_settings_context()  # threads of Prefect read these settings
+    try:
+        # nobody watches the heartbeats on this server, and each flow would end a second later
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        refresh_global_settings_context()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def configured_api_url() -> str | None:
+    """Return the API URL of the user's own Prefect server; None if there is none."""
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    return None if url in (None, *(server.api_url for server in _temporary)) else str(url)
+
+
 def flow_run_url(flow_run_id: Any) -> str | None:
     """Return the URL of a flow run's page; None if the server ends with the run."""
-    if not os.environ.get("PREFECT_API_URL") or not flow_run_id:
+    if not flow_run_id or not configured_api_url():
         return None
     from prefect.utilities.urls import url_for
 
@@ -204,6 +307,8 @@ def restart_driver(command: str) -> NoReturn:
     Without a server, the running stage can finish but no other stage can start. The ledger records
     what is done, so the same command, with a temporary local server, continues from there.
     """
+    for server in _temporary:
+        server.stop()
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     words = [sys.executable, str(_START), *shlex.split(command)[1:]]
     sys.stdout.flush()

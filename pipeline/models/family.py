@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from pipeline.config import Network
@@ -78,12 +77,13 @@ class ModelFamily(ABC):
         Raises:
             ConfigError: the network does not support it.
         """
-        if not isinstance(module, ModelMixin):
+        enable = getattr(module, "enable_gradient_checkpointing", None)
+        if enable is None:
             raise ConfigError(
                 "engine.gradient_checkpointing: not supported by "
                 f"{type(module).__name__}; set it to false"
             )
-        module.enable_gradient_checkpointing()
+        enable()
 
     @abstractmethod
     def save(self, module: nn.Module, folder: Path) -> None:

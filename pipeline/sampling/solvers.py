@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from pipeline.bundle import Manifest
 from pipeline.config.samplers import SamplerProperties
@@ -33,9 +32,7 @@ def unsupported_solver_reason(schedule: NoiseSchedule) -> str | None:
     )
 
 
-def dpm_solver_scheduler(
-    schedule: NoiseSchedule, *, solver_order: int = 2
-) -> DPMSolverMultistepScheduler:
+def dpm_solver_scheduler(schedule: NoiseSchedule, *, solver_order: int = 2) -> Any:
     """Build the stock multistep scheduler for our path: same alphas, v output, trailing time grid.
 
     A path that ends in pure noise has alpha(1) = 0, where log-SNR is infinite. diffusers' solution
@@ -47,12 +44,14 @@ def dpm_solver_scheduler(
 
     Source: Lu et al. 2022, arXiv:2211.01095, Algorithm 2 (DPM-Solver++(2M)).
     """
+    from diffusers import DPMSolverMultistepScheduler
+
     return DPMSolverMultistepScheduler(
         solver_order=solver_order, algorithm_type="dpmsolver++", **_our_path(schedule)
     )
 
 
-def unipc_scheduler(schedule: NoiseSchedule) -> UniPCMultistepScheduler:
+def unipc_scheduler(schedule: NoiseSchedule) -> Any:
     """Build the stock UniPC scheduler for our path, of second order as for guided sampling.
 
     Raises:
@@ -60,6 +59,8 @@ def unipc_scheduler(schedule: NoiseSchedule) -> UniPCMultistepScheduler:
 
     Source: Zhao et al. 2023, arXiv:2302.04867, Algorithm 1 and 2 (UniPC-2, B_2(h)).
     """
+    from diffusers import UniPCMultistepScheduler
+
     return UniPCMultistepScheduler(solver_order=2, solver_type="bh2", **_our_path(schedule))
 
 

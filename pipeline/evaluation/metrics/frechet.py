@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from sklearn.metrics.pairwise import euclidean_distances
 
 from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate, Rows
 
@@ -167,6 +166,8 @@ def neighbour_distance(points: Features, among: Features, k: int = 1) -> Float[n
 
 def distances(points: Features, others: Features) -> Float[np.ndarray, "_ _"]:
     """Compute the Euclidean distances of all pairs, `[points, others]`."""
+    from sklearn.metrics.pairwise import euclidean_distances
+
     # float64, because scikit-learn's |a|^2 + |b|^2 - 2 ab loses small distances in float32
     found: np.ndarray = euclidean_distances(points.astype(np.float64), others.astype(np.float64))
     return found

@@ -5,10 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
 from pipeline.evaluation.features.classifier import one_thread
 from pipeline.sampling.sampler import Images
@@ -36,6 +32,7 @@ def squared_errors(images: Images, others: Images) -> PerImage:
 
 def psnr(images: Images, others: Images) -> PerImage:
     """Compute the PSNR of every pair in dB, pixels in [-1, 1], at most 100 `[n]`."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
 
     def measure(x: Images, y: Images) -> PerImage:
         both = _tensors(x).double(), _tensors(y).double()
@@ -63,6 +60,8 @@ def ssim(images: Images, others: Images) -> PerImage | None:
 
     Source: Wang et al. 2004, eq. 13, K1 = .01, K2 = .03.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     window = ssim_window(images.shape[1:])
     if window is None:
         return None

@@ -2,8 +2,6 @@
 
 from typing import Any, ClassVar
 
-from diffusers import DiTTransformer2DModel
-from diffusers.models.embeddings import LabelEmbedding
 from torch import Tensor, nn
 
 from pipeline.config import DiTConfig
@@ -26,6 +24,8 @@ class DiTFamily(StockFamily):
     @property
     def stock(self) -> type[Any]:
         """The network class of DiTPipeline."""
+        from diffusers import DiTTransformer2DModel
+
         return DiTTransformer2DModel  # type: ignore[no-any-return]
 
     def disable_label_dropout(self, module: nn.Module) -> nn.Module:
@@ -34,6 +34,8 @@ class DiTFamily(StockFamily):
         diffusers drops labels in training mode, in each layer independently. The embedding row of
         the null class is kept.
         """
+        from diffusers.models.embeddings import LabelEmbedding
+
         for part in module.modules():
             if isinstance(part, LabelEmbedding):
                 part.dropout_prob = 0.0
@@ -43,7 +45,7 @@ class DiTFamily(StockFamily):
         """Build a new network."""
         channels, height, _ = self.latent_shape
         return self.disable_label_dropout(
-            DiTTransformer2DModel(
+            self.stock(
                 num_attention_heads=self.network.heads,
                 attention_head_dim=self.network.head_dim,
                 in_channels=channels,

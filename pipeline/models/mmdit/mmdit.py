@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 import torch
-from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
@@ -36,6 +35,8 @@ class MMDiTFamily(StockFamily):
     @property
     def stock(self) -> type[Any]:
         """The network class of FluxPipeline or StableDiffusion3Pipeline."""
+        from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
+
         return FluxTransformer2DModel if self.is_flux else SD3Transformer2DModel  # type: ignore[no-any-return]
 
     @property

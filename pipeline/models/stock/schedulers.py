@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
 from pipeline.bundle import Manifest
 from pipeline.config import ScheduleConfig
@@ -18,6 +17,8 @@ def stock_scheduler(manifest: Manifest) -> dict[str, Any]:
     DDIM's `step` goes back T // N entries, which is the next time of its trailing grid only if N
     divides T. The first-order multistep solver takes the same steps but looks up the next time.
     """
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
     path, steps = manifest.schedule, manifest.own_steps
     if path.kind == "rectified_flow":
         return _own_grid(path, steps)
@@ -35,6 +36,8 @@ def stock_scheduler(manifest: Manifest) -> dict[str, Any]:
 
 def flux_scheduler(manifest: Manifest) -> dict[str, Any]:
     """Build the `scheduler_config.json` for Flux, whose pipeline sets the times i/N itself."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     return _config(
         FlowMatchEulerDiscreteScheduler(
             num_train_timesteps=manifest.schedule.num_train_timesteps,
@@ -73,6 +76,8 @@ def _own_grid(path: ScheduleConfig, steps: int | None) -> dict[str, Any]:
 
     A student without a fixed step count must be called with `sigmas = 1, ..., 1/N`.
     """
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     if steps is None or steps == 1:
         shift, terminal = path.shift, None
     else:

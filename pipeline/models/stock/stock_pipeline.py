@@ -11,9 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
-import diffusers
 import torch
-from diffusers.utils.logging import disable_progress_bar
 from jaxtyping import Float
 from torch import Tensor
 
@@ -64,6 +62,9 @@ class StockPipeline(ABC):
     @cached_property
     def encoders(self) -> Any:
         """The pipeline with tokenizers and text encoders only, to encode prompts."""
+        import diffusers
+        from diffusers.utils.logging import disable_progress_bar
+
         disable_progress_bar()  # not useful for three small files
         unused = {"vae", "safety_checker", "image_encoder"} & self.index.keys()
         opened = getattr(diffusers, self.name).from_pretrained(
@@ -78,7 +79,9 @@ class StockPipeline(ABC):
     @cached_property
     def autoencoder(self) -> Any:
         """The `AutoencoderKL` between pixels and latents."""
-        opened = diffusers.AutoencoderKL.from_pretrained(
+        from diffusers import AutoencoderKL
+
+        opened = AutoencoderKL.from_pretrained(
             self.components / "vae", local_files_only=True, use_safetensors=True
         )
         return opened.to(self.device).eval().requires_grad_(requires_grad=False)

@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from pipeline.config import UNetConfig
@@ -40,6 +39,8 @@ class UNetFamily(StockFamily):
     @property
     def stock(self) -> type[Any]:
         """The network class of Stable Diffusion 1.x, 2.x and XL."""
+        from diffusers import UNet2DConditionModel
+
         return UNet2DConditionModel  # type: ignore[no-any-return]
 
     @property
@@ -50,7 +51,7 @@ class UNetFamily(StockFamily):
     def build(self) -> nn.Module:
         """Build a new network."""
         channels, height, _ = self.latent_shape
-        module: nn.Module = UNet2DConditionModel(
+        module: nn.Module = self.stock(
             sample_size=height,
             in_channels=channels + self.network.image_channels,
             out_channels=channels,

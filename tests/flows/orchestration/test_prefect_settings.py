@@ -6,12 +6,18 @@ import subprocess
 import sys
 
 import httpx
+import psutil
 import pytest
 from prefect import Flow, Task
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.orchestration.server import is_server_lost
+from flows.orchestration.server import (
+    configured_api_url,
+    is_server_lost,
+    start_temporary_server,
+)
 from pipeline.errors import InfraError
-from tests.support.terminal import ROOT
+from tests.support.terminal import ROOT, environment
 
 MODULES = ("full_distillation", "quality_gate", "scheduled_distillation", "tasks")
 
@@ -82,3 +88,60 @@ def test_an_unreachable_server_is_lost_once(
 @pytest.mark.parametrize("error", [ValueError("ours"), raised(InfraError("Ray"), OSError("pipe"))])
 def test_other_failures_are_not_a_lost_server(error: Exception) -> None:
     assert not is_server_lost(error)
+
+
+_DRIVER = """
+import sys
+import flows.full_distillation
+heavy = {"diffusers", "transformers", "deepspeed", "ray", "mlflow", "sklearn", "torchmetrics"}
+heavy |= {"torch._dynamo", "prefect.server.api.server", "scipy.stats"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_a_driver_imports_what_it_needs_when_it_needs_it():
+    command = [sys.executable, "-c", _DRIVER]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+_SERVER = """
+import os
+from pathlib import Path
+from flows.orchestration import settings
+settings.set_defaults()
+from flows.orchestration.server import configured_api_url, start_temporary_server, use_server
+from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
+server = start_temporary_server()
+assert start_temporary_server() is server
+server.wait(Path("here"))
+with use_server(server):
+    assert get_current_settings().api.url == server.api_url
+    assert configured_api_url() is None
+    with get_client(sync_client=True) as client:
+        client.hello().raise_for_status()
+assert get_current_settings().api.url is None
+assert "PREFECT_API_URL" not in os.environ
+print(server.process.pid)
+"""
+
+
+@pytest.mark.needs_ray
+def test_a_temporary_server_serves_flows_and_ends_with_the_process(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _SERVER],
+        cwd=ROOT,
+        env=environment(PREFECT_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not psutil.pid_exists(int(done.stdout.splitlines()[-1]))
+
+
+def test_no_temporary_server_starts_beside_one_that_is_configured():
+    url = "http://127.0.0.1:9/api"
+    with temporary_settings({PREFECT_API_URL: url}):
+        assert configured_api_url() == url
+        assert start_temporary_server() is None
