@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after `-m`
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop nightly tests of other parts, and begin with the files whose tests take long."""
+    """Drop nightly tests of other parts, and run the files with long tests first."""
     part, parts = parse_shard(config.getoption("--shard"))
     nightly = {item.nodeid for item in items if item.get_closest_marker("nightly")}
     dropped = nightly - select(sorted(nightly), part, parts)

@@ -340,7 +340,7 @@ class MlflowTracker(RunTracker):
             return text
         _log.warning("MLflow: parameter %s has %d characters; stored as a file", name, len(text))
         self._client.log_text(run_id, text, f"params/{ascii_name(name)}.txt")
-        return f"{text[: _MAX_PARAM - 100]}... (whole in params/{ascii_name(name)}.txt)"
+        return f"{text[: _MAX_PARAM - 100]}... (complete in params/{ascii_name(name)}.txt)"
 
     def _source(self, bundle: Path, digest: str, run_id: str) -> str:
         if not self.uri.startswith("http"):

@@ -26,7 +26,7 @@ _REARM_S = 1.0  # arming starts a thread, which takes about 1 % of a small updat
 class Watchdog:
     """Dump all stacks to stderr and exit if an update takes far longer than all before.
 
-    Use it as a context manager, whose end is the end of the watch. The timer is the process's only
+    Use it as a context manager; at its end the timer is disarmed. The timer is the process's only
     one, so a watchdog belongs to what owns the process: a worker has one, however many engines.
 
     Args:

@@ -69,7 +69,7 @@ class DataConfig(Document):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Check that the keys that every source needs are there.
+        """Check that the source has the keys that every source needs.
 
         Raises:
             TypeError: one is missing.

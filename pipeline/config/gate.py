@@ -78,7 +78,7 @@ class Extension(Document):
     """Maximum number of extensions per round."""
 
 
-class Retrial(Document):
+class Retry(Document):
     """`on_fail: retry`: train the round again from its teacher, at a lower learning rate.
 
     Targets and random draws are those of the first attempt.
@@ -128,7 +128,7 @@ class GateRules(Document):
     extend: Extension = Extension()
     """Settings of `on_fail: extend`."""
 
-    retry: Retrial = Retrial()
+    retry: Retry = Retry()
     """Settings of `on_fail: retry`."""
 
     @property
@@ -161,7 +161,7 @@ class GateOverride(Document):
     extend: Extension | None = None
     """Overrides the given keys of `gate.extend`."""
 
-    retry: Retrial | None = None
+    retry: Retry | None = None
     """Overrides the given keys of `gate.retry`."""
 
 
@@ -195,8 +195,10 @@ class GateConfig(GateRules):
         return GateRules(**values)
 
 
-def _over(rule: Any, said: Any) -> Any:
+def _over(rule: Any, override: Any) -> Any:
     """Apply an override; an extension or retry keeps the keys that are not overridden."""
-    if not isinstance(said, Extension | Retrial):
-        return said
-    return rule.model_copy(update={name: getattr(said, name) for name in said.model_fields_set})
+    if not isinstance(override, Extension | Retry):
+        return override
+    return rule.model_copy(
+        update={name: getattr(override, name) for name in override.model_fields_set}
+    )

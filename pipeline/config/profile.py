@@ -127,7 +127,7 @@ class TrackingConfig(Document):
     def _tensorboard_has_a_folder(self) -> "TrackingConfig":
         if self.kind == "tensorboard" and self.uri is not None and "://" in self.uri:
             raise ValueError(
-                f"uri: {self.uri} is an address, but kind: tensorboard writes to a folder; name one"
+                f"uri: {self.uri} is an address, but kind: tensorboard needs a folder; give one"
             )
         return self
 

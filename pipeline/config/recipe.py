@@ -380,19 +380,19 @@ class Recipe(Document):
                 )
 
     def _guidance_has_a_null_condition(self) -> None:
-        """Check that a teacher that is guided is trained without condition, too."""
+        """Check that a guided teacher is also trained without condition."""
         train = self.teacher.train
         weights = [each.config.w.max for each in self.round_configs if each.config.w]
         if train is None or train.label_dropout or not any(weights):
             return
         raise ValueError(
             "teacher.train.label_dropout: 0 trains no unconditional network, which guidance up to "
-            f"w = {max(weights):g} mixes in; use 0.1 to 0.2, or "
+            f"w = {max(weights):g} needs; use 0.1 to 0.2, or "
             f"{self._w_key}: {{min: 0, max: 0, mass_at_min: 0}}"
         )
 
     def _every_key_has_an_effect(self) -> None:
-        """Refuse values that no stage reads, all at once; defaults are not in the way."""
+        """Refuse values that no stage reads, all at once; default values are accepted."""
         idle = [*self._idle_teacher_keys(), *self._idle_round_keys(), *self._idle_report_keys()]
         if idle:
             shown = [f"{value:g}" if isinstance(value, float) else value for _, value, _ in idle]
@@ -453,7 +453,7 @@ class Recipe(Document):
             config = given.config
             source = config.on_policy_source if isinstance(config, ProgressiveConfig) else None
             if isinstance(config, ProgressiveConfig) and source and not config.on_policy_fraction:
-                reason = "has no effect without on_policy_fraction; remove it, or add that"
+                reason = "has no effect without on_policy_fraction; remove it, or set that"
                 yield f"{where}.config.on_policy_source", source, reason
 
     def _idle_report_keys(self) -> Iterator[tuple[str, object, str]]:

@@ -28,12 +28,12 @@ def labels_of(data: Path, split: str) -> LabelArray:
     return labels
 
 
-def rows_with_class_counts(asked: LabelArray, labels: LabelArray) -> LabelArray:
-    """Return rows of `labels` with the class counts of `asked`.
+def rows_with_class_counts(requested: LabelArray, labels: LabelArray) -> LabelArray:
+    """Return rows of `labels` with the class counts of `requested`.
 
     Takes the first rows of each class, and all of them where a class has fewer than requested.
     """
-    counts = np.bincount(asked)
+    counts = np.bincount(requested)
     return np.concatenate(
         [np.flatnonzero(labels == label)[:count] for label, count in enumerate(counts)]
     )

@@ -19,14 +19,18 @@ from pipeline.sampling.conditions import Conditions
 
 
 def extractor_metrics_of(
-    comparison: ReportInputs, asked: Conditions, setting: ProtocolContext
+    comparison: ReportInputs, conditions: Conditions, setting: ProtocolContext
 ) -> tuple[ExtractorMetrics, ...]:
     """Compute the metrics of every sample set, once for each extractor."""
     cells = [(each.cell, each.evaluations) for each in comparison.sets]
-    return tuple(measure_extractor(read, cells, asked, setting) for read in comparison.readings)
+    return tuple(
+        measure_extractor(read, cells, conditions, setting) for read in comparison.readings
+    )
 
 
-def score_mean_images(comparison: ReportInputs, asked: Conditions) -> dict[float, ExtractorScores]:
+def score_mean_images(
+    comparison: ReportInputs, conditions: Conditions
+) -> dict[float, ExtractorScores]:
     """Score the mean-image control: every sample replaced by the teacher's mean image.
 
     Uses the first extractor. Returns the scores by guidance weight; empty without extractors.
@@ -35,7 +39,7 @@ def score_mean_images(comparison: ReportInputs, asked: Conditions) -> dict[float
         return {}
     read, cells = comparison.readings[0], [each.cell for each in comparison.sets]
     with threadpool_limits(1, user_api="blas"):
-        scorer, floors = _Scorer(read, asked), _noise_floors(read, cells)
+        scorer, floors = _Scorer(read, conditions), _noise_floors(read, cells)
         return {
             cell.w: scorer.score(read.mean_of(cell), cell.seed, floors[cell.w])
             for cell in cells
@@ -46,7 +50,7 @@ def score_mean_images(comparison: ReportInputs, asked: Conditions) -> dict[float
 def measure_extractor(
     read: ExtractorFeatures,
     cells: Sequence[tuple[SampleSpec, int]],
-    asked: Conditions,
+    conditions: Conditions,
     setting: ProtocolContext,
 ) -> ExtractorMetrics:
     """Compute all metrics in one extractor's features.
@@ -54,11 +58,11 @@ def measure_extractor(
     Args:
         read: the extractor's features.
         cells: sample sets, each with the network evaluations per sample.
-        asked: conditions of the samples.
+        conditions: conditions of the samples.
         setting: values shared by the protocols.
     """
     with threadpool_limits(1, user_api="blas"):
-        scorer, floors = _Scorer(read, asked), _noise_floors(read, [cell for cell, _ in cells])
+        scorer, floors = _Scorer(read, conditions), _noise_floors(read, [cell for cell, _ in cells])
         rows = tuple(
             ExtractorRow(
                 cell=cell,
@@ -88,12 +92,12 @@ def _noise_floors(read: ExtractorFeatures, cells: Sequence[SampleSpec]) -> dict[
 class _Scorer:
     """Scores sample sets against shared references (held-out images, prompts)."""
 
-    def __init__(self, read: ExtractorFeatures, asked: Conditions) -> None:
-        self._read, self._asked = read, asked
+    def __init__(self, read: ExtractorFeatures, conditions: Conditions) -> None:
+        self._read, self._conditions = read, conditions
         self._heldout = None if read.heldout is None else RealImages(read.heldout)
 
     def score(self, features: Features, seed: int, floor: Moments) -> ExtractorScores:
-        bootstrap = Bootstrap(self._asked.labels, RESAMPLES, seed)
+        bootstrap = Bootstrap(self._conditions.labels, RESAMPLES, seed)
         found = {"distance_to_teacher": frechet_estimate(floor, features, bootstrap)}
         if self._heldout is not None:
             found |= self._heldout.compare(features, bootstrap)
@@ -103,10 +107,10 @@ class _Scorer:
 
     def score_real(self, seed: int) -> dict[str, Estimate]:
         """Compute the CLIP score of real images and their own captions; empty without captions."""
-        heldout, prompts, rows = self._read.heldout, self._read.prompts, self._asked.rows
+        heldout, prompts, rows = self._read.heldout, self._read.prompts, self._conditions.rows
         if heldout is None or prompts is None or rows is None:
             return {}
-        bootstrap = Bootstrap(self._asked.labels, RESAMPLES, seed)
+        bootstrap = Bootstrap(self._conditions.labels, RESAMPLES, seed)
         return {"clip_score": bootstrap.mean(clip_scores(heldout[rows], prompts))}
 
 

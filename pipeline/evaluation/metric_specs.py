@@ -100,7 +100,7 @@ class ProtocolContext:
     teacher_sha256: str | None = None
     components_sha256: str | None = None
 
-    def asked(self, name: str) -> Reference:
+    def conditions(self, name: str) -> Reference:
         """Return the samples' conditions (class or prompt) as a reference."""
         return Reference(name=name, data_sha256=self.data_sha256)
 
@@ -208,7 +208,7 @@ def classifier_metrics(
     """Return the protocols of a report on data with classes; `counts` are real images by split."""
     real = setting.real("heldout", counts["heldout"])
     training = setting.real("train", counts["train"])
-    classes, prompt = setting.asked("the conditioning class"), setting.asked("the prompt")
+    classes, prompt = setting.conditions("the conditioning class"), setting.conditions("the prompt")
     conditioning = ("inception_score", "class_accuracy", "accuracy_by_class")
     return (
         *real_image_metrics(setting, classifier, real, "to real"),

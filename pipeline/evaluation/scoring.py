@@ -103,11 +103,11 @@ class Scorer:
         return self._scores(read, labels, teacher=None, neighbour=2, seed=0)
 
     def score(
-        self, read: ClassifiedImages, asked: Conditions, teacher: TeacherReference, seed: int
+        self, read: ClassifiedImages, conditions: Conditions, teacher: TeacherReference, seed: int
     ) -> Scores:
         """Score samples against the teacher; `seed` is the seed of the bootstrap."""
-        scores = self._scores(read, asked.labels, teacher=teacher, neighbour=1, seed=seed)
-        return scores.model_copy(update=self._prompt_accuracy(read, asked, seed))
+        scores = self._scores(read, conditions.labels, teacher=teacher, neighbour=1, seed=seed)
+        return scores.model_copy(update=self._prompt_accuracy(read, conditions, seed))
 
     def _scores(
         self,
@@ -141,13 +141,13 @@ class Scorer:
         return Scores.model_validate(numbers)
 
     def _prompt_accuracy(
-        self, read: ClassifiedImages, asked: Conditions, seed: int
+        self, read: ClassifiedImages, conditions: Conditions, seed: int
     ) -> dict[str, Any]:
-        if asked.prompts is None or not self._reads_prompts:
+        if conditions.prompts is None or not self._reads_prompts:
             return {}
         digits = read.reading.probabilities.argmax(axis=1)
-        matches = match_caption_parts(read.images, digits, asked.prompts)
-        bootstrap = Bootstrap(asked.labels, RESAMPLES, seed)
+        matches = match_caption_parts(read.images, digits, conditions.prompts)
+        bootstrap = Bootstrap(conditions.labels, RESAMPLES, seed)
         found = {
             part: bootstrap.mean(is_match.astype(np.float64), most=1.0)
             for part, is_match in matches.items()

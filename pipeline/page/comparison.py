@@ -80,7 +80,7 @@ class Comparison:
 
     Attributes:
         sides: the two runs.
-        told: sentences on which run is nearer to real images.
+        summary: sentences on which run is nearer to real images.
         warnings: metrics that are not comparable, with the differing settings.
         tables: main metrics, by guidance weight.
         others: all other metrics, by extractor and guidance weight.
@@ -94,7 +94,7 @@ class Comparison:
     """
 
     sides: tuple[ComparedRun, ComparedRun]
-    told: tuple[str, ...]
+    summary: tuple[str, ...]
     warnings: tuple[str, ...]
     tables: tuple[Table, ...]
     others: tuple[Table, ...]

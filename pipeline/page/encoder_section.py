@@ -40,7 +40,7 @@ def encoders_of(report: TranslationReport, pictures: Sequence[tuple[float, str]]
             charts.append(_chart("became", "Accuracy of the target class", rows, w))
         charts.append(_chart("kept", "RMS of the translation to its source", rows, w))
     return Encoders(
-        told=_summary(report),
+        summary=_summary(report),
         charts=tuple(charts),
         tables=tuple(
             headed_table(COLUMN_HEADINGS, [line_of(r) for r in report.rows if r.w == w], w)

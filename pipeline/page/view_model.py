@@ -62,14 +62,14 @@ class Encoders:
     """Section on encoders.
 
     Attributes:
-        told: summary of the encoder with the fewest steps.
+        summary: summary of the encoder with the fewest steps.
         charts: round-trip error against steps; translation results, by guidance weight.
         tables: all metrics, by guidance weight.
         pictures: figures as data URIs, by guidance weight.
         note: explanation of the metrics.
     """
 
-    told: str
+    summary: str
     charts: tuple[Chart, ...]
     tables: tuple[Table, ...]
     pictures: tuple[tuple[float, str], ...]

@@ -86,7 +86,7 @@ def newest_run(root: Path) -> Path:
     """
     found = [path.parent for path in root.glob(f"*/{RECIPE}")]
     if not found:
-        raise ConfigError(f"{root} contains no run; name one with --run-dir")
+        raise ConfigError(f"{root} contains no run; give one with --run-dir")
     return max(found, key=_last_activity)
 
 

@@ -80,7 +80,7 @@ def find_attempt(context: GateContext, plan: RoundPlan) -> FoundAttempt:
 def judged_attempt(
     ledger: Ledger, plan: RoundPlan, student: Artifact | None, record: Artifact
 ) -> JudgedAttempt:
-    """Return an attempt with its verdict, and the human answer if there is one."""
+    """Return an attempt with its verdict, and the manual decision if there is one."""
     return JudgedAttempt(
         plan=plan,
         student=student,
@@ -105,13 +105,13 @@ def find_accepted(context: GateContext, plan: RoundPlan) -> Artifact | None:
 
 
 def find_answer(ledger: Ledger, record: Artifact) -> bool | None:
-    """Return whether a person approved a failed student; None without an answer."""
+    """Return whether a person approved a failed student; None without a decision."""
     found = ledger.find(_answer_key(record))
     return None if found is None else bool(found.details["accepted"])
 
 
 def record_answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
-    """Commit a person's answer to the failed verdict `record`."""
+    """Commit a manual decision on the failed verdict `record`."""
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"accepted": accepted}) + "\n", encoding="utf-8")

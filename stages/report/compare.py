@@ -49,7 +49,7 @@ def write_comparison(
     grids, rows, no_samples_reason = _sample_grids(sides, first_run, second_run)
     comparison = Comparison(
         sides=sides,
-        told=summarise_distances(sides),
+        summary=summarise_distances(sides),
         warnings=warnings_of(sides),
         tables=tables_of(sides),
         others=other_tables_of(sides),

@@ -1,4 +1,4 @@
-"""The house rules that no single module can keep by itself."""
+"""Rules of the code base that concern several modules."""
 
 import ast
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_a_file_is_named_for_what_it_holds() -> None:
 
 
 def weighs_by_one_plus_w(node: ast.AST) -> bool:
-    """Whether an expression holds `1 + w` (or `w + 1`), whatever w is read from."""
+    """Whether an expression contains `1 + w` (or `w + 1`), for any form of w."""
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)):
         return False
     sides = (node.left, node.right)

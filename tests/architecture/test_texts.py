@@ -1,4 +1,4 @@
-"""The prose rules of docs/contributing.md, as far as single words can break them."""
+"""The prose rules of docs/contributing.md that a search for words can check."""
 
 import re
 

@@ -32,7 +32,7 @@ BENCHMARKS = {
 
 
 def main() -> int:
-    """Run what was asked for; 1 if a benchmark failed to run, whatever its numbers."""
+    """Run the selected benchmarks; return 1 if one failed to run, whatever its numbers."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="only see that it runs")

@@ -1,4 +1,4 @@
-"""What the choices of a round are worth: `python -m tests.benchmarks.ablations RUN OUT`.
+"""Ablations of a round's settings: `python -m tests.benchmarks.ablations RUN OUT`.
 
 RUN is a run on images of known classes, with or without captions, whose teacher and stage-1 student
 are there. Every variant trains in this process on the product's own rounds (no Ray), all ladders
@@ -51,7 +51,7 @@ class Bench:
     """The base run, the judge, and the teacher's samples.
 
     Raises:
-        ConfigError: nothing tells what the run's images are of.
+        ConfigError: the run's classes are unknown.
     """
 
     def __init__(self, base: Path, output: Path, num: int) -> None:
@@ -69,7 +69,7 @@ class Bench:
         self._judge = Scorer(self._classifier.read(heldout[0]).features, training[0])
 
     def run(self, variant: Variant) -> Iterator[dict[str, Any]]:
-        """Train what is missing and judge it, a row for each step count and w."""
+        """Train missing students and score them; one row for each step count and w."""
         folder = self.output / variant.folder
         if not folder.is_dir():
             for part in ("data", "latents", "components", "teacher", "ledger", GUIDED):
@@ -105,7 +105,7 @@ class Bench:
         )
 
     def score(self, images: Images, w: float) -> dict[str, Any]:
-        """Distance to real images, recall, and RMS to the teacher's samples of the same noise."""
+        """Compute distance to real images, recall, and RMS to the teacher's paired samples."""
         reference = self.teacher(w)
         moments = moments_of(self._classifier.read(reference).features)
         rival = TeacherReference(w=w, samples=reference, noise_floors={w: moments})
@@ -124,7 +124,7 @@ class Bench:
         }
 
     def teacher(self, w: float) -> Images:
-        """Its samples in 32 DDIM steps, drawn once."""
+        """The teacher's samples in 32 DDIM steps, cached."""
         place = self.output / f"teacher-w{w:g}-{len(self.asked.labels)}.pt"
         if not place.is_file():
             drawn = self._drawn(self.base / "teacher", REFERENCE_STEPS, w)
@@ -136,7 +136,7 @@ class Bench:
 def train(
     run_dir: Path, recipe: Recipe, plan: RoundPlan, data: Artifact, teacher: Artifact
 ) -> Artifact:
-    """A round in this process: its targets, its training."""
+    """Run the targets and the training of a round in this process."""
     ledger = Ledger(run_dir)
     key = round_key(plan, recipe, PROFILE.engine.precision, data, teacher)
     split = read_data_info(ledger.locate(data)).splits["train"]

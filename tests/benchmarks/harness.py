@@ -1,4 +1,4 @@
-"""Timing, results and tables that all benchmarks share."""
+"""Timing, results and tables shared by all benchmarks."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ Arm = Callable[[int], None]
 
 
 class Row(Document):
-    """One measured thing.
+    """One measurement.
 
     Attributes:
         name: short and stable, `group/thing`; the key to look it up by.
@@ -47,7 +47,7 @@ class Row(Document):
 
 
 class Part(Document):
-    """The rows of one benchmark and the conditions they were measured under.
+    """The rows of one benchmark, and the measurement conditions.
 
     Attributes:
         name: of the benchmark.
@@ -72,7 +72,7 @@ class Part(Document):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure.
+    """Measurement settings.
 
     Attributes:
         quick: reduce all counts until everything only just runs.
@@ -83,17 +83,17 @@ class Settings:
     scratch: Path
 
     def count(self, full: int, quick: int) -> int:
-        """One of two counts."""
+        """Return the count for the full or the quick form."""
         return quick if self.quick else full
 
 
 def at_most(limit: float, found: float) -> dict[str, Any]:
-    """The target fields of a row whose number must not exceed a limit."""
+    """Return the target fields of a row whose value must not exceed a limit."""
     return {"target": f"<= {limit:g}", "passed": found <= limit}
 
 
 def at_least(limit: float, found: float) -> dict[str, Any]:
-    """The target fields of a row whose number must reach a limit."""
+    """Return the target fields of a row whose value must reach a limit."""
     return {"target": f">= {limit:g}", "passed": found >= limit}
 
 
@@ -115,7 +115,7 @@ class Timing:
         return statistics.median(self.wall)
 
     def over(self, other: "Timing") -> float:
-        """How many times as long this takes as the other: median over neighbouring blocks."""
+        """Return the ratio of the times: median over neighbouring blocks."""
         return statistics.median(a / b for a, b in zip(self.wall, other.wall, strict=True))
 
     def details(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Timing:
 def interleave(
     arms: Mapping[str, Arm], *, blocks: int, per_block: int, warm: int = 1
 ) -> dict[str, Timing]:
-    """Time several arms in turns, so that a busy minute slows them all.
+    """Time several arms alternately, so that other load slows all of them.
 
     The order is reversed after every block. A ratio of two arms is the median of the ratios of
     neighbouring blocks: what slows a whole turn cancels.
@@ -156,7 +156,7 @@ def interleave(
 
 
 def repeated(action: Callable[[], object]) -> Arm:
-    """An arm that does one thing again and again."""
+    """An arm that repeats one call."""
 
     def arm(count: int) -> None:
         for _ in range(count):
@@ -171,7 +171,7 @@ def _synchronise() -> None:
 
 
 def run(name: str, where: str, *, quick: bool) -> Part:
-    """Measure in this process, which has done nothing else.
+    """Measure in this fresh process.
 
     Args:
         name: of the benchmark.

@@ -1,4 +1,4 @@
-"""The target loader: random rows of mapped tars, against copies of memory that is in place."""
+"""The target loader: random rows of mapped tars, against copies of warm memory."""
 
 import itertools
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Training loops that are compared: a round of the product, and what a researcher would write."""
+"""The compared training loops: a round of the product, and a single-file script."""
 
 import math
 from pathlib import Path
@@ -71,13 +71,13 @@ class OpenRound:
 
 
 def in_memory(draws: NoisedBatch, velocity: Tensor) -> dict[str, Tensor]:
-    """A round's draws and targets as a researcher's script would hold them."""
+    """A round's draws and targets in memory, as in a research script."""
     label = draws.condition["label"]
     return {"z_t": draws.z_t, "velocity": velocity, "t": draws.t, "w": draws.w, "label": label}
 
 
 def plain_loop(model: nn.Module, data: dict[str, Tensor], batch: int, *, fused: bool) -> Arm:
-    """The loop a researcher would write in one file: a network, tensors in memory, Adam.
+    """The loop of a single-file research script: a network, tensors in memory, Adam.
 
     The same network, batch, loss, clipping and annealing as a round, and one number read in ten
     updates. Nothing of the product but the embedding of w, which stock pipelines have too.

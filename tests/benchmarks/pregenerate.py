@@ -58,7 +58,7 @@ def measure(settings: Settings) -> list[Row]:
 
 
 class _Worker:
-    """A worker of stage `pregenerate`, given one of the stage's own jobs after another."""
+    """A worker of stage `targets` that runs the stage's own jobs."""
 
     def __init__(self, run_dir: Path, plan: RoundPlan, data: Path, teacher: Path) -> None:
         self._worker = TargetWorker(target_spec(run_dir, plan, data, teacher))
@@ -67,7 +67,7 @@ class _Worker:
         self.count: int = self._job["count"]
 
     def serve(self, jobs: int) -> None:
-        """Do `jobs` jobs, as many at once as the stage gives a worker."""
+        """Run `jobs` jobs, with the stage's number of concurrent jobs per worker."""
         names = [next(self._names) for _ in range(jobs)]
         with ThreadPoolExecutor(JOBS_AT_ONCE) as threads:
             list(threads.map(self._serve_one, names))
@@ -77,7 +77,7 @@ class _Worker:
 
 
 def _bare(role: str, count: int) -> Arm:
-    """As many evaluations as `count` tuples cost, in the product's chunks, on random tensors."""
+    """Run the evaluations of `count` tuples, in the product's chunks, on random tensors."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = DEMO.module(role).eval().requires_grad_(requires_grad=False).to(device)
     guided = role == "teacher"

@@ -1,4 +1,4 @@
-"""What a round costs besides its updates: the time until the first one, and memory.
+"""Costs of a round besides its updates: the time until the first one, and memory.
 
 A worker is the product's own (`stages.rounds.train_worker.train_with`), with time and memory noted
 on the way. Ray calls `train` by name; `python -m tests.benchmarks.round_costs JOB.json` trains
@@ -163,25 +163,25 @@ def _peaks(folder: Path, size: str, targets: Literal["pregenerated", "online"]) 
 
 
 class Marks:
-    """When something was reached, and the most memory the process had held by then."""
+    """The time of a mark, and the peak memory of the process so far."""
 
     def __init__(self) -> None:
         self.found: list[dict[str, Any]] = []
 
     def add(self, name: str) -> None:
-        """`name` is reached now; only its first time counts."""
+        """Set the mark `name`; only the first call counts."""
         if name not in {mark["name"] for mark in self.found}:
             self.found.append({"name": name, "time": time.time(), "peak_mb": peak_mb()})
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Return the marks as JSON."""
         started = psutil.Process().create_time()
         tree = {"process_started": started, "marks": self.found}
         path.write_text(json.dumps(tree), encoding="utf-8")
 
 
 def peak_mb() -> float:
-    """The most memory this process has held, MB.
+    """Return the peak memory of this process, MB.
 
     Not `ru_maxrss`: Linux hands a parent's down to the programs it starts.
     """
@@ -206,7 +206,7 @@ def train(payload: dict[str, Any]) -> None:
     marks.add(IDLE)
 
     class MarkedEngine(DeepSpeedEngine):
-        """Notes when the first update is made, and when training has ended."""
+        """Sets marks at the first update and at the end of training."""
 
         def step(self) -> float:
             norm = super().step()
@@ -238,7 +238,7 @@ def train(payload: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Be the only worker."""
+    """Run as the only worker."""
     sys.modules["mlflow"] = None  # type: ignore[assignment] # as in infra.ray.worker.train_loop
     from infra.ray.worker import prepare_process
 

@@ -1,4 +1,4 @@
-"""How cost grows with parameters, pixels and batch. With workers: see the benchmark `workers`."""
+"""Growth of cost with parameters, pixels and batch. For workers see the benchmark `workers`."""
 
 import statistics
 import time
@@ -29,7 +29,7 @@ _SMALL = Size("batch", (32, 64), (1, 8, 8), 128)
 
 @dataclass(frozen=True)
 class _Point:
-    """One network, measured: seconds of an update and of a target of stage 1, and its bytes."""
+    """Measurements of a network: seconds per update and stage-1 target, bytes of a target."""
 
     size: Size
     parameters: int
@@ -39,7 +39,7 @@ class _Point:
 
 
 def measure(settings: Settings) -> list[Row]:
-    """How cost grows: time of an update and of a target, and bytes of a target.
+    """Growth of cost: time of an update and of a target, and bytes of a target.
 
     One quantity is varied at a time; the law `cost = c x^a` is fitted in logarithms and its
     exponent printed.
@@ -89,7 +89,7 @@ def _point(size: Size, folder: Path, settings: Settings) -> _Point:
 
 
 def _seconds(action: Callable[[int], None], settings: Settings) -> float:
-    """The median of a few repetitions, as many as a second or so holds each time."""
+    """Return the median of a few repetitions of about a second each."""
     action(1)
     began = time.perf_counter()
     action(1)

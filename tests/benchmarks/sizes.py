@@ -1,4 +1,4 @@
-"""The networks and records that are measured: the demo's size, and about fifty million parameters.
+"""Sizes of the measured networks and records: the demo's, and about fifty million parameters.
 
 Weights and samples are random: what an update costs does not depend on what is learnt.
 """
@@ -38,7 +38,7 @@ LAW = WDistribution(min=0, max=4, mass_at_min=0.1)
 
 @dataclass(frozen=True)
 class Size:
-    """A network, the samples it sees, and how many of them an update takes."""
+    """A network, the shape of its samples, and its batch size."""
 
     name: str
     block_channels: tuple[int, ...]
@@ -56,7 +56,7 @@ class Size:
         return teacher.model_copy(update={"role": "student", "w": LAW})
 
     def module(self, role: str = "student") -> nn.Module:
-        """Its network with random weights, the same every time."""
+        """Build its network with random weights, always the same."""
         torch.manual_seed(0)
         family = family_of(self.manifest("teacher"))
         module = family.build()
@@ -116,7 +116,7 @@ def random_draws(shape: Sequence[int], count: int, *, seed: int = 0) -> tuple[No
 
 @dataclass(frozen=True)
 class Targets:
-    """Target shards, and the data set they say they were made from."""
+    """Target shards, and the data set that they refer to."""
 
     tars: list[Path]
     data: Path
@@ -135,7 +135,7 @@ def write_targets(
     rows: int,
     dtype: torch.dtype = torch.float32,
 ) -> Targets:
-    """Target shards of random records: so many tars of so many members of so many rows."""
+    """Write target shards of random records: number of tars, members per tar, rows per member."""
     folder.mkdir(parents=True, exist_ok=True)
     channels, height, width = shape
     data = write_samples(folder / "data", (channels, height, width), 4 * CLASSES)

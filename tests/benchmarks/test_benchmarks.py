@@ -1,4 +1,4 @@
-"""The benchmarks run, keep their results and write their tables; no time is asserted on.
+"""The benchmarks run, store their results and write their tables; times are not asserted.
 
 `round`, which starts Ray, is left to `make bench`.
 """
@@ -34,7 +34,7 @@ PATHS = {path.stem: path for path in RECIPES}
 
 
 def run(output: Path, *names: str) -> dict[str, Part]:
-    """The suite in its quick form, in a process of its own as people start it."""
+    """Run the quick suite in a process of its own, as users start it."""
     command = [sys.executable, "-m", "tests.benchmarks", *names, "--quick", "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -42,7 +42,7 @@ def run(output: Path, *names: str) -> dict[str, Part]:
 
 
 def check_sense(part: Part) -> None:
-    """Every number is one that a working machine can give."""
+    """Check that every value is plausible."""
     assert part.quick
     assert part.seconds > 0
     assert len({row.name for row in part.rows}) == len(part.rows) > 0

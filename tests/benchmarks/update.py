@@ -60,7 +60,7 @@ def _sizes(settings: Settings) -> tuple[Size, ...]:
 
 
 def _arms(size: Size, settings: Settings) -> dict[str, Arm]:
-    """All that can train on the same records, on disk or in memory."""
+    """The arms that train on the same records, on disk or in memory."""
     folder = settings.scratch / size.name
     rows = max(256, 2 * size.batch)
     targets = write_targets(folder / "targets", size.latent_shape, tars=4, members=2, rows=rows)
@@ -78,7 +78,7 @@ def _arms(size: Size, settings: Settings) -> dict[str, Arm]:
 
 @dataclass(frozen=True)
 class _Case:
-    """A student in one precision, with a batch to learn from."""
+    """A student in one precision, with a training batch."""
 
     module: nn.Module
     student: Denoiser
@@ -95,7 +95,7 @@ class _Case:
 
 
 def measure_bf16(settings: Settings) -> list[Row]:
-    """Forward and backward passes in bfloat16 against float32: how fast, and how far off.
+    """Forward and backward passes in bfloat16 against float32: speed and error.
 
     The network is cast as the engine casts it (`precision: bfloat16`); schedule, targets and loss
     stay in float32. Masters and Adam are float32 in either case, so an update gains less than this.

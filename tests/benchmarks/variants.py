@@ -1,4 +1,4 @@
-"""What `tests.benchmarks.ablations` compares: a run's own recipe, with a few values changed."""
+"""Variants that `tests.benchmarks.ablations` compares: a run's recipe with a few changed values."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -20,7 +20,7 @@ _SHARED = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe that differs in a few values, and what is looked at.
+    """A recipe that differs in a few values, and the measurements.
 
     Attributes:
         name: of the variant, `group/name`.
@@ -36,11 +36,11 @@ class Variant:
 
     @property
     def folder(self) -> str:
-        """Where it lives in the output directory."""
+        """Folder in the output directory."""
         return self.name.replace("/", "-").replace(" ", "-")
 
     def recipe(self, base: Mapping[str, Any]) -> Recipe:
-        """The base run's recipe with the variant's values; `base` stays as it is."""
+        """Return the base run's recipe with the variant's values."""
         tree = deepcopy(dict(base))
         for override in (*_SHARED, f"evaluation.w={list(self.w)}", *self.overrides):
             apply_override(tree, override)
@@ -48,7 +48,7 @@ class Variant:
 
 
 def variants(updates: int, base: Recipe) -> list[Variant]:
-    """All that a run can be compared in, `group/name`; within a group all have as many updates.
+    """Return all variants, `group/name`; within a group all have the same number of updates.
 
     Args:
         updates: of a whole ladder, which are divided among its rounds in the demo's proportions;

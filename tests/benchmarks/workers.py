@@ -25,7 +25,7 @@ _ONE, _TWO = "1 worker, 1 thread", "2 workers, 1 thread each"
 
 @dataclass(frozen=True)
 class _Shape:
-    """How an update is spread: processes, torch's threads in each, and who trains."""
+    """Layout of an update: processes, threads of each, and the training loop."""
 
     workers: int
     threads: int
@@ -75,7 +75,7 @@ def _row(name: str, timings: dict[str, Timing]) -> Row:
 
 @contextmanager
 def _groups(targets: Targets, scratch: Path) -> Iterator[dict[str, Arm]]:
-    """Start every group, one after the other; stop them all at the end."""
+    """Start every group, one after another; stop all of them at the end."""
     processes: list[Any] = []
     try:
         yield {
@@ -112,7 +112,7 @@ def _start(processes: list[Any], folder: Path, targets: Targets, shape: _Shape) 
 
 
 def work(pipe: Connection, rank: int, shape: _Shape, folder: Path, targets: Targets) -> None:
-    """Body of a worker: join the group, then make as many updates as the pipe says."""
+    """Body of a worker: join the group, then run the number of updates read from the pipe."""
     from infra.ray.worker import prepare_process
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(shape.workers))

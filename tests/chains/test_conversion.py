@@ -1,4 +1,4 @@
-"""Stage 1 turns a teacher of epsilon into a student of velocities; without that it starts right."""
+"""Stage 1 converts an epsilon teacher to a v student; otherwise it starts as the teacher."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ START, END = 0.5, 0.2
 
 @dataclass(frozen=True)
 class Given:
-    """A teacher of epsilon that was fitted, and the data it was fitted on."""
+    """A fitted epsilon teacher, and its training data."""
 
     run_dir: Path
     tree: dict[str, Any]
@@ -61,7 +61,7 @@ class Given:
         return self.run_dir / self.teacher.path
 
     def manifest(self, recipe: Recipe) -> Manifest:
-        """What stage `train` records of the student of stage 1."""
+        """The artifact that stage `train` returns for the stage-1 student."""
         job = round_job(
             Workspace(self.run_dir, recipe),
             plan_rounds(recipe)[0],
@@ -122,7 +122,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
 
 
 def fit_teacher(recipe: Recipe, data: Path) -> None:
-    """A bundle whose last convolution is fitted, on what a random network makes of z_t."""
+    """Fit the last convolution of a random network, and write its bundle."""
     torch.manual_seed(0)
     batch = open_samples(data, "train").read(np.arange(COUNT))
     lineage = Lineage(run="fitted", round=None, parent=None)

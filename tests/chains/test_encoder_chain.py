@@ -1,4 +1,4 @@
-"""Encoders are rounds like others: planned, distilled, refused where they do not fit, judged."""
+"""Encoders are rounds: planned, distilled, evaluated, and refused where they do not fit."""
 
 import json
 import shutil
@@ -208,7 +208,7 @@ def test_edits_belong_to_the_encoders_report_alone(run: Path) -> None:
 
 
 def test_an_edit_keeps_little_or_all_of_a_picture_by_its_strength(tmp_path: Path) -> None:
-    """In parts as in one go, from the noise that a fresh sample of the seed is drawn from."""
+    """Parts equal the whole, from the noise of a new sample of the seed."""
     manifest = teacher_manifest("unet")
     family = family_of(manifest)
     with torch.random.fork_rng():
@@ -241,7 +241,7 @@ def publish(run_dir: Path, place: str, manifest: Any, module: torch.nn.Module) -
 
 @pytest.mark.parametrize("kind", ["digits", "text"])
 def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
-    """Untrained students, of pixels that are told classes or of latents that are told prompts."""
+    """Untrained students: class-conditional on pixels, or text-conditional on latents."""
     run_dir, side, mode = tmp_path / "run", 8, "L"
     if kind == "digits":
         manifest = teacher_manifest("unet")

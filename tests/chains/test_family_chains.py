@@ -1,4 +1,4 @@
-"""Every kind of stock pipeline goes in, is distilled, and comes out as a stock pipeline.
+"""Every kind of stock pipeline is adopted, distilled and exported as a stock pipeline.
 
 `make test` has one kind of each sort, `make nightly` the others.
 """

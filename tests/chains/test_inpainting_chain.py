@@ -1,4 +1,4 @@
-"""An inpainting teacher is trained here from captioned digits, and its student judged on them."""
+"""An inpainting teacher is trained on captioned digits, and its student is evaluated on them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A package of another author, found by its entry points, is trained, killed and resumed."""
+"""A method of another package, found by its entry point, is trained, killed and resumed."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A stock pipeline goes in and stock pipelines come out, through the command line, in one process.
+"""A stock pipeline is distilled and exported through the command line, in one process.
 
 Every kind of pipeline does so in `test_family_chains.py`, stage by stage.
 """
@@ -46,7 +46,7 @@ def stepfold(root: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a run of `recipe.yaml` has come to its end, in `run`."""
+    """A folder with a finished run of `recipe.yaml` in `run`."""
     root = tmp_path_factory.mktemp("pipeline-teacher")
     tiny_pipeline("sd", root / "teacher")
     write_images(root / "images")

@@ -1,4 +1,4 @@
-"""Ladders of all kinds through the product's own workers, in this process: no Ray, no DeepSpeed."""
+"""Ladders of all kinds by the product's worker code, in this process: no Ray, no DeepSpeed."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ SHORT = (
 def distil(
     run_dir: Path, recipe: Recipe, plan: RoundPlan, data: Artifact, teacher: Artifact
 ) -> Artifact:
-    """One round: its targets and three updates."""
+    """Run one round: its targets and three updates."""
     ledger, online = Ledger(run_dir), recipe.targets.mode == "online"
     key = round_key(plan, recipe, "float32", data, teacher)
     worker = TargetWorker(

@@ -49,7 +49,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def exact_chain(recipe: Recipe, w: float, num: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise, and where the guided closed form takes it in the first teacher's steps, in float64."""
+    """Noise, and the samples of the guided closed form in the first teacher's steps, in float64."""
     network = recipe.teacher.network
     shape = (len(network.means[0]), 1, 1)
     lineage = Lineage(run="exact", round=None, parent=None)

@@ -1,4 +1,4 @@
-"""Deterministic and stochastic students in one report: each is told apart wherever it is shown."""
+"""Deterministic and stochastic students are kept apart everywhere in one report."""
 
 import functools
 import json
@@ -45,7 +45,7 @@ Made = tuple[ReportInputs, Report, str]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """What is compared, the report of it, and its text."""
+    """The report's inputs, the report, and its text."""
     run_dir = tmp_path_factory.mktemp("ladders")
     evaluation = "evaluation={num_samples: 30, w: [0, 2, 4], baseline_steps: [1, 2]}"
     recipe, bundles = chain(run_dir, evaluation)
@@ -74,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def traces(charts: list[Chart] | tuple[Chart, ...], prefix: str) -> list[tuple[str, list[Any]]]:
-    """What is drawn in the charts whose names begin so: names and the values on x."""
+    """Return the lines of the charts with a name prefix: names and x values."""
     return [
         (trace["name"], trace["x"])
         for chart in charts
@@ -84,7 +84,7 @@ def traces(charts: list[Chart] | tuple[Chart, ...], prefix: str) -> list[tuple[s
 
 
 def lines_of(text: str, head: str) -> list[list[str]]:
-    """The cells of the table below a heading."""
+    """Return the cells of the table below a heading."""
     lines = text.split(head)[1].splitlines()
     first = next(at for at, line in enumerate(lines) if line.startswith("|--"))
     rows = []
@@ -129,7 +129,7 @@ def test_rms_is_asked_where_samples_are_pairs_and_the_text_says_where_not(made: 
     assert "RMS is not checked for stochastic students" in text
     said = summarise_verdicts(report)
     assert "RMS is not checked for stochastic students" in said.bounds
-    assert [title for title, cells in said.rows if "RMS is not checked" in cells[0].said] == [
+    assert [title for title, cells in said.rows if "RMS is not checked" in cells[0].details] == [
         "student, 2 steps, stochastic"
     ]
 

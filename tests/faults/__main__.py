@@ -36,14 +36,14 @@ class Shard:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave out what belongs to other parts, and what passed."""
+        """Deselect the tests of other parts, and tests that passed before."""
         passed = {name for name, test in self._progress.tests.items() if test["passed"]}
         left = [item for item in self._share(items) if item.nodeid not in passed]
         config.hook.pytest_deselected(items=[item for item in items if item not in left])
         items[:] = left
 
     def _share(self, faults: list[pytest.Item]) -> list[pytest.Item]:
-        """Of several parts the last is what takes as long as a part; the others share the rest."""
+        """Assign the long test to the last of several parts; the others share the rest."""
         if self._parts == 1:
             return faults
         if self._part == self._parts:
@@ -52,7 +52,7 @@ class Shard:
         return short[self._part - 1 :: self._parts - 1]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the outcome of every test as it ends."""
+        """Record the outcome of every test."""
         if report.when == "setup":
             self._running = {"passed": True, "seconds": 0.0, "rows": []}
         self._running["passed"] &= report.passed
@@ -68,7 +68,7 @@ def _is_long(item: pytest.Item) -> bool:
 
 
 def source_hash() -> str:
-    """A hash of all that decides how a fault ends."""
+    """Hash everything that can change the outcome of a fault."""
     files = [
         file
         for name in SOURCES
@@ -82,7 +82,7 @@ def source_hash() -> str:
 
 
 def main() -> int:
-    """Run, print the table of all parts so far, and say by the exit code whether all passed."""
+    """Run, print the table of all parts so far, and return 0 if all passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--shard", default="1/1", metavar="K/N", help="the K-th of N parts")
     parser.add_argument("-k", default="", metavar="WORDS", help="only tests so named, as in pytest")

@@ -53,7 +53,7 @@ def fault_row(request: pytest.FixtureRequest) -> Iterator[MakeRow]:
 
 @pytest.fixture(scope="session")
 def prefect_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Variables of one Prefect server for all chains, which would each start one of their own."""
+    """Environment variables of one Prefect server for all chains."""
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as settings, pytest.MonkeyPatch.context() as elsewhere:
         settings.setenv("PREFECT_HOME", str(home))
@@ -67,20 +67,20 @@ def prefect_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 
 @pytest.fixture
 def prefect(prefect_of_all: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chains of this test use the server of all."""
+    """Make the chains of this test use the shared server."""
     for name, value in prefect_of_all.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def undisturbed(finished_chain: Path, prefect: None) -> Path:
-    """A finished chain to compare with; chains of this test use the server of all."""
+    """A finished chain to compare with; chains of this test use the shared server."""
     return finished_chain
 
 
 @dataclass(frozen=True)
 class DisturbedChain:
-    """A chain of `SMALLEST` that a test disturbs, and a finished one of the same recipe."""
+    """A chain of `SMALLEST` for fault injection, and a finished one of the same recipe."""
 
     run_dir: Path
     undisturbed: Path
@@ -105,7 +105,7 @@ class DisturbedChain:
         return time.monotonic() - began
 
     def check_result(self) -> None:
-        """Its artifacts and report are those of the undisturbed chain."""
+        """Check that its artifacts and report equal those of the undisturbed chain."""
         assert result_of(self.run_dir) == result_of(self.undisturbed)
 
 
@@ -116,7 +116,7 @@ def chain(undisturbed: Path, tmp_path: Path) -> DisturbedChain:
 
 @pytest.fixture(autouse=True)
 def orphans_end() -> Iterator[None]:
-    """End what killed drivers started."""
+    """Stop the processes that killed drivers left running."""
     yield
     while KILLED:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What a power cut may leave: every state of the disk that a piece of work allows.
+"""Disk states after a power cut: every state that the fsyncs of some work allow.
 
 `record` watches a piece of work: before and after every operation on files it notes what the
 folder shows, and at every fsync what is on the disk from then on. A file's bytes are safe once the
@@ -25,7 +25,7 @@ State = dict[str, bytes | None]
 
 @dataclass
 class _Disk:
-    """What is there: of every file its bytes, of every folder the names in it."""
+    """State of a directory tree: the bytes of every file, the names in every folder."""
 
     files: dict[Inode, bytes] = field(default_factory=dict)
     folders: dict[Inode, dict[str, Inode]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class _Disk:
 
 @dataclass(frozen=True)
 class Moment:
-    """One point in a piece of work: what it shows, and what of that is safe."""
+    """One moment of some work: the visible state, and its durable part."""
 
     root: Inode
     shown: _Disk
@@ -44,7 +44,7 @@ class Moment:
     folders: frozenset[Inode]
 
     def states(self) -> Iterator[State]:
-        """Everything that a power cut at this moment may leave."""
+        """Return all states that a power cut at this moment may leave."""
         unsafe = [
             folder
             for folder, names in self.shown.folders.items()
@@ -111,7 +111,7 @@ class _Recorder:
 
 
 def record(root: Path, work: Callable[[], object]) -> list[Moment]:
-    """Do the work and give every moment of it; what is in `root` before is safe.
+    """Do the work and return all of its moments; the initial content of `root` is durable.
 
     The last moment is the one at which the work says that it is done.
     """

@@ -1,4 +1,4 @@
-"""Which work is killed at which failpoint. `test_failpoints.py` holds it to the source."""
+"""Which work is killed at which failpoint. `test_failpoints.py` compares it with the source."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,8 +45,8 @@ class ChainKill:
 
     Attributes:
         stage: see `STAGES`.
-        point: where.
-        time: the how many-th time that the process comes past it. Workers are killed late, so that
+        point: the failpoint.
+        time: which time the process reaches it. Workers are killed late, so that
             the ones that take their place do not come so far again.
         who: the driver, which ends the run, or a worker, which the driver replaces.
         extra: options of the chain.

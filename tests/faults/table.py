@@ -1,4 +1,4 @@
-"""The table of faults: its lines, what has passed so far, and how it is printed."""
+"""The table of faults: rows, outcomes so far, and printing."""
 
 import json
 import re
@@ -20,7 +20,7 @@ Outcome = Literal["resumed", "refused", "quarantined"]
 
 @dataclass
 class FaultRow:
-    """What a test found; rows that agree in the first three become one, with their worst numbers.
+    """Result of a test; rows with equal first three fields are merged, with their worst numbers.
 
     Attributes:
         number: of the fault in the matrix, such as "1" or "21c".

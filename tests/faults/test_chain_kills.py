@@ -1,4 +1,4 @@
-"""The smallest chain, a process of it killed at every failpoint of every stage, and run again.
+"""The smallest chain: a process is killed at every failpoint of every stage, and it is resumed.
 
 A chain is not run from its beginning for each: what a stage made is taken out of a finished run,
 so that the run continues there. Everything is found by the digests of what it was made from, so if
@@ -37,7 +37,7 @@ MADE_BY = {
 
 
 def back_to(stage: str, undisturbed: Path, workspace: Path) -> Path:
-    """A copy of the finished run, as it was before a stage."""
+    """Copy the finished run, without the results of a stage and later ones."""
     shutil.copytree(undisturbed.parent, workspace)
     run_dir = workspace / undisturbed.name
     (run_dir / "events.jsonl").unlink()
@@ -56,7 +56,7 @@ def back_to(stage: str, undisturbed: Path, workspace: Path) -> Path:
 
 
 def when(run_dir: Path, kind: str, stage: str) -> list[float]:
-    """The times of an event of a stage."""
+    """Return the times of an event of a stage."""
     step = STAGES[stage]
     return [e["time"] for e in events(run_dir) if (e["kind"], e.get("stage")) == (kind, step)]
 
@@ -97,13 +97,13 @@ def test_killed_and_run_again_the_chain_ends_with_the_same_bytes(
 
 
 def said_in_logs(run_dir: Path, text: str) -> bool:
-    """Whether a process of the run, or of its Ray, left a text in its log."""
+    """Whether a process of the run, or of its Ray, logged a text."""
     files = [file for file in (run_dir / "logs").rglob("*") if file.is_file()]
     return any(text in file.read_text(errors="replace") for file in files)
 
 
 def recovered(run_dir: Path, undisturbed: Path, stage: str, again: float | None) -> float:
-    """Seconds from the second start to the end of the stage, or that the stage took longer."""
+    """Return the seconds from the second start to the end of the stage."""
     done = when(run_dir, "stage_done", stage)[-1]
     if again is not None:
         return done - again

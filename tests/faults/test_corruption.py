@@ -1,4 +1,4 @@
-"""Every cut, flip and swap in a run is noticed: a few each time, ten thousand in `make faults`."""
+"""Every cut, flip and swap in a run is detected: a few by default, 10,000 in `make faults`."""
 
 import resource
 import shutil
@@ -46,7 +46,7 @@ def victims_of(run_dir: Path) -> list[Victim]:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to one file; numbers are shares, so that they fit every file.
+    """Damage to one file; positions are fractions, so that they apply to every file.
 
     Attributes:
         kind: one of `KINDS`.
@@ -133,7 +133,7 @@ class Runs:
         self.others = victims_of(self.older)
 
     def notices(self, damage: Damage) -> bool:
-        """Do one damage and undo it: whether it was noticed, if it changed anything at all."""
+        """Inject and undo one damage; return whether it was detected, if it changed anything."""
         number = int(damage.victim * len(self.victims))
         victim, other = self.victims[number], self.others[number]
         chosen = int(damage.file * len(victim.files))
@@ -153,7 +153,7 @@ class Runs:
             path.write_bytes(content)
 
     def notices_swap(self, number: int) -> bool:
-        """Put an older artifact with its record in the place of a newer one, and undo it."""
+        """Replace an artifact and its record by older ones, and undo it."""
         victim, other = self.victims[number], self.others[number]
         kept = [path.read_bytes() for path in victim.files]
         try:
@@ -175,7 +175,7 @@ class Runs:
 
 
 def use(victim: Victim) -> None:
-    """Read an artifact as if its hashes had been right: counts hold, or it is an error."""
+    """Read an artifact without its hashes: its counts are right, or there is an error."""
     place, artifact = victim.ledger.locate(victim.artifact), victim.artifact
     content_problem(place, artifact)  # an answer, never an exception
     match artifact.kind:

@@ -1,4 +1,4 @@
-"""Every failpoint is in the source once or more, does what it is told, and is killed by a test."""
+"""Every failpoint occurs in the source, runs its action, and is used by a kill test."""
 
 import ast
 import os
@@ -23,7 +23,7 @@ SOURCES = [
 
 
 def names_in(text: str) -> list[str]:
-    """What `failpoint(...)` is called with in a module; a name that is no literal is an error."""
+    """Return the arguments of `failpoint(...)` in a module; a non-literal name is an error."""
     found = []
     for node in ast.walk(ast.parse(text)):
         called = getattr(node, "func", None)

@@ -1,4 +1,4 @@
-"""What people hand in, with bytes changed: an answer or a refusal, and nothing done on the way."""
+"""User input with changed bytes: a result or a refusal, without side effects."""
 
 import io
 import tarfile
@@ -33,7 +33,7 @@ SAMPLES = 6
 
 
 def changed(content: bytes, chance: Random) -> bytes:
-    """Some bytes flipped, lost, doubled or blank."""
+    """Flip, drop, duplicate or blank some bytes."""
     pieces = bytearray(content)
     for _ in range(chance.randrange(1, 4)):
         at = chance.randrange(max(1, len(pieces)))
@@ -53,7 +53,7 @@ def changed(content: bytes, chance: Random) -> bytes:
 
 
 def is_read_or_named(work: Callable[[], object], name: str) -> bool:
-    """What was handed in is taken, or refused by name; anything else fails the test."""
+    """The input is accepted or refused with its name; anything else fails the test."""
     said = refusal_of(work)
     return said is None or name in said
 
@@ -87,7 +87,7 @@ def make_tar(path: Path) -> bytes:
 
 
 def reads_tar(folder: Path, content: bytes) -> bool:
-    """Every sample is used or set aside by name, or the tar is refused; none is just missing."""
+    """Every sample is used or quarantined, or the tar is refused; none is lost silently."""
     (folder / "x.tar").write_bytes(content)
     config = CaptionedTarsData(
         source="captioned_tars", path=str(folder), size=8, max_bad=0.99, holdout=0.5

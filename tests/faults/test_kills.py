@@ -1,4 +1,4 @@
-"""Killed at any failpoint, the n-th time it is reached, and run again: the same bytes."""
+"""Killed at any failpoint, at its n-th time, and run again: the same bytes."""
 
 import itertools
 import multiprocessing
@@ -58,7 +58,7 @@ def run(processes: ForkServerContext) -> Run:
 
 
 class Templates:
-    """For each workload where it starts, and what an undisturbed one ends in."""
+    """For each workload its initial state, and the result of an undisturbed one."""
 
     def __init__(self, root: Path, processes: ForkServerContext, run: Run) -> None:
         self._root = root
@@ -91,7 +91,7 @@ def templates(
 
 
 def cases() -> Iterator[Any]:
-    """Every case; those that show nothing new and take long are left to the suite of faults."""
+    """Return all cases; long ones that add little are marked for `make faults`."""
     seen: set[str] = set()
     for name, points in KILLED_IN_PROCESS.items():
         for point in points:

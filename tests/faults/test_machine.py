@@ -1,4 +1,4 @@
-"""The machine under a chain: a full disk, a Ray whose head dies, other clocks and languages."""
+"""Faults of the machine: a full disk, a dead Ray head, other clocks and locales."""
 
 import os
 import shlex

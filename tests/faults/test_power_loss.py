@@ -42,7 +42,7 @@ def row(fault_row: MakeRow) -> None:
 
 
 class Outcomes:
-    """What a reader finds in every state that a piece of work may leave, and at its end."""
+    """Results of a reader in every state that some work may leave, and at its end."""
 
     def __init__(self, moments: list[Moment], folder: Path, read: Callable[[Path], Any]) -> None:
         self._folder, self._read, self._count = folder, read, 0
@@ -81,7 +81,7 @@ def text_of(name: str) -> Callable[[Path], str | None]:
 
 
 def test_without_fsync_a_new_name_may_have_no_bytes(root: Path) -> None:
-    """That the states hold what they should: this is what all others must not show."""
+    """Check that the states include the failures that all other tests must not show."""
 
     def work() -> None:
         (root / "new").write_text("new")

@@ -1,4 +1,4 @@
-"""MLflow, Prefect or a database goes away in the middle of a round; a driver, and its server stays.
+"""MLflow, Prefect or a database fails during a round; a driver is killed and its server survives.
 
 The first three do not affect the run; the last is reported.
 """

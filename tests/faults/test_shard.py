@@ -1,4 +1,4 @@
-"""A part of the suite runs its share, keeps what passed, and shows it."""
+"""A part of the suite runs its tests, stores the outcomes, and prints them."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ sys.exit(code)
 
 
 def run(folder: Path, part: int, parts: int, source: str = "source") -> tuple[int, str, str]:
-    """Exit code, what ran, and what was said."""
+    """Exit code, the tests that ran, and the output."""
     (folder / "ran").unlink(missing_ok=True)
     command = [sys.executable, "-c", RUNNER, str(part), str(parts), source]
     done = subprocess.run(

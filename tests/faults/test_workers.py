@@ -33,7 +33,7 @@ HANGS = {"targets": "tar.closed=stop@4", "train": "checkpoint.committed=stop@2"}
 
 
 def workers_of(process: Process) -> dict[psutil.Process, str]:
-    """The workers of a chain, and how each is: Ray names processes for what they do."""
+    """Return the workers of a chain with their state; Ray puts it into process titles."""
     found = {}
     for each in psutil.Process(process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error, IndexError):
@@ -72,7 +72,7 @@ STRAGGLING = [
 
 
 def named_straggler(process: Process, metrics: Path, slow: psutil.Process) -> dict[str, float]:
-    """Stop a process two thirds of the time until three logs in a row name one worker."""
+    """Stop a process two thirds of the time until three logs in a row report one worker."""
     deadline = time.monotonic() + 60
     seen = len(list(read_metrics(metrics)))
     while process.poll() is None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Small pieces of work that commit something, each ending in the same bytes however often it runs.
+"""Small workloads that commit an artifact; repeated runs give the same bytes.
 
 Between them they come past every failpoint that needs no cluster. The test that kills them imports
 this module in a process of its own, once, and forks from it.
@@ -63,12 +63,12 @@ def ends(folder: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Workload:
-    """Something to be killed at.
+    """A workload to kill.
 
     Attributes:
-        work: does it in a folder, from wherever the folder stands.
-        before: makes what the work starts from.
-        evidence: what must be the same in the end.
+        work: runs or resumes it in a folder.
+        before: creates the initial state.
+        evidence: results that must be equal.
     """
 
     work: Callable[[Path], object]
@@ -208,7 +208,7 @@ def _gate(run_dir: Path) -> tuple[GateContext, RoundPlan]:
 
 
 def _failed_candidate(run_dir: Path) -> None:
-    """A candidate whose weights are not finite, so that nothing has to be drawn of it."""
+    """A candidate with non-finite weights, which needs no samples."""
     context, plan = _gate(run_dir)
     manifest, module = _untrained(run_dir, context.teacher)
 
@@ -226,7 +226,7 @@ def _failed_candidate(run_dir: Path) -> None:
 
 
 def _judge_and_accept(run_dir: Path) -> None:
-    """Judge the candidate, approve it as a person does, and put it in its place."""
+    """Judge the candidate, approve it manually, and move it to the student path."""
     context, plan = _gate(run_dir)
     found = find_attempt(context, plan)
     judged = found.judged

@@ -1,4 +1,4 @@
-"""A finished chain is resumed, extended, repaired and shown; a killed one ends with its bytes."""
+"""A finished chain is resumed, extended, repaired and displayed; a killed one gives its bytes."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ def test_a_finished_chain_does_nothing_when_run_again(finished_copy: Path) -> No
 
 
 def test_encoders_join_a_finished_chain(finished_copy: Path) -> None:
-    """They are trained and evaluated; everything else, including the report, is unchanged."""
+    """Only encoders are trained and evaluated; everything else, the report too, is unchanged."""
     before, report = student_digests(finished_copy), report_of(finished_copy)
     encoding = ("--set", "encoding={steps: [2, 1], updates: 12, batch_size: 32}")
     resume(finished_copy, *encoding, "--accept-changes")
@@ -74,7 +74,7 @@ def test_encoders_join_a_finished_chain(finished_copy: Path) -> None:
 
 
 def test_a_repaired_chain_has_the_bytes_it_had(finished_copy: Path) -> None:
-    """Three damages at once: damaged artifacts are computed again, their dependents are kept."""
+    """Three damaged artifacts are recomputed, and their dependents are kept."""
     before = {a.path: a for a in Ledger(finished_copy).records()}
     places = [path for path in before if path.startswith("rounds/")]
     made = {path: (finished_copy / path).stat().st_mtime_ns for path in places}
@@ -103,7 +103,7 @@ def test_a_changed_recipe_keeps_the_rounds_before_the_change(finished_copy: Path
 
 @pytest.fixture
 def no_orphans() -> Iterator[None]:
-    """The embedded Prefect server of a killed driver lives on; end it with the test."""
+    """Stop the Prefect server that a killed driver leaves running."""
     yield
     for group in KILLED:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Errors that would otherwise appear after hours are found before any file is created."""
+"""Errors that would otherwise appear after hours are reported before any file is created."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A round's run in a real MLflow store, as the recipe changes: it belongs to what was trained."""
+"""A round's run in a real MLflow store after recipe changes: one run per training."""
 
 import json
 import time

@@ -51,7 +51,7 @@ ENGINES = ("zero1", "zero3", "zero1-bfloat16")
 
 
 def state() -> dict[str, Any]:
-    """All global state that a worker's settings touch."""
+    """Return all global state that a worker's settings change."""
     umask = os.umask(0o077)
     os.umask(umask)
     return {
@@ -226,7 +226,7 @@ except KeyboardInterrupt:
 
 
 def trained(profile: Profile, root: Path, engines: Sequence[str]) -> list[dict[str, bytes]]:
-    """What each training leaves, one after another: weights and numbers."""
+    """Weights and metrics of several trainings in one process."""
     found = []
     for number, engine in enumerate(engines):
         output = root / f"{number}-{engine}"
@@ -239,7 +239,7 @@ def trained(profile: Profile, root: Path, engines: Sequence[str]) -> list[dict[s
 
 
 def made(profile: Profile, recipe: Recipe, run_dir: Path) -> dict[str, dict[str, Any]]:
-    """What the stages of a tiny Stable Diffusion leave: hashes of all files by artifact."""
+    """File hashes by artifact after the stages of a tiny Stable Diffusion."""
 
     def progress(done: int, total: int) -> None:
         assert done <= total
@@ -274,7 +274,7 @@ def made(profile: Profile, recipe: Recipe, run_dir: Path) -> dict[str, dict[str,
 
 @pytest.fixture(scope="module")
 def ray_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Ray, which what runs inline beside it does not use."""
+    """Ray, which inline runs do not use."""
     with cluster(RAY, tmp_path_factory.mktemp("logs")):
         yield
 

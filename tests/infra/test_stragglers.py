@@ -1,4 +1,4 @@
-"""The worker that the others wait for is found, though all make their updates in step."""
+"""The slowest worker is found, although all workers update in lockstep."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every kind of tracker keeps the same promises; each is read back by its own client library."""
+"""Every tracker meets the same contract; each is read back by its own client library."""
 
 import json
 import math
@@ -24,7 +24,7 @@ KINDS = ("mlflow", "tensorboard", "none")
 
 
 class Mlflow:
-    """What MLflow's client finds in the default store."""
+    """Reads the default store with MLflow's client."""
 
     def __init__(self, root: Path) -> None:
         self.client = MlflowClient(f"sqlite:///{root}/mlflow.db")
@@ -48,7 +48,7 @@ class Mlflow:
 
 
 class TensorBoard:
-    """What TensorBoard's own reader finds in the default folder."""
+    """Reads the default folder with TensorBoard's own reader."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "tensorboard-logs"
@@ -81,7 +81,7 @@ class TensorBoard:
 
 
 class Nothing:
-    """The folder of runs, in which `none` leaves nothing."""
+    """The folder of runs, in which the tracker `none` writes nothing."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -111,11 +111,11 @@ class Case:
         self.keys: dict[str, str] = {}
 
     def open(self) -> RunTracker:
-        """Open it like another process."""
+        """Open the tracker like another process."""
         return tracker_of(self.config, self.root)
 
     def expect(self, value: Any) -> Any:
-        """The value, or what is left by a tracker that records nothing."""
+        """Return the value, or the empty value of a tracker that records nothing."""
         return value if self.records else type(value)()
 
     def chain(self, name: str, **params: Any) -> str:

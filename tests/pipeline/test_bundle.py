@@ -1,4 +1,4 @@
-"""A bundle says what it is for, and refuses everything else with the reason."""
+"""A bundle states its valid uses, and refuses others with the reason."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Parts of a recipe that do not go together are refused with the reason, not ignored."""
+"""Incompatible parts of a recipe are refused with the reason, not ignored."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The recipe: every combination that cannot run is refused before anything does, with advice."""
+"""The recipe: every invalid combination is refused before a run, with advice."""
 
 from copy import deepcopy
 from typing import Any

@@ -1,4 +1,4 @@
-"""YAML is read strictly, and what is wrong is said with its place and a way out."""
+"""YAML is read strictly; errors have their location and a remedy."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""A file is there whole or not at all; what a power cut may leave is tested in `tests/faults`."""
+"""A file is complete or absent; power cuts are tested in `tests/faults`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An artifact exists if its record exists and verifies; a crash leaves it whole or not at all."""
+"""An artifact exists if its record exists and verifies; crashes leave it complete or absent."""
 
 import json
 import os
@@ -27,7 +27,7 @@ OTHER = fingerprint("other")
 
 
 class Crash(BaseException):
-    """Stands for a process that ends in the middle of its work."""
+    """Simulates the death of the process."""
 
 
 def write_two(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Draws belong to a row: chunks, workers and resuming change nothing, and the law is right."""
+"""Draws are functions of the row, whatever chunks and workers, with the right distribution."""
 
 import itertools
 import math
@@ -49,7 +49,7 @@ def test_every_law_is_a_function_of_the_row(kind: str) -> None:
 
 
 def test_the_numbers_do_not_change_with_versions() -> None:
-    """A resumed run of a later version has to draw what the first part of it drew."""
+    """A run resumed by a later version must draw the same numbers."""
     found = RowRandom((0, 1), 5, 2).uniform("time")
     assert [value.hex() for value in found.tolist()] == [
         "0x1.502c546bd40c6p-2",

@@ -11,7 +11,7 @@ from pipeline.registry import Registry
 
 
 class Shape:
-    """What the packages of these tests implement."""
+    """Base class of the implementations in these tests."""
 
 
 @pytest.fixture

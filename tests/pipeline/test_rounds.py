@@ -1,4 +1,4 @@
-"""`rounds` of a recipe: what the short form expands to, and what is refused before a run."""
+"""`rounds` of a recipe: expansion of the short form, and refusals before a run."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The metrics file survives a kill and is cut back to where a resumed round starts."""
+"""The metrics file survives a kill and is truncated to the start of a resumed round."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tiny stock pipelines with their bundles, each made once a session."""
+"""Tiny stock pipelines with their bundles, created once per session."""
 
 import pytest
 

@@ -34,7 +34,7 @@ FROM_ZERO = "guidance.w={min: 0, max: 7, mass_at_min: 0.1}"  # encoders are ungu
 
 
 class Noted(Operations[str]):
-    """Keeps each call with what it was given; a result is the name of its stage."""
+    """Records each call with its inputs; a result is the name of its stage."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -126,7 +126,7 @@ def test_a_walk_may_end_at_the_teacher(name: str, last: str) -> None:
 
 
 def every_step(recipe: Recipe) -> list[Step]:
-    """Of a run in which each round was extended once and retried twice."""
+    """All steps of a run in which each round was extended once and retried twice."""
     again = (
         Retry(kind="extended", number=1),
         *(Retry(kind="retried", number=number) for number in (1, 2)),

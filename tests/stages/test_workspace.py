@@ -23,7 +23,7 @@ Stage = Callable[[Observer], StageResult[Artifact]]
 
 @pytest.fixture
 def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The fingerprints that were looked up, in any ledger."""
+    """Record the fingerprints that are looked up, in any ledger."""
     keys: list[str] = []
     find = Ledger.find
 
@@ -69,7 +69,7 @@ def test_a_stage_that_fails_was_at_work(tmp_path: Path, looked_up: list[str]) ->
 
 
 def runs_once(stage: Stage, looked_up: list[str]) -> Artifact:
-    """Run a stage twice: it works the first time, and looks up one fingerprint the second."""
+    """Run a stage twice: it works once, and the second call looks up one fingerprint."""
     observer = Told()
     made = stage(observer)
     assert (made.reused, observer.worked) == (False, 1)

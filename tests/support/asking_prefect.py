@@ -1,4 +1,4 @@
-"""Ask a Prefect server's API as its own client does."""
+"""Call a Prefect server's API like its own client."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from prefect.client.base import PrefectHttpxSyncClient
 
 
 def ask(api: str, path: str, **content: object) -> Any:
-    """What the server at `api` answers to a POST of `content`.
+    """Return the response of the server at `api` to a POST of `content`.
 
-    A server that was started after our environment was settled takes orders from a client with a
+    A server that was started after our environment was set accepts requests from a client with a
     token alone; the client fetches it.
     """
     with PrefectHttpxSyncClient(base_url=api, enable_csrf_support=True) as client:

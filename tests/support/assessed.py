@@ -1,4 +1,4 @@
-"""A report from samples that were drawn here, and all that it is made from."""
+"""A report from samples that are drawn here, and its inputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def small(name: str) -> Recipe:
 
 
 def prepare(recipe: Recipe, folder: Path) -> ReportInputs:
-    """Real data, an untrained (or exact) teacher, students that start from it, their samples."""
+    """Real data, an untrained (or exact) teacher, its initial students, and samples."""
     network = recipe.teacher.network
     write_dataset(folder / "data", load_source(recipe.data, 0, network), recipe.data)
     info = read_info(folder / "data")

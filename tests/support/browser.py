@@ -1,4 +1,4 @@
-"""A headless Chromium that reaches this machine only, and what a page did in it."""
+"""A headless Chromium that reaches this machine only, with its logs."""
 
 import json
 import os
@@ -41,9 +41,9 @@ def _found(program: str) -> str:
 
 
 def keep_picture(driver: Chrome, name: str) -> None:
-    """Save what the browser shows, as `NAME.png` in the folder that STEPFOLD_SCREENSHOTS names.
+    """Save a screenshot as `NAME.png` in the folder STEPFOLD_SCREENSHOTS.
 
-    Without that variable nothing is saved: it is for people who want to look.
+    Without that variable nothing is saved.
     """
     folder = os.environ.get("STEPFOLD_SCREENSHOTS")
     if folder:
@@ -52,7 +52,7 @@ def keep_picture(driver: Chrome, name: str) -> None:
 
 
 def complaints(driver: Chrome) -> list[str]:
-    """Warnings and errors that the pages had since this was last asked."""
+    """Return the pages' warnings and errors since the last call."""
     return [
         f"{entry['level']}: {entry['message']}"
         for entry in driver.get_log("browser")
@@ -61,19 +61,19 @@ def complaints(driver: Chrome) -> list[str]:
 
 
 def be_dark(driver: Chrome, *, dark: bool) -> None:
-    """Have pages see a person who prefers dark, or light."""
+    """Emulate a preference for dark or light mode."""
     feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
 def be_wide(driver: Chrome, width: int, height: int = 900) -> None:
-    """Have a screen of so many CSS pixels; below 600 it is a phone's."""
+    """Emulate a screen of this width in CSS pixels; below 600 it is a phone."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def too_wide_by(driver: Chrome) -> int:
-    """CSS pixels that a page has to be scrolled sideways for."""
+    """Return the horizontal overflow of a page in CSS pixels."""
     found: int = driver.execute_script(
         "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
     )
@@ -81,7 +81,7 @@ def too_wide_by(driver: Chrome) -> int:
 
 
 def fetched(driver: Chrome) -> set[str]:
-    """What the pages asked of any network since this was last asked."""
+    """Return the pages' network requests since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = {
         message["params"]["request"]["url"]

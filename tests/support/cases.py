@@ -1,4 +1,4 @@
-"""One of each: every schedule, network and method there is, so that newcomers are tested unseen."""
+"""One case of every schedule, network and method, so that new ones are tested automatically."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -56,7 +56,7 @@ def times(*values: float) -> Tensor:
 
 
 def legal_levels(schedule: NoiseSchedule, kind: PredictionType) -> NoiseLevel:
-    """All levels i/T at which an output of that kind determines (x, eps) without amplifying."""
+    """All levels i/T at which an output of that type determines (x, eps) without amplification."""
     total = schedule.num_train_timesteps
     level = schedule.at(torch.arange(total + 1, dtype=torch.float64) / total)
     match kind:
@@ -70,7 +70,7 @@ def legal_levels(schedule: NoiseSchedule, kind: PredictionType) -> NoiseLevel:
 
 
 def teacher_config(family: str) -> TeacherConfig:
-    """A teacher of that family that is told classes, from the first shipped recipe with one."""
+    """A class-conditional teacher of that family, from the first shipped recipe with one."""
     for path in RECIPES:
         teacher = read_recipe(path).teacher
         if teacher.network.family == family and not teacher.network.reads_text:
@@ -107,7 +107,7 @@ BAKED_W = 2.0
 
 
 def teacher_manifest(name: str) -> Manifest:
-    """The manifest of a teacher, for images as small as the demo's; `name` is of `NETWORKS`."""
+    """The manifest of a teacher, for images of the demo's size; `name` is a key of `NETWORKS`."""
     lineage = Lineage(run="test", round=None, parent=None)
     if name in _TINY:
         return _tiny_manifest(_TINY[name], lineage)
@@ -135,7 +135,7 @@ def _tiny_manifest(network: Network, lineage: Lineage) -> Manifest:
 
 
 def student_manifest(teacher: Manifest, w: WDistribution | None = None) -> Manifest:
-    """The manifest of its stage-1 student, whose one w is baked in if it cannot be told it."""
+    """The manifest of its stage-1 student; w is baked in if the network has no input for it."""
     if teacher.network.why_not_w is not None:
         law = WDistribution(min=BAKED_W, max=BAKED_W, mass_at_min=0)
         return teacher.model_copy(update={"role": "student", "w": law, "baked_w": BAKED_W})
@@ -173,7 +173,7 @@ def condition_of(manifest: Manifest, count: int) -> Condition:
 
 
 def null_of(manifest: Manifest) -> Condition | None:
-    """The embedding of the empty prompt, for a network that reads prompts."""
+    """The embedding of the empty prompt, for a text-conditioned network."""
     if not manifest.network.reads_text:
         return None
     null = {"text": normal(1, TOKENS, _channels(manifest.network, "text"), seed=5).float()}
@@ -199,7 +199,7 @@ _METHOD_FIELDS: dict[str, Any] = {
 
 
 def method(name: str, **changes: Any) -> DistillationMethod:
-    """A method with ordinary settings; a field that no one here has met must have a default."""
+    """A method with ordinary settings; unknown fields must have a default."""
     kind = METHODS.get(name)
     known = {field.name: _METHOD_FIELDS[field.name] for field in fields(kind) if _is_set(field)}
     return kind(**{**known, **changes})
@@ -216,7 +216,7 @@ def wavy(z_t: Tensor, level: NoiseLevel) -> Tensor:
 
 
 class Affine(Denoiser):
-    """A denoiser that is told everything and answers with a smooth velocity, different in all."""
+    """A denoiser whose velocity is smooth and depends on all of its inputs."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         self.schedule = schedule

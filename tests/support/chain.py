@@ -1,4 +1,4 @@
-"""A whole chain as its own process: started, waited for, killed, and what it left."""
+"""A whole chain as its own process: start, wait, kill, and read its files."""
 
 import json
 import os
@@ -60,12 +60,12 @@ def start(run_dir: Path, *extra: str, sets: list[str] = SMALLEST, armed: str = "
 
 
 def log_of(run_dir: Path) -> Path:
-    """What the chain said to its terminal."""
+    """Return the chain's terminal output."""
     return run_dir.parent / f"{run_dir.name}.log"
 
 
 def finish(run_dir: Path, *extra: str, sets: list[str] = SMALLEST, armed: str = "") -> int:
-    """Run the chain until it ends, or is killed at a failpoint; its exit code."""
+    """Run the chain until it ends, or is killed at a failpoint; return its exit code."""
     process = start(run_dir, *extra, sets=sets, armed=armed)
     code = int(process.wait(timeout=600))
     if code < 0:
@@ -83,7 +83,7 @@ def wait_until_started(process: Process, run_dir: Path, stage: str) -> None:
 
 
 def kill_when(run_dir: Path, condition: Callable[[Path], bool], sets: list[str] = SMALLEST) -> None:
-    """Start the chain and kill its driver when something is true of the run directory."""
+    """Start the chain and kill its driver when a condition on the run directory holds."""
     process = start(run_dir, sets=sets)
     deadline = time.monotonic() + 900
     while not condition(run_dir):
@@ -97,18 +97,18 @@ def kill_when(run_dir: Path, condition: Callable[[Path], bool], sets: list[str] 
 
 
 def committed(run_dir: Path, kind: str, folder: str = "") -> int:
-    """How many artifacts of a kind have a record."""
+    """Count the recorded artifacts of a kind."""
     records = Ledger(run_dir).records() if (run_dir / "ledger").is_dir() else []
     return sum(a.kind == kind and a.path.startswith(folder) for a in records)
 
 
 def has_checkpoint(folder: str) -> Callable[[Path], bool]:
-    """Whether a round has one."""
+    """Whether a round has a checkpoint."""
     return lambda run_dir: any((run_dir / "rounds" / folder / "checkpoints/ledger").glob("*.json"))
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
-    """What the run said about its progress."""
+    """Return the events of the run."""
     path = run_dir / "events.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     return [json.loads(line) for line in lines]
@@ -138,7 +138,7 @@ def digests(run_dir: Path, *kinds: str) -> dict[str, str]:
 
 
 def result_of(run_dir: Path) -> tuple[dict[str, str], Any]:
-    """What two runs of one recipe have in common: digests of what was made, and the report."""
+    """Return what equal runs share: digests of artifacts, and the report."""
     return digests(run_dir, *MADE), report_of(run_dir)
 
 

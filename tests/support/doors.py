@@ -1,4 +1,4 @@
-"""Who listens where: sockets of a tree of processes that other machines can reach."""
+"""Listening sockets of a process tree that other machines can reach."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ import psutil
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """Return a free port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -18,12 +18,12 @@ def free_port() -> int:
 
 
 def open_doors(pid: int) -> set[str]:
-    """What a process and its descendants listen on beyond loopback, each with whose it is."""
+    """Return the sockets beyond loopback of a process tree, with their processes."""
     return {door for door, address in listeners(pid) if not is_loopback(address)}
 
 
 def listeners(pid: int) -> list[tuple[str, str]]:
-    """Every listening socket of a process and its descendants, and its address."""
+    """Yield every listening socket of a process tree, and its address."""
     found = []
     try:
         root = psutil.Process(pid)
@@ -51,7 +51,7 @@ def is_loopback(text: str) -> bool:
 
 
 class Watch:
-    """Look again and again who listens, until the block ends."""
+    """Poll the listening sockets until the block ends."""
 
     def __init__(self, pid: int, pause: float = 1.0) -> None:
         self._pid = pid

@@ -1,4 +1,4 @@
-"""Extractors of random weights, written here: no published weights can be had without a network."""
+"""Extractors with random weights: published weights are not available without a network."""
 
 import math
 from pathlib import Path
@@ -51,7 +51,7 @@ def write_clip(folder: Path) -> ExtractorConfig:
 
 
 def formula_inception() -> InceptionV3:
-    """Weights by a formula, so that numbers of another implementation can be written down."""
+    """Weights by a formula, so that results of another implementation can be stored."""
     network = InceptionV3()
     with torch.no_grad():
         for place, (name, value) in enumerate(sorted(network.state_dict().items())):

@@ -1,4 +1,4 @@
-"""A chain of a tiny stock pipeline, stage after stage in this process: no Ray, no DeepSpeed."""
+"""A chain of a tiny stock pipeline, stage by stage in this process: no Ray, no DeepSpeed."""
 
 import json
 from collections.abc import Iterator
@@ -38,11 +38,11 @@ BAKED = 3.0
 
 @dataclass(frozen=True)
 class Chain:
-    """What a run of a recipe left: guidance learnt online, then steps halved from stored targets.
+    """Results of a run: guidance with online targets, then a halving with stored targets.
 
     Attributes:
-        run_dir: where all lies.
-        recipe: as resolved for a command.
+        run_dir: the run directory.
+        recipe: the resolved recipe.
         images: the sharded data.
         components: the pipeline without its network.
         samples: the encoded data.
@@ -76,9 +76,9 @@ def run_chain(kind: str, root: Path, *, of_prompts: bool = False, **guidance: An
 
 
 def resolve(kind: str, root: Path, *, of_prompts: bool = False, **guidance: Any) -> Recipe:
-    """The recipe of such a chain as a command reads it, with its pipeline and its data made.
+    """Write such a chain's pipeline, data and recipe, and read the recipe like a command.
 
-    `of_prompts` has the data be sentences, of which the teacher draws the latents.
+    With `of_prompts` the data are prompts, for which the teacher samples the latents.
     """
     make = _prompts if of_prompts else _classes if kind == "dit" else _captions
     pipeline = root / "pipeline"

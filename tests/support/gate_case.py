@@ -34,7 +34,7 @@ GATE = "gate={num_samples: 60, w: [0, 2]}"
 
 @dataclass
 class GateCase:
-    """One round of a chain; `made` says which attempts were trained and judged, in order."""
+    """One round of a chain; `made` lists the trained and judged attempts, in order."""
 
     run_dir: Path
     recipe: Recipe
@@ -93,7 +93,7 @@ class GateCase:
         return said
 
     def train(self, plan: RoundPlan) -> Artifact:
-        """As `stages.rounds.train` does it, but for the cluster, with targets computed online."""
+        """Train like `stages.rounds.train`, but without a cluster, with online targets."""
         ledger = Ledger(self.run_dir)
         job = round_job(
             Workspace(self.run_dir, self.recipe, self.context.work.profile),
@@ -119,7 +119,7 @@ def sample_ours(
     bundles: Sequence[Artifact],
     sample_inputs: SampleInputs,
 ) -> list[Artifact]:
-    """What Ray workers do, in this process, under the same keys."""
+    """The Ray workers' jobs, in this process, under the same keys."""
     ledger, num = work.ledger, work.recipe.evaluation.num_samples
     parents = {bundle.digest: bundle.fingerprint for bundle in bundles}
     spec = {
@@ -150,7 +150,7 @@ def sample_ours(
 
 
 def workers_here() -> GateWorkers:
-    """Samples so small are read in the driver's process anyway."""
+    """Features of such small sets are extracted in the driver's process anyway."""
     return GateWorkers(sample_ours, on_workers(Profile(), lambda done, total: None))
 
 

@@ -39,7 +39,7 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 class _Postman(StreamRequestHandler):
-    """One conversation, RFC 5321 as far as a sender of one letter needs it."""
+    """One SMTP session: the part of RFC 5321 that is needed to send one email."""
 
     def handle(self) -> None:
         self.people: list[str] = []

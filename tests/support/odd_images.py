@@ -1,4 +1,4 @@
-"""Image files as they are found: some that cannot be used, and why, and some that only look odd."""
+"""Unusual image files: unusable ones with the reason, and usable ones."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ def noise(seed, side=SIZE):
 
 
 def png_of(depth, colour, side=SIZE, pixels=None, *, is_packed=False, extra=None):
-    """A png whose header says so: square, of a depth and a colour type."""
+    """A png with a header for this size, depth and colour type."""
     header = struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0)
     width = {0: 1, 2: 3, 6: 4}[colour] * depth // 8
     content = pixels if pixels is not None else (b"\0" + bytes([200]) * width * side) * side
@@ -70,7 +70,7 @@ ODD = {
 
 
 def bomb(kind):
-    """A small file that asks for much memory."""
+    """A small file that needs much memory when decoded."""
     if kind == "png of 20000 x 20000":
         return png_of(8, 0, 20_000, b"")
     if kind == "webp of 16383 x 16383":
@@ -84,6 +84,6 @@ def bomb(kind):
 
 
 def packed(width, count, level=9):
-    """Zeros, packed without ever being there as a whole."""
+    """Compress zeros without holding them in memory."""
     packer = zlib.compressobj(level)
     return b"".join(packer.compress(bytes(width)) for _ in range(count)) + packer.flush()

@@ -1,4 +1,4 @@
-"""What the stage has its readers read, read in this process."""
+"""Feature extraction of the evaluation stage, in this process."""
 
 from pathlib import Path
 

@@ -96,5 +96,5 @@ def panel(
         measured = ExtractorScores.model_validate(found)
         rows.append(ExtractorRow(cell=cell, evaluations=cost(cell), scores=measured))
     if kind == "clip":
-        metrics.append(setting.metric("clip_score", extractor, setting.asked("the prompt")))
+        metrics.append(setting.metric("clip_score", extractor, setting.conditions("the prompt")))
     return ExtractorMetrics(extractor=title, kind=kind, metrics=tuple(metrics), rows=tuple(rows))

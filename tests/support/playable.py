@@ -1,4 +1,4 @@
-"""A run to be played with, made in a second: its networks are untrained, and differ."""
+"""A run for the playground, created in a second, with untrained, distinct networks."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ANY, FOUR, ONE = (f"rounds/{each}/student" for each in ("00-guidance", "01-8-to-
 
 
 def playable_run(run_dir: Path, *overrides: str) -> Path:
-    """A teacher of digits' classes, and students of it: of any steps, of 4 and of 1."""
+    """A class-conditional teacher of digits, and students: stage 1, 4 steps and 1 step."""
     tree = read_yaml(ROOT / "flows/recipes/digits.yaml")
     tree.pop("$schema", None)
     ladder = ("halving.steps=[8, 4, 1]", "halving.updates=2", "halving.first_substeps=8")

@@ -1,4 +1,4 @@
-"""A process group without Ray: the same script on every rank, each of which answers in JSON."""
+"""A process group without Ray: the same script on every rank, with results in JSON."""
 
 import json
 import os
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_ranks(script: str, workers: int, folder: Path, *arguments: str) -> list[Any]:
-    """What each rank writes into the file that is its first argument."""
+    """Return what each rank writes to the file given as its first argument."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -44,7 +44,7 @@ def run_ranks(script: str, workers: int, folder: Path, *arguments: str) -> list[
 
 
 def leave() -> NoReturn:
-    """End a rank that has answered, at once: threads of gloo's may meet C++'s end, which aborts."""
+    """Exit a finished rank immediately: gloo's threads can abort during C++ teardown."""
     import torch.distributed as dist
 
     dist.destroy_process_group()

@@ -27,7 +27,7 @@ evaluation: {{num_samples: 40, w: [2], baseline_steps: [2]}}
 
 
 def shipped_recipe(name: str, *overrides: str) -> Recipe:
-    """The recipe of that name in flows/recipes, with overrides as of `--set`."""
+    """Return a recipe of flows/recipes with overrides like `--set`."""
     tree = read_yaml(RECIPES[name])
     for override in overrides:
         apply_override(tree, override)
@@ -49,5 +49,5 @@ def write_adopting(
 
 
 def adopting_recipe(folder: Path, pipeline: Path | str, **options: str) -> Recipe:
-    """The same recipe as a command reads it, completed from the pipeline."""
+    """Read the same recipe like a command, completed from the pipeline."""
     return read_request(write_adopting(folder, pipeline, **options), None, None, []).recipe

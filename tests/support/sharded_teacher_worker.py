@@ -1,4 +1,4 @@
-"""One rank of a process group that trains with a teacher of its own, then with a share of one.
+"""One rank of a process group that trains with a full teacher, then with a sharded one.
 
 The arguments are the file to answer in, and one that holds both jobs.
 """
@@ -18,7 +18,7 @@ from tests.support.zero_worker import LAYERS, PARAMETERS, WIDTH, forget_peak, re
 
 
 def held_by_a_split_network() -> float:
-    """Bytes per parameter that are held between two evaluations."""
+    """Return the bytes per parameter that are held between two evaluations."""
     before = resident("VmRSS")
     layers = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS))
     network = partition_over_workers(nn.Sequential(*layers).requires_grad_(requires_grad=False))

@@ -1,4 +1,4 @@
-"""Parts of the nightly tests that take about as long."""
+"""Parts of the nightly tests of about equal duration."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """K and N of "K/N".
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the value has another form.
     """
     part, _, parts = text.partition("/")
     if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
@@ -23,7 +23,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 def select(names: Sequence[str], part: int, parts: int) -> set[str]:
     """Tests of a part, by their node ids: files of other folders whole, tests of `BY_TEST` singly.
 
-    Each are dealt out in the order of names.
+    Both are distributed in order of names.
     """
     units: dict[str, list[str]] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""A run directory with one artifact of each kind, made in a second: nothing in it was trained."""
+"""A run directory with one artifact of each kind, created in a second, untrained."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,7 @@ def make_student(
     parent: str | None = None,
     index: int | None = None,
 ) -> Artifact:
-    """An untrained student; `parent` and `index` make its manifest say something else."""
+    """Publish an untrained student; `parent` and `index` override its manifest."""
     lineage = Lineage(
         run=recipe.run.name,
         round=plan.index if index is None else index,
@@ -156,7 +156,7 @@ def engine_of(value: float) -> TorchEngine:
 
 
 def make_checkpoints(run_dir: Path, offset: float = 0.0) -> Path:
-    """Two checkpoints of a round at work; their weights are the updates and the offset."""
+    """Commit two checkpoints of a running round; their weights are the updates plus the offset."""
     folder = run_dir / CHECKPOINTS
     claim(folder, "attempt")
     for update in (1, 2):
@@ -165,14 +165,14 @@ def make_checkpoints(run_dir: Path, offset: float = 0.0) -> Path:
 
 
 def flip(path: Path, offset: int = -1) -> None:
-    """Another bit in a file of the same size."""
+    """Flip a bit in a file."""
     content = bytearray(path.read_bytes())
     content[offset] ^= 4
     path.write_bytes(bytes(content))
 
 
 def recommit(run_dir: Path, place: str) -> Artifact:
-    """Give an artifact a record that fits what lies there now, as a damage before hashing would."""
+    """Rewrite an artifact's record for its current files, like damage before hashing."""
     ledger = Ledger(run_dir)
     old = next(artifact for artifact in ledger.records() if artifact.path == place)
     kept = {

@@ -1,4 +1,4 @@
-"""Bundles of the tiny stock pipelines' own networks, and students of them that listen to w."""
+"""Bundles of the tiny stock pipelines' networks, and w-conditioned students of them."""
 
 import shutil
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Tiny:
     """A tiny stock pipeline, taken apart.
 
     Attributes:
-        root: where it lies, and bundles are made.
+        root: folder of the pipeline and of the bundles.
         pipeline: the complete directory.
         components: the same without its network.
         manifest: of its teacher.
@@ -42,7 +42,7 @@ class Tiny:
         return STOCK.get(str(self.manifest.pipeline))(self.components)
 
     def teacher(self) -> Path:
-        """The bundle of the teacher, with its null condition where it reads prompts."""
+        """Write the bundle of the teacher, with its null condition if it is text-conditioned."""
         folder = self.root / "teacher"
         if not folder.exists():
             null = None if self.manifest.num_classes else self.stock.null()
@@ -50,7 +50,7 @@ class Tiny:
         return folder
 
     def student(self, steps: int | None) -> Path:
-        """The bundle of an untrained student whose every parameter was moved, w's not least."""
+        """Write the bundle of an untrained student with all parameters perturbed, w's too."""
         folder = self.root / f"student-{steps}"
         if folder.exists():
             return folder

@@ -1,4 +1,4 @@
-"""One rank of a process group in which the last one is slow; writes whom it finds the slowest.
+"""One rank of a process group in which the last one is slow; writes the slowest rank.
 
 `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` are torch's; the only argument is the file to
 write to.

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a process of its own, its exit code and what it printed."""
+"""The command line in a process of its own: its exit code and output."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def stepfold(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
-    """Exit code and what a person reads, with the line breaks of the terminal taken out."""
+    """Return exit code and output, with the line breaks of the terminal removed."""
     result = CliRunner().invoke(app, list(arguments))
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -1,4 +1,4 @@
-"""The parts of the nightly tests have every test once and keep files whole."""
+"""The parts of the nightly tests contain every test once and do not split files."""
 
 import pytest
 

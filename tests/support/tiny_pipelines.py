@@ -1,4 +1,4 @@
-"""Complete stock diffusers pipelines with tiny random weights, made without any download."""
+"""Complete stock diffusers pipelines with tiny random weights, created without downloads."""
 
 import json
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def tiny_pipeline(kind: str, folder: Path) -> Path:
 
 
 def clip_tokenizer() -> CLIPTokenizer:
-    """Bytes, `of` and `red` as CLIP's tokenizer has them, the two marks last."""
+    """Bytes, `of` and `red` as in CLIP's tokenizer; the two special tokens are last."""
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), "of</w>", "re", "red</w>"]
     words += ["<|startoftext|>", "<|endoftext|>"]
@@ -144,7 +144,7 @@ def _unet(**more: Any) -> Any:
 
 
 def _shaken(module: nn.Module) -> nn.Module:
-    """So that no layer answers zero, and norms still are about 1."""
+    """Perturb weights so that no layer returns zero and norms stay about 1."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
@@ -291,7 +291,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def sharded(folder: Path, place: str) -> None:
-    """Say in an index that all weights of the network lie at `place`."""
+    """Write an index that places all weights of the network at `place`."""
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model-00001-of-00001.safetensors"))
     index = {"metadata": {}, "weight_map": {"conv_in.weight": place}}

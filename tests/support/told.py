@@ -1,4 +1,4 @@
-"""An observer that keeps what a stage reports."""
+"""An observer that records the progress of a stage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Told:
-    """Keeps the progress of stages, and counts how often one began to work.
+    """Records the progress of stages, and counts how often one started work.
 
     Attributes:
         parts: (parts done, parts in total), as they were reported.
-        worked: how many stages did work; a reused result needs none.
+        worked: number of stages that did work; a reused result needs none.
     """
 
     parts: list[tuple[int, int]] = field(default_factory=list)
@@ -19,10 +19,10 @@ class Told:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Count a stage that works."""
+        """Count a stage that does work."""
         self.worked += 1
         yield
 
     def progress(self, done: int, total: int) -> None:
-        """Keep how far it is."""
+        """Record the progress."""
         self.parts.append((done, total))

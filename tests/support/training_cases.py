@@ -1,4 +1,4 @@
-"""A small training, told entirely by JSON, that any engine and any number of workers can run."""
+"""A small training, specified in JSON, for any engine and any number of workers."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def make_engine(
 
 
 def train(engine: TrainEngine, first: int, last: int) -> list[tuple[float, float, float]]:
-    """Updates `first` .. `last`; gives (mean loss, gradient norm, rate) of each."""
+    """Run updates `first` .. `last`; return (mean loss, gradient norm, rate) of each."""
     log = []
     share = BATCH // engine.world_size
     rows = slice(engine.rank * share, (engine.rank + 1) * share)
@@ -76,7 +76,7 @@ def difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 def worker(job: dict[str, Any]) -> None:
-    """Body of a Ray Train worker: train, save at `save_at`, and fail the way the job says, once."""
+    """Body of a Ray Train worker: train, save at `save_at`, and fail once as the job requests."""
     output = Path(job["output"])
     engine = make_engine(job["engine"])
     checkpoint = output / "checkpoint"
@@ -137,7 +137,7 @@ def sleep(job: dict[str, Any]) -> None:
 
 
 def double(spec: dict[str, Any]) -> Any:
-    """Factory for `run_jobs`: doubles numbers, and fails on the ones the spec names."""
+    """Factory for `run_jobs`: doubles numbers, and fails on those in the spec."""
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
         number = job["number"]
@@ -173,7 +173,7 @@ def _meet(folder: Path, number: int, others: int) -> None:
 
 
 def stir(spec: dict[str, Any]) -> Any:
-    """Factory for `run_jobs`: changes all global state it can, and fails if it is told to."""
+    """Factory for `run_jobs`: changes all global state, and fails on request."""
 
     def serve(job: dict[str, Any]) -> dict[str, Any]:
         found = _found("OMP_NUM_THREADS")
@@ -186,7 +186,7 @@ def stir(spec: dict[str, Any]) -> Any:
 
 
 def stir_fit(job: dict[str, Any]) -> None:
-    """Entry for `fit`: writes what it finds, changes all global state, fails if it is told to."""
+    """Entry for `fit`: records and changes all global state, and fails on request."""
     found = _found("OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE")
     Path(job["output"]).write_text(json.dumps({**found, "ranks": dist.get_world_size()}))
     _stir()

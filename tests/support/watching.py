@@ -1,4 +1,4 @@
-"""What code does behind its answers, told by Python itself: what it starts, writes and removes."""
+"""Side effects of code, from Python's audit events: processes, writes, removals."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class _Audit:
-    """A hook for audit events, which cannot be removed once it is there."""
+    """A hook for audit events; audit hooks cannot be removed."""
 
     def __init__(self) -> None:
         self.seen: list[str] | None = None
@@ -39,7 +39,7 @@ _audit = _Audit()
 
 @contextmanager
 def nothing_but_reading() -> Iterator[None]:
-    """See that the block starts nothing, writes nothing, and asks nobody."""
+    """Check that the block starts no process, writes no file and opens no connection."""
     _audit.seen = []
     try:
         yield
@@ -50,7 +50,7 @@ def nothing_but_reading() -> Iterator[None]:
 
 
 def refusal_of(work: Callable[[], object]) -> str | None:
-    """What a deliberate error of this work says, None if there is none; nothing else may be."""
+    """Return the message of a StepfoldError, or None; other errors propagate."""
     with nothing_but_reading():
         try:
             work()

@@ -1,4 +1,4 @@
-"""One rank of a process group that measures what it holds under each ZeRO stage.
+"""One rank of a process group that measures its memory under each ZeRO stage.
 
 `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` are torch's; the only argument is the file to
 write to. glibc must give large blocks back at once (`MALLOC_MMAP_THRESHOLD_`), so that what the
@@ -47,7 +47,7 @@ def forget_peak() -> None:
 
 
 def peak(width: int, layers: int, stage: ZeroStage, precision: Precision, ema: bool) -> int:
-    """Bytes above what was held before, at the worst moment of the second update."""
+    """Return the peak memory of the second update, above the initial memory."""
     gc.collect()
     before = resident("VmRSS")
     module = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))

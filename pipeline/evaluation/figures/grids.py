@@ -174,9 +174,9 @@ def prompt_picture(w: float) -> str:
     return f"prompts-w{w:g}.png"
 
 
-def draw_prompts(title: str, columns: Sequence[Column], asked: Conditions, path: Path) -> None:
+def draw_prompts(title: str, columns: Sequence[Column], conditions: Conditions, path: Path) -> None:
     """Draw a grid of up to ten evenly spaced prompts (rows) by networks (columns)."""
-    prompts = asked.prompts or ()
+    prompts = conditions.prompts or ()
     count = min(len(prompts), _MOST_PROMPTS)
     # middles of equal parts, as the first prompts of the classes have similar captions
     rows = ((np.arange(count) + 0.5) * len(prompts) / count).astype(int).tolist()

@@ -173,7 +173,7 @@ CURVE = "curve.png"
 
 def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
     """Compute all metrics and write `report.json`, `report.md` and the figures into `folder`."""
-    asked = choose_conditions(comparison.data, comparison.recipe.evaluation.num_samples)
+    conditions = choose_conditions(comparison.data, comparison.recipe.evaluation.num_samples)
     seed = comparison.recipe.evaluation.seed
     weights = list(dict.fromkeys(each.cell.w for each in comparison.sets))
     rows: list[AgreementRow] = []
@@ -181,23 +181,23 @@ def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
         sets = [each for each in comparison.sets if each.cell.w == w]
         reference = next(each for each in sets if each.cell.role == "teacher").load()
         others = [each for each in sets if each.cell.role != "teacher"]
-        rows += [_row(each, reference, asked.labels, seed) for each in others]
+        rows += [_row(each, reference, conditions.labels, seed) for each in others]
         title = f"{comparison.recipe.run.name}: same noise in every column, w = {w:g}"
-        draw_prompts(title, columns_of(sets), asked, folder / prompt_picture(w))
+        draw_prompts(title, columns_of(sets), conditions, folder / prompt_picture(w))
     shape = comparison.sets[0].load().shape[1:]
-    setting = protocol_context(comparison, len(asked.labels), shape)
-    panels = extractor_metrics_of(comparison, asked, setting)
+    setting = protocol_context(comparison, len(conditions.labels), shape)
+    panels = extractor_metrics_of(comparison, conditions, setting)
     report = AgreementReport(
         run=comparison.recipe.run.name,
         protocol=AgreementProtocol(
-            num_samples=len(asked.labels),
+            num_samples=len(conditions.labels),
             seed=seed,
             noise_floor_seed=seed + NOISE_FLOOR_SEED_OFFSET,
             reference_steps=comparison.recipe.teacher.reference_steps,
         ),
         rows=tuple(rows),
         data_notes=comparison.data_notes,
-        verdicts=verdicts_of(comparison.sets, panels, score_mean_images(comparison, asked)),
+        verdicts=verdicts_of(comparison.sets, panels, score_mean_images(comparison, conditions)),
         pictures=(
             *(prompt_picture(w) for w in weights),
             *(CURVE, *(panel.curve for panel in panels)),
@@ -206,9 +206,9 @@ def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
         panels=panels,
     )
     write_report(report, folder)
-    draw_agreement(report.run, rows, len(asked.labels), folder / CURVE)
+    draw_agreement(report.run, rows, len(conditions.labels), folder / CURVE)
     for panel in panels:
-        draw_extractor_metrics(report.run, panel, len(asked.labels), folder / panel.curve)
+        draw_extractor_metrics(report.run, panel, len(conditions.labels), folder / panel.curve)
     return report
 
 

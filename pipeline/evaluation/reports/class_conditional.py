@@ -55,15 +55,15 @@ def build_report(comparison: ReportInputs) -> Report:
         class_names=info.class_names,
         reads_prompts=reads_prompts,
     )
-    asked = choose_conditions(comparison.data, recipe.evaluation.num_samples)
-    labels = asked.labels
+    conditions = choose_conditions(comparison.data, recipe.evaluation.num_samples)
+    labels = conditions.labels
     by_weight = _by_weight(own, comparison.sets)
-    rows = _score_cells(scorer, by_weight, asked)
+    rows = _score_cells(scorer, by_weight, conditions)
     means = ClassifiedImages(class_means(training, training_labels)[labels], own.means)
     ideal_rows = rows_with_class_counts(labels, training_labels)
     weights = list(dict.fromkeys(row.cell.w for row in rows))
     setting = protocol_context(comparison, len(labels), training.shape[1:])
-    panels = extractor_metrics_of(comparison, asked, setting)
+    panels = extractor_metrics_of(comparison, conditions, setting)
     counts = {"heldout": len(own.heldout.features), "train": len(training)}
     return Report(
         run=recipe.run.name,
@@ -77,7 +77,7 @@ def build_report(comparison: ReportInputs) -> Report:
         class_names=info.class_names,
         real=scorer.score_training(ideal_rows, own.training, training_labels[ideal_rows]),
         rows=rows,
-        verdicts=_verdicts(scorer, by_weight, rows, asked, means),
+        verdicts=_verdicts(scorer, by_weight, rows, conditions, means),
         skipped=comparison.skipped,
         data_notes=comparison.data_notes,
         pictures=(
@@ -107,17 +107,17 @@ def _protocol(setting: ProtocolContext, classifier: Path, counts: Mapping[str, i
 def write_report_files(report: Report, comparison: ReportInputs, folder: Path) -> None:
     """Write the report's JSON, Markdown and figures into `folder`."""
     write_report(report, folder)
-    asked = choose_conditions(comparison.data, report.protocol.num_samples)
-    given = _given(comparison, asked, report.protocol.seed)
+    conditions = choose_conditions(comparison.data, report.protocol.num_samples)
+    given = _given(comparison, conditions, report.protocol.seed)
     for w in report.weights:
         name = f"grid-w{w:g}.png"
         if name in report.pictures:
             columns = columns_of([each for each in comparison.sets if each.cell.w == w])
             title = f"{report.run}: same noise in every column, guidance weight w = {w:g}"
-            draw_samples(title, columns, asked.labels, report.class_names, folder / name)
-            if asked.prompts is not None:
+            draw_samples(title, columns, conditions.labels, report.class_names, folder / name)
+            if conditions.prompts is not None:
                 columns = [*given, *columns]
-                draw_prompts(title, columns, asked, folder / prompt_picture(w))
+                draw_prompts(title, columns, conditions, folder / prompt_picture(w))
     draw_curve(report, folder / "curve.png")
     if "tradeoff.png" in report.pictures:
         draw_tradeoff(report, folder / "tradeoff.png")
@@ -127,11 +127,11 @@ def write_report_files(report: Report, comparison: ReportInputs, folder: Path) -
         draw_extractor_metrics(report.run, panel, report.protocol.num_samples, folder / panel.curve)
 
 
-def _given(comparison: ReportInputs, asked: Conditions, seed: int) -> list[Column]:
+def _given(comparison: ReportInputs, conditions: Conditions, seed: int) -> list[Column]:
     """Return the masked input of an inpainting network as a figure column; else no column."""
     if comparison.recipe.teacher.trained_pipeline != "StableDiffusionInpaintPipeline":
         return []
-    hidden = masked_images(comparison.data, asked, seed)
+    hidden = masked_images(comparison.data, conditions, seed)
     return [Column(title="input, mask\nin grey", evaluations=0, images=hidden, student=False)]
 
 
@@ -163,12 +163,14 @@ def _by_weight(own: ClassifierResults, sets: Sequence[SampleSet]) -> list[_AtW]:
     return found
 
 
-def _score_cells(scorer: Scorer, weights: Sequence[_AtW], asked: Conditions) -> tuple[Row, ...]:
+def _score_cells(
+    scorer: Scorer, weights: Sequence[_AtW], conditions: Conditions
+) -> tuple[Row, ...]:
     return tuple(
         Row(
             cell=each.cell,
             evaluations=each.evaluations,
-            scores=scorer.score(at_w.read(each), asked, at_w.teacher, each.cell.seed),
+            scores=scorer.score(at_w.read(each), conditions, at_w.teacher, each.cell.seed),
         )
         for at_w in weights
         for each in at_w.sets
@@ -179,7 +181,7 @@ def _verdicts(
     scorer: Scorer,
     weights: Sequence[_AtW],
     rows: Sequence[Row],
-    asked: Conditions,
+    conditions: Conditions,
     means: ClassifiedImages,
 ) -> tuple[Verdict, ...]:
     found = []
@@ -195,7 +197,7 @@ def _verdicts(
             if row.cell.role == "student"
         ]
         for control in _controls(at_w, weights, means):
-            scores = scorer.score(control.read, asked, at_w.teacher, scored[0].cell.seed)
+            scores = scorer.score(control.read, conditions, at_w.teacher, scored[0].cell.seed)
             is_paired = control.is_paired
             found.append(
                 check_samples(

@@ -68,11 +68,11 @@ class StudentVerdict:
 
     Attributes:
         passed: whether every check passes; None without a verdict.
-        said: lines of detail, such as "distance 1.25".
+        details: lines of detail, such as "distance 1.25".
     """
 
     passed: bool | None
-    said: tuple[str, ...]
+    details: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class VerdictTable:
     def failures(self) -> list[str]:
         """One line per student and guidance weight with failed checks."""
         return [
-            f"w = {w:g}, {title}: {'; '.join(cell.said)}"
+            f"w = {w:g}, {title}: {'; '.join(cell.details)}"
             for title, cells in self.rows
             for w, cell in zip(self.weights, cells, strict=True)
             if cell.passed is False

@@ -16,12 +16,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of `make_run`, to be copied."""
+    """The run of `make_run`, shared read-only."""
     return make_run(tmp_path_factory.mktemp("made") / "run")
 
 
 @pytest.fixture
 def run_dir(made_run: Path, workplace: Path) -> Path:
-    """A copy of it at `runs/run`, where commands look for runs."""
+    """A copy of the run at `runs/run`, where commands look for runs."""
     shutil.copytree(made_run, workplace / "runs" / "run")
     return Path("runs/run")

@@ -130,7 +130,7 @@ def test_without_a_student_there_is_nothing_to_approve(tmp_path: Path) -> None:
 
 
 def test_an_attempt_that_failed_makes_room_for_the_next(tmp_path: Path) -> None:
-    """Its student passed a looser gate, so it occupies the path of the next accepted student."""
+    """A student that passed a looser gate occupies the path of the next accepted student."""
     off = [f"gate.{bound}=off" for bound in ("distance", "rms", "recall")]
     looser, passed = stopped(tmp_path / "run", *FAILS, *off, "gate.w_consistency=false")
     assert accept(looser.run_dir, looser.plan, passed).path == "rounds/00-guidance/student"

@@ -1,4 +1,4 @@
-"""Every bad input is refused with one clear message, exit code 2, and nothing created."""
+"""Every bad input is refused with one message and exit code 2; nothing is created."""
 
 import re
 from collections.abc import Callable

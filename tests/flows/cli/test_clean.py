@@ -1,4 +1,4 @@
-"""`stepfold clean`: removes what nothing reads any more, and nothing else."""
+"""`stepfold clean` removes files that are no longer needed, and nothing else."""
 
 from pathlib import Path
 

@@ -55,7 +55,7 @@ def dead() -> Identity:
 
 
 class Flow:
-    """What Prefect tells of a flow run, as far as it matters here."""
+    """The fields of a Prefect flow run that cleanup uses."""
 
     def __init__(self, parameters: dict[str, object], *tags: str) -> None:
         self.parameters = parameters
@@ -175,7 +175,7 @@ def test_runs_of_mlflow_left_running_are_ended_and_others_are_not(tmp_path: Path
 
 @pytest.fixture
 def no_prefect(tmp_path: Path) -> Iterator[None]:
-    """A Prefect without a database, whatever it has read of its settings before."""
+    """A Prefect home without a database, whatever settings Prefect read before."""
     with temporary_settings(updates={PREFECT_HOME: tmp_path / "prefect"}):
         yield
 
@@ -222,14 +222,14 @@ def test_a_link_to_a_run_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def has_server(driver: int) -> bool:
-    """Whether a driver has begun to start its Prefect server."""
+    """Whether a driver has started to launch its Prefect server."""
     with contextlib.suppress(psutil.Error):
         return any(WORD in child.cmdline() for child in psutil.Process(driver).children())
     return False
 
 
 def server_of(driver: int, run_dir: Path) -> Identity | None:
-    """The Prefect server of a driver that is gone."""
+    """The Prefect server of a dead driver."""
     for each in abandoned_servers(run_dir):
         if f":{driver}:" in each.environ()[DRIVER_VARIABLE]:
             return identify(each)

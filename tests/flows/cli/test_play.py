@@ -135,7 +135,7 @@ def choose(driver: Any, title: str) -> None:
 
 
 def wait_for_pictures(driver: Any) -> None:
-    """Until both are there and neither is of an earlier question."""
+    """Wait until both images are shown, for the latest request."""
     deadline = time.monotonic() + PATIENCE
     while driver.find_elements(By.CSS_SELECTOR, "figure.old, img[hidden]"):
         assert time.monotonic() < deadline, driver.find_element(By.TAG_NAME, "main").text

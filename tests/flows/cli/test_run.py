@@ -1,4 +1,4 @@
-"""`stepfold run`: refusals, the summary, and the last lines of interrupted and failed runs."""
+"""`stepfold run`: refusals, the summary, and the messages of interrupted and failed runs."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A run directory of another format is refused by every command, and nothing in it is touched."""
+"""Every command refuses a run directory of another format, and changes nothing in it."""
 
 import json
 from pathlib import Path

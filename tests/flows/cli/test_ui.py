@@ -1,4 +1,4 @@
-"""`stepfold ui`: the pages are for this machine alone, and the address of their store is no secret
+"""`stepfold ui`: the pages are local only, and the address of their store is not leaked
 that every user can read in a list of processes."""
 
 import os

@@ -39,13 +39,13 @@ RAY = {"gcs_server", "raylet", "RayTrainWorker", "RuntimeEnvAgent"}
 
 
 def holders_of(secret: str, folder: Path) -> list[str]:
-    """Files below a folder that hold a secret: logs, databases, reports, anything."""
+    """Return the files below a folder that contain a secret."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [str(path) for path in files if secret.encode() in path.read_bytes()]
 
 
 def readable_by_others(folder: Path) -> list[str]:
-    """Files and directories that another user could read or enter."""
+    """Return files and directories that another user could access."""
     found = [path for path in folder.rglob("*") if not path.is_symlink()]
     return [f"{path} {path.stat().st_mode:o}" for path in found if path.stat().st_mode & 0o077]
 

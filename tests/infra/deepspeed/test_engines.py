@@ -1,4 +1,4 @@
-"""Every engine keeps the same promises, and all give the same numbers."""
+"""Every engine meets the same contract, and all give the same numbers."""
 
 import math
 from pathlib import Path

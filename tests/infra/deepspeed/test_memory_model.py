@@ -1,4 +1,4 @@
-"""What a plan says of memory is what processes were measured to hold."""
+"""The memory model agrees with the measured memory of processes."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""A teacher split over the workers teaches the same to the last bit, and takes less room.
+"""A sharded teacher gives bitwise equal targets, with less memory.
 
 Its student, split too, is sampled for states of its own by all of them equally often.
 """
@@ -32,7 +32,7 @@ ON_POLICY = 0.4
 
 
 def some_rank_meets_none(plan: RoundPlan) -> bool:
-    """Whether in some update one rank has on-policy states to find and another has not."""
+    """Whether in some update only one rank has on-policy states."""
     batch = plan.training.batch_size
     seen = RowRandom(plan.stream, 0, plan.samples_seen).uniform("own state") < ON_POLICY
     share = seen.reshape(plan.training.updates, WORKERS, batch // WORKERS).any(dim=2)

@@ -1,4 +1,4 @@
-"""Which run of a real MLflow store is meant: by its key, and by what is trained in it."""
+"""Look-up of runs in a real MLflow store, by key and by training."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_two_directories_are_two_runs() -> None:
 
 
 class TestOfOneKey:
-    """A round in one folder, as what it trains changes."""
+    """A round in one folder, with changing trainings."""
 
     @pytest.fixture
     def opened(self, store: MlflowTracker, chain: str) -> "Opened":

@@ -1,4 +1,4 @@
-"""What only MLflow has: its database, its text forms, its registry and its way of failing."""
+"""MLflow only: its database, text forms, registry and errors."""
 
 import json
 import sqlite3
@@ -78,7 +78,7 @@ def test_rounds_are_children_of_their_chain(store, client, chain):
 def test_a_parameter_too_long_for_mlflow_is_whole_in_a_file(store, client, tmp_path):
     text = "x" * 7000
     run = store.start("long", "digits", {"recipe": text}, {})
-    assert client.get_run(run).data.params["recipe"].endswith("(whole in params/recipe.txt)")
+    assert client.get_run(run).data.params["recipe"].endswith("(complete in params/recipe.txt)")
     copy = client.download_artifacts(run, "params/recipe.txt", str(tmp_path))
     assert Path(copy).read_text() == text
 

@@ -1,4 +1,4 @@
-"""Where a run was worked on is kept: each machine once, whatever becomes of the file."""
+"""The machines of a run are recorded once each, even after damage to the file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Large blocks that are freed and asked for again are not mapped anew."""
+"""Large blocks that are freed and allocated again are not mapped again."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A process that hangs ends with its stacks in the log; one that works does not."""
+"""A hanging process exits with its stacks in the log; a working one does not."""
 
 import json
 import os
@@ -76,7 +76,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all cases ran, each in a process of its own: their errors and exit codes."""
+    """All cases, each run in a process of its own: errors and exit codes."""
     folder = tmp_path_factory.mktemp("watched")
     scripts = json.dumps({name: script for name, (_, script) in CASES.items()})
     done = subprocess.run(

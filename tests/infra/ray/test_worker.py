@@ -1,4 +1,4 @@
-"""What crosses between driver and workers: names, JSON, and errors that stay what they are."""
+"""Messages between driver and workers: names, JSON, and errors of the same class."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Encoded data: what was written comes back by row, and damage is named."""
+"""Encoded data: rows are read back as written, and damage is reported."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The order of rows: permutations, positions, portions."""
+"""The order of rows: permutations, positions, slices."""
 
 import numpy as np
 import pytest

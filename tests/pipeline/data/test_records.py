@@ -1,4 +1,4 @@
-"""Target records: what is written comes back by row, and damage is named."""
+"""Target records: rows are read back as written, and damage is reported."""
 
 import filecmp
 import json
@@ -158,7 +158,7 @@ def test_numbers_that_are_not_finite_are_named_by_verify(tmp_path, value):
 
 
 def set_in(*path, add=None, to=None):
-    """A change of one number of the index."""
+    """Change one number of the index."""
 
     def damage(index):
         *parents, last = path

@@ -25,7 +25,7 @@ def levels_at(schedule: NoiseSchedule, *at: float, count: int = 6) -> list[Noise
 
 
 def walked(z_t: Tensor, levels: Sequence[NoiseLevel], kind: PredictionType) -> Tensor:
-    """Where the teacher's own DDIM steps end."""
+    """Return the end of the teacher's own DDIM steps."""
     for start, end in pairwise(levels):
         z_t = ddim_step(interpret(wavy(z_t, start), kind, z_t, start), end)
     return z_t

@@ -1,4 +1,4 @@
-"""Grids nest: a student's step is made of steps its teacher takes when it samples."""
+"""Grids nest: a student's step consists of its teacher's sampling steps."""
 
 import itertools
 

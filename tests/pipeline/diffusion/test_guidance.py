@@ -1,4 +1,4 @@
-"""Guidance: one formula, the same in every form of a prediction."""
+"""Guidance: one formula, equivalent for every prediction type."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Encoding in closed form: where folded steps land, what comes back, and what does not."""
+"""Encoding in closed form: end points of folded steps, and round trips."""
 
 import math
 
@@ -100,7 +100,7 @@ def test_there_and_back_in_ddim_steps_shrinks_by_a_known_factor(steps: int) -> N
 
 
 class ExactStudent(Denoiser):
-    """A student without error: it answers with its targets."""
+    """A student without error: it returns its targets."""
 
     def __init__(self, parent: Denoiser, grid: Grid, factor: int) -> None:
         self.schedule = parent.schedule

@@ -1,4 +1,4 @@
-"""Loss weights: written for the velocity, they are the paper's weights on x."""
+"""Loss weights on the velocity equal the paper's weights on x."""
 
 import pytest
 import torch

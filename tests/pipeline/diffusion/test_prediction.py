@@ -1,4 +1,4 @@
-"""Conversions between what networks output: they are inverses, and mean what their names say."""
+"""Conversions between prediction types: inverses, with the documented meaning."""
 
 import pytest
 import torch

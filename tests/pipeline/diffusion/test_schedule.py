@@ -1,4 +1,4 @@
-"""Noise levels: what every path promises, and that a stock scheduler stands on the same grid."""
+"""Noise levels: the contract of every path, and the grids of stock schedulers."""
 
 from fractions import Fraction
 

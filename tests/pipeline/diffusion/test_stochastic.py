@@ -1,4 +1,4 @@
-"""The stochastic sampler: where it asks, and that what it noises back is as noisy as it should."""
+"""The stochastic sampler: evaluation points, and the level after renoising."""
 
 import math
 
@@ -16,7 +16,7 @@ SPANS = [(0.0, 0.5), (0.0, 0.125), (0.25, 0.5), (0.5, 0.75), (0.75, 0.875)]
 
 
 def coefficients(start: NoiseLevel, end: NoiseLevel) -> tuple[float, float]:
-    """What `renoise` multiplies a sample and new noise by."""
+    """Return the factors of `renoise` for the sample and the new noise."""
     one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     return renoise(one, start, end, zero).item(), renoise(zero, start, end, one).item()
 
@@ -35,7 +35,7 @@ def test_after_noising_back_a_sample_is_exactly_as_noisy_as_its_level(
 
 @every_schedule
 def test_gaussian_data_keep_the_marginal_of_the_level(schedule: NoiseSchedule) -> None:
-    """Data N(m, v): a sample of z_k's law becomes one of z_s's, in mean and variance."""
+    """For data N(m, v), z_k becomes z_s in mean and variance."""
     m, v = 0.7, 0.16
     clean, noisy = schedule.at(times(0.25)), schedule.at(times(0.5))
 
@@ -50,7 +50,7 @@ def test_gaussian_data_keep_the_marginal_of_the_level(schedule: NoiseSchedule) -
 
 
 class Asked:
-    """A wavy denoiser that notes when it was asked."""
+    """A smooth denoiser that records its evaluation times."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         self.schedule = schedule

@@ -1,4 +1,4 @@
-"""What every method promises; a new one is tested here without being named."""
+"""The contract of every method; new methods are tested without being listed."""
 
 from dataclasses import fields
 
@@ -37,7 +37,7 @@ def tensors(draws: NoisedBatch) -> dict[str, Tensor]:
 
 
 class Saying(Affine):
-    """A student that says the given velocity."""
+    """A student that predicts the given velocity."""
 
     def __init__(self, schedule: NoiseSchedule, said: Tensor) -> None:
         super().__init__(schedule)

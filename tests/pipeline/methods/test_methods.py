@@ -1,4 +1,4 @@
-"""Each method against what its paper says, in numbers and step-by-step oracles."""
+"""Each method against its paper: numbers and step-by-step reference implementations."""
 
 import itertools
 import math
@@ -140,7 +140,7 @@ LAWS = {
 
 @pytest.mark.parametrize("law", LAWS)
 def test_times_follow_the_density_of_their_law(law: str) -> None:
-    """Kolmogorov-Smirnov: sqrt(n) D is above 1.95 once in a thousand samples (of any law)."""
+    """Kolmogorov-Smirnov: sqrt(n) D is above 1.95 once in a thousand samples."""
     this, cumulative = LAWS[law]
     count = 20_000
     t = draw_time(this, random(count)).sort().values
@@ -338,7 +338,7 @@ def test_the_target_is_the_papers_x_for_gaussian_classes(jump: int, sampling: st
 
 
 class Student(Affine):
-    """One that says exactly what it is taught at its points."""
+    """A student that predicts its targets exactly."""
 
     def __init__(self, this: ProgressiveDistillation, teacher: Denoiser) -> None:
         super().__init__(teacher.schedule)
@@ -350,7 +350,7 @@ class Student(Affine):
 
 
 def test_an_exact_ladder_samples_what_its_first_teacher_samples() -> None:
-    """16 -> 4 -> 2 deterministic steps, and each sampled: the 16 steps of the Gaussian teacher."""
+    """Samples of exact 16 -> 4 -> 2 students, and of the Gaussian teacher in 16 steps."""
     teacher = GuidedDenoiser(gaussian())
     four = Student(progressive(Grid(4), Grid(16)), teacher)
     two = Student(progressive(Grid(2), Grid(4)), four)
@@ -374,7 +374,7 @@ OWN = {
 
 
 class Wavy(Affine):
-    """A student that does not say what it is taught; its answer has a gradient."""
+    """A student that does not predict its targets, with a gradient."""
 
     def __call__(self, z_t, level, condition, w):
         self.calls += 1
@@ -388,7 +388,7 @@ class Wavy(Affine):
 def test_on_policy_states_are_states_of_a_sampled_student(
     schedule: NoiseSchedule, pair: tuple[Grid, Grid], of: OnPolicySource
 ) -> None:
-    """Sample it from the same noise, as it is or as it is taught; stop where each row stands."""
+    """Sample from the same noise, by student or targets; stop each row at its own point."""
     this, teacher, now = progressive(*pair, 0.5, of), Affine(schedule), Wavy(schedule)
     draws = drawn(this, schedule)
     settled = this.rollout(teacher, draws, random(FEW), now)

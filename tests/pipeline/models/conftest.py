@@ -1,4 +1,4 @@
-"""Tiny stock pipelines, made once for all tests that read or spoil them."""
+"""Tiny stock pipelines, created once for all tests that read or damage them."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copied(originals: Path, tmp_path: Path) -> Folder:
-    """A copy of a pipeline, to be spoilt."""
+    """A copy of a pipeline, to be damaged."""
 
     def copy(kind: str) -> Path:
         return Path(shutil.copytree(originals / kind, tmp_path / kind))

@@ -1,4 +1,4 @@
-"""Networks that others trained: their folders as they are on the hub, only smaller."""
+"""Adopted networks: folders as on the hub, only smaller."""
 
 import json
 from pathlib import Path

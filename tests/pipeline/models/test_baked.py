@@ -1,4 +1,4 @@
-"""Students that no stock pipeline can tell w: plain copies, made for one w."""
+"""Students with a baked-in w, whose stock pipeline has no input for w."""
 
 from pathlib import Path
 

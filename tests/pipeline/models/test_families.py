@@ -1,4 +1,4 @@
-"""What every network promises, whatever its family and whatever it is told."""
+"""The contract of every network, for all families and conditions."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def a_student(name: str, teacher: nn.Module) -> nn.Module:
 
 
 def shaken(module: nn.Module) -> nn.Module:
-    """The module with every parameter moved off its start."""
+    """Perturb every parameter of the module."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -76,7 +76,7 @@ def inputs(name: str) -> tuple[Tensor, Tensor, Condition]:
 
 
 def told(name: str, w: Tensor) -> Tensor | None:
-    """What a student is told of w."""
+    """The w input of a student."""
     return w if name in CAN_BE_TOLD else None
 
 

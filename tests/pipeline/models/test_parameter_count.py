@@ -1,4 +1,4 @@
-"""Networks are counted without being made, and the count is what making them would give."""
+"""Parameters are counted without allocation, with the result of a real network."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a pipeline directory must not be, each refused with its reason."""
+"""Invalid pipeline directories, each refused with its reason."""
 
 import shutil
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def renamed(path: str, suffix: str) -> Spoil:
 
 
 def weights_at(place: str) -> Spoil:
-    """Say in an index that all weights of the network lie there."""
+    """Write an index that places all weights of the network there."""
     return lambda folder: sharded(folder, place)
 
 

@@ -1,4 +1,4 @@
-"""Stock pipelines draw; every question they put to a student has the answer that we give it.
+"""Stock pipelines sample; every call of the student equals our own call.
 
 The pipelines are whole and their own: what they pass to the network is overheard, and the family
 is asked the same.
@@ -130,7 +130,7 @@ PIPELINES: dict[str, Callable[[nn.Module, Condition], None]] = {
 
 
 def a_student(name: str) -> nn.Module:
-    """A student in which everything counts, also what starts at zero."""
+    """A student whose output depends on all parameters, also on zero-initialised ones."""
     torch.manual_seed(0)
     kind = family_of(teacher_manifest(name))
     student = kind.student_of(kind.build(), (0.0, 4.0)).eval()
@@ -141,7 +141,7 @@ def a_student(name: str) -> nn.Module:
 
 
 def overheard(name: str, student: nn.Module) -> list[tuple[dict[str, Any], Tensor]]:
-    """What the stock pipeline of that network asks it, and what it hears."""
+    """Record the network's inputs and outputs in the stock pipeline."""
     heard: list[tuple[dict[str, Any], Tensor]] = []
 
     def listen(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
@@ -155,7 +155,7 @@ def overheard(name: str, student: nn.Module) -> list[tuple[dict[str, Any], Tenso
 
 
 def as_ours(name: str, asked: dict[str, Any]) -> tuple[Tensor, Tensor, Condition]:
-    """The pipeline's question in our words: z_t, timestep, condition."""
+    """Convert the pipeline's inputs to ours: z_t, timestep, condition."""
     condition = condition_of(teacher_manifest(name), COUNT)
     timestep = asked["timestep"].float().expand(COUNT)
     match name:

@@ -1,4 +1,4 @@
-"""Page of two runs: comparable metrics share columns and charts, others are warned about."""
+"""Page of two runs: comparable metrics share columns and charts, others give a warning."""
 
 import json
 from dataclasses import replace
@@ -82,7 +82,7 @@ def comparison(both: tuple[ComparedRun, ComparedRun]) -> Comparison:
     shown = (look(2.5, "x"), look(2.5, "x"))
     return Comparison(
         sides=both,
-        told=summarise_distances(both),
+        summary=summarise_distances(both),
         warnings=warnings_of(both),
         tables=tables_of(both),
         others=other_tables_of(both),

@@ -113,7 +113,7 @@ def test_students_that_pass_come_first() -> None:
     assert [title for title, _ in found.rows] == ["student, 4 steps", "student, 1 step"]
     (_, four), (_, one) = found.rows
     assert [each.passed for each in (*four, *one)] == [True, True, False, True]
-    assert one[0].said == ("recall 0.5, required at least 0.9",)
+    assert one[0].details == ("recall 0.5, required at least 0.9",)
     assert "recall at least 0.9, RMS at most 0.15" in found.bounds
 
 
@@ -218,7 +218,7 @@ def test_without_classes_students_have_verdicts() -> None:
     (_, (two,)), (_, (one,)) = found.rows
     assert two == StudentVerdict(True, ("all checks pass", "distance 1.05 (0.95 to 1.15)"))
     assert one.passed is False
-    assert one.said == (
+    assert one.details == (
         "distance 1.2 (1.1 to 1.3), required at most 1.1",
         "RMS 0.18 (0.162 to 0.198), required at most 0.15",
     )

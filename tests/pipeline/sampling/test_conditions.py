@@ -1,4 +1,4 @@
-"""What networks are asked for: classes, or captions of held-out images."""
+"""Conditions of an evaluation: classes, or captions of held-out images."""
 
 from dataclasses import replace
 from pathlib import Path

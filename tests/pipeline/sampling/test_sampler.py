@@ -1,4 +1,4 @@
-"""Samples belong to (seed, row), whoever draws them and in whatever chunks."""
+"""Samples are a function of (seed, row), independent of network calls and chunks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Draws depend on the position alone: not on chunks or ranks, nor on being stored."""
+"""Draws depend on the position alone, not on chunks, ranks or storage."""
 
 import os
 from pathlib import Path

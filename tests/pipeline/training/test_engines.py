@@ -1,4 +1,4 @@
-"""The plain engine, and its optimiser: AdamW and, if asked, an average beside it.
+"""The torch engine and its optimiser: AdamW with an optional moving average.
 
 `tests/infra/deepspeed/test_engines.py` covers both engines.
 """

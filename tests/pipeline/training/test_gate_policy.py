@@ -1,4 +1,4 @@
-"""What follows a failed student, by the recipe and what was tried; no round is trained."""
+"""Reactions to a failed student, by recipe and earlier attempts; nothing is trained."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def failed(plan: RoundPlan, *, diverged: bool = False, answer: bool | None = Non
 
 
 def course(gate: dict[str, Any], diverges: int = 0) -> list[RoundPlan]:
-    """The attempts at a round that always fails, the first few by divergence; nobody answers."""
+    """Attempts at a round that always fails, the first few by divergence; without approval."""
     made: list[RoundPlan] = []
 
     def attempt(plan: RoundPlan) -> JudgedAttempt:

@@ -31,11 +31,11 @@ Train = Callable[..., dict[str, Tensor]]
 
 
 class StoppedError(Exception):
-    """The process went away here."""
+    """Simulates the death of the process."""
 
 
 class StoppingSource(BatchSource):
-    """A source that is cut off before an update, as a kill would."""
+    """A source that stops before an update, like a kill."""
 
     def __init__(self, source: BatchSource, update: int) -> None:
         self.source, self.position = source, update * 32
@@ -47,7 +47,7 @@ class StoppingSource(BatchSource):
 
 
 class PoisonedSource(StoppingSource):
-    """A source whose targets are not numbers from an update on."""
+    """A source whose targets are NaN from an update on."""
 
     def at(self, first: int, count: int) -> tuple[NoisedBatch, Latent]:
         draws, target = self.source.at(first, count)
@@ -108,7 +108,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def updates_logged(folder: Path) -> int:
-    """Check that every logged loss is a number; give how many there are."""
+    """Check that every logged loss is finite; return their number."""
     losses = [line["train/loss"] for line in read_metrics(folder / "metrics.jsonl")]
     assert all(math.isfinite(loss) for loss in losses)
     return len(losses)
@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(train: Train, tmp_pat
 
 
 class PoisonedEngine(TorchEngine):
-    """An engine one of whose gradients goes bad on the way back, while the loss is sound."""
+    """An engine with a non-finite gradient of a finite loss."""
 
     def __init__(self, bad: float, module: nn.Module, plan: OptimiserPlan) -> None:
         super().__init__(module, plan)

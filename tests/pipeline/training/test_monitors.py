@@ -1,4 +1,4 @@
-"""Watching a round: losses and weights that have gone wrong, pace, the time left, memory."""
+"""Monitoring of a round: divergence, throughput, remaining time, memory."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Rounds are known before anything runs, and their fingerprints hold what matters and no more."""
+"""Rounds are planned before a run; fingerprints contain only what determines the result."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Damage is found with its dependents and removed alone; there are no false alarms."""
+"""Damage is found with its dependents, and only damage is removed; no false alarms."""
 
 import json
 import math

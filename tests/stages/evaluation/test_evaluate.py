@@ -42,7 +42,7 @@ class Chain:
         return evaluate(work, data=self.data, teacher=self.teacher, students=self.students).value
 
     def times(self) -> dict[str, int]:
-        """When each set of samples and each reading of one was written."""
+        """Return the write times of all sample sets and features."""
         folder = self.run_dir / "evaluation"
         return {
             str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.npy")
@@ -60,7 +60,7 @@ def make_recipe(num_samples: int = NUM) -> Recipe:
 
 
 def make_chain(run_dir: Path, recipe: Recipe) -> Chain:
-    """An exact teacher, and for each round the student as it stands before any update."""
+    """An exact teacher, and the untrained student of each round."""
     ledger = Ledger(run_dir)
     data = shard(Workspace(run_dir, recipe)).value
     teacher = adopt(Workspace(run_dir, recipe), data).value

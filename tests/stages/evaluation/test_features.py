@@ -82,7 +82,7 @@ def test_a_job_reads_its_rows_of_images_and_of_prompts(tmp_path: Path) -> None:
 
 
 def classifier(ledger: Ledger, data: Artifact) -> Artifact:
-    """A quick one, committed as the stage commits its own."""
+    """An untrained classifier, committed like the stage's own."""
     real = [real_images(ledger.locate(data), split) for split in ("train", "heldout")]
 
     def write(folder: Path) -> dict[str, int]:
@@ -93,7 +93,7 @@ def classifier(ledger: Ledger, data: Artifact) -> Artifact:
 
 
 def classified(ledger: Ledger, data: Artifact, count: int) -> list[FeatureSource]:
-    """Samples, and all that the classifier is asked to read of a data set."""
+    """Samples, and all classifier inputs from a data set."""
     return [
         samples(ledger, "b.npy", 2, (count, 16, 16, 3)),
         FeatureSource("heldout.npy", data, 10, HELDOUT),
@@ -105,7 +105,7 @@ def classified(ledger: Ledger, data: Artifact, count: int) -> list[FeatureSource
 def seen_whole(
     ledger: Ledger, data: Artifact, seer: Classifier, count: int
 ) -> dict[str, ClassifierOutputs]:
-    """The same, read at once by the classifier itself."""
+    """The same features, computed directly by the classifier."""
     place = ledger.locate(data)
     labels = balanced_labels(20, 10)
     training, training_labels = real_images(place, "train")

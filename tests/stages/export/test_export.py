@@ -33,7 +33,7 @@ from tests.support.tiny_pipelines import KINDS, PIXELS, edit
 
 
 def differences(directory: Path, bundle: Path, parts: Tiny, steps: int) -> list[float]:
-    """As the gate, in this process."""
+    """Run the parity check in this process."""
     manifest, stock = read_manifest(bundle), parts.stock
     pipeline = DiffusionPipeline.from_pretrained(
         directory, dtype=torch.float32, local_files_only=True, use_safetensors=True

@@ -32,7 +32,7 @@ Make = Callable[..., GateCase]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, teacher and classifier, which all cases share."""
+    """Data, teacher and classifier, shared by all cases."""
     run_dir = tmp_path_factory.mktemp("base") / "run"
     case = gate_case(run_dir)
     classifier_of(Ledger(run_dir), case.data)
@@ -132,7 +132,7 @@ def test_extend_trains_the_failed_student_on_and_decides_the_same_when_run_again
 
 
 def test_extended_it_begins_where_the_failed_student_ended_up_to_a_limit(make: Make) -> None:
-    """One update moves a weight by the rate at most, so after one it is still nearly the same."""
+    """One update changes a weight by at most the learning rate."""
     case = make(
         *(BAD, "guidance.learning_rate=0.0001", "gate.on_fail=extend"),
         "gate.extend={share: 0.05, times: 2}",

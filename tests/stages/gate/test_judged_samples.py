@@ -30,7 +30,7 @@ OFF = {"noise_floor": 0.0, "teacher": 0.0, "student": 1.5}
 
 @dataclass
 class Here:
-    """Reads in this process, whoever the reader is; `told` has the parts that were read."""
+    """Extracts features in this process; `told` has the extracted parts."""
 
     told: list[tuple[int, int]] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ def captions_without_classes(ledger: Ledger) -> Artifact:
 
 
 def drawn(ledger: Ledger, role: Role, w: float) -> tuple[GateCell, Artifact]:
-    """Noise around a grey that is the guidance weight's, and for students another."""
+    """Noise around a grey level that depends on guidance weight and role."""
     noise = np.random.default_rng([len(role), int(w)]).normal(size=(COUNT, 16, 16, 3))
     images = np.clip(0.2 * noise - 0.9 + w / 4 + OFF[role], -1, 1).astype(np.float32)
     cell = GateCell(

@@ -44,7 +44,7 @@ STEPS = 4
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained student of four steps that is told classes and draws pixels."""
+    """An untrained class-conditional four-step student on pixels."""
     manifest = student_manifest(teacher_manifest("unet")).model_copy(update={"steps": (STEPS,)})
     return save_untrained(tmp_path_factory.mktemp("digits") / "student", manifest)
 
@@ -57,7 +57,7 @@ def picture(path: Path, size: tuple[int, int], mode: str = "RGB") -> Path:
 
 
 def stochastic(bundle: Path, place: Path) -> Path:
-    """The same network, as one that was distilled for the stochastic sampler."""
+    """The same network, declared as distilled for the stochastic sampler."""
     shutil.copytree(bundle, place)
     edit_json(place / MANIFEST, sampler="stochastic")
     return place
@@ -223,7 +223,7 @@ def test_the_command_writes_the_picture_or_a_row_behind_its_source(
 
 
 def test_other_seeds_and_samplers_give_other_pictures(digits: Path, tmp_path: Path) -> None:
-    """A stochastic student adds the noise while it edits that it adds while it draws."""
+    """A stochastic student adds the same noise in editing as in sampling."""
     opened = {
         "ddim": BundleSampler(digits),
         "stochastic": BundleSampler(stochastic(digits, tmp_path / "student")),

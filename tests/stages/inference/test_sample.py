@@ -16,7 +16,7 @@ from tests.support.terminal import invoke
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A teacher of each family, untrained where it trains, and a 2-step student."""
+    """An untrained (or exact) teacher of each family, and a 2-step student."""
     root = tmp_path_factory.mktemp("bundles")
     student = student_manifest(teacher_manifest("gaussian")).model_copy(update={"steps": (2,)})
     manifests = {

@@ -24,7 +24,7 @@ HOUR = 36.0
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PageRun, PageRun]:
-    """Two, and what their data were made from is gone."""
+    """Two runs without their original data."""
     root = tmp_path_factory.mktemp("pages")
     made = make_page_run(root / "first"), make_page_run(root / "second", off=1.12)
     before = costs_of(made[0].run_dir, made[0].recipe, {})

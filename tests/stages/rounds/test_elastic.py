@@ -53,7 +53,7 @@ def profile(workers: int, zero_stage: int = 1) -> Profile:
 
 
 def chain(run_dir: Path, recipe: Recipe, workers: list[int]) -> list[Artifact]:
-    """The students of all rounds, each trained by so many workers on targets made ahead."""
+    """Train the students of all rounds, with the given numbers of workers, on stored targets."""
     data = shard(Workspace(run_dir, recipe)).value
     students = [adopt(Workspace(run_dir, recipe), data).value]
     for plan, count in zip(plan_rounds(recipe), workers, strict=True):
@@ -164,7 +164,7 @@ def losses_of(run_dir: Path, student: Artifact) -> list[float]:
 def interrupted(
     run_dir: Path, recipe: Recipe, *layouts: str
 ) -> tuple[RoundPlan, Artifact, Artifact]:
-    """Round 0, stopped after checkpoints of these layouts."""
+    """Train round 0 up to checkpoints of these layouts."""
     data = shard(Workspace(run_dir, recipe)).value
     teacher = adopt(Workspace(run_dir, recipe), data).value
     plan = plan_rounds(recipe)[0]

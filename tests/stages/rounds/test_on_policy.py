@@ -28,11 +28,11 @@ UPDATES, BATCH = 4, 4
 
 
 class StoppedError(Exception):
-    """The process went away here."""
+    """Simulates the death of the process."""
 
 
 class StoppingEngine(DeepSpeedEngine):
-    """An engine that is cut off before the last update."""
+    """An engine that stops before the last update."""
 
     def __init__(self, module: nn.Module, plan: OptimiserPlan, **how: Any) -> None:
         super().__init__(module, plan, **how)
@@ -47,7 +47,7 @@ class StoppingEngine(DeepSpeedEngine):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A halving of a tiny Stable Diffusion with half of the samples on-policy."""
+    """A halving round of a tiny Stable Diffusion with half of the samples on-policy."""
     root = tmp_path_factory.mktemp("own")
     how = {"updates": UPDATES, "batch_size": BATCH, "learning_rate": 0.01}
     halving = Halving(steps=(4, 2), on_policy_fraction=0.5, **how)

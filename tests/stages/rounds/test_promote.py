@@ -1,4 +1,4 @@
-"""A student that is damaged, not finite or of another teacher is not promoted."""
+"""A student that is damaged, non-finite or of another teacher is not promoted."""
 
 from pathlib import Path
 from typing import Literal

@@ -43,7 +43,7 @@ def at(run_dir: Path, place: str) -> Artifact:
 
 
 def refused(run_dir: Path, plan: RoundPlan, teacher: Artifact) -> str:
-    """What both stages that ask a teacher say of it, before anything is started or written."""
+    """Return the error of both stages that use a teacher, before they start or write anything."""
     ledger, data = Ledger(run_dir), at(run_dir, "data")
     for artifact in ledger.records():
         if artifact.path.startswith(plan.folder):
@@ -122,7 +122,7 @@ def test_an_older_student_put_in_the_place_of_a_newer_is_no_student(run_dir: Pat
 
 
 def test_an_older_student_with_its_own_record_is_another_lineage(run_dir: Path) -> None:
-    """As if bundle and record had come back together from a backup of an earlier teacher."""
+    """Restore bundle and record together from an earlier teacher."""
     plan, teacher = ROUNDS[1], at(run_dir, f"{ROUNDS[0].folder}/student")
     old = make_student(run_dir, RECIPE, plan, at(run_dir, "data"), teacher, parent="0" * 64)
     assert Ledger(run_dir).find(old.fingerprint) == old

@@ -28,7 +28,7 @@ def recipe_for(pipeline: Path, tmp_path: Path) -> Recipe:
 
 
 def data_of(shape: tuple[int, int, int], run_dir: Path, *, with_null: bool) -> Artifact:
-    """As much of a data set as says what shape its samples have."""
+    """Write the part of a data set that defines the shape of its samples."""
     info = {
         "source": "captioned_digits",
         "class_names": [str(label) for label in range(CLASSES)],

@@ -22,9 +22,9 @@ CHANNELS = 64
 
 
 def fitted(prediction: str, folder: Path) -> Path:
-    """A pipeline whose network predicts that on samples that change little.
+    """A pipeline whose network has this prediction type on smooth samples.
 
-    Only its last convolution is fitted, in closed form, on what a random network makes of z_t.
+    Only its last convolution is fitted, in closed form, to a random network's features of z_t.
     """
     torch.manual_seed(0)
     tiny_pipeline("sd", folder)

@@ -1,1 +1,1 @@
-"""A package of another author: one file for each thing that can be added to Stepfold."""
+"""A third-party package: one file for each kind of extension of Stepfold."""

@@ -1,4 +1,4 @@
-"""A method that minimises the absolute error to the guided teacher, with the teacher at hand."""
+"""A method that minimises the absolute error to the guided teacher, computed online."""
 
 from dataclasses import dataclass
 from typing import ClassVar

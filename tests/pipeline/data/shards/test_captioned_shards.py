@@ -1,4 +1,4 @@
-"""Shards with captions, with classes or without: all comes back, and other tools read it."""
+"""Shards with captions, with or without classes, are read back, also by other tools."""
 
 import json
 from dataclasses import replace

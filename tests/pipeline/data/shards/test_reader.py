@@ -42,7 +42,7 @@ def pictures(channels=1, count=40):
 
 @pytest.fixture
 def written(tmp_path):
-    """The folder of a data set of pictures."""
+    """The folder of an image data set."""
     write_dataset(tmp_path, pictures(), CONFIG)
     return tmp_path
 

@@ -65,7 +65,7 @@ def folder(tmp_path):
 
 
 def refusal(folder, **changes):
-    """What is said on opening, which is also said where the source is identified."""
+    """Return the error of opening, which identifying the source must raise too."""
     said = set()
     for check in (lambda config: open_captioned_folder(config, 0), identify_captioned_folder):
         with pytest.raises(DataError) as caught:

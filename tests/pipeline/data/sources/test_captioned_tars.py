@@ -41,7 +41,7 @@ def image2dataset_json(caption):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two tars of six samples with all that img2dataset writes, and what it writes beside them."""
+    """Two tars of six samples as img2dataset writes them, with its other files."""
     for tar in range(2):
         # an open file: where WDS_SECURE is set, webdataset opens none by name
         with (

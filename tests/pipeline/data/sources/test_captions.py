@@ -1,4 +1,4 @@
-"""Captions: kept exactly, and what is none is refused by name."""
+"""Captions are kept exactly, and invalid ones are refused by name."""
 
 import json
 

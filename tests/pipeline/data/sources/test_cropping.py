@@ -1,4 +1,4 @@
-"""Resize-and-crop: the centre of what the whole image would be when scaled."""
+"""Resize-and-crop equals the centre of the whole scaled image."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The sources: known contents, known laws."""
+"""Data sources: known contents and distributions."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A folder of images: what is accepted, what is refused by name, what the pixels become."""
+"""A folder of images: accepted files, refusals by name, and pixel values."""
 
 import io
 import re
@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 
 def refusal(folder, **changes):
-    """What is said on opening, which every other way to ask for the folder says too."""
+    """Return the error of opening, which every other use of the folder must raise too."""
     said = set()
     for ask in (lambda config: open_folder(config, 0), identify_folder):
         with pytest.raises(DataError) as caught:

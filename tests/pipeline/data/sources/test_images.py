@@ -1,4 +1,4 @@
-"""Image files that are small on disk and large in memory: a child says what they cost."""
+"""Image files that are small on disk and large in memory, measured in a child process."""
 
 import subprocess
 import sys

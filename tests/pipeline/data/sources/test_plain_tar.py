@@ -1,4 +1,4 @@
-"""Tars made to harm: what could run, point elsewhere, loop or grow is refused by name."""
+"""Malicious tars: members that could run, point elsewhere, loop or grow are refused by name."""
 
 import io
 import re
@@ -26,7 +26,7 @@ def info_of(name, kind=tarfile.REGTYPE, size=0, **fields):
 
 
 def raw(*pieces):
-    """A tar of headers and contents as they are given, which tarfile would not write."""
+    """Build a tar of arbitrary headers and contents, which tarfile would not write."""
     blocks = b"".join(
         piece.tobuf(tarfile.GNU_FORMAT) if isinstance(piece, tarfile.TarInfo) else padded(piece)
         for piece in pieces

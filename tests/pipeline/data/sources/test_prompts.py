@@ -1,4 +1,4 @@
-"""Lists of sentences as data: every kind of file, and what is wrong with one by name."""
+"""Lists of prompts as data: every kind of file, and errors by name."""
 
 import json
 from pathlib import Path

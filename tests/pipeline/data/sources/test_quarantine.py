@@ -1,4 +1,4 @@
-"""Images and captions that cannot be used: set aside by name and reason, within a budget."""
+"""Unusable images and captions are quarantined with their reasons, up to a limit."""
 
 import json
 import re
@@ -70,7 +70,7 @@ def good(count=COUNT):
 
 
 def to_uint8_pixels(folder):
-    """The bytes of all samples, as a set: which of them are there, wherever they went."""
+    """Return the bytes of all samples as a set, independent of their order."""
     found = []
     for split in ("train", "heldout"):
         shards = SampleShards(folder, split)
@@ -88,7 +88,7 @@ def write(kind, root, contents, out):
 
 @pytest.fixture(scope="module")
 def all_good(tmp_path_factory):
-    """The pixels of a data set of each kind in which nothing is bad."""
+    """The pixels of a data set of each kind without bad samples."""
     found = {}
     for kind in KINDS:
         folder = tmp_path_factory.mktemp(kind)

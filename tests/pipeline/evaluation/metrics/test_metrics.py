@@ -1,4 +1,4 @@
-"""Every metric of sets on a case with a known result, and against libraries."""
+"""Every metric of sample sets: known results, and comparison with libraries."""
 
 import numpy as np
 import pytest

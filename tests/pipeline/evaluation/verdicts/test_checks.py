@@ -1,4 +1,4 @@
-"""Verdicts on students: each check detects a fault that the others miss; and those of the gate."""
+"""Verdicts of report and gate: each check detects a fault that the others miss."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A pinned pipeline comes from the hub's cache; anything unpinned is left to be refused."""
+"""A pinned pipeline is read from the hub's cache; unpinned names are refused."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ except BundleError as error:
 
 
 def located_offline(given: str, cache: Path) -> str:
-    """What a process without a network makes of it."""
+    """Resolve a name in a process without a network."""
     environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache), "PATH": "/usr/bin"}
     command = [sys.executable, "-c", ASK, given]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

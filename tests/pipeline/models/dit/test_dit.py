@@ -43,7 +43,7 @@ def test_training_mode_drops_no_labels(origin: str, tmp_path: Path) -> None:
 
 
 def test_diffusers_itself_would_drop_some() -> None:
-    """So that the test above tests something: of 64 labels all survive once in 850."""
+    """Check the test above: dropout keeps all of 64 labels once in 850 times only."""
     torch.manual_seed(0)
     module = DiTTransformer2DModel.from_config(built().config)
     arguments = {

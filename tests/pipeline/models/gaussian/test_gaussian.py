@@ -112,7 +112,7 @@ def test_pure_noise_is_believed_to_be_the_mean(null: str) -> None:
 
 
 class ExactStudent(Denoiser):
-    """A student whose error is zero: it answers with the target itself."""
+    """A student whose error is zero: it returns the target itself."""
 
     def __init__(self, parent: Denoiser, student_steps: int, jump: int) -> None:
         self.schedule = parent.schedule
@@ -141,7 +141,7 @@ Z_1, LABEL, W = normal(6, 2, 1, 1), torch.tensor([0, 1, 2, 0, 1, 2]), times(0, 0
 
 @pytest.fixture(scope="module")
 def mixture() -> tuple[Denoiser, Tensor]:
-    """The guided teacher of the class mixture, and where it takes Z_1 in 256 steps."""
+    """The guided teacher of the class mixture, and its samples from Z_1 in 256 steps."""
     teacher = guided(family(null="mixture", total=256))
     return teacher, drawn(teacher, Z_1, 256, LABEL, W)
 

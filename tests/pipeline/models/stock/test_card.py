@@ -1,4 +1,4 @@
-"""A model card says what its reader has to know, in numbers."""
+"""A model card has the usage, limits and scores, in numbers."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A stock scheduler walks exactly the steps of our own sampler, on every path and grid."""
+"""Stock schedulers take exactly the steps of our sampler, on every path and grid."""
 
 import itertools
 from typing import Any
@@ -46,7 +46,7 @@ def manifest(schedule: ScheduleConfig, prediction: Any, steps: int | None) -> Ma
 
 
 def network(z_t: Tensor, timestep: Tensor) -> Tensor:
-    """Any smooth function of both: a wrong time or level is seen in its answer."""
+    """A smooth function of both, so that a wrong time or level changes the result."""
     return torch.tanh(0.7 * z_t + torch.sin(timestep.float() / 100))
 
 

@@ -1,4 +1,4 @@
-"""What a stock pipeline is made to give is what its own class computes."""
+"""Our use of a stock pipeline gives what its own class computes."""
 
 import inspect
 import sys

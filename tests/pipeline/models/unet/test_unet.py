@@ -1,4 +1,4 @@
-"""The U-Net is a stock diffusers model: it loads as one and is told w as pipelines tell it."""
+"""The U-Net is a stock diffusers model, with the w input of stock pipelines."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Captioned canvases: what is said is what is seen, composed without a leak, each on its own."""
+"""Captioned canvases: captions match images, no leakage, canvases are independent."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def config(**changes) -> CaptionedDigitsData:
 
 
 def contrast(canvas: np.ndarray) -> float:
-    """How far the pixel that differs most is from the canvas's own paper, in steps of 8 bits."""
+    """Return the largest difference of a pixel from the canvas's paper, in 8-bit steps."""
     paper = np.median(canvas, axis=(1, 2), keepdims=True)
     return float(np.abs(canvas - paper).max())
 

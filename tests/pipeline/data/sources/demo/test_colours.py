@@ -1,4 +1,4 @@
-"""The palette can be told apart, whatever its variation."""
+"""The colours of the palette are distinct under every variation."""
 
 import itertools
 

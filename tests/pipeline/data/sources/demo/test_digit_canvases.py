@@ -1,4 +1,4 @@
-"""Canvases: composed without a leak, readable, each on its own, in mixed order."""
+"""Canvases: no leakage, legible, independent, in shuffled order."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def config(**changes) -> DigitCanvasesData:
 
 
 def contrast(canvas: np.ndarray) -> np.ndarray:
-    """How far each pixel's luma is from the paper's, in [0, 1], `[size, size]`."""
+    """Return each pixel's luma difference to the paper, in [0, 1], `[size, size]`."""
     luma = np.tensordot(LUMA, canvas / 255, 1)
     return np.abs(luma - np.median(luma))
 

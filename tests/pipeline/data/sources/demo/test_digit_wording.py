@@ -1,4 +1,4 @@
-"""Sentences: whatever is said is read back, and prompts cover all there is to say."""
+"""Captions can be parsed, and prompts cover all captions."""
 
 import itertools
 
