@@ -22,7 +22,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
 
     Raises:
         ConfigError: a batch size is not divisible by the number of workers, a run with
-            pre-generated targets splits its teacher, the machine has fewer CPUs or GPUs than
+            pregenerated targets splits its teacher, the machine has fewer CPUs or GPUs than
             requested, the tracker is not installed, the run directory cannot be used (see
             `pipeline.run_dir.recipe_file.check_run_dir`), its disk is too small, or the recipe
             contradicts the teacher or the data.
@@ -34,7 +34,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
     if profile.engine.split_teacher and not recipe.has_online_targets:
         raise ConfigError(
             "engine.split_teacher: true needs a teacher in the training workers, but targets are "
-            "pre-generated; remove it, or set targets.mode: online"
+            "pregenerated; remove it, or set targets.mode: online"
         )
     if profile.compute.is_local:
         check_local_resources(profile.compute)

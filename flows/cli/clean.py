@@ -30,8 +30,8 @@ def clean(
         bool,
         typer.Option(
             "--stale",
-            help="Clean up after killed drivers instead: end their servers, mark their tracked and "
-            "Prefect runs, remove debris. Without RUN_DIR: in every run.",
+            help="Clean up after killed drivers instead: stop their servers, mark their runs in "
+            "the tracker and in Prefect, remove debris. Without RUN_DIR: for every run.",
         ),
     ] = False,
     dry_run: Annotated[

@@ -21,7 +21,7 @@ def notify(
         typer.Option(
             metavar="VARIABLE",
             help="Environment variable with the address: a webhook URL, or mailtos://... for "
-            "e-mail. Creates or replaces the block.",
+            "email. Creates or replaces the block.",
         ),
     ] = None,
 ) -> None:

@@ -190,7 +190,7 @@ class SmtpEmail(notifications.AppriseNotificationBlock):
 
     _block_type_name = "SMTP Email"
     _block_type_slug = "smtp-email"
-    _description = "Sends e-mail through an SMTP server."
+    _description = "Sends email through an SMTP server."
 
     url: SecretStr = Field(title="Address", description=f"An Apprise URL: {_ADDRESS_FORM}.")
 

@@ -105,8 +105,8 @@ class GateRules(Document):
     """
 
     rms: Bound = 0.3
-    """Maximum root mean square difference between student and teacher samples of the same noise, in
-    pixel values in [-1, 1]. `off` for none. Not checked if student or teacher is a stochastic
+    """Maximum root mean square difference between student and teacher samples from the same noise,
+    in pixel values in [-1, 1]. `off` for none. Not checked if student or teacher is a stochastic
     student of several steps."""
 
     recall: Bound = 0.6

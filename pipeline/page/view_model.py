@@ -100,7 +100,7 @@ class RoundCost:
         updates: optimiser updates.
         evaluations: network evaluations per sample, summed, including training.
         bytes: size of the targets.
-        targets_s: seconds of target pre-generation; None without targets.
+        targets_s: seconds of target pregeneration; None without targets.
         rest_s: seconds of training, or of the whole stage.
         decision: decision of the round's gate; None without a gate.
         money: price of its time; None without a price.

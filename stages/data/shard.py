@@ -70,7 +70,7 @@ def _shard(work: Workspace, key: str) -> Artifact:
     )
     if artifact.details["set_aside"]:
         _log.warning(
-            "data: %d unusable samples were set aside; reasons in %s",
+            "data: %d unusable samples were quarantined; reasons in %s",
             artifact.details["set_aside"],
             ledger.locate(artifact) / REPORT,
         )

@@ -43,7 +43,7 @@ class PlanRow:
         state: whether its result is committed.
         reason: digest of the result, or why the stage is to do.
         updates: optimiser updates.
-        tuples: pre-generated targets.
+        tuples: pregenerated targets.
         bytes: size of these targets.
         teacher_evaluations: network evaluations of the teacher, one sample each.
         student_evaluations: network evaluations of the student, one sample each.

@@ -50,7 +50,7 @@ def train(
         plan: the round; `TEACHER_ROUND` trains the teacher itself.
         data: the sharded data set.
         teacher: teacher bundle; None when the teacher is trained from data.
-        targets: pre-generated target shards; None to compute targets online.
+        targets: pregenerated target shards; None to compute targets online.
 
     Raises:
         ConfigError: the batch size is not divisible by the workers, or the newest checkpoint has

@@ -27,7 +27,7 @@ LOG_EVERY = 10
 
 
 class OpenRound:
-    """A halving round on pre-generated targets, as `stages.rounds.train_worker` puts it together.
+    """A halving round on pregenerated targets, as `stages.rounds.train_worker` puts it together.
 
     Args:
         size: network and batch.

@@ -1,4 +1,4 @@
-"""Pre-generation in steady state against the teacher's bare forward passes."""
+"""Pregeneration in steady state against the teacher's bare forward passes."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ _KINDS = {
 
 
 def measure(settings: Settings) -> list[Row]:
-    """Pre-generation in steady state against the teacher's bare forward passes.
+    """Pregeneration in steady state against the teacher's bare forward passes.
 
     The product's side is a worker's whole job: read samples, draw, evaluate the teacher, check,
     write a tar with hashes, sync it to disk, commit it. The yardstick is the network alone on

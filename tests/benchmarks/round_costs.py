@@ -127,7 +127,7 @@ def _seconds(name: str, what: str, seconds: float, limit: float | None = None) -
 
 
 def measure_memory(settings: Settings) -> list[Row]:
-    """Peak memory of a worker with pre-generated targets, and with its teacher beside it.
+    """Peak memory of a worker with pregenerated targets, and with its teacher beside it.
 
     Every case is a fresh process that trains a short round. Noted is the peak of resident memory
     when training ends; saving the student comes on top of it in both.
@@ -137,7 +137,7 @@ def measure_memory(settings: Settings) -> list[Row]:
         online = _peaks(settings.scratch / size / "online", size, "online")
         for how, peaks in (
             ("online", online),
-            ("pre-generated", _peaks(settings.scratch / size / "ahead", size, "pregenerated")),
+            ("pregenerated", _peaks(settings.scratch / size / "ahead", size, "pregenerated")),
         ):
             own = [each[TRAINED] - each[IDLE] for each in (peaks, online)]
             rows.append(

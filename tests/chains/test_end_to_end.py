@@ -1,6 +1,6 @@
 """The digits demo in miniature, through the command line: real scans, a U-Net, online targets.
 
-The pre-generated mode runs in the smoke test; here each training worker asks the teacher itself.
+The pregenerated mode runs in the smoke test; here each training worker asks the teacher itself.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Unreadable samples of a data source: set aside up to a limit, with their names and reasons."""
+"""Unusable samples of a data source: quarantined up to a limit, with names and reasons."""
 
 import json
 import math

@@ -330,7 +330,7 @@ def _agreement(report: AgreementReport, last: Sequence[AgreementRow]) -> str:
     ]
     unrelated = [r.scores.rms_to_teacher for r in report.rows if r.cell.role == "noise_floor"]
     return (
-        f"The {_name(last[0].cell)} differs from the teacher's sample of the same noise by RMS "
+        f"The {_name(last[0].cell)} differs from the teacher's sample from the same noise by RMS "
         f"{format_list(rms)} at w = {join_numbers([row.cell.w for row in last])}; unrelated "
         f"samples of the teacher differ by {join_numbers(unrelated, '.2f')}."
     )

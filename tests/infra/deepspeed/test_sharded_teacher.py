@@ -81,5 +81,5 @@ def test_its_student_is_the_same_and_it_takes_half_the_room(tmp_path: Path) -> N
 def test_it_is_refused_where_no_worker_holds_a_teacher(tmp_path: Path) -> None:
     recipe = resolve("sd", tmp_path)
     profile = Profile(engine=EngineConfig(split_teacher=True))
-    with pytest.raises(ConfigError, match=r"engine\.split_teacher: .* targets are pre-generated"):
+    with pytest.raises(ConfigError, match=r"engine\.split_teacher: .* targets are pregenerated"):
         check(recipe, profile, tmp_path / "run", accept_changes=False)

@@ -170,7 +170,7 @@ def test_without_classes_only_agreement_is_claimed() -> None:
         )
     )
     assert found.sentences[0] == (
-        "The 1-step student differs from the teacher's sample of the same noise by RMS 0.18 "
+        "The 1-step student differs from the teacher's sample from the same noise by RMS 0.18 "
         "(0.18 to 0.18) at w = 2; unrelated samples of the teacher differ by 0.90."
     )
     assert [each.passed for _, cells in found.rows for each in cells] == [None, None]
