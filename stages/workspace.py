@@ -79,7 +79,7 @@ UNOBSERVED: Observer = ProgressObserver(lambda done, total: None)  # noqa: ARG00
 
 
 def data_notes(run_dir: RunDir) -> tuple[str, ...]:
-    """Return what a person should know of the committed data, one sentence each."""
+    """Return the notes on the committed data, one sentence each."""
     artifacts = run_dir.artifacts()
     found = (artifacts[place] for place in (DATA, LATENTS) if place in artifacts)
     return tuple(note for artifact in found for note in artifact.details.get("notes", ()))

@@ -30,7 +30,7 @@ MaxBad = Annotated[
 ShardSize = Annotated[PositiveInt, Field(description="Samples per shard file.")]
 
 AlphaFill = Literal["white", "black", "grey", "refuse"]
-"""What transparent pixels become."""
+"""Fill of transparent pixels, or their refusal."""
 
 TrainingSize = Annotated[
     PositiveInt, Field(description="Width and height of the training images in pixels.")

@@ -83,7 +83,7 @@ class ReportInputs:
         teacher_sha256: digest of the teacher's network; equal in all runs with this teacher.
         components_sha256: digest of VAE and text encoders; None for pixel-space networks.
         readings: features of the sample sets, one entry per extractor.
-        data_notes: what a person should know of the data.
+        data_notes: notes on the data.
     """
 
     recipe: Recipe

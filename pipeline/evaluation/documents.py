@@ -172,7 +172,7 @@ class Report(Document):
         rows: one per sample set, by w, then teacher, students, baselines.
         verdicts: checks of each student and of the negative controls.
         skipped: sample sets left out, with the reason.
-        data_notes: what a person should know of the data, such as transparent images.
+        data_notes: notes on the data, such as transparent images.
         pictures: names of the figure files beside the report.
         metrics: protocol of each metric.
         panels: the same sample sets in the features of other extractors.

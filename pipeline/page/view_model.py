@@ -137,7 +137,7 @@ class Page:
         run: name of the recipe.
         what: one-sentence description of teacher and students.
         facts: key figures at the top, each with its label.
-        data_notes: what a person should know of the data, one sentence each.
+        data_notes: notes on the data, one sentence each.
         judgement: verdicts on the students.
         accepted: one sentence per student approved by a person after a failed gate.
         weights: selectable guidance weights.

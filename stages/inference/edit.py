@@ -51,7 +51,7 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class EditResult:
-    """Steps taken of the grid's steps, and what was done to the request.
+    """Steps taken of the grid's steps, and changes to the request.
 
     Attributes:
         taken: steps taken.

@@ -86,7 +86,7 @@ def plan_run(work: Workspace) -> list[PlanRow]:
 
 
 def plan_notes(work: Workspace, rows: Sequence[PlanRow]) -> tuple[str, ...]:
-    """Return what a person should know of the data, committed or as the source is listed.
+    """Return the notes on the committed data, or on the data as listed by the source.
 
     Args:
         work: the run.

@@ -1,4 +1,4 @@
-"""What a person should know of usable samples: transparent pixels, and copies of other samples."""
+"""Notes on usable samples: transparent pixels, and copies of other samples."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -51,10 +51,10 @@ class Findings:
         else:
             alpha = self._counted(self.transparent, "transparent pixels")
             alpha = alpha and f"{alpha}, which are {fill}."
-        copied = self._counted(self.copies, "the content of an earlier one")
-        copied = copied and f"{copied}; copies are held out together, or trained on together."
+        copied = self._counted(self.copies, "the same content as an earlier one")
+        copied = copied and f"{copied}; copies are kept in the same split."
         mixed = self._counted(self.crossing, "a copy in another class")
-        mixed = mixed and f"{mixed}; these {several} are trained on, keep each in one class only."
+        mixed = mixed and f"{mixed}; these {several} are used for training; keep each in one class."
         return tuple(sentence for sentence in (alpha, copied, mixed) if sentence)
 
     def _counted(self, found: Collection[int], what: str) -> str:

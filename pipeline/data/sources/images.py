@@ -32,13 +32,13 @@ Mode: TypeAlias = Literal["L", "RGB"]
 File: TypeAlias = Path | BytesIO | BufferedReader
 
 _FILL = {"white": 255, "black": 0, "grey": 128, "refuse": 255}
-"""Value of each background; `refuse` meets no transparent pixel."""
+"""Value of each background; unused with `refuse`, which rejects transparent pixels."""
 
 _NAMED = 3  # refused images in an error message
 
 
 class Header(NamedTuple):
-    """What the header of an image has: stored size in pixels, and whether an alpha channel."""
+    """Header of an image: stored size in pixels, and whether it has an alpha channel."""
 
     width: int
     height: int
@@ -92,7 +92,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def refuse_transparent(images: Iterable[tuple[File, str]]) -> None:
-    """Check that no image has a transparent pixel, as `data.alpha: refuse` asks.
+    """Check that no image has a transparent pixel, as `data.alpha: refuse` requires.
 
     Args:
         images: those with an alpha channel, with names for messages. Ones that do not decode are

@@ -37,7 +37,7 @@ class LoadedSource:
         caption: function from index to caption; None without captions.
         quarantine: samples found unusable when listed; they are in no split. `read` and `caption`
             raise SampleError for samples found unusable when decoded.
-        findings: what a person should know of the usable samples.
+        findings: notes on the usable samples.
     """
 
     name: str
@@ -152,7 +152,7 @@ def _held_out(
     contents: Sequence[Hashable] | None,
     copies: Mapping[Hashable, list[int]],
 ) -> NDArray[np.bool_]:
-    """Choose up to `share` of the samples in this order, all copies of one or none.
+    """Choose up to `share` of the samples in this order; copies are chosen together.
 
     Returns:
         Whether each is held out, `[n]`. Without copies these are the first `share`.

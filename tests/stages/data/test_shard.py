@@ -192,8 +192,8 @@ def test_what_a_person_should_know_is_planned_committed_and_shown_again(tmp_path
         Image.fromarray(np.full((8, 8), 77, np.uint8)).save(images / name)
     work = Workspace(tmp_path / "run", folder_recipe(images, alpha="grey"))
     copies = (
-        "1 of 12 images has the content of an earlier one (first: cat/2.png); copies are held out "
-        "together, or trained on together."
+        "1 of 12 images has the same content as an earlier one (first: cat/2.png); copies are kept "
+        "in the same split."
     )
     first = "(first: cat/0.png)"
     assert plan_notes(work, plan_run(work)) == (

@@ -117,9 +117,9 @@ def test_copies_are_counted_and_those_of_two_classes_named():
     assert (copies, crossing) == ([2, 4], [1, 4])
     found = Findings("image", 5, "abcde".__getitem__, copies=copies, crossing=crossing)
     assert found.sentences == (
-        "2 of 5 images have the content of an earlier one (first: c); copies are held out "
-        "together, or trained on together.",
-        "2 of 5 images have a copy in another class (first: b); these images are trained on, "
-        "keep each in one class only.",
+        "2 of 5 images have the same content as an earlier one (first: c); copies are kept in the "
+        "same split.",
+        "2 of 5 images have a copy in another class (first: b); these images are used for "
+        "training; keep each in one class.",
     )
     assert find_copies(["x", "y"], None) == ([], [])
