@@ -111,8 +111,6 @@ def test_repeated_prompts_are_counted_and_on_one_side_of_the_split(tmp_path: Pat
     (note,) = source.findings.sentences
     assert note.startswith("5 of 60 prompts have the same content as an earlier one")
     assert "(first: 'prompt 0')" in note
-        "5 of 60 prompts have the same content as an earlier one (first: 'prompt 0')"
-    )
     train, heldout = ({prompts[row] for row in source.splits[side]} for side in source.splits)
     assert not train & heldout
     assert identify_prompts(config)["copies"] == 5
