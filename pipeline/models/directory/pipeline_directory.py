@@ -40,13 +40,28 @@ DISCRETE = (
 )
 """Schedulers on a table of betas; their sampling rules differ, but the noise path is the same."""
 
-_UNSUPPORTED_DISCRETE = (
+BETAS = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type")
+"""Keys of a table of betas that are read."""
+
+UNSUPPORTED_DISCRETE = (
     "trained_betas",
     "rescale_betas_zero_snr",
     "thresholding",
     "use_flow_sigmas",
 )
-_UNSUPPORTED_FLOW = (
+SHIFTS = (
+    "num_train_timesteps",
+    "shift",
+    "use_dynamic_shifting",
+    "base_shift",
+    "max_shift",
+    "base_image_seq_len",
+    "max_image_seq_len",
+    "time_shift_type",
+)
+"""Keys of a straight path that are read."""
+
+UNSUPPORTED_FLOW = (
     "shift_terminal",
     "invert_sigmas",
     "use_karras_sigmas",
@@ -55,6 +70,14 @@ _UNSUPPORTED_FLOW = (
     "stochastic_sampling",
 )
 
+_CLIPPING = ("DDIMScheduler", "DDPMScheduler")  # clip_sample is true by default
+_UNCLIPPED = "StableDiffusionPipeline"  # sets clip_sample to false itself
+_EULER = ("EulerDiscreteScheduler",)
+_NARROW_BETAS = (
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+)
 _TOKEN_SIDE = 2  # one token is 2 x 2 latents
 
 _CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
@@ -148,6 +171,7 @@ def read_pipeline(directory: Path) -> PipelineInfo:
     check_parts(directory, index, kind.parts)
     check_data_only(directory, index)
     configs = network.PartConfigs(directory)
+    _check_latent_scaling(configs, name)
     found = kind.describe(configs)
     schedule, prediction = _path(directory, name, found)
     tree = {
@@ -166,11 +190,58 @@ def read_pipeline(directory: Path) -> PipelineInfo:
         raise BundleError(f"{error}; the pipeline's configuration is not supported") from None
 
 
+_STATISTICS = ("latents_mean", "latents_std")
+_SHIFTED = ("StableDiffusion3Pipeline", "FluxPipeline")
+_NORMALISED = "StableDiffusionXLPipeline"
+
+
+def _check_latent_scaling(configs: network.PartConfigs, name: str) -> None:
+    """Check that the pipeline class applies the autoencoder's shift and channel statistics.
+
+    Each class applies some of them and ignores the others, so what the network was trained on
+    would be unknown.
+    """
+    given = {key: configs.get("vae", key) for key in ("shift_factor", *_STATISTICS)}
+    applied: tuple[str, ...] = ("shift_factor",) if name in _SHIFTED else ()
+    if name == _NORMALISED:
+        given = _checked_statistics(configs, given)
+        applied = _STATISTICS
+    for key, value in given.items():
+        if value and key not in applied:
+            raise BundleError(
+                f"{configs.path('vae')}: {key} is {value!r}, but {name} does not apply it; set it "
+                "to null if the network was trained without it"
+            )
+
+
+def _checked_statistics(configs: network.PartConfigs, given: dict[str, Any]) -> dict[str, Any]:
+    channels = configs.number("vae", "latent_channels")
+    for key, other in (_STATISTICS, _STATISTICS[::-1]):
+        value = given[key]
+        if value is None and given[other] is None:
+            continue
+        is_list = isinstance(value, list) and len(value) == channels
+        if not is_list or not all(isinstance(each, (int, float)) for each in value):
+            raise BundleError(
+                f"{configs.path('vae')}: {key} is {value!r}, expected {channels} numbers, as many "
+                f"as latent_channels; set it, or set {_STATISTICS[0]} and {_STATISTICS[1]} to null"
+            )
+        if key == "latents_std" and not all(each > 0 for each in value):
+            raise BundleError(
+                f"{configs.path('vae')}: latents_std is {value!r}, expected numbers above 0; copy "
+                "the pipeline again"
+            )
+    return given
+
+
 def _path(directory: Path, name: str, found: network.NetworkFields) -> tuple[dict[str, Any], str]:
     path = directory / "scheduler" / "scheduler_config.json"
     scheduler = read_json(path)
     if _KINDS[name].parts["scheduler"] is DISCRETE:
-        return discrete_path(scheduler, path)
+        _, scheduler_class = read_index(directory)["scheduler"]
+        if name != _UNCLIPPED:
+            _check_unclipped(scheduler, scheduler_class, path)
+        return discrete_path(scheduler, scheduler_class, path)
     fields = flow_path(scheduler, path)
     _, height, width = found.latent_shape
     try:
@@ -180,15 +251,18 @@ def _path(directory: Path, name: str, found: network.NetworkFields) -> tuple[dic
     return fields, "flow_prediction"
 
 
-def discrete_path(scheduler: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+def discrete_path(
+    scheduler: dict[str, Any], scheduler_class: str, path: Path
+) -> tuple[dict[str, Any], str]:
     """Read the `ScheduleConfig` fields of a table of betas, and the prediction type.
 
-    Missing keys have diffusers' defaults.
+    Missing keys have diffusers' defaults for the class. Keys that are not read choose sampling
+    times and steps, which the recipe does.
 
     Raises:
         BundleError: the noise path is not supported.
     """
-    _check_unset(scheduler, _UNSUPPORTED_DISCRETE, path)
+    _check_unset(scheduler, UNSUPPORTED_DISCRETE, path)
     kind = scheduler.get("beta_schedule", "linear")
     if kind not in ("linear", "scaled_linear"):
         raise BundleError(
@@ -199,11 +273,18 @@ def discrete_path(scheduler: dict[str, Any], path: Path) -> tuple[dict[str, Any]
         raise BundleError(
             f"{path}: prediction_type {prediction!r} is not supported; use epsilon or v_prediction"
         )
+    if scheduler.get("timestep_type") == "continuous" and scheduler_class in _EULER:
+        raise BundleError(
+            f"{path}: timestep_type 'continuous' is not supported: such a network takes the "
+            "logarithm of the noise level, not a timestep; set it to discrete if the network was "
+            "trained on timesteps"
+        )
+    start, end = (0.00085, 0.012) if scheduler_class in _NARROW_BETAS else (0.0001, 0.02)
     fields = {
         "kind": kind,
         "num_train_timesteps": scheduler.get("num_train_timesteps", 1000),
-        "beta_start": scheduler.get("beta_start", 0.0001),
-        "beta_end": scheduler.get("beta_end", 0.02),
+        "beta_start": scheduler.get("beta_start", start),
+        "beta_end": scheduler.get("beta_end", end),
     }
     return fields, prediction
 
@@ -214,7 +295,12 @@ def flow_path(scheduler: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         BundleError: the noise path is not supported.
     """
-    _check_unset(scheduler, _UNSUPPORTED_FLOW, path)
+    _check_unset(scheduler, UNSUPPORTED_FLOW, path)
+    kind = scheduler.get("time_shift_type", "exponential")
+    if kind not in ("exponential", "linear"):
+        raise BundleError(
+            f"{path}: time_shift_type {kind!r} is not supported; use exponential or linear"
+        )
     return {
         "kind": "rectified_flow",
         "num_train_timesteps": scheduler.get("num_train_timesteps", 1000),
@@ -238,6 +324,19 @@ def flow_shift(scheduler: dict[str, Any], tokens: int) -> float:
     mu = least + (greatest - least) / (most - fewest) * (tokens - fewest)
     is_linear = scheduler.get("time_shift_type", "exponential") == "linear"
     return float(mu if is_linear else math.exp(mu))
+
+
+def _check_unclipped(scheduler: dict[str, Any], scheduler_class: str, path: Path) -> None:
+    """Check that the pipeline does not clip the predicted clean latents in every step."""
+    if scheduler.get("clip_sample", scheduler_class in _CLIPPING) and (
+        scheduler_class in (*_CLIPPING, "HeunDiscreteScheduler")
+    ):
+        found = "is true" if "clip_sample" in scheduler else "is missing, and true by default"
+        raise BundleError(
+            f"{path}: clip_sample {found}, so its pipeline clips every prediction of the clean "
+            f"latent to +-{scheduler.get('clip_sample_range', 1.0)}, which is not supported; set "
+            "clip_sample: false if the network was trained on latents that are not clipped"
+        )
 
 
 def _check_unset(scheduler: dict[str, Any], unsupported: tuple[str, ...], path: Path) -> None:

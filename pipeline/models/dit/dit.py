@@ -28,8 +28,8 @@ class DiTFamily(StockFamily):
 
         return DiTTransformer2DModel  # type: ignore[no-any-return]
 
-    def disable_label_dropout(self, module: nn.Module) -> nn.Module:
-        """Disable label dropout, because the training method drops labels itself.
+    def disable_dropout(self, module: nn.Module) -> nn.Module:
+        """Also disable label dropout, because the training method drops labels itself.
 
         diffusers drops labels in training mode, in each layer independently. The embedding row of
         the null class is kept.
@@ -39,12 +39,12 @@ class DiTFamily(StockFamily):
         for part in module.modules():
             if isinstance(part, LabelEmbedding):
                 part.dropout_prob = 0.0
-        return module
+        return super().disable_dropout(module)
 
     def build(self) -> nn.Module:
         """Build a new network."""
         channels, height, _ = self.latent_shape
-        return self.disable_label_dropout(
+        return self.disable_dropout(
             self.stock(
                 num_attention_heads=self.network.heads,
                 attention_head_dim=self.network.head_dim,

@@ -32,8 +32,14 @@ class StockFamily(ModelFamily):
         """Copy the teacher; families with an input for w add it here."""
         return self.copy_with_changes(teacher)[0]
 
-    def disable_label_dropout(self, module: nn.Module) -> nn.Module:
-        """Disable random behaviour of a new or loaded network in training; by default nothing."""
+    def disable_dropout(self, module: nn.Module) -> nn.Module:
+        """Disable dropout of a new or loaded network in training; its configuration is kept.
+
+        A student regresses on targets of a teacher without dropout.
+        """
+        for part in module.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
         return module
 
     def copy_with_changes(self, teacher: nn.Module, **changes: Any) -> tuple[nn.Module, list[str]]:
@@ -52,7 +58,7 @@ class StockFamily(ModelFamily):
         changed = student.load_state_dict(teacher.state_dict(), strict=False)
         if changed.unexpected_keys:
             raise TypeError(f"the student lacks parameters {', '.join(changed.unexpected_keys)}")
-        return self.disable_label_dropout(student), changed.missing_keys
+        return self.disable_dropout(student), changed.missing_keys
 
     def save(self, module: nn.Module, folder: Path) -> None:
         """Write a stock diffusers model directory."""
@@ -81,7 +87,7 @@ class StockFamily(ModelFamily):
             raise ValueError(f"its weights lack {missing}")
         if self._is_w_conditioned(module) != is_w_conditioned:
             raise ValueError(f"its network {'is not' if is_w_conditioned else 'is'} w-conditioned")
-        return self.disable_label_dropout(module).eval()
+        return self.disable_dropout(module).eval()
 
     def _check(self, module: nn.Module) -> Any:
         if not isinstance(module, self.stock):

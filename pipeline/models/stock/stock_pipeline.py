@@ -130,21 +130,21 @@ class StockPipeline(ABC):
     def to_latents(self, pixels: Pixels) -> Latent:
         """Encode images `[b, 3, h, w]` in [-1, 1] to the autoencoder's mean, shifted and scaled."""
         mean: Tensor = self.autoencoder.encode(pixels.to(self.device)).latent_dist.mean
-        scale, shift = self._scaling
+        scale, shift = self._scaling()
         return (mean - shift) * scale
 
     @torch.no_grad()
     def to_pixels(self, latents: Latent) -> Pixels:
         """Decode latents to images, the approximate inverse of `to_latents`; not clipped."""
-        scale, shift = self._scaling
+        scale, shift = self._scaling()
         decoded = self.autoencoder.decode(
             latents.to(self.device) / scale + shift, return_dict=False
         )
         pixels: Tensor = decoded[0]
         return pixels
 
-    @property
-    def _scaling(self) -> tuple[float, float]:
+    def _scaling(self) -> tuple[float | Tensor, float | Tensor]:
+        """Return factor and shift between the autoencoder's latents and the network's."""
         config = self.autoencoder.config
         return config.scaling_factor, config.get("shift_factor") or 0.0
 

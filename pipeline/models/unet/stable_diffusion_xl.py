@@ -47,6 +47,20 @@ class StableDiffusionXL(StockPipeline):
         rows = [(*size, *corner, side, side) for size, corner in zip(original, crop, strict=True)]
         return {"time_ids": torch.tensor(rows, dtype=torch.float32, device=self.device)}
 
+    def _scaling(self) -> tuple[float | Tensor, float | Tensor]:
+        """Also apply the statistics of each latent channel, if the autoencoder has them.
+
+        Source: diffusers, `StableDiffusionXLPipeline.__call__`.
+        """
+        config = self.autoencoder.config
+        if config.latents_mean is None:
+            return super()._scaling()
+        mean, std = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (config.latents_mean, config.latents_std)
+        )
+        return config.scaling_factor / std, mean
+
     @torch.no_grad()
     def _encoded(self, prompts: Sequence[str], *, with_null: bool) -> _Encoded:
         encoded: _Encoded = self.encoders.encode_prompt(

@@ -1,14 +1,25 @@
 """Invalid pipeline directories, each refused with its reason."""
 
+import inspect
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
+from diffusers import StableDiffusionPipeline
 
 from pipeline.errors import BundleError
-from pipeline.models.directory.pipeline_directory import read_pipeline
+from pipeline.models.directory.pipeline_directory import (
+    BETAS,
+    DISCRETE,
+    SHIFTS,
+    UNSUPPORTED_DISCRETE,
+    UNSUPPORTED_FLOW,
+    read_pipeline,
+)
 from tests.support.tiny_pipelines import Folder, edit, sharded
 
 Spoil = Callable[[Path], object]
@@ -16,6 +27,7 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
 UNET_CONFIG = "unet/config.json"
+VAE_CONFIG = "vae/config.json"
 
 
 def index(**parts: Any) -> Spoil:
@@ -95,6 +107,16 @@ def pickled_extra(folder: Path) -> None:
         (config(SCHEDULER, beta_schedule="squaredcos_cap_v2"), "beta_schedule 'squaredcos_cap_v2'"),
         (config(SCHEDULER, prediction_type="sample"), "prediction_type 'sample'"),
         (config(SCHEDULER, beta_end="much"), r"schedule\.beta_end"),
+        (
+            lambda folder: (
+                index(scheduler=["diffusers", "EulerDiscreteScheduler"])(folder),
+                config(SCHEDULER, timestep_type="continuous")(folder),
+            ),
+            r"scheduler_config\.json: timestep_type 'continuous'.*discrete",
+        ),
+        (config(VAE_CONFIG, latents_mean=[0.5] * 4), r"vae/config\.json: latents_mean .*null"),
+        (config(VAE_CONFIG, latents_std=[2.0] * 4), r"vae/config\.json: latents_std .*null"),
+        (config(VAE_CONFIG, shift_factor=0.1), r"vae/config\.json: shift_factor is 0\.1.*null"),
         (
             index(scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"]),
             r"scheduler is diffusers\.FlowMatchEulerDiscreteScheduler",
@@ -192,3 +214,101 @@ def test_a_directory_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
 def test_a_hub_name_is_refused_with_the_command_that_fetches_it(name: str, revision: str) -> None:
     with pytest.raises(BundleError, match=f"hf download org/name --revision {revision} --local"):
         read_pipeline(Path(name))
+
+
+@pytest.mark.parametrize("kind", ["dit", "sdxl", "sd-inpaint"])
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler"])
+def test_a_pipeline_that_clips_its_predictions_is_refused(
+    kind: str, scheduler: str, copied: Folder
+) -> None:
+    folder = copied(kind)
+    index(scheduler=["diffusers", scheduler])(folder)
+    read_pipeline(folder)
+    edit(folder / SCHEDULER, clip_sample=True, clip_sample_range=2.0)
+    with pytest.raises(BundleError, match=r"clip_sample is true, .*2\.0.*clip_sample: false"):
+        read_pipeline(folder)
+    tree = json.loads((folder / SCHEDULER).read_text())
+    del tree["clip_sample"]
+    (folder / SCHEDULER).write_text(json.dumps(tree))
+    if scheduler == "HeunDiscreteScheduler":  # off by default
+        read_pipeline(folder)
+        return
+    with pytest.raises(BundleError, match=r"clip_sample is missing, .*clip_sample: false"):
+        read_pipeline(folder)
+
+
+def test_a_pipeline_that_does_not_clip_whatever_its_scheduler_has_is_read(copied: Folder) -> None:
+    folder = copied("sd")
+    edit(folder / SCHEDULER, clip_sample=True)
+    assert StableDiffusionPipeline.from_pretrained(folder).scheduler.config.clip_sample is False
+    read_pipeline(folder)
+    index(scheduler=["diffusers", "PNDMScheduler"])(folder)
+    read_pipeline(folder)
+
+
+@pytest.mark.parametrize(
+    ("statistics", "message"),
+    [
+        ({"latents_mean": [0.5] * 4}, r"latents_std is None, expected 4 numbers"),
+        (
+            {"latents_mean": [0.5] * 3, "latents_std": [1.0] * 4},
+            r"latents_mean is .*latent_channels",
+        ),
+        ({"latents_mean": [0.5] * 4, "latents_std": [1.0, 0, 1, 1]}, r"latents_std .*above 0"),
+    ],
+)
+def test_latent_statistics_that_cannot_be_applied_are_refused(
+    statistics: dict[str, Any], message: str, copied: Folder
+) -> None:
+    folder = copied("sdxl")
+    edit(folder / VAE_CONFIG, **statistics)
+    with pytest.raises(BundleError, match=message):
+        read_pipeline(folder)
+
+
+def test_a_shape_of_the_time_shift_that_diffusers_has_not_is_refused(copied: Folder) -> None:
+    folder = copied("flux")
+    edit(folder / SCHEDULER, time_shift_type="cubic")
+    with pytest.raises(BundleError, match=r"time_shift_type 'cubic'.*exponential or linear"):
+        read_pipeline(folder)
+
+
+TIMES = {
+    *("set_alpha_to_one", "steps_offset", "timestep_spacing", "skip_prk_steps", "sigma_min"),
+    *("sigma_max", "final_sigmas_type", "interpolation_type", "lambda_min_clipped"),
+    *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"),
+}
+"""Keys that choose at which times the stock pipeline samples: the recipe chooses these."""
+STEPS = {
+    *("solver_order", "solver_type", "solver_p", "algorithm_type", "lower_order_final"),
+    *("euler_at_final", "predict_x0", "disable_corrector", "variance_type"),
+}
+"""Keys of the stock sampler's own steps: a teacher is sampled by ours, on the same noise path."""
+OF_REFUSED = {
+    *("dynamic_thresholding_ratio", "sample_max_value", "clip_sample_range", "flow_shift"),
+    *("use_dynamic_shifting", "time_shift_type", "shift_terminal"),
+}
+"""Keys with an effect only together with a key that is refused."""
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_each_key_of_a_scheduler_is_read_refused_or_without_effect(name: str) -> None:
+    refused = {*UNSUPPORTED_DISCRETE, "clip_sample", "timestep_type"}
+    known = {*BETAS, *TIMES, *STEPS, *OF_REFUSED, *refused}
+    assert set(inspect.signature(getattr(diffusers, name).__init__).parameters) - known == {"self"}
+
+
+def test_each_key_of_a_flow_scheduler_is_read_or_refused() -> None:
+    parameters = inspect.signature(diffusers.FlowMatchEulerDiscreteScheduler.__init__).parameters
+    assert set(parameters) - {*SHIFTS, *UNSUPPORTED_FLOW} == {"self"}
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_missing_betas_are_those_of_the_class(name: str, copied: Folder) -> None:
+    folder = copied("sd")
+    (folder / SCHEDULER).write_text("{}")
+    index(scheduler=["diffusers", name])(folder)
+    stock = inspect.signature(getattr(diffusers, name).__init__).parameters
+    schedule = read_pipeline(folder).schedule
+    assert schedule.beta_start == stock["beta_start"].default
+    assert schedule.beta_end == stock["beta_end"].default

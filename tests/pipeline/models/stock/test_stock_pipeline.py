@@ -12,10 +12,11 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ConfigError
+from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.models.dit.dit_pipeline import DiT
 from pipeline.models.stock.stock_pipeline import STOCK
 from tests.support.stock_bundles import Tiny, tiny
-from tests.support.tiny_pipelines import KINDS, PIXELS
+from tests.support.tiny_pipelines import KINDS, PIXELS, edit
 
 PROMPTS = ["a red 7", "of"]
 READ_TEXT = [kind for kind in KINDS if kind != "dit"]
@@ -74,6 +75,29 @@ def test_latents_are_the_scaled_mean_and_come_back_as_the_autoencoder_has_it(par
     shift = getattr(config, "shift_factor", None) or 0.0
     torch.testing.assert_close(latents, (mean - shift) * config.scaling_factor)
     torch.testing.assert_close(parts.stock.to_pixels(latents), autoencoder.decode(mean).sample)
+
+
+@torch.no_grad()
+def test_latent_statistics_are_applied_as_in_the_complete_pipeline(tmp_path: Path) -> None:
+    parts = tiny("sdxl", tmp_path)
+    statistics = {"latents_mean": [0.5, -1.0, 2.0, 0.0], "latents_std": [0.5, 1.0, 2.0, 4.0]}
+    for folder in (parts.pipeline, parts.stock.components):
+        edit(folder / "vae/config.json", **statistics)
+    read_pipeline(parts.pipeline)
+    pipeline = opened(parts)
+    pipeline.watermark = None
+    call = {"prompt": "a red 7", "num_inference_steps": 1, "height": PIXELS, "width": PIXELS}
+    latents, pixels = (
+        pipeline(**call, output_type=kind, generator=torch.Generator().manual_seed(0)).images
+        for kind in ("latent", "pt")
+    )
+    drawn = parts.stock.to_pixels(latents)
+    torch.testing.assert_close((drawn / 2 + 0.5).clamp(0, 1), pixels)
+    plain = pipeline.vae.encode(drawn).latent_dist.mean
+    mean, std = (torch.tensor(each)[:, None, None] for each in statistics.values())
+    scale = parts.stock.autoencoder.config.scaling_factor
+    expected = (plain - mean) * scale / std
+    torch.testing.assert_close(parts.stock.to_latents(drawn), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_sizes_are_what_sdxl_computes_itself(tmp_path: Path) -> None:

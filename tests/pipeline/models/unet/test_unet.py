@@ -1,5 +1,6 @@
 """The U-Net is a stock diffusers model, with the w input of stock pipelines."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from pipeline.models.assemble import family_of, save_bundle
 from pipeline.models.unet.unet import UNetFamily
 from tests.support.cases import condition_of, normal, student_manifest, teacher_manifest
+from tests.support.tiny_pipelines import edit
 
 MANIFEST = student_manifest(teacher_manifest("unet"))
 
@@ -42,6 +44,26 @@ def test_stock_diffusers_loads_a_bundle_and_computes_the_same(
         ).sample
         ours = family_of(MANIFEST).forward(student, z_t, timestep.float(), {"label": label}, w)
     assert torch.equal(ours, theirs)
+
+
+def test_dropout_of_a_loaded_network_is_off_in_training_and_stays_in_its_config(
+    tmp_path: Path,
+) -> None:
+    manifest = teacher_manifest("unet")
+    kind = family_of(manifest)
+    save_bundle(tmp_path, manifest, kind.build())
+    edit(tmp_path / "unet/config.json", dropout=0.5)
+    teacher = kind.load(tmp_path / "unet", is_w_conditioned=False)
+    z_t, timestep = normal(2, 1, 8, 8).float(), torch.tensor([3.0, 511.0])
+    condition = {"label": torch.tensor([0, 10])}
+    for module in (teacher, kind.student_of(teacher, (0.0, 4.0))):
+        assert module.config["dropout"] == 0.5
+        w = None if module is teacher else torch.tensor([0.0, 4.0], dtype=torch.float64)
+        module.train()
+        first, second = (kind.forward(module, z_t, timestep, condition, w) for _ in range(2))
+        assert torch.equal(first, second)
+        kind.save(module, tmp_path / "saved")
+        assert json.loads((tmp_path / "saved/config.json").read_text())["dropout"] == 0.5
 
 
 def test_a_module_of_another_kind_is_refused(tmp_path: Path) -> None:
