@@ -54,7 +54,7 @@ def guides(node: ast.AST) -> bool:
     return False
 
 
-def test_the_guidance_formula_stands_in_one_place() -> None:
+def test_the_guidance_formula_is_in_one_place() -> None:
     found = {
         name_of(path)
         for path in SOURCES

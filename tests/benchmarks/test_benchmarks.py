@@ -138,7 +138,7 @@ def test_every_ablation_of_a_group_is_a_recipe_of_as_many_updates(stem: str) -> 
     assert {w for each in found for w in each.w} == set(recipe.evaluation.ends_and_middle)
 
 
-def test_an_ablation_changes_what_its_name_says_and_nothing_else() -> None:
+def test_an_ablation_changes_only_what_its_name_states() -> None:
     tree = read_yaml(PATHS["digits"])
     found = variants(1800, read_recipe(PATHS["digits"]))
     recipes = {each.name: each.recipe(tree) for each in found}

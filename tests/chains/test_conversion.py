@@ -37,7 +37,7 @@ from tests.support.family_chain import train_here
 COUNT = 256
 UPDATES = 160
 
-# Of the variance of what the student should say. An answer that knows nothing is at 1 or above. The
+# Relative to the variance of the student's target. An uninformed output has 1 or more. The
 # student starts as the network of epsilon, read as a velocity, which is no better than a half; what
 # it learns must explain four fifths.
 START, END = 0.5, 0.2

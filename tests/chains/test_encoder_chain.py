@@ -106,7 +106,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def test_a_manifest_says_which_way_its_student_goes(run: Path, tmp_path: Path) -> None:
+def test_a_manifest_has_the_direction_of_its_student(run: Path, tmp_path: Path) -> None:
     encoder, decoder = run / "rounds/03-4-to-2-encode/student", run / "rounds/01-4-to-2/student"
     assert read_manifest(encoder).direction == "encode"
     assert "direction" not in json.loads((decoder / "manifest.json").read_text())
@@ -124,7 +124,7 @@ def test_a_manifest_says_which_way_its_student_goes(run: Path, tmp_path: Path) -
         check_exportable(read_manifest(encoder), "it")
 
 
-def test_what_failed_its_gate_or_is_of_a_recipe_of_before_is_no_student_of_a_run(run: Path) -> None:
+def test_failed_students_and_students_of_an_earlier_recipe_are_not_listed(run: Path) -> None:
     known = completed_students(run, recipe())
     assert [place.parent.name for place in known] == [
         *("00-guidance", "01-4-to-2", "02-2-to-1", "03-4-to-2-encode", "04-2-to-1-encode"),

@@ -66,7 +66,7 @@ def test_online_targets_leave_no_shards_and_teach(run_dir: Path) -> None:
     assert np.mean(losses[-2:]) < 0.8 * losses[0]
 
 
-def test_the_report_compares_everything_asked_for(run_dir: Path) -> None:
+def test_the_report_compares_everything_configured(run_dir: Path) -> None:
     report = json.loads((run_dir / "report/report.json").read_text())
     students = {
         (row["cell"]["w"], row["cell"]["steps"], row["evaluations"])
@@ -79,7 +79,7 @@ def test_the_report_compares_everything_asked_for(run_dir: Path) -> None:
         assert (run_dir / "report" / picture).stat().st_size > 10_000
 
 
-def test_the_page_says_it_all_by_itself(run_dir: Path) -> None:
+def test_the_page_is_complete_and_self_contained(run_dir: Path) -> None:
     page = read_page(run_dir / "report/index.html")
     assert page.fetched == []
     assert page.weights == ["0", "2"]

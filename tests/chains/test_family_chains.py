@@ -107,7 +107,7 @@ def test_manifests_say_what_the_students_are(made: Make, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TOLD)
-def test_a_few_updates_are_enough_to_hear_w(made: Make, kind: str) -> None:
+def test_a_few_updates_make_the_output_depend_on_w(made: Make, kind: str) -> None:
     chain = made(kind)
     batch = LatentShards(chain.at(chain.samples), "train").read(np.arange(2))
     _, student = load_denoiser(chain.at(chain.bundles[2]))

@@ -137,7 +137,7 @@ def test_the_same_command_again_finds_all_done(root: Path) -> None:
     stepfold(root, "run", *RUN)
     assert ledger.records() == before
     ended = [event for event in events.read(offset)[0] if event.kind == "stage_done"]
-    # MLflow is told the report again
+    # the report is logged to MLflow again
     assert {event.stage for event in ended if not event.cached} <= {"publish"}
     assert any(event.title == "export the pipeline of 1 step" for event in ended)
 

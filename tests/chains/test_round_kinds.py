@@ -179,7 +179,7 @@ def test_a_stochastic_student_draws_by_its_own_sampler_and_no_other(
     # in one step nothing is noised back, but its teacher of two is
     [(1, set()), (2, set()), (3, {"RMS"}), (4, {"RMS"})],
 )
-def test_the_gate_asks_no_rms_where_noise_is_added_on_the_way(
+def test_the_gate_does_not_check_rms_of_stochastic_students(
     run: Run, index: int, unasked: set[str]
 ) -> None:
     run_dir, recipe, made = run

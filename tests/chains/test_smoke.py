@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 0.02
 
 
-# The last round is asked everything, the others only for finite numbers, which needs no samples.
+# The last round has all checks, the others only for finite numbers, which needs no samples.
 # An error of the tolerance above is about 8 times the floor of 60 samples; .01 was seen to be 2.2.
 OFF = "{distance: off, rms: off, recall: off, w_consistency: off}"
 GATE = f"{{num_samples: 60, w: [0, 4], distance: 10, rounds: {{guidance: {OFF}, '1': {OFF}}}}}"

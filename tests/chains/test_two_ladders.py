@@ -112,7 +112,7 @@ def test_every_student_has_a_row_a_verdict_and_a_head_of_its_own(made: Made) -> 
     ]
 
 
-def test_rms_is_asked_where_samples_are_pairs_and_the_text_says_where_not(made: Made) -> None:
+def test_rms_is_checked_for_paired_samples_only_and_the_text_explains_it(made: Made) -> None:
     _, report, text = made
     unasked = {
         (verdict.title, check.name)
@@ -186,7 +186,7 @@ def test_what_guidance_trades_is_shown_with_the_intervals_that_are_stored(made: 
     assert line["error_x"] == {"visible": False}  # w is no measurement
 
 
-def test_the_page_says_of_each_ladder_what_its_last_student_does(made: Made) -> None:
+def test_the_page_summarises_the_last_student_of_each_ladder(made: Made) -> None:
     said = summarise_verdicts(made[1])
     assert [title for title, _ in said.rows] == [*STUDENTS]
     assert [len(cells) for _, cells in said.rows] == [3] * 5
@@ -229,7 +229,7 @@ def test_two_runs_of_both_ladders_are_compared_ladder_by_ladder(made: Made) -> N
     ]
 
 
-def test_a_card_says_which_class_is_seen_as_asked_least(made: Made, tmp_path: Path) -> None:
+def test_a_card_names_the_class_with_the_lowest_accuracy(made: Made, tmp_path: Path) -> None:
     comparison, report, _ = made
     folder = tmp_path / "report"
     folder.mkdir()

@@ -177,7 +177,7 @@ class Runs:
 def use(victim: Victim) -> None:
     """Read an artifact without its hashes: its counts are right, or there is an error."""
     place, artifact = victim.ledger.locate(victim.artifact), victim.artifact
-    content_problem(place, artifact)  # an answer, never an exception
+    content_problem(place, artifact)  # returns a result, never raises
     match artifact.kind:
         case "data":
             for split in ("train", "heldout"):

@@ -37,7 +37,7 @@ def names_in(text: str) -> list[str]:
 def test_every_failpoint_is_described_and_every_description_is_of_one() -> None:
     called = [name for file in SOURCES for name in names_in(file.read_text(encoding="utf-8"))]
     assert set(called) == set(POINTS)
-    assert len(called) == len(set(called))  # or a kill at one would stand for the other
+    assert len(called) == len(set(called))  # or a kill at one would count for the other
 
 
 def test_every_failpoint_is_killed_and_nothing_else_is_in_the_tables() -> None:

@@ -137,7 +137,7 @@ def test_an_artifact_in_the_place_of_another_is_there_or_the_other_or_none(root:
     assert distinct(found.last) == [["b"]]
 
 
-def test_what_is_forgotten_is_whole_or_has_no_record(root: Path) -> None:
+def test_a_removed_artifact_is_complete_or_has_no_record(root: Path) -> None:
     ledger = Ledger(root)
     artifact = make(ledger, "a")
 

@@ -113,7 +113,7 @@ class TestJobs:
         with nothing_changes(), pytest.raises(error):
             list(run_jobs(factory, {}, [job], INLINE))
 
-    def test_an_accident_arrives_with_its_traceback(self, tmp_path):
+    def test_an_unknown_error_arrives_with_its_traceback(self, tmp_path):
         spec = {"folder": str(tmp_path), "accident": [2]}
         with pytest.raises(InfraError, match=r"(?s)training_cases.py.*KeyError: 2") as caught:
             list(run_jobs(DOUBLE, spec, JOBS, INLINE))
@@ -171,12 +171,12 @@ class TestFit:
             }
         assert not (tmp_path / "ray").exists()
 
-    def test_a_deliberate_error_arrives_as_itself(self, tmp_path):
+    def test_a_stepfold_error_keeps_its_class(self, tmp_path):
         job = {"output": str(tmp_path / "found"), "refuse": True}
         with nothing_changes(), pytest.raises(DataError, match=r"^refused; leave it out$"):
             fit(STIR_FIT, job, INLINE, "refused", tmp_path / "ray")
 
-    def test_an_accident_arrives_with_its_traceback_and_is_not_tried_again(self, tmp_path):
+    def test_an_unknown_error_arrives_with_its_traceback_and_is_not_retried(self, tmp_path):
         message = r"(?s)^an accident failed:\n.*training_cases.py.*KeyError: 'output'"
         with nothing_changes(), pytest.raises(InfraError, match=message):
             fit(STIR_FIT, {}, INLINE, "an accident", tmp_path / "ray")

@@ -105,7 +105,7 @@ class TestJobs:
         with pytest.raises(InfraError, match=r"lost its worker 2 times; the last one died"):
             list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
 
-    def test_a_deliberate_error_arrives_as_itself(self, tmp_path):
+    def test_a_stepfold_error_keeps_its_class(self, tmp_path):
         spec = {"folder": str(tmp_path), "refuse": [2]}
         with pytest.raises(DataError, match=r"^2 is refused; leave it out$"):
             list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
@@ -115,7 +115,7 @@ class TestJobs:
         with pytest.raises(CapacityError, match=rf"allocate {2**50} bytes.*lower batch_size"):
             list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
 
-    def test_an_accident_arrives_with_its_traceback(self, tmp_path):
+    def test_an_unknown_error_arrives_with_its_traceback(self, tmp_path):
         spec = {"folder": str(tmp_path), "accident": [2]}
         with pytest.raises(InfraError, match=r"(?s)training_cases.py.*KeyError: 2") as caught:
             list(run_jobs(DOUBLE, spec, JOBS, PROFILE))
@@ -156,7 +156,7 @@ def test_a_stopped_worker_is_noticed_and_changes_nothing(trained, tmp_path):
     assert (tmp_path / weights).read_bytes() == (trained("zero2") / weights).read_bytes()
 
 
-def test_an_accident_is_tried_again(trained):
+def test_an_unknown_error_is_retried(trained):
     undisturbed, failed = trained("zero1"), trained("zero1", "accident")
     assert (failed / "starts-1").read_text().split() == ["0", "4"]
     weights = "weights.safetensors"
@@ -164,7 +164,7 @@ def test_an_accident_is_tried_again(trained):
 
 
 @pytest.mark.usefixtures("ray_up")
-def test_a_deliberate_error_is_not_tried_again(tmp_path):
+def test_a_stepfold_error_is_not_retried(tmp_path):
     job = {"engine": "zero1", "output": str(tmp_path), "save_at": 4, "fail": "on purpose"}
     with pytest.raises(DataError, match=r"^a target is missing; look for it$"):
         fit(WORKER, job, PROFILE, "refused", tmp_path / "ray")
@@ -173,7 +173,7 @@ def test_a_deliberate_error_is_not_tried_again(tmp_path):
 
 
 @pytest.mark.usefixtures("ray_up")
-def test_too_many_accidents_are_shown(tmp_path):
+def test_repeated_unknown_errors_are_raised(tmp_path):
     job = {"engine": "zero1", "output": str(tmp_path), "save_at": 4, "fail": "accident"}
     with pytest.raises(InfraError, match="KeyError: 'an accident'") as caught:
         fit(WORKER, job, IMPATIENT, "accident", tmp_path / "ray")

@@ -19,13 +19,13 @@ def test_the_slow_worker_is_found_by_all(tmp_path: Path) -> None:
     assert all(other == said for other in others)
     last, first, nobody = said
     assert (last["time/slowest_worker"], first["time/slowest_worker"]) == (2, 0)
-    # sleeps last as long as asked or longer, the longer the busier the machine is
+    # sleeps last at least as long as requested, and longer on a busy machine
     for found in (last, first):
         assert SLOW_S / QUICK_S / 2 < found["time/slowest_ratio"] < SLOW_S / QUICK_S * 2
     assert 1 <= nobody["time/slowest_ratio"] < 1.5
 
 
-def test_who_is_alone_has_nobody_to_wait_for() -> None:
+def test_a_single_worker_has_no_straggler() -> None:
     plan = OptimiserPlan(1e-4, total_updates=9, clip_norm=1.0)
     own_time = StragglerMonitor(TorchEngine(nn.Linear(2, 2), plan))
     with own_time.measured():

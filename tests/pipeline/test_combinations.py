@@ -45,13 +45,13 @@ def test_what_would_have_no_effect_or_no_use_is_refused(
         recipe(name, *changes)
 
 
-def test_what_can_be_asked_with_features_or_with_classes_is_let_through() -> None:
+def test_a_gate_with_features_or_classes_is_accepted() -> None:
     assert recipe("captions", UNCLASSED, "gate={}", "halving.sampler=both", CLIP).gate
     assert recipe("captions", UNCLASSED, "gate={}").gate
     assert recipe("captions", "gate={}", "halving.sampler=both").gate
 
 
-def test_a_stochastic_jump_is_told_in_steps_of_the_teacher_that_it_follows() -> None:
+def test_a_stochastic_jump_counts_steps_of_its_teacher() -> None:
     rounds = plan_rounds(recipe("digits-jumps", "halving.sampler=stochastic"))
     # of 16 deterministic steps the jump of 2/4 is 8; the jump of 1 is 2 of the teacher's of 2/4
     assert [plan.jump for plan in rounds] == [None, 8, 2]

@@ -57,7 +57,7 @@ def test_a_step_list_may_jump_by_any_divisor() -> None:
         ("{min: 1, max: 3}", (1, 2.5, 3), (0, 3.1)),
     ],
 )
-def test_a_law_of_w_says_what_it_allows(
+def test_a_distribution_of_w_states_which_w_it_allows(
     law: str, allowed: tuple[float, ...], refused: tuple[float, ...]
 ) -> None:
     found = accepted(f"guidance.w={law}", "evaluation.w=[2]").guidance.w
@@ -73,7 +73,7 @@ def test_one_value_of_w_is_a_range_of_one() -> None:
     assert one.model_dump() == {"min": 2, "max": 2, "mass_at_min": 0}
 
 
-def test_laws_of_time_are_typed() -> None:
+def test_distributions_of_time_are_validated() -> None:
     law = accepted("guidance.time={distribution: logit_normal, mean: -0.5, std: 2}").guidance.time
     assert (law.mean, law.std, law.shift) == (-0.5, 2, 1)
     flow = ("teacher.schedule={kind: rectified_flow, num_train_timesteps: 1024}",)

@@ -171,7 +171,7 @@ def test_a_bad_override_is_refused(assignment: str, message: str) -> None:
         ({"rooms": 1, "pet": {"kind": "bird"}}, "'cat', 'dog'"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_path(tree: dict[str, Any], message: str) -> None:
+def test_an_error_has_the_path_of_its_key(tree: dict[str, Any], message: str) -> None:
     found = refusal(tree)
     assert found.startswith("house.yaml: ")
     assert message in found

@@ -219,7 +219,7 @@ def test_records_come_oldest_first(tmp_path: Path) -> None:
     assert [artifact.path for artifact in ledger.records()] == ["c", "a", "b"]
 
 
-def test_what_is_forgotten_is_gone(tmp_path: Path) -> None:
+def test_a_removed_artifact_is_gone(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.forget(publish(ledger))
     assert ledger.find(KEY) is None

@@ -28,7 +28,7 @@ def test_a_secret_of_the_environment_is_in_no_error(monkeypatch, name):
     assert str(SampleError("x", f" holds {CANARY}")) == "x holds ***"
 
 
-def test_the_password_of_an_address_is_hidden_wherever_it_stands():
+def test_the_password_of_an_address_is_hidden_everywhere():
     said = f"postgresql+psycopg2://me:{CANARY}@db/x and s3://{CANARY}@bucket and org/model@abc"
     assert redact(said) == "postgresql+psycopg2://***@db/x and s3://***@bucket and org/model@abc"
 
@@ -80,7 +80,7 @@ def test_a_profile_takes_no_password_and_does_not_repeat_it():
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_an_address_is_looked_up_where_the_profile_says_so(monkeypatch):
+def test_an_address_is_looked_up_in_the_environment_if_the_profile_names_a_variable(monkeypatch):
     address = f"postgresql://me:{CANARY}@db/mlflow"
     monkeypatch.setenv("TRACKING", address)
     profile = build(Profile, {"tracking": {"uri": "env:TRACKING"}}, "profile.yaml")

@@ -68,7 +68,7 @@ def test_the_costs_of_every_attempt_are_listed_with_its_decision(
     rows = {row.title: row for row in costs_of(case.run_dir, case.recipe, seconds)}
     first, over = rows[ROUND], rows[f"{ROUND}, extended 1"]
     assert (first.updates, over.updates) == (2, 1)
-    # a guided target of each sample asks the teacher twice, an update the student 128 times; the
+    # a guided target takes two teacher evaluations, an update 128 student evaluations; the
     # gate draws 60 samples at w = 0 and 2, of each student in 4 steps, and of the teacher twice in
     # 4, which at w = 2 takes two evaluations each: that once for both attempts. Two updates go over
     # the data twice

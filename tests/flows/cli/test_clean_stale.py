@@ -71,7 +71,7 @@ def test_a_process_is_known_by_number_and_start() -> None:
     assert me.model_copy(update={"boot": "another"}).is_alive is False
     # the clock was set an hour ahead meanwhile: it is the same process
     assert me.model_copy(update={"started": me.started - 3600}).is_alive
-    # where the machine does not say which boot it is in, the clock decides
+    # on a machine without a boot id, the clock decides
     unsaid = me.model_copy(update={"boot": "", "since_boot": 0.0})
     assert from_tag(unsaid.tag) == unsaid.model_copy(update={"started": round(me.started, 2)})
     assert unsaid.is_alive

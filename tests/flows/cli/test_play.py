@@ -55,7 +55,7 @@ def address(run_dir: Path) -> Iterator[str]:
     rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert rest == "Stopped.\n"
-    assert watch.doors == set()  # nobody but this machine could come in
+    assert watch.doors == set()  # only this machine can connect
 
 
 def ask(address: str, host: str | None = None, **question: Any) -> tuple[int, dict[str, Any]]:

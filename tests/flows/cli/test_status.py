@@ -23,7 +23,7 @@ def begun(workplace: Path) -> Path:
     return folder
 
 
-def test_a_live_driver_is_told_from_a_dead_one(begun: Path) -> None:
+def test_a_live_driver_is_distinguished_from_a_dead_one(begun: Path) -> None:
     assert "stopped" in invoke("status")[1]
     me = identify().model_dump()
     (begun / ".lock-holder.json").write_text(json.dumps(me))

@@ -16,7 +16,7 @@ from tests.support.terminal import command, environment
 
 
 @pytest.mark.needs_ray
-def test_the_pages_are_for_this_machine_and_tell_nobody_where_their_store_is(
+def test_the_pages_are_local_and_do_not_reveal_their_store(
     tmp_path: Path,
 ) -> None:
     store = MlflowTracker(None, tmp_path / "runs", "stepfold")

@@ -90,7 +90,7 @@ def test_the_engine_is_configured_as_the_formula_says():
 
 @pytest.mark.needs_ray
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.nightly), 2])
-def test_processes_hold_what_the_formula_says(workers, tmp_path):
+def test_measured_memory_agrees_with_the_formula(workers, tmp_path):
     answers = run_ranks("tests/support/zero_worker.py", workers, tmp_path)
     measured = {case: max(answer[case] for answer in answers) for case in answers[0]}
     for stage, precision, ema in CASES:

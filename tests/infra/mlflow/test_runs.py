@@ -67,7 +67,7 @@ class TestOfOneKey:
     def opened(self, store: MlflowTracker, chain: str) -> "Opened":
         return Opened(store, chain)
 
-    def test_what_is_trained_anew_has_a_run_of_its_own(
+    def test_a_retrained_round_has_a_run_of_its_own(
         self, client: MlflowClient, opened: "Opened"
     ) -> None:
         first = opened.run("one")
@@ -85,7 +85,7 @@ class TestOfOneKey:
     ) -> None:
         first = opened.run("one")
         second = opened.run("two")
-        assert status_of(client, first) == "KILLED"  # nobody is at work on it
+        assert status_of(client, first) == "KILLED"  # no process works on it
         assert opened.run("one") == first
         old, new = client.get_run(second), client.get_run(first)
         assert (old.data.tags[SUPERSEDED], SUPERSEDED in new.data.tags) == (first, False)

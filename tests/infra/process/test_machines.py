@@ -17,7 +17,7 @@ def test_each_machine_is_kept_once(tmp_path: Path) -> None:
     assert read_machines(tmp_path) == (here, cluster)
 
 
-def test_people_are_told_what_it_was(tmp_path: Path) -> None:
+def test_a_description_lists_gpus_nodes_and_packages(tmp_path: Path) -> None:
     told = dict(describe_machine_with([CPU], is_local=True).lines)
     assert told["GPUs of workers"] == "none"
     assert "torch " in told["packages"]

@@ -26,5 +26,5 @@ def faults(how: str) -> int:
 
 def test_freed_blocks_are_used_again() -> None:
     assert faults("keep") < PAGES / 10
-    # what it is for: else each of the four blocks is mapped anew, in pages of whatever size
+    # otherwise each of the four blocks is mapped again, in pages of any size
     assert faults("give back") > 4 * faults("keep")

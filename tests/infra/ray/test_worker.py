@@ -11,13 +11,13 @@ DOUBLE = "tests.support.training_cases:double"
 
 
 @pytest.mark.parametrize("kind", [BundleError, DivergenceError, InfraError, StepfoldError])
-def test_a_deliberate_error_survives_the_journey(kind):
+def test_a_stepfold_error_is_rebuilt_from_json(kind):
     arrived = error_from_json(json.loads(json.dumps(error_to_json(kind("what, got, do")))))
     assert type(arrived) is kind
     assert str(arrived) == "what, got, do"
 
 
-def test_an_accident_becomes_an_infra_error_with_its_place():
+def test_an_unknown_error_becomes_an_infra_error_with_its_location():
     try:
         import_function("tests.support.training_cases:nothing")
     except AttributeError as error:
@@ -36,5 +36,5 @@ def test_the_factory_is_called_once_for_all_jobs(tmp_path):
     }
     assert server.serve({"number": 3})["result"]["double"] == 6
     assert server._serve is made
-    failed = JobServer("no_such_module:f", {}, threads=1).serve({})  # an answer, too
+    failed = JobServer("no_such_module:f", {}, threads=1).serve({})  # a result, too
     assert failed["failure"]["class"] == "InfraError"

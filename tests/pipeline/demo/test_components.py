@@ -122,7 +122,7 @@ def test_captions_are_padded_to_one_length_and_end(tokenizer, train):
 
 
 def test_captions_explain_some_of_their_own_images_and_not_all(reader, tokenizer, train):
-    # 0 is what the mean image explains; not 1, as hand, place and shade are not said
+    # 0 is the mean image; below 1, because captions omit handwriting, position and shade
     assert 0.05 < explained_variance(reader, tokenizer, train) < 1
     brief = TINY.model_copy(update={"text_encoder_updates": 1})
     fresh = train_text_encoder(brief, WIDTH, tokenizer, train, 0)

@@ -90,7 +90,7 @@ def gaussian(total: int, mean: float = 0.0, std: float = 1.0) -> tuple[GaussianF
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 64])
-def test_there_and_back_in_ddim_steps_shrinks_by_a_known_factor(steps: int) -> None:
+def test_a_ddim_round_trip_shrinks_by_a_known_factor(steps: int) -> None:
     # every step of N(0, 1) multiplies by the cosine of its angle, up as well as down
     _, teacher = gaussian(64)
     x = normal(4, 1, 1, 1)

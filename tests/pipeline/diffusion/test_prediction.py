@@ -40,7 +40,7 @@ def test_a_prediction_explains_the_noisy_sample(
 
 @every_schedule
 @every_kind
-def test_the_truth_is_found_from_its_own_expression(
+def test_a_prediction_is_recovered_from_its_own_output(
     schedule: NoiseSchedule, kind: PredictionType
 ) -> None:
     level = legal_levels(schedule, kind)

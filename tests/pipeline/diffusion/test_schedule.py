@@ -169,7 +169,7 @@ def test_a_shifted_flow_is_the_stock_schedulers(shift: float, num_steps: int) ->
     schedule = RectifiedFlow(1000, shift)
     grid = schedule.grid(num_steps)
     stock = FlowMatchEulerDiscreteScheduler(shift=shift)
-    stock.set_timesteps(sigmas=grid[:-1].tolist())  # as FluxPipeline asks
+    stock.set_timesteps(sigmas=grid[:-1].tolist())  # as FluxPipeline calls it
     level = schedule.at(grid)
     # its times are float32: sigmas below 1, timesteps below 1000
     torch.testing.assert_close(level.sigma, stock.sigmas.double(), rtol=0, atol=2.0**-22)

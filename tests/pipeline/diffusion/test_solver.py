@@ -79,7 +79,7 @@ def test_on_standard_normal_data_n_steps_multiply_by_a_power_of_a_cosine(num_ste
 
 @every_schedule
 @pytest.mark.parametrize("num_steps", [1, 2, 16])
-def test_a_sampler_walks_its_grid_and_returns_the_last_x(
+def test_a_sampler_takes_the_steps_of_its_grid_and_returns_the_last_x(
     schedule: NoiseSchedule, num_steps: int
 ) -> None:
     seen: list[float] = []

@@ -74,7 +74,7 @@ def test_draws_are_repeatable_and_rounds_draw_apart(name: str) -> None:
 
 @every_method
 @every_schedule
-def test_times_are_where_networks_are_asked(name: str, schedule: NoiseSchedule) -> None:
+def test_times_are_where_networks_are_evaluated(name: str, schedule: NoiseSchedule) -> None:
     draws = draw(name, schedule)
     position = draws.t * schedule.num_train_timesteps
     assert draws.t.dtype is torch.float64
@@ -101,7 +101,7 @@ def test_a_target_is_deterministic_and_of_one_row_alone(name: str, schedule: Noi
 @every_method
 @every_schedule
 @pytest.mark.parametrize("weight", list(LossWeight))
-def test_the_loss_is_what_a_hand_computes(
+def test_the_loss_equals_a_manual_computation(
     name: str, schedule: NoiseSchedule, weight: LossWeight
 ) -> None:
     this, draws = method(name, loss_weight=weight), draw(name, schedule)
@@ -120,7 +120,7 @@ def test_the_loss_is_what_a_hand_computes(
 
 
 @every_method
-def test_a_method_that_needs_a_teacher_says_so(name: str) -> None:
+def test_a_method_without_its_teacher_is_an_error(name: str) -> None:
     this, draws = method(name), draw(name, SCHEDULES["cosine"])
     if this.teacher_calls == 0:
         assert this.target(None, draws).shape == draws.z_t.shape

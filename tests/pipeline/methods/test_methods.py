@@ -110,7 +110,7 @@ def test_guidance_weights_follow_their_law() -> None:
     assert set(one.tolist()) == {2.0}
 
 
-def test_values_of_w_are_each_as_likely() -> None:
+def test_listed_values_of_w_are_equally_likely() -> None:
     count = 30_000
     w = draw_w(WDistribution.model_validate({"values": [0, 2, 4]}), random(count))
     assert set(w.tolist()) == {0.0, 2.0, 4.0}
@@ -197,7 +197,7 @@ def test_students_start_from_pure_noise_whatever_the_schedule_ends_in(
 
 
 @every_schedule
-def test_guidance_noises_data_and_asks_the_teacher_at_the_draw_itself(
+def test_guidance_noises_data_and_evaluates_the_teacher_at_the_draw_itself(
     schedule: NoiseSchedule,
 ) -> None:
     data, teacher = batch(), Affine(schedule)
@@ -430,7 +430,7 @@ def test_a_share_of_the_samples_are_on_policy_states() -> None:
 
 
 @pytest.mark.parametrize(("of", "calls"), [("teacher", 6), ("student", 3)])
-def test_who_shares_a_network_asks_it_equally_often_whoever_is_to_be_settled(
+def test_workers_with_a_shared_network_evaluate_it_equally_often(
     of: OnPolicySource, calls: int
 ) -> None:
     this, network = progressive(*OWN["deterministic"], 0.5, of), Affine(SCHEDULES["cosine"])

@@ -125,7 +125,7 @@ def test_its_student_is_saved_as_stock_diffusers_loads_it(name: str, tmp_path: P
     load_module(tmp_path / "student", student_manifest(manifest))
 
 
-def test_a_network_that_is_already_told_w_is_no_teacher(tmp_path: Path) -> None:
+def test_a_w_conditioned_network_is_no_teacher(tmp_path: Path) -> None:
     manifest = adopted("unet-text", tmp_path)
     kind = family_of(manifest)
     student = kind.student_of(load_module(tmp_path, manifest), (0.0, 4.0))

@@ -42,7 +42,7 @@ def test_the_student_is_an_equal_copy_that_shares_no_memory_and_can_learn(name: 
 
 
 @every_baked_network
-def test_it_answers_at_its_own_w_and_refuses_every_other(name: str, tmp_path: Path) -> None:
+def test_it_accepts_its_own_w_and_refuses_every_other(name: str, tmp_path: Path) -> None:
     manifest = student_manifest(teacher_manifest(name))
     save_bundle(tmp_path, manifest, a_teacher(name))
     found, student = load_denoiser(tmp_path)
@@ -60,7 +60,7 @@ def test_it_answers_at_its_own_w_and_refuses_every_other(name: str, tmp_path: Pa
 
 
 @every_baked_network
-def test_a_manifest_that_says_it_is_told_w_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_manifest_that_claims_w_conditioning_is_refused(name: str, tmp_path: Path) -> None:
     manifest = student_manifest(teacher_manifest(name))
     save_bundle(tmp_path, manifest, a_teacher(name))
     with pytest.raises(BundleError, match="is not w-conditioned"):

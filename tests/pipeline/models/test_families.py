@@ -176,7 +176,9 @@ def test_a_bundle_is_data_only_and_complete(name: str, tmp_path: Path) -> None:
 
 
 @every_network
-def test_a_teacher_is_opened_under_guidance_and_a_student_told_w(name: str, tmp_path: Path) -> None:
+def test_a_teacher_is_opened_under_guidance_and_a_student_conditioned_on_w(
+    name: str, tmp_path: Path
+) -> None:
     teacher, manifest = a_teacher(name), teacher_manifest(name)
     save_bundle(tmp_path / "teacher", manifest, teacher, null_of(manifest))
     save_bundle(tmp_path / "student", student_manifest(manifest), a_student(name, teacher))
@@ -190,7 +192,7 @@ def test_a_teacher_is_opened_under_guidance_and_a_student_told_w(name: str, tmp_
 
 
 @every_network
-def test_a_guided_teacher_is_two_separate_answers_combined(name: str) -> None:
+def test_a_guided_teacher_combines_two_separate_predictions(name: str) -> None:
     manifest, module = teacher_manifest(name), shaken(a_teacher(name))
     null = null_of(manifest)
     network, guided = network_denoiser(manifest, module, null), denoiser_of(manifest, module, null)
@@ -229,7 +231,7 @@ def test_guidance_costs_two_evaluations_and_none_costs_one(name: str) -> None:
 
 
 @every_network
-def test_a_network_that_was_not_told_w_refuses_to_be(name: str) -> None:
+def test_a_network_without_w_input_refuses_w(name: str) -> None:
     network = network_denoiser(teacher_manifest(name), a_teacher(name))
     z_t, _, condition = inputs(name)
     level = network.schedule.at(times(1.0).expand(COUNT))
@@ -238,9 +240,7 @@ def test_a_network_that_was_not_told_w_refuses_to_be(name: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "of a teacher"])
-def test_weights_that_are_not_what_the_manifest_says_are_refused(
-    damage: str, tmp_path: Path
-) -> None:
+def test_weights_that_do_not_match_the_manifest_are_refused(damage: str, tmp_path: Path) -> None:
     manifest = teacher_manifest("unet")
     save_bundle(tmp_path, manifest, a_teacher("unet"))
     (weights,) = tmp_path.rglob("*.safetensors")

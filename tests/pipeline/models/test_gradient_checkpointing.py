@@ -43,7 +43,7 @@ def test_gradients_are_the_same_and_less_is_kept(name: str) -> None:
     assert few < kept
 
 
-def test_a_closed_form_says_that_it_cannot() -> None:
+def test_a_closed_form_refuses_checkpointing() -> None:
     family = family_of(teacher_manifest("gaussian"))
     with pytest.raises(ConfigError, match=r"engine\.gradient_checkpointing: .*; set it to false"):
         family.checkpoint_gradients(family.build())

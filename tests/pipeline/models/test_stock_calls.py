@@ -178,7 +178,7 @@ def test_every_network_with_a_stock_pipeline_is_here() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", PIPELINES)
-def test_a_stock_pipeline_hears_what_we_hear(name: str) -> None:
+def test_a_stock_pipeline_gets_the_same_outputs(name: str) -> None:
     student, kind = a_student(name), family_of(teacher_manifest(name))
     heard = overheard(name, student)
     assert len(heard) == STEPS  # one evaluation a step: the pipeline does not guide

@@ -116,7 +116,7 @@ def test_without_scripts_paper_has_the_teacher_and_every_other_network(driver: C
     assert complaints(driver) == []
 
 
-def test_it_is_dark_for_who_wants_it(driver: Chrome) -> None:
+def test_it_follows_the_preference_for_dark_mode(driver: Chrome) -> None:
     for dark, sheet, ink in (
         (False, "rgb(255, 255, 255)", "rgb(34, 38, 46)"),
         (True, "rgb(21, 24, 30)", "rgb(231, 233, 238)"),

@@ -31,7 +31,7 @@ def captions_of(folder: Path) -> list[str]:
     return [caption.text for caption in shards.captions(np.arange(len(shards)))]
 
 
-def test_data_with_classes_alone_is_asked_for_by_class(tmp_path: Path) -> None:
+def test_conditions_of_uncaptioned_data_are_classes(tmp_path: Path) -> None:
     config = DigitsData(source="digits")
     write_dataset(tmp_path, load_source(config, 0, NO_NETWORK), config)
     asked = choose_conditions(tmp_path, 25)
@@ -40,7 +40,7 @@ def test_data_with_classes_alone_is_asked_for_by_class(tmp_path: Path) -> None:
     assert np.bincount(asked.labels).tolist() == [3] * 5 + [2] * 5
 
 
-def test_captioned_classes_are_asked_for_by_their_held_out_captions(captioned: Path) -> None:
+def test_conditions_of_captioned_classes_are_held_out_captions(captioned: Path) -> None:
     asked = choose_conditions(captioned, 70)
     assert asked.prompts is not None
     assert asked.network_inputs == asked.prompts
@@ -51,7 +51,7 @@ def test_captioned_classes_are_asked_for_by_their_held_out_captions(captioned: P
     assert len(set(asked.prompts[:4])) > 1
 
 
-def test_captions_without_classes_are_asked_for_one_after_the_other(tmp_path: Path) -> None:
+def test_conditions_without_classes_are_captions_in_order(tmp_path: Path) -> None:
     source = load_source(CAPTIONED, 0, NO_NETWORK)
     splits = unlabelled_split(100, 0.1, 0, "here")
     bare = replace(source, labels=None, class_names=(), splits=splits)

@@ -193,7 +193,7 @@ def test_a_student_is_sampled_as_it_was_distilled_to_be(
             check_sampler(manifest, sampler)
 
 
-def test_what_is_noised_back_belongs_to_the_row(gaussian: tuple[Path, Path]) -> None:
+def test_renoising_is_a_function_of_the_row(gaussian: tuple[Path, Path]) -> None:
     opened, labels = BundleSampler(gaussian[0]), balanced_labels(9, 2)
 
     def drawn(first: int = 0, **how: int) -> np.ndarray:

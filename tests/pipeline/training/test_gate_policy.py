@@ -53,7 +53,7 @@ def test_remedies_are_used_up_in_order() -> None:
     ]
     assert [plan.training.updates for plan in made] == [600, 150, 150, 600, 600]
     assert [plan.learning_rate for plan in made] == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.025])
-    # new draws where it is trained on, the same draws and targets where it begins anew
+    # new draws for an extension, the same draws and targets for a retry
     assert [plan.stream for plan in made] == [(0, 2), (0, 2, 1), (0, 2, 2), (0, 2), (0, 2)]
     assert [plan.targets_of == PLAN for plan in made] == [True, False, False, True, True]
     recipe = small_recipe()
@@ -68,7 +68,7 @@ def test_a_retried_student_is_trained_on_at_its_own_rate() -> None:
     assert made[-1].again.start == failed(made[1]).student.digest
 
 
-def test_where_training_broke_off_there_is_nothing_to_train_on_or_to_show() -> None:
+def test_a_diverged_round_has_no_student_to_extend_or_show() -> None:
     assert len(course({"on_fail": ["extend", "ask"]}, diverges=1)) == 1
     made = course({"on_fail": ["extend", "retry"]}, diverges=1)
     assert [plan.again.kind for plan in made[1:] if plan.again] == ["retried", "extended"]
@@ -84,14 +84,14 @@ def test_a_gate_changes_no_fingerprint() -> None:
     assert rules_of(recipe, plans[0]) is None
 
 
-def test_a_round_is_asked_what_is_said_of_it_before_what_is_said_of_its_kind() -> None:
+def test_an_override_of_a_round_precedes_that_of_its_kind() -> None:
     rounds = "{halving: {rms: 0.5, on_fail: ask}, '2': {rms: off}}"
     recipe = small_recipe(f"gate={{rms: 0.2, rounds: {rounds}}}", "evaluation.w=[2, 0, 1]")
     kinds = [recipe.gate.rules(0, "guidance"), *(recipe.gate.rules(i, "halving") for i in (1, 2))]
     assert [rules.rms for rules in kinds] == [0.2, 0.5, False]
     assert [rules.on_fail for rules in kinds] == [("stop",), ("ask",), ("ask",)]
     assert recipe.gate_weights == (0, 1, 2)
-    # what is said of a round's extension leaves the rest of it
+    # an override of a round's extension keeps its other keys
     gate = "{on_fail: extend, extend: {share: 0.25, times: 3}, rounds: {'1': {extend: {times: 1}}}}"
     rules_for = small_recipe(f"gate={gate}").gate.rules
     found = [rules_for(index, "halving").extend for index in (1, 2)]

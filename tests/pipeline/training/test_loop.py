@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint_is_left_aside(
     assert same(train(), undisturbed)
 
 
-def test_what_dead_attempts_staged_is_cleared_and_never_read(
+def test_staged_files_of_dead_attempts_are_cleared_and_never_read(
     train: Train, undisturbed: dict[str, Tensor], tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkpoints"

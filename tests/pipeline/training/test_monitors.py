@@ -22,7 +22,7 @@ def test_a_loss_that_is_not_finite_is_refused_at_once(value: float) -> None:
         DivergenceMonitor("round 7").check(torch.tensor(value), 3)
 
 
-def test_a_hopeless_loss_is_refused_if_it_lasts() -> None:
+def test_a_persistently_high_loss_is_refused() -> None:
     watch = DivergenceMonitor("round 7")
     for update in range(PATIENCE - 1):
         assert watch.check(torch.tensor(2 * MAX_RELATIVE_LOSS), update) == 2 * MAX_RELATIVE_LOSS

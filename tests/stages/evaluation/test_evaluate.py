@@ -176,7 +176,7 @@ def test_a_chain_is_evaluated_once_and_redone_in_part(tmp_path: Path) -> None:
     again = chain.evaluate()
     assert again.files == first.files
     now = chain.times()
-    # a second report reads nothing again: what is drawn anew is content that was read before
+    # a second report extracts no features: resampled content has features already
     assert {name for name in now if now[name] != drawn[name]} == {f"{NUM}-samples/{lost.name}"}
 
 

@@ -142,7 +142,7 @@ def test_few_images_are_read_in_the_driver_with_equal_results(tmp_path: Path) ->
     assert examine(tmp_path).damaged == ()
 
 
-def test_sets_that_are_alike_no_more_are_read_apart(tmp_path: Path) -> None:
+def test_sets_that_no_longer_agree_are_read_separately(tmp_path: Path) -> None:
     ledger, data = Ledger(tmp_path), small_data(tmp_path)
     reader = classifier_spec(ledger, classifier(ledger, data))
 

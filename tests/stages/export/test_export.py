@@ -50,7 +50,7 @@ def differences(directory: Path, bundle: Path, parts: Tiny, steps: int) -> list[
         for w in weights
     ]
     told = {tuple(drawn.flatten().tolist()) for drawn in ours}
-    assert len(told) == len(weights)  # or else agreement would say nothing of w
+    assert len(told) == len(weights)  # otherwise agreement would not test w
     return [((a - b).abs().max() / a.abs().max()).item() for a, b in zip(ours, theirs, strict=True)]
 
 

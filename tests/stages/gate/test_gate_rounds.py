@@ -165,12 +165,12 @@ def test_retry_after_divergence_uses_a_lower_rate(make: Make) -> None:
     assert examine(case.run_dir).damaged == ()
 
 
-def test_an_answer_is_recorded_once(make: Make) -> None:
+def test_a_decision_is_recorded_once(make: Make) -> None:
     asked = (BAD, "gate.on_fail=[ask, extend]", "gate.extend.share=0.05")
     nobody = make(*asked)
     outcome = nobody.run_attempts()
     assert (outcome.is_accepted, outcome.answer) == (False, None)
-    assert nobody.remedies == ["ask"]  # who could not be asked has not said that it may go on
+    assert nobody.remedies == ["ask"]  # without a decision the run does not continue
     no = make(*asked)
     no.answers = [False, True]
     accepted = no.run_attempts()  # no to the first, yes to the one that was trained on

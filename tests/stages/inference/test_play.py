@@ -104,7 +104,7 @@ def test_a_text_conditioned_network_needs_a_prompt(words: Tiny) -> None:
 
 def test_a_student_without_its_run_has_no_teacher(words: Tiny) -> None:
     playground = Playground(find_networks(words.student(2), None))
-    # beside it lies a teacher, but no recipe that says that it is this student's
+    # there is a teacher beside it, but no recipe that relates it to this student
     assert playground.offer.teacher == ""
     assert "--teacher" in playground.offer.no_teacher_reason
     with pytest.raises(BundleError, match="--teacher"):

@@ -84,7 +84,7 @@ def test_the_gate_reuses_samples_of_earlier_gates(tmp_path: Path) -> None:
     # its samples were drawn when it was the student, those from other noise were not
     assert costs["round 1: 16 -> 8 steps"] == (3 * 50 * 64, 3 * 50 * 8)
     assert costs["round 2: 8 -> 4 steps"] == (3 * 50 * 8, 3 * 50 * 4)
-    assert "round 3: 4 -> 2 steps" not in costs  # nothing is asked, so nothing was drawn
+    assert "round 3: 4 -> 2 steps" not in costs  # no checks, so no samples
     assert costs["round 4: 2 -> 1 steps"] == (2 * 3 * 50 * 2, 3 * 50 * 1)
     stochastic = next(title for title in costs if title.startswith("round 5"))
     assert costs[stochastic] == (0, 3 * 50 * 8)  # the first ladder had all of their teacher

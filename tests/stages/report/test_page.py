@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PageRun, PageRun]:
     for each in made:
         shutil.rmtree(each.source)
     assert costs_of(made[0].run_dir, made[0].recipe, {}) == before
-    # of 120 scans 4 of each digit are held out, more than asked; a guided target asks the teacher
+    # 4 of the 12 scans of each digit are held out; a guided target evaluates the teacher
     # twice, an update the student 128 times, and each tuple is drawn twice at most
     guidance = next(row for row in before if row.title.startswith("round 0"))
     passes = 1200 * 128 // (2 * 80)
@@ -47,7 +47,7 @@ def page(runs: tuple[PageRun, PageRun]) -> PageReader:
     return read_page(write_page(run_dir, runs[0].recipe, HOUR))
 
 
-def test_the_source_of_the_data_may_be_gone(page: PageReader) -> None:
+def test_the_original_data_may_be_missing(page: PageReader) -> None:
     assert page.fetched == []
     assert (
         "A guided unet teacher, distilled into students that sample in 4, 2 and 1 steps, "

@@ -84,7 +84,7 @@ def test_previews_are_drawn_once_and_only_if_enabled(run_dir: Path) -> None:
     assert plan_preview(Workspace(run_dir, RECIPE, drawing(0)), PLAN, "ab" * 32) is None
 
 
-def test_a_picture_that_cannot_be_drawn_is_worth_no_round(
+def test_a_failed_preview_does_not_fail_the_round(
     run_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     preview = plan_preview(Workspace(run_dir, RECIPE, drawing(4)), PLAN, "cd" * 32)

@@ -70,7 +70,7 @@ def test_plain_webdataset_reads_captions(tmp_path, labelled):
         assert np.array_equal(sample["png"][..., 0], source.read(row)[0])
 
 
-def test_what_has_no_captions_says_nothing_of_them(tmp_path):
+def test_data_without_captions_are_described_without_them(tmp_path):
     info = write_dataset(tmp_path, pictures(), CONFIG)
     assert "captioned" not in json.loads((tmp_path / "dataset.json").read_text())
     assert not info.captioned

@@ -94,7 +94,7 @@ def test_what_img2dataset_wrote_comes_back(folder):
     assert count_tars(config_of(folder)) == 2 * PER_TAR
 
 
-def test_the_order_of_pixels_and_captions_asked_for_does_not_matter(folder):
+def test_pixels_and_captions_can_be_read_in_any_order(folder):
     source, other = (open_tars(config_of(folder), 0) for _ in range(2))
     pixels = [source.read(row) for row in (5, 0, 5)]
     assert source.caption(3).text == "picture 3 🐕"

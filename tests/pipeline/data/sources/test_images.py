@@ -37,7 +37,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
         ("png of 8192 x 8192", "decoded", 300),
     ],
 )
-def test_a_bomb_costs_no_more_than_the_largest_image_that_is_allowed(kind, said, megabytes):
+def test_a_decompression_bomb_costs_no_more_than_the_largest_allowed_image(kind, said, megabytes):
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, kind],
         cwd=Path(__file__).resolve().parents[4],

@@ -108,7 +108,7 @@ def test_links_and_devices_are_refused_whatever_they_are_called(tmp_path, kind, 
     assert f"{name!r} is not a plain file" in refusal(tar)
 
 
-def test_a_key_that_stands_twice_is_refused_though_others_lie_between(tmp_path):
+def test_a_duplicate_key_is_refused_even_if_others_lie_between(tmp_path):
     tar = tmp_path / "x.tar"
     tar.write_bytes(raw(*plain("a.txt"), *plain("b.txt"), *plain("a.TXT")))
     assert "duplicate member 'a.TXT'" in refusal(tar)

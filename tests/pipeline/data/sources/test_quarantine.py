@@ -143,7 +143,7 @@ def test_beyond_the_budget_the_first_few_are_named_and_nothing_is_described(tmp_
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
-def test_one_in_a_thousand_is_the_default_and_none_may_be_asked_for():
+def test_one_in_a_thousand_is_the_default_and_zero_is_allowed():
     for fields in (
         ImageFolderData(source="image_folder", path="x", size=8),
         CaptionedTarsData(source="captioned_tars", path="x", size=8),
@@ -241,7 +241,7 @@ def test_the_budget_is_part_of_what_the_data_is(tmp_path):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
-def test_the_machines_faults_are_no_reason_to_set_aside(tmp_path, monkeypatch, error):
+def test_faults_of_the_machine_do_not_quarantine_samples(tmp_path, monkeypatch, error):
     config = folder_of(tmp_path, good())
 
     def fail(*_arguments, **_options):

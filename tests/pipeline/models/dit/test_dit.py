@@ -56,7 +56,7 @@ def test_diffusers_itself_would_drop_some() -> None:
         assert not torch.equal(module.train()(**arguments)[0], module.eval()(**arguments)[0])
 
 
-def test_the_null_class_is_the_one_that_the_pipeline_asks_for() -> None:
+def test_the_null_class_is_that_of_the_pipeline() -> None:
     # DiTPipeline names class 1000 of ImageNet's networks, which have 1000 real ones
     manifest = MANIFEST.model_copy(update={"num_classes": 1000})
     kind = family_of(manifest)

@@ -102,7 +102,7 @@ def test_the_moments_are_the_mixtures_mean_and_mean_variance() -> None:
 
 
 @pytest.mark.parametrize("null", ["mixture", "moments"])
-def test_pure_noise_is_believed_to_be_the_mean(null: str) -> None:
+def test_pure_noise_is_denoised_to_the_mean(null: str) -> None:
     teacher = family(null=null).build()
     z = normal(4, 2, 1, 1)
     velocity = teacher(z, torch.full((4,), 3.0), torch.tensor([0, 1, 2, 3]))

@@ -24,12 +24,12 @@ def test_tokens_are_the_pipelines(height: int, width: int) -> None:
     theirs = FluxPipeline._pack_latents(latents, 3, 4, height, width)
     assert torch.equal(tokens, theirs)
     assert torch.equal(unpack(tokens, height, width), latents)
-    # the pipeline is told pixels; one to a latent here
+    # the pipeline takes pixels; here one per latent
     assert torch.equal(FluxPipeline._unpack_latents(theirs, height, width, 1), latents)
 
 
 @SIZES
-def test_tokens_stand_where_the_pipeline_puts_them(height: int, width: int) -> None:
+def test_tokens_are_where_the_pipeline_puts_them(height: int, width: int) -> None:
     theirs = FluxPipeline._prepare_latent_image_ids(
         1, height // 2, width // 2, torch.device("cpu"), torch.float32
     )
@@ -56,7 +56,7 @@ def guided_flux() -> tuple[Manifest, nn.Module]:
     return manifest, family_of(manifest).build().eval()
 
 
-def test_a_flux_teacher_with_guidance_is_told_it_and_asked_once(tmp_path: Path) -> None:
+def test_a_flux_teacher_with_guidance_takes_it_as_input_in_one_evaluation(tmp_path: Path) -> None:
     manifest, module = guided_flux()
     assert manifest.is_w_conditioned
     save_bundle(tmp_path, manifest, module)

@@ -101,7 +101,7 @@ def test_a_discrete_stage_1_student_takes_any_number_of_steps(steps: int) -> Non
     ("shift", "steps"),
     [*itertools.product([0.5, 1.0, 3.0, 6.0], [1, 2, 4, 8, 50]), (3.0, 1000)],
 )
-def test_a_shifted_flow_is_walked_by_a_scheduler_that_is_told_n_only(
+def test_a_shifted_flow_is_walked_by_a_scheduler_that_takes_n_only(
     shift: float, steps: int
 ) -> None:
     path = ScheduleConfig(kind="rectified_flow", num_train_timesteps=1000, shift=shift)

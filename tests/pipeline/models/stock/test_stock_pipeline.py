@@ -132,7 +132,7 @@ def test_half_precision_encoders_are_opened_in_float32(tmp_path: Path) -> None:
     assert parts.stock.encode(["7"])["text"].dtype == torch.float32
 
 
-def test_a_class_is_asked_for_by_name_or_number(tmp_path: Path) -> None:
+def test_a_class_is_given_by_name_or_number(tmp_path: Path) -> None:
     parts = tiny("dit", tmp_path)
     index = parts.components / "model_index.json"
     index.write_text(index.read_text().replace("{", '{"id2label": {"4": "white shark, shark"},', 1))
@@ -143,7 +143,7 @@ def test_a_class_is_asked_for_by_name_or_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STOCK.names())
-def test_the_card_tells_truly_which_classes_carry_w(name: str) -> None:
+def test_the_card_lists_the_classes_that_pass_w(name: str) -> None:
     kind = STOCK.get(name)
 
     def tells(pipeline: str) -> bool:

@@ -75,7 +75,7 @@ def test_a_module_of_another_kind_is_refused(tmp_path: Path) -> None:
         kind.save(nn.Linear(1, 1), tmp_path)
 
 
-def test_half_precision_answers_in_half_precision_and_is_close(student: nn.Module) -> None:
+def test_half_precision_returns_half_precision_and_is_close(student: nn.Module) -> None:
     kind = family_of(MANIFEST)
     z_t, timestep = normal(4, 1, 8, 8).float(), torch.tensor([0.0, 100.0, 511.0, 1023.0])
     condition, w = {"label": torch.arange(4)}, torch.full((4,), 2.0, dtype=torch.float64)

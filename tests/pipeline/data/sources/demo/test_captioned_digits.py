@@ -67,7 +67,7 @@ def test_a_canvas_shows_scans_of_its_own_side_only():
             assert np.array_equal(whole.read(int(row)), without.read(int(row)))
 
 
-def test_the_class_is_the_digit_that_stands_there():
+def test_the_class_is_the_digit_shown():
     blot = np.pad(np.ones((1, 4, 4)), ((0, 0), (2, 2), (2, 2)))
     sevens = dict.fromkeys(("train", "heldout"), (*BLANK[:7], blot, *BLANK[8:]))
     source = compose_captioned(config(count=45, holdout_count=12), 0, sevens)
@@ -83,7 +83,7 @@ def test_a_canvas_does_not_depend_on_the_others_but_on_the_seed():
         assert np.array_equal(few.read(row), many.read(row))
         assert few.caption(row) == many.caption(row)
         assert not np.array_equal(few.read(row), other.read(row))
-    # the first held-out canvas stands behind the training canvases
+    # the first held-out canvas follows the training canvases
     assert np.array_equal(few.read(400), many.read(700))
     assert few.caption(400) == many.caption(700)
     again = open_captioned_digits(config(), 5)

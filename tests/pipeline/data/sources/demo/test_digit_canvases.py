@@ -59,7 +59,7 @@ def test_a_canvas_shows_scans_of_its_own_side_only():
         ({"size": 16, "numbers": (7, 70, 18)}, ("07", "70", "18")),
     ],
 )
-def test_the_class_is_the_number_that_stands_there(changes, names):
+def test_the_class_is_the_number_shown(changes, names):
     blot = np.pad(np.ones((1, 4, 4)), ((0, 0), (2, 2), (2, 2)))
     sevens = dict.fromkeys(("train", "heldout"), (*BLANK[:7], blot, *BLANK[8:]))
     asked = config(**changes)
@@ -100,7 +100,7 @@ def test_a_canvas_does_not_depend_on_the_others_but_on_the_seed():
     for row in (0, 17, 299):
         assert np.array_equal(few.read(row), many.read(row))
         assert not np.array_equal(few.read(row), other.read(row))
-    # the first held-out canvas stands behind the training canvases
+    # the first held-out canvas follows the training canvases
     assert np.array_equal(few.read(300), many.read(700))
     assert few.labels[299] == many.labels[699] == 99
     again = open_canvases(config(), 5)
