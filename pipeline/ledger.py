@@ -143,7 +143,7 @@ class Ledger:
     def find_all(self, keys: Iterable[str]) -> dict[str, Artifact]:
         """Return the committed artifacts with these fingerprints, files verified, by fingerprint.
 
-        A record counts as in `read`; one that is broken is logged and otherwise absent.
+        Records are checked as in `read`; one that is broken is logged and otherwise absent.
         Files are read in parallel, or not at all where a stamp confirms them.
         """
         records = {key: path for key in keys if (path := self.record_path(key)).exists()}

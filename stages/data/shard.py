@@ -35,8 +35,7 @@ def shard(work: Workspace, observer: Observer = UNOBSERVED) -> StageResult[Artif
     """Write the recipe's data as shards into `data/` of the run, or reuse them.
 
     The details of the artifact are the number of samples in each split, of rejected samples and of
-    classes (0 if samples have none), the shape of a sample, and sentences on what a person should
-    know of the samples.
+    classes (0 if samples have none), the shape of a sample, and notes on the samples.
 
     Raises:
         DataError: the source is missing, or does not match the recipe; nothing is committed.

@@ -5,7 +5,8 @@ import re
 from tests.architecture.texts import texts
 
 DIALECT = re.compile(
-    r"(?i)\b(anew|nobody|somebody|whoever|shall|of before|held to|is to be|owed|"
+    r"(?i)\b(anew|nobody|somebody|whoever|shall|of before|held to|is to be|owed|likewise|young|"
+    r"the one before|exclude each other|vice versa|a person should know|"
     r"(?:is|are|was|were) (?:told|asked)|tells|says? that)\b"
 )
 

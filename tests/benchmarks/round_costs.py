@@ -114,7 +114,7 @@ def _start_of(folder: Path, profile: Any, number: int) -> list[Row]:
         _seconds(f"{which}/return", f"{which}: Ray ends the fit", returned - ended),
         _seconds(
             f"{which}/total",
-            f"{which}: fit called to first update made, all workers",
+            f"{which}: call of fit to first update, all workers",
             slowest[FIRST_UPDATE] - called,
             limit=LIMIT_S,
         ),

@@ -36,7 +36,7 @@ _SHAPES = {
     _ONE: _Shape(1, 1),
     "1 worker, 2 threads": _Shape(1, 2),
     _TWO: _Shape(2, 1),
-    "2 plain loops of half the batch that never meet": _Shape(2, 1, "apart"),
+    "2 plain loops of half the batch that never communicate": _Shape(2, 1, "apart"),
     "2 plain loops under DistributedDataParallel": _Shape(2, 1, "parallel"),
 }
 

@@ -95,7 +95,7 @@ def refuse_transparent(images: Iterable[tuple[File, str]]) -> None:
     """Check that no image has a transparent pixel, as `data.alpha: refuse` requires.
 
     Args:
-        images: those with an alpha channel, with names for messages. Ones that do not decode are
+        images: those with an alpha channel, with names for messages. Undecodable ones are
             left to the quarantine.
 
     Raises:

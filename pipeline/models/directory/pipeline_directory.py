@@ -257,7 +257,8 @@ def discrete_path(
     """Read the `ScheduleConfig` fields of a table of betas, and the prediction type.
 
     Missing keys have diffusers' defaults for the class. Keys that are not read choose sampling
-    times and steps, which the recipe does.
+    times and steps, which the recipe
+    sets.
 
     Raises:
         BundleError: the noise path is not supported.
