@@ -94,7 +94,7 @@ Steps = Annotated[
 ]
 
 NumImages = Annotated[
-    int, typer.Option(help="Number of images; .png shows them in a row after the input.")
+    int, typer.Option(help="Number of images; .png shows several in a row after the input.")
 ]
 
 Seed = Annotated[
