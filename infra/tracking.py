@@ -1,17 +1,25 @@
-"""The experiment tracker of a profile: MLflow, TensorBoard or none, and its pages."""
+"""The experiment tracker of a profile, and its pages."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra import tensorboard
-from infra.mlflow import tracker as mlflow
+from infra.trackers.mlflow.tracker import MlflowTracking
+from infra.trackers.nothing import NoTracking
+from infra.trackers.tensorboard import TensorBoardTracking
 from pipeline.config.profile import TrackingConfig
 from pipeline.errors import ConfigError, InfraError
-from pipeline.tracking import RunTracker
+from pipeline.registry import Registry
+from pipeline.tracking import RunTracker, TrackerKind, UiServer
 from pipeline.wording import format_path
 
 UI_PORT = 5000
+
+TRACKERS: Registry[TrackerKind] = Registry(
+    "infra.trackers",
+    TrackerKind,  # type: ignore[type-abstract]
+    "tracker",
+    known=(MlflowTracking, TensorBoardTracking, NoTracking),
+    entry_points="stepfold.trackers",
+)
 
 
 def tracker_of(config: TrackingConfig, run_root: Path) -> RunTracker:
@@ -23,35 +31,9 @@ def tracker_of(config: TrackingConfig, run_root: Path) -> RunTracker:
 
     Raises:
         ConfigError: a package that it needs is not installed.
-        InfraError: MLflow is unreachable.
+        InfraError: the tracker is unreachable.
     """
-    if config.kind == "none":
-        return NoTracker()
-    if config.kind == "tensorboard":
-        return tensorboard.TensorBoardTracker(config.address, run_root)
-    return mlflow.MlflowTracker(config.address, run_root, config.experiment)
-
-
-class NoTracker(RunTracker):
-    """The tracker of `tracking.kind: none`, which records nothing."""
-
-    def start(self, key: str, *_: object, **__: object) -> str:
-        """Return the key."""
-        return key
-
-    def last_step(self, *_: object) -> int:
-        """Return -1: there are no points."""
-        return -1
-
-    def end_stale_runs(self, *_: object) -> int:
-        """Return 0."""
-        return 0
-
-    def _do_nothing(self, *_: object, **__: object) -> None:
-        return
-
-    log = log_image = log_files = log_inputs = log_tags = describe = _do_nothing
-    register = set_alias = finish = url = _do_nothing
+    return _kind_of(config, run_root).open()
 
 
 def check_tracking(config: TrackingConfig) -> None:
@@ -60,17 +42,17 @@ def check_tracking(config: TrackingConfig) -> None:
     Raises:
         ConfigError: one is not.
     """
-    if config.kind == "tensorboard":
-        tensorboard.check_installed()
+    _kind_of(config, Path()).check()
 
 
 def has_history(config: TrackingConfig, run_root: Path) -> bool:
     """Whether anything may be recorded: a local tracker has files only after a run."""
-    if config.kind == "tensorboard":
-        return tensorboard.log_folder(config.address, run_root).is_dir()
-    return config.kind == "mlflow" and (
-        config.uri is not None or (run_root / "mlflow.db").is_file()
-    )
+    return _kind_of(config, run_root).has_history()
+
+
+def has_pages(config: TrackingConfig) -> bool:
+    """Whether `stepfold ui` serves the pages of the tracker."""
+    return _kind_of(config, Path()).ui_server(UI_PORT) is not None
 
 
 def charts_url(config: TrackingConfig, run_dir: Path, port: int = UI_PORT) -> str | None:
@@ -78,42 +60,33 @@ def charts_url(config: TrackingConfig, run_dir: Path, port: int = UI_PORT) -> st
 
     Unless the profile names an MLflow server, it works while `stepfold ui` runs.
     """
+    kind = _kind_of(config, run_dir.parent)
     try:
-        return tracker_of(config, run_dir.parent).url(str(run_dir), port)
+        return kind.open().url(str(run_dir), port)
     except InfraError:
-        return mlflow.ui_address(config.address, port)
-
-
-@dataclass(frozen=True)
-class UiServer:
-    """How to serve the pages of a tracker.
-
-    Attributes:
-        command: command and arguments.
-        health: path that responds when the pages are up.
-        environment: variables for the process.
-    """
-
-    command: list[str]
-    health: str
-    environment: Mapping[str, str] = field(default_factory=dict)
+        return kind.address(port)
 
 
 def ui_server(config: TrackingConfig, run_root: Path, port: int) -> UiServer:
     """Return how to serve the pages of all runs, on loopback only.
 
     Raises:
-        ConfigError: nothing is recorded.
+        ConfigError: nothing is recorded, or the tracker has no pages.
     """
-    check_tracking(config)
-    if config.kind == "none":
-        raise ConfigError("tracking.kind: none, so there are no pages; give a --profile with one")
-    if not has_history(config, run_root):
+    kind = _kind_of(config, run_root)
+    kind.check()
+    server = kind.ui_server(port)
+    if server is None:
         raise ConfigError(
-            f"{format_path(run_root)} has no {config.title} history; start a run, or give the "
-            "directory of one with --run-dir"
+            f"tracking.kind: {config.kind}, which has no pages; name a profile of another tracker"
         )
-    if config.kind == "tensorboard":
-        return UiServer(tensorboard.ui_command(config.address, run_root, port), "/")
-    command, environment = mlflow.ui_command(config.address, run_root, port)
-    return UiServer(command, "/health", environment)
+    if not kind.has_history():
+        raise ConfigError(
+            f"{format_path(run_root)} has no {config.title} history; start a run, or name one with "
+            "--run-dir"
+        )
+    return server
+
+
+def _kind_of(config: TrackingConfig, run_root: Path) -> TrackerKind:
+    return TRACKERS.get(config.kind)(config, run_root)

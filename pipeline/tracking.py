@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from pipeline.config.profile import TrackerProperties, TrackingConfig
 from pipeline.durable import sync, write_durably
 
 Point = tuple[str, float, int]
@@ -34,6 +35,7 @@ class InputData:
     profile: Mapping[str, object] = field(default_factory=dict)
 
 
+@runtime_checkable
 class RunTracker(Protocol):
     """Destination of metrics, files and tags: one tracked run per chain, a child per round.
 
@@ -106,6 +108,63 @@ class RunTracker(Protocol):
 
     def url(self, key: str, port: int) -> str | None:
         """Return the address of a run's charts, served at `port` unless the tracker is a server."""
+
+
+@dataclass(frozen=True)
+class UiServer:
+    """How to serve the pages of a tracker.
+
+    Attributes:
+        command: command and arguments.
+        health: path that responds when the pages are up.
+        environment: variables for the process.
+    """
+
+    command: list[str]
+    health: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class TrackerKind(TrackerProperties, ABC):
+    """A kind of tracker. A kind is one file: this class, its name, and its `RunTracker`."""
+
+    def __init__(self, config: TrackingConfig, run_root: Path) -> None:
+        """Keep the settings; nothing is opened.
+
+        Args:
+            config: the section `tracking` of the profile.
+            run_root: directory of the run directories; without `config.uri` the tracker is in it.
+        """
+        self.config = config
+        self.run_root = run_root
+
+    def check(self) -> None:
+        """Check that the packages of the tracker are installed.
+
+        Raises:
+            ConfigError: one is not.
+        """
+
+    @abstractmethod
+    def open(self) -> RunTracker:
+        """Open the tracker.
+
+        Raises:
+            ConfigError: a package that it needs is not installed.
+            InfraError: the tracker is unreachable.
+        """
+
+    def has_history(self) -> bool:
+        """Whether anything may be recorded: a local tracker has files only after a run."""
+        return True
+
+    def address(self, port: int) -> str | None:  # noqa: ARG002 (for overriding methods)
+        """Return the address of its pages while it is unreachable; None for none."""
+        return None
+
+    def ui_server(self, port: int) -> UiServer | None:  # noqa: ARG002
+        """Return how to serve its pages, on loopback only; None for none."""
+        return None
 
 
 def curve_name(name: str, *, is_stochastic: bool) -> str:

@@ -198,12 +198,14 @@ def _reason(error: Exception) -> str:
 
 
 def _print_header(console: Console, request: "Request") -> None:
+    from infra.tracking import has_pages
+
     steps = " → ".join(str(count) for count in request.recipe.step_counts)
     workers = format_count(request.profile.compute.workers, "worker")
     text = Text(request.recipe.run.name, style="name")
     text.append(f"  {steps} steps, {workers}", style="default")
     text.append(f"  in {format_path(request.run_dir)}\n", style="quiet")
-    watch = "logs --follow" if request.profile.tracking.kind == "none" else "ui"
+    watch = "ui" if has_pages(request.profile.tracking) else "logs --follow"
     place = format_path(request.run_dir)
     text.append(f"Watch it: stepfold {watch} --run-dir {place}\n", style="quiet")
     console.print(text, soft_wrap=True)

@@ -3,13 +3,22 @@
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.documents import Document
 from pipeline.errors import ConfigError
 from pipeline.redaction import has_password
+from pipeline.registry import Registry
 
 _FROM_ENVIRONMENT = "env:"
 
@@ -93,10 +102,38 @@ class EngineConfig(Document):
     """Updates between two lines of training metrics."""
 
 
+class TrackerProperties:
+    """Properties of a kind of tracker that a profile uses."""
+
+    name: ClassVar[str]
+
+    title: ClassVar[str]
+    """Display name."""
+
+
+TRACKER_PROPERTIES: Registry[TrackerProperties] = Registry(
+    "infra.trackers", TrackerProperties, "tracker", entry_points="stepfold.trackers"
+)
+
+_TRACKER_TITLES = {"mlflow": "MLflow", "tensorboard": "TensorBoard", "none": "none"}
+"""The shipped kinds of tracker and their display names."""
+
+
+def _check_tracker(kind: str) -> str:
+    try:
+        return kind if kind in _TRACKER_TITLES else TRACKER_PROPERTIES.get(kind).name
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 class TrackingConfig(Document):
     """Experiment tracking with MLflow or TensorBoard."""
 
-    kind: Literal["mlflow", "tensorboard", "none"] = "mlflow"
+    kind: Annotated[
+        str,
+        AfterValidator(_check_tracker),
+        WithJsonSchema({"enum": [*_TRACKER_TITLES], "type": "string"}),
+    ] = "mlflow"
     """Tracker. `tensorboard` needs the extra `stepfold[tensorboard]`; it has no model registry and
     stores no files. `none` records nothing; metrics stay in the run directory."""
 
@@ -134,7 +171,8 @@ class TrackingConfig(Document):
     @property
     def title(self) -> str:
         """Name of the tracker."""
-        return {"mlflow": "MLflow", "tensorboard": "TensorBoard", "none": "none"}[self.kind]
+        title = _TRACKER_TITLES.get(self.kind)
+        return TRACKER_PROPERTIES.get(self.kind).title if title is None else title
 
     @property
     def address(self) -> str | None:

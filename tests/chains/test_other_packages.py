@@ -1,17 +1,21 @@
 """A method of another package, found by its entry point, is trained, killed and resumed."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from infra.tracking import has_pages, ui_server
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.config.methods import METHOD_CONFIGS, MethodConfig
+from pipeline.config.profile import Profile
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.documents import build, parse_yaml
 from pipeline.errors import ConfigError
@@ -45,8 +49,16 @@ evaluation: {num_samples: 50, w: [0, 2], baseline_steps: [2], samplers: [ddim, h
 TINY = (
     *("--set", "teacher.train.updates=4", "--set", "data.points=60"),
     *("--set", "evaluation.num_samples=12", "--set", "evaluation.w=[0]"),
+    *("--set", "tracking.kind=json_files", "--set", "engine.log_every=1"),
     *("--profile", str(ROOT / "infra" / "profiles" / "inline.yaml")),
 )
+
+
+def tracked(folder: Path, round_name: str) -> dict[str, Any]:
+    """The run of a round in the toy tracker."""
+    found = [json.loads(path.read_text()) for path in (folder / "json-files").glob("*.json")]
+    (run,) = [each for each in found if each["name"] == round_name]
+    return run
 
 
 def with_toys() -> dict[str, str]:
@@ -61,6 +73,7 @@ def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Pat
     line = [
         *command("run", "toys.yaml", "--run-dir", str(run_dir)),
         *("--set", "engine.checkpoint_every=5", "--set", "engine.log_every=1"),
+        *("--set", "tracking.kind=json_files"),
     ]
     with (tmp_path / "log").open("w") as log:
         first = subprocess.Popen(line, cwd=tmp_path, env=with_toys(), stdout=log, stderr=log)
@@ -81,6 +94,9 @@ def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Pat
     metrics = list(read_metrics(run_dir / "rounds/00-teacher_l1/metrics.jsonl"))
     assert [line["update"] for line in metrics] == list(range(1, 401))
     assert metrics[-1]["train/largest_error"] > 0
+    run = tracked(tmp_path, "round 0: teacher_l1")
+    assert len(run["points"]["train/loss"]) == 400
+    assert run["status"] == "FINISHED"
     kinds = [artifact.kind for artifact in Ledger(run_dir).records()]
     assert kinds.count("student") == 2
 
@@ -109,6 +125,11 @@ def test_newcomers_of_every_kind_run_together_in_one_process(
     rows = read_report(run_dir / "report").rows
     baselines = {row.cell.sampler: row.evaluations for row in rows if row.cell.role == "baseline"}
     assert baselines == {"ddim": 2, "heun": 4}
+    run = tracked(tmp_path, "round 0: teacher_l1")
+    assert list(run["points"]["train/loss"].values()) == [
+        line["train/loss"] for line in read_metrics(run_dir / "rounds/00-teacher_l1/metrics.jsonl")
+    ]
+    assert run["status"] == "FINISHED"
     assert "teacher, Heun, 2 steps" in (run_dir / "report/report.md").read_text()
 
 
@@ -184,6 +205,19 @@ def test_problems_of_newcomers_have_the_key_and_a_suggestion(
     assert found in RECIPE
     with pytest.raises(ConfigError, match=problem):
         build(Recipe, parse_yaml(RECIPE.replace(found, wrong), "toys"), "toys")
+
+
+def test_a_tracker_that_does_not_exist_is_refused_with_a_suggestion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(TOYS, monkeypatch)
+    config = build(Profile, {"tracking": {"kind": "json_files"}}, "p.yaml").tracking
+    assert config.title == "JSON files"
+    assert not has_pages(config)
+    with pytest.raises(ConfigError, match="no pages"):
+        ui_server(config, TOYS, 5001)
+    with pytest.raises(ConfigError, match=r"tracking\.kind: .*did you mean 'json_files'"):
+        build(Profile, {"tracking": {"kind": "json_file"}}, "p.yaml")
 
 
 def test_a_source_without_the_keys_that_every_source_has_is_refused(

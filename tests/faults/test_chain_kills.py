@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.cli.request import read_request
-from infra.mlflow.tracker import default_uri
+from infra.trackers.mlflow.tracker import default_uri
 from pipeline.ledger import Ledger
 from pipeline.run_dir.recipe_file import record_profile
 from tests.faults.conftest import MakeRow

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from flows.orchestration.server import child_process, prefect_server, wait_until_up
 from flows.tracking.outbox import Outbox
-from infra.mlflow.tracker import ui_command
+from infra.trackers.mlflow.tracker import ui_command
 from tests.faults.conftest import DisturbedChain, MakeRow
 from tests.support.asking_prefect import ask
 from tests.support.chain import KILLED, SMALLEST, TRAIN, digests, events, start, wait_until_started

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from infra.mlflow.tracker import MlflowTracker, default_uri
+from infra.trackers.mlflow.tracker import MlflowTracker, default_uri
 from pipeline.bundle import Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.config.profile import EngineConfig, Profile

@@ -10,7 +10,7 @@ from flows.gate_wording import verdict_text
 from flows.run import Attempt, CompletedRound, Run
 from flows.tasks import register
 from flows.tracking.round_tracking import deliver_pending, log_verdict
-from infra.mlflow.tracker import MlflowTracker
+from infra.trackers.mlflow.tracker import MlflowTracker
 from stages.chain import StageId, Step
 from stages.gate.attempts import accept, find_attempt
 from tests.support.gate_case import GateCase, gate_case

@@ -16,8 +16,8 @@ from flows.tracking.round_tracking import (
     track_round,
     training_fingerprint,
 )
-from infra.mlflow.runs import SUPERSEDED
-from infra.mlflow.tracker import MlflowTracker
+from infra.trackers.mlflow.runs import SUPERSEDED
+from infra.trackers.mlflow.tracker import MlflowTracker
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile, TrackingConfig
 from pipeline.ledger import Ledger

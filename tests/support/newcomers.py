@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from infra.tracking import TRACKERS
 from pipeline.config.data import SOURCE_CONFIGS
 from pipeline.config.methods import METHOD_CONFIGS
+from pipeline.config.profile import TRACKER_PROPERTIES
 from pipeline.config.samplers import SAMPLER_PROPERTIES
 from pipeline.config.teacher import NETWORKS
 from pipeline.data.sources.source import SOURCES
@@ -27,6 +29,8 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     SOURCES,
     SAMPLER_PROPERTIES,
     SAMPLERS,
+    TRACKER_PROPERTIES,
+    TRACKERS,
 )
 
 

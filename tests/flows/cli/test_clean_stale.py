@@ -22,8 +22,8 @@ from flows.orchestration.cleanup import (
     abandoned_servers,
     remove_leftovers,
 )
-from infra.mlflow.tracker import MlflowTracker
 from infra.ray.cluster import remove_dead_session
+from infra.trackers.mlflow.tracker import MlflowTracker
 from pipeline.identity import Identity, from_tag, identify
 from pipeline.ledger import lock_run_dir
 from tests.support.small_run import make_run

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.mlflow.tracker import MlflowTracker
+from infra.trackers.mlflow.tracker import MlflowTracker
 from tests.support.doors import Watch, free_port
 from tests.support.terminal import command, environment
 

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from infra.mlflow.tracker import MlflowTracker
+from infra.trackers.mlflow.tracker import MlflowTracker
 from pipeline.config.profile import Profile, TrackingConfig
 from pipeline.evaluation.figures.grids import draw_pairs
 from pipeline.ledger import Artifact, Ledger

@@ -8,7 +8,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from infra.mlflow.tracker import MlflowTracker
+from infra.trackers.mlflow.tracker import MlflowTracker
 from pipeline.bundle import Lineage, read_manifest
 from pipeline.errors import BundleError, DivergenceError
 from pipeline.ledger import Artifact, Ledger

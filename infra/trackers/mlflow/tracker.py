@@ -15,10 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from infra.mlflow.runs import (
+from infra.process.environment import set_environment_defaults
+from infra.trackers.mlflow.runs import (
     KEY,
     TRAINING,
     ascii_name,
@@ -30,11 +31,10 @@ from infra.mlflow.runs import (
     supersede,
     texts,
 )
-from infra.process.environment import set_environment_defaults
 from pipeline.errors import ConfigError, InfraError
 from pipeline.failpoints import failpoint
 from pipeline.redaction import redact
-from pipeline.tracking import InputData, Point, RunStatus, RunTracker
+from pipeline.tracking import InputData, Point, RunStatus, RunTracker, TrackerKind, UiServer
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -51,6 +51,30 @@ _MOST_RUNS = 1000
 _POINTS_PER_CALL = 1000
 _MAX_PARAM = 6000  # MLflow truncates longer values silently
 _MAX_DIGEST = 36  # characters that MLflow allows
+
+
+class MlflowTracking(TrackerKind):
+    """MLflow: the server or database of `tracking.uri`, else an SQLite file."""
+
+    name: ClassVar[str] = "mlflow"
+    title: ClassVar[str] = "MLflow"
+
+    def open(self) -> RunTracker:
+        """Connect to the store."""
+        return MlflowTracker(self.config.address, self.run_root, self.config.experiment)
+
+    def has_history(self) -> bool:
+        """Whether the profile names a store, or the SQLite file exists."""
+        return self.config.uri is not None or (self.run_root / "mlflow.db").is_file()
+
+    def address(self, port: int) -> str:
+        """See `ui_address`."""
+        return ui_address(self.config.address, port)
+
+    def ui_server(self, port: int) -> UiServer:
+        """See `ui_command`."""
+        command, environment = ui_command(self.config.address, self.run_root, port)
+        return UiServer(command, "/health", environment)
 
 
 class MlflowTracker(RunTracker):

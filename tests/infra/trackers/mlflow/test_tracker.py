@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from infra.metric_forwarder import MetricForwarder
-from infra.mlflow.tracker import MlflowTracker, default_uri
+from infra.trackers.mlflow.tracker import MlflowTracker, default_uri
 from pipeline.errors import InfraError
 from pipeline.tracking import InputData
 

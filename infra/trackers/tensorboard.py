@@ -11,18 +11,41 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pipeline.durable import write_durably
 from pipeline.errors import ConfigError, InfraError
-from pipeline.tracking import InputData, Point, RunStatus, RunTracker
+from pipeline.tracking import InputData, Point, RunStatus, RunTracker, TrackerKind, UiServer
 
 _STATE = "run.json"
 _CHAIN = "chain"
 _SUPERSEDED = "superseded"
 
 _writers: dict[Path, Any] = {}  # one event file per run and process, as TensorBoard expects
+
+
+class TensorBoardTracking(TrackerKind):
+    """TensorBoard, in the folder of `tracking.uri`."""
+
+    name: ClassVar[str] = "tensorboard"
+    title: ClassVar[str] = "TensorBoard"
+
+    def check(self) -> None:
+        """See `check_installed`."""
+        check_installed()
+
+    def open(self) -> RunTracker:
+        """Open the folder."""
+        return TensorBoardTracker(self.config.address, self.run_root)
+
+    def has_history(self) -> bool:
+        """Whether the folder exists."""
+        return log_folder(self.config.address, self.run_root).is_dir()
+
+    def ui_server(self, port: int) -> UiServer:
+        """See `ui_command`."""
+        return UiServer(ui_command(self.config.address, self.run_root, port), "/")
 
 
 class TensorBoardTracker(RunTracker):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from infra.mlflow.runs import KEY, SUPERSEDED, searchable
-from infra.mlflow.tracker import MlflowTracker
+from infra.trackers.mlflow.runs import KEY, SUPERSEDED, searchable
+from infra.trackers.mlflow.tracker import MlflowTracker
 
 PATHS = (
     "/runs/it's",

@@ -1,0 +1,1 @@
+"""Experiment trackers, one file or package per kind."""
