@@ -58,6 +58,7 @@ def encode_task(run: Run, step: Step, data: Artifact, components: Artifact) -> A
     """Encode the data set to latents and text embeddings."""
     observer = StageObserver(run, step)
     result = encode(run.workspace, data=data, components=components, observer=observer)
+    emit_notes(run, step, result.value)
     return finish(run, step, result)
 
 

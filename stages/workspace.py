@@ -1,6 +1,6 @@
 """The inputs and results that all stages share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -78,10 +78,10 @@ class ProgressObserver:
 UNOBSERVED: Observer = ProgressObserver(lambda done, total: None)  # noqa: ARG005
 
 
-def data_notes(run_dir: RunDir) -> tuple[str, ...]:
+def data_notes(run_dir: RunDir, places: Sequence[str] = (DATA, LATENTS)) -> tuple[str, ...]:
     """Return the notes on the committed data, one sentence each."""
     artifacts = run_dir.artifacts()
-    found = (artifacts[place] for place in (DATA, LATENTS) if place in artifacts)
+    found = (artifacts[place] for place in places if place in artifacts)
     return tuple(note for artifact in found for note in artifact.details.get("notes", ()))
 
 

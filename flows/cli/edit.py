@@ -18,7 +18,7 @@ from flows.cli.options import (
     Seed,
     Steps,
 )
-from flows.cli.sample import read_condition
+from flows.cli.sample import print_cut, read_condition
 from flows.orchestration import settings
 from pipeline.wording import format_path
 
@@ -61,6 +61,7 @@ def edit(
     )
     result = edit_picture(request, strength)
     _print_filled(image, was_filled=result.was_transparent)
+    print_cut(bundle, components, [prompt] if prompt else [])
     _print_result(result, output, strength)
 
 
@@ -88,6 +89,7 @@ def inpaint(
     )
     result = inpaint_picture(request, mask)
     _print_filled(image, was_filled=result.was_transparent)
+    print_cut(bundle, components, [prompt] if prompt else [])
     _print_result(result, output, 1.0)
 
 
@@ -134,6 +136,7 @@ def stylize(
     request = EditRequest(run, image, output, target, guidance_weight, steps, components=components)
     result = stylize_picture(request, source)
     _print_filled(image, was_filled=result.was_transparent)
+    print_cut(run, components, [source, target])
     network = " with one network for both directions" if result.is_single_network else ""
     open_console().print(
         f"{result.steps} + {result.steps} steps{network}, {result.evaluations} evaluations; "

@@ -58,6 +58,7 @@ def sample(
         sampler=sampler,
         components=components,
     )
+    print_cut(bundle, components, prompt or ())
     place = format_path(output.absolute())
     open_console().print(f"{format_count(count, 'sample')} in {place}", soft_wrap=True)
 
@@ -83,6 +84,15 @@ def export(
         steps = format_count(found.steps, "step")
         line = f"  w = {found.w:g}, {steps}: differs by {found.value:.1e} from stepfold sample"
         console.print(line, style="quiet", soft_wrap=True)
+
+
+def print_cut(bundle: Path, components: Path | None, prompts: Sequence[str]) -> None:
+    """Print a line if the text encoder of a bundle cuts one of the prompts."""
+    from stages.inference.sample import cut_prompts_note
+
+    note = cut_prompts_note(bundle, components, prompts) if prompts else None
+    if note:
+        open_console().print(note, style="careful", soft_wrap=True, markup=False, highlight=False)
 
 
 def read_conditions(

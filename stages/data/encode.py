@@ -4,6 +4,7 @@ If the data are prompts without images, the teacher samples them; this module sp
 `stages.data.encode_worker` does it.
 """
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_
 
 CAPTIONS_PER_SHARD = 1024
 _SCRATCH = ".latents.tmp"
+
+_log = logging.getLogger(__name__)
+
 Jobs = Sequence[dict[str, Any]]
 RunJobs = Callable[[dict[str, Any], Jobs], Iterator[dict[str, Any]]]
 
@@ -41,7 +45,7 @@ def encode(
     """Encode the data to latents and text embeddings, committed at `latents/`, or reuse them.
 
     The details of the artifact are the number of samples in each split, the number of conditions,
-    and the shape of a latent.
+    the shape of a latent, and a sentence on captions that the text encoder cuts.
 
     Args:
         work: the run; its recipe has the teacher's sampling settings for data without images.
@@ -162,12 +166,24 @@ def _encode(
     )
 
     def write(folder: Path) -> dict[str, Any]:
-        return _collect(folder, scratch, info)
+        return {**_collect(folder, scratch, info), **({"notes": notes} if notes else {})}
+
+    notes = _notes_on_captions(ledger.locate(components), jobs)
 
     parents = (data.fingerprint, components.fingerprint)
     artifact = ledger.publish("latents", key, layout.LATENTS, write, parents)
     shutil.rmtree(work.run_dir / _SCRATCH, ignore_errors=True)
+    for note in notes:
+        _log.warning("captions: %s", note)
     return artifact
+
+
+def _notes_on_captions(components: Path, jobs: Jobs) -> list[str]:
+    from pipeline.models.stock.long_prompts import long_prompts_note  # imports diffusers
+
+    captions = [text for job in jobs for text in job.get("captions", ()) if text is not None]
+    note = long_prompts_note(components, captions, "caption") if captions else None
+    return [note] if note else []
 
 
 def _jobs(data: Path) -> tuple[list[dict[str, Any]], int]:

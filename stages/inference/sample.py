@@ -1,5 +1,6 @@
 """Sample a bundle into a file: arrays, or an image grid."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,20 @@ def sample_bundle(
         picture = Image.fromarray(image_grid(images, columns).squeeze())
         write_output(output, lambda file: picture.save(file, format="PNG"))
     return len(images)
+
+
+def cut_prompts_note(bundle: Path, components: Path | None, prompts: Sequence[str]) -> str | None:
+    """Return a sentence on prompts that the text encoder of a bundle cuts; None if none is cut.
+
+    Args:
+        bundle: a bundle, or a run directory.
+        components: the network's stock pipeline; None for that of the bundle's run.
+        prompts: the prompts.
+    """
+    from pipeline.models.stock.long_prompts import long_prompts_note
+
+    place = components or components_near(bundle / "bundle")
+    return long_prompts_note(place, prompts, "prompt") if place and prompts else None
 
 
 def _conditions(

@@ -96,11 +96,29 @@ def plan_notes(work: Workspace, rows: Sequence[PlanRow]) -> tuple[str, ...]:
         DataError: the source is missing, or does not match the recipe.
     """
     recipe = work.recipe
-    if any(row.step.stage == StageId.DATA and row.state == "done" for row in rows):
-        return data_notes(work.layout)
-    if "path" not in type(recipe.data).model_fields:  # drawn, not read from files
-        return ()
-    return load_source(recipe.data, recipe.run.seed, recipe.teacher.network).findings.sentences
+    done = {row.step.stage for row in rows if row.state == "done"}
+    places = [layout.DATA] * (StageId.DATA in done) + [layout.LATENTS] * (StageId.ENCODE in done)
+    known = data_notes(work.layout, places)
+    reads_files = "path" in type(recipe.data).model_fields
+    if StageId.ENCODE in done or not reads_files:
+        return known
+    source = load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
+    found = known if StageId.DATA in done else source.findings.sentences
+    components = _components_of(work)
+    if source.texts is None or components is None:
+        return found
+    from pipeline.models.stock.long_prompts import long_prompts_note  # imports diffusers
+
+    note = long_prompts_note(components, source.texts, "caption")
+    return (*found, note) if note else found
+
+
+def _components_of(work: Workspace) -> Path | None:
+    """Return the directory of the text encoders: the teacher's pipeline, or those of the run."""
+    if work.recipe.teacher.pipeline is not None:
+        return Path(work.recipe.teacher.pipeline)
+    own = work.run_dir / layout.COMPONENTS
+    return own if own.is_dir() else None
 
 
 def committed_sizes(run_dir: Path) -> Sizes:

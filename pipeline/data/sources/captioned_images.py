@@ -102,6 +102,7 @@ def open_captioned(
         read=lambda index: cropped(index).pixels,
         splits=unlabelled_split(len(images), config.holdout, seed, config.path, contents),
         caption=caption,
+        texts=[image.text for image in images],
         quarantine=quarantine,
         findings=findings,
     )

@@ -35,6 +35,8 @@ class LoadedSource:
         read: function from index to sample; None for captions only.
         splits: indices of "train" and "heldout" in the order of writing.
         caption: function from index to caption; None without captions.
+        texts: text of each caption, for checks before images are decoded; None without captions,
+            or if they are drawn.
         quarantine: samples found unusable when listed; they are in no split. `read` and `caption`
             raise SampleError for samples found unusable when decoded.
         findings: notes on the usable samples.
@@ -48,6 +50,7 @@ class LoadedSource:
     read: Callable[[int], Sample] | None
     splits: dict[str, NDArray[np.int64]]
     caption: Callable[[int], Caption] | None = None
+    texts: Sequence[str] | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)
     findings: Findings = field(default_factory=Findings)
 
@@ -91,12 +94,11 @@ def stratified_split(
                 "held out; add samples or remove the class"
             )
         share = min(max(1, int(holdout * len(members) + 0.5)), len(members) - 1)
-        held = _held_out(members, share, contents, copies)
+        held = _held_out(members, share, 1, contents, copies)
         if not held.any():
             raise DataError(
-                f"class {name!r}: each of its {len(members)} samples has copies, so that none can "
-                f"be held out unseen at data.holdout: {holdout:g}; remove the copies, or raise "
-                "data.holdout"
+                f"class {name!r}: its {len(members)} samples are copies of one another or of other "
+                "classes, so that none can be held out unseen; add samples or remove the class"
             )
         heldout.append(members[held])
         train.append(members[~held])
@@ -129,12 +131,11 @@ def unlabelled_split(
         )
     shuffled = np.random.default_rng([seed, 0]).permutation(total)
     share = min(max(MIN_HELDOUT, int(holdout * total + 0.5)), total - 1)
-    held = _held_out(shuffled, share, contents, _rows_by_content(contents))
+    held = _held_out(shuffled, share, MIN_HELDOUT, contents, _rows_by_content(contents))
     if held.sum() < MIN_HELDOUT:
         raise DataError(
-            f"{place} holds {total} samples, but its copies leave {held.sum()} to hold out at "
-            f"data.holdout: {holdout:g}, and {MIN_HELDOUT} are needed; remove the copies, or raise "
-            "data.holdout"
+            f"{place} holds {total} samples, which are copies of one another, so that fewer than "
+            f"{MIN_HELDOUT} can be held out unseen; add samples"
         )
     return {"train": shuffled[~held], "heldout": shuffled[held]}
 
@@ -149,10 +150,13 @@ def _rows_by_content(contents: Sequence[Hashable] | None) -> dict[Hashable, list
 def _held_out(
     order: NDArray[np.int64],
     share: int,
+    least: int,
     contents: Sequence[Hashable] | None,
     copies: Mapping[Hashable, list[int]],
 ) -> NDArray[np.bool_]:
     """Choose up to `share` of the samples in this order; copies are chosen together.
+
+    Where that leaves fewer than `least`, those with the fewest copies follow.
 
     Returns:
         Whether each is held out, `[n]`. Without copies these are the first `share`.
@@ -164,5 +168,10 @@ def _held_out(
     for row in order.tolist():
         group = copies[contents[row]]
         if row not in chosen and len(chosen) + len(group) <= share and available.issuperset(group):
+            chosen.update(group)
+    for row in sorted(order.tolist(), key=lambda row: len(copies[contents[row]])):
+        group = copies[contents[row]]
+        is_free = row not in chosen and available.issuperset(group)
+        if len(chosen) < least and is_free and len(chosen) + len(group) < len(order):
             chosen.update(group)
     return np.isin(order, list(chosen))

@@ -44,6 +44,7 @@ def open_prompts(config: PromptsData, seed: int) -> LoadedSource:
         read=None,
         splits=unlabelled_split(len(prompts), config.holdout, seed, config.path, prompts),
         caption=lambda index: Caption(text=prompts[index], original_size=side, crop=(0, 0)),
+        texts=prompts,
         quarantine=quarantine,
         findings=findings,
     )

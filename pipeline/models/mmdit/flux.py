@@ -18,6 +18,8 @@ class Flux(StockPipeline):
 
     name: ClassVar[str] = "FluxPipeline"
     network: ClassVar[str] = "transformer"
+    tokenizer: ClassVar[str] = "tokenizer_2"
+    max_tokens: ClassVar[int | None] = 512  # default of the pipeline's `max_sequence_length`
     w_passing_classes: ClassVar[tuple[str, ...]] = ("FluxImg2ImgPipeline", "FluxInpaintPipeline")
 
     @torch.no_grad()

@@ -15,6 +15,8 @@ class StableDiffusion3(StockPipeline):
 
     name: ClassVar[str] = "StableDiffusion3Pipeline"
     network: ClassVar[str] = "transformer"
+    tokenizer: ClassVar[str] = "tokenizer_3"
+    max_tokens: ClassVar[int | None] = 256  # default of the pipeline's `max_sequence_length`
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Condition:

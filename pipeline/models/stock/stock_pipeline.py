@@ -35,6 +35,8 @@ class StockPipeline(ABC):
         network: sub-folder of the denoising network, "unet" or "transformer".
         task: task name on a model hub.
         inputs: image arguments that the user must pass.
+        tokenizer: sub-folder of the tokenizer whose text encoder reads most of a prompt.
+        max_tokens: tokens that it reads; None for those of the tokenizer's own configuration.
         w_passing_classes: other stock classes that pass w to a w-conditioned student.
         w_ignoring_classes: stock classes that load the student but silently ignore w.
         components: the directory of the parts.
@@ -45,6 +47,8 @@ class StockPipeline(ABC):
     network: ClassVar[str]
     task: ClassVar[str] = "text-to-image"
     inputs: ClassVar[tuple[str, ...]] = ()
+    tokenizer: ClassVar[str] = "tokenizer"
+    max_tokens: ClassVar[int | None] = None
     w_passing_classes: ClassVar[tuple[str, ...]] = ()
     w_ignoring_classes: ClassVar[tuple[str, ...]] = ()
 

@@ -21,7 +21,7 @@ from stages.data.shard import shard
 from stages.workspace import Workspace
 from tests.support.recipes import INLINE
 from tests.support.small_run import flip
-from tests.support.tiny_pipelines import tiny_pipeline
+from tests.support.tiny_pipelines import TOKENS, tiny_pipeline
 from tests.support.told import Told
 
 CLASSES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
@@ -197,6 +197,8 @@ def test_an_interrupted_stage_keeps_its_parts_and_ends_with_the_same_bytes(
         batch.x, stock.to_latents(samples.read(rows).x), rtol=1e-4, atol=1e-5
     )
     torch.testing.assert_close(batch.condition["text"], said["text"], rtol=1.1 * HALF, atol=1e-5)
+    (note,) = made[0].details["notes"]
+    assert f" have more than the {TOKENS} tokens that the text encoder reads (first: '" in note
     assert made[0].details["latent_shape"] == [4, 8, 8]
     assert made[0].details["num_conditions"] == encoded.info.num_conditions <= 41
     again = encode(

@@ -9,9 +9,10 @@ from PIL import Image
 from pipeline.errors import BundleError, ConfigError
 from pipeline.sampling.sampler import BundleSampler, balanced_labels
 from stages.inference.output_file import image_grid
-from stages.inference.sample import sample_bundle
+from stages.inference.sample import cut_prompts_note, sample_bundle
 from tests.support.cases import save_untrained, student_manifest, teacher_manifest
 from tests.support.terminal import invoke
+from tests.support.tiny_pipelines import TOKENS, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +119,13 @@ def test_the_command_exits_with_2_when_refused(bundles: dict[str, Path], tmp_pat
         arguments = ["sample", str(bundle), "--steps", "4", "--guidance-weight", "1"]
         code, said = invoke(*arguments, "--output", str(tmp_path / "out.npz"))
         assert (code, "Refused" in said, word in said) == (2, True, True), said
+
+
+def test_prompts_that_the_text_encoder_cuts_are_found_beside_the_bundle(tmp_path: Path) -> None:
+    tiny_pipeline("sd", tmp_path / "components")
+    bundle = tmp_path / "rounds" / "00-guidance" / "student"
+    note = cut_prompts_note(bundle, None, ["red", "word " * 50])
+    assert note is not None
+    assert note.startswith(f"1 of 2 distinct prompts has more than the {TOKENS} tokens that")
+    assert cut_prompts_note(bundle, None, ["red"]) is None
+    assert cut_prompts_note(tmp_path.parent / "elsewhere", None, ["word " * 50]) is None

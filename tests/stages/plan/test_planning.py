@@ -1,15 +1,19 @@
 """The plan's states and costs."""
 
+import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline.errors import BundleError
 from stages.chain import StageId
-from stages.plan.plan import plan_run
+from stages.data.shard import shard
+from stages.plan.plan import plan_notes, plan_run
 from stages.workspace import Workspace
-from tests.support.recipes import shipped_recipe
+from tests.support.recipes import adopting_recipe, shipped_recipe
 from tests.support.small_run import data_and_teacher
+from tests.support.tiny_pipelines import TOKENS, tiny_pipeline
 
 
 def test_an_empty_directory_has_everything_to_do(tmp_path: Path) -> None:
@@ -88,3 +92,26 @@ def test_the_gate_reuses_samples_of_earlier_gates(tmp_path: Path) -> None:
     assert costs["round 4: 2 -> 1 steps"] == (2 * 3 * 50 * 2, 3 * 50 * 1)
     stochastic = next(title for title in costs if title.startswith("round 5"))
     assert costs[stochastic] == (0, 3 * 50 * 8)  # the first ladder had all of their teacher
+
+
+def test_captions_that_are_cut_and_images_with_holes_are_planned(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    rows = []
+    for number in range(6):
+        image = Image.new("RGBA", (16, 16), (number, 0, 0, 0 if number < 2 else 255))
+        image.save(images / f"{number}.png")
+        text = "word " * 2000 if number == 3 else "red"
+        rows.append(json.dumps({"file_name": f"{number}.png", "text": text}))
+    (images / "metadata.jsonl").write_text("\n".join(rows))
+    data = f"{{source: captioned_folder, path: {images}, size: 16}}"
+    pipeline = tiny_pipeline("sd", tmp_path / "pipeline")
+    work = Workspace(tmp_path / "run", adopting_recipe(tmp_path, pipeline, data=data))
+    holes, cut = plan_notes(work, plan_run(work))
+    assert holes.startswith("6 of 6 images have an alpha channel (first: 0.png)")
+    assert cut.startswith(f"1 of 2 distinct captions has more than the {TOKENS} tokens that")
+    assert cut.endswith("word ...', 8002 tokens); the rest is cut.")
+    shard(work)
+    holes, cut_again = plan_notes(work, plan_run(work))
+    assert holes.startswith("2 of 6 images have transparent pixels (first: 0.png)")
+    assert cut_again == cut

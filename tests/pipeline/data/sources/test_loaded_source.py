@@ -104,10 +104,18 @@ def test_captions_of_one_image_are_held_out_together():
     assert len({contents[row] for row in held}) == 4
 
 
-def test_only_copies_are_refused_with_the_key():
-    with pytest.raises(DataError, match=r"class 'b': each of its 2 samples has copies, .*holdout"):
+def test_the_least_is_held_out_though_each_sample_has_copies():
+    split = stratified_split(np.zeros(6, np.int64), ("a",), 0.1, 0, [0, 0, 0, 1, 1, 1])
+    assert len(split["heldout"]) == 3
+    contents = [row % 5 for row in range(15)]
+    held = unlabelled_split(15, 0.02, 0, "it", contents)["heldout"]
+    assert len(held) == 6
+
+
+def test_only_copies_are_refused():
+    with pytest.raises(DataError, match=r"class 'b': its 2 samples are copies of one another or"):
         stratified_split(np.array([0, 0, 1, 1]), ("a", "b"), 0.1, 0, [0, 1, 2, 2])
-    with pytest.raises(DataError, match=r"pics holds 10 samples, but its copies leave 0 to hold"):
+    with pytest.raises(DataError, match=r"pics holds 10 samples, which are copies of one another"):
         unlabelled_split(10, 0.1, 0, "pics", [0] * 10)
 
 
