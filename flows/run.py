@@ -23,12 +23,14 @@ class Run(Document):
         recipe: resolved recipe.
         profile: compute profile.
         path: run directory, absolute.
+        id: id of the run, which its directory keeps when it is moved.
         chain_id: id of its tracked run, the parent of the rounds' runs.
     """
 
     recipe: Recipe
     profile: Profile
     path: str
+    id: str
     chain_id: str
 
     @property

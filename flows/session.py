@@ -17,6 +17,7 @@ from pipeline.config.profile import Profile
 from pipeline.ledger import lock_run_dir
 from pipeline.run_dir.layout import RunDir
 from pipeline.run_dir.recipe_file import check_run_dir, prepare_run_dir, record_profile
+from pipeline.run_dir.run_id import claim_id
 from pipeline.tracking import RunStatus
 from pipeline.training.plan import plan_rounds
 from stages.plan.disk import check_disk
@@ -38,11 +39,13 @@ def open_run(
         prepare_run_dir(recipe, path, accept_changes=accept_changes)
         record_profile(profile, path)
         remove_leftovers(path)
+        run_id = claim_id(path)
         run = Run(
             recipe=recipe,
             profile=profile,
             path=str(path),
-            chain_id=_chain_id(recipe, profile, path),
+            id=run_id,
+            chain_id=_chain_id(recipe, profile, path, run_id),
         )
         status: RunStatus = "FAILED"
         try:
@@ -58,9 +61,9 @@ def open_run(
                 run.tracker.finish(run.chain_id, status)
 
 
-def _chain_id(recipe: Recipe, profile: Profile, path: Path) -> str:
+def _chain_id(recipe: Recipe, profile: Profile, path: Path, run_id: str) -> str:
     return tracker_of(profile.tracking, path.parent).start(
-        key=str(path),
+        key=run_id,
         name=recipe.run.name,
         params={
             "steps": " -> ".join(str(count) for count in recipe.step_counts),

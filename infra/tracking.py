@@ -8,6 +8,7 @@ from infra.trackers.tensorboard import TensorBoardTracking
 from pipeline.config.profile import TrackingConfig
 from pipeline.errors import ConfigError, InfraError
 from pipeline.registry import Registry
+from pipeline.run_dir.run_id import recorded_id
 from pipeline.tracking import RunTracker, TrackerKind, UiServer
 from pipeline.wording import format_path
 
@@ -60,9 +61,9 @@ def charts_url(config: TrackingConfig, run_dir: Path, port: int = UI_PORT) -> st
 
     Unless the profile names an MLflow server, it works while `stepfold ui` runs.
     """
-    kind = _kind_of(config, run_dir.parent)
+    kind, run_id = _kind_of(config, run_dir.parent), recorded_id(run_dir)
     try:
-        return kind.open().url(str(run_dir), port)
+        return kind.open().url(run_id.id if run_id else "", port)
     except InfraError:
         return kind.address(port)
 

@@ -19,6 +19,7 @@ LOCK_HOLDER = ".lock-holder.json"
 """File with the identity of the process that holds a run directory."""
 
 RECIPE = "recipe.yaml"
+RUN_ID = "run-id.json"
 PROFILE = "profile.yaml"
 EVENTS = "events.jsonl"
 TIMING = "timing.json"
@@ -37,7 +38,7 @@ REPORT = "report"
 REPORT_PAGE = "index.html"
 
 UNRECORDED = (
-    *(RECIPE, "recipe.*.yaml", PROFILE, "profile.*.yaml"),
+    *(RECIPE, RUN_ID, "recipe.*.yaml", PROFILE, "profile.*.yaml"),
     *(LOCK, LOCK_HOLDER, EVENTS, TIMING, LOGS),
     *(OUTBOX, MACHINES),
     *(f"{RECORDS}/*.json", f"{RECORDS}/*{STAMP_SUFFIX}"),

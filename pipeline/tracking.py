@@ -57,7 +57,7 @@ class RunTracker(Protocol):
         """Open the run with this key, continue it if it exists, and return its id.
 
         Args:
-            key: path of the run directory, or of a round's folder in it.
+            key: id of the run; for a round followed by the path of its folder, `id/rounds/...`.
             name: display name.
             params: parameters; a changed value is recorded beside the first one.
             tags: tags; a changed value replaces the old one.

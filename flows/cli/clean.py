@@ -273,12 +273,14 @@ def _mark_tracked_runs(run_dir: Path) -> str:
     from pipeline.config.profile import Profile
     from pipeline.run_dir.layout import PROFILE
     from pipeline.run_dir.recipe_file import recorded_profile
+    from pipeline.run_dir.run_id import recorded_id
 
     profile = recorded_profile(run_dir) if (run_dir / PROFILE).is_file() else Profile()
     tracking = profile.tracking
-    if not has_history(tracking, run_dir.parent):
+    run_id = recorded_id(run_dir)
+    if run_id is None or not has_history(tracking, run_dir.parent):
         return ""
-    count = tracker_of(tracking, run_dir.parent).end_stale_runs(str(run_dir))
+    count = tracker_of(tracking, run_dir.parent).end_stale_runs(run_id.id)
     return f"{format_count(count, f'{tracking.title} run')} marked as killed" if count else ""
 
 

@@ -13,6 +13,7 @@ from flows.orchestration.server import SERVER_FACTORY
 from infra.ray.cluster import remove_dead_session
 from pipeline.identity import from_tag, identify
 from pipeline.run_dir.layout import RunDir
+from pipeline.run_dir.run_id import recorded_id
 from pipeline.wording import format_count
 
 FLOWS = ("full-distillation", "train-teacher", "round")
@@ -109,7 +110,17 @@ def _is_dead(flow_run: Any, run_dir: Path) -> bool:
     drivers = [driver for tag in flow_run.tags if (driver := from_tag(tag))]
     if any(driver.is_alive is not False for driver in drivers):
         return False
-    return _run_dir_of(flow_run.parameters) == str(run_dir)
+    return _is_of(flow_run.parameters, run_dir)
+
+
+def _is_of(parameters: dict[str, Any], run_dir: Path) -> bool:
+    """Whether flow parameters are of this run, also if its directory was moved since."""
+    recorded, run = recorded_id(run_dir), parameters.get("run")
+    if recorded and isinstance(run, dict) and run.get("id"):
+        return bool(run["id"] == recorded.id)
+    found = _run_dir_of(parameters)
+    was_moved = recorded is not None and not Path(recorded.path).exists()
+    return found == str(run_dir) or (was_moved and recorded is not None and found == recorded.path)
 
 
 def _run_dir_of(parameters: dict[str, Any]) -> str:

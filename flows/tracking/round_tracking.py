@@ -45,7 +45,7 @@ def round_run_id(run: Run, plan: RoundPlan, *, is_training: bool = True) -> str:
     if plan.index == TEACHER_ROUND:
         tags |= {"kind": "teacher", "steps": run.recipe.teacher.reference_steps}
     return run.tracker.start(
-        key=f"{run.path}/{plan.folder}",
+        key=f"{run.id}/{plan.folder}",
         name=plan.title.replace(", any w in one evaluation", ""),  # short, for chart legends
         params=_params(run, plan),
         tags=tags,

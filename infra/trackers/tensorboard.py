@@ -62,7 +62,6 @@ class TensorBoardTracker(RunTracker):
     def __init__(self, uri: str | None, run_root: Path) -> None:
         check_installed()
         self._root = log_folder(uri, run_root)
-        self._strip = Path("/") if uri else run_root.resolve()
         self._scalars: dict[tuple[str, str], dict[int, float]] = {}
 
     def start(
@@ -78,7 +77,7 @@ class TensorBoardTracker(RunTracker):
     ) -> str:
         """See `RunTracker`; another training has a folder of its own."""
         with self._translated():
-            run = self._find(key, parent, training)
+            run = self._find(key, name, parent, training)
             old = self._state(run)
             status = "RUNNING" if is_running else old.get("status", "FINISHED")
             tags = {**({"parent": parent} if parent else {}), **tags}
@@ -88,6 +87,7 @@ class TensorBoardTracker(RunTracker):
                     tags[f"changed.{param}"] = value
             self._update(
                 run,
+                key=key,
                 name=name,
                 status=status,
                 params={**{each: str(value) for each, value in params.items()}, **known},
@@ -172,7 +172,8 @@ class TensorBoardTracker(RunTracker):
     def end_stale_runs(self, key: str) -> int:
         """See `RunTracker`."""
         with self._translated():
-            runs = self._runs_below(self._folder(key))
+            folder = self._folder(key)
+            runs = self._runs_below(folder) if folder else []
             stale = [run for run in runs if self._state(run)["status"] == "RUNNING"]
             for run in stale:
                 self._update(run, status="KILLED")
@@ -180,17 +181,24 @@ class TensorBoardTracker(RunTracker):
 
     def url(self, key: str, port: int) -> str:
         """Return the address of the scalars of a chain and its rounds, while they are served."""
-        return f"http://127.0.0.1:{port}/?runFilter={quote(self._folder(key), safe='')}#timeseries"
-
-    def _folder(self, key: str) -> str:
-        path = Path(key).absolute()
-        inside = path.is_relative_to(self._strip)
-        return str(path.relative_to(self._strip if inside else path.anchor))
-
-    def _find(self, key: str, parent: str | None, training: str | None) -> str:
         folder = self._folder(key)
+        chosen = f"?runFilter={quote(folder, safe='')}" if folder else ""
+        return f"http://127.0.0.1:{port}/{chosen}#timeseries"
+
+    def _folder(self, key: str) -> str | None:
+        """Return the folder of a chain or round; None if the chain was never started."""
+        chain, _, inside = key.partition("/")
+        for state in self._root.glob(f"*/{_CHAIN}/{_STATE}"):
+            run = state.parent
+            if self._state(str(run.relative_to(self._root))).get("key") == chain:
+                return f"{run.parent.name}/{inside}".rstrip("/")
+        return None
+
+    def _find(self, key: str, name: str, parent: str | None, training: str | None) -> str:
         if parent is None:
-            return f"{folder}/{_CHAIN}"
+            # the name of the run, which others may have too, and the beginning of its id
+            return f"{self._folder(key) or f'{name}-{key[:8]}'}/{_CHAIN}"
+        folder = f"{Path(parent).parent}/{key.partition('/')[2]}"
         if training is not None:
             return f"{folder}/{training[:8]}"
         runs = [run for run in self._runs_below(folder) if _SUPERSEDED not in self._tags(run)]

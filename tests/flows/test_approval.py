@@ -38,7 +38,7 @@ def run_of(case: GateCase, hours: float) -> Run:
     assert case.recipe.gate is not None
     gate = case.recipe.gate.model_copy(update={"ask_hours": hours})
     recipe = case.recipe.model_copy(update={"gate": gate})
-    return Run(recipe=recipe, profile=Profile(), path=str(case.run_dir), chain_id="")
+    return Run(recipe=recipe, profile=Profile(), path=str(case.run_dir), id="a" * 32, chain_id="")
 
 
 def paused(name: str) -> UUID:

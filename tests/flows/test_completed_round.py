@@ -35,7 +35,13 @@ def run_of(case: GateCase) -> Run:
     store = MlflowTracker(None, case.run_dir.parent, "stepfold")
     chain = store.start(str(case.run_dir), "gaussian", {}, {})
     path = str(case.run_dir)
-    return Run(recipe=case.recipe, profile=case.context.work.profile, path=path, chain_id=chain)
+    return Run(
+        recipe=case.recipe,
+        profile=case.context.work.profile,
+        path=path,
+        id="a" * 32,
+        chain_id=chain,
+    )
 
 
 def queue(run: Run, *notes: str) -> None:

@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Run:
 def run_of(run_dir: Path, recipe: Recipe) -> Run:
     store = MlflowTracker(None, run_dir.parent, "stepfold")
     chain = store.start(str(run_dir), "gaussian", {}, {})
-    return Run(recipe=recipe, profile=QUIET, path=str(run_dir), chain_id=chain)
+    return Run(recipe=recipe, profile=QUIET, path=str(run_dir), id="a" * 32, chain_id=chain)
 
 
 def client_of(run: Run) -> MlflowClient:

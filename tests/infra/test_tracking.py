@@ -18,6 +18,7 @@ from infra.tracking import charts_url, check_tracking, has_history, tracker_of, 
 from pipeline.config.profile import Profile, TrackingConfig
 from pipeline.documents import build
 from pipeline.errors import ConfigError, InfraError
+from pipeline.run_dir.run_id import claim_id
 from pipeline.tracking import InputData, JsonlTracker, RunTracker
 
 KINDS = ("mlflow", "tensorboard", "none")
@@ -119,8 +120,8 @@ class Case:
         return value if self.records else type(value)()
 
     def chain(self, name: str, **params: Any) -> str:
-        run = self.tracker.start(str(self.root / name), name, params, {"host": "here"})
-        self.keys[run] = str(self.root / name)
+        run = self.tracker.start(name, name, params, {"host": "here"})
+        self.keys[run] = name
         return run
 
     def round(self, chain: str, training: str | None = "a" * 64, **how: Any) -> str:
@@ -242,7 +243,7 @@ def test_running_runs_of_one_chain_are_ended(case: Case) -> None:
     ended, other = case.chain("stale"), case.chain("stale-2")
     done = case.round(ended)
     case.tracker.finish(done, "FINISHED")
-    found = [case.tracker.end_stale_runs(str(case.root / "stale")) for _ in range(2)]
+    found = [case.tracker.end_stale_runs("stale") for _ in range(2)]
     assert found == ([1, 0] if case.records else [0, 0])
     if case.records:
         states = [case.read.facts(run)["is"] for run in (ended, done, other)]
@@ -258,16 +259,18 @@ def test_only_mlflow_has_a_registry(case: Case, chain: str, tmp_path: Path) -> N
     assert versions == ({"1"} if case.kind == "mlflow" else {None})
 
 
-def test_pages_are_served_on_loopback_unless_nothing_is_recorded(case: Case, chain: str) -> None:
-    key = Path(case.keys[chain])
+def test_pages_are_served_on_loopback_unless_nothing_is_recorded(case: Case) -> None:
+    run_dir = case.root / "served"
+    run_dir.mkdir()
+    case.chain(claim_id(run_dir))
     if case.records:
         server = ui_server(case.config, case.root, 5001)
         assert server.command[server.command.index("--host") + 1] == "127.0.0.1"
         assert server.command[server.command.index("--port") + 1] == "5001"
-        assert str(charts_url(case.config, key, 5001)).startswith("http://127.0.0.1:5001/")
+        assert str(charts_url(case.config, run_dir, 5001)).startswith("http://127.0.0.1:5001/")
         assert has_history(case.config, case.root)
     else:
-        assert charts_url(case.config, key, 5001) is None
+        assert charts_url(case.config, run_dir, 5001) is None
         with pytest.raises(ConfigError, match=r"tracking\.kind"):
             ui_server(case.config, case.root, 5001)
 
@@ -356,7 +359,7 @@ from pipeline.config.profile import TrackingConfig
 kind, root = sys.argv[1], Path(sys.argv[2])
 threading.excepthook = lambda _: None  # TensorBoard's writer thread raises, too
 tracker = tracker_of(TrackingConfig(kind=kind), root)
-chain = tracker.start(str(root / "run"), "run", {}, {})
+chain = tracker.start("a" * 32, "run", {}, {})
 tracker.log(chain, [("a/b", 1.0, 1)])
 metrics = root / "metrics.jsonl"
 line = {"samples_seen": 10, "train/loss": 1.0, **{f"a/{n}": 1.0 for n in range(900)}}
@@ -393,13 +396,13 @@ def test_a_folder_that_cannot_be_made_is_an_infra_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     config = build(TrackingConfig, {"kind": "tensorboard", "uri": f"{tmp_path}/file/logs"}, "p")
     with pytest.raises(InfraError, match="TensorBoard"):
-        tracker_of(config, tmp_path).start(str(tmp_path / "run"), "run", {}, {})
+        tracker_of(config, tmp_path).start("a" * 32, "run", {}, {})
 
 
 def test_events_after_a_torn_one_are_kept(tmp_path: Path) -> None:
     config = build(TrackingConfig, {"kind": "tensorboard"}, "tracking")
     first = tracker_of(config, tmp_path)
-    run = first.start(str(tmp_path / "run"), "run", {}, {})
+    run = first.start("a" * 32, "run", {}, {})
     first.log(run, [("a/b", 1.0, 1)])
     (events,) = (tmp_path / "tensorboard-logs" / run).glob("events.*")
     first.finish(run, "FAILED")
@@ -411,10 +414,7 @@ def test_events_after_a_torn_one_are_kept(tmp_path: Path) -> None:
 
 def test_runs_of_equal_name_do_not_share_a_folder(tmp_path: Path) -> None:
     config = build(TrackingConfig, {"kind": "tensorboard", "uri": str(tmp_path / "logs")}, "p")
-    runs = {
-        tracker_of(config, root).start(str(root / "run"), "run", {}, {})
-        for root in (tmp_path / "a", tmp_path / "b")
-    }
+    runs = {tracker_of(config, tmp_path / key).start(key * 32, "run", {}, {}) for key in ("a", "b")}
     assert len(runs) == 2
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
 
 import psutil
 import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
-from flows.cli.clean import clean_stale_runs
+from flows.cli.clean import _mark_tracked_runs, clean_stale_runs
 from flows.orchestration.cleanup import (
     DRIVER_VARIABLE,
     ROOT_VARIABLE,
@@ -24,8 +27,12 @@ from flows.orchestration.cleanup import (
 )
 from infra.ray.cluster import remove_dead_session
 from infra.trackers.mlflow.tracker import MlflowTracker
+from infra.tracking import charts_url, tracker_of
+from pipeline.config.profile import Profile, TrackingConfig
+from pipeline.documents import to_yaml
 from pipeline.identity import Identity, from_tag, identify
 from pipeline.ledger import lock_run_dir
+from pipeline.run_dir.run_id import claim_id
 from tests.support.small_run import make_run
 from tests.support.terminal import GAUSSIAN, command, environment, invoke
 
@@ -158,6 +165,47 @@ def test_a_flow_run_is_dead_if_it_is_of_this_run_and_its_driver_is_gone() -> Non
     assert not _is_dead(Flow(by_dir, elsewhere.tag), here)
     for parameters in ({"run_dir": "/runs/b"}, {"run": {"path": "/runs/a/b"}}, {}, {"recipe": 1}):
         assert not _is_dead(Flow(parameters), here)
+
+
+def test_a_flow_run_of_a_moved_run_is_found_by_its_id_and_by_its_old_path(tmp_path: Path) -> None:
+    old, moved = tmp_path / "old", tmp_path / "moved"
+    old.mkdir()
+    run_id = claim_id(old)
+    of_flow, of_round = {"run_dir": str(old)}, {"run": {"path": str(old), "id": run_id}}
+    for parameters in (of_flow, of_round):
+        assert _is_dead(Flow(parameters), old)
+    copied = Path(shutil.copytree(old, tmp_path / "copied"))
+    for parameters in (of_flow, of_round):
+        assert not _is_dead(Flow(parameters), copied)
+    old.rename(moved)
+    for parameters in (of_flow, of_round):
+        assert _is_dead(Flow(parameters), moved)
+    old.mkdir()  # another run has the path now
+    assert not _is_dead(Flow(of_flow), moved)
+    assert _is_dead(Flow(of_round), moved)
+
+
+@pytest.mark.parametrize("kind", ["mlflow", "tensorboard"])
+def test_the_history_of_a_moved_run_is_found_and_a_copy_has_none(
+    tmp_path: Path, kind: Literal["mlflow", "tensorboard"]
+) -> None:
+    config = TrackingConfig(kind=kind)
+    tracker, run_dir = tracker_of(config, tmp_path), make_run(tmp_path / "it's run")
+    (run_dir / "profile.yaml").write_text(to_yaml(Profile(tracking=config)))
+    run_id = claim_id(run_dir)
+    chain = tracker.start(run_id, "gaussian", {}, {})
+    tracker.start(f"{run_id}/rounds/00-guidance", "round 0", {}, {}, parent=chain)
+    copied = Path(shutil.copytree(run_dir, tmp_path / "copied"))
+    moved = run_dir.rename(tmp_path / "moved")
+    run_dir.symlink_to(moved)  # the recorded path still leads to it
+    page = charts_url(config, moved)
+    assert page
+    assert quote(chain.removesuffix("/chain"), safe="") in page
+    assert page != charts_url(config, copied)
+    assert _mark_tracked_runs(copied) == ""
+    assert "2 " in _mark_tracked_runs(moved)
+    assert tracker.start(claim_id(moved), "gaussian", {}, {}) == chain
+    assert tracker.start(claim_id(copied), "gaussian", {}, {}) != chain
 
 
 def test_runs_of_mlflow_left_running_are_ended_and_others_are_not(tmp_path: Path) -> None:
