@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.run_dir.layout import RunDir
 from pipeline.tracking import read_metrics
 from tests.support.newcomers import TOYS, install
 from tests.support.terminal import ROOT, command, environment
+from tests.test_docs import blocks_of
 
 RECIPE = """
 run: {name: toys, seed: 0}
@@ -46,12 +48,7 @@ evaluation: {num_samples: 50, w: [0, 2], baseline_steps: [2], samplers: [ddim, h
 """
 
 
-TINY = (
-    *("--set", "teacher.train.updates=4", "--set", "data.points=60"),
-    *("--set", "evaluation.num_samples=12", "--set", "evaluation.w=[0]"),
-    *("--set", "tracking.kind=json_files", "--set", "engine.log_every=1"),
-    *("--profile", str(ROOT / "infra" / "profiles" / "inline.yaml")),
-)
+PAGE = ROOT / "docs" / "extending.md"
 
 
 def tracked(folder: Path, round_name: str) -> dict[str, Any]:
@@ -61,13 +58,16 @@ def tracked(folder: Path, round_name: str) -> dict[str, Any]:
     return run
 
 
-def with_toys() -> dict[str, str]:
-    return environment(PYTHONPATH=f"{TOYS}:{ROOT}:{os.environ.get('PYTHONPATH', '')}")
+def with_packages(folder: Path) -> dict[str, str]:
+    """The environment in which the packages of a folder are found."""
+    return environment(PYTHONPATH=f"{folder}:{ROOT}:{os.environ.get('PYTHONPATH', '')}")
 
 
 @pytest.mark.needs_ray
 @pytest.mark.nightly
-def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Path) -> None:
+def test_a_package_with_every_kind_is_trained_killed_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "toys.yaml").write_text(RECIPE)
     run_dir = tmp_path / "run"
     line = [
@@ -76,7 +76,9 @@ def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Pat
         *("--set", "tracking.kind=json_files"),
     ]
     with (tmp_path / "log").open("w") as log:
-        first = subprocess.Popen(line, cwd=tmp_path, env=with_toys(), stdout=log, stderr=log)
+        first = subprocess.Popen(
+            line, cwd=tmp_path, env=with_packages(TOYS), stdout=log, stderr=log
+        )
         while first.poll() is None and not RunDir(run_dir).all_checkpoints():
             time.sleep(0.1)
         first.send_signal(signal.SIGKILL)
@@ -84,7 +86,7 @@ def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Pat
     done = subprocess.run(
         line,
         cwd=tmp_path,
-        env=with_toys(),
+        env=with_packages(TOYS),
         capture_output=True,
         text=True,
         timeout=400,
@@ -97,40 +99,71 @@ def test_a_method_of_another_package_is_trained_killed_and_resumed(tmp_path: Pat
     run = tracked(tmp_path, "round 0: teacher_l1")
     assert len(run["points"]["train/loss"]) == 400
     assert run["status"] == "FINISHED"
-    kinds = [artifact.kind for artifact in Ledger(run_dir).records()]
-    assert kinds.count("student") == 2
-
-
-@pytest.mark.needs_ray
-def test_newcomers_of_every_kind_run_together_in_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "toys.yaml").write_text(RECIPE.replace("updates: 400", "updates: 4"))
-    run_dir = tmp_path / "run"
-    done = subprocess.run(
-        command("run", "toys.yaml", "--run-dir", str(run_dir), *TINY),
-        cwd=tmp_path,
-        env=with_toys(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert read_info(run_dir / "data").source == "rings"
     students = [each for each in Ledger(run_dir).records() if each.kind == "student"]
     install(TOYS, monkeypatch)
     manifests = [read_manifest(run_dir / each.path) for each in students]
     assert [each.network.family for each in manifests] == ["points", "points"]
     rows = read_report(run_dir / "report").rows
-    baselines = {row.cell.sampler: row.evaluations for row in rows if row.cell.role == "baseline"}
-    assert baselines == {"ddim": 2, "heun": 4}
-    run = tracked(tmp_path, "round 0: teacher_l1")
-    assert list(run["points"]["train/loss"].values()) == [
-        line["train/loss"] for line in read_metrics(run_dir / "rounds/00-teacher_l1/metrics.jsonl")
+    assert {row.cell.sampler for row in rows if row.cell.role == "baseline"} == {"ddim", "heun"}
+
+
+def write_examples(folder: Path) -> None:
+    """Write the package and the recipe of docs/extending.md."""
+    texts = {block.language: block.text for block in blocks_of(PAGE) if block.language != "python"}
+    (folder / "recipe.yaml").write_text(texts["yaml"])
+    (folder / "my_stepfold").mkdir()
+    (folder / "my_stepfold" / "__init__.py").write_text("")
+    for block in blocks_of(PAGE):
+        if block.language == "python":
+            name = block.text.partition("\n")[0].removeprefix("# ")
+            (folder / name).write_text(block.text)
+    info = folder / "my_stepfold-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_stepfold\nVersion: 1.0\n")
+    groups = tomllib.loads(texts["toml"])["project"]["entry-points"]
+    lines = [
+        line
+        for group, points in groups.items()
+        for line in (f"[{group}]", *(f"{name} = {module}" for name, module in points.items()))
     ]
-    assert run["status"] == "FINISHED"
-    assert "teacher, Heun, 2 steps" in (run_dir / "report/report.md").read_text()
+    (info / "entry_points.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.needs_ray
+def test_the_examples_of_every_kind_in_the_documentation_run_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_examples(tmp_path)
+    run_dir = tmp_path / "run"
+    done = subprocess.run(
+        [
+            *command("run", "recipe.yaml", "--run-dir", str(run_dir)),
+            *("--profile", str(ROOT / "infra" / "profiles" / "inline.yaml")),
+            *("--set", "tracking.kind=text_files", "--set", "engine.log_every=1"),
+        ],
+        cwd=tmp_path,
+        env=with_packages(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert read_info(run_dir / "data").source == "segments"
+    students = [each for each in Ledger(run_dir).records() if each.kind == "student"]
+    install(tmp_path, monkeypatch)
+    manifests = [read_manifest(run_dir / each.path) for each in students]
+    assert [each.network.family for each in manifests] == ["lines", "lines"]
+    rows = read_report(run_dir / "report").rows
+    baselines = {row.cell.sampler: row.evaluations for row in rows if row.cell.role == "baseline"}
+    assert baselines == {"ddim": 2, "two_small": 4}
+    metrics = read_metrics(run_dir / "rounds/00-mean_error/metrics.jsonl")
+    files = (tmp_path / "text-files" / "round 0: mean_error").glob("train-loss-*.txt")
+    assert sorted(float(file.read_text()) for file in files) == sorted(
+        line["train/loss"] for line in metrics
+    )
+    assert "teacher, DDIM, two small steps" in (run_dir / "report/report.md").read_text()
 
 
 def package(folder: Path, name: str, text: str, group: str = "stepfold.methods") -> None:
