@@ -18,7 +18,7 @@ from pipeline.config.samplers import evaluations_per_step
 from pipeline.diffusion.ddim import Noise
 from pipeline.diffusion.prediction import Prediction
 from pipeline.diffusion.schedule import NoiseLevel
-from pipeline.errors import BundleError
+from pipeline.errors import BundleError, DivergenceError
 from pipeline.models.assemble import load_denoiser
 from pipeline.models.stock.stock_pipeline import STOCK, StockPipeline
 from pipeline.randomness import RowRandom
@@ -47,6 +47,7 @@ class BundleSampler:
     A teacher is sampled under guidance, a student is conditioned on w.
 
     Attributes:
+        name: name of the bundle's directory, for messages.
         manifest: description and valid range of use.
         denoiser: the network.
         device: device of the network.
@@ -71,6 +72,7 @@ class BundleSampler:
             BundleError: not a bundle, or its pipeline needs components and there are none.
         """
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.name = bundle.name
         self.manifest, self.denoiser = load_denoiser(bundle, self.device)
         self.stock: StockPipeline | None = None
         if self.manifest.pipeline is not None:
@@ -113,6 +115,7 @@ class BundleSampler:
         batch_size: int = 256,
         first: int = 0,
         pictures: Images | None = None,
+        allow_nonfinite: bool = False,
     ) -> Images:
         """Draw one sample for each label or prompt, float32 `[n, h, w, c]`.
 
@@ -126,8 +129,10 @@ class BundleSampler:
             first: row of the first sample in the seed's noise stream.
             pictures: for an inpainting network, one image per prompt; a rectangle of each, chosen
                 by the seed, is masked.
+            allow_nonfinite: return samples with NaN or infinity too, for a caller that judges them.
 
         Raises:
+            DivergenceError: a sample is not finite.
             BundleError: step count, guidance weight, sampler, label or prompt is not supported by
                 this bundle, or `pictures` is missing or not supported.
         """
@@ -150,7 +155,10 @@ class BundleSampler:
         if not parts:
             channels, height, width = self.manifest.latent_shape
             return np.zeros((0, height, width, channels), np.float32)
-        return np.concatenate(parts)
+        images = np.concatenate(parts)
+        if not allow_nonfinite:
+            check_finite(images, f"samples of {self.name}, steps={steps} w={w:g}", first)
+        return images
 
     def check_conditions(self, conditions: LabelArray | Sequence[str]) -> None:
         """Check that the network supports these labels or prompts.
@@ -222,7 +230,7 @@ class BundleSampler:
             denoise=denoise,
             noise=self.noise_function(random, steps),
         )
-        return self.finished(SAMPLERS.get(sampler)().sample(task))
+        return self._pixels(SAMPLERS.get(sampler)().sample(task))
 
     def noise_function(self, random: RowRandom, steps: int) -> Noise:
         """Return the noise function of the stochastic N-step sampler, by grid point."""
@@ -230,9 +238,38 @@ class BundleSampler:
         return lambda point: random.normal(f"noise at {point}/{steps}", *shape).to(self.device)
 
     def finished(self, x: Latent) -> Images:
-        """Convert samples or latents to pixels, clipped to [-1, 1] (except Gaussian data)."""
+        """Convert samples or latents to pixels, clipped to [-1, 1] (except Gaussian data).
+
+        Raises:
+            DivergenceError: a pixel is not finite.
+        """
+        images = self._pixels(x)
+        check_finite(images, f"samples of {self.name}")
+        return images
+
+    def _pixels(self, x: Latent) -> Images:
         pixels = x if self.stock is None else self.stock.to_pixels(x)
         return _finished(pixels, self.manifest)
+
+
+def check_finite(images: Images, what: str, first: int = 0) -> None:
+    """Check samples before they are measured or shown, where NaN would look black.
+
+    Args:
+        images: samples, one per row.
+        what: the samples, for the message.
+        first: number of the first row.
+
+    Raises:
+        DivergenceError: a value is NaN or infinite; the message has the count and the first row.
+    """
+    is_bad = ~np.isfinite(images).reshape(len(images), -1).all(1)
+    if is_bad.any():
+        raise DivergenceError(
+            f"{what}: {int(is_bad.sum())} of {len(images)} contain NaN or infinity, the first is "
+            f"number {first + int(is_bad.argmax())}; use another w, more steps or an earlier "
+            "student, or train it again with a lower learning rate"
+        )
 
 
 def _finished(x: Latent, manifest: Manifest) -> Images:

@@ -58,12 +58,17 @@ def sample_cells(
     bundles: Sequence[Artifact],
     sample_inputs: SampleInputs,
     progress: Progress,
+    *,
+    allow_nonfinite: bool = False,
 ) -> list[tuple[SampleSpec, Artifact]]:
     """Draw the samples of every cell that are not committed yet; return all of them in order.
 
     The teacher's reference samples are artifacts of kind `reference`, all others of kind `samples`:
     arrays float32 `[n, h, w, c]` in `evaluation/N-samples/*.npy`. `progress` is called with (parts
-    done, parts in all).
+    done, parts in all). With `allow_nonfinite` samples with NaN or infinity are committed too.
+
+    Raises:
+        DivergenceError: a sample is not finite.
     """
     ledger, num = work.ledger, work.recipe.evaluation.num_samples
     keys = {_samples_key(cell, num, sample_inputs): cell for cell in cells}
@@ -76,6 +81,7 @@ def sample_cells(
             spec = {
                 "run_dir": str(ledger.run_dir.resolve()),
                 "num_samples": num,
+                "allow_nonfinite": allow_nonfinite,
                 "data": sample_inputs.data.path,
                 "components": sample_inputs.components.path if sample_inputs.components else None,
             }
@@ -165,6 +171,7 @@ def open_worker(spec: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, An
                 pictures=condition_images(data, conditions, first, count)
                 if is_inpainting
                 else None,
+                allow_nonfinite=spec.get("allow_nonfinite", False),
             )
 
         if write_part(run_dir / job["part"], sample):

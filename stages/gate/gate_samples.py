@@ -19,6 +19,7 @@ from pipeline.evaluation.metrics.manifold import RealManifold
 from pipeline.evaluation.verdicts.gate_checks import GateExtractor, GateFeatures, GateSamples
 from pipeline.ledger import Artifact, Ledger
 from pipeline.sampling.conditions import choose_conditions
+from pipeline.sampling.sampler import check_finite
 from pipeline.sampling.solvers import default_sampler
 from pipeline.training.round_plan import RoundPlan
 from stages.evaluation.features import (
@@ -117,11 +118,18 @@ class DrawnSamples:
         return self.ledger.locate(self.sample_inputs.data)
 
     def load(self) -> dict[float, GateSamples]:
-        """Load all samples, by guidance weight."""
+        """Load all samples, by guidance weight; the student's may contain NaN, which is judged.
+
+        Raises:
+            DivergenceError: a sample of the teacher is not finite.
+        """
         arrays = {
             (cell.w, cell.role): np.load(self.ledger.locate(samples), allow_pickle=False)
             for cell, samples in self.sets
         }
+        for (w, role), images in arrays.items():
+            if role != "student":
+                check_finite(images, f"samples of the teacher, w={w:g}")
         is_paired = not any(cell.adds_noise for cell, _ in self.sets)
         return {
             w: GateSamples(

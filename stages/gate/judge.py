@@ -70,7 +70,10 @@ def on_workers(profile: Profile, progress: Progress) -> GateWorkers:
         sample_inputs: SampleInputs,
     ) -> list[Artifact]:
         return [
-            samples for _, samples in sample_cells(work, cells, bundles, sample_inputs, progress)
+            samples
+            for _, samples in sample_cells(
+                work, cells, bundles, sample_inputs, progress, allow_nonfinite=True
+            )
         ]
 
     return GateWorkers(draw, features.on_workers(profile, progress))

@@ -19,7 +19,7 @@ from torch.nn import functional
 from pipeline.errors import ConfigError
 from pipeline.evaluation.features.extractor_weights import Weights
 from pipeline.evaluation.features.inception import InceptionV3
-from pipeline.sampling.sampler import Images
+from pipeline.sampling.sampler import Images, check_finite
 
 _BATCH = 32
 _DINO_SIDE = 224  # the usual evaluation size; training used larger images
@@ -60,7 +60,12 @@ class Extractor(ABC):
 
 
 def to_uint8_pixels(images: Images) -> Tensor:
-    """Convert images in [-1, 1] to uint8 `[n, 3, h, w]`; one channel is repeated to three."""
+    """Convert images in [-1, 1] to uint8 `[n, 3, h, w]`; one channel is repeated to three.
+
+    Raises:
+        DivergenceError: a value is not finite.
+    """
+    check_finite(images, "images of a feature extractor")
     x = torch.from_numpy(images).permute(0, 3, 1, 2)
     pixels = ((x.double() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels

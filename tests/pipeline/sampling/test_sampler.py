@@ -8,7 +8,8 @@ import torch
 
 from pipeline.bundle import Lineage, Manifest
 from pipeline.config import GaussianConfig, ScheduleConfig, UNetConfig, WDistribution
-from pipeline.errors import BundleError, ConfigError
+from pipeline.errors import BundleError, ConfigError, DivergenceError
+from pipeline.evaluation.features.extractors import to_uint8_pixels
 from pipeline.models.assemble import family_of, load_denoiser, save_bundle
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import BundleSampler, LabelArray, balanced_labels
@@ -215,3 +216,25 @@ def test_a_sampler_that_does_not_exist_is_refused_before_the_network_runs(
         check_sampler(UNET, "uni-pc")
     with pytest.raises(ConfigError, match="did you mean 'ddim'"):
         BundleSampler(gaussian[0]).check(steps=4, w=1.0, sampler="dimm")
+
+
+def test_samples_that_are_not_finite_are_refused_with_count_and_place(tmp_path: Path) -> None:
+    _, bundle = save_pair(tmp_path, UNET, (2,))
+    sampler = BundleSampler(bundle)
+    labels = np.array([0, 1, 0])
+    with torch.no_grad():
+        next(sampler.denoiser.module.parameters()).fill_(float("nan"))
+    with pytest.raises(DivergenceError, match=r"steps=2 w=1: 3 of 3 contain NaN.*number 4;"):
+        sampler.sample(steps=2, w=1.0, conditions=labels, seed=0, first=4)
+    judged = sampler.sample(steps=2, w=1.0, conditions=labels, seed=0, allow_nonfinite=True)
+    assert np.isnan(judged).all()
+    with pytest.raises(DivergenceError, match="1 of 2 contain NaN"):
+        sampler.finished(torch.tensor([0.0, float("nan")])[:, None, None, None])
+
+
+def test_a_feature_extractor_reads_no_nan_as_black() -> None:
+    images = np.zeros((3, 4, 4, 3), np.float32)
+    assert to_uint8_pixels(images).shape == (3, 3, 4, 4)
+    images[2, 0, 0, 0] = np.nan
+    with pytest.raises(DivergenceError, match=r"1 of 3 contain NaN or infinity.*number 2;"):
+        to_uint8_pixels(images)
