@@ -53,8 +53,10 @@ class Given:
     teacher: Artifact
 
     def recipe(self, prediction: str) -> Recipe:
-        tree = {**self.tree, "guidance": {**self.tree["guidance"], "prediction": prediction}}
-        return build(Recipe, tree, "test")
+        guidance = {**self.tree["guidance"], "prediction": prediction}
+        if prediction == "keep":
+            del guidance["conversion_updates"]
+        return build(Recipe, {**self.tree, "guidance": guidance}, "test")
 
     @property
     def bundle(self) -> Path:

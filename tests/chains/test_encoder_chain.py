@@ -286,7 +286,7 @@ def test_the_command_stylizes_pictures(kind: str, tmp_path: Path) -> None:
     publish(run_dir, first.folder, any_steps, module)
     code, said = invoke(*command, *told, "--output", str(output), "--steps", "2")
     assert code == 0, said
-    assert "2 + 2 steps by one network for both directions, 4 evaluations" in said
+    assert "2 + 2 steps with one network for both directions, 4 evaluations" in said
     wrong = ("--from", "3", "--to", " ") if kind == "text" else ("--from", "3", "--to", "eight")
     code, said = invoke(*command, *wrong, "--output", str(output))
     assert code == 2

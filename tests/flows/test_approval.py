@@ -36,7 +36,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateCase, JudgedAt
 
 def run_of(case: GateCase, hours: float) -> Run:
     assert case.recipe.gate is not None
-    gate = case.recipe.gate.model_copy(update={"ask_hours": hours})
+    gate = case.recipe.gate.model_copy(update={"on_fail": ("ask",), "ask_hours": hours})
     recipe = case.recipe.model_copy(update={"gate": gate})
     return Run(recipe=recipe, profile=Profile(), path=str(case.run_dir), id="a" * 32, chain_id="")
 
