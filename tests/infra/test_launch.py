@@ -122,7 +122,14 @@ class TestJobs:
         assert caught.type is InfraError
 
 
-@pytest.mark.parametrize("engine", ZERO)
+NIGHTLY = ("zero0", "zero2")
+"""tests/infra/deepspeed has them in one process."""
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(each, marks=[pytest.mark.nightly] * (each in NIGHTLY)) for each in ZERO],
+)
 def test_two_workers_give_the_numbers_of_plain_torch(trained, engine):
     reference = make_engine("torch")
     expected = train(reference, 0, UPDATES)
@@ -136,7 +143,7 @@ def test_two_workers_give_the_numbers_of_plain_torch(trained, engine):
     assert difference(weights, reference.full_weights()) < 1e-4
 
 
-@pytest.mark.parametrize("engine", ["zero1", "zero3"])
+@pytest.mark.parametrize("engine", [pytest.param("zero1", marks=pytest.mark.nightly), "zero3"])
 def test_a_killed_worker_changes_nothing_in_the_result(trained, engine):
     undisturbed, killed = trained(engine), trained(engine, "killed")
     assert (killed / "starts-0").read_text().split() == ["0", "4"]
@@ -181,7 +188,9 @@ def test_repeated_unknown_errors_are_raised(tmp_path):
 
 
 @pytest.mark.usefixtures("ray_up")
-@pytest.mark.parametrize(("progresses", "starts"), [(True, 4), (False, 2)])
+@pytest.mark.parametrize(
+    ("progresses", "starts"), [(True, 4), pytest.param(False, 2, marks=pytest.mark.nightly)]
+)
 def test_deaths_are_counted_from_the_last_progress_on(tmp_path, progresses, starts):
     alone = Profile(compute=ComputeConfig(workers=1, max_restarts=1))
     job = {"output": str(tmp_path), "checkpoints": str(tmp_path / "checkpoints")}
@@ -198,7 +207,9 @@ def test_more_cpus_than_there_are_is_refused():
         check_local_resources(greedy.compute)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.nightly), signal.SIGTERM]
+)
 def test_a_signal_stops_the_work_and_leaves_no_process(tmp_path, number):
     job = {"output": str(tmp_path)}
     script = f"""

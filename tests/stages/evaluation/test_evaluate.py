@@ -23,6 +23,7 @@ from stages.evaluation.evaluate import evaluate, network_digest
 from stages.evaluation.sample_sets import open_worker
 from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
+from tests.support.recipes import INLINE
 
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 NUM = 90
@@ -38,7 +39,7 @@ class Chain:
     students: tuple[Artifact, ...]
 
     def evaluate(self) -> Artifact:
-        work = Workspace(self.run_dir, self.recipe)
+        work = Workspace(self.run_dir, self.recipe, INLINE)
         return evaluate(work, data=self.data, teacher=self.teacher, students=self.students).value
 
     def times(self) -> dict[str, int]:
@@ -145,8 +146,6 @@ def test_too_few_samples_are_refused_before_anything_is_drawn(tmp_path: Path) ->
     assert not (tmp_path / "evaluation").exists()
 
 
-@pytest.mark.needs_ray
-@pytest.mark.usefixtures("ray")
 def test_a_chain_is_evaluated_once_and_redone_in_part(tmp_path: Path) -> None:
     chain = make_chain(tmp_path / "run", make_recipe())
     first = chain.evaluate()
