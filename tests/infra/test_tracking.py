@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -273,6 +274,7 @@ def test_pages_are_served_on_loopback_unless_nothing_is_recorded(case: Case) -> 
         assert charts_url(case.config, run_dir, 5001) is None
         with pytest.raises(ConfigError, match=r"tracking\.kind"):
             ui_server(case.config, case.root, 5001)
+    shutil.rmtree(run_dir)
 
 
 @pytest.mark.parametrize("kind", ["mlflow", "tensorboard"])
