@@ -18,6 +18,7 @@ from flows.cli.request import read_request
 from infra.trackers.mlflow.tracker import default_uri
 from pipeline.ledger import Ledger
 from pipeline.run_dir.recipe_file import record_profile
+from pipeline.run_dir.run_id import claim_id
 from tests.faults.conftest import MakeRow
 from tests.faults.kill_table import KILLED_IN_A_CHAIN, STAGES, ChainKill
 from tests.support.chain import SMALLEST, digests, events, finish, log_of, report_of
@@ -45,6 +46,7 @@ def back_to(stage: str, undisturbed: Path, workspace: Path) -> Path:
     # that run was in one process; with the profile on record, the first file written is the stage's
     request = read_request(GAUSSIAN, None, run_dir, SMALLEST[1::2])
     record_profile(request.profile, run_dir)
+    claim_id(run_dir)  # a copy gets its own id
     if stage == "promote":  # no model is registered yet
         (workspace / "mlflow.db").unlink()
     ledger = Ledger(run_dir)

@@ -22,7 +22,6 @@ from stages.rounds.train_worker import OpenEngine, RoundJob, train_with
 from stages.teacher.adopt import adopt, adopt_components
 from stages.workspace import Workspace
 from tests.support.family_chain import encode_here, resolve, train_here
-from tests.support.training_cases import difference
 
 UPDATES, BATCH = 4, 4
 
@@ -63,6 +62,17 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
 
 
+def rms_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """Root mean square of the differences of all weights.
+
+    The largest one is no measure: Adam divides by the gradient, so that one that is zero up to
+    rounding, and is summed in another order, moves its weight by the learning rate to either side.
+    """
+    assert one.keys() == other.keys()
+    parts = [(one[name] - other[name]).flatten() for name in one]
+    return float(torch.cat(parts).square().mean().sqrt())
+
+
 def zero(stage: int, engine: type[DeepSpeedEngine] = DeepSpeedEngine) -> OpenEngine:
     return partial(engine, global_batch=BATCH, zero_stage=stage)
 
@@ -83,7 +93,7 @@ def plain(job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_every_stage_meets_the_same_states(
     job: dict[str, Any], plain: dict[str, Tensor], tmp_path: Path, stage: int
 ) -> None:
-    assert difference(train(job, zero(stage), tmp_path), plain) < 1e-4
+    assert rms_difference(train(job, zero(stage), tmp_path), plain) < 1e-5
 
 
 def test_other_states_would_be_seen(
@@ -91,7 +101,7 @@ def test_other_states_would_be_seen(
 ) -> None:
     config = {**job["plan"]["config"], "on_policy_source": "teacher"}
     theirs = {**job["plan"], "config": config}
-    assert difference(train({**job, "plan": theirs}, TorchEngine, tmp_path), plain) > 1e-3
+    assert rms_difference(train({**job, "plan": theirs}, TorchEngine, tmp_path), plain) > 1e-4
 
 
 def test_stopped_and_resumed_is_never_stopped(job: dict[str, Any], tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def test_negative_controls_fail(gaussian: Made) -> None:
     _, report, folder = gaussian
     controls = {(v.judged, v.w): v for v in report.verdicts if v.judged != "student"}
     assert set(controls) == {("class means", 0.0), ("class means", 2.0), ("w forced to 0", 2.0)}
-    assert all("recall" in v.failed for (name, _), v in controls.items() if name == "class means")
+    # at w = 2 the teacher itself covers almost none of the data, so that a ratio to it says nothing
+    assert "recall" in controls["class means", 0.0].failed
+    assert all("RMS" in verdict.failed for verdict in controls.values())
     ignorant = controls["w forced to 0", 2.0]
     assert {"RMS", "w consistency"} <= set(ignorant.failed)
     assert ignorant.scores.nearest_teacher_w == 0.0
