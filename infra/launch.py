@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infra import inline
 from infra.process.environment import interruptible
@@ -17,6 +17,9 @@ from infra.ray.actor_pool import ActorPool
 from infra.ray.worker import last_lines, train_loop
 from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.errors import InfraError
+
+if TYPE_CHECKING:
+    from infra.ray.private import RoundTrainer
 
 
 def run_jobs(
@@ -84,26 +87,47 @@ def fit(entry: str, job: dict[str, Any], profile: Profile, name: str, storage: P
     import ray
     from ray.train import TrainingFailedError
 
-    from infra.ray.private import RoundTrainer, stepfold_error
+    from infra.ray.private import RoundTrainer, removing_placement_groups, stepfold_error
 
     loop = {"entry": entry, "job": job, "threads": profile.compute.cpus_per_worker}
     config = _trainer_config(profile.compute, name, storage)
     trainer = RoundTrainer(train_loop, train_loop_config=loop, **config)
     try:
+        with removing_placement_groups():
+            _run(trainer)
+    except TrainingFailedError as error:
+        raise stepfold_error(error) or _failure(name, profile.compute, str(error)) from error
+    except ray.exceptions.RayError as error:
+        raise InfraError(f"{name} lost its Ray cluster:\n{last_lines(str(error))}") from error
+    finally:
+        shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _run(trainer: "RoundTrainer") -> None:
+    """Run a fit; stop its controller and workers unless Ray Train has ended them itself."""
+    from ray.train import TrainingFailedError
+
+    try:
         with interruptible():
             trainer.fit()
-    except TrainingFailedError as error:
-        raise stepfold_error(error) or InfraError(
-            f"{name} failed:\n{last_lines(str(error))}"
-        ) from error
-    except ray.exceptions.RayError as error:
-        trainer.stop()
-        raise InfraError(f"{name} lost its Ray cluster:\n{last_lines(str(error))}") from error
+    except TrainingFailedError:
+        raise
     except BaseException:  # Ctrl-C and SIGTERM too: no worker may outlive the command
         trainer.stop()
         raise
-    finally:
-        shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _failure(name: str, compute: ComputeConfig, text: str) -> InfraError:
+    """Describe a failed fit by the end of Ray's text."""
+    if "in init_process_group" in text:  # of the traceback
+        reason = text.strip().splitlines()[-1]
+        return InfraError(
+            f"{name}: compute.workers: {compute.workers} workers of Ray at {compute.ray_address} "
+            f"did not form a process group ({reason}); let the host name of each node resolve to "
+            "an address that the others reach, or set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME on "
+            "the nodes to the interface with that address"
+        )
+    return InfraError(f"{name} failed:\n{last_lines(text)}")
 
 
 def _trainer_config(compute: ComputeConfig, name: str, storage: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Every use of Ray's private names; `cluster.check_version` refuses versions they may differ in.
 
 Ray has no public interface for: a cluster and a process group on loopback only, messages in our
-log, errors that are not retried, Ctrl-C that is left to the caller, and fewer callbacks.
+log, errors that are not retried, Ctrl-C that is left to the caller, fewer callbacks, and the driver
+that made a placement group.
 `tests/infra/test_launch.py` fails if one of the names disappears.
 """
 
@@ -16,11 +17,14 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._private.state import state as cluster_state
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData
 from ray.job_config import JobConfig
 from ray.train import Result, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from pipeline.errors import StepfoldError
 from pipeline.run_files import RECORDS
@@ -119,6 +123,36 @@ def _open_store(**options: Any) -> Any:
         options["master_listen_fd"] = listener.detach()
     distributed: Any = torch.distributed  # TCPStore is missing in its stubs
     return distributed.TCPStore(**options)
+
+
+@contextlib.contextmanager
+def removing_placement_groups() -> Iterator[None]:
+    """Remove the placement groups that are made in the block and outlive it.
+
+    Ray Train forgets the group of a fit whose workers never formed a process group, and Ray keeps
+    it until this driver ends: the next fit would wait for CPUs that nothing uses.
+    """
+    before = _placement_groups()
+    try:
+        yield
+    finally:
+        if ray.is_initialized():
+            # a lost cluster reserves nothing; its own error is the one to report
+            with contextlib.suppress(ray.exceptions.RayError, RuntimeError, ConnectionError):
+                for group in _placement_groups() - before:
+                    remove_placement_group(PlacementGroup(ray.PlacementGroupID(group)))
+
+
+def _placement_groups() -> set[bytes]:
+    """Return the ids of the placement groups of this driver; others may share the cluster."""
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id()).binary()
+    table = cluster_state._connect_and_get_accessor().get_placement_group_table()
+    groups = [PlacementGroupTableData.FromString(entry) for entry in table]
+    return {
+        group.placement_group_id
+        for group in groups
+        if group.creator_job_id == job and group.state != PlacementGroupTableData.REMOVED
+    }
 
 
 class RoundTrainer(TorchTrainer):  # type: ignore[misc] # ray has no types

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray.util.placement_group import (
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from safetensors.torch import load_file
 
 from infra.launch import fit, run_jobs
@@ -18,7 +23,14 @@ from infra.ray.cluster import check_local_resources, check_version, cluster
 from pipeline.config.profile import ComputeConfig, Profile
 from pipeline.errors import CapacityError, ConfigError, DataError, InfraError
 from tests.support.doors import open_doors
-from tests.support.training_cases import UPDATES, ZERO, difference, make_engine, train
+from tests.support.training_cases import (
+    UPDATES,
+    ZERO,
+    difference,
+    make_engine,
+    train,
+)
+from tests.support.unreachable import UnreachableConfig
 
 pytestmark = pytest.mark.needs_ray
 
@@ -185,6 +197,27 @@ def test_repeated_unknown_errors_are_raised(tmp_path):
     with pytest.raises(InfraError, match="KeyError: 'an accident'") as caught:
         fit(WORKER, job, IMPATIENT, "accident", tmp_path / "ray")
     assert caught.type is InfraError
+
+
+def reserved() -> list[str]:
+    groups = placement_group_table().values()
+    return [each["placement_group_id"] for each in groups if each["state"] != "REMOVED"]
+
+
+@pytest.mark.usefixtures("ray_up")
+def test_a_fit_without_a_process_group_frees_its_cpus(tmp_path, monkeypatch):
+    theirs = placement_group([{"memory": 1000}])  # of other work in this driver
+    assert theirs.wait(20)
+    monkeypatch.setattr("infra.ray.private.LoopbackConfig", UnreachableConfig)
+    with pytest.raises(InfraError, match=r"^unreachable: compute.workers: 2 .*GLOO_SOCKET"):
+        fit(WORKER, {}, IMPATIENT, "unreachable", tmp_path / "ray")
+    try:
+        deadline = time.monotonic() + 20
+        while reserved() != [theirs.id.hex()] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert reserved() == [theirs.id.hex()]
+    finally:
+        remove_placement_group(theirs)
 
 
 @pytest.mark.usefixtures("ray_up")
