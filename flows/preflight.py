@@ -8,12 +8,13 @@ from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.data.sources.datasets import count_source, load_source
-from pipeline.data.sources.loaded_source import MIN_HELDOUT
+from pipeline.data.sources.loaded_source import MIN_HELDOUT, LoadedSource
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.run_dir import layout
 from pipeline.run_dir.recipe_file import check_run_dir
+from stages.data.class_order import in_teacher_order, teacher_classes
 from stages.plan.disk import check_disk
 
 
@@ -39,9 +40,11 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
     if profile.compute.is_local:
         check_local_resources(profile.compute)
     check_tracking(profile.tracking)
-    _check_data(recipe)
+    source = _check_data(recipe)
     _check_pipeline(recipe)
     _check_teacher(recipe)
+    if teacher_classes(recipe) is not None:
+        in_teacher_order(recipe, source or _load(recipe))
     _check_evaluation(recipe)
     check_run_dir(recipe, run_dir, accept_changes=accept_changes)
     check_disk(recipe, run_dir)
@@ -66,10 +69,13 @@ def _check_batches(recipe: Recipe, profile: Profile) -> None:
             )
 
 
-def _check_data(recipe: Recipe) -> None:
-    if recipe.data.place is not None:
-        # reads names, headers and captions, but decodes no image
-        load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
+def _check_data(recipe: Recipe) -> LoadedSource | None:
+    # reads names, headers and captions, but decodes no image
+    return None if recipe.data.place is None else _load(recipe)
+
+
+def _load(recipe: Recipe) -> LoadedSource:
+    return load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
 
 
 def _check_teacher(recipe: Recipe) -> None:
@@ -130,7 +136,7 @@ def _check_pipeline(recipe: Recipe) -> None:
     if classes != info.num_classes:
         raise ConfigError(
             f"data: {classes} classes, but the pipeline in {recipe.teacher.pipeline} has "
-            f"{info.num_classes}; use data with all of its classes, in its order"
+            f"{info.num_classes}; use data with all of its classes"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.class_names import find_class
 from pipeline.config import Network, PredictionName, ScheduleConfig, WDistribution
 from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.documents import Document, build
@@ -32,6 +33,8 @@ class Manifest(Document):
     """Description of a bundle's network and its valid range of use.
 
     Attributes:
+        class_names: names of the classes; empty if they are the numbers 0 to num_classes - 1, or
+            not known.
         role: a teacher is sampled under guidance, a student is conditioned on w.
         steps: valid step counts of a student; None for any divisor of T.
         direction: whether a student of those step counts goes from noise to data, or back.
@@ -49,6 +52,7 @@ class Manifest(Document):
     role: Literal["teacher", "student"]
     network: Network
     num_classes: int
+    class_names: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
     latent_shape: tuple[int, int, int]
     schedule: ScheduleConfig
     prediction_type: PredictionName
@@ -82,6 +86,20 @@ class Manifest(Document):
         """Whether samples are images: decoded latents, or pixels of one or three channels."""
         channels, height, width = self.latent_shape
         return self.pipeline is not None or (channels in {1, 3} and height * width > 1)
+
+    def find_class(self, text: str, key: str) -> int:
+        """Return the class of a name or number; `key` is the option it comes from.
+
+        Raises:
+            ConfigError: there is no such class, or several.
+            BundleError: the network is conditioned on prompts.
+        """
+        if self.network.reads_text:
+            raise BundleError(
+                f"{key} {text}: this bundle is conditioned on prompts, not on classes; give "
+                "--prompt"
+            )
+        return find_class(text, self.class_names, self.num_classes, key)
 
     def check_use(self, steps: int, w: float, direction: Direction = "decode") -> None:
         """Validate a step count, guidance weight and direction.
@@ -143,6 +161,11 @@ def read_manifest(bundle: Path) -> Manifest:
         raise BundleError(
             f"{bundle} is damaged: its weights folder {manifest.folder} is missing; copy or distil "
             "it again"
+        )
+    if manifest.class_names and len(manifest.class_names) != manifest.num_classes:
+        raise BundleError(
+            f"{path}: class_names has {len(manifest.class_names)} names, but num_classes is "
+            f"{manifest.num_classes}; give one name per class, or remove the key"
         )
     foreign = [
         file.relative_to(bundle).as_posix()

@@ -52,7 +52,7 @@ def edit(
     Example: stepfold edit runs/digits/rounds/00-guidance/student three.png --label 8
     --strength 0.5 --guidance-weight 2 --output eight.png
     """
-    condition = read_condition(label, prompt)
+    condition = read_condition(bundle, label, prompt)
     settings.set_defaults()
     from stages.inference.edit import EditRequest, edit_picture
 
@@ -80,7 +80,7 @@ def inpaint(
     components: Components = None,
 ) -> None:
     """Redraw the masked part of an image with an inpainting network; the rest is kept."""
-    condition = read_condition(None, prompt)
+    condition = read_condition(bundle, None, prompt)
     settings.set_defaults()
     from stages.inference.edit import EditRequest, inpaint_picture
 
@@ -105,11 +105,15 @@ def stylize(
     image: InputImage,
     source: Annotated[
         str,
-        typer.Option("--from", metavar="CLASS", help="Class (or prompt) of the input image."),
+        typer.Option(
+            "--from", metavar="CLASS", help="Class name, number or prompt of the input image."
+        ),
     ],
     target: Annotated[
         str,
-        typer.Option("--to", metavar="CLASS", help="Class (or prompt) of the output image."),
+        typer.Option(
+            "--to", metavar="CLASS", help="Class name, number or prompt of the output image."
+        ),
     ],
     guidance_weight: GuidanceWeight,
     output: OutputImage,

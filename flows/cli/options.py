@@ -78,7 +78,9 @@ OutputImage = Annotated[
     Path, typer.Option(metavar="FILE", help="Output file: .png for an image, .npz for arrays.")
 ]
 
-ClassLabel = Annotated[int | None, typer.Option(metavar="CLASS", help="Class number to generate.")]
+ClassLabel = Annotated[
+    str | None, typer.Option(metavar="CLASS", help="Name or number of the class to generate.")
+]
 
 Prompt = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Prompt, for text-conditioned networks.")

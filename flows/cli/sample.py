@@ -1,5 +1,6 @@
 """`stepfold sample` and `stepfold export`: sample a bundle, or write its stock pipeline."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from flows.cli.console import open_console
 from flows.cli.options import BundleDir, Components, GuidanceWeight, Seed
 from flows.orchestration import settings
+from pipeline.bundle import read_manifest
 from pipeline.errors import ConfigError
 from pipeline.wording import format_count, format_path
 
@@ -25,7 +27,11 @@ def sample(
     seed: Seed = 0,
     labels: Annotated[
         str | None,
-        typer.Option(metavar="3,3,8", help="Class of each sample, instead of balanced classes."),
+        typer.Option(
+            metavar="3,3,8",
+            help="Name or number of the class of each sample, instead of balanced classes. Names "
+            "with a comma are given in double quotes.",
+        ),
     ] = None,
     prompt: Annotated[
         list[str] | None,
@@ -54,7 +60,7 @@ def sample(
         steps=steps,
         w=guidance_weight,
         seed=seed,
-        samples=read_conditions(num, labels, prompt),
+        samples=read_conditions(bundle, num, labels, prompt),
         sampler=sampler,
         components=components,
     )
@@ -96,13 +102,13 @@ def print_cut(bundle: Path, components: Path | None, prompts: Sequence[str]) -> 
 
 
 def read_conditions(
-    num: int, labels: str | None, prompts: Sequence[str] | None
+    bundle: Path, num: int, labels: str | None, prompts: Sequence[str] | None
 ) -> int | tuple[int, ...] | tuple[str, ...]:
     """Return the conditions to sample: prompts or classes if given, else the number of samples.
 
     Raises:
-        ConfigError: both classes and prompts, labels that are not whole numbers, or an empty
-            prompt.
+        ConfigError: both classes and prompts, an unknown class, or an empty prompt.
+        BundleError: classes are given, and `bundle` is not a bundle or has none.
     """
     if labels is not None and prompts:
         raise ConfigError("--labels and --prompt cannot be combined; use one of them")
@@ -112,22 +118,23 @@ def read_conditions(
         return tuple(prompts)
     if labels is None:
         return num
-    try:
-        return tuple(int(part) for part in labels.split(","))
-    except ValueError:
-        raise ConfigError(f"--labels {labels}: give class numbers, such as 3,3,8") from None
+    manifest = read_manifest(bundle)
+    (parts,) = csv.reader([labels], skipinitialspace=True)
+    return tuple(manifest.find_class(part, "--labels") for part in parts)
 
 
-def read_condition(label: int | None, prompt: str | None) -> int | str:
+def read_condition(bundle: Path, label: str | None, prompt: str | None) -> int | str:
     """Return the one class or prompt to generate.
 
     Raises:
-        ConfigError: none of them, both, or an empty prompt.
+        ConfigError: none of them, both, an unknown class, or an empty prompt.
+        BundleError: a class is given, and `bundle` is not a bundle or has none.
     """
     if (label is None) == (prompt is None):
         raise ConfigError("--label and --prompt: give exactly one of them, a class or a prompt")
-    if prompt is None:
-        return label or 0
+    if label is not None:
+        return read_manifest(bundle).find_class(label, "--label")
+    prompt = prompt or ""
     if not prompt.strip():
         raise ConfigError("--prompt: empty prompt; describe the image to generate")
     return prompt

@@ -1,6 +1,6 @@
 """Build denoisers from a recipe or manifest, and load and save bundles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.bundle import MANIFEST, Lineage, Manifest, read_manifest
+from pipeline.class_names import names_to_record
 from pipeline.config import ScheduleConfig, TeacherConfig
 from pipeline.diffusion.prediction import PredictionType
 from pipeline.diffusion.schedule import (
@@ -44,13 +45,18 @@ def schedule_of(config: ScheduleConfig) -> NoiseSchedule:
 
 
 def fresh_manifest(
-    teacher: TeacherConfig, num_classes: int, latent_shape: tuple[int, int, int], lineage: Lineage
+    teacher: TeacherConfig,
+    num_classes: int,
+    latent_shape: tuple[int, int, int],
+    lineage: Lineage,
+    class_names: Sequence[str] = (),
 ) -> Manifest:
     """Build the manifest of a guided teacher trained from a recipe."""
     return Manifest(
         role="teacher",
         network=teacher.network,
         num_classes=num_classes,
+        class_names=names_to_record(class_names),
         latent_shape=latent_shape,
         schedule=teacher.schedule,
         prediction_type=teacher.prediction,

@@ -10,6 +10,7 @@ from pipeline.data.sources.datasets import identify, load_source
 from pipeline.data.sources.quarantine import REPORT
 from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
 from pipeline.run_dir import layout
+from stages.data.class_order import in_teacher_order, teacher_classes
 from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_or_make
 
 _log = logging.getLogger(__name__)
@@ -20,15 +21,16 @@ def shard_key(recipe: Recipe) -> str:
 
     Raises:
         DataError: the source is missing, or does not match the recipe.
+        BundleError: an existing teacher cannot be read.
     """
-    return fingerprint(
-        {
-            "stage": "shard",
-            "format": FORMAT_VERSION,
-            "data": identify(recipe.data, recipe.teacher.network),
-            "seed": recipe.run.seed,
-        }
-    )
+    content = {
+        "stage": "shard",
+        "format": FORMAT_VERSION,
+        "data": identify(recipe.data, recipe.teacher.network),
+        "seed": recipe.run.seed,
+    }
+    known = teacher_classes(recipe)
+    return fingerprint(content | {"classes": known} if known else content)
 
 
 def shard(work: Workspace, observer: Observer = UNOBSERVED) -> StageResult[Artifact]:
@@ -39,6 +41,8 @@ def shard(work: Workspace, observer: Observer = UNOBSERVED) -> StageResult[Artif
 
     Raises:
         DataError: the source is missing, or does not match the recipe; nothing is committed.
+        BundleError: an existing teacher cannot be read.
+        ConfigError: its classes are not those of the data.
     """
     key = shard_key(work.recipe)
     return find_or_make(work.ledger, key, observer, lambda: _shard(work, key))
@@ -46,7 +50,9 @@ def shard(work: Workspace, observer: Observer = UNOBSERVED) -> StageResult[Artif
 
 def _shard(work: Workspace, key: str) -> Artifact:
     ledger, recipe = work.ledger, work.recipe
-    samples = load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
+    samples = in_teacher_order(
+        recipe, load_source(recipe.data, recipe.run.seed, recipe.teacher.network)
+    )
 
     def write(folder: Path) -> dict[str, Any]:
         info = write_dataset(folder, samples, recipe.data)

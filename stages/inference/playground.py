@@ -325,8 +325,8 @@ def _teacher(
 def _classes(run_dir: Path | None, manifest: Manifest) -> tuple[str, ...]:
     if manifest.network.reads_text:
         return ()
-    names: tuple[str, ...] = ()
-    if run_dir and (run_dir / DATA).is_dir():
+    names = manifest.class_names
+    if not names and run_dir and (run_dir / DATA).is_dir():
         names = read_info(run_dir / DATA).class_names
     if len(names) == manifest.num_classes:
         return names

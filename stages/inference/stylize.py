@@ -40,7 +40,7 @@ class StyleTransferResult:
 def stylize_picture(request: EditRequest, source: str) -> StyleTransferResult:
     """Encode an image under `source`, unguided, and decode it under `request.condition`, guided.
 
-    Both are prompts, or class numbers in decimals.
+    Both are prompts, or names or numbers of classes.
 
     `request.bundle` is one of: a run directory, for its encoder and decoder of `request.steps`
     steps (None: the most), or else its stage-1 student; an encoder; or a teacher or stage-1
@@ -55,8 +55,8 @@ def stylize_picture(request: EditRequest, source: str) -> StyleTransferResult:
     manifest = read_manifest(decoder)
     check_output(request.output, manifest)
     source_condition, target_condition = (
-        _parse_condition(manifest, source),
-        _parse_condition(manifest, str(request.condition)),
+        _parse_condition(manifest, source, "--from"),
+        _parse_condition(manifest, str(request.condition), "--to"),
     )
     if not request.picture.is_file():
         raise ConfigError(f"{request.picture}: file not found; give an image")
@@ -146,14 +146,10 @@ def _pair_of_run(run_dir: Path, encoder: Path | None, steps: int | None) -> tupl
     )
 
 
-def _parse_condition(manifest: Manifest, text: str) -> LabelsOrPrompts:
-    """Parse a prompt or a class number into the network's condition."""
+def _parse_condition(manifest: Manifest, text: str, option: str) -> LabelsOrPrompts:
+    """Parse a prompt or a class into the network's condition."""
     if manifest.network.reads_text:
         if not text.strip():
-            raise ConfigError("--from and --to: the prompt is empty; give a prompt")
+            raise ConfigError(f"{option}: the prompt is empty; give a prompt")
         return (text,)
-    if not text.strip().isdecimal():
-        raise BundleError(
-            f"--from and --to: {text!r} is not a class number, which this network requires"
-        )
-    return np.array([int(text)], np.int64)
+    return np.array([manifest.find_class(text, option)], np.int64)

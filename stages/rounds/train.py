@@ -17,6 +17,7 @@ from pipeline.bundle import Lineage, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile, layout_of
 from pipeline.data.latents import read_data_info
+from pipeline.data.shards.dataset_info import DatasetInfo
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.models.assemble import fresh_manifest
@@ -209,7 +210,8 @@ def _manifest(
     )
     if teacher is None:
         info = read_data_info(ledger.locate(data))
-        return fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, lineage)
+        names = info.class_names if isinstance(info, DatasetInfo) else ()
+        return fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, lineage, names)
     parent = read_manifest(ledger.locate(teacher))
     needs_fixed_w = plan.w is not None and parent.network.why_not_w is not None
     return parent.model_copy(

@@ -80,7 +80,13 @@ def pipeline_manifest(recipe: Recipe) -> Manifest:
     from pipeline.models.assemble import fresh_manifest
 
     info = read_pipeline(pipeline_of(recipe))
-    manifest = fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, _lineage(recipe))
+    manifest = fresh_manifest(
+        recipe.teacher,
+        info.num_classes,
+        info.latent_shape,
+        _lineage(recipe),
+        info.class_names,
+    )
     return manifest.model_copy(update={"pipeline": info.pipeline, "folder": info.network_folder})
 
 
@@ -157,7 +163,13 @@ def _write(folder: Path, ledger: Ledger, recipe: Recipe, data: Artifact) -> dict
         return {"adopted": True}
     from pipeline.models.assemble import family_of, fresh_manifest, save_bundle
 
-    manifest = fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, _lineage(recipe))
+    manifest = fresh_manifest(
+        recipe.teacher,
+        info.num_classes,
+        info.latent_shape,
+        _lineage(recipe),
+        info.class_names,
+    )
     save_bundle(folder, manifest, family_of(manifest).build())
     return {"closed_form": True}
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pipeline.class_names import in_order
 from pipeline.config import ImageFolderData
 from pipeline.data.sources.findings import Findings, find_copies
 from pipeline.data.sources.images import (
@@ -33,19 +34,22 @@ _MODES: dict[int, Mode] = {1: "L", 3: "RGB"}
 def list_classes(root: Path) -> dict[str, list[Path]]:
     """List the images of each class, sorted by name, without names with a leading dot.
 
+    Classes whose names are all numbers are sorted by number.
+
     Raises:
-        DataError: the folder, its sub-folders or their images are missing, or there are other
-            files.
+        DataError: the folder, its sub-folders or their images are missing, there are other
+            files, or two names are the same number.
     """
     if not root.is_dir():
         raise DataError(
             f"data.path: {root} is not a folder; use a folder with one sub-folder per class"
         )
-    classes = {
-        folder.name: [_checked_name(path) for path in _visible(folder)]
-        for folder in _visible(root)
-        if folder.is_dir()
-    }
+    folders = [folder.name for folder in _visible(root) if folder.is_dir()]
+    try:
+        names = in_order(folders)
+    except DataError as error:
+        raise DataError(f"data.path: {root}: {error}") from None
+    classes = {name: [_checked_name(path) for path in _visible(root / name)] for name in names}
     if not classes:
         raise DataError(f"{root} has no sub-folders; put the images into one sub-folder per class")
     for name, images in classes.items():

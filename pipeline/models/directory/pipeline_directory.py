@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
+from pipeline.class_names import names_to_record
 from pipeline.config import Network, PredictionName, ScheduleConfig
 from pipeline.documents import Document, build
 from pipeline.errors import BundleError, ConfigError
@@ -95,6 +96,7 @@ class PipelineInfo(Document):
         latent_shape: (channels, height, width) of its latents.
         network_folder: sub-folder of the network.
         num_classes: classes of a class-conditional network, else 0.
+        class_names: their names in `id2label`; empty if they are numbers only.
         downsampling: pixels per latent along one side.
     """
 
@@ -105,6 +107,7 @@ class PipelineInfo(Document):
     latent_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     network_folder: Literal["unet", "transformer"]
     num_classes: NonNegativeInt
+    class_names: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
     downsampling: PositiveInt
 
 
@@ -182,12 +185,28 @@ def read_pipeline(directory: Path) -> PipelineInfo:
         "latent_shape": found.latent_shape,
         "network_folder": "unet" if "unet" in kind.parts else "transformer",
         "num_classes": found.num_classes,
+        "class_names": _class_names(directory, index, found.num_classes),
         "downsampling": configs.downsampling(),
     }
     try:
         return build(PipelineInfo, tree, str(directory))
     except ConfigError as error:
         raise BundleError(f"{error}; the pipeline's configuration is not supported") from None
+
+
+def _class_names(directory: Path, index: dict[str, Any], num_classes: int) -> tuple[str, ...]:
+    """Read the names that a class-conditional pipeline has for its classes, if any."""
+    table = index.get("id2label")
+    if not num_classes or table is None:
+        return ()
+    places = [str(label) for label in range(num_classes)]
+    if not isinstance(table, dict) or set(table) != set(places):
+        found = f"{len(table)} entries" if isinstance(table, dict) else repr(table)
+        raise BundleError(
+            f"{directory / 'model_index.json'}: id2label has {found}, expected a name for each "
+            f"class 0 to {num_classes - 1}; complete it, or remove it if data have numbered classes"
+        )
+    return names_to_record([str(table[place]) for place in places])
 
 
 _STATISTICS = ("latents_mean", "latents_std")

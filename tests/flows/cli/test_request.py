@@ -17,6 +17,7 @@ from pipeline.config import MMDiTConfig, UNetConfig
 from pipeline.errors import BundleError, ConfigError, StepfoldError
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.run_dir.recipe_file import prepare_run_dir
+from tests.support.cases import save_untrained, teacher_manifest
 from tests.support.recipes import adopting_recipe, shipped_recipe, write_adopting
 from tests.support.small_run import small_recipe
 from tests.support.terminal import ROOT, invoke
@@ -158,22 +159,25 @@ def test_another_number_of_samples_keeps_the_report_of_the_recipe(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_conditions_are_a_number_classes_or_prompts() -> None:
-    assert read_conditions(20, None, None) == 20
-    assert read_conditions(20, "3,3,8", None) == (3, 3, 8)
-    assert read_conditions(20, None, ["a red 3", "a blue 8"]) == ("a red 3", "a blue 8")
-    assert read_condition(0, None) == 0
-    assert read_condition(None, "a red 3") == "a red 3"
+def test_conditions_are_a_number_classes_or_prompts(tmp_path: Path) -> None:
+    bundle = save_untrained(tmp_path / "teacher", teacher_manifest("gaussian"))
+    assert read_conditions(bundle, 20, None, None) == 20
+    assert read_conditions(bundle, 20, "2,2,0", None) == (2, 2, 0)
+    prompts = ("a red 3", "a blue 8")
+    assert read_conditions(bundle, 20, None, prompts) == prompts
+    assert read_condition(bundle, "0", None) == 0
+    assert read_condition(bundle, None, "a red 3") == "a red 3"
 
 
-def test_wrong_conditions_are_refused() -> None:
+def test_wrong_conditions_are_refused(tmp_path: Path) -> None:
+    bundle = save_untrained(tmp_path / "teacher", teacher_manifest("gaussian"))
     for labels, prompts, option in (
         ("3", ["a"], "--labels and --prompt"),
-        ("3,x", None, "--labels"),
+        ("2,x", None, "--labels x: this bundle has classes 0 to 2"),
         (None, [" "], "--prompt"),
     ):
         with pytest.raises(ConfigError, match=option):
-            read_conditions(20, labels, prompts)
-    for label, prompt in ((None, None), (3, "a red 3"), (None, " ")):
+            read_conditions(bundle, 20, labels, prompts)
+    for label, prompt in ((None, None), ("3", "a red 3"), (None, " ")):
         with pytest.raises(ConfigError, match="--prompt"):
-            read_condition(label, prompt)
+            read_condition(bundle, label, prompt)

@@ -10,11 +10,14 @@ from pipeline.config import Recipe
 from pipeline.data.shards.reader import SampleShards
 from pipeline.data.sources.demo.captioned_digits import read_attributes
 from pipeline.documents import build
-from pipeline.errors import DataError
+from pipeline.errors import BundleError, ConfigError, DataError
 from pipeline.ledger import Ledger
 from stages.data.shard import shard, shard_key
 from stages.plan.plan import plan_notes, plan_run
+from stages.teacher.adopt import pipeline_manifest
 from stages.workspace import StageResult, Workspace, data_notes
+from tests.support.recipes import adopting_recipe
+from tests.support.tiny_pipelines import edit, tiny_pipeline
 
 ROUNDS = {
     "guidance": {"updates": 1},
@@ -210,3 +213,56 @@ def test_what_a_person_should_know_is_planned_committed_and_shown_again(tmp_path
     assert plan_notes(work, plan_run(work)) == notes
     white = Workspace(tmp_path / "other", folder_recipe(images, alpha="white"))
     assert shard(white).value.digest != made.digest
+
+
+def named_teacher(folder, names):
+    """A stock pipeline of ten classes with names."""
+    pipeline = tiny_pipeline("dit", folder / "pipeline")
+    table = {str(label): name for label, name in enumerate(names)}
+    edit(pipeline / "model_index.json", id2label=table)
+    return pipeline
+
+
+def class_folders(folder, names):
+    """Images whose grey level is the place of their class in `names`."""
+    for level, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.full((16, 16, 3), 20 * level, np.uint8)
+            pixels[0, 0] = number
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+FRUIT = [f"{name}, fruit {name}" for name in "jcihgfedba"]
+FIXED = "{min: 2, max: 2, mass_at_min: 0}"
+
+
+@pytest.mark.parametrize("called", ["by name", "by number"])
+def test_classes_get_the_numbers_of_an_imported_teacher(tmp_path, called):
+    names = list("jcihgfedba") if called == "by name" else [str(label) for label in range(10)]
+    folder = class_folders(tmp_path / "images", names)
+    data = f"{{source: image_folder, path: {folder}, size: 16, holdout: 0.5}}"
+    recipe = adopting_recipe(tmp_path, named_teacher(tmp_path, FRUIT), data=data, w=FIXED)
+    work = Workspace(tmp_path / "run", recipe)
+    shard(work)
+    shards = SampleShards(work.run_dir / "data", "train")
+    assert shards.info.class_names == tuple(names)
+    batch = shards.read(np.arange(len(shards)))
+    levels = ((batch.x[:, 0, 5, 5] + 1) * 127.5 / 20).round().long()
+    assert levels.tolist() == batch.condition["label"].tolist()
+    assert pipeline_manifest(recipe).class_names == tuple(FRUIT)
+    assert pipeline_manifest(recipe).find_class("fruit c", "--labels") == 1
+
+
+def test_other_classes_than_an_imported_teachers_are_refused(tmp_path):
+    folder = class_folders(tmp_path / "images", "klihgfedba")
+    data = f"{{source: image_folder, path: {folder}, size: 16, holdout: 0.5}}"
+    recipe = adopting_recipe(tmp_path, named_teacher(tmp_path, FRUIT), data=data, w=FIXED)
+    message = r"classes named k, l, but teacher.pipeline .* named 'j, fruit j', 'c, fruit c'; name"
+    with pytest.raises(ConfigError, match=message):
+        shard(Workspace(tmp_path / "run", recipe))
+    assert not (tmp_path / "run" / "data").exists()
+    edit(tmp_path / "pipeline" / "model_index.json", id2label={"1": "cat"})
+    with pytest.raises(BundleError, match=r"id2label has 1 entries, expected .* 0 to 9; complete"):
+        pipeline_manifest(recipe)

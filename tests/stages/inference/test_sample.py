@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.bundle import MANIFEST, read_manifest
 from pipeline.errors import BundleError, ConfigError
 from pipeline.sampling.sampler import BundleSampler, balanced_labels
 from stages.inference.output_file import image_grid
 from stages.inference.sample import cut_prompts_note, sample_bundle
 from tests.support.cases import save_untrained, student_manifest, teacher_manifest
 from tests.support.terminal import invoke
-from tests.support.tiny_pipelines import TOKENS, tiny_pipeline
+from tests.support.tiny_pipelines import TOKENS, edit, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,26 @@ def test_labels_are_drawn_exactly_as_given(bundles: dict[str, Path], tmp_path: P
     assert (code, "3 samples in" in said) == (0, True)
     with np.load(output) as content:
         assert content["labels"].tolist() == [2, 2, 0]
+
+
+def test_classes_are_given_by_name(bundles: dict[str, Path], tmp_path: Path) -> None:
+    names = ("flags", "red, big", "cats")
+    manifest = teacher_manifest("gaussian").model_copy(update={"class_names": names})
+    bundle = save_untrained(tmp_path / "named", manifest)
+    assert read_manifest(bundle).class_names == names
+    assert "class_names" not in (bundles["gaussian"] / MANIFEST).read_text()
+    output = tmp_path / "out.npz"
+    arguments = ["sample", str(bundle), "--steps", "4", "--guidance-weight", "2", "--labels"]
+    code, said = invoke(*arguments, 'cats, "red, big",0', "--output", str(output))
+    assert code == 0, said
+    with np.load(output) as content:
+        assert content["labels"].tolist() == [2, 1, 0]
+    code, said = invoke(*arguments, "dogs", "--output", str(tmp_path / "no.npz"))
+    assert (code, "--labels dogs: " in said, "flags, 'red, big', cats" in said) == (2, True, True)
+    assert not (tmp_path / "no.npz").exists()
+    edit(bundle / MANIFEST, class_names=["flags"])
+    with pytest.raises(BundleError, match="class_names has 1 names, but num_classes is 3"):
+        read_manifest(bundle)
 
 
 def test_the_same_command_writes_the_same_bytes(bundles: dict[str, Path], tmp_path: Path) -> None:

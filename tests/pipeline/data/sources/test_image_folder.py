@@ -80,6 +80,33 @@ def test_unicode_class_names_are_kept_exactly(tmp_path):
     assert open_folder(config_of(tmp_path), 0).class_names == tuple(sorted(seen))
 
 
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (["10", "0", "2", "1"], ("0", "1", "2", "10")),
+        (["08", "10", "9"], ("08", "9", "10")),
+        (["10", "2", "ten"], ("10", "2", "ten")),
+    ],
+)
+def test_classes_that_are_all_numbers_are_in_numeric_order(tmp_path, names, ordered):
+    for place, name in enumerate(names):
+        for number in range(2):
+            save(tmp_path / name / f"{number}.png", GRADIENT + np.uint8(2 * place + number))
+    source = open_folder(config_of(tmp_path), 0)
+    assert source.class_names == ordered
+    for row, label in enumerate(source.labels):
+        place = names.index(ordered[label])
+        assert np.array_equal(source.read(row)[0], GRADIENT + np.uint8(2 * place + row % 2))
+
+
+def test_two_classes_of_the_same_number_are_refused(folder):
+    for name in ("a", "b"):
+        (folder / name).rename(folder / {"a": "1", "b": "01"}[name])
+    message = refusal(folder)
+    assert str(folder) in message
+    assert "classes 01 and 1 are the same number; rename or join them" in message
+
+
 def test_exif_orientation_is_applied(folder):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 270 degrees to see it upright
