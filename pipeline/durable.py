@@ -5,6 +5,7 @@ kernel may persist either without the other, so both are synced, the content bef
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
@@ -61,3 +62,18 @@ def replace_durably(path: Path, write: Callable[[Path], object]) -> None:
 def write_durably(path: Path, text: str) -> None:
     """Create or replace a small text file atomically and durably."""
     replace_durably(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def link_tree(source: Path, folder: Path) -> None:
+    """Fill a folder with hard links to the files of another, or copies where links are impossible.
+
+    The other folder may be replaced or removed later: the linked files keep their content.
+    """
+    shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

@@ -6,12 +6,12 @@ of a failed student is committed beside its verdict.
 """
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.durable import link_tree
 from pipeline.errors import BundleError
 from pipeline.evaluation.verdicts.gate_documents import read_verdict
 from pipeline.ledger import Artifact, Ledger, fingerprint
@@ -158,7 +158,7 @@ def _move(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:
         source = ledger.locate(student)
 
         def write(folder: Path) -> dict[str, Any]:
-            shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
+            link_tree(source, folder)
             return student.details
 
         moved = ledger.publish(student.kind, student.fingerprint, place, write, student.parents)
@@ -167,13 +167,6 @@ def _move(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:
         student = moved
     shutil.rmtree(ledger.run_dir / old, ignore_errors=True)
     return student
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # the file system may not support hard links
-        shutil.copyfile(source, target)
 
 
 def _answer_key(record: Artifact) -> str:

@@ -10,13 +10,14 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from infra.process.environment import set_environment_defaults
 from infra.trackers.mlflow.runs import (
@@ -31,6 +32,7 @@ from infra.trackers.mlflow.runs import (
     supersede,
     texts,
 )
+from pipeline.durable import link_tree
 from pipeline.errors import ConfigError, InfraError
 from pipeline.failpoints import failpoint
 from pipeline.redaction import redact
@@ -243,7 +245,9 @@ class MlflowTracker(RunTracker):
     ) -> str:
         """Return the model version with these weights; create it if it does not exist.
 
-        In a local store a version refers to the bundle's path. A server gets a copy.
+        A version refers to the artifacts of `run`, because another student may take the path of
+        the bundle. On this file system they are hard links, which need no space; a server or an
+        object store gets a copy.
         """
         with self._translated():
             if not self._client.search_registered_models(f"name = {quoted(model)}"):
@@ -367,12 +371,15 @@ class MlflowTracker(RunTracker):
         return f"{text[: _MAX_PARAM - 100]}... (complete in params/{ascii_name(name)}.txt)"
 
     def _source(self, bundle: Path, digest: str, run_id: str) -> str:
-        if not self.uri.startswith("http"):
-            return str(bundle.resolve())
-        folder = f"bundles/{digest[:16]}"  # servers reject sources outside the run's artifacts
-        self._client.log_artifacts(run_id, str(bundle), folder)
-        run = self._client.get_run(run_id)
-        return f"{run.info.artifact_uri}/{folder}"
+        folder = f"bundles/{digest[:16]}"
+        root = self._client.get_run(run_id).info.artifact_uri
+        place = _local_path(root)
+        if place is None:
+            self._client.log_artifacts(run_id, str(bundle), folder)
+        else:
+            shutil.rmtree(place / folder, ignore_errors=True)  # left by a killed registration
+            link_tree(bundle, place / folder)
+        return f"{root}/{folder}"
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -405,6 +412,14 @@ class MlflowTracker(RunTracker):
 def _make_private(database: Path, artifacts: Path) -> None:
     artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _local_path(uri: str) -> Path | None:
+    """Return the path of an artifact address; None for a server or an object store."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return None if parts.scheme else Path(uri)
 
 
 def default_uri(run_root: Path) -> str:

@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import time
 from pathlib import Path
+from shutil import rmtree
 from urllib.parse import parse_qs, unquote
 
 import pytest
@@ -105,12 +106,42 @@ def test_weights_have_one_version(store, client, chain, bundle):
     assert second != first
     assert len(client.search_model_versions("name = 'students'")) == 2
     version = client.get_model_version("students", first)
-    assert version.source == str(bundle)
+    assert version.source.startswith(client.get_run(chain).info.artifact_uri)
     assert version.tags == {"steps": "4", "stepfold.digest": "sha-1"}
     for chosen in (first, second, second):
         store.set_alias("students", "teacher", chosen)
         found = client.get_model_version_by_alias("students", "teacher")
         assert str(found.version) == chosen
+
+
+def test_a_version_keeps_its_weights_when_another_student_takes_their_path(
+    store, client, chain, bundle
+):
+    weights = bundle / "network" / "weights.safetensors"
+    weights.parent.mkdir()
+    versions = []
+    for content in (b"first", b"second"):
+        rmtree(weights.parent)  # as the ledger replaces a student: never in place
+        weights.parent.mkdir()
+        weights.write_bytes(content)
+        versions.append(store.register(chain, "replaced", bundle, content.hex(), {}))
+    rmtree(bundle)
+    kept = [Path(client.get_model_version("replaced", version).source) for version in versions]
+    assert [(place / "network" / weights.name).read_bytes() for place in kept] == [
+        b"first",
+        b"second",
+    ]
+
+
+def test_a_registration_that_was_killed_is_repeated_from_the_start(store, client, chain, bundle):
+    root = Path(client.get_run(chain).info.artifact_uri)
+    half = root / "bundles" / "again"
+    half.mkdir(parents=True)
+    (half / "manifest.json").write_text("half")
+    version = store.register(chain, "killed", bundle, "again", {})
+    source = Path(client.get_model_version("killed", version).source)
+    assert source == half
+    assert (source / "manifest.json").samefile(bundle / "manifest.json")
 
 
 def test_the_link_selects_the_rounds_of_one_chain_in_order(store, client, chain, request):
