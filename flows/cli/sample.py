@@ -78,6 +78,8 @@ def export(
 ) -> None:
     """Write a stock diffusers pipeline, and check that it generates the same samples.
 
+    A class-conditional student on pixels is written as a network with a sampling script.
+
     Example: stepfold export runs/captions/rounds/04-2-to-1/student --to pipeline
     """
     settings.set_defaults()

@@ -22,6 +22,7 @@ from pipeline.ledger import FORMAT_VERSION, Artifact, Ledger, fingerprint
 from pipeline.models.directory.pipeline_files import INDEX, component_files, read_index
 from pipeline.run_dir import layout
 from pipeline.training.round_plan import RoundPlan
+from stages.export.network_script import check_scriptable, fill_network
 from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_or_make
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def export_checked(
 ) -> "list[Difference]":
     """Export a bundle if it passes the parity check; return the measured differences.
 
-    Default components are those of the run that contains the bundle.
+    Default components are those of the run that contains the bundle. A class-conditional student
+    without a stock pipeline is exported with a sampling script.
 
     Raises:
         ConfigError: see `export`; or there are no components near the bundle.
@@ -98,6 +100,9 @@ def export_checked(
     """
     from stages.export.parity import check_supported
 
+    network = read_manifest(bundle)
+    if network.pipeline is None:
+        return _export_network(bundle, network, output, components)
     parts = components or components_near(bundle)
     if parts is None:
         raise ConfigError(
@@ -108,6 +113,23 @@ def export_checked(
     with atomic_directory(output) as folder:
         _fill(folder, bundle, manifest, parts, {})
         return check_supported(folder, bundle, parts)
+
+
+def _export_network(
+    bundle: Path, manifest: Manifest, output: Path, components: Path | None
+) -> "list[Difference]":
+    check_scriptable(manifest, bundle)
+    check_exportable(manifest, str(bundle))
+    if components is not None:
+        raise ConfigError(
+            f"--components {components}: {bundle} is a network on pixels, without other parts; "
+            "leave the option out"
+        )
+    from stages.export.parity import check_script
+
+    with atomic_directory(output) as folder:
+        fill_network(folder, bundle, manifest)
+        return check_script(folder, bundle)
 
 
 def export_key(student: Artifact, components: Artifact, facts: Mapping[str, Any]) -> str:

@@ -18,9 +18,12 @@ from pipeline.bundle import read_manifest
 from pipeline.diffusion.ddim import sample
 from pipeline.errors import BundleError, InfraError
 from pipeline.models.assemble import load_denoiser
+from pipeline.models.denoiser import Denoiser
 from pipeline.models.stock.card import supported_steps, supported_weights
 from pipeline.models.stock.stock_pipeline import STOCK, StockPipeline
+from pipeline.tensors import Condition
 from stages.export import stock_process
+from stages.export.network_script import SCRIPT
 
 TOLERANCE = 1e-4
 """Maximum of |ours - stock|, relative to the maximum of |ours|. Float32 rounding is 100 times
@@ -89,6 +92,36 @@ def check_supported(directory: Path, bundle: Path, components: Path) -> list[Dif
     return check_parity(directory, bundle, components, ws=weights, steps=supported_steps(manifest))
 
 
+def check_script(directory: Path, bundle: Path) -> list[Difference]:
+    """Compare samples of an exported script with ours, at the ends and the middle of w.
+
+    Raises:
+        BundleError: the script fails, or the samples differ.
+        InfraError: the process exceeded one hour.
+    """
+    manifest, denoiser = load_denoiser(bundle)
+    w = manifest.w
+    if w is None:
+        raise ValueError("manifest.w is None; a student was trained with a distribution of w")
+    labels = [0, manifest.num_classes - 1]
+    settings = [
+        (each, count)
+        for each in dict.fromkeys((w.min, w.middle, w.max))
+        for count in supported_steps(manifest)
+    ]
+    calls = [{"labels": labels, "steps": count, "w": each} for each, count in settings]
+    z_1 = torch.randn(
+        len(labels), *manifest.latent_shape, generator=torch.Generator().manual_seed(NOISE)
+    )
+    condition = {"label": torch.tensor(labels)}
+    ours = _sample_at(denoiser, z_1, condition, settings)
+    theirs = _sample_stock(directory, calls, {}, torch.device("cpu"), SCRIPT)
+    return [
+        Difference(w, count, _compare(directory, (w, count), mine.clamp(-1, 1), their))
+        for (w, count), mine, their in zip(settings, ours, theirs, strict=True)
+    ]
+
+
 @torch.no_grad()
 def sample_ours(
     bundle: Path, stock: StockPipeline, settings: Sequence[tuple[float, int]]
@@ -102,15 +135,24 @@ def sample_ours(
     noise = torch.Generator().manual_seed(NOISE)
     z_1 = torch.randn(len(PROMPTS), *manifest.latent_shape, generator=noise).to(stock.device)
 
+    drawn = _sample_at(denoiser, z_1, condition, settings)
+    return [stock.returned(samples).cpu() for samples in drawn]
+
+
+@torch.no_grad()
+def _sample_at(
+    denoiser: Denoiser, z_1: Tensor, condition: Condition, settings: Sequence[tuple[float, int]]
+) -> list[Tensor]:
+    """Return the samples of this noise at each (w, steps)."""
+
     def sample_at(w: float, steps: int) -> Tensor:
-        weights = torch.full((len(z_1),), w, dtype=torch.float64, device=stock.device)
-        samples = sample(
+        weights = torch.full((len(z_1),), w, dtype=torch.float64, device=z_1.device)
+        return sample(
             z_1,
             denoiser.schedule,
             steps,
             lambda z_t, level: denoiser(z_t, level, condition, weights),
         )
-        return stock.returned(samples).cpu()
 
     return [sample_at(w, steps) for w, steps in settings]
 
@@ -120,12 +162,17 @@ def _sample_stock(
     calls: Sequence[dict[str, Any]],
     pictures: dict[str, Tensor],
     device: torch.device,
+    script: str | None = None,
 ) -> list[Tensor]:
-    """Return samples of stock diffusers, from a process that does not import this project."""
+    """Return samples of stock diffusers, from a process that does not import this project.
+
+    `script` is the directory's own sampling script; None to call its pipeline.
+    """
     work = {
         "directory": str(directory.resolve()),
         "device": str(device),
         "seed": NOISE,
+        "script": script,
         "calls": {str(place): call for place, call in enumerate(calls)},
     }
     with tempfile.TemporaryDirectory() as name:

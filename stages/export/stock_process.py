@@ -6,6 +6,7 @@ reads FOLDER/calls.json and FOLDER/pictures.safetensors, writes FOLDER/drawn.saf
 """
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,8 +16,13 @@ from safetensors.torch import load_file, save_file
 
 
 def draw(folder: Path) -> None:
-    """Load the pipeline and make every call, each from the same starting noise."""
+    """Load the pipeline or the directory's script, and make every call from the same noise."""
     work = json.loads((folder / "calls.json").read_text(encoding="utf-8"))
+    if work["script"]:
+        own = runpy.run_path(str(Path(work["directory"]) / work["script"]))["sample"]
+        drawn = {name: own(**call, seed=work["seed"]) for name, call in work["calls"].items()}
+        save_file(drawn, folder / "drawn.safetensors")
+        return
     pictures = load_file(folder / "pictures.safetensors")
     pipeline = DiffusionPipeline.from_pretrained(
         work["directory"], dtype=torch.float32, local_files_only=True, use_safetensors=True

@@ -32,6 +32,36 @@ def model_card(manifest: Manifest, stock: StockPipeline, facts: Mapping[str, Any
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def network_card(manifest: Manifest) -> str:
+    """Build the README.md of a class-conditional student that has no stock pipeline."""
+    steps, w = supported_steps(manifest)[0], manifest.w
+    if w is None:
+        raise ValueError("manifest.w is None; a student was trained with a distribution of w")
+    names = ", ".join(f"{label} {name}" for label, name in enumerate(manifest.class_names))
+    lines = (
+        f"An `UNet2DConditionModel` on pixels, w {w.in_words}, w = 0 is unguided. Classes are 0 to "
+        f"{manifest.num_classes - 1}{f': {names}' if names else ''}.",
+        f"```bash\npython sample.py --steps {steps} --w {w.middle:g} --labels 0 1 --output "
+        "images.pt\n```",
+    )
+    warnings = [
+        "Do not call the network without `timestep_cond`: it then ignores w, without a warning.",
+        "Do not change the scheduler or its config: the network was trained at its times only.",
+    ]
+    if manifest.own_steps is not None:
+        warnings.append(f"Do not use a step count other than {manifest.own_steps}.")
+    header = dump_yaml({"library_name": "diffusers", "tags": ["guidance-distillation", "stepfold"]})
+    sections = [
+        f"---\n{header}---",
+        f"# {manifest.lineage.run}: {_description(manifest)}",
+        *("## Use", *lines),
+        *("## Do not", "\n".join(f"- {line}" for line in warnings)),
+        *("## Provenance", _lineage(manifest)),
+        *("## Limitations", _LIMITS.replace("prompts", "classes")),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
 THIS_DIRECTORY = "THIS DIRECTORY"
 """Placeholder for the card's own directory."""
 

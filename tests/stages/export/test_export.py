@@ -1,6 +1,8 @@
 """Export: stock diffusers draws the same samples as our sampler."""
 
+import ast
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,19 +16,24 @@ from diffusers import DiffusionPipeline, StableDiffusionImg2ImgPipeline
 from safetensors.torch import load_file
 
 from pipeline.bundle import MANIFEST, read_manifest
+from pipeline.config import ScheduleConfig
 from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Artifact, Ledger, fingerprint
+from pipeline.models.assemble import family_of, save_bundle
 from pipeline.models.stock.card import supported_weights
 from stages.export.export import export, export_checked, export_key, export_student
+from stages.export.network_script import fill_network
 from stages.export.parity import (
     NOISE,
     PROMPTS,
     TOLERANCE,
     check_parity,
+    check_script,
     check_supported,
     sample_ours,
 )
 from stages.workspace import StageResult, Workspace
+from tests.support.cases import save_untrained, student_manifest, teacher_manifest
 from tests.support.small_run import small_recipe
 from tests.support.stock_bundles import LAW, Make, Tiny
 from tests.support.tiny_pipelines import KINDS, PIXELS, edit
@@ -265,3 +272,89 @@ def test_a_run_commits_nothing_that_does_not_pass_the_gate(made: Make, tmp_path:
         export_student(work, student, components)
     assert not (tmp_path / "pipelines" / "1-steps").exists()
     assert [record.kind for record in work.ledger.records()] == ["student", "components"]
+
+
+def pixel_student(folder: Path, steps: int | None, schedule: ScheduleConfig) -> Path:
+    """A class-conditional U-Net on pixels with all parameters perturbed, w's too."""
+    kind = "flow_prediction" if schedule.kind == "rectified_flow" else "v_prediction"
+    teacher = teacher_manifest("unet").model_copy(
+        update={"schedule": schedule, "prediction_type": kind}
+    )
+    manifest = student_manifest(teacher, LAW).model_copy(
+        update={"steps": steps and (steps,), "class_names": tuple("abcdefghij")}
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        module = family_of(manifest).student_of(family_of(manifest).build(), (LAW.min, LAW.max))
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    save_bundle(folder, manifest, module)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("steps", "schedule"),
+    [
+        (4, ScheduleConfig(kind="cosine", num_train_timesteps=1024)),
+        pytest.param(
+            *(3, ScheduleConfig(kind="linear", num_train_timesteps=1000)), marks=pytest.mark.nightly
+        ),
+        pytest.param(
+            *(2, ScheduleConfig(kind="rectified_flow", num_train_timesteps=1000, shift=3.0)),
+            marks=pytest.mark.nightly,
+        ),
+    ],
+    ids=["cosine", "linear", "rectified_flow"],
+)
+def test_a_class_conditional_student_is_exported_with_a_sampling_script(
+    steps: int, schedule: ScheduleConfig, tmp_path: Path
+) -> None:
+    bundle, output = pixel_student(tmp_path / "student", steps, schedule), tmp_path / "out"
+    found = export_checked(bundle, output)
+    assert [(each.w, each.steps) for each in found] == [(w, steps) for w in (0.0, 4.0, 8.0)]
+    assert max(each.value for each in found) <= TOLERANCE
+    assert {path.name for path in output.iterdir()} == {
+        *("README.md", "sample.py", "scheduler", "unet")
+    }
+    assert "0 a, 1 b" in (output / "README.md").read_text()
+    tree = ast.parse((output / "sample.py").read_text())
+    froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    plain = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert froms | plain == {"argparse", "pathlib", "torch", "diffusers"}
+    drawn = runpy.run_path(str(output / "sample.py"))["sample"]
+    assert (drawn([3], steps, 0.0) - drawn([3], steps, 8.0)).abs().max() > 0.01  # it hears w
+    for labels, count, w in (([10], steps, 1.0), ([3], steps, 9.0), ([3], steps + 1, 1.0)):
+        with pytest.raises(
+            ValueError, match=r"use steps in .*, 0.0 <= w <= 8.0, and labels 0 to 9"
+        ):
+            drawn(labels, count, w)
+
+
+@pytest.mark.nightly
+def test_a_script_that_ignores_w_does_not_pass_the_gate(tmp_path: Path) -> None:
+    bundle = pixel_student(tmp_path / "student", 1, teacher_manifest("unet").schedule)
+    output = tmp_path / "out"
+    fill_network(output, bundle, read_manifest(bundle))
+    script = output / "sample.py"
+    script.write_text(script.read_text().replace(", timestep_cond=w_embedding", ""))
+    with pytest.raises(BundleError, match=r"parity check failed at w = 0.*tolerance"):
+        check_script(output, bundle)
+
+
+def test_networks_without_a_script_and_needless_components_are_refused(tmp_path: Path) -> None:
+    student = pixel_student(tmp_path / "student", 1, teacher_manifest("unet").schedule)
+    teacher = save_untrained(tmp_path / "teacher", teacher_manifest("unet"))
+    points = save_untrained(tmp_path / "points", teacher_manifest("gaussian"))
+    for bundle, components, message in (
+        (student, tmp_path, "--components .*without other parts; leave the option out"),
+        (teacher, None, "guided teacher without a stock pipeline; export one of its students"),
+        (points, None, "has no stock pipeline, only a network"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            export_checked(bundle, tmp_path / "out", components)
+    assert not (tmp_path / "out").exists()
