@@ -20,7 +20,7 @@ from pipeline.config.rounds import (
     TargetsConfig,
     resolve,
 )
-from pipeline.config.teacher import TeacherConfig, UNetConfig
+from pipeline.config.teacher import TeacherConfig
 from pipeline.diffusion.grid import Grid, Sampling, nearest_point
 from pipeline.documents import Document, leaves
 from pipeline.wording import format_list
@@ -416,13 +416,9 @@ class Recipe(Document):
                     f"has no effect on a {schedule.kind} schedule; remove it, or set "
                     f"teacher.schedule.kind: {' or '.join(used_by)}",
                 )
-        heads = _changed(network, "attention_heads") if isinstance(network, UNetConfig) else None
-        if heads is not None and not network.reads_text:
-            yield (
-                "teacher.network.attention_heads",
-                heads,
-                "has no effect on a class-conditional network, which has no attention; remove it",
-            )
+        for key, reason in network.idle_keys.items():
+            if (value := _changed(network, key)) is not None:
+                yield f"teacher.network.{key}", value, reason
 
     def _idle_round_keys(self) -> Iterator[tuple[str, object, str]]:
         guidance = self.guidance

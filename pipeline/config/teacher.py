@@ -1,6 +1,6 @@
 """The `teacher` section of a recipe: network, noise schedule and origin of the weights."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -9,6 +9,13 @@ from pipeline.config.methods import PredictionName
 from pipeline.config.rounds import TrainingConfig
 from pipeline.documents import Document, OpenUnion
 from pipeline.registry import Registry
+
+
+class ClassLaw(NamedTuple):
+    """Classes N(means[c], std^2 I) of points."""
+
+    means: tuple[tuple[float, ...], ...]
+    std: float
 
 
 class NetworkConfig(Document):
@@ -41,9 +48,34 @@ class NetworkConfig(Document):
         return 0, 0
 
     @property
+    def extra_channels(self) -> int:
+        """Input channels besides z_t that are not denoised: mask and masked latents."""
+        return 0
+
+    @property
     def is_inpainting(self) -> bool:
         """Whether the network takes a masked image as input."""
+        return self.extra_channels > 0
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether samples must have the shape (channels, height, width)."""
         return False
+
+    @property
+    def class_law(self) -> ClassLaw | None:
+        """The classes for which the network is exact; None if it is not made for any."""
+        return None
+
+    @property
+    def trained_pipeline(self) -> str | None:
+        """The diffusers pipeline whose other components can be trained; None if there is none."""
+        return None
+
+    @property
+    def idle_keys(self) -> dict[str, str]:
+        """Keys that have no effect on this network, with the reason and the remedy."""
+        return {}
 
     @property
     def takes_w(self) -> bool:
@@ -103,9 +135,29 @@ class UNetConfig(NetworkConfig):
         return self.text_channels or 0, self.pooled_channels or 0
 
     @property
-    def is_inpainting(self) -> bool:
-        """Whether the network takes a masked image as input."""
-        return self.image_channels > 0
+    def extra_channels(self) -> int:
+        """Return `image_channels`."""
+        return self.image_channels
+
+    @property
+    def needs_images(self) -> bool:
+        """Return True: its convolutions are two-dimensional."""
+        return True
+
+    @property
+    def trained_pipeline(self) -> str | None:
+        """Return the class of Stable Diffusion 1.x, with or without inpainting."""
+        if not self.reads_text:
+            return None
+        return "StableDiffusionInpaintPipeline" if self.is_inpainting else "StableDiffusionPipeline"
+
+    @property
+    def idle_keys(self) -> dict[str, str]:
+        """Return the keys of attention if the network has none."""
+        if self.reads_text:
+            return {}
+        reason = "has no effect on a class-conditional network, which has no attention; remove it"
+        return {"attention_heads": reason}
 
     @model_validator(mode="after")
     def _channels_fall_into_groups(self) -> "UNetConfig":
@@ -144,6 +196,11 @@ class DiTConfig(NetworkConfig):
 
     patch: PositiveInt = 2
     """Width and height of a patch, in latent pixels."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Return True: its patches are two-dimensional."""
+        return True
 
     @property
     def why_not_w(self) -> str | None:
@@ -190,6 +247,11 @@ class MMDiTConfig(NetworkConfig):
     def embedding_widths(self) -> tuple[int, int]:
         """Channels of a token embedding and of the pooled prompt embedding."""
         return self.text_channels, self.pooled_channels
+
+    @property
+    def needs_images(self) -> bool:
+        """Return True: its patches are two-dimensional."""
+        return True
 
     @property
     def takes_w(self) -> bool:
@@ -240,6 +302,11 @@ class GaussianConfig(NetworkConfig):
     def draws_pixels(self) -> bool:
         """Return False: samples are points."""
         return False
+
+    @property
+    def class_law(self) -> ClassLaw:
+        """Return its classes."""
+        return ClassLaw(self.means, self.std)
 
     @model_validator(mode="after")
     def _means_are_a_table(self) -> "GaussianConfig":
@@ -371,16 +438,13 @@ class TeacherConfig(Document):
     @property
     def trained_pipeline(self) -> str | None:
         """Return the diffusers pipeline class of trained `components`; None without."""
-        if self.components is None or not isinstance(self.network, UNetConfig):
-            return None
-        is_inpainting = self.network.is_inpainting
-        return "StableDiffusionInpaintPipeline" if is_inpainting else "StableDiffusionPipeline"
+        return self.network.trained_pipeline if self.components else None
 
     @model_validator(mode="after")
     def _sees_one_mask_and_masked_latents(self) -> "TeacherConfig":
-        if self.components is None or not isinstance(self.network, UNetConfig):
+        if self.components is None:
             return self
-        channels, needed = self.network.image_channels, self.components.latent_channels + 1
+        channels, needed = self.network.extra_channels, self.components.latent_channels + 1
         if channels not in (0, needed):
             raise ValueError(
                 f"network.image_channels {channels}: an inpainting network takes a mask and masked "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ComponentsTraining, Recipe, UNetConfig
+from pipeline.config import ComponentsTraining, Recipe
 from pipeline.data.shards.reader import SampleShards
 from pipeline.errors import ConfigError
 from pipeline.ledger import Artifact, fingerprint
@@ -81,12 +81,13 @@ def _training_config(recipe: Recipe) -> tuple[ComponentsTraining, int]:
     network, config = recipe.teacher.network, recipe.teacher.components
     if config is None:
         raise ConfigError("teacher.components is missing, so there is nothing to train; add it")
-    if not isinstance(network, UNetConfig) or network.text_channels is None:
+    if network.trained_pipeline is None:
         raise ConfigError(
             f"teacher.network: components cannot be trained for family {network.family}; use a "
             "unet with text_channels, or teacher.pipeline: DIRECTORY, which has components"
         )
-    if network.pooled_channels:
+    width, pooled = network.embedding_widths
+    if pooled:
         raise ConfigError(
             "teacher.network: components can only be trained for Stable Diffusion 1.x; remove "
             "pooled_channels, or use teacher.pipeline: DIRECTORY, which has components"
@@ -96,7 +97,7 @@ def _training_config(recipe: Recipe) -> tuple[ComponentsTraining, int]:
             f"teacher.schedule.kind: {recipe.teacher.schedule.kind} is not a discrete schedule, "
             "which Stable Diffusion's scheduler requires; use scaled_linear or linear"
         )
-    return config, network.text_channels
+    return config, width
 
 
 def _train(folder: Path, recipe: Recipe, data: Path, progress: Progress) -> dict[str, Any]:

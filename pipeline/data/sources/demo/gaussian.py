@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import GaussianConfig, GaussianData
+from pipeline.config import GaussianData
+from pipeline.config.teacher import ClassLaw
 from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
 from pipeline.data.sources.source import DataSource
 from pipeline.errors import ConfigError
@@ -46,10 +47,10 @@ class Gaussian(DataSource[GaussianData]):
         )
 
     @property
-    def _law(self) -> GaussianConfig:
-        if not isinstance(self.network, GaussianConfig):
+    def _law(self) -> ClassLaw:
+        if self.network.class_law is None:
             raise ConfigError(
                 "data.source: gaussian needs teacher.network.family: gaussian, got "
                 f"{self.network.family!r}; change one of them"
             )
-        return self.network
+        return self.network.class_law
