@@ -16,6 +16,7 @@ from pipeline.run_dir import layout
 from pipeline.run_dir.recipe_file import check_run_dir
 from stages.data.class_order import in_teacher_order, teacher_classes
 from stages.plan.disk import check_disk
+from stages.plan.sizes import sample_shape
 
 
 def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bool) -> None:
@@ -26,7 +27,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
             pregenerated targets splits its teacher, the machine has fewer CPUs or GPUs than
             requested, the tracker is not installed, the run directory cannot be used (see
             `pipeline.run_dir.recipe_file.check_run_dir`), its disk is too small, or the recipe
-            contradicts the teacher or the data.
+            contradicts the teacher or the data, also in the shape of samples.
         DataError: the data set is missing, empty or of mixed image sizes.
         BundleError: the teacher bundle is damaged or not a teacher, the teacher's pipeline is not
             supported, or its weights contradict its scheduler.
@@ -41,6 +42,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
         check_local_resources(profile.compute)
     check_tracking(profile.tracking)
     source = _check_data(recipe)
+    sample_shape(recipe)
     _check_pipeline(recipe)
     _check_teacher(recipe)
     if teacher_classes(recipe) is not None:

@@ -10,13 +10,14 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.class_names import find_class
 from pipeline.config import Network, PredictionName, ScheduleConfig, WDistribution
 from pipeline.diffusion.grid import Direction, Sampling
 from pipeline.documents import Document, build
 from pipeline.errors import BundleError, ConfigError
+from pipeline.shapes import LatentShape, is_image_shape
 
 MANIFEST = "manifest.json"
 
@@ -53,7 +54,7 @@ class Manifest(Document):
     network: Network
     num_classes: int
     class_names: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
-    latent_shape: tuple[int, int, int]
+    latent_shape: LatentShape
     schedule: ScheduleConfig
     prediction_type: PredictionName
     folder: str = Field(pattern=r"^\w[\w-]*$")
@@ -84,8 +85,19 @@ class Manifest(Document):
     @property
     def has_images(self) -> bool:
         """Whether samples are images: decoded latents, or pixels of one or three channels."""
-        channels, height, width = self.latent_shape
-        return self.pipeline is not None or (channels in {1, 3} and height * width > 1)
+        if self.pipeline is not None:
+            return True
+        channels, *sides = self.latent_shape
+        return is_image_shape(self.latent_shape) and channels in {1, 3} and math.prod(sides) > 1
+
+    @model_validator(mode="after")
+    def _has_the_axes_of_its_network(self) -> "Manifest":
+        if self.network.needs_images and not is_image_shape(self.latent_shape):
+            raise ValueError(
+                f"latent_shape {self.latent_shape}: a {self.network.family} needs (channels, "
+                "height, width)"
+            )
+        return self
 
     def find_class(self, text: str, key: str) -> int:
         """Return the class of a name or number; `key` is the option it comes from.

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from pipeline.config.teacher import GaussianConfig, NetworkConfig
+from pipeline.config.teacher import NetworkConfig
 from pipeline.documents import Document, OpenUnion
 from pipeline.registry import Registry
+from pipeline.shapes import LatentShape
 
 Holdout = Annotated[
     float,
@@ -84,8 +85,8 @@ class DataConfig(Document):
                 f"{cls.__name__} lacks {', '.join([*missing, *([] if has_shape else ['size'])])}"
             )
 
-    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:  # noqa: ARG002 (for overriding methods)
-        """Return (channels, height, width) of a sample, by default of an RGB image of `size`."""
+    def sample_shape(self, network: NetworkConfig) -> LatentShape:  # noqa: ARG002 (for overriding methods)
+        """Return (channels, axis, ...) of a sample, by default of an RGB image of `size`."""
         size: int = getattr(self, "size")  # noqa: B009 (a key of the subclass)
         return (3, size, size)
 
@@ -104,7 +105,7 @@ class DigitsData(DataConfig):
     holdout: Holdout = 1 / 3
     shard_size: ShardSize = 300
 
-    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:  # noqa: ARG002
+    def sample_shape(self, network: NetworkConfig) -> LatentShape:  # noqa: ARG002
         """Return the shape of an 8x8 image of one channel."""
         return (1, 8, 8)
 
@@ -189,7 +190,7 @@ class ImageFolderData(DataConfig):
     max_bad: MaxBad = 0.001
     shard_size: ShardSize = 1000
 
-    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:  # noqa: ARG002
+    def sample_shape(self, network: NetworkConfig) -> LatentShape:  # noqa: ARG002
         """Return the shape of an image of these channels."""
         return (self.channels, self.size, self.size)
 
@@ -323,9 +324,9 @@ class GaussianData(DataConfig):
     holdout: Holdout = 0.25
     shard_size: ShardSize = 512
 
-    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:
+    def sample_shape(self, network: NetworkConfig) -> LatentShape:
         """Return the shape of a point, whose coordinates are channels."""
-        size = len(network.means[0]) if isinstance(network, GaussianConfig) else 1
+        size = len(network.class_law.means[0]) if network.class_law else 1
         return (size, 1, 1)
 
 

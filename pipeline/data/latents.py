@@ -20,6 +20,7 @@ from pipeline.data.training_data import Batch, Samples
 from pipeline.documents import Document
 from pipeline.durable import replace_durably
 from pipeline.errors import DataError
+from pipeline.shapes import LatentShape
 from pipeline.tensors import Condition
 
 LATENTS = "latents.json"
@@ -32,7 +33,7 @@ class LatentsInfo(Document):
 
     Attributes:
         pipeline: class of the stock pipeline whose autoencoder and text encoders were used.
-        latent_shape: (channels, height, width) of a latent.
+        latent_shape: (channels, axis, ...) of a latent.
         num_classes: number of classes for class-conditional data; 0 for captioned data.
         num_conditions: number of distinct captions plus the null condition, which comes first.
         conditions: the record tars of the conditions, in order.
@@ -41,7 +42,7 @@ class LatentsInfo(Document):
 
     format_version: Literal[1] = 1
     pipeline: str
-    latent_shape: tuple[int, int, int]
+    latent_shape: LatentShape
     num_classes: NonNegativeInt = 0
     num_conditions: NonNegativeInt
     conditions: tuple[str, ...]
@@ -129,7 +130,7 @@ class LatentShards(Samples):
         return None if self._null is None else dict(self._null)
 
     def read(self, rows: NDArray[np.int64]) -> Batch:
-        """Read the latents at `rows`, in that order: x float32 `[b, c, h, w]`, and conditions.
+        """Read the latents at `rows`, in that order: x float32 `[b, *latent]`, and conditions.
 
         Raises:
             IndexError: a row is negative or past the end.

@@ -17,7 +17,7 @@ class Batch:
     """Clean samples from the data.
 
     Attributes:
-        x: samples, float32 `[b, channels, height, width]`, pixels in [-1, 1].
+        x: samples, float32 `[b, *latent]`, pixels in [-1, 1].
         condition: conditioning inputs, one row per sample.
     """
 

@@ -5,20 +5,19 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.shards.reader import SampleShards
-from pipeline.data.training_data import Batch
-from pipeline.sampling.sampler import Images, LabelArray
+from pipeline.sampling.sampler import Images, LabelArray, channels_last
 
 
 def real_images(data: Path, split: str) -> tuple[Images, LabelArray]:
-    """Load all real images of a split, `[n, h, w, c]`, and their labels."""
+    """Load all real images of a split, `[n, *axes, c]`, and their labels."""
     shards = SampleShards(data, split)
     batch = shards.read(np.arange(len(shards)))
-    return _channels_last(batch), batch.condition["label"].numpy()
+    return channels_last(batch.x), batch.condition["label"].numpy()
 
 
 def images_at(data: Path, split: str, rows: LabelArray) -> Images:
-    """Load the given rows of a split, `[n, h, w, c]`, in the given order; needs no classes."""
-    return _channels_last(SampleShards(data, split).read(rows))
+    """Load the given rows of a split, `[n, *axes, c]`, in the given order; needs no classes."""
+    return channels_last(SampleShards(data, split).read(rows).x)
 
 
 def labels_of(data: Path, split: str) -> LabelArray:
@@ -40,10 +39,5 @@ def rows_with_class_counts(requested: LabelArray, labels: LabelArray) -> LabelAr
 
 
 def class_means(images: Images, labels: LabelArray) -> Images:
-    """Compute the mean image of each class, `[classes, h, w, c]`; labels are 0, 1, ... gapless."""
+    """Compute the mean image of each class, `[classes, *axes, c]`; labels are 0, 1, ... gapless."""
     return np.stack([images[labels == label].mean(0) for label in np.unique(labels)])
-
-
-def _channels_last(batch: Batch) -> Images:
-    images: Images = batch.x.permute(0, 2, 3, 1).contiguous().numpy()
-    return images

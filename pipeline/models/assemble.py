@@ -21,6 +21,7 @@ from pipeline.diffusion.schedule import (
 from pipeline.errors import BundleError
 from pipeline.models.denoiser import Denoiser, GuidedDenoiser, NetworkDenoiser
 from pipeline.models.family import FAMILIES, ModelFamily
+from pipeline.shapes import LatentShape
 from pipeline.tensors import Condition
 
 NULL = "null.safetensors"
@@ -47,7 +48,7 @@ def schedule_of(config: ScheduleConfig) -> NoiseSchedule:
 def fresh_manifest(
     teacher: TeacherConfig,
     num_classes: int,
-    latent_shape: tuple[int, int, int],
+    latent_shape: LatentShape,
     lineage: Lineage,
     class_names: Sequence[str] = (),
 ) -> Manifest:

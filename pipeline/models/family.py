@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.config import Network
 from pipeline.errors import ConfigError
 from pipeline.registry import Registry
+from pipeline.shapes import LatentShape
 from pipeline.tensors import Condition, Latent, PerSample
 
 
@@ -23,7 +24,7 @@ class ModelFamily(ABC):
             class.
         network: network configuration from the recipe.
         num_classes: number of real classes, without the null condition.
-        latent_shape: (channels, height, width) of the denoised samples.
+        latent_shape: (channels, axis, ...) of the denoised samples.
         num_timesteps: T of the schedule.
         null: the null condition, one row; None for the class index after the last class.
     """
@@ -32,7 +33,7 @@ class ModelFamily(ABC):
 
     network: Network
     num_classes: int
-    latent_shape: tuple[int, int, int]
+    latent_shape: LatentShape
     num_timesteps: int
     null: Condition | None = None
 

@@ -11,7 +11,7 @@ from pipeline.data.shards.reader import SampleShards
 from pipeline.errors import ConfigError
 from pipeline.models.unet.inpainting import draw_masks
 from pipeline.randomness import RowRandom
-from pipeline.sampling.sampler import Images, LabelArray, balanced_labels
+from pipeline.sampling.sampler import Images, LabelArray, balanced_labels, channels_last
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def condition_images(data: Path, conditions: Conditions, first: int, count: int)
             "use captioned data"
         )
     x = SampleShards(data, "heldout").read(conditions.rows[first : first + count]).x
-    pictures: Images = x.permute(0, 2, 3, 1).contiguous().numpy()
-    return pictures
+    return channels_last(x)
 
 
 def masked_images(data: Path, conditions: Conditions, seed: int) -> Images:

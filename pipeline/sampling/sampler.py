@@ -25,15 +25,22 @@ from pipeline.randomness import RowRandom
 from pipeline.sampling.solvers import SAMPLERS, SamplingTask, check_sampler, default_sampler
 from pipeline.tensors import Condition, Latent
 
-Images = Float32[np.ndarray, "_ h w c"]
-"""Finished samples: float32, channels last, pixels in [-1, 1] (Gaussian data may exceed this)."""
+Images = Float32[np.ndarray, "_ *axes c"]
+"""Finished samples, channels last, float32: images of pixels in [-1, 1], or samples of other axes,
+which may exceed this."""
 
 LabelArray = Int64[np.ndarray, "_"]
 
 
-def channels_first(images: Images) -> Float32[Tensor, "_ c h w"]:
-    """Convert images to the layout of networks, channels first."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+def channels_first(images: Images) -> Float32[Tensor, "_ c *axes"]:
+    """Convert samples to the layout of networks, channels first."""
+    return torch.from_numpy(images).movedim(-1, 1).contiguous()
+
+
+def channels_last(x: Float32[Tensor, "_ c *axes"]) -> Images:
+    """Convert samples from the layout of networks, channels last."""
+    images: Images = x.movedim(1, -1).contiguous().numpy()
+    return images
 
 
 def balanced_labels(num: int, num_classes: int) -> LabelArray:
@@ -117,7 +124,7 @@ class BundleSampler:
         pictures: Images | None = None,
         allow_nonfinite: bool = False,
     ) -> Images:
-        """Draw one sample for each label or prompt, float32 `[n, h, w, c]`.
+        """Draw one sample for each label or prompt, float32 `[n, *axes, c]`.
 
         Args:
             steps: solver steps.
@@ -153,8 +160,8 @@ class BundleSampler:
                 condition |= self._extra_inputs(pictures[rows], origin)
             parts.append(self._batch(steps, w, sampler, condition, (*origin, len(batch))))
         if not parts:
-            channels, height, width = self.manifest.latent_shape
-            return np.zeros((0, height, width, channels), np.float32)
+            channels, *axes = self.manifest.latent_shape
+            return np.zeros((0, *axes, channels), np.float32)
         images = np.concatenate(parts)
         if not allow_nonfinite:
             check_finite(images, f"samples of {self.name}, steps={steps} w={w:g}", first)
@@ -275,4 +282,4 @@ def check_finite(images: Images, what: str, first: int = 0) -> None:
 def _finished(x: Latent, manifest: Manifest) -> Images:
     # clip only finished pixels: clipping x inside the sampler would change the teacher
     pixels = x.float().clamp(-1, 1) if manifest.network.draws_pixels else x.float()
-    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+    return np.ascontiguousarray(pixels.movedim(1, -1).cpu().numpy())

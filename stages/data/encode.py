@@ -154,11 +154,10 @@ def _encode(
     for done, result in enumerate(run(spec, jobs), start=1):
         shape = result["latent_shape"] or shape
         observer.progress(done, len(jobs))
-    channels, height, width = shape
     images = read_info(folder)
     info = LatentsInfo(
         pipeline=components.details["pipeline"],
-        latent_shape=(channels, height, width),
+        latent_shape=tuple(shape),
         num_classes=0 if num_conditions else images.num_classes,
         num_conditions=num_conditions,
         conditions=tuple(job["part"] for job in jobs if job["kind"] == "captions"),

@@ -206,13 +206,13 @@ def _plan(
     from pipeline.sampling.solvers import SAMPLERS
 
     manifest: Manifest = teacher.manifest
-    channels, height, width = manifest.latent_shape
+    channels, *axes = manifest.latent_shape
     schedule = schedule_of(manifest.schedule)
     reasons = {
         name: SAMPLERS.get(name)().unsupported_reason(schedule)
         for name in dict.fromkeys((*BASELINES, *recipe.evaluation.samplers))
     }
-    no_picture = unsupported_shape_reason((height, width, channels))
+    no_picture = unsupported_shape_reason((*axes, channels))
     samplers = [each for each in recipe.evaluation.samplers if not reasons[each]]
     cells = plan_cells(recipe, teacher, students, samplers)
     return cells, [reason for reason in dict.fromkeys((*reasons.values(), no_picture)) if reason]

@@ -13,6 +13,7 @@ from pipeline.data.shards.dataset_info import read_info
 from pipeline.data.sources.datasets import count_source, load_source
 from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir import layout
+from pipeline.shapes import LatentShape
 from pipeline.training.plan import plan_decoders, plan_teacher
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 from stages.chain import Inputs, Operations, StageId, Step, Students, walk
@@ -24,7 +25,7 @@ from stages.evaluation.sample_sets import SampleInputs
 from stages.export.export import export_key, model_card_facts
 from stages.gate.attempts import GateContext, find_accepted
 from stages.plan.costs import data_cost, gate_costs, report_cost
-from stages.plan.sizes import Shape, trained_shape
+from stages.plan.sizes import trained_shape
 from stages.rounds.train import find_student
 from stages.teacher.adopt import adopt_key, adopted_components_key
 from stages.teacher.components import components_key
@@ -71,7 +72,7 @@ class Sizes:
 
     train: int
     total: int
-    shape: Shape
+    shape: LatentShape
 
 
 def plan_run(work: Workspace) -> list[PlanRow]:
@@ -303,7 +304,7 @@ def round_rows(
     return rows
 
 
-def _record_bytes(plan: RoundPlan, shape: Shape) -> int:
+def _record_bytes(plan: RoundPlan, shape: LatentShape) -> int:
     return 2 * prod(shape) * _FLOAT_BYTES[plan.targets.dtype] + _RECORD_OVERHEAD
 
 

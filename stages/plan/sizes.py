@@ -1,7 +1,6 @@
 """Shapes of samples, parameter counts and memory of training workers, known before a run."""
 
 from pathlib import Path
-from typing import TypeAlias
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -15,28 +14,46 @@ from pipeline.models.assemble import fresh_manifest
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.models.directory.pipeline_files import component_files
 from pipeline.models.parameter_count import count_networks, count_stored
+from pipeline.shapes import LatentShape, check_image_shape, check_shape
 from pipeline.training.plan import plan_rounds
 from stages.teacher.adopt import pipeline_manifest, pipeline_of
-
-Shape: TypeAlias = tuple[int, int, int]
-"""(channels, height, width)."""
 
 ZERO_STAGES: tuple[ZeroStage, ...] = (0, 1, 2, 3)
 
 
-def sample_shape(recipe: Recipe) -> Shape:
-    """Return the shape of one sample of the data set."""
-    return recipe.data.sample_shape(recipe.teacher.network)
+def sample_shape(recipe: Recipe) -> LatentShape:
+    """Return the shape of one sample of the data set.
+
+    Raises:
+        ConfigError: it is not a shape, or not that of an image where the recipe needs images; the
+            message lists all keys that do.
+    """
+    teacher, origin = recipe.teacher, f"data.source: {recipe.data.source}"
+    shape = check_shape(recipe.data.sample_shape(teacher.network), origin)
+    needs = {
+        "encoding png of the source": recipe.data.encoding == "png",
+        f"teacher.network.family: {teacher.network.family}": teacher.network.needs_images,
+        "teacher.pipeline": teacher.pipeline is not None,
+        "teacher.components": teacher.components is not None,
+    }
+    needed_by = [name for name, is_needed in needs.items() if is_needed]
+    if needed_by:
+        check_image_shape(shape, origin, ", ".join(needed_by))
+    return shape
 
 
-def trained_shape(recipe: Recipe) -> Shape:
-    """Return the shape of one sample as the network sees it: of latents with an autoencoder."""
-    teacher = recipe.teacher
+def trained_shape(recipe: Recipe) -> LatentShape:
+    """Return the shape of one sample as the network sees it: of latents with an autoencoder.
+
+    Raises:
+        ConfigError: see `sample_shape`.
+    """
+    teacher, shape = recipe.teacher, sample_shape(recipe)
     if teacher.pipeline is not None:
         return read_pipeline(Path(teacher.pipeline)).latent_shape
-    channels, height, width = sample_shape(recipe)
     if teacher.components is None:
-        return (channels, height, width)
+        return shape
+    _, height, width = shape
     smaller = 2 ** (len(teacher.components.autoencoder_channels) - 1)
     return (teacher.components.latent_channels, height // smaller, width // smaller)
 

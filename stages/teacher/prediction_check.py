@@ -11,12 +11,13 @@ import torch
 from torch.nn import functional
 
 from pipeline.bundle import Manifest
-from pipeline.config import Recipe, UNetConfig
+from pipeline.config import Recipe
 from pipeline.diffusion.prediction import Prediction, PredictionType, express
 from pipeline.diffusion.schedule import NoiseSchedule, diffuse
 from pipeline.errors import BundleError
 from pipeline.models.assemble import family_of, load_module, schedule_of
 from pipeline.models.family import ModelFamily
+from pipeline.shapes import LatentShape
 from pipeline.tensors import Condition, Latent, PerSample
 from stages.teacher.adopt import pipeline_manifest, pipeline_of
 
@@ -106,7 +107,7 @@ def _times(schedule: NoiseSchedule) -> PerSample:
     return grid[nearest].repeat_interleave(_PER_LEVEL)
 
 
-def _batch(count: int, shape: tuple[int, int, int]) -> tuple[Latent, Latent]:
+def _batch(count: int, shape: LatentShape) -> tuple[Latent, Latent]:
     """Return smooth samples, like an image's latents, and noise; both of variance 1."""
     generator = torch.Generator().manual_seed(0)
     channels, height, width = shape
@@ -119,16 +120,17 @@ def _batch(count: int, shape: tuple[int, int, int]) -> tuple[Latent, Latent]:
 def _condition(family: ModelFamily, count: int) -> Condition:
     """Return an uninformative condition, made without a text encoder."""
     network = family.network
-    if not isinstance(network, UNetConfig) or network.text_channels is None:
+    if not network.reads_text:
         return {"label": torch.full((count,), family.num_classes)}
     _, height, width = family.latent_shape
-    condition: Condition = {"text": torch.zeros(count, _TOKENS, network.text_channels)}
-    if network.pooled_channels is not None:
+    token, pooled = network.embedding_widths
+    condition: Condition = {"text": torch.zeros(count, _TOKENS, token)}
+    if pooled:
         side = [float(_PIXELS * height), float(_PIXELS * width)]
-        condition["pooled"] = torch.zeros(count, network.pooled_channels)
+        condition["pooled"] = torch.zeros(count, pooled)
         condition["time_ids"] = torch.tensor([[*side, 0.0, 0.0, *side]]).expand(count, -1)
-    if network.image_channels:
-        condition["image"] = torch.zeros(count, network.image_channels, height, width)
+    if network.is_inpainting:
+        condition["image"] = torch.zeros(count, network.extra_channels, height, width)
         condition["image"][:, 0] = 1.0  # everything is masked, so everything is painted
     return condition
 

@@ -9,6 +9,7 @@ from pipeline.data.shards.tar_index import first_problem
 from pipeline.data.sources.loaded_source import Encoding
 from pipeline.documents import Document
 from pipeline.errors import DataError
+from pipeline.shapes import LatentShape
 
 _INFO = "dataset.json"
 
@@ -47,7 +48,7 @@ class DatasetInfo(Document):
     Attributes:
         source: name of the data source in the recipe.
         class_names: exact class names in the order of the labels; empty without classes.
-        latent_shape: (channels, height, width) of a sample.
+        latent_shape: (channels, axis, ...) of a sample.
         encoding: storage format of samples; None for captions only.
         splits: "train" and "heldout".
         captioned: whether samples have captions.
@@ -56,7 +57,7 @@ class DatasetInfo(Document):
     format_version: Literal[1] = 1
     source: str
     class_names: tuple[str, ...]
-    latent_shape: tuple[int, int, int]
+    latent_shape: LatentShape
     encoding: Encoding | None
     splits: dict[str, SplitInfo]
     captioned: bool = False

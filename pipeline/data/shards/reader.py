@@ -80,7 +80,7 @@ class SampleShards(Samples):
         return None
 
     def read(self, rows: NDArray[np.int64]) -> Batch:
-        """Read the samples at `rows`, in that order: x float32 `[b, c, h, w]`, and conditions.
+        """Read the samples at `rows`, in that order: x float32 `[b, *latent]`, and conditions.
 
         8-bit images are scaled to [-1, 1].
 

@@ -14,6 +14,7 @@ from pipeline.data.shards.tar_index import first_problem
 from pipeline.data.sources.captions import Caption
 from pipeline.data.sources.loaded_source import Encoding, Sample
 from pipeline.errors import DataError
+from pipeline.shapes import LatentShape
 
 REMAKE = "delete the data set and run again to rebuild it"
 
@@ -21,7 +22,7 @@ DTYPES: dict[Encoding, type[np.generic]] = {"png": np.uint8, "npy": np.float32}
 
 
 def encode(sample: Sample, encoding: Encoding) -> bytes:
-    """Encode a sample `[c, h, w]`; png supports one or three channels of uint8."""
+    """Encode a sample; png supports uint8 `[c, h, w]` of one or three channels."""
     if sample.dtype != DTYPES[encoding]:
         raise TypeError(f"{encoding} samples are {DTYPES[encoding].__name__}, got {sample.dtype}")
     buffer = io.BytesIO()
@@ -33,7 +34,7 @@ def encode(sample: Sample, encoding: Encoding) -> bytes:
     return buffer.getvalue()
 
 
-def decode(content: bytes, encoding: Encoding, shape: tuple[int, int, int]) -> Sample:
+def decode(content: bytes, encoding: Encoding, shape: LatentShape) -> Sample:
     """Decode a sample encoded by `encode`.
 
     Raises:
@@ -81,7 +82,7 @@ class StoredSample:
     content: Callable[[str], bytes]
 
     def x(self) -> Sample:
-        """Decode the sample `[c, h, w]`.
+        """Decode the sample `[c, *axes]`.
 
         Raises:
             DataError: it is damaged, or the data set has captions only.
@@ -128,7 +129,7 @@ class StoredSample:
 
 
 def decode_samples(info: DatasetInfo, samples: Sequence[StoredSample]) -> Sample:
-    """Decode samples of one data set to a contiguous `[n, c, h, w]`.
+    """Decode samples of one data set to a contiguous `[n, c, *axes]`.
 
     Raises:
         DataError: one is damaged, or the data set has captions only.

@@ -12,6 +12,7 @@ from pipeline.data.sources.captions import Caption
 from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.quarantine import Quarantine
 from pipeline.errors import DataError
+from pipeline.shapes import LatentShape, check_image_shape, check_shape
 
 MIN_HELDOUT = 4
 """Minimum number of held-out samples: the report uses third-nearest neighbours among them."""
@@ -19,7 +20,7 @@ MIN_HELDOUT = 4
 
 Encoding: TypeAlias = Literal["png", "npy"]
 Sample: TypeAlias = NDArray[Any]
-"""One sample `[c, h, w]`: uint8 if its encoding is png, float32 if it is npy."""
+"""One sample `[c, *axes]`: uint8 `[c, h, w]` if its encoding is png, float32 if it is npy."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class LoadedSource:
     Attributes:
         name: name of the source in the recipe.
         class_names: class names in the order of the labels; empty without classes.
-        latent_shape: (channels, height, width) of every sample.
+        latent_shape: (channels, axis, ...) of every sample; an image's for encoding png.
         encoding: storage format of samples, which implies their dtype; None for captions only.
         labels: class of each sample, int64 `[n]`; None without classes.
         read: function from index to sample; None for captions only.
@@ -44,7 +45,7 @@ class LoadedSource:
 
     name: str
     class_names: tuple[str, ...]
-    latent_shape: tuple[int, int, int]
+    latent_shape: LatentShape
     encoding: Encoding | None
     labels: NDArray[np.int64] | None
     read: Callable[[int], Sample] | None
@@ -53,6 +54,17 @@ class LoadedSource:
     texts: Sequence[str] | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)
     findings: Findings = field(default_factory=Findings)
+
+    def __post_init__(self) -> None:
+        """Validate the shape.
+
+        Raises:
+            ConfigError: it is not a shape, or not that of an image although samples are png.
+        """
+        origin = f"data.source: {self.name}"
+        check_shape(self.latent_shape, origin)
+        if self.encoding == "png":
+            check_image_shape(self.latent_shape, origin, "encoding png")
 
     @property
     def total(self) -> int:

@@ -20,6 +20,7 @@ from pipeline.errors import BundleError
 from pipeline.ledger import hash_file
 from pipeline.randomness import RowRandom
 from pipeline.sampling.sampler import Images, LabelArray
+from pipeline.shapes import as_plane
 
 CLASSIFIER_FEATURES = "features of a classifier trained on the real training split (not FID)"
 
@@ -42,7 +43,7 @@ class ClassifierCard(Document):
     """Architecture, training and accuracy of a classifier.
 
     Attributes:
-        latent_shape: input shape (channels, height, width).
+        latent_shape: input shape (channels, height, width), of samples in one plane.
         num_classes: number of classes.
         num_parameters: number of parameters.
         updates: optimiser updates, in batches of 64.
@@ -99,11 +100,11 @@ class Classifier:
 
     @torch.inference_mode()
     def read(self, images: Images) -> ClassifierOutputs:
-        """Compute features and class probabilities of images `[n, h, w, c]`.
+        """Compute features and class probabilities of samples `[n, *axes, c]`.
 
         Processes `CHUNK` images at a time; a set read in parts of `CHUNK` gives the same bytes.
         """
-        x = torch.from_numpy(images).permute(0, 3, 1, 2)
+        x = _planes(images)
         with one_thread():
             parts = [self._network.features(part) for part in _chunks(x)]
             logits = torch.cat([self._network.logits(part) for part in parts])
@@ -141,13 +142,14 @@ def train_classifier(
 ) -> ClassifierCard:
     """Train on real images and write weights and card into `folder`, bitwise reproducibly.
 
-    Uses Adam with a learning rate annealed to 0. Images are shifted by up to an eighth of their
-    side against overfitting to 1,200 digits. Runs on one CPU thread: a few seconds for ten classes
-    of 8x8 digits, half a minute for a hundred of 32x32. The default number of updates grows with
-    the number of classes.
+    Samples of other axes are classified in one plane (`pipeline.shapes.as_plane`). Uses Adam with a
+    learning rate annealed to 0. Images are shifted by up to an eighth of their side against
+    overfitting to 1,200 digits. Runs on one CPU thread: a few seconds for ten classes of 8x8
+    digits, half a minute for a hundred of 32x32. The default number of updates grows with the
+    number of classes.
     """
-    _, height, width, channels = train[0].shape
-    shape = (channels, height, width)
+    _, *axes, channels = train[0].shape
+    shape = (channels, *as_plane(axes))
     updates = updates or _enough_updates(num_classes)
     with one_thread():
         network = _initial(shape, num_classes, seed)
@@ -165,6 +167,11 @@ def train_classifier(
     )
     (folder / _CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
     return card
+
+
+def _planes(images: Images) -> Float32[Tensor, "n c h w"]:
+    x = torch.from_numpy(images).movedim(-1, 1)
+    return x.reshape(*x.shape[:2], *as_plane(x.shape[2:]))
 
 
 class _ConvNet(nn.Module):
@@ -225,7 +232,7 @@ def _initial(shape: tuple[int, int, int], num_classes: int, seed: int) -> _ConvN
 
 
 def _fit(network: _ConvNet, images: Images, labels: LabelArray, *, seed: int, updates: int) -> None:
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    x = _planes(images).contiguous()
     target = torch.from_numpy(labels)
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     anneal = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / updates, updates)
@@ -255,14 +262,14 @@ def _shifted(x: Float32[Tensor, "b c h w"], random: RowRandom) -> Float32[Tensor
 @torch.inference_mode()
 def _set_spread(network: _ConvNet, images: Images) -> None:
     # makes distances independent of the arbitrary scale of trained features
-    x = torch.from_numpy(images).permute(0, 3, 1, 2)
+    x = _planes(images)
     features = torch.cat([network.features(part) for part in _chunks(x)]).double()
     network.spread.copy_(features.var(0).mean().sqrt())
 
 
 @torch.inference_mode()
 def _accuracy(network: _ConvNet, images: Images, labels: Int64[np.ndarray, "n"]) -> float:
-    x = torch.from_numpy(images).permute(0, 3, 1, 2)
+    x = _planes(images)
     found = torch.cat([network(part).argmax(1) for part in _chunks(x)])
     return float((found.numpy() == labels).mean())
 

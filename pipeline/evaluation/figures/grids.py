@@ -38,13 +38,15 @@ class Column:
 
 
 def unsupported_shape_reason(shape: tuple[int, ...]) -> str | None:
-    """Return why samples of shape (height, width, channels) cannot be drawn; None if they can."""
-    height, width, channels = shape
-    if (height > 1 or width > 1) and channels in (1, 3):
+    """Return why samples of shape (axis, ..., channels) cannot be drawn; None if they can.
+
+    Drawn are images of one or three channels, and points of the plane.
+    """
+    *axes, channels = shape
+    is_image = len(axes) == 2 and max(axes) > 1 and channels in (1, 3)
+    if is_image or shape == (1, 1, 2):
         return None
-    if (height, width, channels) == (1, 1, 2):
-        return None
-    return f"no sample grid: shape {height}x{width}x{channels} is not an image"
+    return f"no sample grid: shape {'x'.join(map(str, shape))} is not an image"
 
 
 def draw_samples(

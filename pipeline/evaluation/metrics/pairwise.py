@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from pipeline.evaluation.features.classifier import one_thread
 from pipeline.sampling.sampler import Images
+from pipeline.shapes import is_image_shape
 
 RANGE = 2.0  # pixels are in [-1, 1]
 MOST_PSNR = 100.0  # dB, for equal images
@@ -36,7 +37,8 @@ def psnr(images: Images, others: Images) -> PerImage:
 
     def measure(x: Images, y: Images) -> PerImage:
         both = _tensors(x).double(), _tensors(y).double()
-        found = peak_signal_noise_ratio(*both, data_range=RANGE, reduction="none", dim=(1, 2, 3))
+        values = tuple(range(1, x.ndim))
+        found = peak_signal_noise_ratio(*both, data_range=RANGE, reduction="none", dim=values)
         capped: np.ndarray = np.minimum(found.numpy(), MOST_PSNR)
         return capped
 
@@ -44,11 +46,13 @@ def psnr(images: Images, others: Images) -> PerImage:
 
 
 def ssim_window(shape: tuple[int, ...]) -> int | None:
-    """Return the side of the SSIM window for images (height, width, channels).
+    """Return the side of the SSIM window for samples of shape (axis, ..., channels).
 
     11 pixels (sigma 1.5) as published; 5 (sigma .5) for smaller images; None for images below 5
-    pixels. Images are padded by reflection.
+    pixels, and for samples that are not images. Images are padded by reflection.
     """
+    if not is_image_shape(shape):
+        return None
     side = min(shape[:2])
     if side >= _WINDOW:
         return _WINDOW
@@ -91,4 +95,4 @@ def _in_chunks(
 
 
 def _tensors(images: Images) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
+    return torch.from_numpy(images).movedim(-1, 1)

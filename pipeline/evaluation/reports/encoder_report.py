@@ -26,7 +26,7 @@ from pipeline.evaluation.tables import TableLine, headed_table
 from pipeline.sampling.conditions import Conditions as PromptsAsked
 from pipeline.sampling.conditions import choose_conditions, heldout_rows
 from pipeline.sampling.ddim_inversion import LabelsOrPrompts, TranslationInputs
-from pipeline.sampling.sampler import Images, LabelArray
+from pipeline.sampling.sampler import Images, LabelArray, channels_last
 
 TEACHER = "teacher"
 
@@ -119,7 +119,7 @@ def sources_of(data: Path, num: int) -> TranslationInputs:
     heldout = SampleShards(data, "heldout")
     conditions = choose_conditions(data, min(num, len(heldout)))
     rows = heldout_rows(heldout, conditions.labels)
-    pictures = heldout.read(rows).x.permute(0, 2, 3, 1).contiguous().numpy()
+    pictures = channels_last(heldout.read(rows).x)
     shifted = np.roll(np.arange(len(rows)), -(len(rows) // 2))
     target: LabelsOrPrompts = conditions.labels[shifted]
     if conditions.prompts is not None:

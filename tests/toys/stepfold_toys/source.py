@@ -1,5 +1,6 @@
 """Points on circles, as a data source of its own."""
 
+import math
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -8,6 +9,7 @@ from pydantic import PositiveInt
 from pipeline.config import DataConfig, NetworkConfig
 from pipeline.data.sources.loaded_source import LoadedSource, stratified_split
 from pipeline.data.sources.source import DataSource
+from pipeline.shapes import LatentShape
 
 
 class RingsConfig(DataConfig):
@@ -20,12 +22,15 @@ class RingsConfig(DataConfig):
     points: PositiveInt = 200
     """Points of all circles together."""
 
+    axes: tuple[PositiveInt, ...] = (1, 1)
+    """Axes of a sample besides its two channels; along them the circle grows."""
+
     holdout: float = 0.25
     shard_size: PositiveInt = 100
 
-    def sample_shape(self, network: NetworkConfig) -> tuple[int, int, int]:
-        """Two coordinates."""
-        return (2, 1, 1)
+    def sample_shape(self, network: NetworkConfig) -> LatentShape:
+        """Two coordinates, at every place of the axes."""
+        return (2, *self.axes)
 
 
 class Rings(DataSource[RingsConfig]):
@@ -42,12 +47,13 @@ class Rings(DataSource[RingsConfig]):
         labels = np.arange(self.config.points) % 2
         angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(labels))
         circle = np.stack([np.cos(angle), np.sin(angle)], 1) * (1 + labels[:, None])
-        points = circle.astype(np.float32).reshape(-1, 2, 1, 1)
+        growth = 1 + np.arange(math.prod(self.config.axes)) / 8
+        points = (circle[..., None] * growth).astype(np.float32).reshape(-1, 2, *self.config.axes)
         names = ("inner", "outer")
         return LoadedSource(
             name=self.name,
             class_names=names,
-            latent_shape=(2, 1, 1),
+            latent_shape=(2, *self.config.axes),
             encoding="npy",
             labels=labels,
             read=points.__getitem__,

@@ -78,17 +78,30 @@ def test_training_again_gives_the_same_bytes_whatever_ran_before(
     assert other.identity != first.identity
 
 
-def separable(shape: tuple[int, int, int]) -> Labelled:
+def separable(shape: tuple[int, ...]) -> Labelled:
     labels = np.arange(60) % 3
     noise = 0.2 * np.random.default_rng(0).normal(size=(60, *shape))
-    return (noise + labels[:, None, None, None] - 1).astype(np.float32), labels
+    return (noise + labels.reshape(-1, *[1] * len(shape)) - 1).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 1, 5), (3, 5, 1), (16, 16, 3), (33, 20, 3)])
-def test_it_supports_any_shape(shape: tuple[int, int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "plane"),
+    [
+        ((1, 1, 2), (1, 1)),
+        ((1, 1, 5), (1, 1)),
+        ((3, 5, 1), (3, 5)),
+        ((16, 16, 3), (16, 16)),
+        ((33, 20, 3), (33, 20)),
+        ((20, 2), (1, 20)),
+        ((2, 3, 4, 2), (6, 4)),
+    ],
+)
+def test_it_supports_any_shape(
+    shape: tuple[int, ...], plane: tuple[int, int], tmp_path: Path
+) -> None:
     data = separable(shape)
     card = train_classifier(tmp_path, data, data, num_classes=3, seed=0, updates=2)
-    assert card.latent_shape == (shape[2], *shape[:2])
+    assert card.latent_shape == (shape[-1], *plane)
     reading = Classifier(tmp_path).read(data[0])
     assert reading.features.shape == (60, 64)
     assert (reading.probabilities.argmax(1) == data[1]).mean() == card.heldout_accuracy

@@ -38,6 +38,8 @@ def test_unsupported_shapes_have_a_reason() -> None:
     assert unsupported_shape_reason((8, 8, 1)) is None
     assert unsupported_shape_reason((1, 1, 2)) is None
     assert "1x1x5" in str(unsupported_shape_reason((1, 1, 5)))
+    assert "16x1 is not an image" in str(unsupported_shape_reason((16, 1)))
+    assert "4x8x8x3 is not an image" in str(unsupported_shape_reason((4, 8, 8, 3)))
 
 
 def test_dollars_are_not_mathematics(tmp_path: Path) -> None:

@@ -67,3 +67,12 @@ def test_images_too_small_for_any_window_have_no_similarity() -> None:
         *(None, None, 5, 5, 11, 11)
     ]
     assert ssim(images(2, 4, 0), images(2, 4, 1)) is None
+
+
+@pytest.mark.parametrize("shape", [(16, 1), (16, 16, 16, 1)])
+def test_samples_of_other_axes_have_decibels_and_no_similarity(shape: tuple[int, ...]) -> None:
+    x = np.zeros((2, *shape), np.float32)
+    y = x + np.float32(0.2)
+    np.testing.assert_allclose(psnr(x, y), 20, atol=1e-5)
+    np.testing.assert_allclose(squared_errors(x, y), 0.04, atol=1e-6)
+    assert ssim(x, y) is None
