@@ -23,8 +23,9 @@ def verdict_text(verdict: RoundVerdict) -> str:
     if not verdict.passed:
         return f"failed: {reasons(verdict)}"
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in verdict.numbers.items())
+    values = numbers.replace("_", " ") or "weights are finite; no bound is on"
     skipped = "".join(f"; not checked: {check}" for check in verdict.unmeasured)
-    return f"passed ({numbers.replace('_', ' ')}){skipped}"
+    return f"passed ({values}){skipped}"
 
 
 def follow_up_text(remedy: Remedy) -> str:

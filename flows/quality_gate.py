@@ -33,7 +33,9 @@ from stages.gate.attempts import (
     GateContext,
     accept,
     find_attempt,
+    find_promoted,
     judged_attempt,
+    keep_approval,
     record_answer,
     set_aside,
 )
@@ -139,12 +141,13 @@ def gated_student(
     """
     context = GateContext(run.workspace, data, teacher, sample_inputs)
     attempts = _RoundAttempts(run, rules, context)
-    outcome = run_attempts(
+    outcome = attempts.keep_promoted(plan) or run_attempts(
         plan, rules, attempts.attempt, attempts.request_approval, attempts.on_failure
     )
     if outcome is None:
         raise TypeError("outcome is None, but `attempt` never ends the search")
     if outcome.is_accepted:
+        keep_approval(run.run_dir, outcome)
         attempts.report(outcome, "")
         student = accept(run.run_dir, plan, outcome)
         return CompletedRound(plan, (*attempts.done[:-1], (outcome.plan, student)))
@@ -175,6 +178,20 @@ class _RoundAttempts:
     done: list[Attempt] = field(default_factory=list)
     retries: Sequence[Retry] = ()
     no_decision: str = ""
+
+    def keep_promoted(self, plan: RoundPlan) -> JudgedAttempt | None:
+        """Judge the promoted attempt by the current bounds; returns it if it stays accepted.
+
+        Other bounds never lead back to an earlier attempt while the promoted one satisfies them.
+        """
+        found = find_promoted(self.context, plan)
+        if found is None:
+            return None
+        judged = self._train_and_judge(found[-1][0])
+        if not judged.is_accepted:
+            return None
+        self.done = list(found)
+        return judged
 
     def attempt(self, plan: RoundPlan) -> JudgedAttempt:
         """Train and judge a student; committed parts are reused."""

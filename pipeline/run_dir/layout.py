@@ -77,9 +77,9 @@ def verdict_of(plan: RoundPlan) -> str:
     return f"{plan.folder}/{VERDICT}"
 
 
-def answer_of(verdict: Artifact) -> str:
-    """Return the artifact path of the manual decision on a verdict, beside the verdict."""
-    return f"{verdict.path.rpartition('/')[0]}/{ANSWER}"
+def answer_beside(verdict: str) -> str:
+    """Return the artifact path of the manual decision on the verdict at a path."""
+    return f"{verdict.rpartition('/')[0]}/{ANSWER}"
 
 
 def promotion_of(plan: RoundPlan) -> str:

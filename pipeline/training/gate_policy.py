@@ -47,6 +47,9 @@ class JudgedAttempt:
 Attempt = Callable[[RoundPlan], JudgedAttempt | None]
 """Train and judge the student of a plan; a look-up returns None if it is absent: end the search."""
 
+FoundStudent = tuple[RoundPlan, Artifact | None]
+"""The plan of an attempt that was made, and its student; None if training diverged."""
+
 OnFailure = Callable[[JudgedAttempt, Sequence[Retry], Remedy], None]
 """Callback for every failed attempt: the attempt, earlier retries, and the chosen remedy."""
 
@@ -87,9 +90,50 @@ def run_attempts(
             decide(judged, tried, remedy)
         if remedy == "stop":
             return judged
-        again = _plan_retry(rules, tried, judged, remedy)
+        again = _plan_retry(rules, tried, judged.plan, judged.student, remedy)
         tried.append(again)
         current = _retried_plan(plan, rules, again)
+
+
+def search_attempts(
+    plan: RoundPlan,
+    rules: GateRules,
+    find: Callable[[RoundPlan], FoundStudent | None],
+    wanted: Callable[[Artifact], bool],
+) -> tuple[FoundStudent, ...] | None:
+    """Search the committed attempts at a round for a student, whatever their verdicts are.
+
+    `on_fail` and the numbers of extensions and retries, which decide only whether an attempt is
+    made, do not restrict the search.
+
+    Args:
+        plan: plan of the round.
+        rules: gate rules of the round.
+        find: return an attempt that was made, with its student; None if it was not.
+        wanted: whether this is the student.
+
+    Returns:
+        The attempts up to the one with the student; None if there is none.
+    """
+
+    def search(
+        current: RoundPlan, before: tuple[FoundStudent, ...], tried: tuple[Retry, ...]
+    ) -> tuple[FoundStudent, ...] | None:
+        found = find(current)
+        if found is None:
+            return None
+        path, student = (*before, found), found[1]
+        if student is not None and wanted(student):
+            return path
+        kinds: tuple[Remedy, ...] = ("retry",) if student is None else ("extend", "retry")
+        for kind in kinds:
+            again = _plan_retry(rules, tried, current, student, kind)
+            end = search(_retried_plan(plan, rules, again), path, (*tried, again))
+            if end is not None:
+                return end
+        return None
+
+    return search(plan, (), ())
 
 
 def next_remedy(rules: GateRules, tried: Sequence[Retry], judged: JudgedAttempt) -> Remedy:
@@ -112,18 +156,22 @@ def _count(tried: Sequence[Retry], kind: str) -> int:
 
 
 def _plan_retry(
-    rules: GateRules, tried: Sequence[Retry], judged: JudgedAttempt, remedy: Remedy
+    rules: GateRules,
+    tried: Sequence[Retry],
+    plan: RoundPlan,
+    student: Artifact | None,
+    kind: Remedy,
 ) -> Retry:
-    if remedy == "retry":
+    if kind == "retry":
         number = _count(tried, "retried") + 1
         return Retry(kind="retried", number=number, rate=rules.retry.factor**number)
-    if judged.student is None:
+    if student is None:
         raise TypeError("student is None; a round without a student cannot be extended")
     return Retry(
         kind="extended",
         number=_count(tried, "extended") + 1,
-        rate=judged.plan.again.rate if judged.plan.again else 1.0,
-        start=judged.student.digest,
+        rate=plan.again.rate if plan.again else 1.0,
+        start=student.digest,
     )
 
 

@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import GateRules
 from pipeline.durable import link_tree
 from pipeline.errors import BundleError
-from pipeline.evaluation.verdicts.gate_documents import read_verdict
+from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, read_verdict
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
-from pipeline.training.gate_policy import JudgedAttempt, rules_of, run_attempts
+from pipeline.training.gate_policy import (
+    FoundStudent,
+    JudgedAttempt,
+    rules_of,
+    run_attempts,
+    search_attempts,
+)
 from pipeline.training.plan import round_key
 from pipeline.training.round_plan import RoundPlan
 from stages.evaluation.sample_sets import SampleInputs
+from stages.gate.gate_samples import gate_seed
 from stages.gate.judge import Candidate, divergence_key, verdict_key
 from stages.rounds.train import find_student
 from stages.workspace import Workspace
@@ -91,10 +99,17 @@ def judged_attempt(
 
 
 def find_accepted(context: GateContext, plan: RoundPlan) -> Artifact | None:
-    """Return the committed student of a round that may be the next teacher; no work is done."""
+    """Return the committed student of a round that may be the next teacher; no work is done.
+
+    A promoted student without a verdict for the current bounds is judged by its measured values,
+    and kept if they do not apply to the current samples of the gate.
+    """
     rules = rules_of(context.work.recipe, plan)
     if rules is None:
         return context.find_student(plan)
+    promoted = find_promoted(context, plan)
+    if promoted is not None and _would_stay(context, rules, *promoted[-1]):
+        return promoted[-1][1]
     found = run_attempts(
         plan,
         rules,
@@ -104,21 +119,92 @@ def find_accepted(context: GateContext, plan: RoundPlan) -> Artifact | None:
     return found.student if found and found.is_accepted else None
 
 
+def find_promoted(context: GateContext, plan: RoundPlan) -> tuple[FoundStudent, ...] | None:
+    """Return the attempts at a gated round up to the promoted one; None if none is promoted.
+
+    It is found by its place, so bounds and `on_fail` may have changed since its promotion.
+    """
+    rules, place = rules_of(context.work.recipe, plan), layout.student_of(plan)
+    if rules is None or not (context.work.run_dir / place).is_dir():
+        return None
+
+    def find(attempt: RoundPlan) -> FoundStudent | None:
+        student = context.find_student(attempt)
+        is_made = student or context.work.ledger.find(divergence_key(context.key(attempt)))
+        return (attempt, student) if is_made else None
+
+    return search_attempts(plan, rules, find, lambda student: student.path == place)
+
+
+def _would_stay(
+    context: GateContext, rules: GateRules, plan: RoundPlan, student: Artifact | None
+) -> bool:
+    from pipeline.evaluation.verdicts.gate_checks import with_bounds
+
+    judged = find_attempt(context, plan).judged
+    if judged is not None:
+        return judged.is_accepted
+    work, place = context.work, layout.verdict_of(plan)
+    try:
+        old = read_verdict(work.run_dir / place)
+    except (OSError, ValueError):
+        return True  # it is judged in the run
+    gate, weights = work.recipe.gate, tuple(at.w for at in old.found)
+    samples = (gate.num_samples if gate else 0, gate_seed(work.recipe), work.recipe.gate_weights)
+    if rules.asks_samples and (old.num_samples, old.seed, weights) != samples:
+        return True
+    new = with_bounds(old, rules)
+    return new.passed or (
+        student is not None and _is_approved(work.ledger, place, student.fingerprint, new)
+    )
+
+
 def find_answer(ledger: Ledger, record: Artifact) -> bool | None:
-    """Return whether a person approved a failed student; None without a decision."""
+    """Return whether a person approved a failed student; None without a decision.
+
+    An approval holds for every later verdict on the same student in which no other check failed.
+    """
     found = ledger.find(_answer_key(record))
-    return None if found is None else bool(found.details["accepted"])
+    if found is not None:
+        return bool(found.details["accepted"])
+    verdict = read_verdict(ledger.locate(record))
+    student = next(iter(record.parents), "")
+    if not verdict.passed and _is_approved(ledger, record.path, student, verdict):
+        return True
+    return None
+
+
+def _is_approved(ledger: Ledger, place: str, student: str, verdict: RoundVerdict) -> bool:
+    """Whether a person approved a student of this attempt with at least these failed checks."""
+    answer = layout.answer_beside(place)
+    if not (ledger.run_dir / answer).is_file():
+        return False
+    return any(
+        artifact.details["accepted"]
+        and artifact.details.get("student") == student
+        and verdict.failures <= set(artifact.details["failed"])
+        for artifact in ledger.records()
+        if artifact.kind == "answer" and artifact.path == answer
+    )
 
 
 def record_answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
-    """Commit a manual decision on the failed verdict `record`."""
+    """Commit a manual decision on the failed verdict `record`, with the checks that it is about."""
+    ledger = Ledger(run_dir)
+    failed = sorted(read_verdict(ledger.locate(record)).failures)
 
     def write(path: Path) -> dict[str, Any]:
         path.write_text(json.dumps({"accepted": accepted}) + "\n", encoding="utf-8")
-        return {"accepted": accepted}
+        return {"accepted": accepted, "student": next(iter(record.parents), ""), "failed": failed}
 
-    place = layout.answer_of(record)
-    Ledger(run_dir).publish("answer", _answer_key(record), place, write, (record.fingerprint,))
+    place = layout.answer_beside(record.path)
+    ledger.publish("answer", _answer_key(record), place, write, (record.fingerprint,))
+
+
+def keep_approval(run_dir: Path, judged: JudgedAttempt) -> None:
+    """Commit an approval of an earlier verdict on the student for this verdict too."""
+    if judged.answer and Ledger(run_dir).find(_answer_key(judged.record)) is None:
+        record_answer(run_dir, judged.record, accepted=True)
 
 
 def accept(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact:

@@ -46,6 +46,16 @@ def rounds_in(run_dir: Path) -> dict[str, Any]:
     return {run.info.run_name: run for run in found}
 
 
+def registered(run_dir: Path) -> dict[str, dict[str, bytes]]:
+    """Content at the source of every registered version, by version."""
+    found = mlflow_of(run_dir).search_model_versions("name = 'gaussian'")
+    return {version.version: contents(Path(version.source)) for version in found}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
 @dataclass(frozen=True)
 class Stopped:
     """A run that stopped at the gate, as it was before the approval."""
@@ -147,3 +157,20 @@ def test_the_report_shows_the_manual_approval(accepted: Path) -> None:
     assert "by a person" in text
     assert f"{ROUND} failed distance" in text
     assert "round 1: 2 -> 1 steps passed" in text
+
+
+def test_looser_bounds_keep_the_promoted_students_and_train_nothing(accepted: Path) -> None:
+    before = {a.path: a.digest for a in Ledger(accepted).records() if a.kind == "student"}
+    runs = set(rounds_in(accepted))
+    versions = registered(accepted)
+    looser = [*INLINE, *SMALLEST, "--set", GATE.replace("w: [1]", f"w: [1], {OFF[1:-1]}")]
+    assert finish(accepted, "--accept-changes", sets=looser) == 0, log_of(accepted).read_text()[
+        -3000:
+    ]
+    records = Ledger(accepted).records()
+    assert {a.path: a.digest for a in records if a.kind == "student"} == before
+    assert set(rounds_in(accepted)) == runs
+    assert registered(accepted) == versions
+    log = log_of(accepted).read_text()
+    assert "passed ()" not in log
+    assert "passed (weights are finite; no bound is on)" in log

@@ -28,6 +28,7 @@ from pipeline.evaluation.verdicts.gate_documents import (
     RECALL,
     RMS,
     W_CONSISTENCY,
+    RoundVerdict,
     WeightChecks,
 )
 from pipeline.sampling.sampler import Images
@@ -104,6 +105,27 @@ def compute_checks(
         return tuple(_by_noise(w, drawn, rules) for w in drawn)
     with threadpool_limits(1, user_api="blas"):
         return tuple(_by_features(w, drawn, rules, instrument, seed) for w in drawn)
+
+
+def with_bounds(verdict: RoundVerdict, rules: GateRules) -> RoundVerdict:
+    """Return a verdict with the bounds of other rules on the same measured values."""
+    is_paired = not any(reason.startswith(RMS) for reason in verdict.unmeasured)
+
+    def bounded(check: Check, w: float) -> Check:
+        if check.name == W_CONSISTENCY:
+            is_measured = not any(W_CONSISTENCY in reason for reason in verdict.unmeasured)
+            bound = w if rules.w_consistency and is_measured else None
+            return check.model_copy(update={"least": bound, "most": bound})
+        if check.name == RECALL:
+            return check.model_copy(update={"least": _bound(rules.recall)})
+        value = rules.distance if check.name == DISTANCE else is_paired and rules.rms
+        return check.model_copy(update={"most": _bound(value)})
+
+    found = tuple(
+        WeightChecks(w=at.w, checks=tuple(bounded(check, at.w) for check in at.checks))
+        for at in verdict.found
+    )
+    return verdict.model_copy(update={"found": found})
 
 
 def _by_noise(w: float, drawn: Mapping[float, GateSamples], rules: GateRules) -> WeightChecks:

@@ -69,6 +69,17 @@ class RoundVerdict(Document):
         return (*bad, *failed)
 
     @property
+    def failures(self) -> frozenset[str]:
+        """Identity of each failed check, without its values and bounds."""
+        bad = {"finite"} if self.bad_numbers else set()
+        return frozenset(bad).union(
+            f"{check.name} at w = {at.w:g}"
+            for at in self.found
+            for check in at.checks
+            if not check.passed
+        )
+
+    @property
     def numbers(self) -> dict[str, float]:
         """Worst value of each check over all w, for charts; "w consistency" as a share of the w."""
         values: dict[str, list[float]] = {}

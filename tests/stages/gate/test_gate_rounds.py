@@ -13,10 +13,18 @@ from pipeline.bundle import read_manifest
 from pipeline.config.profile import Profile
 from pipeline.errors import BundleError
 from pipeline.ledger import Ledger
+from pipeline.run_dir.gate_history import gate_records
 from pipeline.training.gate_policy import JudgedAttempt
 from pipeline.verification.examine import examine
 from stages.evaluation.features import classifier_of, classifier_spec, heldout_source, on_workers
-from stages.gate.attempts import accept, find_accepted, find_attempt, set_aside
+from stages.gate.attempts import (
+    accept,
+    find_accepted,
+    find_attempt,
+    find_promoted,
+    keep_approval,
+    set_aside,
+)
 from tests.support.chain import digests
 from tests.support.gate_case import GateCase, gate_case
 
@@ -214,3 +222,41 @@ def test_a_bound_that_is_loosened_lets_the_same_student_through(make: Make) -> N
     set_aside(tighter.run_dir, tighter.plan, tighter.run_attempts())
     assert not (case.run_dir / STUDENT).exists()
     assert (case.run_dir / "rounds/00-guidance/candidate").is_dir()
+
+
+def test_a_promoted_attempt_stays_under_looser_bounds_and_other_remedies(make: Make) -> None:
+    case = make(*TOO_FEW)
+    student = accept(case.run_dir, case.plan, case.run_attempts())
+    for changes in (["gate.distance=1e6"], ["gate.distance=1e6", "gate.on_fail=[retry, extend]"]):
+        looser = make(*TOO_FEW, *changes)  # of which the first attempt satisfies the bounds too
+        found = find_promoted(looser.context, looser.plan)
+        assert found is not None
+        assert [plan.folder for plan, _ in found] == [
+            "rounds/00-guidance",
+            "rounds/00-guidance-extended-1",
+        ]
+        assert found[-1][1] == student
+        assert find_accepted(looser.context, looser.plan) == student
+    stricter = make(*TOO_FEW, "gate.distance=0.001")
+    assert find_promoted(stricter.context, stricter.plan) is not None
+    assert find_accepted(stricter.context, stricter.plan) is None
+    longer = make(*TOO_FEW, "gate.extend.share=6", "gate.distance=1e6")  # another training
+    assert find_promoted(longer.context, longer.plan) is None
+
+
+def test_an_approval_holds_for_looser_bounds_and_not_for_a_check_that_it_is_not_about(
+    make: Make,
+) -> None:
+    asked = (BAD, "gate.on_fail=ask", "gate.recall=off", "gate.w_consistency=off")
+    case = make(*asked, "gate.rms=off")
+    case.answers = [True]
+    student = accept(case.run_dir, case.plan, case.run_attempts())
+    looser = make(*asked, "gate.rms=off", "gate.distance=3")  # and it still fails
+    assert find_accepted(looser.context, looser.plan) == student
+    outcome = looser.run_attempts()
+    assert (outcome.verdict.passed, outcome.answer) == (False, True)
+    keep_approval(looser.run_dir, outcome)
+    assert [each.answer for each in gate_records(Ledger(looser.run_dir))] == [True]
+    stricter = make(*asked, "gate.rms=0.0001")
+    assert find_accepted(stricter.context, stricter.plan) is None
+    assert stricter.run_attempts().answer is None
