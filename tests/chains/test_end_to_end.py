@@ -21,7 +21,7 @@ from tests.support.page_reader import read_page
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURE = [
-    *("--set", "teacher.train.updates=60", "--set", "teacher.train.batch_size=64"),
+    *("--set", "teacher.train.updates=120", "--set", "teacher.train.batch_size=64"),
     *("--set", "teacher.network.block_channels=[8, 16]", "--set", "teacher.reference_steps=8"),
     *("--set", "guidance.updates=30", "--set", "guidance.batch_size=32"),
     *("--set", "halving={steps: [4, 1], updates: 30, batch_size: 32}"),
