@@ -13,8 +13,8 @@ from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.features.extractor_weights import find_weights
 from pipeline.models.directory.pipeline_directory import read_pipeline
 from pipeline.run_dir import layout
-from pipeline.run_dir.recipe_file import check_run_dir
 from stages.data.class_order import in_teacher_order, teacher_classes
+from stages.plan.changes import check_changes
 from stages.plan.disk import check_disk
 from stages.plan.sizes import sample_shape
 
@@ -26,8 +26,8 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
         ConfigError: a batch size is not divisible by the number of workers, a run with
             pregenerated targets splits its teacher, the machine has fewer CPUs or GPUs than
             requested, the tracker is not installed, the run directory cannot be used (see
-            `pipeline.run_dir.recipe_file.check_run_dir`), its disk is too small, or the recipe
-            contradicts the teacher or the data, also in the shape of samples.
+            `stages.plan.changes.check_changes`), its disk is too small, or the recipe contradicts
+            the teacher or the data, also in the shape of samples.
         DataError: the data set is missing, empty or of mixed image sizes.
         BundleError: the teacher bundle is damaged or not a teacher, the teacher's pipeline is not
             supported, or its weights contradict its scheduler.
@@ -48,7 +48,7 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
     if teacher_classes(recipe) is not None:
         in_teacher_order(recipe, source or _load(recipe))
     _check_evaluation(recipe)
-    check_run_dir(recipe, run_dir, accept_changes=accept_changes)
+    check_changes(recipe, profile, run_dir, accept_changes=accept_changes)
     check_disk(recipe, run_dir)
     _try_pipeline(recipe, run_dir)
 

@@ -1,5 +1,6 @@
 """The session of a run: lock its directory, start its cluster, and record its final status."""
 
+import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,14 @@ from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.ledger import lock_run_dir
 from pipeline.run_dir.layout import RunDir
-from pipeline.run_dir.recipe_file import check_run_dir, prepare_run_dir, record_profile
+from pipeline.run_dir.recipe_file import prepare_run_dir, record_profile
 from pipeline.run_dir.run_id import claim_id
 from pipeline.tracking import RunStatus
 from pipeline.training.plan import plan_rounds
+from stages.plan.changes import check_changes, recomputed_stages
 from stages.plan.disk import check_disk
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,9 +37,11 @@ def open_run(
     """
     set_private_umask()
     # before the lock, which creates the directory
-    check_run_dir(recipe, path, accept_changes=accept_changes)
+    check_changes(recipe, profile, path, accept_changes=accept_changes)
     check_disk(recipe, path)
     with lock_run_dir(path):
+        for each in recomputed_stages(recipe, profile, path):
+            _log.warning("changed values: recomputed %s", each.text)
         prepare_run_dir(recipe, path, accept_changes=accept_changes)
         record_profile(profile, path)
         remove_leftovers(path)

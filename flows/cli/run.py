@@ -45,7 +45,7 @@ def run(
         bool,
         typer.Option(
             "--accept-changes",
-            help="Resume with a changed recipe; the stages that the change affects run again.",
+            help="Resume with a changed recipe or precision; what is computed again is listed.",
         ),
     ] = False,
     teacher_only: Annotated[
@@ -88,7 +88,7 @@ def execute(
 
     Args:
         request: recipe, profile and run directory.
-        accept_changes: resume with a recipe that differs from the one in the directory.
+        accept_changes: resume with a recipe or precision that differs from the directory's.
         teacher_only: stop after the teacher.
         discard_checkpoints: first remove checkpoints that the profile cannot resume.
 
@@ -99,12 +99,15 @@ def execute(
     from flows.orchestration.server import restart_driver
     from infra.process.environment import set_private_umask
     from pipeline.ledger import lock_run_dir
-    from pipeline.run_dir.recipe_file import prepare_run_dir
+    from pipeline.run_dir.recipe_file import prepare_run_dir, record_profile
+    from stages.plan.changes import describe, recomputed_stages
 
     preflight.check(request.recipe, request.profile, request.run_dir, accept_changes=accept_changes)
     set_private_umask()
     with lock_run_dir(request.run_dir):
+        replaced = recomputed_stages(request.recipe, request.profile, request.run_dir)
         prepare_run_dir(request.recipe, request.run_dir, accept_changes=accept_changes)
+        record_profile(request.profile, request.run_dir)
         if discard_checkpoints:
             from stages.rounds.train import discard_other_layouts
 
@@ -114,6 +117,8 @@ def execute(
         request = replace(request, command=f"{request.command} --teacher-only")
     with exclusive_terminal(_log_of(request.run_dir)) as console:
         _print_header(console, request)
+        if replaced:
+            console.print(Text(f"{describe(replaced)}\n", style="careful"), soft_wrap=True)
         code = _run_with_progress(console, request, teacher_only=teacher_only)
         # Prefect logs a line at exit, which would follow the summary
         logging.getLogger("prefect").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 import difflib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.bundle import MANIFEST
@@ -53,8 +54,20 @@ def back_up(kept: Path) -> None:
     write_durably(kept.with_name(f"{kept.stem}.{number + 1}.yaml"), text)
 
 
-def check_run_dir(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
+def check_run_dir(
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    accept_changes: bool,
+    effects: Callable[[], str] = lambda: "Only the stages that they affect run again.",
+) -> None:
     """Check that a directory can be the run directory of a recipe; nothing is written.
+
+    Args:
+        recipe: recipe to run.
+        run_dir: run directory; need not exist.
+        accept_changes: whether a stored recipe may have other values.
+        effects: describe which results the changed values replace, for the refusal.
 
     Raises:
         ConfigError: the directory is a link, read-only or owned by another user, contains other
@@ -63,7 +76,7 @@ def check_run_dir(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> Non
     """
     check_location(run_dir)
     if (run_dir / RECIPE).is_file():
-        _check_recipe(recipe, run_dir, accept_changes=accept_changes)
+        _check_recipe(recipe, run_dir, effects, accept_changes=accept_changes)
     elif run_dir.is_dir():
         _check_empty(run_dir)
 
@@ -124,7 +137,9 @@ def check_location(run_dir: Path) -> None:
         raise ConfigError(f"{found} is read-only; choose another --run-dir, or make it writable")
 
 
-def _check_recipe(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> None:
+def _check_recipe(
+    recipe: Recipe, run_dir: Path, effects: Callable[[], str], *, accept_changes: bool
+) -> None:
     old = read_recipe(run_dir)
     if old.run.name != recipe.run.name:
         raise ConfigError(
@@ -134,8 +149,8 @@ def _check_recipe(recipe: Recipe, run_dir: Path, *, accept_changes: bool) -> Non
     if old != recipe and not accept_changes:
         raise ConfigError(
             f"{run_dir} was started with other values:\n\n{recipe_diff(old, recipe)}\n\n"
-            "Use --accept-changes to continue with the new values (only the stages they affect "
-            "run again), or choose another --run-dir"
+            f"{effects()}\n\nUse --accept-changes to continue with the new values, or choose "
+            "another --run-dir"
         )
 
 

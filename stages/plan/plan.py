@@ -200,14 +200,16 @@ class _PlanOperations(Operations[Artifact | None]):
         )
 
     def round(self, plan: RoundPlan, inputs: Inputs[Artifact | None]) -> Artifact | None:
-        student, reason = None, "its teacher is not finished"
+        student, trained, reason = None, None, "its teacher is not finished"
         if inputs.samples and inputs.teacher and inputs.data:
             sample_inputs = SampleInputs(inputs.data, inputs.components)
             context = GateContext(self.work, inputs.samples, inputs.teacher, sample_inputs)
             student = find_accepted(context, plan)
+            trained = student or context.find_student(plan)
             reason = "no student of this plan and teacher is committed"
-        self.rows += round_rows(plan, self.sizes, student, reason)
+        self.rows += round_rows(plan, self.sizes, trained, reason)
         if plan.index in self._gates:
+            reason = "its student has not passed the gate" if trained else reason
             self._row(Step(StageId.JUDGE, plan), student, reason, **self._gates[plan.index])
         return student
 
