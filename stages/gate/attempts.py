@@ -217,8 +217,9 @@ def accept(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact:
         raise BundleError(
             f"{judged.plan.title}: student failed the quality gate; approve it by stepfold approve"
         )
-    old = layout.candidate_of(judged.plan)
-    return _move(Ledger(run_dir), judged.student, layout.student_of(plan), old)
+    ledger, place = Ledger(run_dir), layout.student_of(plan)
+    _set_replaced_aside(ledger, judged.student, place)
+    return _move(ledger, judged.student, place, layout.candidate_of(judged.plan))
 
 
 def set_aside(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact | None:
@@ -233,6 +234,26 @@ def set_aside(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact
     if student is None or student.path != place:
         return student
     return _move(Ledger(run_dir), student, layout.candidate_of(judged.plan), place)
+
+
+def _set_replaced_aside(ledger: Ledger, student: Artifact, place: str) -> None:
+    """Move the student of another attempt from `place` to the folder of its attempt.
+
+    Changed bounds can accept another attempt than before; with the old ones the student is needed
+    again.
+    """
+    records = ledger.records()
+    folders = {
+        artifact.parents[0]: artifact.path.rpartition("/")[0]
+        for artifact in records
+        if artifact.kind == "verdict" and artifact.parents
+    }
+    for other in records:
+        is_other = other.path == place and other.fingerprint != student.fingerprint
+        aside = f"{folders.get(other.fingerprint, '')}/{layout.CANDIDATE}"
+        is_free = other.fingerprint in folders and not (ledger.run_dir / aside).exists()
+        if is_other and is_free and ledger.damage(other) is None:
+            _move(ledger, other, aside, place)
 
 
 def _move(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:

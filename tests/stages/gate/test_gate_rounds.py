@@ -260,3 +260,22 @@ def test_an_approval_holds_for_looser_bounds_and_not_for_a_check_that_it_is_not_
     stricter = make(*asked, "gate.rms=0.0001")
     assert find_accepted(stricter.context, stricter.plan) is None
     assert stricter.run_attempts().answer is None
+
+
+def test_a_promoted_student_that_another_attempt_replaces_is_kept_in_its_attempt(
+    make: Make,
+) -> None:
+    case = make(*TOO_FEW)
+    extended = accept(case.run_dir, case.plan, case.run_attempts())
+    off = [f"gate.{bound}=off" for bound in ("distance", "recall", "rms", "w_consistency")]
+    looser = make(*TOO_FEW, *off)
+    first = accept(looser.run_dir, looser.plan, looser.run_attempts())
+    assert first.path == extended.path == STUDENT
+    assert first.digest != extended.digest
+    kept = Ledger(case.run_dir).find(extended.fingerprint)
+    assert kept is not None
+    assert (kept.digest, kept.path) == (extended.digest, "rounds/00-guidance-extended-1/candidate")
+    again = make(*TOO_FEW)
+    assert accept(again.run_dir, again.plan, again.run_attempts()) == extended
+    assert again.made == ["rounds/00-guidance"]  # judged again by the old bounds, not trained
+    assert examine(case.run_dir).damaged == ()
