@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,20 @@ class _OwnPackages:
         if name not in OWN:
             return None
         return PathFinder.find_spec(name, [str(HOME)], target)
+
+
+def start_file() -> str:
+    """Return the path of `stepfold_start`, for `python PATH`.
+
+    Raises:
+        InfraError: it is not installed.
+    """
+    spec = find_spec("stepfold_start")
+    if spec is None or spec.origin is None:
+        from pipeline.errors import InfraError  # not before the own packages are preferred
+
+        raise InfraError("stepfold_start is not installed; install Stepfold again")
+    return spec.origin
 
 
 def prefer_own_packages() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from flows.isolation import start_file
 from pipeline.errors import ConfigError, InfraError
 
 Process = subprocess.Popen[bytes]
@@ -108,7 +109,6 @@ def _stop(process: Process) -> None:
         process.wait()
 
 
-_START = Path(__file__).resolve().parents[2] / "stepfold_start.py"
 _START_TIMEOUT_S = 180.0  # the first start creates the database
 
 
@@ -152,7 +152,7 @@ def prefect_server(port: int, log: Path) -> Iterator[PrefectServer]:
             yield PrefectServer(api_url=url, origin="running")
             return
         check_port(port)
-        command = [sys.executable, str(_START), "-m", "prefect", "server", "start"]
+        command = [sys.executable, start_file(), "-m", "prefect", "server", "start"]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         # the URL that the UI requests; its default is wrong on another port than 4200
         ui = {"PREFECT_SERVER_UI_API_URL": url}
@@ -310,7 +310,7 @@ def restart_driver(command: str) -> NoReturn:
     for server in _temporary:
         server.stop()
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    words = [sys.executable, str(_START), *shlex.split(command)[1:]]
+    words = [sys.executable, start_file(), *shlex.split(command)[1:]]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, words, {**environment, _SECOND: "1"})  # noqa: S606 (no shell)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.isolation import OWN
+from flows.isolation import OWN, start_file
 from flows.scheduled_distillation import scheduled_distillation
 from tests.support.terminal import ROOT
 
@@ -84,7 +84,7 @@ def start(folder: Path, *line: str, **changes: str) -> subprocess.CompletedProce
 def test_a_command_does_not_import_the_working_directory(path: str, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     folder = in_the_way(tmp_path / "here", mark)
-    done = start(folder, str(ROOT / "stepfold_start.py"), "schema", "recipe", PYTHONPATH=path)
+    done = start(folder, start_file(), "schema", "recipe", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert "halving" in done.stdout
     assert not mark.exists()

@@ -2,10 +2,11 @@
 
 `flows` and `pipeline` are common names. With `PYTHONPATH=.`, in `python -m`, and in servers that
 add the working directory themselves, a directory of such a name would be imported instead. Each
-function here imports the packages that are installed beside this file.
+function here imports the packages that are installed with this one, which is `stepfold_start`
+wherever it is installed.
 
-    stepfold_start.py ARGUMENTS            the command `stepfold`
-    stepfold_start.py -m MODULE ARGUMENTS  another program, with the packages found beside this file
+    python PATH_OF_THIS_FILE ARGUMENTS            the command `stepfold`
+    python PATH_OF_THIS_FILE -m MODULE ARGUMENTS  another program, with the packages found here
 """
 
 import importlib
@@ -49,15 +50,21 @@ def __getattr__(name: str) -> Any:
 
 
 def _import_flows() -> None:
-    """Import `flows` from beside this file, which then finds the other packages there."""
+    """Import `flows` of this installation, which then finds the other packages beside itself."""
     if "flows" in sys.modules:
         return
-    spec = PathFinder.find_spec("flows", [str(Path(__file__).resolve().parent)])
+    spec = PathFinder.find_spec("flows", [str(_home())])
     if spec is None or spec.loader is None:
-        raise ImportError(f"no package `flows` beside {__file__}; install Stepfold again")
+        raise ImportError(f"no package `flows` above {__file__}; install Stepfold again")
     flows = module_from_spec(spec)
     sys.modules["flows"] = flows
     spec.loader.exec_module(flows)
+
+
+def _home() -> Path:
+    """Return the directory of the packages: site-packages, or the repository."""
+    here = Path(__file__).resolve()
+    return next((at for at in here.parents if (at / "flows/isolation.py").is_file()), here.parent)
 
 
 if __name__ == "__main__":
