@@ -10,7 +10,6 @@ import typer
 from flows.cli.console import open_console
 from flows.cli.options import BundleDir, Components, GuidanceWeight, Seed
 from flows.orchestration import settings
-from pipeline.bundle import read_manifest
 from pipeline.errors import ConfigError
 from pipeline.wording import format_count, format_path
 
@@ -120,6 +119,8 @@ def read_conditions(
         return tuple(prompts)
     if labels is None:
         return num
+    from pipeline.bundle import read_manifest
+
     manifest = read_manifest(bundle)
     (parts,) = csv.reader([labels], skipinitialspace=True)
     return tuple(manifest.find_class(part, "--labels") for part in parts)
@@ -135,6 +136,8 @@ def read_condition(bundle: Path, label: str | None, prompt: str | None) -> int |
     if (label is None) == (prompt is None):
         raise ConfigError("--label and --prompt: give exactly one of them, a class or a prompt")
     if label is not None:
+        from pipeline.bundle import read_manifest
+
         return read_manifest(bundle).find_class(label, "--label")
     prompt = prompt or ""
     if not prompt.strip():

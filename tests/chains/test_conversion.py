@@ -118,7 +118,10 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
         "evaluation": {"w": [0]},
     }
     recipe = build(Recipe, tree, "test")
-    data = shard(Workspace(root / "run", recipe)).value
+    # sharded before there is a bundle, whose class names it would read
+    trained = {**tree["teacher"], "bundle": None, "train": {"updates": 1}}
+    first = build(Recipe, {**tree, "teacher": trained}, "test")
+    data = shard(Workspace(root / "run", first)).value
     fit_teacher(recipe, root / "run" / data.path)
     return Given(root / "run", tree, data, adopt(Workspace(root / "run", recipe), data).value)
 
