@@ -155,6 +155,7 @@ def distill_round(
     """
     del title
     samples, teacher = inputs.samples, inputs.teacher
+    plan = plan.starting_from(inputs.start)
     promote = Step(StageId.PROMOTE, plan)
     rules = rules_of(run.recipe, plan)
     if rules is not None:

@@ -23,11 +23,20 @@ MANIFEST = "manifest.json"
 
 
 class Lineage(Document):
-    """Provenance of a bundle: recipe name, round, and the digest of its parent's weights."""
+    """Provenance of a bundle.
+
+    Attributes:
+        run: name of the recipe.
+        round: index of the round; None for a teacher.
+        parent: digest of the round's teacher.
+        start: digest of the student of another round whose weights the round started from; None if
+            it started from its teacher.
+    """
 
     run: str
     round: int | None
     parent: str | None
+    start: str | None = Field(default=None, exclude_if=lambda digest: digest is None)
 
 
 class Manifest(Document):

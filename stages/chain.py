@@ -112,12 +112,14 @@ class Inputs(Generic[T]):
         components: the stock pipeline without its network; None for a pixel-space teacher.
         samples: training samples: latents, or `data` itself.
         teacher: teacher bundle of the round.
+        start: student whose weights the round starts from; None for the teacher's.
     """
 
     data: T
     components: T | None
     samples: T
     teacher: T
+    start: T | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,9 @@ def walk(recipe: Recipe, do: Operations[T], *, until: StageId = StageId.PAGE) ->
     made: dict[int | None, T] = {TEACHER_ROUND: teacher}
     plans = plan_rounds(recipe)
     for plan in plans:
-        made[plan.index] = do.round(plan, Inputs(data, components, samples, made[plan.parent]))
+        start = None if plan.init_from is None else made[plan.init_from]
+        inputs = Inputs(data, components, samples, made[plan.parent], start)
+        made[plan.index] = do.round(plan, inputs)
     students = Students(data, components, teacher, {plan.index: made[plan.index] for plan in plans})
     report = do.evaluate(students)
     do.publish(report)

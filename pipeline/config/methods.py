@@ -181,19 +181,21 @@ class ProgressiveConfig(MethodConfig):
 
     def resolved(self, teacher: MethodConfig | None, *, online: bool) -> "ProgressiveConfig":
         """Return the settings with steps, samplers and w of the teacher."""
-        if teacher is None:
+        if teacher is None and self.w is None and self.direction == "decode":
             raise ConfigError(
-                "teacher: original is not conditioned on w; use the student of a guidance round"
+                "w is missing; teacher: original has no range of w, so give w, or init_from: the "
+                "name of an earlier round"
             )
         if self.direction == "encode" and self.w not in (None, _UNGUIDED):
             raise ConfigError("w: encoders are trained at w = 0; remove the key")
-        own = teacher.grid
+        own = teacher.grid if teacher else None
+        weights = self.w or (teacher.w if teacher else None)
         steps = self.teacher_steps or (own.steps if own else None)
         self._check_steps(steps, own)
         source: OnPolicySource = "student" if online and self.on_policy_fraction else "teacher"
         return self.model_copy(
             update={
-                "w": _UNGUIDED if self.direction == "encode" else self.w or teacher.w,
+                "w": _UNGUIDED if self.direction == "encode" else weights,
                 "teacher_steps": steps,
                 "teacher_sampler": self.teacher_sampler
                 or (own.sampling if own else "deterministic"),

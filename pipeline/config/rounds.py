@@ -33,6 +33,9 @@ ORIGINAL = "original"
 PREVIOUS = "previous"
 """The student of the previous round, as teacher of a round; in the first round, the original."""
 
+OWN_TEACHER = "teacher"
+"""The round's teacher, as the network that its student starts from."""
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Pattern of names that become folders: up to 64 letters, digits, `.`, `_`, `-`."""
 
@@ -127,6 +130,10 @@ class RoundConfig(Document):
     """Teacher: `previous` for the student of the previous round, `original` for the run's teacher,
     or the name of an earlier round."""
 
+    init_from: str = Field(default=OWN_TEACHER, exclude_if=lambda name: name == OWN_TEACHER)
+    """Network whose weights the student starts from: `teacher`, `previous` for the student of the
+    previous round, or the name of an earlier round."""
+
     config: Annotated[SerializeAsAny[MethodConfig], WithJsonSchema({"type": "object"})] = Field(
         default_factory=MethodConfig
     )
@@ -182,23 +189,40 @@ def resolve(
         if name not in (ORIGINAL, *done):
             reason = _why_no_teacher(name, [ORIGINAL, PREVIOUS, *done], rounds[index:])
             raise ValueError(f"rounds.{index}.teacher: {name!r} {reason}")
+        start = _start_of(each, index, name, done)
         own = each.targets or TargetsConfig(
             **{key: getattr(targets, key) for key in TargetsConfig.model_fields}
         )
         if not each.config.pregenerable:
             own = own.model_copy(update={"mode": "online"})
         teacher = done[name].config if name in done else None
+        config = each.config
+        if config.w is None and start != OWN_TEACHER:
+            config = config.model_copy(update={"w": done[start].config.w})
         try:
-            config = each.config.resolved(teacher, online=own.mode == "online")
+            config = config.resolved(teacher, online=own.mode == "online")
         except ConfigError as error:
             raise ValueError(f"rounds.{index}.config.{error}") from None
         own_name = each.name or config.label
-        if own_name in (ORIGINAL, PREVIOUS, *done):
+        if own_name in (ORIGINAL, PREVIOUS, OWN_TEACHER, *done):
             raise ValueError(f"rounds.{index}.name: {own_name!r} is taken; use another name")
-        done[own_name] = each.model_copy(
-            update={"name": own_name, "teacher": name, "targets": own, "config": config}
-        )
+        resolved = {"name": own_name, "teacher": name, "init_from": start}
+        done[own_name] = each.model_copy(update={**resolved, "targets": own, "config": config})
     return tuple(_sampled(each, done.values(), reference_steps) for each in done.values())
+
+
+def _start_of(each: RoundConfig, index: int, teacher: str, done: dict[str, RoundConfig]) -> str:
+    """Return the round whose student a round starts from, or `OWN_TEACHER`."""
+    start = each.init_from
+    if start == PREVIOUS:
+        start = next(reversed(done), OWN_TEACHER)
+    if start in (teacher, OWN_TEACHER):
+        return OWN_TEACHER
+    if start not in done:
+        close = difflib.get_close_matches(start, [OWN_TEACHER, PREVIOUS, *done], n=1)
+        advice = f"did you mean {close[0]!r}?" if close else f"use {OWN_TEACHER}, or {PREVIOUS}"
+        raise ValueError(f"rounds.{index}.init_from: {start!r} is not an earlier round; {advice}")
+    return start
 
 
 def _why_no_teacher(name: str, known: Sequence[str], later: Iterable[RoundConfig]) -> str:
@@ -296,6 +320,14 @@ class Halving(OptimiserConfig):
 
     loss_weight: RoundLoss = "truncated_snr"
 
+    teacher: Literal["previous", "original"] = Field(
+        default="previous", exclude_if=lambda name: name == PREVIOUS
+    )
+    """Teacher of each round: `previous` for the student of the previous round, or `original` for
+    the run's guided teacher. From the original, errors do not add up over the rounds, but each
+    target takes all steps of the first teacher, with two evaluations each; students still start
+    from the previous round's student."""
+
     sampler: Literal["deterministic", "stochastic", "both"] = "deterministic"
     """Sampler of the students. A `stochastic` student takes steps of double length and adds noise
     back after each. `both` trains a ladder of each kind."""
@@ -344,16 +376,18 @@ class Halving(OptimiserConfig):
     ) -> tuple[RoundConfig, ...]:
         """Return the rounds of one chain, which starts from the student of `guidance`."""
         rounds: list[RoundConfig] = []
+        is_original = self.teacher == ORIGINAL
         for arrow, (teacher, student) in enumerate(itertools.pairwise(self.steps)):
             updates = self.updates[arrow] if isinstance(self.updates, tuple) else self.updates
+            takes_any_steps = is_original or not rounds
             config = ProgressiveConfig(
                 steps=student,
-                teacher_steps=teacher,
-                substeps=1 if rounds else self.first_substeps,
+                teacher_steps=self.steps[0] if is_original else teacher,
+                substeps=self.first_substeps if takes_any_steps else 1,
                 direction=direction,
                 sampler=sampler,
-                # a student of any time contains every jump of a deterministic grid
-                teacher_sampler=sampler if rounds else "deterministic",
+                # a teacher of any time contains every jump of a deterministic grid
+                teacher_sampler="deterministic" if takes_any_steps else sampler,
                 # a one-step student starts from noise and has no states of its own
                 on_policy_fraction=self.on_policy_fraction if student > 1 else 0.0,
             )
@@ -362,7 +396,8 @@ class Halving(OptimiserConfig):
                 RoundConfig(
                     name=config.label,
                     method=config.name,
-                    teacher=before.name or PREVIOUS,
+                    teacher=ORIGINAL if is_original else before.name or PREVIOUS,
+                    init_from=before.name or PREVIOUS if is_original else OWN_TEACHER,
                     config=config,
                     training=_training(self, updates),
                     loss=LossConfig(weight=self.loss_weight),

@@ -7,7 +7,7 @@ from pipeline.config import (
     TargetsConfig,
     TrainingConfig,
 )
-from pipeline.config.rounds import ORIGINAL
+from pipeline.config.rounds import ORIGINAL, OWN_TEACHER
 from pipeline.ledger import FORMAT_VERSION, Artifact, fingerprint
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 
@@ -44,6 +44,7 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
             index=index,
             name=each.name or each.config.label,
             parent=indices[each.teacher],
+            init_from=None if each.init_from == OWN_TEACHER else indices[each.init_from],
             method=each.method,
             config=each.config,
             training=each.training,

@@ -3,12 +3,13 @@
 import math
 from typing import Any, Literal
 
-from pydantic import SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from pipeline.config import LossConfig, MethodConfig, TargetsConfig, TrainingConfig, WDistribution
 from pipeline.config.rounds import with_method_settings
 from pipeline.diffusion.grid import Direction, Grid, Sampling
 from pipeline.documents import Document
+from pipeline.ledger import Artifact
 from pipeline.run_files import ROUNDS
 
 TEACHER_ROUND = -1
@@ -27,7 +28,7 @@ class Retry(Document):
             lower learning rate.
         number: count of its kind: 1, 2, ...
         rate: factor on the recipe's learning rate.
-        start: digest of the student to continue from; None for the round's teacher.
+        start: digest of the student to continue from; None to start as the first attempt did.
     """
 
     kind: RetryKind
@@ -49,6 +50,9 @@ class RoundPlan(Document):
         training: updates, batch size and optimiser.
         loss: the loss.
         targets: computation of the targets.
+        init_from: index of the round whose student this round's student starts from; None for the
+            round's teacher.
+        start: digest of that student, see `starting_from`; None for the round's teacher.
         sampling_steps: steps in which the student is sampled for the gate and the report.
         seed: seed of the run.
         again: retry of the round; None for the first attempt.
@@ -62,6 +66,8 @@ class RoundPlan(Document):
     training: TrainingConfig
     loss: LossConfig = LossConfig()
     targets: TargetsConfig = TargetsConfig()
+    init_from: int | None = Field(default=None, exclude_if=lambda index: index is None)
+    start: str | None = Field(default=None, exclude_if=lambda digest: digest is None)
     sampling_steps: int
     seed: int
     again: Retry | None = None
@@ -133,7 +139,7 @@ class RoundPlan(Document):
     @property
     def new_w_range(self) -> tuple[float, float] | None:
         """Range of w that the student is conditioned on from the start; None if its teacher is."""
-        if self.parent != TEACHER_ROUND or self.w is None:
+        if self.parent != TEACHER_ROUND or self.w is None or self.init_from is not None:
             return None
         return self.w.min, self.w.max
 
@@ -149,9 +155,22 @@ class RoundPlan(Document):
 
     @property
     def targets_of(self) -> "RoundPlan":
-        """The plan whose targets the round uses; a retry reuses those of the first attempt."""
-        is_retried = self.again is not None and self.again.kind == "retried"
-        return self.model_copy(update={"again": None}) if is_retried else self
+        """The plan whose targets the round uses; a retry reuses those of the first attempt.
+
+        Targets do not depend on the student's first weights.
+        """
+        plan = self.model_copy(update={"init_from": None, "start": None})
+        is_retried = plan.again is not None and plan.again.kind == "retried"
+        return plan.model_copy(update={"again": None}) if is_retried else plan
+
+    @property
+    def initial_student(self) -> str | None:
+        """Digest of the student whose weights this attempt starts from; None for its teacher's."""
+        return self.again.start if self.again and self.again.start else self.start
+
+    def starting_from(self, student: Artifact | None) -> "RoundPlan":
+        """Return the plan with the student of round `init_from`; None for the teacher's weights."""
+        return self.model_copy(update={"start": student.digest if student else None})
 
     def passes(self, num_samples: int) -> int:
         """Return the passes over the data in which enough targets are pregenerated."""

@@ -244,9 +244,8 @@ def _notes(inventory: Inventory, gone: list[str], strays: Strays) -> Iterator[No
 def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> str | None:
     """Describe a mismatch between a student and its teacher; None if they match.
 
-    The manifest of round k's student contains the digest of round k-1's student. Round 0's contains
-    that of the teacher, and the first round of a further ladder (encoders, stochastic students)
-    that of round 0's student.
+    The manifest of a student contains the digests of its teacher, which is the student of an
+    earlier round or the run's original teacher, and of another student that it started from.
 
     Args:
         run_dir: run directory.
@@ -268,7 +267,9 @@ def lineage_problem(run_dir: Path, artifact: Artifact, inventory: Inventory) -> 
     bundles = [
         parent
         for parent in parents
-        if parent.kind in _BUNDLES and f"{ROUNDS}/{own.round:02d}-" not in parent.path
+        if parent.kind in _BUNDLES
+        and f"{ROUNDS}/{own.round:02d}-" not in parent.path
+        and parent.digest != own.start
     ]
     if len(artifact.parents) == len(parents) and len(bundles) != 1:
         return f"its record names {len(bundles)} teachers instead of one"
@@ -282,11 +283,10 @@ def _contradiction(run_dir: Path, student: Manifest, teacher: Artifact) -> str |
             f"lineage.parent: {str(own.parent)[:12]} in its manifest, but the teacher in its "
             f"record ({teacher.path}) is {teacher.digest[:12]}"
         )
-    expected = "teacher" if own.round == 0 else "student"
-    if teacher.kind != expected:
-        return f"the teacher of round {own.round} is a {expected}, but {teacher.path} is not"
     if teacher.kind == "teacher":
         return None
+    if own.round == 0:
+        return f"the teacher of round 0 is the run's original, but {teacher.path} is a student"
     try:
         above = read_manifest(run_dir / teacher.path)
     except BundleError:
@@ -303,8 +303,7 @@ def _may_follow(student: Manifest, teacher: Manifest) -> bool:
     own, above = student.lineage.round, teacher.lineage.round
     if own is None or above is None:
         return False
-    is_other = (student.direction, student.sampler) != (teacher.direction, teacher.sampler)
-    return own == above + 1 or (above == 0 and is_other)
+    return own > above
 
 
 def dependents(keys: Collection[str], artifacts: Sequence[Artifact]) -> list[Artifact]:

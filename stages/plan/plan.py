@@ -201,7 +201,9 @@ class _PlanOperations(Operations[Artifact | None]):
 
     def round(self, plan: RoundPlan, inputs: Inputs[Artifact | None]) -> Artifact | None:
         student, trained, reason = None, None, "its teacher is not finished"
-        if inputs.samples and inputs.teacher and inputs.data:
+        is_ready = plan.init_from is None or inputs.start is not None
+        if inputs.samples and inputs.teacher and inputs.data and is_ready:
+            plan = plan.starting_from(inputs.start)
             sample_inputs = SampleInputs(inputs.data, inputs.components)
             context = GateContext(self.work, inputs.samples, inputs.teacher, sample_inputs)
             student = find_accepted(context, plan)

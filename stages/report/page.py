@@ -233,11 +233,13 @@ def _encoders(ledger: Ledger, made: Artifact | None) -> Encoders | None:
 def _lineage(
     ledger: Ledger, data: Artifact, bundles: Sequence[tuple[str, Artifact]]
 ) -> tuple[tuple[str, str, str], ...]:
-    """Return the name of each artifact, its digest, and the digest of its teacher."""
+    """Return the name of each artifact, its digest, and the digests of its teacher and start."""
     found = [("data", data.digest, "")]
     for title, artifact in bundles:
-        parent = read_manifest(ledger.locate(artifact)).lineage.parent
-        found.append((title, artifact.digest, f"from {parent[:12]}" if parent else ""))
+        lineage = read_manifest(ledger.locate(artifact)).lineage
+        sources = [f"from {lineage.parent[:12]}"] if lineage.parent else []
+        sources += [f"started as {lineage.start[:12]}"] if lineage.start else []
+        found.append((title, artifact.digest, ", ".join(sources)))
     return tuple(found)
 
 

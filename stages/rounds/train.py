@@ -56,8 +56,8 @@ def train(
     Raises:
         ConfigError: the batch size is not divisible by the workers, or the newest checkpoint has
             another layout.
-        BundleError: the teacher is not of the previous round, or the start of an extension is
-            missing.
+        BundleError: the teacher is not of the previous round, or the student that this round
+            starts from is missing.
         DivergenceError: training diverged.
     """
     run_dir, recipe, profile, ledger = work.run_dir, work.recipe, work.profile, work.ledger
@@ -135,20 +135,23 @@ def find_student(
 
 
 def find_start(ledger: Ledger, plan: RoundPlan) -> Artifact | None:
-    """Return the failed student that an extended round continues; None for other rounds.
+    """Return the student whose weights a round starts from, other than its teacher; None without.
+
+    It is the failed student that an extended round continues, or that of the round `init_from`.
 
     Raises:
         BundleError: that student is missing or damaged.
     """
-    if plan.again is None or plan.again.start is None:
+    digest = plan.initial_student
+    if digest is None:
         return None
     for artifact in ledger.records():
-        matches = artifact.kind == "student" and artifact.digest == plan.again.start
+        matches = artifact.kind == "student" and artifact.digest == digest
         if matches and ledger.damage(artifact) is None:
             return artifact
     raise BundleError(
-        f"{plan.title}: student {plan.again.start[:12]}, which this attempt continues, is missing "
-        f"or damaged in {ledger.run_dir}; run stepfold repair"
+        f"{plan.title}: student {digest[:12]}, which this attempt starts from, is missing or "
+        f"damaged in {ledger.run_dir}; run stepfold repair"
     )
 
 
@@ -207,12 +210,15 @@ def _manifest(
         run=recipe.run.name,
         round=None if plan.index == TEACHER_ROUND else plan.index,
         parent=teacher.digest if teacher else None,
+        start=plan.start,
     )
     if teacher is None:
         info = read_data_info(ledger.locate(data))
         names = info.class_names if isinstance(info, DatasetInfo) else ()
         return fresh_manifest(recipe.teacher, info.num_classes, info.latent_shape, lineage, names)
-    parent = read_manifest(ledger.locate(teacher))
+    # the network and its prediction type are those of the first weights
+    start = find_start(ledger, plan)
+    parent = read_manifest(ledger.locate(start or teacher))
     needs_fixed_w = plan.w is not None and parent.network.why_not_w is not None
     return parent.model_copy(
         update={

@@ -44,7 +44,7 @@ class RoundJob(Document):
         attempt: identity of the driver's attempt, see `pipeline.training.checkpoint.claim`.
         manifest: the student's manifest.
         teacher: teacher bundle; None when a teacher is trained from data.
-        start: bundle of a failed student to continue; None to start from the teacher.
+        start: bundle of the student to start from; None to start from the teacher.
         data: data set folder.
         targets: target shards in order; None to compute targets online.
         output: directory for the student bundle.

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from torch import Tensor
 
 from pipeline.bundle import read_manifest
 from pipeline.config import GateConfig, Recipe
@@ -17,11 +18,13 @@ from pipeline.evaluation.reports.comparisons import rows_by_sampler
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.verdicts.gate_documents import read_verdict
 from pipeline.ledger import Artifact, Ledger
+from pipeline.models.assemble import load_module
 from pipeline.run_dir.recipe_file import prepare_run_dir
 from pipeline.training.checkpoint import claim
 from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
+from pipeline.verification.examine import Inventory, lineage_problem
 from stages.data.shard import shard
 from stages.evaluation.sample_sets import SampleInputs
 from stages.gate.judge import Candidate, judge
@@ -46,7 +49,12 @@ SHORT = (
 
 
 def distil(
-    run_dir: Path, recipe: Recipe, plan: RoundPlan, data: Artifact, teacher: Artifact
+    run_dir: Path,
+    recipe: Recipe,
+    plan: RoundPlan,
+    data: Artifact,
+    teacher: Artifact,
+    start: Artifact | None,
 ) -> Artifact:
     """Run one round: its targets and three updates."""
     ledger, online = Ledger(run_dir), recipe.targets.mode == "online"
@@ -72,7 +80,8 @@ def distil(
         train_with(RoundJob.model_validate({**job, "output": str(output)}), TorchEngine)
         return {}
 
-    return ledger.publish("student", key, f"{plan.folder}/student", write, ())
+    parents = tuple(each.fingerprint for each in (data, teacher, start) if each)
+    return ledger.publish("student", key, f"{plan.folder}/student", write, parents)
 
 
 def chain(run_dir: Path, *overrides: str) -> tuple[Recipe, list[Artifact]]:
@@ -83,8 +92,10 @@ def chain(run_dir: Path, *overrides: str) -> tuple[Recipe, list[Artifact]]:
     made: dict[int | None, Artifact] = {
         TEACHER_ROUND: adopt(Workspace(run_dir, recipe), data).value
     }
-    for plan in plan_rounds(recipe):
-        made[plan.index] = distil(run_dir, recipe, plan, data, made[plan.parent])
+    for planned in plan_rounds(recipe):
+        start = None if planned.init_from is None else made[planned.init_from]
+        plan = planned.starting_from(start)
+        made[plan.index] = distil(run_dir, recipe, plan, data, made[plan.parent], start)
     return recipe, list(made.values())
 
 
@@ -200,6 +211,26 @@ def test_the_gate_does_not_check_rms_of_stochastic_students(
 def test_targets_computed_online_train_the_same_kinds(tmp_path: Path) -> None:
     _, made = chain(tmp_path, "targets.mode=online", "halving.sampler=stochastic")
     assert [read_manifest(tmp_path / each.path).sampler for each in made[2:]] == ["stochastic"] * 2
+
+
+def test_halvings_of_the_original_teacher_start_from_students(tmp_path: Path) -> None:
+    recipe, (teacher, *students) = chain(tmp_path, "halving.teacher=original", "halving.updates=1")
+    manifests = [read_manifest(tmp_path / each.path) for each in students]
+    assert {manifest.lineage.parent for manifest in manifests} == {teacher.digest}
+    starts = [None, *(students[at].digest for at in (0, 1, 0, 3))]
+    assert [manifest.lineage.start for manifest in manifests] == starts
+    inventory = Inventory({each.path: each for each in Ledger(tmp_path).records()}, [], [])
+    assert [lineage_problem(tmp_path, each, inventory) for each in students] == [None] * 5
+    # one small update leaves the weights close to those that they started from
+    first, second = (weights_of(tmp_path / each.path) for each in students[:2])
+    change = max(float((first[name] - second[name]).abs().max()) for name in first)
+    assert recipe.halving is not None
+    assert 0 < change <= 1.01 * recipe.halving.learning_rate
+
+
+def weights_of(bundle: Path) -> dict[str, Tensor]:
+    module = load_module(bundle, read_manifest(bundle))
+    return dict(module.state_dict())
 
 
 def test_a_stochastic_student_is_not_exported(run: Run, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from pipeline.config import Recipe
 from pipeline.documents import build, dump_yaml, parse_yaml, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.training.ema_optimiser import OptimiserPlan
-from pipeline.training.plan import plan_rounds
+from pipeline.training.plan import plan_rounds, round_key
 from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
+from tests.pipeline.training.test_plan import artifact
 from tests.support.terminal import ROOT
 
 RECIPES = sorted((ROOT / "flows" / "recipes").glob("*.yaml"))
@@ -66,6 +67,53 @@ def test_a_round_takes_what_it_does_not_give_from_its_teacher() -> None:
     assert [plan.folder for plan in plans][1:3] == ["rounds/01-eight", "rounds/02-8-to-1"]
 
 
+def test_a_round_of_the_original_teacher_starts_from_a_student() -> None:
+    made = recipe(
+        {**GUIDANCE, "config": {"w": {"min": 0, "max": 4}}},
+        {**halving(steps=1, teacher_steps=16), "teacher": "original", "init_from": "previous"},
+        {**halving(steps=2, teacher_steps=4, w={"max": 1}), "teacher": "original"},
+    )
+    plans = plan_rounds(made)
+    assert [plan.parent for plan in plans] == [TEACHER_ROUND] * 3
+    assert [plan.init_from for plan in plans] == [None, 0, None]
+    assert [plan.w and plan.w.max for plan in plans] == [4, 4, 1]
+    # a network that starts from the original gets its input for w
+    assert [plan.new_w_range for plan in plans] == [(0, 4), None, (0, 1)]
+
+
+def test_halvings_of_the_original_teacher_fold_all_its_steps() -> None:
+    tree = read_yaml(ROOT / "flows/recipes/digits.yaml")
+    tree["halving"] |= {
+        "steps": [8, 4, 1],
+        "first_substeps": 2,
+        "teacher": "original",
+        "updates": 9,
+    }
+    short = build(Recipe, tree, "recipe")
+    plans = plan_rounds(short)
+    assert [plan.name for plan in plans] == ["guidance", "8-to-4", "8-to-1"]
+    assert [(plan.parent, plan.init_from) for plan in plans] == [(-1, None), (-1, 0), (-1, 1)]
+    assert [plan.config.evaluations_per_target for plan in plans] == [1, 4, 16]
+    expanded = short.with_rounds().model_dump(mode="json", exclude_defaults=True)
+    assert plan_rounds(build(Recipe, expanded, "expanded")) == plans
+
+
+def test_the_first_weights_are_part_of_the_fingerprint_of_a_student_and_not_of_its_targets() -> (
+    None
+):
+    made = recipe(
+        GUIDANCE,
+        {**halving(steps=1, teacher_steps=4), "teacher": "original", "init_from": "previous"},
+    )
+    plan = plan_rounds(made)[1]
+    data, teacher, *students = (artifact(text) for text in ("data", "teacher", "one", "two"))
+    started = [plan.starting_from(student) for student in students]
+    assert [each.start for each in started] == [student.digest for student in students]
+    for of, count in ((lambda each: each, 2), (lambda each: each.targets_of, 1)):
+        keys = {round_key(of(each), made, "float32", data, teacher) for each in started}
+        assert len(keys) == count
+
+
 def test_an_encoder_is_trained_without_guidance() -> None:
     encoder = {**halving(steps=2, teacher_steps=4, direction="encode"), "teacher": "guidance"}
     plans = plan_rounds(recipe(GUIDANCE, halving(steps=2, teacher_steps=4), encoder))
@@ -89,7 +137,11 @@ def test_an_encoder_is_trained_without_guidance() -> None:
         ([GUIDANCE, GUIDANCE], "needs teacher: original"),
         ([GUIDANCE, {**GUIDANCE, "teacher": "original"}], "rounds.1.name: 'guidance' is taken"),
         ([{**GUIDANCE, "name": "previous"}], "is taken"),
-        ([GUIDANCE, {**halving(steps=1, teacher_steps=2), "teacher": "original"}], "not conditioned on w"),  # noqa: E501
+        ([GUIDANCE, {**halving(steps=1, teacher_steps=2), "teacher": "original"}], "give w, or init_from"),  # noqa: E501
+        ([GUIDANCE, {**halving(steps=1), "teacher": "original", "init_from": "guidance"}], "teacher_steps is missing"),  # noqa: E501
+        ([GUIDANCE, {**halving(steps=1, teacher_steps=2), "init_from": "guidanc"}], "did you mean 'guidance'?"),  # noqa: E501
+        ([{**GUIDANCE, "init_from": "2-to-1"}, halving(steps=1, teacher_steps=2)], "not an earlier round"),  # noqa: E501
+        ([GUIDANCE, {**halving(steps=1, teacher_steps=2), "name": "teacher"}], "is taken"),
         ([{**GUIDANCE, "loss": {"weight": "snr"}}], "zero at pure noise"),
         ([{**GUIDANCE, "method": "denoising"}], "teacher.train"),
         ([{**GUIDANCE, "training": {**TRAINING, "warmup": 10}}], "warmup"),
