@@ -10,7 +10,7 @@ import sys
 from prefect import flow
 
 from flows.orchestration.notifications import notify_failure
-from flows.quality_gate import gated_student
+from flows.quality_gate import gated_student, ungated_student
 from flows.run import CompletedRound, Run, resolve_run_dir
 from flows.session import open_run
 from flows.tasks import (
@@ -23,9 +23,7 @@ from flows.tasks import (
     page_task,
     promote_task,
     publish_task,
-    round_targets,
     teacher_task,
-    train_task,
 )
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
@@ -34,7 +32,6 @@ from pipeline.training.gate_policy import rules_of
 from pipeline.training.round_plan import RoundPlan
 from stages.chain import Inputs, Operations, StageId, Step, Students, walk
 from stages.evaluation.sample_sets import SampleInputs
-from stages.rounds.train import find_student
 
 
 @flow(
@@ -156,17 +153,13 @@ def distill_round(
     del title
     samples, teacher = inputs.samples, inputs.teacher
     plan = plan.starting_from(inputs.start)
-    promote = Step(StageId.PROMOTE, plan)
+    sample_inputs = SampleInputs(inputs.data, inputs.components)
     rules = rules_of(run.recipe, plan)
-    if rules is not None:
-        sample_inputs = SampleInputs(inputs.data, inputs.components)
+    if rules is None:
+        done = ungated_student(run, plan, samples, teacher, sample_inputs)
+    else:
         done = gated_student(run, rules, plan, samples, teacher, sample_inputs)
-        return promote_task(run, promote, done, teacher)
-    found = find_student(run.workspace, plan, samples, teacher)
-    targets = round_targets(run, plan, samples, teacher, found)
-    train = Step(StageId.TRAIN, plan)
-    student = train_task(run, train, plan, samples, teacher, targets, found)
-    return promote_task(run, promote, CompletedRound(plan, ((plan, student),)), teacher)
+    return promote_task(run, Step(StageId.PROMOTE, plan), done, teacher)
 
 
 if __name__ == "__main__":

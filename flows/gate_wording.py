@@ -45,11 +45,14 @@ def failure_text(
         no_decision: why there is no manual decision although the recipe requests one; else empty.
     """
     retries = f" after it was {_count(tried)}" if tried else ""
-    rejected = " It was rejected manually." if judged.answer is False else ""
+    problems = reasons(judged.verdict)
+    failed = "failed the gate" if problems else "passed the gate, but was rejected by a person,"
+    rejected = " It was rejected manually." if problems and judged.answer is False else ""
     no_decision = f" {no_decision}." if no_decision else ""
     return (
-        f"{judged.plan.title}: the student failed the gate{retries} and was not promoted: "
-        f"{reasons(judged.verdict)}.{rejected}{no_decision} See {_evidence(run_dir, judged)}. Then "
+        f"{judged.plan.title}: the student {failed}{retries} and was not promoted"
+        f"{': ' if problems else ''}{problems}.{rejected}{no_decision} See "
+        f"{_evidence(run_dir, judged)}. Then "
         f"approve it (`stepfold approve --run-dir {format_path(run_dir)}`), loosen that bound of "
         "the recipe's gate, or extend its training (gate.on_fail: extend, gate.extend.times), and "
         "run again, with --accept-changes if the recipe changed"

@@ -26,6 +26,7 @@ from pipeline.errors import DivergenceError, GateError
 from pipeline.ledger import Artifact, Ledger
 from pipeline.training.gate_policy import JudgedAttempt, run_attempts
 from pipeline.training.round_plan import Retry, RoundPlan
+from pipeline.wording import format_path
 from stages.chain import StageId, Step
 from stages.evaluation.sample_sets import SampleInputs
 from stages.gate import judge
@@ -34,8 +35,11 @@ from stages.gate.attempts import (
     accept,
     find_attempt,
     find_promoted,
+    find_ungated,
+    is_rejected,
     judged_attempt,
-    keep_approval,
+    keep_answer,
+    move_to_round,
     record_answer,
     set_aside,
 )
@@ -147,7 +151,6 @@ def gated_student(
     if outcome is None:
         raise TypeError("outcome is None, but `attempt` never ends the search")
     if outcome.is_accepted:
-        keep_approval(run.run_dir, outcome)
         attempts.report(outcome, "")
         student = accept(run.run_dir, plan, outcome)
         return CompletedRound(plan, (*attempts.done[:-1], (outcome.plan, student)))
@@ -157,6 +160,32 @@ def gated_student(
         raise DivergenceError(f"{outcome.plan.title}: {outcome.verdict.bad_numbers}")
     set_aside(run.run_dir, plan, outcome)
     raise GateError(failure_text(run.run_dir, outcome, attempts.retries, attempts.no_decision))
+
+
+def ungated_student(
+    run: Run, plan: RoundPlan, data: Artifact, teacher: Artifact, sample_inputs: SampleInputs
+) -> CompletedRound:
+    """Train the student of a round without a gate, unless it is committed; call within a flow.
+
+    A student that was promoted while the recipe had a gate stays, whichever attempt made it.
+
+    Raises:
+        GateError: a person rejected the student while the recipe had a gate.
+    """
+    context = GateContext(run.workspace, data, teacher, sample_inputs)
+    *before, (accepted, found) = find_ungated(context, plan)
+    if found is not None and is_rejected(run.workspace.ledger, found):
+        place = format_path(run.run_dir / found.path)
+        raise GateError(
+            f"{plan.title}: a person rejected the student in {place}, which also holds without a "
+            f"gate. Approve it (`stepfold approve --run-dir {format_path(run.run_dir)}`), or "
+            "change the training of the round, and run again"
+        )
+    targets = round_targets(run, accepted, data, teacher, found)
+    step = Step(StageId.TRAIN, accepted)
+    student = train_task(run, step, accepted, data, teacher, targets, found)
+    student = move_to_round(run.run_dir, plan, accepted, student)  # from where the gate judged it
+    return CompletedRound(plan, (*before, (accepted, student)))
 
 
 @dataclass
@@ -213,7 +242,9 @@ class _RoundAttempts:
                 raise
             return self._judge_divergence(plan, str(error))
         step = Step(StageId.JUDGE, plan)
-        return judge_task(run, step, self.context, plan, student, found.judged)
+        judged = judge_task(run, step, self.context, plan, student, found.judged)
+        keep_answer(run.run_dir, judged)
+        return judged
 
     def _judge_divergence(self, plan: RoundPlan, message: str) -> JudgedAttempt:
         work = self.run.workspace
@@ -231,8 +262,9 @@ class _RoundAttempts:
 
     def report(self, judged: JudgedAttempt, follow_up: str) -> None:
         """Write a verdict and its follow-up to the events, the log and MLflow."""
-        approved = ", approved by a person" if judged.answer else ""
-        message = verdict_text(judged.verdict) + approved + follow_up
+        decisions = {True: ", approved by a person", False: ", rejected by a person"}
+        decision = "" if judged.answer is None else decisions[judged.answer]
+        message = verdict_text(judged.verdict) + decision + follow_up
         step = Step(StageId.JUDGE, judged.plan)
         self.run.events.emit("gate_result", stage=step.id, title=judged.plan.title, message=message)
         _log.info("%s: %s", judged.plan.title, message)

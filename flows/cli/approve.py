@@ -1,4 +1,4 @@
-"""`stepfold approve`: accept the student that failed the quality gate."""
+"""`stepfold approve`: accept the student that failed the quality gate, or was rejected."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def approve(run_dir: RunDirOption = None, profile: RunsProfile = None) -> None:
-    """Approve the student that failed the quality gate, so that the run can continue.
+    """Approve the student that the quality gate or a person rejected, to continue the run.
 
     The next `stepfold run` promotes the student and starts the following round.
     """
@@ -41,7 +41,8 @@ def _waiting(ledger: "Ledger", run_dir: Path) -> "Artifact":
 
     verdicts = [a for a in ledger.records() if a.kind == "verdict" and ledger.damage(a) is None]
     last = verdicts[-1] if verdicts else None
-    if last is None or last.details["passed"] or find_answer(ledger, last):
+    answer = None if last is None else find_answer(ledger, last)
+    if last is None or answer or (last.details["passed"] and answer is None):
         raise ConfigError(
             f"{format_path(run_dir)}: no student waits for approval; see stepfold status"
         )

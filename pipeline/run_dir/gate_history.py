@@ -33,7 +33,7 @@ class GateRecord:
     @property
     def is_accepted(self) -> bool:
         """Whether the student may be the next teacher."""
-        return self.verdict.passed or self.answer is True
+        return self.verdict.passed if self.answer is None else self.answer
 
     def belongs_to(self, plan: RoundPlan) -> bool:
         """Whether this is an attempt at the round."""

@@ -28,8 +28,8 @@ class JudgedAttempt:
         student: its student; None if training diverged.
         record: the committed verdict artifact.
         verdict: content of the verdict.
-        answer: manual decision on a failed student (True approves it); None if there is no
-            decision.
+        answer: manual decision on the student (True approves it), which precedes the verdict;
+            None if there is no decision.
     """
 
     plan: RoundPlan
@@ -41,14 +41,12 @@ class JudgedAttempt:
     @property
     def is_accepted(self) -> bool:
         """Whether its student may be the next teacher."""
-        return self.student is not None and (self.verdict.passed or self.answer is True)
+        accepted = self.verdict.passed if self.answer is None else self.answer
+        return self.student is not None and accepted
 
 
 Attempt = Callable[[RoundPlan], JudgedAttempt | None]
 """Train and judge the student of a plan; a look-up returns None if it is absent: end the search."""
-
-FoundStudent = tuple[RoundPlan, Artifact | None]
-"""The plan of an attempt that was made, and its student; None if training diverged."""
 
 OnFailure = Callable[[JudgedAttempt, Sequence[Retry], Remedy], None]
 """Callback for every failed attempt: the attempt, earlier retries, and the chosen remedy."""
@@ -95,47 +93,6 @@ def run_attempts(
         current = _retried_plan(plan, rules, again)
 
 
-def search_attempts(
-    plan: RoundPlan,
-    rules: GateRules,
-    find: Callable[[RoundPlan], FoundStudent | None],
-    wanted: Callable[[Artifact], bool],
-) -> tuple[FoundStudent, ...] | None:
-    """Search the committed attempts at a round for a student, whatever their verdicts are.
-
-    `on_fail` and the numbers of extensions and retries, which decide only whether an attempt is
-    made, do not restrict the search.
-
-    Args:
-        plan: plan of the round.
-        rules: gate rules of the round.
-        find: return an attempt that was made, with its student; None if it was not.
-        wanted: whether this is the student.
-
-    Returns:
-        The attempts up to the one with the student; None if there is none.
-    """
-
-    def search(
-        current: RoundPlan, before: tuple[FoundStudent, ...], tried: tuple[Retry, ...]
-    ) -> tuple[FoundStudent, ...] | None:
-        found = find(current)
-        if found is None:
-            return None
-        path, student = (*before, found), found[1]
-        if student is not None and wanted(student):
-            return path
-        kinds: tuple[Remedy, ...] = ("retry",) if student is None else ("extend", "retry")
-        for kind in kinds:
-            again = _plan_retry(rules, tried, current, student, kind)
-            end = search(_retried_plan(plan, rules, again), path, (*tried, again))
-            if end is not None:
-                return end
-        return None
-
-    return search(plan, (), ())
-
-
 def next_remedy(rules: GateRules, tried: Sequence[Retry], judged: JudgedAttempt) -> Remedy:
     """Return the first remedy of the recipe that is not used up.
 
@@ -178,6 +135,4 @@ def _plan_retry(
 def _retried_plan(plan: RoundPlan, rules: GateRules, again: Retry) -> RoundPlan:
     """Build the plan of a retry; an extension trains for a fraction of the round's updates."""
     share = rules.extend.share if again.kind == "extended" else 1.0
-    updates = max(1, round(plan.training.updates * share))
-    training = plan.training.model_copy(update={"updates": updates})
-    return plan.model_copy(update={"again": again, "training": training})
+    return plan.attempt(again, max(1, round(plan.training.updates * share)))

@@ -37,6 +37,21 @@ class Retry(Document):
     start: str | None = None
 
 
+class AttemptRecord(Document):
+    """The attempt at a round that trained a student, as in the record of the student.
+
+    Attributes:
+        round: fingerprint of the student of the round's first attempt, which identifies the round
+            with all its inputs.
+        again: retry of the round; None for the first attempt.
+        updates: updates of the attempt.
+    """
+
+    round: str
+    again: Retry | None
+    updates: int
+
+
 class RoundPlan(Document):
     """The plan of one round, which turns a teacher bundle into a student bundle.
 
@@ -152,6 +167,11 @@ class RoundPlan(Document):
     def learning_rate(self) -> float:
         """Learning rate of the first update."""
         return self.training.learning_rate * (self.again.rate if self.again else 1.0)
+
+    def attempt(self, again: Retry | None, updates: int) -> "RoundPlan":
+        """Return the plan of an attempt at this round."""
+        training = self.training.model_copy(update={"updates": updates})
+        return self.model_copy(update={"again": again, "training": training})
 
     @property
     def targets_of(self) -> "RoundPlan":

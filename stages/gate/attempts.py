@@ -2,12 +2,13 @@
 
 A student is a `candidate` in the folder of its attempt until it is accepted; then it moves to
 `student/` in the folder of its round, where all other stages look for it. The approval or rejection
-of a failed student is committed beside its verdict.
+of a student is committed beside its verdict, and holds for later verdicts on this student too.
 """
 
 import json
 import shutil
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,19 @@ from pipeline.errors import BundleError
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, read_verdict
 from pipeline.ledger import Artifact, Ledger, fingerprint
 from pipeline.run_dir import layout
-from pipeline.training.gate_policy import (
-    FoundStudent,
-    JudgedAttempt,
-    rules_of,
-    run_attempts,
-    search_attempts,
-)
+from pipeline.run_dir.gate_history import reasons
+from pipeline.run_dir.layout import RunDir
+from pipeline.training.gate_policy import JudgedAttempt, rules_of, run_attempts
 from pipeline.training.plan import round_key
 from pipeline.training.round_plan import RoundPlan
 from stages.evaluation.sample_sets import SampleInputs
 from stages.gate.gate_samples import gate_seed
 from stages.gate.judge import Candidate, divergence_key, verdict_key
-from stages.rounds.train import find_student
+from stages.rounds.train import find_student, recorded_attempt
 from stages.workspace import Workspace
+
+FoundStudent = tuple[RoundPlan, Artifact | None]
+"""The plan of an attempt that was made, and its student; None if training diverged."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,10 @@ def find_accepted(context: GateContext, plan: RoundPlan) -> Artifact | None:
     """
     rules = rules_of(context.work.recipe, plan)
     if rules is None:
-        return context.find_student(plan)
+        student = find_ungated(context, plan)[-1][1]
+        return None if student is None or is_rejected(context.work.ledger, student) else student
     promoted = find_promoted(context, plan)
-    if promoted is not None and _would_stay(context, rules, *promoted[-1]):
+    if promoted is not None and not _refusal(context, rules, *promoted[-1]):
         return promoted[-1][1]
     found = run_attempts(
         plan,
@@ -120,76 +121,128 @@ def find_accepted(context: GateContext, plan: RoundPlan) -> Artifact | None:
 
 
 def find_promoted(context: GateContext, plan: RoundPlan) -> tuple[FoundStudent, ...] | None:
-    """Return the attempts at a gated round up to the promoted one; None if none is promoted.
+    """Return the attempts at a round, the promoted one last; None if none is promoted.
 
-    It is found by its place, so bounds and `on_fail` may have changed since its promotion.
+    The promoted student is found by its place, and its attempt by its record. So the bounds, the
+    actions and their settings may have changed since, and the gate may have been removed.
     """
-    rules, place = rules_of(context.work.recipe, plan), layout.student_of(plan)
-    if rules is None or not (context.work.run_dir / place).is_dir():
+    work, key = context.work, context.key(plan)
+    artifacts = work.layout.artifacts()
+    promoted = artifacts.get(layout.student_of(plan))
+    attempt = None if promoted is None else _attempt_at(plan, key, promoted)
+    if promoted is None or attempt is None or work.ledger.damage(promoted):
         return None
+    others = [
+        (found, student)
+        for student in artifacts.values()
+        if student != promoted and (found := _attempt_at(plan, key, student)) is not None
+    ]
+    is_first_there = any(each.again is None for each, _ in [*others, (attempt, promoted)])
+    first = () if is_first_there else ((plan, None),)  # its training diverged
+    return (*first, *sorted(others, key=_is_retry), (attempt, promoted))
 
-    def find(attempt: RoundPlan) -> FoundStudent | None:
-        student = context.find_student(attempt)
-        is_made = student or context.work.ledger.find(divergence_key(context.key(attempt)))
-        return (attempt, student) if is_made else None
 
-    return search_attempts(plan, rules, find, lambda student: student.path == place)
+def _attempt_at(plan: RoundPlan, key: str, student: Artifact) -> RoundPlan | None:
+    """Return the plan of the attempt at a round that trained a student; None for other artifacts.
+
+    `key` is the fingerprint of the student of the round's first attempt.
+    """
+    found = recorded_attempt(student)
+    if student.fingerprint == key:
+        return plan
+    if found is None or found.round != key:
+        return None
+    return plan.attempt(found.again, found.updates)
 
 
-def _would_stay(
+def _is_retry(found: FoundStudent) -> bool:
+    return found[0].again is not None
+
+
+def find_ungated(context: GateContext, plan: RoundPlan) -> tuple[FoundStudent, ...]:
+    """Return the attempts at a round without a gate, its student last; None if it is not trained.
+
+    It is the student that was promoted while the round had a gate, else that of the first attempt.
+    """
+    return find_promoted(context, plan) or ((plan, context.find_student(plan)),)
+
+
+def refusal_of_promoted(context: GateContext, plan: RoundPlan) -> str:
+    """Return why the promoted student of a round is not accepted any more; "" if there is none."""
+    rules, promoted = rules_of(context.work.recipe, plan), find_promoted(context, plan)
+    if rules is None or promoted is None:
+        return ""
+    return _refusal(context, rules, *promoted[-1])
+
+
+def _refusal(
     context: GateContext, rules: GateRules, plan: RoundPlan, student: Artifact | None
-) -> bool:
+) -> str:
+    """Return the failed checks of a promoted student by its measured values; "" if it stays."""
     from pipeline.evaluation.verdicts.gate_checks import with_bounds
 
     judged = find_attempt(context, plan).judged
-    if judged is not None:
-        return judged.is_accepted
     work, place = context.work, layout.verdict_of(plan)
-    try:
-        old = read_verdict(work.run_dir / place)
-    except (OSError, ValueError):
-        return True  # it is judged in the run
-    gate, weights = work.recipe.gate, tuple(at.w for at in old.found)
-    samples = (gate.num_samples if gate else 0, gate_seed(work.recipe), work.recipe.gate_weights)
-    if rules.asks_samples and (old.num_samples, old.seed, weights) != samples:
-        return True
-    new = with_bounds(old, rules)
-    return new.passed or (
-        student is not None and _is_approved(work.ledger, place, student.fingerprint, new)
-    )
+    if judged is not None:
+        verdict, answer = judged.verdict, judged.answer
+    else:
+        try:
+            old = read_verdict(work.run_dir / place)
+        except (OSError, ValueError):
+            return ""  # it is judged in the run
+        gate, weights = work.recipe.gate, tuple(at.w for at in old.found)
+        samples = (
+            gate.num_samples if gate else 0,
+            gate_seed(work.recipe),
+            work.recipe.gate_weights,
+        )
+        if rules.asks_samples and (old.num_samples, old.seed, weights) != samples:
+            return ""
+        verdict = with_bounds(old, rules)
+        answer = _answer_on(work.ledger, student.fingerprint, verdict) if student else None
+    if answer is False:
+        return "was rejected by a person"
+    return "" if answer or verdict.passed else f"fails {reasons(verdict)}"
 
 
 def find_answer(ledger: Ledger, record: Artifact) -> bool | None:
-    """Return whether a person approved a failed student; None without a decision.
+    """Return whether a person approved or rejected the student of a verdict; None without either.
 
-    An approval holds for every later verdict on the same student in which no other check failed.
+    The last decision on the student counts. A rejection holds for every later verdict on it, an
+    approval for those in which no other check fails.
     """
-    found = ledger.find(_answer_key(record))
-    if found is not None:
-        return bool(found.details["accepted"])
-    verdict = read_verdict(ledger.locate(record))
     student = next(iter(record.parents), "")
-    if not verdict.passed and _is_approved(ledger, record.path, student, verdict):
-        return True
-    return None
+    return _answer_on(ledger, student, read_verdict(ledger.locate(record)))
 
 
-def _is_approved(ledger: Ledger, place: str, student: str, verdict: RoundVerdict) -> bool:
-    """Whether a person approved a student of this attempt with at least these failed checks."""
-    answer = layout.answer_beside(place)
-    if not (ledger.run_dir / answer).is_file():
+def is_rejected(ledger: Ledger, student: Artifact) -> bool:
+    """Return whether the last decision of a person on a student is a rejection."""
+    answers = _answers_on(ledger, student.fingerprint)
+    return bool(answers) and not answers[0].details["accepted"]
+
+
+def _answer_on(ledger: Ledger, student: str, verdict: RoundVerdict) -> bool | None:
+    answers = _answers_on(ledger, student)
+    approvals = list(takewhile(lambda answer: answer.details["accepted"], answers))
+    if answers and not approvals:
         return False
-    return any(
-        artifact.details["accepted"]
+    covers = any(verdict.failures <= set(answer.details["failed"]) for answer in approvals)
+    return True if covers and not verdict.passed else None
+
+
+def _answers_on(ledger: Ledger, student: str) -> list[Artifact]:
+    """Return the decisions of people on a student, by its fingerprint, the last one first."""
+    return [
+        artifact
+        for artifact in reversed(ledger.records())
+        if artifact.kind == "answer"
         and artifact.details.get("student") == student
-        and verdict.failures <= set(artifact.details["failed"])
-        for artifact in ledger.records()
-        if artifact.kind == "answer" and artifact.path == answer
-    )
+        and ledger.locate(artifact).is_file()
+    ]
 
 
 def record_answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
-    """Commit a manual decision on the failed verdict `record`, with the checks that it is about."""
+    """Commit a manual decision on the student of a verdict, with the checks that it failed."""
     ledger = Ledger(run_dir)
     failed = sorted(read_verdict(ledger.locate(record)).failures)
 
@@ -201,10 +254,13 @@ def record_answer(run_dir: Path, record: Artifact, *, accepted: bool) -> None:
     ledger.publish("answer", _answer_key(record), place, write, (record.fingerprint,))
 
 
-def keep_approval(run_dir: Path, judged: JudgedAttempt) -> None:
-    """Commit an approval of an earlier verdict on the student for this verdict too."""
-    if judged.answer and Ledger(run_dir).find(_answer_key(judged.record)) is None:
-        record_answer(run_dir, judged.record, accepted=True)
+def keep_answer(run_dir: Path, judged: JudgedAttempt) -> None:
+    """Commit the decision on an earlier verdict on the student for this verdict too."""
+    if judged.answer is None:
+        return
+    found = Ledger(run_dir).find(_answer_key(judged.record))
+    if found is None or found.details["accepted"] != judged.answer:
+        record_answer(run_dir, judged.record, accepted=judged.answer)
 
 
 def accept(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact:
@@ -217,9 +273,16 @@ def accept(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact:
         raise BundleError(
             f"{judged.plan.title}: student failed the quality gate; approve it by stepfold approve"
         )
+    return move_to_round(run_dir, plan, judged.plan, judged.student)
+
+
+def move_to_round(
+    run_dir: Path, plan: RoundPlan, attempt: RoundPlan, student: Artifact
+) -> Artifact:
+    """Move the student of an attempt to the student path of its round `plan`."""
     ledger, place = Ledger(run_dir), layout.student_of(plan)
-    _set_replaced_aside(ledger, judged.student, place)
-    return _move(ledger, judged.student, place, layout.candidate_of(judged.plan))
+    _set_replaced_aside(ledger, student, place)
+    return _move(ledger, student, place, layout.candidate_of(attempt))
 
 
 def set_aside(run_dir: Path, plan: RoundPlan, judged: JudgedAttempt) -> Artifact | None:
@@ -272,7 +335,9 @@ def _move(ledger: Ledger, student: Artifact, place: str, old: str) -> Artifact:
         if moved.digest != student.digest:
             raise BundleError(f"{source} changed during the move; run stepfold repair")
         student = moved
-    shutil.rmtree(ledger.run_dir / old, ignore_errors=True)
+    other = RunDir(ledger.run_dir).artifacts().get(old)
+    if other is None or other.fingerprint == student.fingerprint or ledger.damage(other):
+        shutil.rmtree(ledger.run_dir / old, ignore_errors=True)
     return student
 
 

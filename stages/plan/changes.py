@@ -8,11 +8,13 @@ from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
+from pipeline.run_dir import layout
 from pipeline.run_dir.events import Timing
-from pipeline.run_dir.layout import PROFILE, RECIPE
+from pipeline.run_dir.layout import PROFILE, RECIPE, RunDir
 from pipeline.run_dir.recipe_file import check_run_dir, read_recipe, recorded_profile
+from pipeline.training.plan import plan_rounds
 from pipeline.wording import format_bytes, format_duration, format_integer
-from stages.chain import recorded_states
+from stages.chain import StageId, Step, recorded_states
 from stages.data.shard import shard_key
 from stages.plan.plan import PlanRow, plan_run
 from stages.workspace import Workspace
@@ -32,8 +34,11 @@ class Recomputed:
 
     @property
     def text(self) -> str:
-        """The stage with its costs in one line."""
+        """The stage with its costs in one line; for a gate also the checks that fail."""
         row = self.row
+        title = row.step.title
+        if row.step.stage is StageId.JUDGE:
+            title += f", {row.reason}"
         numbers = {
             "updates": row.updates,
             "targets": row.tuples,
@@ -43,7 +48,7 @@ class Recomputed:
         costs = [f"{format_integer(number)} {unit}" for unit, number in numbers.items() if number]
         costs += [format_bytes(row.bytes)] if row.bytes else []
         costs += [f"took {format_duration(self.seconds)}"] if self.seconds else []
-        return f"{row.step.title}: {', '.join(costs)}" if costs else row.step.title
+        return f"{title}: {', '.join(costs)}" if costs else title
 
 
 def recomputed_stages(recipe: Recipe, profile: Profile, run_dir: Path) -> tuple[Recomputed, ...]:
@@ -63,6 +68,13 @@ def recomputed_stages(recipe: Recipe, profile: Profile, run_dir: Path) -> tuple[
         return ()  # without data nothing else is there
     states = recorded_states(Workspace(run_dir, old, profile))
     done = {state.step.id for state in states if state.done}
+    # a gate that is added can refuse a student that is promoted
+    students = RunDir(run_dir).artifacts()
+    done |= {
+        Step(StageId.JUDGE, plan).id
+        for plan in plan_rounds(old)
+        if layout.student_of(plan) in students
+    }
     seconds = Timing(run_dir).seconds()
     return tuple(
         Recomputed(row, seconds.get(row.step.id, 0.0))

@@ -23,7 +23,7 @@ from stages.evaluation.encoders import encoders_key
 from stages.evaluation.evaluate import report_key
 from stages.evaluation.sample_sets import SampleInputs
 from stages.export.export import export_key, model_card_facts
-from stages.gate.attempts import GateContext, find_accepted
+from stages.gate.attempts import GateContext, find_accepted, refusal_of_promoted
 from stages.plan.costs import data_cost, gate_costs, report_cost
 from stages.plan.sizes import trained_shape
 from stages.rounds.train import find_student
@@ -201,17 +201,24 @@ class _PlanOperations(Operations[Artifact | None]):
 
     def round(self, plan: RoundPlan, inputs: Inputs[Artifact | None]) -> Artifact | None:
         student, trained, reason = None, None, "its teacher is not finished"
+        refusal = ""
         is_ready = plan.init_from is None or inputs.start is not None
         if inputs.samples and inputs.teacher and inputs.data and is_ready:
             plan = plan.starting_from(inputs.start)
             sample_inputs = SampleInputs(inputs.data, inputs.components)
             context = GateContext(self.work, inputs.samples, inputs.teacher, sample_inputs)
             student = find_accepted(context, plan)
+            refusal = "" if student else refusal_of_promoted(context, plan)
             trained = student or context.find_student(plan)
             reason = "no student of this plan and teacher is committed"
         self.rows += round_rows(plan, self.sizes, trained, reason)
         if plan.index in self._gates:
-            reason = "its student has not passed the gate" if trained else reason
+            if trained:
+                reason = (
+                    f"its promoted student {refusal}"
+                    if refusal
+                    else "its student has not passed the gate"
+                )
             self._row(Step(StageId.JUDGE, plan), student, reason, **self._gates[plan.index])
         return student
 

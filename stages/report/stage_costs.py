@@ -57,12 +57,11 @@ def _retry(plan: RoundPlan, folder: str, run_dir: Path) -> RoundPlan:
     updates = _last_line(run_dir / folder / layout.METRICS).get(
         "total_updates", plan.training.updates
     )
-    return _of_length(plan, int(updates)).model_copy(update={"again": retry})
+    return plan.attempt(retry, int(updates))
 
 
 def _of_length(plan: RoundPlan, updates: int) -> RoundPlan:
-    training = plan.training.model_copy(update={"updates": updates})
-    return plan.model_copy(update={"training": training})
+    return plan.attempt(plan.again, updates)
 
 
 def _last_line(metrics: Path) -> dict[str, float]:

@@ -26,7 +26,7 @@ from pipeline.run_dir.layout import RunDir
 from pipeline.training.checkpoint import checkpoints_of, claim
 from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import round_key
-from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
+from pipeline.training.round_plan import TEACHER_ROUND, AttemptRecord, RoundPlan
 from stages.rounds.preview_images import plan_preview
 from stages.rounds.targets import check_teacher, target_tar
 from stages.workspace import Workspace
@@ -77,7 +77,7 @@ def train(
             name=f"{recipe.run.name}-{Path(plan.folder).name}-{attempt}",
             storage=work.layout.ray,
         )
-        return {"title": plan.title, "student_steps": plan.student_steps}
+        return student_details(work, plan, data, teacher)
 
     is_teacher = plan.index == TEACHER_ROUND
     start = find_start(ledger, plan)
@@ -124,6 +124,34 @@ def round_job(
         "metrics": str(work.layout.metrics(plan)),
         "engine": profile.engine.model_dump(mode="json"),
     }
+
+
+def student_details(
+    work: Workspace, plan: RoundPlan, data: Artifact, teacher: Artifact | None
+) -> dict[str, Any]:
+    """Return the details in a student's record: its title, its steps and its attempt.
+
+    With its attempt a student is recognised after the gate of the recipe changed.
+    """
+    failed = find_start(work.ledger, plan) if plan.again and plan.again.start else None
+    if failed is not None:  # an extension belongs to the round of the student that it continues
+        before = recorded_attempt(failed)
+        key = before.round if before else failed.fingerprint
+    else:
+        first = plan.model_copy(update={"again": None})
+        key = round_key(first, work.recipe, work.profile.engine.precision, data, teacher)
+    attempt = AttemptRecord(round=key, again=plan.again, updates=plan.training.updates)
+    return {
+        "title": plan.title,
+        "student_steps": plan.student_steps,
+        "attempt": attempt.model_dump(mode="json"),
+    }
+
+
+def recorded_attempt(student: Artifact) -> AttemptRecord | None:
+    """Return the attempt in a student's record; None if it has none."""
+    found = student.details.get("attempt")
+    return None if found is None else AttemptRecord.model_validate(found)
 
 
 def find_student(

@@ -22,7 +22,7 @@ from stages.evaluation.features import on_workers
 from stages.evaluation.sample_sets import SampleInputs, _samples_key, open_worker, samples_place
 from stages.gate.attempts import GateContext, find_attempt, judged_attempt, record_answer
 from stages.gate.judge import GateWorkers, divergence_key, judge, judge_divergence
-from stages.rounds.train import find_start, round_job
+from stages.rounds.train import find_start, round_job, student_details
 from stages.rounds.train_worker import RoundJob, train_with
 from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
@@ -95,8 +95,9 @@ class GateCase:
     def train(self, plan: RoundPlan) -> Artifact:
         """Train like `stages.rounds.train`, but without a cluster, with online targets."""
         ledger = Ledger(self.run_dir)
+        work = Workspace(self.run_dir, self.recipe, self.context.work.profile)
         job = round_job(
-            Workspace(self.run_dir, self.recipe, self.context.work.profile),
+            work,
             plan,
             data=self.data,
             teacher=self.teacher,
@@ -106,7 +107,7 @@ class GateCase:
 
         def write(output: Path) -> dict[str, Any]:
             train_with(RoundJob.model_validate({**job, "output": str(output)}), TorchEngine)
-            return {"title": plan.title, "student_steps": plan.student_steps}
+            return student_details(work, plan, self.data, self.teacher)
 
         parents = (self.data, self.teacher, find_start(ledger, plan))
         keys = tuple(parent.fingerprint for parent in parents if parent)

@@ -1,5 +1,6 @@
 """`stepfold approve`, and the message of a run that stops at the gate."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from flows.cli.approve import approve
 from flows.cli.status import status_table
 from flows.gate_wording import failure_text, verdict_text
-from flows.quality_gate import _RoundAttempts
-from pipeline.errors import ConfigError
+from flows.quality_gate import _RoundAttempts, ungated_student
+from pipeline.errors import ConfigError, GateError
 from pipeline.evaluation.verdicts.checks import Check
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, WeightChecks
 from pipeline.ledger import Ledger
@@ -16,7 +17,8 @@ from pipeline.run_dir.gate_history import gate_records
 from pipeline.run_dir.recipe_file import prepare_run_dir
 from pipeline.run_dir.run_status import read_status
 from pipeline.training.gate_policy import JudgedAttempt
-from stages.gate.attempts import accept, find_answer, find_attempt
+from stages.evaluation.sample_sets import SampleInputs
+from stages.gate.attempts import accept, find_answer, find_attempt, record_answer
 from stages.report.stage_costs import costs_of
 from tests.flows.test_completed_round import run_of
 from tests.support.gate_case import ENOUGH, GATE, GateCase, gate_case
@@ -113,6 +115,38 @@ def test_a_student_is_approved_once(failed: tuple[GateCase, JudgedAttempt]) -> N
     assert f"✗ {ROUND} failed: distance" in output
     assert f"✓ {ROUND}, extended 1 failed: distance" in output
     assert output.count("; approved by a person") == 1
+
+
+def test_a_student_that_was_rejected_and_passes_other_bounds_can_be_approved(
+    failed: tuple[GateCase, JudgedAttempt], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(failed[0].run_dir, run_dir)
+    off = ("distance", "rms", "recall", "w_consistency")
+    looser = gate_case(run_dir, *FAILS, *(f"gate.{bound}=off" for bound in off))
+    record_answer(run_dir, failed[1].record, accepted=False)
+    judged = looser.attempt(failed[1].plan)
+    assert (judged.verdict.passed, judged.answer) == (True, False)
+    text = failure_text(run_dir, judged, [], "")
+    assert (
+        "the student passed the gate, but was rejected by a person, and was not promoted." in text
+    )
+    assert invoke("approve", "--run-dir", str(run_dir))[0] == 0
+    assert looser.attempt(failed[1].plan).is_accepted
+
+
+def test_without_a_gate_a_rejected_student_is_not_promoted(
+    failed: tuple[GateCase, JudgedAttempt], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(failed[0].run_dir, run_dir)
+    case = gate_case(run_dir, *FAILS)
+    first = find_attempt(case.context, case.plan).judged
+    assert first is not None
+    record_answer(run_dir, first.record, accepted=False)
+    run = run_of(gate_case(run_dir, FAILS[0], "gate=null"))
+    with pytest.raises(GateError, match=r"a person rejected the student in .*/candidate"):
+        ungated_student(run, case.plan, case.data, case.teacher, SampleInputs(case.data, None))
 
 
 def test_without_a_student_there_is_nothing_to_approve(tmp_path: Path) -> None:

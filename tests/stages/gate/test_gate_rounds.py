@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 
 from pipeline.bundle import read_manifest
 from pipeline.config.profile import Profile
-from pipeline.errors import BundleError
+from pipeline.documents import to_yaml
+from pipeline.errors import BundleError, ConfigError
 from pipeline.ledger import Ledger
 from pipeline.run_dir.gate_history import gate_records
+from pipeline.run_dir.layout import RECIPE
 from pipeline.training.gate_policy import JudgedAttempt
 from pipeline.verification.examine import examine
 from stages.evaluation.features import classifier_of, classifier_spec, heldout_source, on_workers
@@ -22,9 +24,15 @@ from stages.gate.attempts import (
     find_accepted,
     find_attempt,
     find_promoted,
-    keep_approval,
+    find_ungated,
+    is_rejected,
+    keep_answer,
+    move_to_round,
+    record_answer,
+    refusal_of_promoted,
     set_aside,
 )
+from stages.plan.changes import check_changes
 from tests.support.chain import digests
 from tests.support.gate_case import GateCase, gate_case
 
@@ -240,8 +248,95 @@ def test_a_promoted_attempt_stays_under_looser_bounds_and_other_remedies(make: M
     stricter = make(*TOO_FEW, "gate.distance=0.001")
     assert find_promoted(stricter.context, stricter.plan) is not None
     assert find_accepted(stricter.context, stricter.plan) is None
-    longer = make(*TOO_FEW, "gate.extend.share=6", "gate.distance=1e6")  # another training
+    assert refusal_of_promoted(stricter.context, stricter.plan).startswith("fails distance ")
+    longer = make(*TOO_FEW, "guidance.updates=21", "gate.distance=1e6")  # another training
     assert find_promoted(longer.context, longer.plan) is None
+
+
+def test_stricter_bounds_list_the_checks_that_a_promoted_student_fails(make: Make) -> None:
+    loose = (BAD, "gate.distance=1e6", "gate.recall=off", "gate.rms=off")
+    case = make(*loose)
+    accept(case.run_dir, case.plan, case.run_attempts())
+    (case.run_dir / RECIPE).write_text(to_yaml(case.recipe))
+    stricter = make(*loose, "gate.distance=10").recipe
+    with pytest.raises(ConfigError) as refused:
+        check_changes(stricter, Profile(), case.run_dir, accept_changes=False)
+    [line] = [line for line in str(refused.value).splitlines() if "promoted student" in line]
+    assert line.startswith(
+        f"  {case.plan.title}, quality gate, its promoted student fails distance"
+    )
+    assert "times the noise floor at w = 2 (at most 10)" in line
+    assert "evaluations of the teacher" in line
+
+
+@pytest.mark.parametrize(
+    ("made", "changed"),
+    [
+        (TOO_FEW, "gate.extend.share=6"),
+        (TOO_FAST, "gate.retry.factor=0.02"),
+        (TOO_FEW, "gate=null"),
+    ],
+)
+def test_a_promoted_attempt_is_recognised_by_its_record(
+    make: Make, made: tuple[str, ...], changed: str
+) -> None:
+    case = make(*made)
+    outcome = case.run_attempts()
+    student = accept(case.run_dir, case.plan, outcome)
+    first = find_attempt(case.context, case.plan).student
+    settings = [each for each in made if changed != "gate=null" or not each.startswith("gate")]
+    other = make(*settings, changed)
+    assert find_accepted(other.context, other.plan) == student
+    expected = ((case.plan, first), (outcome.plan, student))
+    assert find_promoted(other.context, other.plan) == expected
+    if changed == "gate=null":
+        assert find_ungated(other.context, other.plan) == expected
+    else:
+        judged = find_attempt(other.context, outcome.plan).judged
+        assert judged is not None
+        assert judged.is_accepted
+
+
+def test_without_its_gate_a_round_keeps_the_student_of_its_first_attempt(make: Make) -> None:
+    failed = make(BAD)
+    candidate = failed.run_attempts().student
+    assert candidate is not None
+    case = make(BAD, "gate=null")
+    [(plan, student)] = find_ungated(case.context, case.plan)
+    assert (plan, student) == (case.plan, candidate)
+    assert student is not None
+    moved = move_to_round(case.run_dir, case.plan, plan, student)
+    assert (moved.path, moved.digest) == (STUDENT, candidate.digest)
+    assert find_accepted(case.context, case.plan) == moved
+    assert examine(case.run_dir).damaged == ()
+
+
+def test_a_rejection_holds_for_looser_bounds_and_without_a_gate_until_an_approval(
+    make: Make,
+) -> None:
+    asked = (BAD, "gate.on_fail=ask")
+    case = make(*asked)
+    case.answers = [False]
+    assert not case.run_attempts().is_accepted
+    off = [f"gate.{bound}=off" for bound in ("distance", "recall", "rms", "w_consistency")]
+    looser = make(*asked, *off)
+    outcome = looser.run_attempts()
+    assert (outcome.verdict.passed, outcome.answer, outcome.is_accepted) == (True, False, False)
+    assert looser.remedies == ["stop"]  # a person is not asked twice
+    assert find_accepted(looser.context, looser.plan) is None
+    with pytest.raises(BundleError, match="stepfold approve"):
+        accept(looser.run_dir, looser.plan, outcome)
+    keep_answer(looser.run_dir, outcome)
+    [shown] = gate_records(Ledger(looser.run_dir))
+    assert (shown.answer, shown.is_accepted) == (False, False)
+    ungated = make(BAD, "gate=null")
+    assert find_accepted(ungated.context, ungated.plan) is None
+    record_answer(looser.run_dir, outcome.record, accepted=True)
+    assert outcome.student is not None
+    assert not is_rejected(Ledger(looser.run_dir), outcome.student)
+    assert looser.run_attempts().is_accepted
+    assert find_accepted(ungated.context, ungated.plan) == outcome.student
+    assert find_accepted(case.context, case.plan) is None  # it failed checks that no one approved
 
 
 def test_an_approval_holds_for_looser_bounds_and_not_for_a_check_that_it_is_not_about(
@@ -255,7 +350,7 @@ def test_an_approval_holds_for_looser_bounds_and_not_for_a_check_that_it_is_not_
     assert find_accepted(looser.context, looser.plan) == student
     outcome = looser.run_attempts()
     assert (outcome.verdict.passed, outcome.answer) == (False, True)
-    keep_approval(looser.run_dir, outcome)
+    keep_answer(looser.run_dir, outcome)
     assert [each.answer for each in gate_records(Ledger(looser.run_dir))] == [True]
     stricter = make(*asked, "gate.rms=0.0001")
     assert find_accepted(stricter.context, stricter.plan) is None
