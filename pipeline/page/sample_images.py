@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.evaluation.documents import AnyReport, Report, SampleSpec
 from pipeline.evaluation.figures.grids import sample_rows, tile, unsupported_shape_reason
 from pipeline.page.view_model import Picture, SampleGrids
-from pipeline.sampling.sampler import Images, LabelArray
+from pipeline.sampling.sampler import Images, LabelArray, check_finite
 
 _PER_CLASS = 8
 _UNCLASSED_ROWS = 5
@@ -31,6 +31,9 @@ def build_sample_grids(
         w: guidance weight.
         labels: class of each sample.
         load: loads the samples of a set `[n, h, w, c]`; None if they no longer exist.
+
+    Raises:
+        DivergenceError: a sample to be shown is not finite.
     """
     rows = [row for row in report.rows if row.cell.w == w]
     reference = _reference(report, w)
@@ -83,7 +86,9 @@ def _chosen(report: AnyReport, labels: LabelArray) -> tuple[list[list[int]], tup
 def _png(images: Images, rows: Sequence[Sequence[int]]) -> str:
     places = iter(range(sum(map(len, rows))))
     renamed = [[next(places) for _ in row] for row in rows]
-    shown = _reduced(images[np.concatenate(rows)])
+    chosen = images[np.concatenate(rows)]
+    check_finite(chosen, "samples of the page")
+    shown = _reduced(chosen)
     canvas = (tile(shown, renamed) * 255).round().astype(np.uint8)
     sink = io.BytesIO()
     Image.fromarray(canvas).quantize(256, dither=Image.Dither.NONE).save(sink, "PNG", optimize=True)

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pipeline.bundle import MANIFEST, Manifest, read_manifest
 from pipeline.config import Recipe
 from pipeline.config.samplers import BASELINES
@@ -29,7 +27,7 @@ from stages.evaluation.features import (
     extractor_features,
     on_workers,
 )
-from stages.evaluation.sample_sets import SampleInputs, sample_cells
+from stages.evaluation.sample_sets import SampleInputs, load_samples, sample_cells
 from stages.workspace import (
     UNOBSERVED,
     Observer,
@@ -236,7 +234,7 @@ def _sample_sets(
         SampleSet(
             cell=cell,
             evaluations=samples.details["evaluations"],
-            load=functools.partial(np.load, ledger.locate(samples)),
+            load=functools.partial(load_samples, ledger.locate(samples)),
         )
         for cell, samples in sampled
     )

@@ -271,6 +271,7 @@ def _openers() -> tuple[
         rows_with_class_counts,
     )
     from pipeline.sampling.conditions import choose_conditions
+    from pipeline.sampling.sampler import check_finite
 
     conditions = functools.lru_cache(maxsize=1)(choose_conditions)
 
@@ -293,7 +294,9 @@ def _openers() -> tuple[
             means: np.ndarray = means_of(place)[conditions(place, num_samples).labels[rows]]
             return means
         samples = np.load(place, mmap_mode="r", allow_pickle=False)
-        return samples.mean(0, keepdims=True) if kind == MEAN else np.array(samples[rows])
+        chosen = samples.mean(0, keepdims=True) if kind == MEAN else np.array(samples[rows])
+        check_finite(chosen, f"samples in {place}", 0 if kind == MEAN else rows.start)
+        return chosen
 
     return images, lambda place, num_samples: conditions(place, num_samples).prompts or ()
 

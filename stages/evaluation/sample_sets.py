@@ -97,6 +97,19 @@ def sample_cells(
     return [(cell, done[key]) for key, cell in keys.items()]
 
 
+def load_samples(path: Path) -> np.ndarray:
+    """Load a committed set of samples, `[n, h, w, c]`.
+
+    Raises:
+        DivergenceError: a sample is not finite.
+    """
+    from pipeline.sampling.sampler import check_finite
+
+    samples: np.ndarray = np.load(path, allow_pickle=False)
+    check_finite(samples, f"samples in {path}")
+    return samples
+
+
 def complete_sets(
     results: Iterator[dict[str, Any]], jobs: Sequence[dict[str, Any]], progress: Progress
 ) -> Iterator[tuple[str, list[str], dict[str, Any]]]:

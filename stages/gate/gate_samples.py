@@ -19,7 +19,6 @@ from pipeline.evaluation.metrics.manifold import RealManifold
 from pipeline.evaluation.verdicts.gate_checks import GateExtractor, GateFeatures, GateSamples
 from pipeline.ledger import Artifact, Ledger
 from pipeline.sampling.conditions import choose_conditions
-from pipeline.sampling.sampler import check_finite
 from pipeline.sampling.solvers import default_sampler
 from pipeline.training.round_plan import RoundPlan
 from stages.evaluation.features import (
@@ -32,7 +31,7 @@ from stages.evaluation.features import (
     heldout_source,
     sample_sources,
 )
-from stages.evaluation.sample_sets import SampleInputs
+from stages.evaluation.sample_sets import SampleInputs, load_samples
 
 SEED_OFFSET = 1000
 """Offset of the gate's seed from the evaluation's."""
@@ -123,13 +122,12 @@ class DrawnSamples:
         Raises:
             DivergenceError: a sample of the teacher is not finite.
         """
-        arrays = {
-            (cell.w, cell.role): np.load(self.ledger.locate(samples), allow_pickle=False)
-            for cell, samples in self.sets
-        }
-        for (w, role), images in arrays.items():
-            if role != "student":
-                check_finite(images, f"samples of the teacher, w={w:g}")
+        arrays = {}
+        for cell, samples in self.sets:
+            place = self.ledger.locate(samples)
+            is_judged = cell.role == "student"
+            images = np.load(place, allow_pickle=False) if is_judged else load_samples(place)
+            arrays[cell.w, cell.role] = images
         is_paired = not any(cell.adds_noise for cell, _ in self.sets)
         return {
             w: GateSamples(
@@ -194,7 +192,7 @@ class DrawnSamples:
         return tuple(names)
 
     def _set(self, cell: SampleSpec, samples: Artifact) -> SampleSet:
-        load = functools.partial(np.load, self.ledger.locate(samples))
+        load = functools.partial(load_samples, self.ledger.locate(samples))
         return SampleSet(cell, samples.details["evaluations"], load)
 
 

@@ -10,14 +10,19 @@ import numpy as np
 from pipeline.bundle import Manifest
 from pipeline.durable import replace_durably
 from pipeline.errors import ConfigError
-from pipeline.sampling.sampler import Images
+from pipeline.sampling.sampler import Images, check_finite
 
 _TILE = 48  # pixels; small images are enlarged in whole steps to about this
 _GAP = 2
 
 
 def to_uint8(images: Images) -> np.ndarray:
-    """Convert pixels from [-1, 1] to uint8, rounded."""
+    """Convert pixels from [-1, 1] to uint8, rounded.
+
+    Raises:
+        DivergenceError: a pixel is not finite.
+    """
+    check_finite(images, "images to be written")
     return np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
 
 

@@ -5,8 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from infra.process.machines import read_machines
 from pipeline.bundle import Manifest, read_manifest
 from pipeline.config import Recipe
@@ -28,7 +26,7 @@ from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.sampler import Images
 from pipeline.tracking import read_metrics
 from pipeline.training.plan import plan_decoders, plan_rounds, plan_teacher
-from stages.evaluation.sample_sets import samples_place
+from stages.evaluation.sample_sets import load_samples, samples_place
 from stages.report.stage_costs import attempts_at, costs_of, price_of
 from stages.report.usage import usage_of
 
@@ -191,8 +189,7 @@ def _sample_grids(run_dir: Path, data: Artifact, report: AnyReport) -> list[Samp
 
     def load(cell: SampleSpec) -> Images | None:
         path = run_dir / samples_place(number, cell)
-        found: Images | None = np.load(path, allow_pickle=False) if path.is_file() else None
-        return found
+        return load_samples(path) if path.is_file() else None
 
     grids = [build_sample_grids(report, w, labels, load) for w in report.weights]
     return [each for each in grids if each]

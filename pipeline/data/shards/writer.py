@@ -4,13 +4,15 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.config import Data
 from pipeline.data.shards.dataset_info import DatasetInfo, ShardInfo, SplitInfo, write_info
 from pipeline.data.shards.sample_encoding import encode, sample_key
 from pipeline.data.shards.tar_index import IndexedTarWriter, Member, TarIndex, write_index
 from pipeline.data.sources.loaded_source import MIN_HELDOUT, LoadedSource
 from pipeline.data.sources.quarantine import Quarantine
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SampleError
 
 
 def write_dataset(folder: Path, samples: LoadedSource, config: Data) -> DatasetInfo:
@@ -111,7 +113,10 @@ def _parts(samples: LoadedSource, row: int) -> dict[str, bytes]:
     """Build the members of one sample by extension."""
     parts: dict[str, bytes] = {}
     if samples.encoding is not None and samples.read is not None:
-        parts[samples.encoding] = encode(samples.read(row), samples.encoding)
+        sample = samples.read(row)
+        if not np.isfinite(sample).all():
+            raise SampleError(f"sample {row} of {samples.name}", ": contains NaN or infinity")
+        parts[samples.encoding] = encode(sample, samples.encoding)
     if samples.labels is not None:
         parts["cls"] = str(int(samples.labels[row])).encode()
     if samples.caption is not None:

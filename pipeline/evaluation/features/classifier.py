@@ -19,7 +19,7 @@ from pipeline.documents import Document
 from pipeline.errors import BundleError
 from pipeline.ledger import hash_file
 from pipeline.randomness import RowRandom
-from pipeline.sampling.sampler import Images, LabelArray
+from pipeline.sampling.sampler import Images, LabelArray, check_finite
 from pipeline.shapes import as_plane
 
 CLASSIFIER_FEATURES = "features of a classifier trained on the real training split (not FID)"
@@ -103,6 +103,9 @@ class Classifier:
         """Compute features and class probabilities of samples `[n, *axes, c]`.
 
         Processes `CHUNK` images at a time; a set read in parts of `CHUNK` gives the same bytes.
+
+        Raises:
+            DivergenceError: a value is not finite.
         """
         x = _planes(images)
         with one_thread():
@@ -147,6 +150,9 @@ def train_classifier(
     overfitting to 1,200 digits. Runs on one CPU thread: a few seconds for ten classes of 8x8
     digits, half a minute for a hundred of 32x32. The default number of updates grows with the
     number of classes.
+
+    Raises:
+        DivergenceError: a value of an image is not finite.
     """
     _, *axes, channels = train[0].shape
     shape = (channels, *as_plane(axes))
@@ -170,6 +176,7 @@ def train_classifier(
 
 
 def _planes(images: Images) -> Float32[Tensor, "n c h w"]:
+    check_finite(images, "images of the classifier")
     x = torch.from_numpy(images).movedim(-1, 1)
     return x.reshape(*x.shape[:2], *as_plane(x.shape[2:]))
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from pipeline.evaluation.figures.curves import FAINT, INK, STUDENT, escape_dollars, save_figure
 from pipeline.sampling.conditions import Conditions
-from pipeline.sampling.sampler import Images, LabelArray
+from pipeline.sampling.sampler import Images, LabelArray, check_finite
 from pipeline.wording import format_count
 
 _MOST_CLASSES = 12
@@ -76,7 +76,11 @@ def tile(images: Images, rows: Sequence[Sequence[int]]) -> Float[np.ndarray, "_ 
     """Tile `images[rows]` on a white canvas, values in [0, 1].
 
     Images are enlarged by nearest neighbour to about 64 pixels a side.
+
+    Raises:
+        DivergenceError: a value of `images` is not finite.
     """
+    check_finite(images, "images of a figure")
     height, width, channels = images.shape[1:]
     zoom = max(1, round(64 / max(height, width)))
     gap = max(1, round(_GAP * zoom * height))
@@ -138,6 +142,7 @@ def _draw_scatter(
     axes = figure.subplots(1, len(columns), squeeze=False, sharex=True, sharey=True)[0]
     palette = ("#2a6fb0", "#c8373f", "#3a8f5c", "#b8860b", "#6d4aa2", "#22262e")
     for ax, column in zip(axes, columns, strict=True):
+        check_finite(column.images, f"samples of {column.title}")
         points = column.images.reshape(len(labels), 2)
         for label in np.unique(labels):
             of_class = points[labels == label]
@@ -219,6 +224,8 @@ def draw_pairs(title: str, rows: Sequence[tuple[str, Images]], path: Path) -> bo
     ax = figure.subplots()
     names = [name for name, _ in rows]
     if rows[0][1].shape[1:] == (1, 1, 2):
+        for name, images in rows:
+            check_finite(images, f"samples of {name}")
         points = [images.reshape(-1, 2) for _, images in rows]
         for pair in zip(*points, strict=True):
             ax.plot(*np.transpose(pair), color=FAINT, lw=0.8)

@@ -1,6 +1,8 @@
 """Data sources: known contents and distributions."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sklearn.datasets import load_digits
 from webdataset import TarWriter
 
 from pipeline.config import DigitsData, GaussianConfig, GaussianData, UNetConfig
+from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import count_source, identify, load_source
 from pipeline.errors import ConfigError, DataError
 from tests.pipeline.test_config import accepted
@@ -119,3 +122,16 @@ def test_captioned_files_are_known_by_content_and_counted_without_classes(tmp_pa
     gone = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": "/nowhere"})})
     with pytest.raises(DataError, match="/nowhere is not a folder"):
         count_source(gone)
+
+
+def test_a_sample_that_is_not_finite_is_refused_by_its_row(tmp_path: Path) -> None:
+    config = GaussianData(source="gaussian", num_samples=40)
+    source = load_source(config, 0, LAW)
+    row = int(source.splits["train"][3])
+
+    def read(index: int) -> np.ndarray:
+        assert source.read is not None
+        return source.read(index) * (np.nan if index == row else 1)
+
+    with pytest.raises(DataError, match=f"sample {row} of gaussian: contains NaN or infinity"):
+        write_dataset(tmp_path, replace(source, read=read), config)
