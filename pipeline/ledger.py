@@ -34,7 +34,7 @@ from pipeline.stamps import FileStatus, Stamp, clock_of, read_stamp, status_of, 
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION: Final = 7
+FORMAT_VERSION: Final = 8
 """Format of a run directory: its records, and the content of fingerprints."""
 
 KEY_LENGTH = 32
@@ -61,7 +61,7 @@ class Artifact(Document):
         seal: checksum of this record, to detect damage; "" until the artifact is committed.
     """
 
-    format_version: Literal[7] = FORMAT_VERSION
+    format_version: Literal[8] = FORMAT_VERSION
     kind: str
     fingerprint: str
     path: str

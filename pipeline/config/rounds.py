@@ -75,8 +75,8 @@ class OptimiserConfig(Document):
     """Maximum norm of the gradient."""
 
     ema_decay: Share = 0.0
-    """Decay of the exponential moving average of the weights, in [0, 1). 0 exports the raw
-    weights."""
+    """Decay of the exponential moving average of the weights after each update, in [0, 1). The
+    weights before the first update have no part in it. 0 exports the raw weights."""
 
 
 class TrainingConfig(OptimiserConfig):

@@ -367,7 +367,8 @@ class TeacherTraining(TrainingConfig):
     """Training of a small teacher from data, for demos; other teachers are given as a directory."""
 
     ema_decay: Share = 0.998
-    """Decay of the exponential moving average of the weights, in [0, 1)."""
+    """Decay of the exponential moving average of the weights after each update, in [0, 1). The
+    random weights before the first update have no part in it."""
 
     label_dropout: Share = 0.15
     """Probability that a class or caption is dropped for classifier-free guidance, in [0, 1)."""

@@ -14,15 +14,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-_AVERAGE = "average"
+_SUM = "weights_sum"
 
 
 class AveragingAdam(torch.optim.AdamW):
-    """AdamW; after every update average <- d average + (1-d) p.
+    """AdamW with an average of the weights after each update, which forgets the start.
 
-    The average starts at the weights before the first update, and there is no warm-up of d. It is
-    part of the optimiser's state per parameter, so it is checkpointed with the moments, and where
-    an engine partitions the float32 weights over ranks (ZeRO), each rank averages its slice only.
+    After every update sum <- d sum + (1-d) p, from zero; the average is sum / (1 - d^U) after U
+    updates, as Adam corrects its moments. So the weights before the first update have no part in
+    it, however short the training: a sum that started from them would keep the fraction d^U of
+    them (86 % after 1,500 updates at d = .9999). In a teacher these are random numbers, and in a
+    student those of its own teacher, which is not conditioned on w or takes shorter steps.
+
+    The sum is part of the optimiser's state per parameter, so it is checkpointed with the moments,
+    and where an engine partitions the float32 weights over ranks (ZeRO), each rank averages its
+    slice only.
+
+    Source: Kingma & Ba 2014, arXiv:1412.6980, section 3 (the correction) and 7.2 (of weights).
 
     Args:
         parameters: trained parameters, float32.
@@ -51,23 +59,20 @@ class AveragingAdam(torch.optim.AdamW):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update, then average."""
         updated = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        first = {p: p.clone() for p in updated if self._decay and _AVERAGE not in self.state[p]}
         result = super().step(closure)
-        for parameter, start in first.items():
-            # only after the step: AdamW does not initialise a state that is not empty
-            self.state[parameter][_AVERAGE] = start
         if self._decay and updated:
-            averages = [self.state[p][_AVERAGE] for p in updated]
-            torch._foreach_lerp_(averages, updated, 1 - self._decay)
+            # only after the step: AdamW does not initialise a state that is not empty
+            sums = [self.state[p].setdefault(_SUM, torch.zeros_like(p)) for p in updated]
+            torch._foreach_lerp_(sums, updated, 1 - self._decay)
         return result
 
     @torch.no_grad()
     def adopt_average(self) -> None:
         """Overwrite the parameters by their average for export; training must end here."""
         for parameter, state in self.state.items():
-            if _AVERAGE in state:
-                average: Tensor = state[_AVERAGE]
-                parameter.copy_(average)
+            if _SUM in state:
+                total: Tensor = state[_SUM]
+                parameter.copy_(total / -math.expm1(float(state["step"]) * math.log(self._decay)))
 
 
 @dataclass(frozen=True)

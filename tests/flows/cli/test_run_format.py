@@ -10,7 +10,7 @@ from pipeline.ledger import check_format
 from tests.support.terminal import GAUSSIAN, invoke, snapshot
 
 REFUSED = (
-    "run has format 5, this version of Stepfold needs format 7; start a new run with another "
+    "run has format 5, this version of Stepfold needs format 8; start a new run with another "
     "--run-dir, or use the version that wrote it"
 )
 
@@ -65,5 +65,5 @@ def test_a_damaged_record_names_no_format(old_run: Path, text: str) -> None:
     first.write_text(text)
     with pytest.raises(ConfigError, match="format 5"):
         check_format(old_run)
-    second.write_text(second.read_text().replace('"format_version": 5', '"format_version": 7'))
+    second.write_text(second.read_text().replace('"format_version": 5', '"format_version": 8'))
     check_format(old_run)

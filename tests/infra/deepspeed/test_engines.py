@@ -83,16 +83,15 @@ class TestEveryEngine:
 
     def test_averages_the_weights_as_written_by_hand(self, name):
         plain = make_engine(name, plan=OptimiserPlan(1e-2, 20, 0.1))
-        start = {key: value.clone() for key, value in network().state_dict().items()}
         path = _weights_after_each_update(name)
-        average = start
-        for weights in path:
-            average = {
-                key: 0.9 * average[key] + (1 - 0.9) * weights[key]
-                if weights[key].is_floating_point()
-                else weights[key]
-                for key in weights
-            }
+        shares = [0.9**age for age in reversed(range(len(path)))]  # none of the start's
+        average = {
+            key: sum(share * weights[key] for share, weights in zip(shares, path, strict=True))
+            / sum(shares)
+            if value.is_floating_point()
+            else value
+            for key, value in path[-1].items()
+        }
         averaging = make_engine(name)
         assert train(averaging, 0, 5) == train(plain, 0, 5)  # it only watches
         assert difference(averaging.full_weights(), average) < 1e-6

@@ -34,20 +34,35 @@ def update(optimiser: torch.optim.Optimizer, *numbers: int) -> None:
         optimiser.step()
 
 
-def test_it_is_adamw_without_decay_and_the_average_follows_its_weights():
+@pytest.mark.parametrize("decay", [DECAY, 0.9999])
+def test_it_is_adamw_without_decay_and_the_average_is_of_the_weights_after_each_update(decay):
     ours, theirs = parameters(), parameters()
-    optimiser = averaging(ours)
+    optimiser = averaging(ours, decay=decay)
     reference = torch.optim.AdamW(theirs, lr=0.1, betas=(0.9, 0.999), weight_decay=0.0)
-    expected = [p.detach().clone() for p in ours]
+    passed: list[list[torch.Tensor]] = []
     for number in range(5):
         update(optimiser, number)
         update(reference, number)
-        for average, p in zip(expected, ours, strict=True):
-            average.mul_(DECAY).add_(p.detach(), alpha=1 - DECAY)
+        passed.append([p.detach().clone() for p in ours])
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
     optimiser.adopt_average()
-    torch.testing.assert_close([p.detach() for p in ours], expected)
+    shares = [decay**age for age in reversed(range(5))]
+    for found, *weights in zip(ours, *passed, strict=True):
+        parts = (share * p for share, p in zip(shares, weights, strict=True))
+        torch.testing.assert_close(found.detach(), sum(parts) / sum(shares))
     assert torch.equal(ours[-1], parameters()[-1])  # has no gradient, and stays itself
+
+
+def test_each_parameter_is_averaged_over_its_own_updates():
+    trained = parameters()
+    optimiser = averaging(trained, decay=0.9999)
+    update(optimiser, 0)
+    trained[0].grad = None
+    trained[1].grad = torch.ones(5)
+    optimiser.step()
+    only = trained[0].detach().clone()
+    optimiser.adopt_average()
+    torch.testing.assert_close(trained[0].detach(), only)
 
 
 def test_without_a_decay_nothing_is_averaged():

@@ -199,8 +199,8 @@ def test_samples_that_are_not_finite_are_found(run_dir: Path) -> None:
         ("\x00\x01", "cannot be read"),
         ('"text"', "cannot be read"),
         ('{"kind": "data"}', "is not a record: format_version: Field required"),
-        ('{"format_version": 7}', "is not a record: kind: Field required"),
-        ('{"format_version": 99}', "is of format 99, this version reads 7"),
+        ('{"format_version": 8}', "is not a record: kind: Field required"),
+        ('{"format_version": 99}', "is of format 99, this version reads 8"),
     ],
 )
 def test_an_invalid_record_is_damage_with_its_dependents(
@@ -252,7 +252,7 @@ def unsealed(tree: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (with_format, "is of format 5, this version reads 7"),
+        (with_format, "is of format 5, this version reads 8"),
         (without_format, "is not a record: format_version: Field required"),
         (with_unknown_key, "is not a record: size: Extra inputs are not permitted"),
         (with_unknown_file_key, "mode: Extra inputs are not permitted"),
