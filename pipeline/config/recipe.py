@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -164,7 +165,7 @@ class Recipe(Document):
                     f"{self.teacher.schedule.kind}; remove the key"
                 )
 
-    @property
+    @cached_property
     def round_configs(self) -> tuple[RoundConfig, ...]:
         """Return the rounds of the recipe; a short form is expanded.
 
@@ -176,6 +177,12 @@ class Recipe(Document):
             ValueError: a teacher or a name is not valid.
         """
         return resolve(self.rounds or self._expanded, self.targets, self.teacher.reference_steps)
+
+    def __copy__(self) -> "Recipe":
+        """Copy the recipe for `model_copy`, whose changes may concern the rounds."""
+        copied = super().__copy__()
+        copied.__dict__.pop("round_configs", None)
+        return copied
 
     def with_rounds(self) -> "Recipe":
         """Return the recipe with `rounds` in place of the short form; its rounds are the same."""

@@ -114,6 +114,15 @@ def test_the_first_weights_are_part_of_the_fingerprint_of_a_student_and_not_of_i
         assert len(keys) == count
 
 
+def test_a_changed_copy_of_a_recipe_has_its_own_rounds() -> None:
+    made = build(Recipe, read_yaml(ROOT / "flows/recipes/digits.yaml"), "recipe")
+    assert made.halving is not None
+    assert len(made.round_configs) > 2
+    shorter = made.model_copy(update={"halving": made.halving.model_copy(update={"steps": (2, 1)})})
+    assert [each.name for each in shorter.round_configs] == ["guidance", "2-to-1"]
+    assert made == build(Recipe, made.model_dump(mode="json"), "recipe")
+
+
 def test_an_encoder_is_trained_without_guidance() -> None:
     encoder = {**halving(steps=2, teacher_steps=4, direction="encode"), "teacher": "guidance"}
     plans = plan_rounds(recipe(GUIDANCE, halving(steps=2, teacher_steps=4), encoder))

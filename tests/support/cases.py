@@ -1,6 +1,7 @@
 """One case of every schedule, network and method, so that new ones are tested automatically."""
 
 from dataclasses import MISSING, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -39,6 +40,7 @@ SCHEDULES: dict[str, NoiseSchedule] = {
 SCHEDULES["shifted_flow"] = schedule_of(ScheduleConfig(kind="rectified_flow", shift=3.0))
 
 
+@cache
 def read_recipe(path: Path) -> Recipe:
     return build(Recipe, read_yaml(path), path.name)
 
