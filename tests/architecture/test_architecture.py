@@ -28,6 +28,22 @@ def test_a_file_is_named_for_what_it_holds() -> None:
     assert found == []
 
 
+def test_shapes_are_checked_in_every_module_that_names_them(pytestconfig: pytest.Config) -> None:
+    """The import hook of jaxtyping is given by package, because it slows all other code down."""
+    checked = pytestconfig.getoption("jaxtyping_packages").split(",")[:-1]
+    forgotten = []
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        imported = {
+            node.module for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)
+        }
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if imported & {"jaxtyping", "pipeline.tensors"} and not any(
+            f"{module}.".startswith(f"{package}.") for package in checked
+        ):
+            forgotten.append(module)
+    assert forgotten == []
+
+
 def weighs_by_one_plus_w(node: ast.AST) -> bool:
     """Whether an expression contains `1 + w` (or `w + 1`), for any form of w."""
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)):

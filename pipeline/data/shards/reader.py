@@ -3,6 +3,7 @@
 import logging
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -166,12 +167,12 @@ class SampleShards(Samples):
 
     def _sample(self, row: int) -> StoredSample:
         shard = int(np.searchsorted(self._firsts, row, side="right")) - 1
-
-        def content(extension: str) -> bytes:
-            member = self._members[len(self._places) * row + self._places[extension]]
-            return bytes(self._views[shard][member.offset : member.offset + member.size])
-
+        content = partial(self._content, shard, row)
         return StoredSample(self.info, _sample_name(self._tars[shard], row), content)
+
+    def _content(self, shard: int, row: int, extension: str) -> bytes:
+        member = self._members[len(self._places) * row + self._places[extension]]
+        return bytes(self._views[shard][member.offset : member.offset + member.size])
 
 
 def stream_shard(folder: Path, shard: ShardInfo) -> Iterator[StoredSample]:
