@@ -202,10 +202,10 @@ def export_task(
     step: Step,
     plan: RoundPlan,
     student: Artifact,
-    components: Artifact,
+    components: Artifact | None,
     report: Artifact,
 ) -> Artifact:
-    """Export a student as a stock pipeline and check its parity with the student."""
+    """Export a student for stock diffusers and check its parity with the student."""
     facts = model_card_facts(run.run_dir, report, plan)
     observer = StageObserver(run, step)
     result = export_student(run.workspace, student, components, facts=facts, observer=observer)

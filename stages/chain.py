@@ -175,7 +175,7 @@ class Operations(Protocol[T]):
         """Evaluate the encoders."""
 
     def export(self, plan: RoundPlan, student: T, components: T | None, report: T) -> None:
-        """Export a student as a stock pipeline."""
+        """Export a student as a stock pipeline, or without components with a sampling script."""
 
     def page(self) -> None:
         """Write the HTML report."""
@@ -209,14 +209,16 @@ def walk(recipe: Recipe, do: Operations[T], *, until: StageId = StageId.PAGE) ->
     do.publish(report)
     if recipe.has_encoders:
         do.encoders(students)
-    if recipe.teacher.has_components:
-        for plan in exported_rounds(recipe):
-            do.export(plan, made[plan.index], components, report)
+    for plan in exported_rounds(recipe):
+        do.export(plan, made[plan.index], components, report)
     do.page()
 
 
 def exported_rounds(recipe: Recipe) -> Sequence[RoundPlan]:
-    """Return the rounds whose students a stock pipeline can sample."""
+    """Return the rounds whose students stock diffusers can sample: by a pipeline, or a script."""
+    teacher = recipe.teacher
+    if not (teacher.has_components or teacher.network.has_sampling_script):
+        return []
     return [plan for plan in plan_decoders(recipe) if plan.exported_steps is not None]
 
 

@@ -73,6 +73,11 @@ class NetworkConfig(Document):
         return None
 
     @property
+    def has_sampling_script(self) -> bool:
+        """Whether a student on pixels is exported with a script that calls diffusers' network."""
+        return False
+
+    @property
     def idle_keys(self) -> dict[str, str]:
         """Keys that have no effect on this network, with the reason and the remedy."""
         return {}
@@ -150,6 +155,11 @@ class UNetConfig(NetworkConfig):
         if not self.reads_text:
             return None
         return "StableDiffusionInpaintPipeline" if self.is_inpainting else "StableDiffusionPipeline"
+
+    @property
+    def has_sampling_script(self) -> bool:
+        """Return True for a class-conditional network."""
+        return not self.reads_text and not self.is_inpainting
 
     @property
     def idle_keys(self) -> dict[str, str]:

@@ -32,35 +32,41 @@ if TYPE_CHECKING:
 def export_student(
     work: Workspace,
     student: Artifact,
-    components: Artifact,
+    components: Artifact | None,
     *,
     facts: Mapping[str, Any] | None = None,
     observer: Observer = UNOBSERVED,
 ) -> StageResult[Artifact]:
     """Export a student to a stock pipeline, committed if it passes the parity check, or reuse it.
 
-    The path is `pipelines/N-steps`, or `pipelines/any-steps` for the stage-1 student.
+    The path is `pipelines/N-steps`, or `pipelines/any-steps` for the stage-1 student. Without
+    components it is a network on pixels, which is exported with a sampling script.
 
     Raises:
         ConfigError: see `export`.
         BundleError: see `export_checked`.
     """
     ledger = work.ledger
-    bundle, parts = ledger.locate(student), ledger.locate(components)
-    manifest = _check(bundle, parts)
+    bundle = ledger.locate(student)
+    parts = None if components is None else ledger.locate(components)
+    manifest = _check_network(bundle) if parts is None else _check(bundle, parts)
     stated = {**(facts or {}), "student": student.digest}
     key = export_key(student, components, facts or {})
 
     def write(folder: Path) -> dict[str, Any]:
-        from stages.export.parity import check_supported
+        from stages.export.parity import check_script, check_supported
 
-        _fill(folder, bundle, manifest, parts, stated)
-        found = check_supported(folder, bundle, parts)
+        if parts is None:
+            fill_network(folder, bundle, manifest, stated)
+            found = check_script(folder, bundle)
+        else:
+            _fill(folder, bundle, manifest, parts, stated)
+            found = check_supported(folder, bundle, parts)
         worst = max(difference.value for difference in found)
         return {"steps": manifest.own_steps, "largest_difference": worst}
 
     def make() -> Artifact:
-        parents = (student.fingerprint, components.fingerprint)
+        parents = tuple(each.fingerprint for each in (student, components) if each)
         return ledger.publish("pipeline", key, layout.pipeline_of(manifest), write, parents)
 
     return find_or_make(ledger, key, observer, make)
@@ -102,7 +108,7 @@ def export_checked(
 
     network = read_manifest(bundle)
     if network.pipeline is None:
-        return _export_network(bundle, network, output, components)
+        return _export_network(bundle, output, components)
     parts = components or components_near(bundle)
     if parts is None:
         raise ConfigError(
@@ -115,11 +121,8 @@ def export_checked(
         return check_supported(folder, bundle, parts)
 
 
-def _export_network(
-    bundle: Path, manifest: Manifest, output: Path, components: Path | None
-) -> "list[Difference]":
-    check_scriptable(manifest, bundle)
-    check_exportable(manifest, str(bundle))
+def _export_network(bundle: Path, output: Path, components: Path | None) -> "list[Difference]":
+    manifest = _check_network(bundle)
     if components is not None:
         raise ConfigError(
             f"--components {components}: {bundle} is a network on pixels, without other parts; "
@@ -128,18 +131,18 @@ def _export_network(
     from stages.export.parity import check_script
 
     with atomic_directory(output) as folder:
-        fill_network(folder, bundle, manifest)
+        fill_network(folder, bundle, manifest, {})
         return check_script(folder, bundle)
 
 
-def export_key(student: Artifact, components: Artifact, facts: Mapping[str, Any]) -> str:
+def export_key(student: Artifact, components: Artifact | None, facts: Mapping[str, Any]) -> str:
     """Return the fingerprint of an exported pipeline, from its parts and its model card's facts."""
     return fingerprint(
         {
             "stage": "export",
             "format": FORMAT_VERSION,
             "student": student.digest,
-            "components": components.digest,
+            "components": components.digest if components else None,
             "facts": dict(facts),
         }
     )
@@ -194,6 +197,13 @@ def atomic_directory(output: Path) -> Iterator[Path]:
         sync(output.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_network(bundle: Path) -> Manifest:
+    manifest = read_manifest(bundle)
+    check_scriptable(manifest, bundle)
+    check_exportable(manifest, str(bundle))
+    return manifest
 
 
 def _check(bundle: Path, components: Path) -> Manifest:

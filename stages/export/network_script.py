@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.bundle import Manifest
 from pipeline.errors import ConfigError
@@ -61,7 +63,7 @@ def check_scriptable(manifest: Manifest, bundle: Path) -> None:
         ConfigError: it is not a class-conditional U-Net of pixels, or not a student.
     """
     network = manifest.network
-    if network.family != "unet" or network.reads_text or not network.draws_pixels:
+    if not network.has_sampling_script:
         raise ConfigError(
             f"{bundle} has no stock pipeline, only a network; load {manifest.folder}/ with "
             "diffusers directly"
@@ -72,8 +74,8 @@ def check_scriptable(manifest: Manifest, bundle: Path) -> None:
         )
 
 
-def fill_network(folder: Path, bundle: Path, manifest: Manifest) -> None:
-    """Write network, scheduler, model card and `sample.py` into `folder`."""
+def fill_network(folder: Path, bundle: Path, manifest: Manifest, facts: Mapping[str, Any]) -> None:
+    """Write network, scheduler, model card with `facts`, and `sample.py` into `folder`."""
     from pipeline.models.stock.card import network_card, supported_steps
     from pipeline.models.stock.schedulers import stock_scheduler
 
@@ -105,7 +107,7 @@ def fill_network(folder: Path, bundle: Path, manifest: Manifest) -> None:
     for name, value in values.items():
         script = script.replace(f"@{name}@", str(value))
     (folder / SCRIPT).write_text(script, encoding="utf-8")
-    (folder / "README.md").write_text(network_card(manifest), encoding="utf-8")
+    (folder / "README.md").write_text(network_card(manifest, facts), encoding="utf-8")
 
 
 def _allowed_steps(manifest: Manifest) -> str:

@@ -101,7 +101,7 @@ def _weights(recipe: Recipe) -> int:
     """Return the bytes of bundles and checkpoints, and of the components and their exports."""
     parameters = max(count_parameters(recipe))
     num_bundles = len(plan_rounds(recipe)) + (1 if plan_teacher(recipe) is None else 2)
-    num_exports = len(exported_rounds(recipe)) if recipe.teacher.has_components else 0
+    num_exports = len(exported_rounds(recipe))
     networks = 4 * (num_bundles + num_exports) + _BYTES_PER_PARAMETER * _CHECKPOINTS
     return parameters * networks + 4 * (count_components(recipe) or 0) * (1 + num_exports)
 

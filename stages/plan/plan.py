@@ -252,7 +252,8 @@ class _PlanOperations(Operations[Artifact | None]):
         report: Artifact | None,
     ) -> None:
         exported = None
-        if student and components and report:
+        has_parts = components is not None or not self.work.recipe.teacher.has_components
+        if student and has_parts and report:
             facts = model_card_facts(self.work.run_dir, report, plan)
             exported = self.work.ledger.find(export_key(student, components, facts))
         self._row(Step(StageId.EXPORT, plan), exported, "not exported yet")

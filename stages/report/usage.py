@@ -15,6 +15,7 @@ from pipeline.run_dir import layout
 from pipeline.training.plan import plan_decoders
 from pipeline.training.round_plan import RoundPlan
 from pipeline.wording import format_count
+from stages.export.network_script import SCRIPT
 
 _GUIDANCE_ARGUMENT = re.compile(r"guidance_scale=(?!1\.0\b)[\d.]+")
 """The guidance of a model card's call; 1.0 belongs to networks with a fixed w."""
@@ -33,7 +34,8 @@ class _Chosen:
 def usage_of(run_dir: Path, recipe: Recipe, report: AnyReport) -> tuple[Usage, ...]:
     """Return usage of the passing student and of any student with the fewest steps.
 
-    Students with an exported pipeline use the code of its model card, others `stepfold sample`.
+    Students with an exported pipeline use the code of its model card or its script, others
+    `stepfold sample`.
 
     Args:
         run_dir: run directory, with its pipelines.
@@ -90,6 +92,9 @@ def _usage(run_dir: Path, recipe: Recipe, chosen: _Chosen) -> Usage:
     title = f"{format_count(chosen.steps, 'step')}, {kind}{chosen.reason}"
     folder = f"{layout.PIPELINES}/{chosen.plan.sampling_target}"
     pipeline = run_dir / folder
+    if (pipeline / SCRIPT).is_file():
+        command = f"python {folder}/{SCRIPT} --steps {chosen.steps} --w {chosen.w:g} --labels 0 1"
+        return Usage(f"{title}: diffusers", (command,))
     if pipeline.is_dir():
         code = _code_of(pipeline / "README.md", folder, chosen.w)
         return Usage(f"{title}: diffusers", code)

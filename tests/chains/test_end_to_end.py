@@ -102,7 +102,7 @@ def test_the_page_is_complete_and_self_contained(run_dir: Path) -> None:
         if row["cell"]["role"] == "student" and row["cell"]["w"] == 2
     }
     assert dict(zip(drawn["x"], drawn["y"], strict=True)) == measured
-    assert "stepfold sample rounds/01-4-to-1/student --steps 1" in page.text
+    assert "python pipelines/1-steps/sample.py --steps 1" in page.text
     assert str(run_dir) not in (run_dir / "report/index.html").read_text()
 
 

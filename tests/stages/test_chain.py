@@ -93,6 +93,17 @@ PIXELS = [
     "encoders(teacher, student 0, student 1, student 2)",
     "page()",
 ]
+# Students of digits are on pixels; a script samples each of a fixed number of steps.
+DIGITS = [
+    "data()",
+    "teacher(data)",
+    "student 0(data, None, data, teacher)",
+    "student 1(data, None, data, student 0)",
+    "report(data, None, teacher, student 0, student 1)",
+    "publish(report)",
+    "export 2-steps(student 1, None, report)",
+    "page()",
+]
 # Latents come between the data and the teacher, and students are exported.
 LATENTS = [
     "data()",
@@ -110,7 +121,7 @@ LATENTS = [
 
 @pytest.mark.parametrize(
     ("name", "more", "expected"),
-    [("gaussian", (ENCODERS,), PIXELS), ("captions", (), LATENTS)],
+    [("gaussian", (ENCODERS,), PIXELS), ("digits", (), DIGITS), ("captions", (), LATENTS)],
 )
 def test_stages_are_called_in_order_with_their_inputs(
     name: str, more: tuple[str, ...], expected: list[str]

@@ -32,8 +32,11 @@ def model_card(manifest: Manifest, stock: StockPipeline, facts: Mapping[str, Any
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def network_card(manifest: Manifest) -> str:
-    """Build the README.md of a class-conditional student that has no stock pipeline."""
+def network_card(manifest: Manifest, facts: Mapping[str, Any]) -> str:
+    """Build the README.md of a class-conditional student that has no stock pipeline.
+
+    `facts` are the rows of its table.
+    """
     steps, w = supported_steps(manifest)[0], manifest.w
     if w is None:
         raise ValueError("manifest.w is None; a student was trained with a distribution of w")
@@ -56,10 +59,10 @@ def network_card(manifest: Manifest) -> str:
         f"# {manifest.lineage.run}: {_description(manifest)}",
         *("## Use", *lines),
         *("## Do not", "\n".join(f"- {line}" for line in warnings)),
-        *("## Provenance", _lineage(manifest)),
+        *("## Provenance", _lineage(manifest), _table(facts)),
         *("## Limitations", _LIMITS.replace("prompts", "classes")),
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 THIS_DIRECTORY = "THIS DIRECTORY"

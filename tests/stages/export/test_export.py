@@ -292,17 +292,13 @@ def pixel_student(folder: Path, steps: int | None, schedule: ScheduleConfig) -> 
     return folder
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("steps", "schedule"),
     [
         (4, ScheduleConfig(kind="cosine", num_train_timesteps=1024)),
-        pytest.param(
-            *(3, ScheduleConfig(kind="linear", num_train_timesteps=1000)), marks=pytest.mark.nightly
-        ),
-        pytest.param(
-            *(2, ScheduleConfig(kind="rectified_flow", num_train_timesteps=1000, shift=3.0)),
-            marks=pytest.mark.nightly,
-        ),
+        (3, ScheduleConfig(kind="linear", num_train_timesteps=1000)),
+        (2, ScheduleConfig(kind="rectified_flow", num_train_timesteps=1000, shift=3.0)),
     ],
     ids=["cosine", "linear", "rectified_flow"],
 )
@@ -335,11 +331,34 @@ def test_a_class_conditional_student_is_exported_with_a_sampling_script(
             drawn(labels, count, w)
 
 
+def test_a_run_commits_a_checked_script_with_the_scores_of_a_student_on_pixels(
+    tmp_path: Path,
+) -> None:
+    bundle = pixel_student(tmp_path / "made", 1, teacher_manifest("unet").schedule)
+    work = Workspace(tmp_path / "run", small_recipe())
+    student = commit(work.ledger, "student", bundle, "rounds/01/student")
+    facts = {"distance": 0.5}
+    done = export_student(work, student, None, facts=facts).value
+    folder = work.ledger.locate(done)
+    assert (done.kind, done.path, done.parents) == (
+        *("pipeline", "pipelines/1-steps"),
+        (student.fingerprint,),
+    )
+    assert 0 < done.details["largest_difference"] <= TOLERANCE
+    card = (folder / "README.md").read_text()
+    assert "| distance | 0.5 |" in card
+    assert student.digest in card
+    drawn = runpy.run_path(str(folder / "sample.py"))["sample"]
+    assert drawn([3, 4], 1, 2.0).shape == (2, 1, 8, 8)
+    assert work.ledger.find(export_key(student, None, facts)) == done
+    assert export_student(work, student, None, facts=facts) == StageResult(done, reused=True)
+
+
 @pytest.mark.nightly
 def test_a_script_that_ignores_w_does_not_pass_the_gate(tmp_path: Path) -> None:
     bundle = pixel_student(tmp_path / "student", 1, teacher_manifest("unet").schedule)
     output = tmp_path / "out"
-    fill_network(output, bundle, read_manifest(bundle))
+    fill_network(output, bundle, read_manifest(bundle), {})
     script = output / "sample.py"
     script.write_text(script.read_text().replace(", timestep_cond=w_embedding", ""))
     with pytest.raises(BundleError, match=r"parity check failed at w = 0.*tolerance"):

@@ -13,11 +13,14 @@ from pipeline.evaluation.documents import read_report
 from pipeline.evaluation.reports.comparisons import card_facts
 from pipeline.evaluation.reports.report_summary import ReportView
 from pipeline.evaluation.tables import format_estimate, metric_of
+from pipeline.training.plan import plan_rounds
 from stages.report.compare import write_comparison
 from stages.report.page import build_page, page_of, remove_page, write_page
 from stages.report.stage_costs import costs_of
+from stages.report.usage import _Chosen, _usage
 from tests.support.page_reader import PageReader, read_page
 from tests.support.page_run import PageRun, make_page_run
+from tests.support.recipes import shipped_recipe
 
 HOUR = 36.0
 
@@ -185,3 +188,16 @@ def test_an_outdated_page_is_removed(tmp_path: Path) -> None:
     remove_page(tmp_path)
     remove_page(tmp_path)
     assert not place.exists()
+
+
+def test_usage_of_an_exported_script_is_its_command(tmp_path: Path) -> None:
+    recipe = shipped_recipe("digits")
+    plan = plan_rounds(recipe)[-1]
+    folder = f"pipelines/{plan.student_steps}-steps"
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "sample.py").touch()
+    assert plan.student_steps is not None
+    used = _usage(tmp_path, recipe, _Chosen(plan, plan.student_steps, 1.5, "fewest steps"))
+    assert used.lines == (
+        f"python {folder}/sample.py --steps {plan.student_steps} --w 1.5 --labels 0 1",
+    )
