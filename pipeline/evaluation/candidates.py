@@ -9,7 +9,7 @@ from pipeline.evaluation.documents import SampleSpec, teacher_title
 from pipeline.evaluation.features.classifier import ClassifierOutputs
 from pipeline.evaluation.figures.grids import Column
 from pipeline.evaluation.metrics.frechet import Features
-from pipeline.sampling.sampler import Images
+from pipeline.sampling.sampler import Images, LabelArray
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class ExtractorFeatures:
         kind: short name for files.
         of: returns the features of a sample set.
         heldout: features of the held-out real images; None without held-out images.
+        heldout_labels: classes of the held-out images; all 0 for data without classes.
         prompts: features of the prompts; None without prompts or for image-only extractors.
         mean_of: returns the features of a teacher's sample set with every sample replaced by the
             set's mean image. Used for data without classes.
@@ -45,6 +46,7 @@ class ExtractorFeatures:
     kind: str
     of: Callable[[SampleSpec], Features]
     heldout: Features | None
+    heldout_labels: LabelArray
     prompts: Features | None
     mean_of: Callable[[SampleSpec], Features]
 

@@ -21,10 +21,11 @@ def images_at(data: Path, split: str, rows: LabelArray) -> Images:
 
 
 def labels_of(data: Path, split: str) -> LabelArray:
-    """Load the class of every image of a split, int64 `[n]`."""
+    """Load the class of every image of a split, int64 `[n]`; all 0 for data without classes."""
     shards = SampleShards(data, split)
-    labels: LabelArray = shards.conditions(np.arange(len(shards)))["label"].numpy()
-    return labels
+    rows = np.arange(len(shards))
+    found = shards.conditions(rows).get("label")
+    return np.zeros_like(rows) if found is None else found.numpy()
 
 
 def rows_with_class_counts(requested: LabelArray, labels: LabelArray) -> LabelArray:

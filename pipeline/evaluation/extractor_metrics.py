@@ -11,7 +11,8 @@ from pipeline.evaluation.documents import RESAMPLES, ExtractorMetrics, Extractor
 from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
 from pipeline.evaluation.metric_specs import ProtocolContext, real_image_metrics, teacher_metric
 from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate
-from pipeline.evaluation.metrics.frechet import Features, Moments, frechet_estimate
+from pipeline.evaluation.metrics.frechet import Features, Moments, frechet_replicates
+from pipeline.evaluation.metrics.halves import HalfSamples
 from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.scores import ExtractorScores
 from pipeline.evaluation.scoring import flatten_estimates
@@ -94,13 +95,16 @@ class _Scorer:
 
     def __init__(self, read: ExtractorFeatures, conditions: Conditions) -> None:
         self._read, self._conditions = read, conditions
-        self._heldout = None if read.heldout is None else RealImages(read.heldout)
+        self._heldout = (
+            None if read.heldout is None else RealImages(read.heldout, read.heldout_labels)
+        )
 
     def score(self, features: Features, seed: int, floor: Moments) -> ExtractorScores:
-        bootstrap = Bootstrap(self._conditions.labels, RESAMPLES, seed)
-        found = {"distance_to_teacher": frechet_estimate(floor, features, bootstrap)}
+        labels = self._conditions.labels
+        bootstrap, halves = Bootstrap(labels, RESAMPLES, seed), HalfSamples(labels, seed)
+        found = {"distance_to_teacher": frechet_replicates(floor, features, halves).estimate()}
         if self._heldout is not None:
-            found |= self._heldout.compare(features, bootstrap)
+            found |= self._heldout.compare(features, bootstrap, halves)[0]
         if self._read.prompts is not None:
             found["clip_score"] = bootstrap.mean(clip_scores(features, self._read.prompts))
         return ExtractorScores.model_validate(flatten_estimates(found))

@@ -12,6 +12,10 @@ from pipeline.errors import DataError
 from pipeline.ledger import fingerprint
 
 PIXELS = "pixels in [-1, 1]"
+VERSION = 2
+"""Version of the metrics' formulas. 2: classes in the shares of the held-out images, kernel
+distance by pairs of classes, intervals by half-samples."""
+
 _WORDS = ("title", "meaning", "source", "reference.name")
 
 
@@ -50,12 +54,13 @@ class MetricProtocol(Document):
             identify the extractor.
         components_sha256: digest of VAE and text encoders; None for pixel-space networks.
         reference: reference of the comparison.
-        num_samples: number of samples, classes balanced.
+        num_samples: number of samples, in the class shares of the held-out images.
         seed: seed of the samples' noise and of the bootstrap.
-        resamples: resamples of the 95 % bootstrap interval; the reference is fixed.
+        resamples: half-samples, or resamples, of the 95 % interval; the reference is fixed.
         settings: constants of the metric.
         source: publication or library that defines the metric.
         shape: shape of an image (height, width, channels).
+        version: version of the formula and of its interval; see `VERSION`.
     """
 
     metric: str
@@ -72,6 +77,7 @@ class MetricProtocol(Document):
     settings: dict[str, float] = {}
     source: str
     shape: tuple[int, ...]
+    version: int = 1
 
     @property
     def identity(self) -> str:

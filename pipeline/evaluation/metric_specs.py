@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.evaluation.candidates import ReportInputs
 from pipeline.evaluation.documents import NOISE_FLOOR_SEED_OFFSET, RESAMPLES
-from pipeline.evaluation.metric_protocol import PIXELS, MetricProtocol, Reference
+from pipeline.evaluation.metric_protocol import PIXELS, VERSION, MetricProtocol, Reference
 from pipeline.evaluation.metrics.manifold import DENSITY_NEIGHBOURS, NEIGHBOURS
 from pipeline.evaluation.metrics.pairwise import MOST_PSNR, RANGE, ssim_window
 
@@ -15,7 +15,11 @@ _DENSITY = "Naeem et al. 2020, arXiv:2002.09797"
 
 _METRICS: dict[str, tuple[str, str, str]] = {
     "distance_to_real": ("to real", "Frechet distance", _FRECHET),
-    "kid_to_real": ("KID", "unbiased kernel distance", "Binkowski et al. 2018, arXiv:1801.01401"),
+    "kid_to_real": (
+        "KID",
+        "unbiased kernel distance, by classes",
+        "Binkowski et al. 2018, arXiv:1801.01401",
+    ),
     "precision": ("precision", "share of samples inside the real manifold", _MANIFOLD),
     "recall": ("recall", "share of real images inside the samples' manifold", _MANIFOLD),
     "density": ("density", "real neighbourhoods around a sample, over k", _DENSITY),
@@ -155,6 +159,7 @@ class ProtocolContext:
             settings=settings,
             source=source,
             shape=self.shape,
+            version=VERSION,
         )
 
 

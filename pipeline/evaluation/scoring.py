@@ -1,5 +1,6 @@
 """Scores of sample sets against real images and the teacher, by the data set's classifier."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,13 @@ from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate, Interval
 from pipeline.evaluation.metrics.frechet import (
     Features,
     Moments,
-    class_accuracies,
-    class_accuracy,
     frechet_distance,
-    frechet_estimate,
+    frechet_replicates,
     inception_type_score,
+    is_correct,
     neighbour_distance,
 )
+from pipeline.evaluation.metrics.halves import HalfSamples
 from pipeline.evaluation.metrics.pairwise import psnr, squared_errors, ssim
 from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.scores import Scores
@@ -72,6 +73,7 @@ class Scorer:
     def __init__(
         self,
         heldout: Features,
+        heldout_labels: LabelArray,
         training: Images,
         *,
         class_names: Sequence[str] = (),
@@ -81,6 +83,7 @@ class Scorer:
 
         Args:
             heldout: features of real images that were not used to train networks or classifier.
+            heldout_labels: their classes.
             training: real images of the training split.
             class_names: class names in order of label; without them there are no scores per class.
             reads_prompts: whether prompts describe captioned digits, so that accuracy can be
@@ -90,7 +93,7 @@ class Scorer:
         self._reads_prompts = reads_prompts
         self._training = training
         with threadpool_limits(1, user_api="blas"):
-            self._heldout = RealImages(heldout)
+            self._heldout = RealImages(heldout, heldout_labels)
 
     def score_training(
         self, rows: np.ndarray, reading: ClassifierOutputs, labels: LabelArray
@@ -119,23 +122,23 @@ class Scorer:
         seed: int,
     ) -> Scores:
         images, reading = read.images, read.reading
-        bootstrap = Bootstrap(labels, RESAMPLES, seed)
+        bootstrap, halves = Bootstrap(labels, RESAMPLES, seed), HalfSamples(labels, seed)
         # one thread: matrices are small, and the last digits depend on the number of threads
         with threadpool_limits(1, user_api="blas"):
-            found = self._heldout.compare(reading.features, bootstrap)
-            found |= _classification(reading, labels, bootstrap)
+            found, _ = self._heldout.compare(reading.features, bootstrap, halves)
+            found |= _classification(reading, labels, bootstrap, halves)
             found["nearest_training"] = self._nearest_training(images, labels, neighbour, seed)
             moments = Moments.of(reading.features)
             if teacher:
-                found["distance_to_teacher"] = frechet_estimate(
-                    teacher.noise_floor, reading.features, bootstrap
-                )
+                found["distance_to_teacher"] = frechet_replicates(
+                    teacher.noise_floor, reading.features, halves
+                ).estimate()
         if teacher:
             found |= agreement_with(images, teacher.samples, bootstrap)
         nearest_w = teacher.nearest_w(moments) if teacher else None
         numbers = flatten_estimates(found) | {"nearest_teacher_w": nearest_w}
         if self._class_names:
-            by_label = _accuracy_by_label(reading, labels, bootstrap)
+            by_label = _accuracy_by_label(reading, labels)
             by_name = {self._class_names[label]: share for label, share in by_label.items()}
             numbers |= _in_parts("accuracy_by_class", by_name)
         return Scores.model_validate(numbers)
@@ -148,10 +151,7 @@ class Scorer:
         digits = read.reading.probabilities.argmax(axis=1)
         matches = match_caption_parts(read.images, digits, conditions.prompts)
         bootstrap = Bootstrap(conditions.labels, RESAMPLES, seed)
-        found = {
-            part: bootstrap.mean(is_match.astype(np.float64), most=1.0)
-            for part, is_match in matches.items()
-        }
+        found = {part: bootstrap.share(is_match) for part, is_match in matches.items()}
         return _in_parts("prompt_accuracy", found)
 
     def _nearest_training(
@@ -195,36 +195,31 @@ def _ends(interval: Interval) -> tuple[float, float]:
 
 
 def _classification(
-    reading: ClassifierOutputs, labels: LabelArray, bootstrap: Bootstrap
+    reading: ClassifierOutputs, labels: LabelArray, bootstrap: Bootstrap, halves: HalfSamples
 ) -> dict[str, Estimate]:
     p = reading.probabilities
     return {
-        "inception_score": bootstrap.of(lambda rows: inception_type_score(p[rows])),
-        "class_accuracy": bootstrap.of(
-            lambda rows: class_accuracy(p[rows], labels[rows]), most=1.0
+        "inception_score": halves.of(lambda rows: inception_type_score(p[rows])).estimate(
+            least=1.0
         ),
+        "class_accuracy": bootstrap.share(is_correct(p, labels)),
     }
 
 
-def _accuracy_by_label(
-    reading: ClassifierOutputs, labels: LabelArray, bootstrap: Bootstrap
-) -> dict[int, Estimate]:
-    """Compute the accuracy of each class, from the same resamples as all other numbers."""
-    p = reading.probabilities
-    resampled = [class_accuracies(p[rows], labels[rows]) for rows in bootstrap.rows]
-    return {
-        label: (
-            share,
-            bootstrap.around(share, np.array([each[label] for each in resampled]), most=1.0),
-        )
-        for label, share in class_accuracies(p, labels).items()
-    }
+def _accuracy_by_label(reading: ClassifierOutputs, labels: LabelArray) -> dict[int, Estimate]:
+    """Compute the accuracy of each class, by label."""
+    correct = is_correct(reading.probabilities, labels)
+    found = {}
+    for label in np.unique(labels).tolist():
+        own = correct[labels == label]
+        found[label] = Bootstrap(np.zeros(len(own), np.int64), RESAMPLES, seed=0).share(own)
+    return found
 
 
 def rms_estimate(images: Images, others: Images, bootstrap: Bootstrap) -> Estimate:
     """Compute the root mean square difference of paired images, and its interval."""
-    squares = squared_errors(images, others)
-    return bootstrap.of(lambda rows: float(np.sqrt(squares[rows].mean())))
+    square, interval = bootstrap.mean(squared_errors(images, others))
+    return math.sqrt(square), Interval(math.sqrt(interval.low), math.sqrt(interval.high))
 
 
 def agreement_with(images: Images, others: Images, bootstrap: Bootstrap) -> dict[str, Estimate]:

@@ -26,7 +26,7 @@ from stages.workspace import UNOBSERVED, Observer, Progress, StageResult, Worksp
 if TYPE_CHECKING:
     from pipeline.evaluation.reports.encoder_report import RoundTrip
 
-FORMAT = 3  # 3: bootstrap intervals with a small-sample correction
+FORMAT = 4  # 4: exact intervals of means and shares
 
 _log = logging.getLogger(__name__)
 

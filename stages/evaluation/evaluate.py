@@ -41,8 +41,8 @@ from stages.workspace import (
 if TYPE_CHECKING:
     from pipeline.evaluation.candidates import ReportInputs, SampleSet
 
-FORMAT = 7  # 7: bootstrap intervals with a small-sample correction
-FORMAT_UNCLASSED = 8  # 8: the controls get the same measurements as students
+FORMAT = 8  # 8: version 2 of the metrics
+FORMAT_UNCLASSED = 9  # 9: version 2 of the metrics
 
 _log = logging.getLogger(__name__)
 

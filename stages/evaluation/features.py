@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.features.classifier import Classifier
     from pipeline.sampling.sampler import Images
 
-FORMAT = 1
+FORMAT = 2  # 2: classes in the shares of the held-out images
 HELDOUT, PROMPTS, TRAINING, MEANS = "heldout", "prompts", "training", "means"
 MEAN = "mean"
 # Values that the classifier processes on one core in at most 2.2 s (8x8 digits), in images of 64
@@ -438,9 +438,11 @@ def extractor_features(
 ) -> "ExtractorFeatures":
     """Return the features of one extractor; other arguments as in `classifier_results`."""
     from pipeline.evaluation.candidates import ExtractorFeatures
+    from pipeline.evaluation.dataset_images import labels_of
 
     info, weights = read_info(ledger.locate(data)), find_weights(extractor)
     sources = sample_sources(sampled)
+    heldout_labels = labels_of(ledger.locate(data), HELDOUT)
     if info.encoding is not None:
         sources.append(heldout_source(ledger, data))
     if info.captioned and weights.reads_prompts:
@@ -461,6 +463,7 @@ def extractor_features(
         kind=f"{weights.kind}-{weights.sha256[:8]}",
         of=lambda cell: features.array(cell.file),
         heldout=array(f"{HELDOUT}.npy"),
+        heldout_labels=heldout_labels,
         prompts=array(f"{PROMPTS}.npy"),
         mean_of=lambda cell: features.array(_mean(cell)).repeat(num, axis=0),
     )

@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals."""
+"""Confidence intervals of means and shares, exact, and of other statistics by a bootstrap."""
 
 import math
 from collections.abc import Callable
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
+from scipy.special import stdtrit  # type: ignore[import-untyped] # it has no stubs
 
 Rows = Int64[np.ndarray, "_"]
+
+_Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ Estimate = tuple[float, Interval]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Stratified bootstrap over the rows of a sample set.
+    """Intervals by classes of the rows of a sample set; a bootstrap where none is exact.
 
     Rows are resampled within their class, because class counts are fixed by design. Classes of
     one sample are pooled into one stratum. The reference of a comparison is not resampled.
@@ -92,9 +95,38 @@ class Bootstrap:
         least: float | None = 0.0,
         most: float | None = None,
     ) -> Estimate:
-        """Compute the mean of per-sample values, and its interval."""
-        value = float(values.mean())
-        return value, self.around(value, values[self.rows].mean(axis=1), least, most)
+        """Compute the mean of per-sample values, and its interval, without resampling."""
+        count, value = len(values), float(values.mean())
+        parts = [values[members] for members in self._strata]
+        parts = [part for part in parts if len(part) > 1]
+        variance = sum(len(part) * float(part.var(ddof=1)) for part in parts) / count**2
+        width = float(stdtrit(max(1, count - len(parts)), 0.975)) * math.sqrt(variance)
+        low = value - width if least is None else max(least, value - width)
+        high = value + width if most is None else min(most, value + width)
+        return value, Interval(low, high)
+
+    def share(self, is_true: Bool[np.ndarray, "_"]) -> Estimate:
+        """Compute a share of the samples, and its interval, which is not empty at 0 or 1 either.
+
+        Wilson's score interval, for the number of independent samples that have the variance of
+        these within their classes. One more sample with the share of all is added to each class,
+        because the variance in a class whose samples all agree is not 0.
+
+        Source: Wilson 1927; Brown, Cai & DasGupta 2001.
+        """
+        count, share = len(is_true), float(is_true.mean())
+        spread = 0.0
+        for members in self._strata:
+            size = len(members)
+            own = (float(is_true[members].sum()) + share) / (size + 1)
+            spread += size / count * own * (1 - own)
+        samples = count * (share * (1 - share) / spread if spread else 1.0)
+        centre = (share + _Z**2 / (2 * samples)) / (1 + _Z**2 / samples)
+        width = math.sqrt(share * (1 - share) / samples + (_Z / (2 * samples)) ** 2)
+        width *= _Z / (1 + _Z**2 / samples)
+        return share, Interval(
+            low=max(0.0, min(share, centre - width)), high=min(1.0, max(share, centre + width))
+        )
 
     def around(
         self,

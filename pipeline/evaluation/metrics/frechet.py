@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate, Rows
+from pipeline.evaluation.metrics.bootstrap import Rows
+from pipeline.evaluation.metrics.halves import HalfSamples, Replicates
 
 FeatureRows = Float[np.ndarray, "_ _"]
 
@@ -81,12 +82,12 @@ def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
     return root
 
 
-def frechet_estimate(reference: Moments, features: Features, bootstrap: Bootstrap) -> Estimate:
-    """Compute the Frechet distance of `features` to a fixed reference, and its interval."""
+def frechet_replicates(reference: Moments, features: Features, halves: HalfSamples) -> Replicates:
+    """Compute the Frechet distance of `features` and of their halves to a fixed reference."""
     if len(features) < features.shape[1]:
-        return bootstrap.of(_by_pairs(reference, features.astype(np.float64)))
+        return halves.of(_by_pairs(reference, features.astype(np.float64)))
     root = _root(reference.covariance)
-    return bootstrap.of(
+    return halves.of(
         lambda rows: _frechet_from_root(reference, root, Moments.of_rows(features, rows)),
     )
 
@@ -129,21 +130,10 @@ def inception_type_score(probabilities: Probabilities) -> float:
     return float(np.exp(divergence.sum(1).mean()))
 
 
-def class_accuracy(probabilities: Probabilities, labels: Int64[np.ndarray, "n"]) -> float:
-    """Compute the share of samples classified as their conditioning class."""
-    return float(_correct(probabilities, labels).mean())
-
-
-def class_accuracies(
+def is_correct(
     probabilities: Probabilities, labels: Int64[np.ndarray, "n"]
-) -> dict[int, float]:
-    """Compute the class accuracy within each conditioning class, by label."""
-    classes, counts = np.unique(labels, return_counts=True)
-    correct = np.bincount(labels, weights=_correct(probabilities, labels))[classes]
-    return dict(zip(classes.tolist(), (correct / counts).tolist(), strict=True))
-
-
-def _correct(probabilities: Probabilities, labels: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+) -> Bool[np.ndarray, "n"]:
+    """Return whether each sample is classified as its conditioning class."""
     found: np.ndarray = probabilities.argmax(1) == labels
     return found
 

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.evaluation.candidates import ClassifierResults, ReportInputs, SampleSet, columns_of
-from pipeline.evaluation.dataset_images import class_means, real_images, rows_with_class_counts
+from pipeline.evaluation.dataset_images import (
+    class_means,
+    labels_of,
+    real_images,
+    rows_with_class_counts,
+)
 from pipeline.evaluation.documents import Protocol, Report, Row
 from pipeline.evaluation.extractor_metrics import extractor_metrics_of
 from pipeline.evaluation.features.classifier import (
@@ -48,9 +53,11 @@ def build_report(comparison: ReportInputs) -> Report:
             "use pipeline.evaluation.reports.agreement"
         )
     training, training_labels = real_images(comparison.data, "train")
+    heldout_labels = labels_of(comparison.data, "heldout")
     reads_prompts = recipe.data.has_captions
     scorer = Scorer(
         own.heldout.features,
+        heldout_labels,
         training,
         class_names=info.class_names,
         reads_prompts=reads_prompts,

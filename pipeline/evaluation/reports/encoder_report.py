@@ -117,7 +117,7 @@ def sources_of(data: Path, num: int) -> TranslationInputs:
     The target condition of an image is that of the image half the list further on.
     """
     heldout = SampleShards(data, "heldout")
-    conditions = choose_conditions(data, min(num, len(heldout)))
+    conditions = choose_conditions(data, min(num, len(heldout)), is_balanced=True)
     rows = heldout_rows(heldout, conditions.labels)
     pictures = channels_last(heldout.read(rows).x)
     shifted = np.roll(np.arange(len(rows)), -(len(rows) // 2))
@@ -200,8 +200,7 @@ def score_round_trips(
                 "to_teacher": rms_estimate(made, teachers[way.time].made[w], bootstrap),
             }
             if read is not None:
-                is_target = (read(made) == sources.target_labels).astype(np.float64)
-                found["class_accuracy"] = bootstrap.mean(is_target, most=1.0)
+                found["class_accuracy"] = bootstrap.share(read(made) == sources.target_labels)
             fields = {"who": way.who, "steps": way.steps, "taken": way.taken, "w": w}
             fields["evaluations"] = way.evaluations[w]
             rows.append(TranslationRow.model_validate({**fields, **flatten_estimates(found)}))

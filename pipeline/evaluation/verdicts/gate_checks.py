@@ -12,7 +12,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
 from pipeline.config import GateRules
-from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.metrics.frechet import (
     Features,
     Moments,
@@ -20,7 +19,8 @@ from pipeline.evaluation.metrics.frechet import (
     paired_rms,
     project_to_span,
 )
-from pipeline.evaluation.metrics.manifold import RealManifold, neighbourhood
+from pipeline.evaluation.metrics.halves import HalfSamples
+from pipeline.evaluation.metrics.manifold import RealManifold, recall
 from pipeline.evaluation.scoring import round_significant
 from pipeline.evaluation.verdicts.checks import Check
 from pipeline.evaluation.verdicts.gate_documents import (
@@ -180,11 +180,10 @@ def floor(first: Features, second: Features, seed: int) -> float:
 def _recall(read: GateFeatures, rules: GateRules, heldout: RealManifold | None) -> list[Check]:
     if heldout is None:
         return []
-    # the interval is not used, so one resample suffices
-    once = Bootstrap(labels=np.zeros(len(read.student), np.int64), resamples=1, seed=0)
+    # the interval is not used, so one split suffices
+    once = HalfSamples(labels=np.zeros(len(read.student), np.int64), seed=0, splits=1)
     student, teacher = (
-        neighbourhood(heldout, features, once).recall[0]
-        for features in (read.student, read.teacher)
+        recall(heldout, features, once).value for features in (read.student, read.teacher)
     )
     return [Check(name=RECALL, value=_ratio(student, teacher), least=_bound(rules.recall))]
 

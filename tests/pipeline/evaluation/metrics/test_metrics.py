@@ -12,17 +12,22 @@ from torchmetrics.image.kid import poly_mmd
 from pipeline.evaluation.metrics.bootstrap import Bootstrap
 from pipeline.evaluation.metrics.frechet import (
     Moments,
-    class_accuracies,
-    class_accuracy,
     distances,
     frechet_distance,
-    frechet_estimate,
+    frechet_replicates,
     inception_type_score,
+    is_correct,
     neighbour_distance,
     paired_rms,
 )
+from pipeline.evaluation.metrics.halves import HalfSamples
 from pipeline.evaluation.metrics.kid import KernelReference
-from pipeline.evaluation.metrics.manifold import Neighbourhood, RealManifold, neighbourhood
+from pipeline.evaluation.metrics.manifold import (
+    Neighbourhood,
+    RealManifold,
+    neighbourhood,
+    recall,
+)
 
 
 def rows(count: int, size: int, seed: int = 0) -> np.ndarray:
@@ -31,6 +36,10 @@ def rows(count: int, size: int, seed: int = 0) -> np.ndarray:
 
 def one_class(count: int, resamples: int) -> Bootstrap:
     return Bootstrap(np.zeros(count, np.int64), resamples, seed=0)
+
+
+def half(count: int, splits: int) -> HalfSamples:
+    return HalfSamples(np.zeros(count, np.int64), seed=0, splits=splits)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
@@ -76,49 +85,26 @@ def test_moments_are_those_of_numpy_to_the_last_bit(count: int, size: int) -> No
         np.testing.assert_array_equal(found.covariance, np.atleast_2d(np.cov(wide, rowvar=False)))
 
 
-def test_a_bootstrap_interval_holds_the_measured_value_and_narrows_with_more_samples() -> None:
-    reference = Moments.of(rows(4000, 4, 1) + 1)
-    widths = []
-    for count in (100, 1600):
-        features, labels = rows(count, 4, 2), np.arange(count) % 2
-        found, interval = frechet_estimate(reference, features, Bootstrap(labels, 200, seed=0))
-        measured = frechet_distance(reference, Moments.of(features))
-        assert found == pytest.approx(measured, rel=1e-12)
-        assert interval.low < measured < interval.high
-        widths.append(interval.high - interval.low)
-    # standard errors go as 1 / sqrt(n): a factor of 4, known to about a fifth
-    assert widths[0] / widths[1] == pytest.approx(4, rel=0.35)
-
-
-def test_a_bootstrap_resamples_within_classes() -> None:
-    # two classes far apart, each a point: nothing varies if the balance of classes does not
-    labels = np.repeat([0, 1], 50)
-    features = labels[:, None] * np.array([[10.0, 0.0]])
-    _, interval = frechet_estimate(Moments.of(rows(99, 2)), features, Bootstrap(labels, 20, seed=0))
-    assert interval.high - interval.low < 1e-9
-
-
 def test_inception_type_score_counts_distinguishable_classes() -> None:
     assert inception_type_score(np.eye(7).repeat(3, 0)) == pytest.approx(7)
     assert inception_type_score(np.full((9, 7), 1 / 7)) == pytest.approx(1)
     assert inception_type_score(np.tile(np.eye(7)[2], (9, 1))) == pytest.approx(1)
 
 
-def test_class_accuracies_are_shares_of_their_classes_and_of_no_other() -> None:
+def test_a_sample_is_correct_if_classified_as_its_class() -> None:
     probabilities, labels = np.eye(5)[[0, 1, 4, 0, 0, 0]], np.array([0, 1, 1, 3, 3, 0])
-    assert class_accuracy(probabilities, labels) == 0.5
-    assert class_accuracies(probabilities, labels) == {0: 1.0, 1: 0.5, 3: 0.0}
+    assert is_correct(probabilities, labels).tolist() == [True, True, False, False, False, True]
 
 
 def test_with_fewer_rows_than_features_the_distance_is_the_same() -> None:
     reference, features = Moments.of(rows(90, 30, 1) * 1.3), rows(20, 30, 2) + 0.2
-    bootstrap = Bootstrap(np.arange(20) % 2, 30, seed=3)
-    found, interval = frechet_estimate(reference, features, bootstrap)
+    halves = HalfSamples(np.arange(20) % 2, seed=3)
+    found = frechet_replicates(reference, features, halves)
     # the full matrix has roots of zeros that are 1e-8 by rounding
-    assert found == pytest.approx(frechet_distance(reference, Moments.of(features)), rel=1e-7)
-    slow = bootstrap.of(lambda drawn: frechet_distance(reference, Moments.of(features[drawn])))[1]
-    assert interval.low == pytest.approx(slow.low, rel=1e-7)
-    assert interval.high == pytest.approx(slow.high, rel=1e-7)
+    slow = halves.of(lambda drawn: frechet_distance(reference, Moments.of(features[drawn])))
+    assert found.value == pytest.approx(slow.value, rel=1e-7)
+    np.testing.assert_allclose(found.first, slow.first, rtol=1e-7)
+    np.testing.assert_allclose(found.second, slow.second, rtol=1e-7)
 
 
 def test_neighbour_distances_are_the_sorted_distances_chunk_by_chunk() -> None:
@@ -138,7 +124,9 @@ def test_paired_rms_is_over_all_values() -> None:
 
 
 def found(real: np.ndarray, samples: np.ndarray, resamples: int = 5) -> Neighbourhood:
-    return neighbourhood(RealManifold.of(real), samples, one_class(len(samples), resamples))
+    count = len(samples)
+    drawn = one_class(count, resamples), half(count, resamples)
+    return neighbourhood(RealManifold.of(real), samples, *drawn)
 
 
 def test_density_and_coverage_of_points_on_a_line() -> None:
@@ -158,9 +146,9 @@ def test_density_and_coverage_of_points_on_a_line() -> None:
 def test_no_share_is_above_1_and_none_below_0() -> None:
     real = rows(60, 3)
     among = found(real, rows(30, 3, 1), resamples=50)
-    for share in (among.precision, among.recall, among.coverage):
+    for share in (among.precision, among.recall.estimate(most=1.0), among.coverage):
         assert 0 <= share[1].low <= share[0] <= share[1].high <= 1
-    assert found(real, real, resamples=50).recall[1].high == 1
+    assert found(real, real, resamples=50).recall.estimate(most=1.0)[1].high == 1
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.4])
@@ -168,34 +156,46 @@ def test_they_are_those_of_prdc(shift: float) -> None:
     real, samples = rows(150, 4, 1), rows(90, 4, 2) + shift
     among = found(real, samples)
     near, far = (compute_prdc(real, samples, nearest_k=k) for k in (3, 5))
+    assert among.recall.value == pytest.approx(near["recall"], abs=1e-12)
     for name, theirs in (
         ("precision", near),
-        ("recall", near),
         ("density", far),
         ("coverage", far),
     ):
         assert getattr(among, name)[0] == pytest.approx(theirs[name], abs=1e-12)
 
 
-def test_shares_of_resamples_are_those_of_whole_matrices_to_the_last_bit() -> None:
+def test_recall_of_halves_is_that_of_whole_matrices_to_the_last_bit() -> None:
+    real, samples = rows(61, 3, 1), rows(90, 3, 2) + 0.4
+    samples[:3] = samples[0]  # a ball of radius 0
+    halves = HalfSamples(np.arange(90) % 2, seed=0, splits=20)
+
+    def share(drawn: np.ndarray) -> float:
+        own = samples[drawn]
+        return float(
+            (distances(own, real) <= neighbour_distance(own, own, 4)[:, None]).any(0).mean()
+        )
+
+    found = recall(RealManifold.of(real), samples, halves)
+    expected = halves.of(share)
+    assert found.value == expected.value
+    np.testing.assert_array_equal(found.first, expected.first)
+    np.testing.assert_array_equal(found.second, expected.second)
+
+
+def test_coverage_of_resamples_is_that_of_the_whole_matrix_to_the_last_bit() -> None:
     real, samples = rows(61, 3, 1), rows(90, 3, 2) + 0.4
     bootstrap = Bootstrap(np.arange(90) % 2, 20, seed=0)
-    apart = distances(samples, real)
-    inside = {
-        "recall": apart <= neighbour_distance(samples, samples, 4)[:, None],
-        "coverage": apart <= neighbour_distance(real, real, 6),
-    }
-    among = neighbourhood(RealManifold.of(real), samples, bootstrap)
-    for name, matrix in inside.items():
-
-        def share(drawn: np.ndarray, matrix: np.ndarray = matrix) -> float:
-            return float(matrix[drawn].any(0).mean())
-
-        assert getattr(among, name) == bootstrap.of(share, most=1.0)
+    inside = distances(samples, real) <= neighbour_distance(real, real, 6)
+    among = neighbourhood(RealManifold.of(real), samples, bootstrap, half(90, 2))
+    assert among.coverage == bootstrap.of(
+        lambda drawn: float(inside[drawn].any(0).mean()), most=1.0
+    )
 
 
 def kid(real: np.ndarray, samples: np.ndarray) -> float:
-    return KernelReference(real).distance(samples, one_class(len(samples), 3))[0]
+    reference = KernelReference(real, np.zeros(len(real), np.int64))
+    return reference.distance(samples, half(len(samples), 3)).value
 
 
 def kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -223,20 +223,3 @@ def test_kernel_distances_of_one_distribution_are_at_0_in_the_mean_and_below_it_
     found = np.array([kid(rows(60, 6, 2 * seed), rows(60, 6, 2 * seed + 1)) for seed in range(200)])
     assert abs(found.mean()) < 4 * found.std() / np.sqrt(len(found))
     assert 0.25 < (found < 0).mean() < 0.75
-
-
-def test_intervals_hold_the_mean_over_many_sets() -> None:
-    real, kernels = RealManifold.of(rows(60, 3, 1)), KernelReference(rows(3000, 6, 1))
-    measured: dict[str, list] = {"kid": []}
-    for seed in range(100, 160):
-        samples = rows(80, 6, seed) + 0.3
-        measured["kid"].append(kernels.distance(samples, one_class(80, 60)))
-        among = neighbourhood(real, rows(40, 3, seed) + 0.3, one_class(40, 60))
-        for name in ("precision", "recall", "density", "coverage"):
-            measured.setdefault(name, []).append(getattr(among, name))
-    for name, values in measured.items():
-        truth = np.mean([value for value, _ in values])
-        held = np.mean([interval.low <= truth <= interval.high for _, interval in values])
-        # a bootstrap of so few holds it somewhat less often than the 95 % it promises; if that is
-        # 92 %, fewer than 80 % of 60 sets hold it once in 3,000 times
-        assert held >= 0.8, name

@@ -126,7 +126,10 @@ def readings() -> tuple[ExtractorFeatures, ExtractorFeatures]:
     def read(kind: str, real: np.ndarray | None, prompts: np.ndarray | None) -> ExtractorFeatures:
         name, distance = f"{kind} (not FID)", f"to real, by {kind}"
         sha256, identity = kind[0] * 64, kind[1] * 64
-        return ExtractorFeatures(name, sha256, identity, distance, kind, of, real, prompts, mean_of)
+        labels = np.zeros(10, np.int64)
+        return ExtractorFeatures(
+            name, sha256, identity, distance, kind, of, real, labels, prompts, mean_of
+        )
 
     return read("dinov2", heldout, None), read("clip", None, prompts)
 
