@@ -1,5 +1,6 @@
 """Conditions of an evaluation: classes, or the captions of held-out images."""
 
+import heapq
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pipeline.data.shards.reader import SampleShards
 from pipeline.errors import ConfigError
 from pipeline.models.unet.inpainting import draw_masks
 from pipeline.randomness import RowRandom
-from pipeline.sampling.sampler import Images, LabelArray, balanced_labels, channels_last
+from pipeline.sampling.sampler import Images, LabelArray, channels_last
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,43 @@ class Conditions:
         return self.labels if self.prompts is None else self.prompts
 
 
-def choose_conditions(data: Path, num: int) -> Conditions:
-    """Choose `num` conditions from a sharded data set, classes balanced and in order.
+def choose_conditions(data: Path, num: int, *, is_balanced: bool = False) -> Conditions:
+    """Choose `num` conditions from a sharded data set, in order of class.
 
-    The k-th condition of a class is the caption of its k-th held-out image, cyclically. Held-out
-    images are not used for training.
+    Classes have the shares of the held-out images, with which samples are compared; with
+    `is_balanced` all have equal shares. The k-th condition of a class is the caption of its k-th
+    held-out image, cyclically. Held-out images are not used for training.
     """
-    info = read_info(data)
-    labels = balanced_labels(num, max(1, info.num_classes))
+    info, heldout = read_info(data), SampleShards(data, "heldout")
+    found = heldout.conditions(np.arange(len(heldout))).get("label")
+    counts = np.ones(1, np.int64)
+    if found is not None and is_balanced:
+        counts = np.ones(info.num_classes, np.int64)
+    elif found is not None:
+        counts = np.bincount(found.numpy(), minlength=info.num_classes)
+    labels = labels_in_shares(num, counts)
     if not info.captioned:
         return Conditions(labels, None)
-    heldout = SampleShards(data, "heldout")
     chosen = heldout_rows(heldout, labels)
     return Conditions(labels, tuple(caption.text for caption in heldout.captions(chosen)), chosen)
+
+
+def labels_in_shares(num: int, counts: NDArray[np.int64]) -> LabelArray:
+    """Return `num` labels in the shares of the classes' counts, in order of class.
+
+    Divisor method of Webster (Sainte-Lague): the next label is that of the class with the largest
+    count / (2 labels + 1). So more labels only add to those of fewer, and equal counts give equal
+    classes.
+    """
+    given = np.zeros(len(counts), np.int64)
+    queue = [(-float(count), label) for label, count in enumerate(counts)]
+    heapq.heapify(queue)
+    for _ in range(num):
+        _, label = queue[0]
+        given[label] += 1
+        heapq.heapreplace(queue, (-counts[label] / (2 * given[label] + 1), label))
+    found: LabelArray = np.repeat(np.arange(len(counts)), given)
+    return found
 
 
 def heldout_rows(heldout: SampleShards, labels: LabelArray) -> NDArray[np.int64]:

@@ -32,8 +32,8 @@ from stages.workspace import Progress, Workspace
 if TYPE_CHECKING:
     from stages.gate.gate_samples import DrawnSamples
 
-FORMAT = 1
-FORMAT_STOCHASTIC = 2  # 2: no RMS of unpaired samples
+FORMAT = 3  # 3: classes in the shares of the held-out images
+FORMAT_STOCHASTIC = 4  # 4: as 3; no RMS of unpaired samples
 _log = logging.getLogger(__name__)
 
 SampleCells = Callable[
