@@ -60,6 +60,15 @@ class WDistribution(Document):
         return w in self.values if self.values else self.min <= w <= self.max
 
     @property
+    def unguided_share(self) -> float:
+        """Return the probability of w = 0, at which a teacher takes one evaluation."""
+        if self.values:
+            return self.values.count(0.0) / len(self.values)
+        if self.min > 0:
+            return 0.0
+        return self.mass_at_min if self.max > 0 else 1.0
+
+    @property
     def middle(self) -> float:
         """Return a weight in the middle of the trained ones."""
         return self.values[len(self.values) // 2] if self.values else (self.min + self.max) / 2

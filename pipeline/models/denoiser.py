@@ -105,7 +105,7 @@ class NetworkDenoiser(Denoiser):
 class GuidedDenoiser(Denoiser):
     """A teacher under classifier-free guidance: condition and null condition in one batch.
 
-    A call takes two evaluations, or one if every w of the batch is 0.
+    A row takes two evaluations, or one if its w is 0.
     """
 
     def __init__(self, network: NetworkDenoiser) -> None:
@@ -116,19 +116,29 @@ class GuidedDenoiser(Denoiser):
         self, z_t: Latent, level: NoiseLevel, condition: Condition, w: PerSample
     ) -> Prediction:
         """Compute (1 + w) conditional - w unconditional."""
-        if not bool(w.any()):
+        rows = w.nonzero().flatten().to(z_t.device)
+        if not len(rows):
             return self.network(z_t, level, condition, w)
-        null = self.network.family.null_condition(condition)
-        both = {key: torch.cat([value, null[key]]) for key, value in condition.items()}
-        twice = replace(
-            level, t=_twice(level.t), alpha=_twice(level.alpha), sigma=_twice(level.sigma)
+        null = self.network.family.null_condition(
+            {key: value[rows.to(value.device)] for key, value in condition.items()}
         )
-        pair = self.network(_twice(z_t), twice, both, _twice(torch.zeros_like(w)))
-        count = len(z_t)
-        return guide(
-            Prediction(x=pair.x[:count], eps=pair.eps[:count]),
-            Prediction(x=pair.x[count:], eps=pair.eps[count:]),
-            w,
+        both = {key: torch.cat([value, null[key]]) for key, value in condition.items()}
+        more = replace(
+            level,
+            t=_and_rows(level.t, rows),
+            alpha=_and_rows(level.alpha, rows),
+            sigma=_and_rows(level.sigma, rows),
+        )
+        unguided = _and_rows(torch.zeros_like(w), rows)
+        found, count = self.network(_and_rows(z_t, rows), more, both, unguided), len(z_t)
+        guided = guide(
+            Prediction(x=found.x[rows], eps=found.eps[rows]),
+            Prediction(x=found.x[count:], eps=found.eps[count:]),
+            w[rows.to(w.device)],
+        )
+        return Prediction(
+            x=found.x[:count].index_copy(0, rows, guided.x),
+            eps=found.eps[:count].index_copy(0, rows, guided.eps),
         )
 
     def evaluations(self, w: float) -> int:
@@ -136,5 +146,6 @@ class GuidedDenoiser(Denoiser):
         return 1 if w == 0 else 2
 
 
-def _twice(tensor: Tensor) -> Tensor:
-    return torch.cat([tensor, tensor])
+def _and_rows(tensor: Tensor, rows: Tensor) -> Tensor:
+    """Append copies of some rows of a tensor."""
+    return torch.cat([tensor, tensor[rows.to(tensor.device)]])

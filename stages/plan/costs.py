@@ -4,7 +4,7 @@ from pipeline.config import PromptsData, Recipe
 from pipeline.config.samplers import evaluations_per_step
 from pipeline.training.gate_policy import rules_of
 from pipeline.training.plan import plan_decoders
-from pipeline.training.round_plan import TEACHER_ROUND
+from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
 
 Cost = dict[str, int]
 """Evaluations of one sample each, by field of `PlanRow`."""
@@ -14,7 +14,7 @@ def data_cost(recipe: Recipe, total: int) -> Cost:
     """Return the evaluations of a teacher that samples the data; empty for data with images."""
     if not isinstance(recipe.data, PromptsData):
         return {}
-    calls = recipe.data.steps * _calls(recipe.data.w)
+    calls = recipe.data.steps * _calls(recipe, recipe.data.w)
     return {"teacher_evaluations": total * calls}
 
 
@@ -28,7 +28,7 @@ def report_cost(recipe: Recipe) -> Cost:
     return {
         "teacher_evaluations": evaluation.num_samples
         * solver_steps
-        * sum(map(_calls, evaluation.w)),
+        * sum(_calls(recipe, w) for w in evaluation.w),
         "student_evaluations": evaluation.num_samples * students * len(evaluation.w),
     }
 
@@ -51,7 +51,8 @@ def gate_costs(recipe: Recipe) -> dict[int, Cost]:
         sets = {(plan.parent, False), (plan.parent, True)} - drawn
         drawn |= sets | {(plan.index, False)}
         num, weights = recipe.gate.num_samples, recipe.gate_weights
-        calls = sum(map(_calls, weights)) if plan.parent == TEACHER_ROUND else len(weights)
+        is_guided = plan.parent == TEACHER_ROUND
+        calls = sum(_calls(recipe, w) for w in weights) if is_guided else len(weights)
         costs[plan.index] = {
             "teacher_evaluations": num * len(sets) * steps[plan.parent] * calls,
             "student_evaluations": num * steps[plan.index] * len(weights),
@@ -59,6 +60,13 @@ def gate_costs(recipe: Recipe) -> dict[int, Cost]:
     return costs
 
 
-def _calls(w: float) -> int:
-    """Return the evaluations of a guided teacher per step."""
-    return 1 if w == 0 else 2
+def calls_of_teacher(plan: RoundPlan, *, takes_w: bool) -> float:
+    """Return the evaluations of a round's teacher per call; `takes_w`: of the first teacher."""
+    if plan.parent != TEACHER_ROUND or takes_w:
+        return 1.0
+    return 2.0 if plan.w is None else 2 - plan.w.unguided_share
+
+
+def _calls(recipe: Recipe, w: float) -> int:
+    """Return the evaluations of the first teacher per step."""
+    return 1 if w == 0 or recipe.teacher.network.takes_w else 2

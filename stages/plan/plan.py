@@ -15,7 +15,7 @@ from pipeline.ledger import Artifact, Ledger
 from pipeline.run_dir import layout
 from pipeline.shapes import LatentShape
 from pipeline.training.plan import plan_decoders, plan_teacher
-from pipeline.training.round_plan import TEACHER_ROUND, RoundPlan
+from pipeline.training.round_plan import RoundPlan
 from stages.chain import Inputs, Operations, StageId, Step, Students, walk
 from stages.data.encode import encode_key
 from stages.data.shard import shard_key
@@ -24,7 +24,7 @@ from stages.evaluation.evaluate import report_key
 from stages.evaluation.sample_sets import SampleInputs
 from stages.export.export import export_key, model_card_facts
 from stages.gate.attempts import GateContext, find_accepted, refusal_of_promoted
-from stages.plan.costs import data_cost, gate_costs, report_cost
+from stages.plan.costs import calls_of_teacher, data_cost, gate_costs, report_cost
 from stages.plan.sizes import trained_shape
 from stages.rounds.train import find_student
 from stages.teacher.adopt import adopt_key, adopted_components_key
@@ -68,11 +68,13 @@ class Sizes:
         train: number of training samples.
         total: number of training and held-out samples.
         shape: shape of a sample as the network receives it.
+        takes_w: whether the first teacher has an input for w, so that guidance is one evaluation.
     """
 
     train: int
     total: int
     shape: LatentShape
+    takes_w: bool = False
 
 
 def plan_run(work: Workspace) -> list[PlanRow]:
@@ -130,7 +132,8 @@ def committed_sizes(run_dir: Path) -> Sizes:
         BundleError: the run has no teacher.
     """
     train, total = _committed_counts(run_dir / layout.DATA)
-    return Sizes(train, total, read_manifest(run_dir / layout.TEACHER).latent_shape)
+    teacher = read_manifest(run_dir / layout.TEACHER)
+    return Sizes(train, total, teacher.latent_shape, takes_w=teacher.is_w_conditioned)
 
 
 def plan_from_scratch(recipe: Recipe, sizes: Sizes) -> list[PlanRow]:
@@ -269,7 +272,8 @@ def _sizes(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> Sizes:
     else:
         total = count_source(recipe)[0]
         train = round(total * (1 - recipe.data.holdout))
-    return Sizes(train, total, trained_shape(recipe))
+    takes_w = recipe.teacher.network.takes_w
+    return Sizes(train, total, trained_shape(recipe), takes_w=takes_w)
 
 
 def _committed_counts(data: Path) -> tuple[int, int]:
@@ -289,7 +293,7 @@ def round_rows(
     Without a committed `student`, they are to do for the `reason`.
     """
     rows = []
-    calls = plan.config.evaluations_per_target * (2 if plan.parent == TEACHER_ROUND else 1)
+    calls = plan.config.evaluations_per_target * calls_of_teacher(plan, takes_w=sizes.takes_w)
     online = plan.targets.mode == "online"
     if not online:
         tuples = plan.passes(sizes.train) * sizes.train

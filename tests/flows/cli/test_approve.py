@@ -70,11 +70,11 @@ def test_the_costs_of_every_attempt_are_listed_with_its_decision(
     rows = {row.title: row for row in costs_of(case.run_dir, case.recipe, seconds)}
     first, over = rows[ROUND], rows[f"{ROUND}, extended 1"]
     assert (first.updates, over.updates) == (2, 1)
-    # a guided target takes two teacher evaluations, an update 128 student evaluations; the
-    # gate draws 60 samples at w = 0 and 2, of each student in 4 steps, and of the teacher twice in
-    # 4, which at w = 2 takes two evaluations each: that once for both attempts. Two updates go over
-    # the data twice
-    targets = 2 * round(96 * (1 - case.recipe.data.holdout))
+    # a guided target takes two teacher evaluations, or one at w = 0 (a tenth of them), an update
+    # 128 student evaluations; the gate draws 60 samples at w = 0 and 2, of each student in 4
+    # steps, and of the teacher twice in 4, which at w = 2 takes two evaluations each: that once for
+    # both attempts. Two updates go over the data twice
+    targets = round(1.9 * 96 * (1 - case.recipe.data.holdout))
     student, teacher = 60 * 4 * 2, 2 * 60 * 4 * 3
     assert over.evaluations == targets + 128 + student
     assert first.evaluations == 2 * targets + 2 * 128 + student + teacher

@@ -214,19 +214,23 @@ def test_a_guided_teacher_combines_two_separate_predictions(name: str) -> None:
 
 
 @every_network
-def test_guidance_costs_two_evaluations_and_none_costs_one(name: str) -> None:
+def test_guidance_costs_two_evaluations_of_a_row_and_none_costs_one(name: str) -> None:
     manifest, module = teacher_manifest(name), a_teacher(name)
     guided = denoiser_of(manifest, module, null_of(manifest))
     rows: list[int] = []
     module.register_forward_hook(lambda _, __, output: rows.append(len(_tensor(output))))
     z_t, _, condition = inputs(name)
     level = guided.schedule.at(times(1.0).expand(COUNT))
-    w = times(0, 0, 0, 0, 0, 1)
+    w = times(0, 2, 0, 0, 0, 1)
     with torch.no_grad():
         unguided = guided(z_t, level, condition, 0 * w)
         partly = guided(z_t, level, condition, w)
-    assert rows == [COUNT, 2 * COUNT]
-    torch.testing.assert_close(unguided.x[:5], partly.x[:5], rtol=1e-4, atol=1e-4)
+        fully = guided(z_t, level, condition, w + (w == 0))
+    assert rows == [COUNT, COUNT + 2, 2 * COUNT]
+    for form in ("x", "eps"):
+        none, some, each = (getattr(found, form) for found in (unguided, partly, fully))
+        expected = torch.where((w == 0).reshape(-1, *[1] * (none.ndim - 1)), none, each)
+        torch.testing.assert_close(some, expected, rtol=1e-4, atol=1e-4)
     assert [guided.evaluations(weight) for weight in (0.0, 2.0)] == [1, 2]
 
 
