@@ -67,7 +67,9 @@ def teacher_task(run: Run, step: Step, samples: Artifact) -> Artifact:
     """Train the guided teacher, or adopt an existing one."""
     plan = plan_teacher(run.recipe)
     if plan is None:
-        return finish(run, step, adopt(run.workspace, samples, StageObserver(run, step)))
+        result = adopt(run.workspace, samples, StageObserver(run, step))
+        emit_notes(run, step, result.value)
+        return finish(run, step, result)
     found = find_student(run.workspace, plan, samples, None)
     return finish(run, step, _train(run, step, plan, samples, None, None, found))
 

@@ -53,8 +53,9 @@ class Manifest(Document):
         pipeline: class of the stock diffusers pipeline the network belongs to; None for a
             standalone network. With a pipeline, samples are latents, decoded by its `components`.
         baked_w: the fixed w of a student whose stock pipeline has no input for w.
-        w: the distribution of w a student was trained with, in the paper's convention (w = 0
-            unguided, diffusers' guidance_scale = 1 + w).
+        w: the distribution of w a student was trained with, or that a teacher takes as an input
+            (`teacher.w` of its recipe), in the paper's convention (w = 0 unguided, diffusers'
+            guidance_scale = 1 + w).
         folder: sub-folder of the weights.
     """
 

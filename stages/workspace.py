@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from pipeline.config import Recipe
 from pipeline.config.profile import Profile
 from pipeline.ledger import Artifact, Ledger
-from pipeline.run_dir.layout import DATA, LATENTS, RunDir
+from pipeline.run_dir.layout import DATA, LATENTS, TEACHER, RunDir
 
 T = TypeVar("T")
 
@@ -78,8 +78,10 @@ class ProgressObserver:
 UNOBSERVED: Observer = ProgressObserver(lambda done, total: None)  # noqa: ARG005
 
 
-def data_notes(run_dir: RunDir, places: Sequence[str] = (DATA, LATENTS)) -> tuple[str, ...]:
-    """Return the notes on the committed data, one sentence each."""
+def data_notes(
+    run_dir: RunDir, places: Sequence[str] = (DATA, LATENTS, TEACHER)
+) -> tuple[str, ...]:
+    """Return the notes on the committed data and teacher, one sentence each."""
     artifacts = run_dir.artifacts()
     found = (artifacts[place] for place in places if place in artifacts)
     return tuple(note for artifact in found for note in artifact.details.get("notes", ()))

@@ -102,7 +102,7 @@ def finish(run: Run, step: Step, result: StageResult[T]) -> T:
 
 
 def emit_notes(run: Run, step: Step, artifact: Artifact) -> None:
-    """Print the notes on the data, also if the stage was already done."""
+    """Print the notes on data or teacher, also if the stage was already done."""
     for note in artifact.details.get("notes", ()):
         run.events.emit("data_note", stage=step.id, title=step.title, message=note)
 

@@ -139,7 +139,7 @@ def log_result(run: Run, plan: RoundPlan, student: Artifact) -> list[PreviewImag
         The preview images.
     """
     pictures = _make_previews(run, plan, student)
-    if plan.index == 0:  # data and teacher are committed by then
+    if plan.index == run.recipe.first_round:  # data and teacher are committed by then
         _log_chain_inputs(run)
     with run.outbox.delivering(_result_key(plan)):
         round_id = round_run_id(run, plan, is_training=False)

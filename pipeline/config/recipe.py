@@ -137,13 +137,20 @@ class Recipe(Document):
                 f"rounds: cannot be combined with {format_list(given)}, the short form of rounds; "
                 "keep one form"
             )
-        missing = [key for key in ("guidance", "halving") if short[key] is None]
+        if self.teacher.w is not None and self.guidance is not None:
+            raise ValueError(
+                "guidance: has no effect, because the teacher takes teacher.w as an input; remove "
+                "the section, or teacher.w"
+            )
+        needed = ("halving",) if self.teacher.w else ("guidance", "halving")
+        missing = [key for key in needed if short[key] is None]
         if self.rounds is None and missing:
             raise ValueError(
-                f"{format_list(missing)}: missing; give guidance and halving, or rounds"
+                f"{format_list(missing)}: missing; give {format_list(needed)}, or rounds"
             )
 
     def _students_can_take_w(self) -> None:
+        self._rounds_are_within_teacher_w()
         why_not, trained = self.teacher.network.why_not_w, self.w
         if why_not and trained.min != trained.max:
             raise ValueError(
@@ -165,6 +172,28 @@ class Recipe(Document):
                     f"{self.teacher.schedule.kind}; remove the key"
                 )
 
+    def _rounds_are_within_teacher_w(self) -> None:
+        given = self.teacher.w
+        if given is None:
+            return
+        for index, each in enumerate(self.round_configs):
+            where, w = f"rounds.{index}", each.config.w
+            if isinstance(each.config, GuidanceConfig):
+                raise ValueError(
+                    f"{where}.method: guidance has no effect, because the teacher takes teacher.w "
+                    "as an input; remove the round, or teacher.w"
+                )
+            if w is not None and not all(map(given.allows, w.values or (w.min, w.max))):
+                raise ValueError(
+                    f"{where}.config.w: {w.as_text} is outside teacher.w {given.as_text}; extend "
+                    "teacher.w, or leave the key out"
+                )
+
+    @property
+    def first_round(self) -> int:
+        """Return the number of the first round that is trained: 1 if the teacher gives round 0."""
+        return 0 if self.teacher.w is None else 1
+
     @cached_property
     def round_configs(self) -> tuple[RoundConfig, ...]:
         """Return the rounds of the recipe; a short form is expanded.
@@ -176,7 +205,9 @@ class Recipe(Document):
         Raises:
             ValueError: a teacher or a name is not valid.
         """
-        return resolve(self.rounds or self._expanded, self.targets, self.teacher.reference_steps)
+        teacher = self.teacher
+        rounds = self.rounds or self._expanded
+        return resolve(rounds, self.targets, teacher.reference_steps, teacher.w)
 
     def __copy__(self) -> "Recipe":
         """Copy the recipe for `model_copy`, whose changes may concern the rounds."""
@@ -191,14 +222,17 @@ class Recipe(Document):
 
     @property
     def _expanded(self) -> tuple[RoundConfig, ...]:
-        if self.guidance is None or self.halving is None:
-            return ()
         halving = self.halving
-        first = self.guidance.expand(converts=self.converts_prediction, steps=halving.first_steps)
+        if halving is None or (self.guidance is None and self.teacher.w is None):
+            return ()
+        first = None
+        if self.guidance is not None:
+            steps = halving.first_steps
+            first = self.guidance.expand(converts=self.converts_prediction, steps=steps)
         chains = [halving.expand(first, sampler) for sampler in halving.samplers]
         if self.encoding is not None:
             chains.append(self.encoding.expand(first, "deterministic", "encode"))
-        return (first, *itertools.chain.from_iterable(chains))
+        return (*([first] if first else []), *itertools.chain.from_iterable(chains))
 
     @property
     def w(self) -> WDistribution:
@@ -207,6 +241,8 @@ class Recipe(Document):
 
     @property
     def _w_key(self) -> str:
+        if self.teacher.w is not None:
+            return "teacher.w"
         return "guidance.w" if self.guidance else "rounds.0.config.w"
 
     @property
@@ -236,9 +272,14 @@ class Recipe(Document):
                 "gate: multi-step stochastic students on unlabelled data need "
                 "evaluation.extractors; add one or remove gate"
             )
-        judged = [i for i, grid in enumerate(grids) if grid is None or grid.direction == "decode"]
+        names = {
+            index: str(each.name)
+            for index, (each, grid) in enumerate(zip(rounds, grids, strict=True), self.first_round)
+            if grid is None or grid.direction == "decode"
+        }
+        judged = list(names)
         for key in self.gate.rounds:
-            if key not in (*KINDS, *map(str, judged), *(str(rounds[i].name) for i in judged)):
+            if key not in (*KINDS, *map(str, judged), *names.values()):
                 raise ValueError(
                     f"gate.rounds: unknown round {key!r}; use {judged[0]} to {judged[-1]}, "
                     f"{' or '.join(KINDS)}, or the name of a round"

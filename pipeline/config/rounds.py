@@ -167,7 +167,10 @@ class RoundConfig(Document):
 
 
 def resolve(
-    rounds: Sequence[RoundConfig], targets: TargetsConfig, reference_steps: int
+    rounds: Sequence[RoundConfig],
+    targets: TargetsConfig,
+    reference_steps: int,
+    teacher_w: WDistribution | None = None,
 ) -> tuple[RoundConfig, ...]:
     """Return rounds with names, teachers, targets and all settings that come from a teacher.
 
@@ -176,6 +179,8 @@ def resolve(
         targets: targets of rounds without their own.
         reference_steps: sampling steps of a student without a fixed step count, if no later
             round folds its steps.
+        teacher_w: guidance weights that the original teacher takes as an input; None if it does
+            not.
 
     Raises:
         ValueError: a name is taken, a teacher does not exist or comes later, or the settings do not
@@ -197,8 +202,11 @@ def resolve(
             own = own.model_copy(update={"mode": "online"})
         teacher = done[name].config if name in done else None
         config = each.config
-        if config.w is None and start != OWN_TEACHER:
-            config = config.model_copy(update={"w": done[start].config.w})
+        is_encoder = config.grid is not None and config.grid.direction == "encode"
+        is_given = name == ORIGINAL and not is_encoder
+        if config.w is None and (start != OWN_TEACHER or is_given):
+            w = done[start].config.w if start != OWN_TEACHER else teacher_w
+            config = config.model_copy(update={"w": w})
         try:
             config = config.resolved(teacher, online=own.mode == "online")
         except ConfigError as error:
@@ -372,9 +380,12 @@ class Halving(OptimiserConfig):
         return self.steps[0] * self.first_substeps
 
     def expand(
-        self, guidance: RoundConfig, sampler: Sampling, direction: Direction = "decode"
+        self, guidance: RoundConfig | None, sampler: Sampling, direction: Direction = "decode"
     ) -> tuple[RoundConfig, ...]:
-        """Return the rounds of one chain, which starts from the student of `guidance`."""
+        """Return the rounds of one chain, which starts from the student of `guidance`.
+
+        Without that round it starts from the original teacher, which takes w.
+        """
         rounds: list[RoundConfig] = []
         is_original = self.teacher == ORIGINAL
         for arrow, (teacher, student) in enumerate(itertools.pairwise(self.steps)):
@@ -392,12 +403,13 @@ class Halving(OptimiserConfig):
                 on_policy_fraction=self.on_policy_fraction if student > 1 else 0.0,
             )
             before = rounds[-1] if rounds else guidance
+            previous = (before.name or PREVIOUS) if before else None
             rounds.append(
                 RoundConfig(
                     name=config.label,
                     method=config.name,
-                    teacher=ORIGINAL if is_original else before.name or PREVIOUS,
-                    init_from=before.name or PREVIOUS if is_original else OWN_TEACHER,
+                    teacher=ORIGINAL if is_original or previous is None else previous,
+                    init_from=previous if is_original and previous else OWN_TEACHER,
                     config=config,
                     training=_training(self, updates),
                     loss=LossConfig(weight=self.loss_weight),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.config.distributions import Share
+from pipeline.config.distributions import Share, WDistribution
 from pipeline.config.methods import PredictionName
 from pipeline.config.rounds import TrainingConfig
 from pipeline.documents import Document, OpenUnion
@@ -441,6 +441,11 @@ class TeacherConfig(Document):
     reference_steps: PositiveInt = 64
     """Sampling steps of the teacher in evaluation and gate."""
 
+    w: WDistribution | None = Field(default=None, exclude_if=lambda w: w is None)
+    """Guidance weights of a network that takes its guidance as an input (Flux with
+    `guidance_embeds`). Such a teacher needs no round of guidance: it gives round 0, and the first
+    halving is round 1. Default: none, round 0 distils the guidance."""
+
     @property
     def has_components(self) -> bool:
         """Whether the teacher has an autoencoder and works on latents."""
@@ -460,6 +465,15 @@ class TeacherConfig(Document):
             raise ValueError(
                 f"network.image_channels {channels}: an inpainting network takes a mask and masked "
                 f"latents; use {needed}, which is components.latent_channels + 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gives_guidance_it_takes(self) -> "TeacherConfig":
+        if self.w is not None and not self.network.takes_w:
+            raise ValueError(
+                f"w: this {self.network.family} has no input for guidance, so round 0 distils it; "
+                "give guidance.w instead"
             )
         return self
 

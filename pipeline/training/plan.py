@@ -36,9 +36,9 @@ def plan_teacher(recipe: Recipe) -> RoundPlan | None:
 
 def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
     """Plan the rounds of a recipe, parents first."""
-    rounds = recipe.round_configs
+    rounds, first = recipe.round_configs, recipe.first_round
     indices: dict[str | None, int] = {ORIGINAL: TEACHER_ROUND}
-    indices |= {each.name: index for index, each in enumerate(rounds)}
+    indices |= {each.name: index for index, each in enumerate(rounds, first)}
     return tuple(
         RoundPlan(
             index=index,
@@ -53,7 +53,7 @@ def plan_rounds(recipe: Recipe) -> tuple[RoundPlan, ...]:
             sampling_steps=each.sampling_steps or recipe.teacher.reference_steps,
             seed=recipe.run.seed,
         )
-        for index, each in enumerate(rounds)
+        for index, each in enumerate(rounds, first)
     )
 
 

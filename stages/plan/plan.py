@@ -100,7 +100,9 @@ def plan_notes(work: Workspace, rows: Sequence[PlanRow]) -> tuple[str, ...]:
     """
     recipe = work.recipe
     done = {row.step.stage for row in rows if row.state == "done"}
-    places = [layout.DATA] * (StageId.DATA in done) + [layout.LATENTS] * (StageId.ENCODE in done)
+    stages = {StageId.DATA: layout.DATA, StageId.ENCODE: layout.LATENTS}
+    stages |= {StageId.TEACHER: layout.TEACHER}
+    places = [place for stage, place in stages.items() if stage in done]
     known = data_notes(work.layout, places)
     reads_files = "path" in type(recipe.data).model_fields
     if StageId.ENCODE in done or not reads_files:

@@ -30,12 +30,23 @@ def adopt(
     Raises:
         BundleError: the teacher does not match the data or the recipe.
     """
-    ledger, key = work.ledger, adopt_key(work.recipe, data)
+    ledger, recipe = work.ledger, work.recipe
+    key = adopt_key(recipe, data)
+
+    def write(folder: Path) -> dict[str, Any]:
+        details = _write(folder, ledger, recipe, data)
+        w = recipe.teacher.w
+        if w is not None:
+            manifest = read_manifest(folder).model_copy(update={"w": w})
+            (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+            details["notes"] = [
+                f"Round 0 is given by the teacher, which takes w as an input, {w.in_words}: it is "
+                "not trained, and the first halving is round 1"
+            ]
+        return details
 
     def make() -> Artifact:
-        return ledger.publish(
-            "teacher", key, layout.TEACHER, lambda folder: _write(folder, ledger, work.recipe, data)
-        )
+        return ledger.publish("teacher", key, layout.TEACHER, write)
 
     return find_or_make(ledger, key, observer, make)
 
@@ -53,6 +64,8 @@ def adopt_key(recipe: Recipe, data: Artifact) -> str:
         content["bundle"] = _hashes(files, bundle)
     else:
         content["teacher"] = teacher.model_dump(mode="json")
+    if teacher.w is not None:
+        content["w"] = teacher.w.model_dump(mode="json")
     return fingerprint(content)
 
 
