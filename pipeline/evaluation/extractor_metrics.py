@@ -1,6 +1,7 @@
 """Metrics in the features of one extractor, each with its own protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -11,17 +12,57 @@ from pipeline.evaluation.documents import RESAMPLES, ExtractorMetrics, Extractor
 from pipeline.evaluation.metric_protocol import MetricProtocol, Reference
 from pipeline.evaluation.metric_specs import ProtocolContext, real_image_metrics, teacher_metric
 from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from pipeline.evaluation.metrics.effective_w import TeacherSweep
 from pipeline.evaluation.metrics.frechet import Features, Moments, frechet_replicates
-from pipeline.evaluation.metrics.halves import HalfSamples
+from pipeline.evaluation.metrics.halves import HalfSamples, Replicates
 from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.scores import ExtractorScores
 from pipeline.evaluation.scoring import flatten_estimates
 from pipeline.sampling.conditions import Conditions
 
 
-def extractor_metrics_of(
+@dataclass(frozen=True)
+class ExtractorEstimates:
+    """Numbers of one sample set in an extractor's features.
+
+    Attributes:
+        scores: the scores.
+        by_halves: distance and recall against real images, by half-samples; empty without them.
+        effective_w: effective guidance weight by features, for samples from any noise; None with a
+            single w.
+    """
+
+    scores: ExtractorScores
+    by_halves: Mapping[str, Replicates]
+    effective_w: Estimate | None
+
+    def relative_to(self, teacher: "ExtractorEstimates") -> dict[str, Estimate]:
+        """Compare distance and recall with those of paired samples, by name of the check."""
+        ours, theirs = self.by_halves, teacher.by_halves
+        if not ours or not theirs:
+            return {}
+        return {
+            "distance": ours["distance_to_real"].relative_distance(theirs["distance_to_real"]),
+            "recall": ours["recall"].ratio(theirs["recall"]),
+        }
+
+
+@dataclass(frozen=True)
+class MeasuredExtractor:
+    """Metrics of all sample sets in one extractor's features.
+
+    Attributes:
+        metrics: the metrics, for the report.
+        by_cell: numbers of every set but the noise floors.
+    """
+
+    metrics: ExtractorMetrics
+    by_cell: Mapping[SampleSpec, ExtractorEstimates]
+
+
+def measured_extractors(
     comparison: ReportInputs, conditions: Conditions, setting: ProtocolContext
-) -> tuple[ExtractorMetrics, ...]:
+) -> tuple[MeasuredExtractor, ...]:
     """Compute the metrics of every sample set, once for each extractor."""
     cells = [(each.cell, each.evaluations) for each in comparison.sets]
     return tuple(
@@ -31,18 +72,18 @@ def extractor_metrics_of(
 
 def score_mean_images(
     comparison: ReportInputs, conditions: Conditions
-) -> dict[float, ExtractorScores]:
+) -> dict[float, ExtractorEstimates]:
     """Score the mean-image control: every sample replaced by the teacher's mean image.
 
-    Uses the first extractor. Returns the scores by guidance weight; empty without extractors.
+    Uses the first extractor. Returns the numbers by guidance weight; empty without extractors.
     """
     if not comparison.readings:
         return {}
     read, cells = comparison.readings[0], [each.cell for each in comparison.sets]
     with threadpool_limits(1, user_api="blas"):
-        scorer, floors = _Scorer(read, conditions), _noise_floors(read, cells)
+        scorer = _Scorer(read, conditions, cells)
         return {
-            cell.w: scorer.score(read.mean_of(cell), cell.seed, floors[cell.w])
+            cell.w: scorer.estimates(read.mean_of(cell), cell)
             for cell in cells
             if cell.role == "teacher"
         }
@@ -53,7 +94,7 @@ def measure_extractor(
     cells: Sequence[tuple[SampleSpec, int]],
     conditions: Conditions,
     setting: ProtocolContext,
-) -> ExtractorMetrics:
+) -> MeasuredExtractor:
     """Compute all metrics in one extractor's features.
 
     Args:
@@ -63,18 +104,24 @@ def measure_extractor(
         setting: values shared by the protocols.
     """
     with threadpool_limits(1, user_api="blas"):
-        scorer, floors = _Scorer(read, conditions), _noise_floors(read, [cell for cell, _ in cells])
-        rows = tuple(
-            ExtractorRow(
-                cell=cell,
-                evaluations=cost,
-                scores=scorer.score(read.of(cell), cell.seed, floors[cell.w]),
-            )
-            for cell, cost in cells
+        scorer = _Scorer(read, conditions, [cell for cell, _ in cells])
+        found = {
+            cell: scorer.estimates(read.of(cell), cell)
+            for cell, _ in cells
             if cell.role != "noise_floor"
-        )
+        }
         real = ExtractorScores.model_validate(flatten_estimates(scorer.score_real(setting.seed)))
-    return ExtractorMetrics(
+    teachers = {cell.w: found[cell] for cell in found if cell.role == "teacher"}
+    rows = tuple(
+        ExtractorRow(
+            cell=cell,
+            evaluations=cost,
+            scores=_with_relative_distance(found[cell], teachers.get(cell.w)),
+        )
+        for cell, cost in cells
+        if cell in found
+    )
+    metrics = ExtractorMetrics(
         extractor=read.name,
         kind=read.kind,
         metrics=tuple(
@@ -84,30 +131,50 @@ def measure_extractor(
         rows=rows,
         real=real if read.prompts is not None and read.heldout is not None else None,
     )
+    return MeasuredExtractor(metrics, found)
 
 
-def _noise_floors(read: ExtractorFeatures, cells: Sequence[SampleSpec]) -> dict[float, Moments]:
-    return {cell.w: Moments.of(read.of(cell)) for cell in cells if cell.role == "noise_floor"}
+def _with_relative_distance(
+    found: ExtractorEstimates, teacher: ExtractorEstimates | None
+) -> ExtractorScores:
+    relative = found.relative_to(teacher) if teacher else {}
+    if not relative:
+        return found.scores
+    numbers = flatten_estimates({"relative_distance": relative["distance"]})
+    return found.scores.model_copy(update=numbers)
 
 
 class _Scorer:
     """Scores sample sets against shared references (held-out images, prompts)."""
 
-    def __init__(self, read: ExtractorFeatures, conditions: Conditions) -> None:
+    def __init__(
+        self, read: ExtractorFeatures, conditions: Conditions, cells: Sequence[SampleSpec]
+    ) -> None:
         self._read, self._conditions = read, conditions
+        others = {cell.w: read.of(cell) for cell in cells if cell.role == "noise_floor"}
+        self._sweep = TeacherSweep({}, others)
+        self._floors = {w: Moments.of(features) for w, features in others.items()}
         self._heldout = (
             None if read.heldout is None else RealImages(read.heldout, read.heldout_labels)
         )
 
-    def score(self, features: Features, seed: int, floor: Moments) -> ExtractorScores:
+    def estimates(self, features: Features, cell: SampleSpec) -> ExtractorEstimates:
         labels = self._conditions.labels
-        bootstrap, halves = Bootstrap(labels, RESAMPLES, seed), HalfSamples(labels, seed)
-        found = {"distance_to_teacher": frechet_replicates(floor, features, halves).estimate()}
+        bootstrap, halves = Bootstrap(labels, RESAMPLES, cell.seed), HalfSamples(labels, cell.seed)
+        floor = frechet_replicates(self._floors[cell.w], features, halves)
+        found = {"distance_to_teacher": floor.estimate()}
+        by_halves: Mapping[str, Replicates] = {}
         if self._heldout is not None:
-            found |= self._heldout.compare(features, bootstrap, halves)[0]
+            numbers, by_halves = self._heldout.compare(features, bootstrap, halves)
+            found |= numbers
         if self._read.prompts is not None:
             found["clip_score"] = bootstrap.mean(clip_scores(features, self._read.prompts))
-        return ExtractorScores.model_validate(flatten_estimates(found))
+        effective = self._sweep.of_features(features, halves) if cell.adds_noise else None
+        return ExtractorEstimates(
+            ExtractorScores.model_validate(flatten_estimates(found)),
+            by_halves,
+            None if effective is None else effective.estimate(),
+        )
 
     def score_real(self, seed: int) -> dict[str, Estimate]:
         """Compute the CLIP score of real images and their own captions; empty without captions."""

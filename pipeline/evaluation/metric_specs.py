@@ -15,6 +15,12 @@ _DENSITY = "Naeem et al. 2020, arXiv:2002.09797"
 
 _METRICS: dict[str, tuple[str, str, str]] = {
     "distance_to_real": ("to real", "Frechet distance", _FRECHET),
+    "relative_distance": (
+        "relative distance",
+        "1 + difference of the distances to real images of paired samples / the teacher's debiased",
+        _FRECHET,
+    ),
+    "effective_w": ("effective w", "w at which the teacher's samples match best", ""),
     "kid_to_real": (
         "KID",
         "unbiased kernel distance, by classes",
@@ -185,7 +191,7 @@ def real_image_metrics(
     setting: ProtocolContext, extractor: Extractor, real: Reference, distance: str
 ) -> list[MetricProtocol]:
     """Return the protocols of metrics against real images; `distance` titles the first column."""
-    keys = ("kid_to_real", "precision", "recall", "density", "coverage")
+    keys = ("relative_distance", "kid_to_real", "precision", "recall", "density", "coverage")
     first = setting.metric("distance_to_real", extractor, real)
     others = [setting.metric(key, extractor, real) for key in keys]
     return [first.model_copy(update={"title": distance}), *others]
@@ -201,6 +207,11 @@ def paired_metrics(setting: ProtocolContext) -> list[MetricProtocol]:
     keys = ["rms_to_teacher", "psnr_to_teacher"]
     keys += ["ssim_to_teacher"] if ssim_window(setting.shape) else []
     return [setting.metric(key, (PIXELS, None), setting.paired) for key in keys]
+
+
+def effective_w_metric(setting: ProtocolContext) -> MetricProtocol:
+    """Return the protocol of the effective w, of pixels for samples from the same noise."""
+    return setting.metric("effective_w", (PIXELS, None), setting.paired)
 
 
 def classifier_metrics(
@@ -220,6 +231,7 @@ def classifier_metrics(
         teacher_metric(setting, classifier),
         *(setting.metric(key, classifier, classes) for key in conditioning),
         *paired_metrics(setting),
+        effective_w_metric(setting),
         setting.metric("nearest_training", (PIXELS, None), training),
         *([setting.metric("prompt_accuracy", classifier, prompt)] if reads_prompts else []),
     )

@@ -14,6 +14,8 @@ class ExtractorScores(Document):
 
     distance_to_real: float | None = None
     distance_to_real_interval: Range | None = None
+    relative_distance: float | None = None
+    relative_distance_interval: Range | None = None
     kid_to_real: float | None = None
     kid_to_real_interval: Range | None = None
     precision: float | None = None
@@ -39,8 +41,12 @@ class Scores(Document):
     Attributes:
         distance_to_real: Frechet distance to the held-out real images, in classifier features.
         distance_to_teacher: Frechet distance to the teacher's samples from other noise.
-        nearest_teacher_w: guidance weight whose teacher samples are nearest to these samples; a
-            value other than their own w means that the network does not follow w.
+        relative_distance: 1 + the difference of distance_to_real and the teacher's, over the
+            teacher's without the bias of the number of samples; 1 for the teacher. The interval is
+            that of paired samples.
+        effective_w: guidance weight at which the teacher's samples match these samples best; None
+            with a single w.
+        nearest_teacher_w: of earlier reports; guidance weight whose teacher samples are nearest.
         kid_to_real: kernel distance to the held-out real images, in classifier features; can be
             negative by chance.
         class_accuracy: share of samples classified as their conditioning class.
@@ -64,6 +70,10 @@ class Scores(Document):
     distance_to_real_interval: Range
     distance_to_teacher: float | None = None
     distance_to_teacher_interval: Range | None = None
+    relative_distance: float | None = None
+    relative_distance_interval: Range | None = None
+    effective_w: float | None = None
+    effective_w_interval: Range | None = None
     nearest_teacher_w: float | None = None
     kid_to_real: float | None = None
     kid_to_real_interval: Range | None = None

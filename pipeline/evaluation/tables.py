@@ -20,6 +20,8 @@ _FORMS = {
     "prompt_accuracy": ".1%",
     "inception_score": ".2f",
     "psnr_to_teacher": ".1f",
+    "relative_distance": ".2f",
+    "effective_w": ".2f",
     "kid_to_real": ".4f",
     "clip_score": ".2f",
 }
@@ -28,12 +30,21 @@ _BY_CLASS = "accuracy_by_class"
 _MOST_CLASSES = 20  # wider tables are not readable
 _OWN_TABLES = {
     "Against real images": (
-        *("distance_to_real", "kid_to_real", "precision", "recall", "density", "coverage"),
+        *(
+            "distance_to_real",
+            "relative_distance",
+            "kid_to_real",
+            "precision",
+            "recall",
+            "density",
+            "coverage",
+        ),
         "nearest_training",
     ),
     "Conditioning": ("class_accuracy", "accuracy_by_class", "inception_score", _PARTS),
     "Against the teacher": (
-        *("distance_to_teacher", "rms_to_teacher", "psnr_to_teacher", "ssim_to_teacher"),
+        *("effective_w", "distance_to_teacher", "rms_to_teacher", "psnr_to_teacher"),
+        "ssim_to_teacher",
     ),
 }
 

@@ -41,8 +41,8 @@ from stages.workspace import (
 if TYPE_CHECKING:
     from pipeline.evaluation.candidates import ReportInputs, SampleSet
 
-FORMAT = 8  # 8: version 2 of the metrics
-FORMAT_UNCLASSED = 9  # 9: version 2 of the metrics
+FORMAT = 9  # 9: paired distances, effective w and checks with three answers
+FORMAT_UNCLASSED = 10  # 10: as 9
 
 _log = logging.getLogger(__name__)
 

@@ -79,7 +79,7 @@ def page(run: str) -> Page:
     curves = tuple(
         Chart(f"curve-{w:g}", w, f"At w = {w:g}", chart.figure, "curve") for w in WEIGHTS
     )
-    missed = StudentVerdict(False, (f"recall 0.5, required at least 0.9 ({run})",))
+    missed = StudentVerdict("no", (f"recall 0.5, required at least 0.9 ({run})",))
     return Page(
         run=run,
         what=run,
@@ -87,7 +87,7 @@ def page(run: str) -> Page:
         accepted=(f"A person approved the student of {run}.",),
         data_notes=("2 of 40 images have transparent pixels.",),
         judgement=VerdictTable(
-            (run, run), WEIGHTS, ((run, (missed, StudentVerdict(True, ("all",)))),), run
+            (run, run), WEIGHTS, ((run, (missed, StudentVerdict("yes", ("all",)))),), run
         ),
         weights=WEIGHTS,
         charts=(*curves, chart),

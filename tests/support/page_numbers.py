@@ -34,6 +34,7 @@ def scores(cell: SampleSpec, off: float) -> Scores:
     found: dict[str, Any] = {}
     for name, value in {
         "distance_to_real": (0.5 + w) * worse,
+        "relative_distance": worse / off,
         "distance_to_teacher": 0.2 * worse,
         "kid_to_real": 0.002 * worse,
         "class_accuracy": min(1.0, (0.9 + w / 50) / worse**0.1),
@@ -62,7 +63,7 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
         reference = next(r for r in rows if r.cell.role == "teacher" and r.cell.w == row.cell.w)
         ratio = row.scores.distance_to_real / reference.scores.distance_to_real
         checks = (
-            Check(name="distance", value=ratio, most=1.2),
+            Check(name="distance", value=ratio, most=1.2, interval=(0.96 * ratio, 1.04 * ratio)),
             Check(name="recall", value=row.scores.recall / reference.scores.recall, least=0.9),
             Check(
                 name="RMS",

@@ -68,10 +68,31 @@ class Replicates:
         )
 
     def ratio(self, other: "Replicates") -> Estimate:
-        """Compute the ratio to a statistic of paired rows, with its interval (delta method)."""
+        """Compute the ratio to a statistic of paired rows, with its interval (delta method).
+
+        1 if the other statistic is 0.
+        """
+        if other.value == 0:
+            return 1.0, Interval(1.0, 1.0)
         ratio = self.value / other.value
         width = _reach(len(self.first)) * self.minus(other, ratio).standard_error
         return ratio, Interval(ratio - width / abs(other.value), ratio + width / abs(other.value))
+
+    def relative_distance(self, teacher: "Replicates") -> Estimate:
+        """Compute 1 + (distance - the teacher's) / the teacher's without bias, with its interval.
+
+        Both distances have the same bias of order 1 / n, which a ratio of them keeps: it tends to 1
+        for few samples. Their difference has none. The unit is the teacher's debiased distance, and
+        at least its standard error, where few samples leave nothing of it.
+        """
+        difference = self.minus(teacher)
+        unit = max(teacher.debiased, teacher.standard_error)
+        if unit == 0:
+            return 1.0, Interval(1.0, 1.0)
+        excess = difference.value / unit
+        # the unit has the first-order influence of the teacher's distance
+        width = _reach(len(self.first)) * difference.minus(teacher, excess).standard_error / unit
+        return 1 + excess, Interval(1 + excess - width, 1 + excess + width)
 
     def estimate(self, *, least: float | None = 0.0, most: float | None = None) -> Estimate:
         """Return the value and its 95 % interval, clipped to the bounds of the statistic.

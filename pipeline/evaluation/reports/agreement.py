@@ -20,26 +20,28 @@ from pipeline.evaluation.documents import (
     AgreementProtocol,
     AgreementReport,
     AgreementRow,
-    ExtractorMetrics,
+    SampleSpec,
 )
-from pipeline.evaluation.extractor_metrics import extractor_metrics_of, score_mean_images
+from pipeline.evaluation.extractor_metrics import (
+    ExtractorEstimates,
+    measured_extractors,
+    score_mean_images,
+)
 from pipeline.evaluation.figures.curves import draw_agreement, draw_extractor_metrics
 from pipeline.evaluation.figures.grids import draw_prompts, prompt_picture
 from pipeline.evaluation.metric_specs import paired_metrics, protocol_context
-from pipeline.evaluation.metrics.bootstrap import Bootstrap
-from pipeline.evaluation.metrics.frechet import paired_rms
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from pipeline.evaluation.metrics.effective_w import TeacherSweep
+from pipeline.evaluation.metrics.halves import HalfSamples
 from pipeline.evaluation.reports.report_summary import write_report
-from pipeline.evaluation.scores import ExtractorScores
-from pipeline.evaluation.scoring import agreement_with, flatten_estimates, round_significant
+from pipeline.evaluation.scoring import agreement_with, flatten_estimates, rms_estimate
 from pipeline.evaluation.verdicts.checks import (
-    Check,
     JudgedNetwork,
     Verdict,
-    distance_check,
+    effective_w_check,
     over,
-    recall_check,
+    relative_check,
     rms_check,
-    w_consistency_check,
 )
 from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.sampler import Images, LabelArray
@@ -49,8 +51,9 @@ _TEACHERS_MEAN = "every sample is the teacher's mean image"
 
 def verdicts_of(
     sets: Sequence[SampleSet],
-    panels: Sequence[ExtractorMetrics],
-    means: Mapping[float, ExtractorScores],
+    by_features: Mapping[SampleSpec, ExtractorEstimates],
+    means: Mapping[float, ExtractorEstimates],
+    halves: HalfSamples,
 ) -> tuple[Verdict, ...]:
     """Compute verdicts by w: students, then negative controls.
 
@@ -59,11 +62,12 @@ def verdicts_of(
 
     Args:
         sets: all sample sets.
-        panels: metrics of the extractors; the first one provides distance and recall.
-        means: scores of the mean-image control in the first extractor's features, by guidance
-            weight; empty without extractors.
+        by_features: numbers of the first extractor, which provides distance and recall; empty
+            without extractors.
+        means: those of the mean-image control, by guidance weight; empty without extractors.
+        halves: half-samples of the sets.
     """
-    checker = _Checker(sets, panels[0] if panels else None, means)
+    checker = _Checker(sets, by_features, means, halves)
     return tuple(chain.from_iterable(checker.at(w) for w in checker.teachers))
 
 
@@ -75,14 +79,14 @@ class _Judged:
         judged: kind of the set: a student, or a negative control.
         title: display name.
         images: the samples.
-        scores: scores in an extractor's features; None without extractors.
+        found: numbers in an extractor's features; None without extractors.
         is_paired: whether the sampler adds no noise after the starting noise.
     """
 
     judged: JudgedNetwork
     title: str
     images: Images
-    scores: ExtractorScores | None
+    found: ExtractorEstimates | None
     is_paired: bool = True
 
 
@@ -90,13 +94,14 @@ class _Checker:
     def __init__(
         self,
         sets: Sequence[SampleSet],
-        panel: ExtractorMetrics | None,
-        means: Mapping[float, ExtractorScores],
+        by_features: Mapping[SampleSpec, ExtractorEstimates],
+        means: Mapping[float, ExtractorEstimates],
+        halves: HalfSamples,
     ) -> None:
         self.teachers = {each.cell.w: each for each in sets if each.cell.role == "teacher"}
         self._students = [each for each in sets if each.cell.role == "student"]
-        self._scores = {row.cell: row.scores for row in panel.rows} if panel is not None else {}
-        self._means = means
+        self._by_features, self._means, self._halves = by_features, means, halves
+        self._sweep = TeacherSweep({w: each.load for w, each in self.teachers.items()}, {})
 
     def at(self, w: float) -> Iterator[Verdict]:
         """Yield the verdicts at one guidance weight."""
@@ -110,8 +115,8 @@ class _Checker:
 
     def _student(self, each: SampleSet) -> _Judged:
         cell = each.cell
-        images, scores = each.load(), self._scores.get(cell)
-        return _Judged("student", cell.title, images, scores, is_paired=not cell.adds_noise)
+        images, found = each.load(), self._by_features.get(cell)
+        return _Judged("student", cell.title, images, found, is_paired=not cell.adds_noise)
 
     def _controls(self, w: float, teacher: Images) -> Iterator[_Judged]:
         mean = np.broadcast_to(teacher.mean(0), teacher.shape)
@@ -122,50 +127,40 @@ class _Checker:
             yield replace(student, judged="w forced to 0", title=f"{student.title}, w forced to 0")
 
     def _verdict(self, w: float, teacher: Images, checked: _Judged) -> Verdict:
-        teacher_scores = self._scores.get(self.teachers[w].cell)
-        rms = round_significant(paired_rms(checked.images, teacher))
-        by_features: Sequence[Check] = ()
-        if checked.scores and teacher_scores:
-            by_features = tuple(_by_features(w, checked.scores, teacher_scores))
-        checks = [
-            *by_features,
-            rms_check(rms, is_paired=checked.is_paired),
-            *([self._follows(w, rms, checked)] if len(self.teachers) > 1 else []),
-        ]
+        by_teacher = self._by_features.get(self.teachers[w].cell)
+        bootstrap = Bootstrap(self._halves.labels, RESAMPLES, self._halves.seed)
+        rms = flatten_estimates({"rms": rms_estimate(checked.images, teacher, bootstrap)})
+        relative: Mapping[str, Estimate] = {}
+        if checked.found and by_teacher:
+            relative = checked.found.relative_to(by_teacher)
+        checks = [relative_check(name, w, relative[name]) for name in relative]
+        checks.append(rms_check(rms["rms"], rms["rms_interval"], is_paired=checked.is_paired))
+        effective = self._effective_w(checked)
+        if effective is not None:
+            numbers = flatten_estimates({"w": effective})
+            checks.append(effective_w_check(w, numbers["w"], numbers["w_interval"]))
         return Verdict(
             judged=checked.judged,
             title=checked.title,
             w=w,
-            floor_factor=self._floor_factor(checked, teacher_scores),
+            floor_factor=self._floor_factor(w, checked),
             checks=tuple(checks),
         )
 
-    @staticmethod
-    def _floor_factor(checked: _Judged, teacher: ExtractorScores | None) -> float | None:
-        """Compute the floor factor of a student; None for controls, whose scores are of another w.
-
-        Without extractors there are no scores, so it is None too.
-        """
-        if checked.judged != "student" or checked.scores is None or teacher is None:
+    def _floor_factor(self, w: float, checked: _Judged) -> float | None:
+        """Compute the floor factor of a student; None for controls and without extractors."""
+        teacher = self._by_features.get(self.teachers[w].cell)
+        if checked.judged != "student" or checked.found is None or teacher is None:
             return None
-        return over(checked.scores.distance_to_teacher, teacher.distance_to_teacher)
+        found = checked.found.scores.distance_to_teacher
+        return over(found, teacher.scores.distance_to_teacher)
 
-    def _follows(self, w: float, rms: float, checked: _Judged) -> Check:
-        """Check which w has the nearest teacher samples, by paired RMS."""
-        rms_by_w = {
-            at: rms if at == w else paired_rms(checked.images, each.load())
-            for at, each in self.teachers.items()
-        }
-        nearest = min(rms_by_w, key=rms_by_w.__getitem__)
-        return w_consistency_check(w, nearest, is_bounded=checked.is_paired)
-
-
-def _by_features(w: float, scores: ExtractorScores, teacher: ExtractorScores) -> Iterator[Check]:
-    """Yield the checks against real images; none without real images."""
-    if scores.distance_to_real is not None and teacher.distance_to_real is not None:
-        yield distance_check(w, scores.distance_to_real, teacher.distance_to_real)
-    if scores.recall is not None and teacher.recall is not None:
-        yield recall_check(scores.recall, teacher.recall)
+    def _effective_w(self, checked: _Judged) -> Estimate | None:
+        """Compute the effective w by paired samples, else by features; None with a single w."""
+        if not checked.is_paired:
+            return checked.found.effective_w if checked.found else None
+        found = self._sweep.of_images(checked.images, self._halves)
+        return None if found is None else found.estimate()
 
 
 CURVE = "curve.png"
@@ -186,7 +181,11 @@ def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
         draw_prompts(title, columns_of(sets), conditions, folder / prompt_picture(w))
     shape = comparison.sets[0].load().shape[1:]
     setting = protocol_context(comparison, len(conditions.labels), shape)
-    panels = extractor_metrics_of(comparison, conditions, setting)
+    measured = measured_extractors(comparison, conditions, setting)
+    panels = tuple(each.metrics for each in measured)
+    by_features = measured[0].by_cell if measured else {}
+    means = score_mean_images(comparison, conditions)
+    halves = HalfSamples(conditions.labels, seed)
     report = AgreementReport(
         run=comparison.recipe.run.name,
         protocol=AgreementProtocol(
@@ -197,7 +196,7 @@ def write_agreement(comparison: ReportInputs, folder: Path) -> AgreementReport:
         ),
         rows=tuple(rows),
         data_notes=comparison.data_notes,
-        verdicts=verdicts_of(comparison.sets, panels, score_mean_images(comparison, conditions)),
+        verdicts=verdicts_of(comparison.sets, by_features, means, halves),
         pictures=(
             *(prompt_picture(w) for w in weights),
             *(CURVE, *(panel.curve for panel in panels)),

@@ -12,8 +12,8 @@ from pipeline.evaluation.dataset_images import (
     real_images,
     rows_with_class_counts,
 )
-from pipeline.evaluation.documents import Protocol, Report, Row
-from pipeline.evaluation.extractor_metrics import extractor_metrics_of
+from pipeline.evaluation.documents import Protocol, Report, Row, SampleSpec
+from pipeline.evaluation.extractor_metrics import measured_extractors
 from pipeline.evaluation.features.classifier import (
     CLASSIFIER_FEATURES,
     CLASSIFIER_NAME,
@@ -34,8 +34,17 @@ from pipeline.evaluation.figures.grids import (
     unsupported_shape_reason,
 )
 from pipeline.evaluation.metric_specs import ProtocolContext, classifier_metrics, protocol_context
+from pipeline.evaluation.metrics.effective_w import TeacherSweep
 from pipeline.evaluation.reports.report_summary import write_report
-from pipeline.evaluation.scoring import ClassifiedImages, Scorer, TeacherReference, moments_of
+from pipeline.evaluation.scoring import (
+    ClassifiedImages,
+    Measured,
+    Scorer,
+    TeacherReference,
+    moments_of,
+    relative_estimates,
+    with_relative_distance,
+)
 from pipeline.evaluation.verdicts.checks import JudgedNetwork, Verdict, check_samples
 from pipeline.sampling.conditions import Conditions, choose_conditions, masked_images
 
@@ -65,12 +74,17 @@ def build_report(comparison: ReportInputs) -> Report:
     conditions = choose_conditions(comparison.data, recipe.evaluation.num_samples)
     labels = conditions.labels
     by_weight = _by_weight(own, comparison.sets)
-    rows = _score_cells(scorer, by_weight, conditions)
+    measured = _measure_cells(scorer, by_weight, conditions)
+    rows = tuple(
+        Row(cell=each.cell, evaluations=each.evaluations, scores=measured[each.cell].scores)
+        for at_w in by_weight
+        for each in at_w.sets
+    )
     means = ClassifiedImages(class_means(training, training_labels)[labels], own.means)
     ideal_rows = rows_with_class_counts(labels, training_labels)
     weights = list(dict.fromkeys(row.cell.w for row in rows))
     setting = protocol_context(comparison, len(labels), training.shape[1:])
-    panels = extractor_metrics_of(comparison, conditions, setting)
+    panels = tuple(each.metrics for each in measured_extractors(comparison, conditions, setting))
     counts = {"heldout": len(own.heldout.features), "train": len(training)}
     return Report(
         run=recipe.run.name,
@@ -84,7 +98,7 @@ def build_report(comparison: ReportInputs) -> Report:
         class_names=info.class_names,
         real=scorer.score_training(ideal_rows, own.training, training_labels[ideal_rows]),
         rows=rows,
-        verdicts=_verdicts(scorer, by_weight, rows, conditions, means),
+        verdicts=_verdicts(scorer, by_weight, measured, conditions, means),
         skipped=comparison.skipped,
         data_notes=comparison.data_notes,
         pictures=(
@@ -156,61 +170,68 @@ class _AtW:
 
 
 def _by_weight(own: ClassifierResults, sets: Sequence[SampleSet]) -> list[_AtW]:
-    floors = {
-        each.cell.w: moments_of(own.of(each.cell).features)
-        for each in sets
-        if each.cell.role == "noise_floor"
+    others = {
+        each.cell.w: own.of(each.cell).features for each in sets if each.cell.role == "noise_floor"
     }
+    images = {each.cell.w: each.load for each in sets if each.cell.role == "teacher"}
+    sweep = TeacherSweep(images, others)
     found = []
-    for w in floors:
+    for w, features in others.items():
         compared = [each for each in sets if each.cell.w == w and each.cell.role != "noise_floor"]
         compared.sort(key=lambda each: each.cell.role != "teacher")
-        teacher = TeacherReference(w=w, samples=compared[0].load(), noise_floors=floors)
+        teacher = TeacherReference(w, compared[0].load(), moments_of(features), sweep)
         found.append(_AtW(own, teacher, tuple(compared)))
     return found
 
 
-def _score_cells(
+def _measure_cells(
     scorer: Scorer, weights: Sequence[_AtW], conditions: Conditions
-) -> tuple[Row, ...]:
-    return tuple(
-        Row(
-            cell=each.cell,
-            evaluations=each.evaluations,
-            scores=scorer.score(at_w.read(each), conditions, at_w.teacher, each.cell.seed),
-        )
-        for at_w in weights
-        for each in at_w.sets
-    )
+) -> dict[SampleSpec, Measured]:
+    """Score every sample set; the teacher's is the first at its w."""
+    found: dict[SampleSpec, Measured] = {}
+    for at_w in weights:
+        teacher = at_w.sets[0].cell
+        for each in at_w.sets:
+            is_paired = not each.cell.adds_noise
+            scored = scorer.score(
+                at_w.read(each), conditions, at_w.teacher, each.cell.seed, is_paired=is_paired
+            )
+            found[each.cell] = with_relative_distance(scored, found.get(teacher, scored))
+    return found
 
 
 def _verdicts(
     scorer: Scorer,
     weights: Sequence[_AtW],
-    rows: Sequence[Row],
+    measured: Mapping[SampleSpec, Measured],
     conditions: Conditions,
     means: ClassifiedImages,
 ) -> tuple[Verdict, ...]:
+    teachers = {at_w.teacher.w: measured[at_w.sets[0].cell] for at_w in weights}
     found = []
     for at_w in weights:
         w = at_w.teacher.w
-        scored = [row for row in rows if row.cell.w == w]
-        teacher = scored[0].scores
+
+        def check(
+            judged: JudgedNetwork, title: str, samples: Measured, w: float = w, *, is_paired: bool
+        ) -> Verdict:
+            relative = relative_estimates(samples, w, teachers, conditions.labels)
+            teacher = teachers[w].scores
+            return check_samples(
+                judged, title, w, samples.scores, teacher, relative, is_paired=is_paired
+            )
+
+        students = [each.cell for each in at_w.sets if each.cell.role == "student"]
         found += [
-            check_samples(
-                "student", row.cell.title, w, row.scores, teacher, is_paired=not row.cell.adds_noise
-            )
-            for row in scored
-            if row.cell.role == "student"
+            check("student", cell.title, measured[cell], is_paired=not cell.adds_noise)
+            for cell in students
         ]
+        seed = at_w.sets[0].cell.seed
         for control in _controls(at_w, weights, means):
-            scores = scorer.score(control.read, conditions, at_w.teacher, scored[0].cell.seed)
             is_paired = control.is_paired
-            found.append(
-                check_samples(
-                    control.judged, control.title, w, scores, teacher, is_paired=is_paired
-                )
-            )
+            scored = scorer.score(control.read, conditions, at_w.teacher, seed, is_paired=is_paired)
+            scored = with_relative_distance(scored, teachers[w])
+            found.append(check(control.judged, control.title, scored, is_paired=is_paired))
     return tuple(found)
 
 

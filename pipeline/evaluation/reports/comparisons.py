@@ -9,13 +9,19 @@ from pipeline.evaluation.verdicts.checks import Verdict, void_reason
 
 _BRIEF = {
     "to real": "distance_to_real",
-    "to teacher": "distance_to_teacher",
+    "relative": "relative_distance",
+    "w, effective": "effective_w",
     "accuracy": "class_accuracy",
     "RMS": "rms_to_teacher",
 }
 
+_RELATIVE = ("relative_distance", "effective_w")
+"""Numbers that compare with the teacher by themselves."""
+
 _CARD = {
     "distance_to_real": "Frechet distance to held-out images, not FID",
+    "relative_distance": "distance relative to the teacher's",
+    "effective_w": "effective guidance weight",
     "rms_to_teacher": "RMS to the teacher's sample from the same noise",
     "class_accuracy": "class accuracy",
 }
@@ -34,7 +40,8 @@ def check_table(verdicts: Sequence[Verdict]) -> Table | None:
     for each in (*students, *controls):
         checks = {check.name: check for check in each.checks}
         is_student = each.judged == "student"
-        result = "void" if is_void and is_student else "pass" if each.passed else "fail"
+        names_of = {"yes": "pass", "no": "fail", "cannot tell": "cannot tell"}
+        result = "void" if is_void and is_student else names_of[each.answer]
         floor = "-" if each.floor_factor is None else f"{each.floor_factor:.2f}"
         cells = [checks[name].as_markdown if name in checks else "-" for name in names]
         title = each.title if is_student else f"*control: {each.title}*"
@@ -108,8 +115,8 @@ def best_baseline(report: Report, w: float, evaluations: int) -> Row | None:
 def equal_cost(report: Report) -> Table:
     """Compare each student with training-free samplers of no more network evaluations."""
     heads = (
-        *("w", "evaluations", "student", "teacher, training-free", "student / teacher"),
-        *("student / reference", "to teacher / noise floor"),
+        *("w", "evaluations", "student", "teacher, training-free", "student, relative"),
+        *("training-free, relative", "to teacher / noise floor"),
     )
     rows = []
     for row in (row for row in report.rows if row.cell.role == "student"):
@@ -124,8 +131,8 @@ def equal_cost(report: Report) -> Table:
                 f"{row.evaluations}{noisy}",
                 _to_real(row),
                 f"{_to_real(baseline)}, {baseline.cell.title}" if baseline else "none at this cost",
-                _ratio(_distance(row), _distance(baseline)) if baseline else "-",
-                _ratio(_distance(row), _distance(teacher)),
+                _relative(row),
+                _relative(baseline) if baseline else "-",
                 _ratio(row.scores.distance_to_teacher, teacher.scores.distance_to_teacher),
             )
         )
@@ -138,6 +145,11 @@ def _distance(row: Row) -> float:
 
 def _to_real(row: Row, form: str = ".3f") -> str:
     return format_estimate((_distance(row), row.scores.distance_to_real_interval), form)
+
+
+def _relative(row: Row) -> str:
+    found = metric_of(row, "relative_distance")
+    return "-" if found is None else format_estimate(found, ".2f")
 
 
 def _ratio(value: float | None, other: float | None) -> str:
@@ -172,12 +184,18 @@ def card_facts(report: AnyReport, round_index: int) -> dict[str, Any]:
             ]
             teacher = teachers[0].scores.model_dump() if teachers else {}
             facts |= _facts_at(row.cell.w, row.scores.model_dump(), teacher)
+    for verdict in report.verdicts if not void_reason(report.verdicts) else ():
+        cells = {(r.cell.title, r.cell.w) for r in report.rows if r.cell.round == round_index}
+        if verdict.judged == "student" and (verdict.title, verdict.w) in cells:
+            facts[f"w = {verdict.w:g}: passes every check"] = verdict.answer
     return facts | ({"samples per cell": report.protocol.num_samples} if facts else {})
 
 
 def _facts_at(w: float, scores: dict[str, Any], teacher: dict[str, Any]) -> dict[str, str]:
     found = {
         f"w = {w:g}: {words}": _with_teacher(scores[key], teacher.get(key))
+        if key not in _RELATIVE
+        else format_estimate((scores[key], scores.get(f"{key}_interval")), ".3g")
         for key, words in _CARD.items()
         if scores.get(key) is not None
     }

@@ -32,7 +32,6 @@ from pipeline.evaluation.reports.comparisons import (
 from pipeline.evaluation.tables import (
     Section,
     Table,
-    Value,
     class_tables,
     format_estimate,
     main_metric,
@@ -40,7 +39,16 @@ from pipeline.evaluation.tables import (
     protocol_table,
     sections_of,
 )
-from pipeline.evaluation.verdicts.checks import UNPAIRED_RMS_NOTE, Check, Verdict, void_reason
+from pipeline.evaluation.verdicts.checks import (
+    EFFECTIVE_W,
+    EFFECTIVE_W_MARGIN,
+    UNPAIRED_RMS_NOTE,
+    Answer,
+    Check,
+    Verdict,
+    needed_text,
+    void_reason,
+)
 from pipeline.wording import format_count, format_list
 
 R = TypeVar("R", Row, AgreementRow)
@@ -50,28 +58,17 @@ UNPAIRED_AGREEMENT_NOTE = (
     "correspond to the teacher's, and their RMS to the teacher is not meaningful."
 )
 
-_MEASURED: dict[str, tuple[str, str | None]] = {
-    "distance": ("distance_to_real", None),
-    "score": ("inception_score", None),
-    "recall": ("recall", None),
-    "accuracy": ("class_accuracy", None),
-    "not copied": ("nearest_training", None),
-    "prompt": ("prompt_accuracy", "all"),
-    "RMS": ("rms_to_teacher", None),
-}
-"""Metric of each check, and part of the prompt."""
-
 
 @dataclass(frozen=True)
 class StudentVerdict:
     """Verdict on a student at one guidance weight, as a cell of the verdict table.
 
     Attributes:
-        passed: whether every check passes; None without a verdict.
+        answer: whether every check passes; None without a verdict.
         details: lines of detail, such as "distance 1.25".
     """
 
-    passed: bool | None
+    answer: Answer | None
     details: tuple[str, ...]
 
 
@@ -93,12 +90,12 @@ class VerdictTable:
 
     @property
     def failures(self) -> list[str]:
-        """One line per student and guidance weight with failed checks."""
+        """One line per student and guidance weight with checks that fail or are undecided."""
         return [
             f"w = {w:g}, {title}: {'; '.join(cell.details)}"
             for title, cells in self.rows
             for w, cell in zip(self.weights, cells, strict=True)
-            if cell.passed is False
+            if cell.answer in ("no", "cannot tell")
         ]
 
 
@@ -202,10 +199,11 @@ def summarise_verdicts(report: AnyReport) -> VerdictTable:
     void = void_reason(report.verdicts)
     if judged:
         found = {(v.title, v.w): _cell(report, v, is_void=bool(void)) for v in judged}
-        headline, bounds = [void or _headline(judged)], _bounds(report, judged)
+        headline = [void] if void else _headlines(judged, report.protocol.num_samples)
+        bounds = _bounds(report, judged)
     else:
         found = {(row.cell.title, row.cell.w): _unjudged(report, row) for row in students}
-        headline, bounds = [], _unjudged_note(report)
+        headline, bounds = (), _unjudged_note(report)
     weights = tuple(report.weights)
     rows = tuple(
         (title, tuple(found.get((title, w), _NO_VERDICT) for w in weights))
@@ -223,43 +221,29 @@ def passing_students(report: AnyReport) -> list[SampleSpec]:
 
 
 def _cell(report: AnyReport, verdict: Verdict, *, is_void: bool) -> StudentVerdict:
-    failed = [check for check in verdict.checks if not check.passed]
-    lines = [f"{_value(report, verdict, check)}, required {_bound(check)}" for check in failed]
-    if not failed:
-        lines = ["all checks pass", _value(report, verdict, verdict.checks[0])]
-    unbounded = [f"{check.name} is not checked" for check in verdict.checks if not check.is_bounded]
-    return StudentVerdict(None if is_void else verdict.passed, (*lines, *unbounded))
+    num = report.protocol.num_samples
+    lines = []
+    for check in verdict.checks:
+        if check.answer == "no":
+            lines.append(f"{_value(check)}, required {_bound(check)}")
+        elif check.answer == "cannot tell":
+            needed = needed_text(check.samples_needed(num))
+            lines.append(
+                f"{_value(check)}, required {_bound(check)}: {num:,} samples cannot tell, {needed}"
+            )
+    if not lines:
+        lines = ["all checks pass", _value(verdict.checks[0])]
+    unbounded = [
+        f"{check.name} is not checked"
+        for check in verdict.checks
+        if not check.is_bounded and not (check.name == EFFECTIVE_W and verdict.w == 0)
+    ]
+    return StudentVerdict(None if is_void else verdict.answer, (*lines, *unbounded))
 
 
-def _value(report: AnyReport, verdict: Verdict, check: Check) -> str:
-    """Format a check's value with the interval of its metric, scaled to the same ratio."""
-    if check.name not in _MEASURED:
-        return f"{check.name} {check.value:.3g}"
-    measured = _measured(report, verdict, *_MEASURED[check.name])
-    return f"{check.name} {format_estimate(_scaled(check.value, measured), '.3g')}"
-
-
-def _measured(report: AnyReport, verdict: Verdict, key: str, part: str | None) -> Value | None:
-    """Find the metric of a student's check, in the report or in its first extractor."""
-    rows: list[AnyRow] = [*report.rows]
-    if isinstance(report, AgreementReport):
-        rows += [row for panel in report.panels[:1] for row in panel.rows]
-    wanted = ("student", verdict.title, verdict.w)
-    found = (
-        metric_of(row, key, part)
-        for row in rows
-        if (row.cell.role, row.cell.title, row.cell.w) == wanted
-    )
-    return next((value for value in found if value is not None), None)
-
-
-def _scaled(value: float, measured: Value | None) -> Value:
-    """Return a ratio with the interval of its numerator; the denominator is fixed."""
-    if measured is None or measured[1] is None or measured[0] == 0:
-        return value, None
-    factor = value / measured[0]
-    low, high = measured[1]
-    return value, (factor * low, factor * high)
+def _value(check: Check) -> str:
+    """Format a check's value with its interval."""
+    return f"{check.name} {format_estimate((check.value, check.interval), '.3g')}"
 
 
 def _unjudged(report: AnyReport, row: AnyRow) -> StudentVerdict:
@@ -282,21 +266,34 @@ def _bound(check: Check) -> str:
     return f"at most {check.most:g}" if check.most is not None else f"at least {check.least:g}"
 
 
-def _headline(students: Sequence[Verdict]) -> str:
-    good: dict[str, list[float]] = {}
-    for verdict in students:
-        if verdict.passed:
-            good.setdefault(verdict.title, []).append(verdict.w)
-    if not good:
-        return "No student passes every check at any guidance weight."
+def _headlines(students: Sequence[Verdict], num: int) -> tuple[str, ...]:
+    """Name the students that pass every check, then those of which the samples cannot tell."""
     every = list(dict.fromkeys(verdict.w for verdict in students))
-    found = [
+    good = _by_title([verdict for verdict in students if verdict.answer == "yes"], every)
+    open_ones = [verdict for verdict in students if verdict.answer == "cannot tell"]
+    found = ["No student is shown to pass every check at any guidance weight."]
+    if good:
+        found = [f"Every check passes for: {good}."]
+    elif not open_ones:
+        found = ["No student passes every check at any guidance weight."]
+    if open_ones:
+        needed = max(verdict.samples_needed(num) or 0 for verdict in open_ones)
+        names = _by_title(open_ones, every)
+        found.append(f"{num:,} samples cannot tell for: {names}; {needed_text(needed)}.")
+    return tuple(found)
+
+
+def _by_title(verdicts: Sequence[Verdict], every: Sequence[float]) -> str:
+    """List students with their guidance weights; "every w" of several."""
+    found: dict[str, list[float]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.title, []).append(verdict.w)
+    return "; ".join(
         f"{title} (every w)"
         if 1 < len(every) == len(weights)
         else f"{title} (w = {join_numbers(weights)})"
-        for title, weights in good.items()
-    ]
-    return f"Every check passes for: {'; '.join(found)}."
+        for title, weights in found.items()
+    )
 
 
 def _costs(report: AnyReport) -> tuple[str, ...]:
@@ -308,11 +305,7 @@ def _costs(report: AnyReport) -> tuple[str, ...]:
 
 def _cost(report: Report, last: Sequence[Row]) -> str:
     """Compare evaluations and distance to real images."""
-    ratios = []
-    for row in last:
-        found = row.scores.distance_to_real, row.scores.distance_to_real_interval
-        ratio = found[0] / teacher_of(report, row).scores.distance_to_real
-        ratios.append(format_estimate(_scaled(ratio, found), ".2f"))
+    ratios = [_relative_distance(report, row) for row in last]
     cost = format_count(last[0].evaluations, "network evaluation")
     teacher_cost = teacher_of(report, last[-1]).evaluations
     return (
@@ -320,6 +313,15 @@ def _cost(report: Report, last: Sequence[Row]) -> str:
         f"distance to real images is {format_list(ratios)} times the teacher's at w = "
         f"{join_numbers([r.cell.w for r in last])}."
     )
+
+
+def _relative_distance(report: Report, row: Row) -> str:
+    """Format the distance relative to the teacher's; that of earlier reports is a ratio."""
+    found = metric_of(row, "relative_distance")
+    if found is None:
+        teacher = teacher_of(report, row).scores.distance_to_real
+        found = row.scores.distance_to_real / teacher, None
+    return format_estimate(found, ".2f")
 
 
 def _agreement(report: AgreementReport, last: Sequence[AgreementRow]) -> str:
@@ -358,7 +360,7 @@ def _controls(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     controls = [verdict for verdict in verdicts if verdict.judged != "student"]
     if not controls:
         return ()
-    caught = sum(not verdict.passed for verdict in controls)
+    caught = sum(verdict.answer == "no" for verdict in controls)
     return (
         f"The checks reject {caught} of {format_count(len(controls), 'negative control')} "
         "(samples known to be bad).",
@@ -372,7 +374,7 @@ def _bounds(report: AnyReport, students: Sequence[Verdict]) -> str:
         bounds = {
             check.name: _bound(check)
             for check in checks
-            if check.is_bounded and check.name != "w consistency"
+            if check.is_bounded and check.name != EFFECTIVE_W
         }
         text = ", ".join(f"{name} {bound}" for name, bound in bounds.items())
         by_bounds.setdefault(text, []).append(w)
@@ -382,18 +384,28 @@ def _bounds(report: AnyReport, students: Sequence[Verdict]) -> str:
             f"Bounds at w = {join_numbers(weights)}: {text}." for text, weights in by_bounds.items()
         ]
     names = {check.name for verdict in students for check in verdict.checks if check.is_bounded}
-    if "w consistency" in names:
-        sentences.append("Also, samples follow w (nearest to the teacher at the same w).")
+    if EFFECTIVE_W in names:
+        sentences.append(
+            f"The effective w (of the teacher's samples that match best) is within "
+            f"{EFFECTIVE_W_MARGIN:.0%} of w, at w > 0."
+        )
     if "distance" in names:
         extractor = report.panels[0].extractor if isinstance(report, AgreementReport) else ""
         features = f" in the features of {extractor}" if extractor else ""
-        sentences.append(f"All but RMS and w are ratios to the teacher's{features}.")
+        sentences.append(
+            f"Distance, recall, score, accuracy, prompt and copies are relative to the teacher's"
+            f"{features}; the distance is 1 + the difference / the teacher's without the bias of "
+            "the number of samples."
+        )
     sentences.append(
-        "Parentheses: 95 % intervals of the student's numbers, with the teacher's fixed."
+        "Parentheses: 95 % intervals, of pairs of samples where relative. A check passes if the "
+        "whole interval is within the bounds and fails if it is outside; otherwise the samples "
+        "cannot tell."
     )
     checked = {(verdict.title, verdict.w) for verdict in students}
     noisy = [r.cell for r in report.rows if r.cell.role == "student" and r.cell.adds_noise]
-    has_unbounded = any(not check.is_bounded for each in students for check in each.checks)
+    rms = [check for each in students for check in each.checks if check.name == "RMS"]
+    has_unbounded = any(not check.is_bounded for check in rms)
     if has_unbounded or any((cell.title, cell.w) not in checked for cell in noisy):
         sentences.append(f"{UNPAIRED_RMS_NOTE}.")
     return " ".join(sentences)
@@ -415,8 +427,8 @@ def _notes(report: AnyReport) -> tuple[str, ...]:
     protocol = report.protocol
     notes = [
         f"{protocol.num_samples} samples per cell, all from the same noise (seed {protocol.seed}). "
-        "Intervals, bars and bands are 95 % bootstrap intervals over the samples, stratified by "
-        "class, with a fixed reference.",
+        "Intervals, bars and bands are 95 % intervals over the samples, within classes, with a "
+        "fixed reference.",
         f"Reference: the teacher with DDIM in {protocol.reference_steps} steps. Its samples from "
         f"other noise (seed {protocol.noise_floor_seed}) give the level of unrelated samples.",
         f"{protocol.w_convention}. Evaluations are network evaluations per sample; a guided "

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate, Interval
 from pipeline.evaluation.metrics.frechet import (
     Moments,
     frechet_replicates,
@@ -131,6 +131,64 @@ def test_recall_has_the_spread_of_many_sets() -> None:
     # the spread of 60 sets is known to 9 %; with fixed radii the ratio is .6 to .8
     ratio = np.mean([each.standard_error for each in found]) / spread
     assert 0.83 < ratio < 1.35
+
+
+def relative(
+    population: Population, reference: Moments, count: int, seed: int
+) -> tuple[float, float, Estimate, Estimate]:
+    """Compute ratio, difference, relative distance and its unpaired counterpart of a student.
+
+    The student is nearly its teacher, from the same noise.
+    """
+    labels = balanced(count)
+    teacher = population.draw(labels, seed)
+    student = teacher + 0.12 * population.draw(labels, seed + 10**6)
+    halves = HalfSamples(labels, seed, splits=20)
+    ours, theirs = (frechet_replicates(reference, each, halves) for each in (student, teacher))
+    difference = ours.minus(theirs)
+    apart = (ours.standard_error**2 + theirs.standard_error**2) ** 0.5
+    unpaired = 2 * apart / theirs.debiased
+    relative = ours.relative_distance(theirs)
+    wide = relative[0], Interval(relative[0] - unpaired, relative[0] + unpaired)
+    return ours.value / theirs.value, difference.value, relative, wide
+
+
+def test_a_relative_distance_does_not_depend_on_the_number_of_samples() -> None:
+    population = Population(16)
+    reference = Moments.of(population.draw(balanced(100), 1))
+    found = {
+        count: [relative(population, reference, count, 10 + seed) for seed in range(25)]
+        for count in (100, 1000)
+    }
+    ratio, difference, relatives = (
+        {count: np.mean([values(each) for each in found[count]]) for count in found}
+        for values in (lambda each: each[0], lambda each: each[1], lambda each: each[2][0])
+    )
+    # a ratio tends to 1 for few samples
+    assert ratio[1000] - 1 > 1.5 * (ratio[100] - 1)
+    assert difference[100] == pytest.approx(difference[1000], rel=0.2)
+    assert relatives[100] - 1 == pytest.approx(relatives[1000] - 1, rel=0.25)
+    # an interval of pairs is tighter
+    paired, apart = (
+        np.mean([each[which][1].high - each[which][1].low for each in found[1000]])
+        for which in (2, 3)
+    )
+    assert apart > 2 * paired
+
+
+def test_the_interval_of_a_relative_distance_covers_it() -> None:
+    population = Population(16)
+    reference = Moments.of(population.draw(balanced(100), 1))
+    found = [relative(population, reference, 300, 100 + seed)[2] for seed in range(80)]
+    # three standard errors of 80 sets below 95 %
+    assert covered(found) > 0.88
+
+
+def test_a_teacher_without_distance_is_its_own_unit() -> None:
+    nothing = Replicates(0.0, np.zeros(5), np.zeros(5))
+    assert nothing.relative_distance(nothing) == (1.0, Interval(1.0, 1.0))
+    some = Replicates(1.0, np.ones(5), np.ones(5))
+    assert some.ratio(nothing) == (1.0, Interval(1.0, 1.0))
 
 
 def measure(

@@ -7,11 +7,10 @@ import pytest
 
 from pipeline.config import GateRules
 from pipeline.evaluation.dataset_images import class_means
-from pipeline.evaluation.metrics.bootstrap import Bootstrap
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Interval
 from pipeline.evaluation.metrics.frechet import Moments, frechet_distance, project_to_span
 from pipeline.evaluation.scores import Scores
-from pipeline.evaluation.scoring import TeacherReference
-from pipeline.evaluation.verdicts.checks import Check, Verdict, check_samples
+from pipeline.evaluation.verdicts.checks import Check, Verdict, check_samples, needed_text
 from pipeline.evaluation.verdicts.gate_checks import GateSamples, compute_checks, floor
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, WeightChecks
 from stages.gate.gate_samples import unmeasured_reasons
@@ -23,7 +22,7 @@ TEACHER = Scores(
     distance_to_real_interval=(1.9, 2.1),
     distance_to_teacher=0.1,
     distance_to_teacher_interval=(0.09, 0.11),
-    nearest_teacher_w=2.0,
+    effective_w=2.0,
     class_accuracy=1.0,
     inception_score=9.5,
     precision=0.9,
@@ -32,72 +31,102 @@ TEACHER = Scores(
     nearest_training=0.2,
 )
 GOOD = TEACHER.model_copy(update={"distance_to_teacher": 0.12, "rms_to_teacher": 0.1})
+NAMES = ("distance", "score", "recall", "accuracy", "not copied")
 
 
-def judged(w: float = 2.0, *, is_paired: bool = True, **changes: float) -> Verdict:
-    scores = GOOD.model_copy(update=changes)
-    return check_samples("student", "it", w, scores, TEACHER, is_paired=is_paired)
+def estimate(value: float, width: float = 0.0) -> tuple[float, Interval]:
+    return value, Interval(value - width, value + width)
+
+
+def judged(
+    w: float = 2.0, *, is_paired: bool = True, scores: Scores = GOOD, **relative: float
+) -> Verdict:
+    """Judge numbers relative to the teacher's, without an interval."""
+    found = {name: estimate(relative.get(name.replace(" ", "_"), 1.0)) for name in NAMES}
+    return check_samples("student", "it", w, scores, TEACHER, found, is_paired=is_paired)
+
+
+def scored(**changes: float) -> Scores:
+    return GOOD.model_copy(update=changes)
 
 
 def test_a_student_as_good_as_its_teacher_passes() -> None:
     assert judged().passed
     assert judged().floor_factor == pytest.approx(1.2)
     assert judged().scores is None  # they are in its row
-    # a teacher without recall requires none
-    nothing = TEACHER.model_copy(update={"recall": 0.0})
-    assert check_samples("student", "it", 2.0, GOOD, nothing).passed
 
 
 @pytest.mark.parametrize(
-    ("changes", "caught"),
+    ("relative", "changes", "caught"),
     [
-        ({"distance_to_real": 2.21}, "distance"),
-        ({"inception_score": 9.2}, "score"),
-        ({"inception_score": 9.8}, "score"),
-        ({"recall": 0.71}, "recall"),
-        ({"class_accuracy": 0.97}, "accuracy"),
-        ({"nearest_training": 0.19}, "not copied"),
-        ({"rms_to_teacher": 0.151}, "RMS"),
-        ({"nearest_teacher_w": 0.0}, "w consistency"),
+        ({"distance": 1.11}, {}, "distance"),
+        ({"distance": 0.89}, {}, "distance"),
+        ({"score": 0.96}, {}, "score"),
+        ({"score": 1.04}, {}, "score"),
+        ({"recall": 0.89}, {}, "recall"),
+        ({"accuracy": 0.97}, {}, "accuracy"),
+        ({"not_copied": 0.95}, {}, "not copied"),
+        ({}, {"rms_to_teacher": 0.151}, "RMS"),
+        ({}, {"effective_w": 1.79}, "effective w"),
+        ({}, {"effective_w": 2.21}, "effective w"),
     ],
 )
-def test_one_fault_fails_one_check(changes: dict[str, float], caught: str) -> None:
-    assert judged(**changes).failed == (caught,)
+def test_one_fault_fails_one_check(
+    relative: dict[str, float], changes: dict[str, float], caught: str
+) -> None:
+    assert judged(scores=scored(**changes), **relative).failed == (caught,)
 
 
 def test_a_better_distance_does_not_excuse_a_student_that_ignores_w() -> None:
-    found = judged(distance_to_real=0.6, nearest_teacher_w=0.0, rms_to_teacher=0.3, recall=0.9)
-    assert found.failed == ("RMS", "w consistency")
+    ignorant = scored(effective_w=0.1, rms_to_teacher=0.3)
+    found = judged(scores=ignorant, distance=0.3, recall=1.1)
+    assert found.failed == ("distance", "RMS", "effective w")
 
 
 def test_unpaired_samples_are_checked_by_all_but_rms() -> None:
-    apart = judged(rms_to_teacher=0.9, is_paired=False)
+    apart = judged(scores=scored(rms_to_teacher=0.9), is_paired=False)
     assert apart.passed
     assert [check.name for check in apart.checks if not check.is_bounded] == ["RMS"]
-    ignorant = judged(rms_to_teacher=0.9, nearest_teacher_w=0.0, recall=0.1, is_paired=False)
-    assert ignorant.failed == ("recall", "w consistency")
+    ignorant = scored(rms_to_teacher=0.9, effective_w=0.0)
+    assert judged(scores=ignorant, recall=0.1, is_paired=False).failed == ("recall", "effective w")
 
 
-def test_without_guidance_the_distance_may_be_a_fifth_larger() -> None:
-    assert judged(0.0, distance_to_real=2.39, nearest_teacher_w=0.0, inception_score=9.1).passed
-    assert judged(0.0, distance_to_real=2.41, nearest_teacher_w=0.0).failed == ("distance",)
+def test_without_guidance_the_distance_may_be_a_fifth_larger_and_w_has_no_bound() -> None:
+    assert judged(0.0, distance=1.19, scores=scored(effective_w=0.2), score=0.96).passed
+    assert judged(0.0, distance=0.5).passed
+    assert judged(0.0, distance=1.21).failed == ("distance",)
+
+
+def test_a_check_has_three_answers_with_the_number_of_samples_that_would_tell() -> None:
+    def check(value: float, width: float, **bounds: float) -> Check:
+        ends = (value - width, value + width)
+        return Check(name="x", value=value, interval=ends, **bounds)
+
+    assert check(1.0, 0.05, most=1.1).answer == "yes"
+    assert check(1.3, 0.15, most=1.1).answer == "no"
+    # .2 above the bound is known to .4: twice as wide as it may be, so four times the samples
+    undecided = check(1.3, 0.4, most=1.1)
+    assert undecided.answer == "cannot tell"
+    assert undecided.samples_needed(500) == 2000
+    assert not undecided.passed  # by its value alone
+    inside = check(1.0, 0.3, least=0.9, most=1.2)
+    assert (inside.answer, inside.passed) == ("cannot tell", True)
+    assert inside.samples_needed(500) == 4500  # by the nearer of both bounds
+    assert check(1.1, 0.3, most=1.1).samples_needed(500) is None
+    assert check(1.0, 0.05, most=1.1).samples_needed(500) is None
+    verdict = Verdict(
+        judged="student", title="it", w=2, floor_factor=None, checks=(undecided, inside)
+    )
+    assert (verdict.answer, verdict.passed, verdict.failed) == ("cannot tell", False, ())
+    assert verdict.samples_needed(500) == 4500
+    assert needed_text(4500) == "about 4,500 samples would tell"
+    assert needed_text(None) == "more than a million samples would tell"
 
 
 def test_bounds_are_inclusive() -> None:
     assert Check(name="x", value=1.0, least=1.0, most=1.0).passed
     assert not Check(name="x", value=1.0, least=1.01).passed
     assert not Check(name="x", value=1.01, most=1.0).passed
-
-
-def test_the_nearest_teacher_is_found_among_all_weights() -> None:
-    def around(mean: float) -> Moments:
-        return Moments(np.full(2, mean), np.eye(2))
-
-    at = {0.0: around(0.0), 1.0: around(1.0), 4.0: around(4.0)}
-    teacher = TeacherReference(w=4.0, samples=np.zeros((1, 1, 1, 1), np.float32), noise_floors=at)
-    assert teacher.noise_floor is at[4.0]
-    assert teacher.nearest_w(around(0.6)) == 1.0
-    assert teacher.nearest_w(around(9.0)) == 4.0
 
 
 def test_class_means_are_the_means_of_the_classes() -> None:
