@@ -87,6 +87,7 @@ def _params(run: Run, plan: RoundPlan) -> dict[str, Any]:
         "updates": plan.training.updates,
         "batch_size": plan.training.batch_size,
         "learning_rate": plan.learning_rate,
+        "loss": plan.loss.kind,
         "loss_weight": plan.loss.weight,
         "targets": plan.targets.mode,
         "precision": engine.precision,

@@ -49,6 +49,15 @@ RoundLoss = Annotated[
 ]
 
 
+RoundLossKind = Annotated[
+    Literal["squared", "pseudo_huber"],
+    Field(
+        description="Loss of a sample as a function of its velocity error: `squared`, or "
+        "`pseudo_huber`, which is squared below a root mean squared error of 0.03 and linear above."
+    ),
+]
+
+
 class OptimiserConfig(Document):
     """Settings of the optimiser, Adam with decoupled weight decay, in a training run."""
 
@@ -96,6 +105,8 @@ class TrainingConfig(OptimiserConfig):
 
 class LossConfig(Document):
     """The loss of a round."""
+
+    kind: RoundLossKind = "pseudo_huber"
 
     weight: Literal["snr_plus_one", "truncated_snr", "snr"] = "truncated_snr"
     """Weight of the loss over noise levels, on the error of x: SNR + 1, or max(SNR, 1). `snr` is
@@ -270,6 +281,8 @@ def with_method_settings(tree: Any) -> Any:
 class RoundTraining(TrainingConfig):
     """Training settings of a distillation round."""
 
+    loss_kind: RoundLossKind = "pseudo_huber"
+
     loss_weight: RoundLoss = "truncated_snr"
 
 
@@ -307,7 +320,7 @@ class GuidanceRound(RoundTraining):
             teacher=ORIGINAL,
             config=GuidanceConfig(w=self.w, time=self.time, to_v=converts),
             training=_training(self, updates),
-            loss=LossConfig(weight=self.loss_weight),
+            loss=LossConfig(kind=self.loss_kind, weight=self.loss_weight),
             sampling_steps=steps,
         )
 
@@ -325,6 +338,8 @@ class Halving(OptimiserConfig):
 
     updates: PositiveInt | tuple[PositiveInt, ...]
     """Optimiser updates: one number for all rounds, or a list with one per arrow of `steps`."""
+
+    loss_kind: RoundLossKind = "pseudo_huber"
 
     loss_weight: RoundLoss = "truncated_snr"
 
@@ -412,7 +427,7 @@ class Halving(OptimiserConfig):
                     init_from=previous if is_original and previous else OWN_TEACHER,
                     config=config,
                     training=_training(self, updates),
-                    loss=LossConfig(weight=self.loss_weight),
+                    loss=LossConfig(kind=self.loss_kind, weight=self.loss_weight),
                 )
             )
         return tuple(rounds)

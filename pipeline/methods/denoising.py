@@ -7,9 +7,10 @@ import torch
 
 from pipeline.config import DenoisingConfig, LossConfig, MethodConfig
 from pipeline.data.training_data import Batch
-from pipeline.diffusion.loss import LossWeight
+from pipeline.diffusion.loss import LossKind, LossWeight
 from pipeline.diffusion.prediction import Prediction, express
 from pipeline.diffusion.schedule import NoiseSchedule, diffuse
+from pipeline.errors import ConfigError
 from pipeline.methods.method import NoisedBatch, Regression, noise_for
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
@@ -35,9 +36,18 @@ class Denoising(Regression):
 
     @classmethod
     def build(cls, config: MethodConfig, loss: LossConfig, null: Condition) -> "Denoising":
-        """Build the method of a round."""
+        """Build the method of a round.
+
+        Raises:
+            ConfigError: the loss is not squared.
+        """
         if not isinstance(config, DenoisingConfig):
             raise TypeError(f"expected DenoisingConfig, got {type(config).__name__}")
+        if LossKind(loss.kind) is not LossKind.SQUARED:
+            raise ConfigError(
+                f"loss.kind: {loss.kind}, but targets of {cls.name} are random: the network has to "
+                "learn their mean, which only a squared loss has as its minimum; use squared"
+            )
         return cls(
             loss_weight=LossWeight(loss.weight),
             label_dropout=config.label_dropout,

@@ -12,7 +12,7 @@ from pipeline.config import (
     WDistribution,
 )
 from pipeline.data.training_data import Batch
-from pipeline.diffusion.loss import LossWeight
+from pipeline.diffusion.loss import LossKind, LossWeight
 from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.methods.method import (
     NoisedBatch,
@@ -56,6 +56,7 @@ class GuidanceDistillation(Regression):
             raise TypeError(f"expected GuidanceConfig, got {type(config).__name__}")
         return cls(
             loss_weight=LossWeight(loss.weight),
+            loss_kind=LossKind(loss.kind),
             w=weights_of(config),
             time=config.time,
         )

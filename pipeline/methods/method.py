@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.config import LossConfig, MethodConfig, TimeDistribution, WDistribution
 from pipeline.data.training_data import Batch
-from pipeline.diffusion.loss import LossWeight, velocity_loss, weight
+from pipeline.diffusion.loss import LossKind, LossWeight, loss_of, velocity_loss, weight
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse, shifted
 from pipeline.models.denoiser import Denoiser
 from pipeline.randomness import RowRandom
@@ -115,6 +115,10 @@ class DistillationMethod(ABC):
     def step(self, networks: Networks, draws: NoisedBatch, target: Latent | None) -> StepOutput:
         """Compute the loss of a batch, with gradient in the student."""
 
+    def loss_at(self, mean_square: float) -> float:
+        """Return the loss of predictions with this mean squared error, to detect divergence."""
+        return mean_square
+
 
 @dataclass(frozen=True)
 class Regression(DistillationMethod):
@@ -124,10 +128,12 @@ class Regression(DistillationMethod):
     the teacher alone (so it can be precomputed), and `loss` is deterministic.
 
     Attributes:
-        loss_weight: omega(logsnr_t) of the velocity error.
+        loss_weight: omega(logsnr_t) of the loss.
+        loss_kind: loss as a function of the velocity error.
     """
 
     loss_weight: LossWeight
+    loss_kind: LossKind = field(default=LossKind.SQUARED, kw_only=True)
 
     def prepare(
         self, networks: Networks, draws: NoisedBatch, random: RowRandom
@@ -157,6 +163,10 @@ class Regression(DistillationMethod):
         """
         return draws
 
+    def loss_at(self, mean_square: float) -> float:
+        """Return the loss, at a weight of 1, of velocities with this mean squared error."""
+        return loss_of(self.loss_kind, torch.tensor(mean_square)).item()
+
     @abstractmethod
     def target(self, teacher: Denoiser | None, draws: NoisedBatch) -> Latent:
         """Compute the student's target velocity `[b, *latent]`, in at least float32."""
@@ -173,10 +183,11 @@ class Regression(DistillationMethod):
         return StepOutput(self.loss(networks.student, draws, target))
 
     def loss(self, student: Denoiser, draws: NoisedBatch, target: Latent) -> Tensor:
-        """Compute the mean weighted squared velocity error of the student, a scalar."""
+        """Compute the mean weighted loss of the student's velocity, a scalar."""
         level = student.schedule.at(draws.t)
         velocity = student.velocity(draws.z_t, level, draws.condition, draws.w)
-        return velocity_loss(velocity, target, weight(self.loss_weight, level)).mean()
+        weights = weight(self.loss_weight, level)
+        return velocity_loss(velocity, target, weights, self.loss_kind).mean()
 
 
 METHODS: Registry[DistillationMethod] = Registry(

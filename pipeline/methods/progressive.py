@@ -18,7 +18,7 @@ from pipeline.config import (
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.ddim import Noise, fold, jump, renoise
 from pipeline.diffusion.grid import Grid, steps_folded
-from pipeline.diffusion.loss import LossWeight
+from pipeline.diffusion.loss import LossKind, LossWeight
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.methods.method import (
     NoisedBatch,
@@ -74,6 +74,7 @@ class ProgressiveDistillation(Regression):
             raise TypeError("teacher_grid is None; plan the round with Recipe.round_configs")
         return cls(
             loss_weight=LossWeight(loss.weight),
+            loss_kind=LossKind(loss.kind),
             w=weights_of(config),
             grid=config.grid,
             teacher_grid=config.teacher_grid,

@@ -11,7 +11,12 @@ from pipeline.tracking import Tracker
 from pipeline.training.batches import BatchSource
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.engines import TrainEngine
-from pipeline.training.monitors import DivergenceMonitor, StragglerMonitor, ThroughputMeter
+from pipeline.training.monitors import (
+    MAX_MEAN_SQUARE,
+    DivergenceMonitor,
+    StragglerMonitor,
+    ThroughputMeter,
+)
 from pipeline.training.round_plan import RoundPlan
 
 _log = logging.getLogger(__name__)
@@ -64,7 +69,7 @@ def train_round(
     share = batch // engine.world_size
     start = int(checkpoints.restore(engine).get("update", 0))
     tracker = open_tracker(start * batch) if engine.rank == 0 else None
-    watch = DivergenceMonitor(plan.title)
+    watch = DivergenceMonitor(plan.title, inputs.method.loss_at(MAX_MEAN_SQUARE))
     own_time = StragglerMonitor(engine)
     vitals = ThroughputMeter(start, plan.training.updates, batch, engine.device)
     for update in range(start, plan.training.updates):

@@ -2,7 +2,7 @@
 
 Adam changes a weight by at most the learning rate per update, so too high a rate gives weights that
 are finite but useless. The loss shows this: targets are velocities of about unit variance and loss
-weights are at most 1, so the zero-prediction baseline has a loss of about 1.
+weights are at most 1, so the zero-prediction baseline has a mean squared error of about 1.
 """
 
 import math
@@ -17,8 +17,8 @@ from torch import Tensor
 from pipeline.errors import DivergenceError
 from pipeline.training.engines import TrainEngine
 
-MAX_RELATIVE_LOSS = 1000.0
-"""Loss above which training counts as diverged, relative to the zero-prediction baseline."""
+MAX_MEAN_SQUARE = 1000.0
+"""Mean squared error above which training counts as diverged."""
 
 PATIENCE = 10
 """Consecutive updates above the limit before training stops; single ones may be outliers."""
@@ -27,10 +27,16 @@ _ADVICE = "Lower learning_rate and continue with --accept-changes"
 
 
 class DivergenceMonitor:
-    """Check the loss of every update for divergence; the loss is equal on all ranks."""
+    """Check the loss of every update for divergence; the loss is equal on all ranks.
 
-    def __init__(self, title: str) -> None:
+    Args:
+        title: title of the round, for messages.
+        limit: the method's loss at a mean squared error of `MAX_MEAN_SQUARE`.
+    """
+
+    def __init__(self, title: str, limit: float) -> None:
         self._title = title
+        self._limit = limit
         self._in_a_row = 0
 
     def check(self, loss: Tensor, update: int) -> float:
@@ -49,12 +55,12 @@ class DivergenceMonitor:
                 f"{self._title}: the loss is {value} at update {update}; no weight was updated and "
                 f"the last checkpoint is kept. {_ADVICE}"
             )
-        self._in_a_row = self._in_a_row + 1 if value > MAX_RELATIVE_LOSS else 0
+        self._in_a_row = self._in_a_row + 1 if value > self._limit else 0
         if self._in_a_row >= PATIENCE:
             raise DivergenceError(
                 f"{self._title}: training diverged at update {update}: the loss is {value:.3g} and "
-                f"was above {MAX_RELATIVE_LOSS:g} times the zero-prediction baseline for "
-                f"{PATIENCE} updates. {_ADVICE}"
+                f"was above {self._limit:.3g} for {PATIENCE} updates, that of a mean squared error "
+                f"of {MAX_MEAN_SQUARE:g}. {_ADVICE}"
             )
         return value
 

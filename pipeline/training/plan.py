@@ -28,7 +28,7 @@ def plan_teacher(recipe: Recipe) -> RoundPlan | None:
         training=TrainingConfig(
             **{key: getattr(train, key) for key in TrainingConfig.model_fields}
         ),
-        loss=LossConfig(weight="snr" if is_epsilon else "snr_plus_one"),
+        loss=LossConfig(kind="squared", weight="snr" if is_epsilon else "snr_plus_one"),
         sampling_steps=recipe.teacher.reference_steps,
         seed=recipe.run.seed,
     )

@@ -1,9 +1,11 @@
 """Loss weights on the velocity equal the paper's weights on x."""
 
+import math
+
 import pytest
 import torch
 
-from pipeline.diffusion.loss import LossWeight, velocity_loss, weight
+from pipeline.diffusion.loss import HUBER_SCALE, LossKind, LossWeight, velocity_loss, weight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import NoiseSchedule
 from tests.support.cases import SCHEDULES, legal_levels, normal, times
@@ -65,3 +67,54 @@ def test_half_precision_is_scored_in_float32() -> None:
     found = velocity_loss(student, target, times(1.0))
     assert found.dtype is torch.float32
     assert found.item() == pytest.approx(0.0009765625**2)
+
+
+HUBER = LossKind.PSEUDO_HUBER
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.03, 1.0, 1e4])
+@pytest.mark.parametrize("dimensions", [1, 64])
+def test_pseudo_huber_is_the_published_one_in_the_scale_of_the_squared(
+    scale: float, dimensions: int
+) -> None:
+    """sqrt(||e||^2 + c^2) - c with c = .03 sqrt(d), multiplied by .06 / sqrt(d)."""
+    error = scale * normal(5, dimensions)
+    found = velocity_loss(error, torch.zeros_like(error), times(*[0.5] * 5), HUBER)
+    c = HUBER_SCALE * math.sqrt(dimensions)
+    published = torch.sqrt(error.square().sum(1) + c**2) - c
+    expected = 0.5 * published * 2 * HUBER_SCALE / math.sqrt(dimensions)
+    # the difference of the published form loses the digits of small errors
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-17)
+
+
+def gradient(error: torch.Tensor, kind: LossKind) -> torch.Tensor:
+    error = error.clone().requires_grad_()
+    velocity_loss(error, torch.zeros_like(error), times(*[1.0] * len(error)), kind).sum().backward()
+    assert error.grad is not None
+    return error.grad
+
+
+def test_its_gradient_is_at_most_the_squared_ones_and_does_not_grow_with_the_error() -> None:
+    directions = normal(1, 64)
+    sizes = times(0.0, 1e-6, 1e-3, 0.03, 1.0, 100.0)[:, None]
+    error = sizes * directions / directions.square().mean().sqrt()
+    squared, huber = (gradient(error, kind).norm(dim=1) for kind in (LossKind.SQUARED, HUBER))
+    ratio = HUBER_SCALE / (sizes.flatten().square() + HUBER_SCALE**2).sqrt()
+    torch.testing.assert_close(huber, ratio * squared, rtol=1e-12, atol=0)
+    assert huber[0] == 0  # and not NaN
+    assert float(huber.max()) < 2 * HUBER_SCALE / math.sqrt(64)
+
+
+def test_only_the_squared_loss_has_its_minimum_at_the_mean_of_random_targets() -> None:
+    target = torch.zeros(400, 1, dtype=torch.float64)
+    target[:100] = 1  # mean .25, median 0
+    tried = torch.linspace(0, 1, 101, dtype=torch.float64)
+    best = {}
+    for kind in LossKind:
+        losses = [
+            velocity_loss(value.expand(400, 1), target, times(*[1.0] * 400), kind).mean()
+            for value in tried
+        ]
+        best[kind] = float(tried[torch.stack(losses).argmin()])
+    assert best[LossKind.SQUARED] == pytest.approx(0.25)
+    assert best[HUBER] <= 0.02

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.training_data import Batch
-from pipeline.diffusion.loss import LossWeight
+from pipeline.diffusion.loss import LossKind, LossWeight
 from pipeline.diffusion.prediction import PredictionType, express, interpret
 from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.methods.method import METHODS, NoisedBatch
@@ -101,10 +101,12 @@ def test_a_target_is_deterministic_and_of_one_row_alone(name: str, schedule: Noi
 @every_method
 @every_schedule
 @pytest.mark.parametrize("weight", list(LossWeight))
+@pytest.mark.parametrize("kind", list(LossKind))
 def test_the_loss_equals_a_manual_computation(
-    name: str, schedule: NoiseSchedule, weight: LossWeight
+    name: str, schedule: NoiseSchedule, weight: LossWeight, kind: LossKind
 ) -> None:
-    this, draws = method(name, loss_weight=weight), draw(name, schedule)
+    this = method(name, loss_weight=weight, loss_kind=kind)
+    draws = draw(name, schedule)
     target = this.target(Affine(schedule), draws)
     error = normal(*target.shape, seed=5).float()
     level = schedule.at(draws.t)
@@ -113,7 +115,9 @@ def test_the_loss_equals_a_manual_computation(
         LossWeight.TRUNCATED_SNR: torch.maximum(level.alpha**2, level.sigma**2),
         LossWeight.SNR: level.alpha**2,
     }[weight]
-    by_hand = float((omega * error.double().square().mean(dim=(1, 2, 3))).mean())
+    mean_square = error.double().square().mean(dim=(1, 2, 3))
+    huber = 0.06 * ((mean_square + 0.03**2).sqrt() - 0.03)
+    by_hand = float((omega * (mean_square if kind is LossKind.SQUARED else huber)).mean())
     loss = this.loss(Saying(schedule, target + error), draws, target)
     assert loss.shape == ()
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)

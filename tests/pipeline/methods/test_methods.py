@@ -13,6 +13,7 @@ from pipeline.config import (
     DenoisingConfig,
     GaussianConfig,
     GuidanceConfig,
+    LossConfig,
     OnPolicySource,
     ProgressiveConfig,
     TimeDistribution,
@@ -21,9 +22,10 @@ from pipeline.config import (
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.ddim import ddim_step, sample
 from pipeline.diffusion.grid import Grid
-from pipeline.diffusion.loss import LossWeight
+from pipeline.diffusion.loss import LossKind, LossWeight
 from pipeline.diffusion.prediction import PredictionType, interpret
 from pipeline.diffusion.schedule import CosineSchedule, NoiseSchedule, diffuse
+from pipeline.errors import ConfigError
 from pipeline.methods.denoising import Denoising
 from pipeline.methods.guidance import GuidanceDistillation
 from pipeline.methods.method import NoisedBatch, draw_time, draw_w
@@ -254,6 +256,28 @@ def test_a_teachers_target_gives_back_its_data(schedule: NoiseSchedule) -> None:
     target = denoising().target(None, draws)
     found = interpret(target, schedule.velocity, draws.z_t, schedule.at(draws.t))
     torch.testing.assert_close(found.x, batch().x, rtol=0, atol=2e-6)
+
+
+def test_denoising_refuses_a_loss_that_is_not_minimal_at_the_mean() -> None:
+    null = {"label": torch.tensor([3])}
+    Denoising.build(DenoisingConfig(), LossConfig(kind="squared"), null)
+    with pytest.raises(ConfigError, match=r"loss.kind: pseudo_huber.*random.*use squared"):
+        Denoising.build(DenoisingConfig(), LossConfig(kind="pseudo_huber"), null)
+
+
+@pytest.mark.parametrize("kind", list(LossKind))
+@pytest.mark.parametrize("sampling", ["deterministic", "stochastic"])
+def test_either_loss_is_zero_for_the_exact_student_of_gaussian_classes(
+    kind: LossKind, sampling: str
+) -> None:
+    """Targets are functions of (z, t, w, class): renoising is part of sampling only."""
+    pair = Grid(4, sampling=sampling), Grid(8, sampling=sampling)
+    this, teacher = progressive(*pair), GuidedDenoiser(gaussian())
+    this = replace(this, loss_kind=kind)
+    draws = drawn(this, teacher.schedule)
+    target = this.target(teacher, draws)
+    assert this.loss(Student(this, teacher), draws, target) < 1e-28
+    assert this.loss(teacher, draws, target) > 1e-5
 
 
 def test_denoising_refuses_draws_of_another_method() -> None:

@@ -103,6 +103,16 @@ def test_on_policy_states_cost_evaluations_where_there_is_more_than_one_step(
     assert tuple(plan.config.evaluations_per_sample for plan in rounds) == per_sample
 
 
+def test_students_have_the_loss_of_their_section_and_a_teacher_the_squared_one() -> None:
+    encoders = "encoding={steps: [4, 2], updates: 5, loss_kind: squared}"
+    recipe = digits("guidance.loss_kind=squared", encoders)
+    kinds = [plan.loss.kind for plan in plan_rounds(recipe)]
+    assert kinds == ["squared", *["pseudo_huber"] * 4, "squared"]
+    teacher = plan_teacher(recipe)
+    assert teacher is not None
+    assert teacher.loss.kind == "squared"
+
+
 def test_each_kind_of_round_has_a_recipe_that_ships() -> None:
     found = {path.stem: plan_rounds(read_recipe(path)) for path in RECIPES}
     samplers = [plan.sampler for plan in found["digits-stochastic"][1:]]
@@ -132,6 +142,7 @@ def test_every_round_has_a_stream_and_updates_of_its_own() -> None:
         *("run.seed=1", "halving.updates=[301, 300, 400, 600]", "halving.learning_rate=0.002"),
         *("guidance.w.max=5", "guidance.w={values: [0, 1, 2, 4]}", "halving.sampler=stochastic"),
         *("targets.mode=online", "targets.dtype=float16", "halving.on_policy_fraction=0.25"),
+        "halving.loss_kind=squared",
         "teacher.network.block_channels=[32, 32]",
     ],
 )
