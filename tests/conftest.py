@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from tests.support.prefect_home import VARIABLE, new_home
 from tests.support.shards import parse_shard, select
 
 LONG = ("needs_ray", "needs_browser", "nightly")
@@ -49,6 +51,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = sorted(kept, key=lambda item: item.path not in long)
 
 
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of the session that all processes of pytest share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the place of the home that `tests.support.prefect_home` copies."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(VARIABLE, str(_shared(tmp_path_factory) / "prefect-original"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished_chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run directory of one finished chain, for all tests that only read it.
@@ -60,13 +76,12 @@ def finished_chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     from tests.support.chain import INLINE, SMALLEST, finish, log_of
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    folder = _shared(tmp_path_factory) / "finished"
     run_dir = folder / "chain"
     with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as environment:
         if not folder.exists():
             folder.mkdir()
-            environment.setenv("PREFECT_HOME", str(folder / "prefect"))
+            environment.setenv("PREFECT_HOME", new_home(folder))
             environment.delenv("PREFECT_API_URL", raising=False)
             finish(run_dir, *INLINE, sets=SMALLEST)
     assert (run_dir / "report" / "report.json").exists(), log_of(run_dir).read_text()[-3000:]

@@ -23,6 +23,7 @@ from tests.faults.conftest import DisturbedChain, MakeRow
 from tests.support.asking_prefect import ask
 from tests.support.chain import KILLED, SMALLEST, TRAIN, digests, events, start, wait_until_started
 from tests.support.doors import free_port
+from tests.support.prefect_home import new_home
 from tests.support.receiver import receiver
 from tests.support.terminal import command
 
@@ -85,7 +86,7 @@ def test_prefect_dies_in_a_round_and_the_run_continues(
     port = free_port()
     row = fault_row("8", "Prefect server killed", "train")
     monkeypatch.delenv("PREFECT_API_URL")
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", new_home(tmp_path))
     with prefect_server(port, tmp_path / "prefect.log"):
         process = chain.start(TRAIN)
         kill_listener(port)
@@ -124,7 +125,7 @@ def test_people_are_notified_of_a_driver_that_was_killed(
 ) -> None:
     run_dir = tmp_path / "chain"
     row = fault_row("2", "driver killed, its Prefect server lives on", "train")
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", new_home(tmp_path))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     log = tmp_path / "prefect.log"
     with receiver() as (address, heard), prefect_server(free_port(), log) as prefect:

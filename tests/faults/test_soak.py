@@ -18,6 +18,7 @@ import pytest
 from pipeline.verification.examine import examine
 from tests.faults.conftest import MakeRow
 from tests.support.chain import KILLED, SMALLEST, Process, events, log_of, result_of, start
+from tests.support.prefect_home import new_home
 
 pytestmark = [pytest.mark.nightly, pytest.mark.needs_ray]
 
@@ -89,7 +90,7 @@ def test_random_kills_change_nothing(
 ) -> None:
     row = fault_row("1-8", "random kills of driver, workers and servers", "all")
     monkeypatch.delenv("PREFECT_API_URL")  # so that every chain has its own server, to be killed
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", new_home(tmp_path))
     chance = Random(0)
     began = time.monotonic()
     kills: Counter[str] = Counter()

@@ -17,6 +17,7 @@ from tests.support.asking_prefect import ask
 from tests.support.chain import INLINE, SMALLEST, finish, log_of
 from tests.support.doors import free_port
 from tests.support.page_reader import read_page
+from tests.support.prefect_home import new_home
 from tests.support.terminal import invoke
 
 pytestmark = pytest.mark.needs_ray
@@ -75,7 +76,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stopped]:
     run_dir = home / "chain"
     with pytest.MonkeyPatch.context() as settings:
         settings.delenv("PREFECT_API_URL", raising=False)
-        settings.setenv("PREFECT_HOME", str(home / "prefect"))
+        settings.setenv("PREFECT_HOME", new_home(home))
         with prefect_server(free_port(), home / "prefect.log") as found:
             code = finish(run_dir, sets=SETS)
             flow_runs = ask(found.api_url, "flow_runs/filter")

@@ -33,6 +33,7 @@ from pipeline.documents import to_yaml
 from pipeline.identity import Identity, from_tag, identify
 from pipeline.ledger import lock_run_dir
 from pipeline.run_dir.run_id import claim_id
+from tests.support.prefect_home import new_home
 from tests.support.small_run import make_run
 from tests.support.terminal import GAUSSIAN, command, environment, invoke
 
@@ -301,7 +302,7 @@ def cleaned(run_dir: Path, home: dict[str, str]) -> str:
 @pytest.mark.needs_ray
 @pytest.mark.nightly
 def test_leftovers_of_a_killed_driver_are_cleaned_up(tmp_path: Path) -> None:
-    home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    home = environment(PREFECT_HOME=new_home(tmp_path))
     run_dir = tmp_path / "chain"
     words = command("run", str(GAUSSIAN), "--run-dir", str(run_dir))
     with subprocess.Popen(words, cwd=tmp_path, env=home, stdout=subprocess.DEVNULL) as driver:
@@ -323,7 +324,7 @@ def test_leftovers_of_a_killed_driver_are_cleaned_up(tmp_path: Path) -> None:
 @pytest.mark.needs_ray
 @pytest.mark.nightly
 def test_a_server_that_starts_while_its_driver_is_killed_is_ended(tmp_path: Path) -> None:
-    home = environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    home = environment(PREFECT_HOME=new_home(tmp_path))
     run_dir = tmp_path / "chain"
     words = command("run", str(GAUSSIAN), "--run-dir", str(run_dir))
     with subprocess.Popen(words, cwd=tmp_path, env=home, stdout=subprocess.DEVNULL) as driver:

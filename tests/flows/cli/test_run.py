@@ -25,6 +25,7 @@ from pipeline.ledger import Ledger
 from tests.pipeline.page.test_summary import cell, verdict
 from tests.pipeline.page.test_summary import report as report_of
 from tests.support.chain import SMALLEST
+from tests.support.prefect_home import new_home
 from tests.support.terminal import GAUSSIAN, ROOT, RUN, command, environment, invoke
 
 
@@ -151,7 +152,7 @@ def start(
     return subprocess.Popen(
         command("run", str(recipe), "--run-dir", "chain", "--profile", str(place), *options),
         cwd=root,
-        env=environment(PREFECT_HOME=str(root / "prefect")),
+        env=environment(PREFECT_HOME=new_home(root)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError, InfraError
 from pipeline.run_dir.run_status import is_finished
 from tests.support.chain import SMALLEST
 from tests.support.doors import Watch, free_port
+from tests.support.prefect_home import new_home
 from tests.support.recipes import shipped_recipe
 from tests.support.terminal import GAUSSIAN, ROOT, command, environment
 
@@ -62,7 +63,7 @@ def scheduled(
         process = subprocess.Popen(
             command(*words, "--port", str(port), *options, *SMALLEST),
             cwd=root.parent,
-            env=environment(PREFECT_HOME=str(root.parent / "prefect"), **SECRETS),
+            env=environment(PREFECT_HOME=new_home(root.parent), **SECRETS),
             stdout=sink,
             stderr=sink,
         )

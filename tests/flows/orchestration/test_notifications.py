@@ -19,12 +19,13 @@ from tests.flows.orchestration.test_deployment import holders_of
 from tests.support.asking_prefect import ask
 from tests.support.doors import free_port
 from tests.support.mailbox import PASSWORD, mailbox
+from tests.support.prefect_home import new_home
 from tests.support.receiver import TOKEN, receiver
 from tests.support.terminal import GAUSSIAN, command, environment, invoke
 
 
 def stepfold(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    variables["PREFECT_HOME"] = str(folder / "prefect")
+    variables["PREFECT_HOME"] = new_home(folder)
     return subprocess.run(
         command(*words),
         cwd=folder,
@@ -135,7 +136,7 @@ def test_a_failed_run_and_its_server_both_send_a_notification(tmp_path: Path) ->
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     serve = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    home = {"PREFECT_HOME": new_home(tmp_path), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     log = tmp_path / "server.log"
     profile = tmp_path / "profile.yaml"
     # a genuine failure: the MLflow server that this profile names is not there
