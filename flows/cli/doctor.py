@@ -93,6 +93,7 @@ def examine(root: Path, ports: dict[str, int]) -> Iterator[Finding]:
         is_unused = is_free(port)
         text = f"port {port} is {'free' if is_unused else 'in use'}"
         yield _check(purpose, is_unused, text, "a server may be running; else choose with --port")
+    yield from _proxy()
     yield from _torch()
     yield _prefect()
 
@@ -102,6 +103,19 @@ def _check(
 ) -> Finding:
     """Build a finding; a failed check has the `verdict`, and the advice after the text."""
     return Finding(topic, "good", text) if passed else Finding(topic, verdict, f"{text}; {advice}")
+
+
+def _proxy() -> Iterator[Finding]:
+    """Report a proxy that the variables give for connections to this machine."""
+    from infra.process.environment import proxied_loopback
+
+    if missing := proxied_loopback():
+        yield Finding(
+            "proxy",
+            "careful",
+            f"used for {', '.join(missing)}, except in what Stepfold starts; for other programs, "
+            f"such as prefect: export NO_PROXY={','.join(missing)}",
+        )
 
 
 def _packages() -> Finding:

@@ -28,9 +28,10 @@ def ui(
     """
     from flows.cli.request import find_run, read_profile, runs_root
     from flows.orchestration.server import check_port, child_process, wait_until_up
-    from infra.process.environment import set_private_umask
+    from infra.process.environment import set_environment_defaults, set_private_umask
     from infra.tracking import charts_url, ui_server
 
+    set_environment_defaults()
     tracking = read_profile(profile).tracking
     root = find_run(run_dir, profile).parent if run_dir else runs_root(profile)
     server = ui_server(tracking, root, port)

@@ -48,11 +48,34 @@ _QUIET = {
 }
 
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
 def set_environment_defaults() -> None:
-    """Set all defaults that are not set in the environment, and redact secrets in logs."""
+    """Set all defaults that are not set in the environment, and redact secrets in logs.
+
+    If there is a proxy, connections to this machine are exempt from it, also those of children.
+    """
     redact_logs()
     for name, value in {**_PRIVACY, **_SAFETY, **_QUIET}.items():
         os.environ.setdefault(name, value)
+    if missing := proxied_loopback():
+        # programs read one of the names or the other
+        exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        for name in ("no_proxy", "NO_PROXY"):
+            own = os.environ.get(name) or exempt
+            os.environ[name] = ",".join([own, *missing] if own else missing)
+
+
+def proxied_loopback() -> list[str]:
+    """Return the names of this machine that the environment gives to a proxy; empty without one."""
+    from urllib.request import getproxies_environment
+    from urllib.request import proxy_bypass_environment as is_exempt  # type: ignore[attr-defined]
+
+    proxies = getproxies_environment()
+    if not proxies.keys() - {"no"}:
+        return []
+    return [name for name in _LOOPBACK if not is_exempt(name, proxies)]
 
 
 def set_private_umask() -> None:

@@ -52,6 +52,7 @@ def check_sense(part: Part) -> None:
         assert (row.target is None) == (row.passed is None), row
 
 
+@pytest.mark.nightly
 def test_the_quick_benchmarks_are_measured(tmp_path: Path) -> None:
     parts = run(tmp_path, "bf16", "resume", "loader", "pregenerate")
     assert list(parts) == ["pregenerate", "loader", "resume", "bf16"]

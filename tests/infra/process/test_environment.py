@@ -4,7 +4,13 @@ import os
 import subprocess
 import sys
 
-from infra.process.environment import set_environment_defaults, set_private_umask
+import pytest
+
+from infra.process.environment import (
+    proxied_loopback,
+    set_environment_defaults,
+    set_private_umask,
+)
 
 
 def test_telemetry_is_off_by_default(monkeypatch):
@@ -20,6 +26,31 @@ def test_what_the_user_set_stays(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     set_environment_defaults()
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": ".corp,localhost"}, ".corp,localhost,127.0.0.1,::1"),
+        ({"no_proxy": "a.corp", "NO_PROXY": "b.corp"}, "a.corp,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_this_machine_is_never_reached_by_a_proxy(monkeypatch, given, expected):
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    set_environment_defaults()
+    assert "no_proxy" not in os.environ  # nothing to do without a proxy
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.corp:3128")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert bool(proxied_loopback()) == (expected != "*")
+    set_environment_defaults()
+    assert os.environ["no_proxy"] == expected
+    assert proxied_loopback() == []
+    kept = given.get("NO_PROXY", expected)
+    assert set(kept.split(",")) <= set(os.environ.get("NO_PROXY", kept).split(","))
 
 
 def test_settling_and_naming_work_imports_nothing_heavy():
