@@ -34,7 +34,7 @@ lint: .venv/installed-tests ## lint, format, types, import contracts
 # two processes, each with the next file when it is done, in the order of tests/conftest.py
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
-check: lint ## lint, and the tests that need neither Ray nor a browser
+check: lint ## lint, and the quick tests: without Ray, a browser, and what is marked slow (2 minutes)
 	$(PYTEST)
 
 test: lint ## lint, and all tests but the nightly ones (NIGHTLY=1/8: with a part of those)

@@ -76,6 +76,7 @@ def test_what_trains_on_deepspeed_is_measured(tmp_path: Path) -> None:
     assert parts["memory"].row("demo/targets online").ratio == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.benchmarks", "speed", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -34,6 +34,8 @@ from tests.stages.teacher.test_prediction_check import fit_convolution
 from tests.support.cases import normal
 from tests.support.family_chain import train_here
 
+pytestmark = pytest.mark.slow
+
 COUNT = 256
 UPDATES = 160
 

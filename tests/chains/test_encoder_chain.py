@@ -42,6 +42,8 @@ from tests.support.terminal import ROOT, invoke
 from tests.support.tiny_pipelines import PIXELS
 from tests.support.told import Told
 
+pytestmark = pytest.mark.slow
+
 GAUSSIAN = ROOT / "flows/recipes/gaussian.yaml"
 ENCODING = {"steps": [4, 2, 1], "updates": 2, "batch_size": 8}
 

@@ -38,6 +38,8 @@ from stages.workspace import Workspace
 from tests.support.family_chain import BAKED, CAPTIONS, COUNT, UPDATES, Chain, resolve, run_chain
 from tests.support.tiny_pipelines import KINDS
 
+pytestmark = pytest.mark.slow
+
 BAKING = ("sd3", "dit")
 DAILY = ("sd", "flux", "dit")  # noise predicted, flow predicted, of classes with w baked in
 KIND = {

@@ -26,6 +26,8 @@ from stages.teacher.components import components
 from stages.workspace import Workspace
 from tests.support.family_chain import encode_here, train_here
 
+pytestmark = pytest.mark.slow
+
 NUM = 20
 TEACHER, STUDENT = "rounds/teacher/student", "rounds/00-guidance/student"
 

@@ -38,6 +38,8 @@ from stages.workspace import Workspace
 from tests.support.gate_case import workers_here
 from tests.support.small_run import small_recipe
 
+pytestmark = pytest.mark.slow
+
 SHORT = (
     "halving.sampler=both",
     "halving.on_policy_fraction=0.25",

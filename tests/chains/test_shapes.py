@@ -35,6 +35,8 @@ from tests.support.family_chain import ask_here, train_here
 from tests.support.newcomers import TOYS, install
 from tests.support.recipes import INLINE
 
+pytestmark = pytest.mark.slow
+
 SIGNAL, IMAGE, CLIP = (8,), (4, 2), (2, 2, 2)
 """Axes with equally many places, so that the same numbers are drawn for each."""
 

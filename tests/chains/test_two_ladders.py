@@ -30,6 +30,8 @@ from tests.support.gate_case import sample_ours
 from tests.support.own_readings import read_all
 from tests.support.page_content import page
 
+pytestmark = pytest.mark.slow
+
 STUDENTS = (
     "stage-1 student, 4 steps",
     "student, 2 steps",

@@ -62,6 +62,7 @@ def run(folder: Path, part: int, parts: int, source: str = "source") -> tuple[in
     return done.returncode, ran.strip(), done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_parts_share_the_tests_and_go_on_where_they_stopped(tmp_path: Path) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE)
     (tmp_path / "test_soak.py").write_text(SOAK)

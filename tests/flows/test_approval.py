@@ -106,6 +106,7 @@ def test_a_request_without_a_decision_in_time_returns_the_reason(
     assert "within 0.000277778 h" in reason
 
 
+@pytest.mark.slow
 def test_a_temporary_server_cannot_request_approval(
     failed: tuple[GateCase, JudgedAttempt],
 ) -> None:

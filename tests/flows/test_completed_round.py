@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mlflow import MlflowClient
 
 from flows.gate_wording import verdict_text
@@ -14,6 +15,8 @@ from infra.trackers.mlflow.tracker import MlflowTracker
 from stages.chain import StageId, Step
 from stages.gate.attempts import accept, find_attempt
 from tests.support.gate_case import GateCase, gate_case
+
+pytestmark = pytest.mark.slow
 
 # a learning rate that diverges, then a good one
 RETRIED = ("guidance.learning_rate=100", "gate.on_fail=retry", "gate.retry.factor=0.01")

@@ -90,6 +90,7 @@ def test_a_command_does_not_import_the_working_directory(path: str, tmp_path: Pa
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_own_packages_win_over_an_absolute_entry_which_is_kept(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     folder = in_the_way(tmp_path / "here", mark)

@@ -28,6 +28,8 @@ from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
 from tests.support.small_run import make_run, make_student, small_recipe
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = small_recipe(), small_recipe("guidance.updates=7")
 QUIET = Profile(tracking=TrackingConfig(pictures=0))
 GUIDANCE = 0

@@ -157,6 +157,7 @@ class TestProfile:
 
 
 class TestFit:
+    @pytest.mark.slow
     def test_the_entry_is_the_only_rank_of_a_fresh_process(self, tmp_path):
         for number in (1, 2):
             output = tmp_path / str(number)

@@ -384,6 +384,7 @@ print(tracker_of(TrackingConfig(kind=kind), root).last_step(chain, "train/loss")
 
 
 @pytest.mark.parametrize("kind", ["mlflow", "tensorboard"])
+@pytest.mark.slow
 def test_a_full_disk_fails_no_training_and_metrics_arrive_later(kind: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, kind, str(tmp_path)],

@@ -113,6 +113,7 @@ def test_no_command_prints_a_secret(
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_the_doctor_looks_at_everything_a_run_depends_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,8 @@ from tests.support.gate_case import ENOUGH, GATE, GateCase, gate_case
 from tests.support.small_run import small_recipe
 from tests.support.terminal import invoke
 
+pytestmark = pytest.mark.slow
+
 FAILS = ("guidance.updates=2", "gate.on_fail=extend", "gate.extend={share: 0.5, times: 1}")
 BREAKS = ("guidance.learning_rate=100", "gate.on_fail=retry", "gate.retry.factor=0.9")
 ROUND = "round 0: guidance, any w in one evaluation"

@@ -99,6 +99,7 @@ print(sorted(heavy & set(sys.modules)))
 """
 
 
+@pytest.mark.slow
 def test_a_driver_imports_what_it_needs_when_it_needs_it():
     command = [sys.executable, "-c", _DRIVER]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -93,6 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_only_a_process_that_hangs_is_ended(folder: Path, name: str) -> None:
     assert json.loads((folder / "ends.json").read_text())[name] == CASES[name][0]
 

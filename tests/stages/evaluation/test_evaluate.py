@@ -25,6 +25,8 @@ from stages.teacher.adopt import adopt
 from stages.workspace import Workspace
 from tests.support.recipes import INLINE
 
+pytestmark = pytest.mark.slow
+
 RECIPES = Path(__file__).resolve().parents[3] / "flows" / "recipes"
 NUM = 90
 DRAWN = ("reference", "samples")

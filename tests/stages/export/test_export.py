@@ -38,6 +38,8 @@ from tests.support.small_run import small_recipe
 from tests.support.stock_bundles import LAW, Make, Tiny
 from tests.support.tiny_pipelines import KINDS, PIXELS, edit
 
+pytestmark = pytest.mark.slow
+
 
 def differences(directory: Path, bundle: Path, parts: Tiny, steps: int) -> list[float]:
     """Run the parity check in this process."""

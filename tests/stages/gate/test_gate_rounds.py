@@ -36,6 +36,8 @@ from stages.plan.changes import check_changes
 from tests.support.chain import digests
 from tests.support.gate_case import GateCase, gate_case
 
+pytestmark = pytest.mark.slow
+
 # at 20 updates the tables have not settled: 1000 times the floor and more
 # 20 updates end 730 times the floor of 60 samples away, 160 end 6; a floor of so few varies
 TOO_FEW = (

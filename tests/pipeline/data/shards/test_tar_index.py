@@ -83,6 +83,7 @@ def test_an_index_of_a_later_format_is_refused(tmp_path):
         open_tar(tar, TarIndex)
 
 
+@pytest.mark.slow
 def test_webdataset_runs_no_pickles_and_no_shells_once_this_is_imported():
     script = (
         "import pipeline.data.shards.tar_index, webdataset.utils as u; "

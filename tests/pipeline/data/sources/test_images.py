@@ -37,6 +37,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
         ("png of 8192 x 8192", "decoded", 300),
     ],
 )
+@pytest.mark.slow
 def test_a_decompression_bomb_costs_no_more_than_the_largest_allowed_image(kind, said, megabytes):
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, kind],

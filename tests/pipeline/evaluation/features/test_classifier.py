@@ -32,6 +32,7 @@ def trained(digits: tuple[Labelled, Labelled], tmp_path_factory) -> Classifier:
     return Classifier(folder)
 
 
+@pytest.mark.slow
 def test_it_generalises_and_features_are_scaled_by_the_training_split(
     digits: tuple[Labelled, Labelled], trained: Classifier
 ) -> None:

@@ -150,6 +150,7 @@ def readings() -> tuple[ExtractorFeatures, ExtractorFeatures]:
     return read("dinov2", heldout, None), read("clip", None, prompts)
 
 
+@pytest.mark.slow
 def test_each_extractor_has_separate_tables(comparison: ReportInputs, tmp_path: Path) -> None:
     report = written(replace(comparison, readings=readings(), data_sha256="e" * 64), tmp_path)
     first, second = report.panels

@@ -17,6 +17,8 @@ from pipeline.sampling.sampler import balanced_labels
 from tests.support.assessed import Made, make, returning
 from tests.support.own_readings import read_all
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Made:
