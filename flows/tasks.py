@@ -32,6 +32,7 @@ from stages.rounds.targets import pregenerate
 from stages.rounds.train import find_student, train
 from stages.teacher.adopt import adopt, adopt_components
 from stages.teacher.components import components as make_components
+from stages.teacher.step_check import few_step_notes
 from stages.workspace import StageResult
 
 
@@ -67,7 +68,8 @@ def teacher_task(run: Run, step: Step, samples: Artifact) -> Artifact:
     """Train the guided teacher, or adopt an existing one."""
     plan = plan_teacher(run.recipe)
     if plan is None:
-        result = adopt(run.workspace, samples, StageObserver(run, step))
+        examine = partial(few_step_notes, run.workspace, samples)
+        result = adopt(run.workspace, samples, StageObserver(run, step), examine)
         emit_notes(run, step, result.value)
         return finish(run, step, result)
     found = find_student(run.workspace, plan, samples, None)

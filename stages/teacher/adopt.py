@@ -1,7 +1,7 @@
 """Adopt an existing teacher: a stock pipeline, a bundle, or a closed-form network."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from stages.workspace import UNOBSERVED, Observer, StageResult, Workspace, find_
 
 
 def adopt(
-    work: Workspace, data: Artifact, observer: Observer = UNOBSERVED
+    work: Workspace,
+    data: Artifact,
+    observer: Observer = UNOBSERVED,
+    examine: Callable[[Path], list[str]] = lambda bundle: [],  # noqa: ARG005
 ) -> StageResult[Artifact]:
     """Copy the teacher into the run, committed at `teacher/`, or reuse the copy.
 
@@ -26,6 +29,8 @@ def adopt(
         work: the run; its recipe names the teacher.
         data: training samples of the students: latents if the teacher is a stock pipeline.
         observer: receives the progress.
+        examine: returns warnings on a network that is read from files, which become notes of the
+            artifact; see `stages.teacher.step_check.few_step_notes`.
 
     Raises:
         BundleError: the teacher does not match the data or the recipe.
@@ -35,15 +40,17 @@ def adopt(
 
     def write(folder: Path) -> dict[str, Any]:
         details = _write(folder, ledger, recipe, data)
-        w = recipe.teacher.w
+        w, notes = recipe.teacher.w, []
         if w is not None:
             manifest = read_manifest(folder).model_copy(update={"w": w})
             (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-            details["notes"] = [
+            notes.append(
                 f"Round 0 is given by the teacher, which takes w as an input, {w.in_words}: it is "
                 "not trained, and the first halving is round 1"
-            ]
-        return details
+            )
+        if not recipe.teacher.network.is_closed_form:
+            notes += examine(folder)
+        return {**details, "notes": notes} if notes else details
 
     def make() -> Artifact:
         return ledger.publish("teacher", key, layout.TEACHER, write)

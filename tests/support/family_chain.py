@@ -14,6 +14,7 @@ from pipeline.config import Recipe
 from pipeline.data.latents import read_data_info
 from pipeline.documents import dump_yaml
 from pipeline.ledger import Artifact, Ledger
+from pipeline.training.checkpoint import claim
 from pipeline.training.engines import TorchEngine
 from pipeline.training.plan import plan_rounds
 from pipeline.training.round_plan import RoundPlan
@@ -126,6 +127,7 @@ def train_here(
     job = round_job(
         Workspace(run_dir, recipe), plan, data=samples, teacher=teacher, targets=targets
     )
+    claim(Path(job["checkpoints"]), job["attempt"])
 
     def train(output: Path) -> dict[str, Any]:
         train_with(RoundJob.model_validate({**job, "output": str(output)}), TorchEngine)
