@@ -4,6 +4,7 @@
 # TORCH_INDEX=...  an extra package index for torch. The default build includes CUDA. Without a GPU,
 #                  use the index that PyTorch's "Get Started" page gives for Pip and CPU: the
 #                  download is then a tenth of the size. `stepfold doctor` shows the installed build.
+# JOBS=...         processes of tests (2); a test on Ray takes up to two cores and 2 GB.
 PYTHON ?= python3.11
 TORCH_INDEX ?=
 
@@ -31,8 +32,9 @@ lint: .venv/installed-tests ## lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# two processes, each with the next file when it is done, in the order of tests/conftest.py
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+# JOBS processes, each with the next file when it is done, in the order of tests/conftest.py
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=25
 
 check: lint ## lint, and the quick tests: without Ray, a browser, and what is marked slow (2 minutes)
 	$(PYTEST)
