@@ -24,7 +24,7 @@ MaxBad = Annotated[
         ge=0,
         lt=1,
         description="Largest fraction of unreadable samples to skip, in [0, 1). Above it the run "
-        "stops.",
+        "stops. Unless it is 0, 5 samples may always be skipped, or one in 20 of fewer than 100.",
     ),
 ]
 
@@ -305,7 +305,8 @@ class PromptsData(DataConfig):
 
     holdout: Holdout = 0.02
     max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    """Largest fraction of unusable prompts to skip, in [0, 1). Above it the run stops."""
+    """Largest fraction of unusable prompts to skip, in [0, 1). Above it the run stops. Unless it is
+    0, 5 prompts may always be skipped, or one in 20 of fewer than 100."""
 
     shard_size: ShardSize = 1000
 

@@ -12,6 +12,9 @@ from pipeline.errors import DataError, SampleError
 REPORT = "set-aside.json"
 """File of a data set that lists its quarantined samples."""
 
+ALWAYS_ALLOWED = 5
+"""Samples that a large enough source may have quarantined, unless `max_bad` is 0."""
+
 _NAMED = 3  # unusable samples in an error message
 
 
@@ -20,7 +23,8 @@ class Quarantine:
     """The quarantined samples of one source.
 
     Attributes:
-        max_bad: maximum fraction of a source that may be quarantined, in [0, 1].
+        max_bad: maximum fraction of a source that may be quarantined, in [0, 1]. Above 0, sources
+            of at least 100 samples may have `ALWAYS_ALLOWED` of them, smaller ones one in 20.
         root: root of the source; reported names are relative to it, so that the report does not
             depend on the location.
         found: the errors, in order of occurrence.
@@ -56,6 +60,8 @@ class Quarantine:
             DataError: more than `max_bad` are quarantined; the message has the first few.
         """
         allowed = math.floor(self.max_bad * total + 1e-9)  # 0.29 * 100 is slightly below 29
+        if self.max_bad:
+            allowed = max(allowed, min(ALWAYS_ALLOWED, total // 20))
         if len(self.found) <= allowed:
             return
         first = "\n".join(str(error) for error in self.found[:_NAMED])
