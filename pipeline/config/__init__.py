@@ -21,6 +21,7 @@ from pipeline.config.distributions import UNIFORM, TimeDistribution, WDistributi
 from pipeline.config.evaluation import EvaluationConfig, ExtractorConfig, ExtractorKind
 from pipeline.config.gate import GateConfig, GateRules, Remedy
 from pipeline.config.methods import (
+    ON_POLICY_STEPS,
     DenoisingConfig,
     GuidanceConfig,
     MethodConfig,
@@ -54,6 +55,7 @@ from pipeline.config.teacher import (
 )
 
 __all__ = [
+    "ON_POLICY_STEPS",
     "UNIFORM",
     "AlphaFill",
     "CaptionedDigitsData",

@@ -21,6 +21,9 @@ OnPolicySource = Literal["teacher", "student"]
 """Network that on-policy states are sampled with: the student in training, or its teacher."""
 
 
+ON_POLICY_STEPS = 16
+"""DDIM steps from noise to data of the trajectories that on-policy states of stage 1 lie on."""
+
 _UNGUIDED = WDistribution(min=0, max=0, mass_at_min=0)
 """Guidance weight of encoders: guidance would move latents away from the given images."""
 
@@ -105,7 +108,48 @@ class DenoisingConfig(MethodConfig):
     """Probability that a class or caption is dropped for classifier-free guidance, in [0, 1)."""
 
 
-class GuidanceConfig(MethodConfig):
+class OnPolicyConfig(MethodConfig):
+    """Settings of a method that can train on states of sampling trajectories."""
+
+    on_policy_fraction: Share = 0.0
+    """Fraction of training samples that are states of sampling trajectories instead of noised
+    data, in [0, 1)."""
+
+    on_policy_source: OnPolicySource | None = None
+    """Network that samples these states. Default: `student` if targets are computed online, else
+    `teacher`."""
+
+    def _resolved_source(self, *, online: bool) -> OnPolicySource:
+        by_mode: OnPolicySource = "student" if online and self.on_policy_fraction else "teacher"
+        return self.on_policy_source or by_mode
+
+    @property
+    def evaluations_per_target(self) -> float:
+        """Teacher calls per target, including those for states that it samples."""
+        return self._calls_per_step * (1 + self._own_steps("teacher"))
+
+    @property
+    def evaluations_per_sample(self) -> float:
+        """Student evaluations per training sample, including those for states that it samples."""
+        return 1 + self._own_steps("student")
+
+    def _own_steps(self, source: OnPolicySource) -> float:
+        """Return the mean number of steps per sample that a network takes to on-policy states."""
+        is_source = (self.on_policy_source or "teacher") == source
+        return self.on_policy_fraction * self._steps_to_state if is_source else 0.0
+
+    @property
+    def _calls_per_step(self) -> int:
+        """Teacher calls per target, which are those per step of its trajectories."""
+        return 1
+
+    @property
+    def _steps_to_state(self) -> float:
+        """Mean number of steps from noise to an on-policy state."""
+        return 0.0
+
+
+class GuidanceConfig(OnPolicyConfig):
     """Stage 1: one network evaluation in place of the guided teacher's two, at any time.
 
     Source: Meng et al. 2022, arXiv:2210.03142, section 3.1.
@@ -123,13 +167,21 @@ class GuidanceConfig(MethodConfig):
     """Whether the student of an epsilon teacher predicts v, which is also defined at pure noise.
     This takes additional updates."""
 
-    def resolved(self, teacher: MethodConfig | None, *, online: bool) -> "GuidanceConfig":  # noqa: ARG002
-        """Return the settings unchanged; guidance is applied to the original teacher only."""
+    def resolved(self, teacher: MethodConfig | None, *, online: bool) -> "GuidanceConfig":
+        """Return the settings with the source of on-policy states.
+
+        Guidance is applied to the original teacher only.
+        """
         if teacher is not None:
             raise ConfigError(
                 "teacher: a student is guided already; a guidance round needs teacher: original"
             )
-        return self
+        return self.model_copy(update={"on_policy_source": self._resolved_source(online=online)})
+
+    @property
+    def _steps_to_state(self) -> float:
+        """Mean number of steps from noise to an on-policy state."""
+        return ON_POLICY_STEPS * (1 - self.time.expected)
 
     @property
     def summary(self) -> str:
@@ -142,7 +194,7 @@ class GuidanceConfig(MethodConfig):
         return "v_prediction" if self.to_v else None
 
 
-class ProgressiveConfig(MethodConfig):
+class ProgressiveConfig(OnPolicyConfig):
     """Stage 2: several steps of the teacher become one of the student.
 
     Source: Meng et al. 2022, arXiv:2210.03142, section 3.2.
@@ -171,14 +223,6 @@ class ProgressiveConfig(MethodConfig):
     """Sampler of the teacher. Default: the one it was distilled for; `deterministic` for a teacher
     that works with any number of steps."""
 
-    on_policy_fraction: Share = 0.0
-    """Fraction of training samples that are states of the student's own sampling instead of noised
-    data, in [0, 1)."""
-
-    on_policy_source: OnPolicySource | None = None
-    """Network that samples these states. Default: `student` if targets are computed online, else
-    `teacher`."""
-
     def resolved(self, teacher: MethodConfig | None, *, online: bool) -> "ProgressiveConfig":
         """Return the settings with steps, samplers and w of the teacher."""
         if teacher is None and self.w is None and self.direction == "decode":
@@ -192,14 +236,13 @@ class ProgressiveConfig(MethodConfig):
         weights = self.w or (teacher.w if teacher else None)
         steps = self.teacher_steps or (own.steps if own else None)
         self._check_steps(steps, own)
-        source: OnPolicySource = "student" if online and self.on_policy_fraction else "teacher"
         return self.model_copy(
             update={
                 "w": _UNGUIDED if self.direction == "encode" else weights,
                 "teacher_steps": steps,
                 "teacher_sampler": self.teacher_sampler
                 or (own.sampling if own else "deterministic"),
-                "on_policy_source": self.on_policy_source or source,
+                "on_policy_source": self._resolved_source(online=online),
             }
         )
 
@@ -277,20 +320,14 @@ class ProgressiveConfig(MethodConfig):
         return self.folded // self.substeps
 
     @property
-    def evaluations_per_target(self) -> float:
-        """Teacher calls per target, including those for states that it samples."""
-        own = self._steps_to_on_policy_states if self.on_policy_source == "teacher" else 0.0
-        return self.folded * (1 + own)
+    def _calls_per_step(self) -> int:
+        """Teacher steps folded into one target, and into a step of its trajectories."""
+        return self.folded
 
     @property
-    def evaluations_per_sample(self) -> float:
-        """Student evaluations per training sample, including those for states that it samples."""
-        return 1 + (self._steps_to_on_policy_states if self.on_policy_source == "student" else 0.0)
-
-    @property
-    def _steps_to_on_policy_states(self) -> float:
-        """Mean number of student steps per sample to reach on-policy states."""
-        return self.on_policy_fraction * (self.steps - 1)
+    def _steps_to_state(self) -> float:
+        """Mean number of student steps to on-policy states."""
+        return float(self.steps - 1)
 
 
 METHOD_CONFIGS: Registry[MethodConfig] = Registry(

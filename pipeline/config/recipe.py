@@ -11,7 +11,7 @@ from pipeline.config.data import Data, PromptsData
 from pipeline.config.distributions import WDistribution
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.gate import KINDS, GateConfig
-from pipeline.config.methods import GuidanceConfig, ProgressiveConfig
+from pipeline.config.methods import GuidanceConfig, OnPolicyConfig, ProgressiveConfig
 from pipeline.config.rounds import (
     NAME,
     Encoding,
@@ -495,8 +495,8 @@ class Recipe(Document):
                 reason = f"has no effect on a student of {grid.steps} steps; remove it"
                 yield f"{where}.sampling_steps", steps, reason
             config = given.config
-            source = config.on_policy_source if isinstance(config, ProgressiveConfig) else None
-            if isinstance(config, ProgressiveConfig) and source and not config.on_policy_fraction:
+            source = config.on_policy_source if isinstance(config, OnPolicyConfig) else None
+            if isinstance(config, OnPolicyConfig) and source and not config.on_policy_fraction:
                 reason = "has no effect without on_policy_fraction; remove it, or set that"
                 yield f"{where}.config.on_policy_source", source, reason
 

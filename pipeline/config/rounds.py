@@ -298,6 +298,11 @@ class GuidanceRound(RoundTraining):
     time: TimeDistribution = TimeDistribution()
     """Distribution of the time."""
 
+    on_policy_fraction: Share = 0.0
+    """Fraction of training samples that are states of sampling trajectories at the sample's own w
+    instead of noised data, in [0, 1). They are sampled with the current student if `targets.mode`
+    is online, else with the guided teacher."""
+
     prediction: Literal["keep", "v"] = "v"
     """Prediction type of the student of an epsilon teacher: `v`, which is also defined at pure
     noise, or `keep` epsilon. No effect for other teachers."""
@@ -318,7 +323,12 @@ class GuidanceRound(RoundTraining):
             name=GuidanceConfig.name,
             method=GuidanceConfig.name,
             teacher=ORIGINAL,
-            config=GuidanceConfig(w=self.w, time=self.time, to_v=converts),
+            config=GuidanceConfig(
+                w=self.w,
+                time=self.time,
+                to_v=converts,
+                on_policy_fraction=self.on_policy_fraction,
+            ),
             training=_training(self, updates),
             loss=LossConfig(kind=self.loss_kind, weight=self.loss_weight),
             sampling_steps=steps,

@@ -73,6 +73,10 @@ class NoiseSchedule(ABC):
         """
         return ((uniform * self.num_train_timesteps).floor() + 1) / self.num_train_timesteps
 
+    def nearest_time(self, t: PerSample) -> PerSample:
+        """Round times to the nearest training times i/T."""
+        return (t * self.num_train_timesteps).round() / self.num_train_timesteps
+
     def timestep(self, level: NoiseLevel) -> Tensor:
         """Compute the time input of a diffusers network, float32 `[b]`."""
         return (level.t * self.num_train_timesteps - 1).float()

@@ -2,14 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from pipeline.config import LossConfig, MethodConfig, TimeDistribution, WDistribution
+from pipeline.config import (
+    LossConfig,
+    MethodConfig,
+    OnPolicySource,
+    TimeDistribution,
+    WDistribution,
+)
 from pipeline.data.training_data import Batch
 from pipeline.diffusion.loss import LossKind, LossWeight, loss_of, velocity_loss, weight
 from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule, diffuse, shifted
@@ -247,6 +253,58 @@ def noise_batch(batch: Batch, level: NoiseLevel, random: RowRandom) -> Latent:
     z_t = diffuse(batch.x, eps, level)
     at_end = (level.t == 1).to(z_t.device).reshape(-1, *[1] * (z_t.ndim - 1))
     return torch.where(at_end, eps.to(z_t.dtype), z_t)
+
+
+def draw_on_policy(
+    z_t: Latent, fraction: float, batch: Batch, random: RowRandom
+) -> tuple[Latent, Bool[Tensor, " b"] | None]:
+    """Draw which rows are on-policy, and replace their z_t by the noise that sampling starts from.
+
+    Returns:
+        z_t, and the on-policy rows for `NoisedBatch.own`; None if the fraction is 0.
+    """
+    if not fraction:
+        return z_t, None
+    own = random.uniform("own state") < fraction
+    return torch.where(row_mask(own, z_t), noise_for(batch, random).to(z_t), z_t), own
+
+
+def select_rows(draws: NoisedBatch, rows: Tensor) -> NoisedBatch:
+    """Return the rows with these indices, on the batch's device; without on-policy marks."""
+    return replace(
+        draws,
+        z_t=draws.z_t[rows],
+        t=draws.t[rows],
+        w=draws.w[rows],
+        condition={key: value[rows] for key, value in draws.condition.items()},
+        own=None,
+    )
+
+
+def rows_to_evaluate(mask: Bool[Tensor, " b"], like: Latent) -> Tensor:
+    """Return the indices of a mask's rows on the device of `like`; of the first if it has none."""
+    chosen = mask if bool(mask.any()) else torch.arange(len(mask)) == 0
+    return chosen.nonzero().flatten().to(like.device)
+
+
+def row_mask(mask: Bool[Tensor, " b"], like: Latent) -> Tensor:
+    """Reshape a mask `[b]` to broadcast against `like` `[b, *latent]`."""
+    return mask.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def on_policy_network(
+    source: OnPolicySource, teacher: Denoiser | None, student: Denoiser | None
+) -> Denoiser:
+    """Select the network that samples on-policy states.
+
+    Raises:
+        TypeError: that network is None.
+    """
+    if source == "teacher":
+        return require_teacher(teacher)
+    if student is None:
+        raise TypeError("student is None; on-policy states of the student need the student")
+    return student
 
 
 def require_teacher(teacher: Denoiser | None) -> Denoiser:

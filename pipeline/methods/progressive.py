@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from pipeline.config import (
     LossConfig,
@@ -23,10 +21,14 @@ from pipeline.diffusion.schedule import NoiseLevel, NoiseSchedule
 from pipeline.methods.method import (
     NoisedBatch,
     Regression,
+    draw_on_policy,
     draw_w,
     noise_batch,
-    noise_for,
+    on_policy_network,
     require_teacher,
+    row_mask,
+    rows_to_evaluate,
+    select_rows,
     weights_of,
 )
 from pipeline.models.denoiser import Denoiser
@@ -87,10 +89,7 @@ class ProgressiveDistillation(Regression):
         steps = self.grid.steps
         t = (random.integers("grid point", steps).double() + self.grid.starts[0]) / steps
         z_t = noise_batch(batch, schedule.at(t), random)
-        on_policy = None
-        if self.on_policy_fraction:
-            on_policy = random.uniform("own state") < self.on_policy_fraction
-            z_t = torch.where(_row_mask(on_policy, z_t), noise_for(batch, random).to(z_t), z_t)
+        z_t, on_policy = draw_on_policy(z_t, self.on_policy_fraction, batch, random)
         return NoisedBatch(
             z_t=z_t, t=t, w=draw_w(self.w, random), condition=batch.condition, own=on_policy
         )
@@ -109,22 +108,14 @@ class ProgressiveDistillation(Regression):
         """
         if draws.own is None:
             return draws
-        selected = draws.own if bool(draws.own.any()) else torch.arange(len(draws.own)) == 0
-        rows = selected.nonzero().flatten().to(draws.z_t.device)
-        part = replace(
-            draws,
-            z_t=draws.z_t[rows],
-            t=draws.t[rows],
-            w=draws.w[rows],
-            condition={key: value[rows] for key, value in draws.condition.items()},
-            own=None,
-        )
+        rows = rows_to_evaluate(draws.own, draws.z_t)
+        part = select_rows(draws, rows)
 
         def noise(point: int) -> Latent:
             eps = random.normal(f"own noise {point}", *draws.z_t.shape[1:])
             return eps.to(draws.z_t.device)[rows]
 
-        network = self._rollout_network(teacher, student)
+        network = on_policy_network(self.on_policy_source, teacher, student)
 
         def velocity(z_t: Latent, t: PerSample) -> Latent:
             if self.on_policy_source == "teacher":
@@ -133,7 +124,7 @@ class ProgressiveDistillation(Regression):
 
         with torch.no_grad():
             state = self._trajectory_state(network.schedule, velocity, part, noise)
-        state = torch.where(_row_mask(draws.own[rows], state), state, part.z_t)
+        state = torch.where(row_mask(draws.own[rows], state), state, part.z_t)
         return replace(draws, z_t=draws.z_t.index_copy(0, rows, state), own=None)
 
     def target(self, teacher: Denoiser | None, draws: NoisedBatch) -> Latent:
@@ -147,14 +138,6 @@ class ProgressiveDistillation(Regression):
     def teacher_calls(self) -> int:
         """One call for each folded teacher step."""
         return max(steps_folded(self.grid, self.teacher_grid))
-
-    def _rollout_network(self, teacher: Denoiser | None, student: Denoiser | None) -> Denoiser:
-        """Select the network that samples on-policy states."""
-        if self.on_policy_source == "teacher":
-            return require_teacher(teacher)
-        if student is None:
-            raise TypeError("student is None; on-policy states of the student need the student")
-        return student
 
     def _trajectory_state(
         self,
@@ -180,7 +163,7 @@ class ProgressiveDistillation(Regression):
             z_t = step(z_t, velocity(z_t, time(start)))
             if self.grid.end(start) != following:
                 z_t = renoise(z_t, end, schedule.at(time(following)), noise(following))
-            result = torch.where(_row_mask(point == following, z_t), z_t, result)
+            result = torch.where(row_mask(point == following, z_t), z_t, result)
         return result
 
     def _folded(
@@ -209,8 +192,3 @@ class ProgressiveDistillation(Regression):
             for done in range(self.teacher_calls + 1)
         ]
         return [schedule.at(each / self.teacher_grid.steps) for each in points]
-
-
-def _row_mask(mask: Bool[Tensor, " b"], like: Latent) -> Tensor:
-    """Reshape a mask `[b]` to broadcast against `like` `[b, *latent]`."""
-    return mask.to(like.device).reshape(-1, *[1] * (like.ndim - 1))

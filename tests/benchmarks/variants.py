@@ -18,6 +18,13 @@ _SHARED = (
 )
 
 
+_STAGE_ONE = {
+    "squared": ("guidance.loss_kind=squared", "guidance.on_policy_fraction=0"),
+    "pseudo-Huber": ("guidance.loss_kind=pseudo_huber", "guidance.on_policy_fraction=0"),
+    "on-policy quarter": ("guidance.loss_kind=pseudo_huber", "guidance.on_policy_fraction=0.25"),
+}
+
+
 @dataclass(frozen=True)
 class Variant:
     """A recipe that differs in a few values, and the measurements.
@@ -52,7 +59,7 @@ def variants(updates: int, base: Recipe) -> list[Variant]:
 
     Args:
         updates: of a whole ladder, which are divided among its rounds in the demo's proportions;
-            a stage-1 student has five sixths as many.
+            a stage-1 student has five sixths as many, in the group `stage one` a third.
         base: of the run, whose least, middle and largest w are looked at.
     """
     weights = base.evaluation.ends_and_middle
@@ -65,6 +72,9 @@ def variants(updates: int, base: Recipe) -> list[Variant]:
     laws = {"of the run": (), "few": (f"guidance.w={{values: [{few}]}}",)}
     for name, values in laws.items():
         found.append(Variant(f"laws of w/{name}", (first, *values), weights, stage_one=True))
+    for name, values in _STAGE_ONE.items():
+        fewer = f"guidance.updates={updates // 3}"
+        found.append(Variant(f"stage one/{name}", (fewer, *values), weights, stage_one=True))
     return found
 
 

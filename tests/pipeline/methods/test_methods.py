@@ -476,3 +476,111 @@ def test_draws_have_no_target_before_they_are_settled() -> None:
         this.rollout(None, draws, random(FEW))
     with pytest.raises(TypeError, match="student is None"):
         progressive(*OWN["deterministic"], 0.5, "student").rollout(teacher, draws, random(FEW))
+
+
+def own_guidance(fraction: float = 0.5, of: OnPolicySource = "teacher", steps: int = 16):
+    return replace(
+        guidance(), on_policy_fraction=fraction, on_policy_source=of, on_policy_steps=steps
+    )
+
+
+@every_schedule
+@pytest.mark.parametrize("of", get_args(OnPolicySource))
+def test_guidance_meets_states_of_ddim_at_each_samples_own_w_and_time(
+    schedule: NoiseSchedule, of: OnPolicySource
+) -> None:
+    this, teacher, student = own_guidance(of=of), Affine(schedule), Wavy(schedule)
+    network = teacher if of == "teacher" else student
+    draws = this.draw(schedule, batch(FEW), random(FEW))
+    draws = replace(draws, z_t=draws.z_t.double())
+    settled = this.rollout(teacher, draws, random(FEW), student)
+    assert network.calls == 16
+    assert teacher.calls + student.calls == 16
+    assert not settled.z_t.requires_grad
+    assert draws.own is not None
+    assert settled.own is None
+    assert torch.equal(settled.z_t[~draws.own], draws.z_t[~draws.own])
+    assert 0 < int(draws.own.sum()) < FEW
+    for index in draws.own.nonzero().flatten().tolist():
+        one = rows(draws, slice(index, index + 1))
+        count = round((1 - one.t.item()) * 16)
+        path = [1 - (1 - one.t.item()) * done / count for done in range(count + 1)] if count else []
+        at = [schedule.at(schedule.nearest_time(times(t))) for t in path]
+        z_t = one.z_t
+        for start, end in itertools.pairwise(at):
+            z_t = ddim_step(network(z_t, start, one.condition, one.w), end)
+        torch.testing.assert_close(settled.z_t[index], z_t[0], rtol=0, atol=1e-11)
+    target = this.target(teacher, settled)
+    expected = teacher.velocity(settled.z_t, schedule.at(draws.t), draws.condition, draws.w)
+    assert torch.equal(target, expected)
+
+
+def test_on_policy_states_of_guidance_lie_on_the_exact_flow_of_gaussian_classes() -> None:
+    """For N(m, s^2) the flow from z_1 = eps ends in alpha m + sqrt(alpha^2 s^2 + sigma^2) eps."""
+    config = GaussianConfig(family="gaussian", means=((-1.0, 0.5), (1.0, 0.25), (0.0, -1.0)))
+    teacher = GuidedDenoiser(gaussian())
+    this = replace(own_guidance(steps=128), w=WDistribution(min=0, max=0, mass_at_min=0))
+    draws = this.draw(teacher.schedule, batch(FEW), random(FEW))
+    draws = replace(draws, z_t=draws.z_t.double())
+    settled = this.rollout(teacher, draws, random(FEW))
+    level = teacher.schedule.at(draws.t)
+    mean = torch.tensor(config.means, dtype=torch.float64)[draws.condition["label"]]
+    spread = (level.alpha**2 * config.std**2 + level.sigma**2).sqrt()
+    exact = level.alpha[:, None] * mean + spread[:, None] * draws.z_t.flatten(1)
+    own = draws.own
+    assert own is not None
+    found = settled.z_t.flatten(1)
+    torch.testing.assert_close(found[own], exact[own], rtol=0, atol=1e-2)  # of order 1 / 128
+    assert float((draws.z_t.flatten(1) - exact)[own].abs().max()) > 0.5
+
+
+def test_states_of_guidance_leave_all_other_draws_as_they_are() -> None:
+    count = 40_000
+    own, plain = (
+        each.draw(SCHEDULES["cosine"], batch(count), random(count))
+        for each in (own_guidance(0.25), guidance())
+    )
+    assert own.own is not None
+    share = own.own.double().mean().item()
+    assert share == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / count))
+    assert torch.equal(own.t, plain.t)
+    assert torch.equal(own.w, plain.w)
+    assert torch.equal(own.z_t[~own.own], plain.z_t[~own.own])
+    with pytest.raises(TypeError, match=r"before target\(\)"):
+        guidance().target(Affine(SCHEDULES["cosine"]), own)
+
+
+def test_the_plan_counts_the_teacher_calls_that_states_of_guidance_take() -> None:
+    """Rows that have arrived are not evaluated; calls are counted per row."""
+
+    class Counting(Affine):
+        rows = 0
+
+        def __call__(self, z_t, level, condition, w):
+            self.rows += len(z_t)
+            return super().__call__(z_t, level, condition, w)
+
+    for time in (TimeDistribution(), LAWS["logit-normal"][0]):
+        config = GuidanceConfig(w=LAW, time=time, on_policy_fraction=0.25)
+        config = config.resolved(None, online=False)
+        this = GuidanceDistillation.build(config, LossConfig(), {})
+        network, count = Counting(SCHEDULES["cosine"]), 4096
+        draws = this.rollout(
+            network, this.draw(network.schedule, batch(count), random(count)), random(count)
+        )
+        this.target(network, draws)
+        # the spread of steps per row is at most 16, for one row in four
+        spread = 16 * math.sqrt(0.25 / count)
+        assert network.rows / count == pytest.approx(config.evaluations_per_target, abs=3 * spread)
+
+
+@pytest.mark.parametrize("of", get_args(OnPolicySource))
+def test_workers_evaluate_guidance_equally_often(of: OnPolicySource) -> None:
+    this, network = own_guidance(of=of), Affine(SCHEDULES["cosine"])
+    draws = this.draw(network.schedule, batch(FEW), random(FEW))
+    for own in (torch.ones(FEW), torch.zeros(FEW), (torch.arange(FEW) == 5).float()):
+        network.calls = 0
+        settled = this.rollout(network, replace(draws, own=own.bool()), random(FEW), network)
+        assert network.calls == 16
+        if not own.any():
+            assert torch.equal(settled.z_t, draws.z_t)

@@ -103,6 +103,21 @@ def test_on_policy_states_cost_evaluations_where_there_is_more_than_one_step(
     assert tuple(plan.config.evaluations_per_sample for plan in rounds) == per_sample
 
 
+@pytest.mark.parametrize(
+    ("mode", "source", "per_target", "per_sample"),
+    [("pregenerated", "teacher", 1 + 8 / 4, 1), ("online", "student", 1, 1 + 8 / 4)],
+)
+def test_on_policy_states_of_stage_1_cost_half_a_trajectory(
+    mode: str, source: str, per_target: float, per_sample: float
+) -> None:
+    recipe = digits(f"targets.mode={mode}", "guidance.on_policy_fraction=0.25")
+    config = plan_rounds(recipe)[0].config
+    assert config.on_policy_source == source
+    assert config.evaluations_per_target == pytest.approx(per_target)
+    assert config.evaluations_per_sample == pytest.approx(per_sample)
+    assert plan_rounds(digits("guidance.on_policy_fraction=0"))[0].config.on_policy_fraction == 0
+
+
 def test_students_have_the_loss_of_their_section_and_a_teacher_the_squared_one() -> None:
     encoders = "encoding={steps: [4, 2], updates: 5, loss_kind: squared}"
     recipe = digits("guidance.loss_kind=squared", encoders)
