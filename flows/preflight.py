@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from infra.process.environment import check_home
 from infra.ray.cluster import check_local_resources
 from infra.tracking import check_tracking
 from pipeline.bundle import read_manifest
@@ -23,15 +24,16 @@ def check(recipe: Recipe, profile: Profile, run_dir: Path, *, accept_changes: bo
     """Check that a run can succeed; nothing is written.
 
     Raises:
-        ConfigError: a batch size is not divisible by the number of workers, a run with
-            pregenerated targets splits its teacher, the machine has fewer CPUs or GPUs than
-            requested, the tracker is not installed, the run directory cannot be used (see
-            `stages.plan.changes.check_changes`), its disk is too small, or the recipe contradicts
-            the teacher or the data, also in the shape of samples.
+        ConfigError: there is no writable home directory, a batch size is not divisible by the
+            number of workers, a run with pregenerated targets splits its teacher, the machine has
+            fewer CPUs or GPUs than requested, the tracker is not installed, the run directory
+            cannot be used (see `stages.plan.changes.check_changes`), its disk is too small, or the
+            recipe contradicts the teacher or the data, also in the shape of samples.
         DataError: the data set is missing, empty or of mixed image sizes.
         BundleError: the teacher bundle is damaged or not a teacher, the teacher's pipeline is not
             supported, or its weights contradict its scheduler.
     """
+    check_home()
     _check_batches(recipe, profile)
     if profile.engine.split_teacher and not recipe.has_online_targets:
         raise ConfigError(

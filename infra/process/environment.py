@@ -11,8 +11,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ConfigError
 from pipeline.redaction import redact_logs
 
 _M_TRIM_THRESHOLD = -1  # constants of /usr/include/malloc.h
@@ -76,6 +78,31 @@ def proxied_loopback() -> list[str]:
     if not proxies.keys() - {"no"}:
         return []
     return [name for name in _LOOPBACK if not is_exempt(name, proxies)]
+
+
+def check_home() -> None:
+    """Check that there is a home directory for the files of Prefect and other libraries.
+
+    Raises:
+        ConfigError: HOME is not set for a user without an entry in the password database, as in
+            some containers, or the directory of Prefect cannot be written.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise ConfigError(
+            f"HOME: not set, and user {os.getuid()} has no home directory on this machine; set it "
+            "to a directory that this user may write: export HOME=/tmp/home"
+        ) from None
+    own = os.environ.get("PREFECT_HOME")
+    place = Path(own).expanduser() if own else home / ".prefect"
+    present = next(each for each in (place, *place.absolute().parents) if each.exists())
+    if not (present.is_dir() and os.access(present, os.W_OK | os.X_OK)):
+        raise ConfigError(
+            f"{'PREFECT_HOME' if own else 'HOME'}: {present} cannot be written by user "
+            f"{os.getuid()}, and Prefect keeps its database in {place}; set PREFECT_HOME to "
+            "another directory"
+        )
 
 
 def set_private_umask() -> None:

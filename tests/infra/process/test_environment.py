@@ -7,10 +7,12 @@ import sys
 import pytest
 
 from infra.process.environment import (
+    check_home,
     proxied_loopback,
     set_environment_defaults,
     set_private_umask,
 )
+from pipeline.errors import ConfigError
 
 
 def test_telemetry_is_off_by_default(monkeypatch):
@@ -51,6 +53,20 @@ def test_this_machine_is_never_reached_by_a_proxy(monkeypatch, given, expected):
     assert proxied_loopback() == []
     kept = given.get("NO_PROXY", expected)
     assert set(kept.split(",")) <= set(os.environ.get("NO_PROXY", kept).split(","))
+
+
+def test_a_run_needs_a_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "not" / "there" / "yet"))
+    check_home()
+    assert not (tmp_path / "not").exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "prefect"))
+    with pytest.raises(ConfigError, match=r"PREFECT_HOME: .*file cannot be written .* set PREFECT"):
+        check_home()
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # without an entry
+    with pytest.raises(ConfigError, match=r"HOME: not set, and user 4000000000 .* export HOME="):
+        check_home()
 
 
 def test_settling_and_naming_work_imports_nothing_heavy():
