@@ -25,7 +25,8 @@ def verdict_text(verdict: RoundVerdict) -> str:
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in verdict.numbers.items())
     values = numbers.replace("_", " ") or "weights are finite; no bound is on"
     skipped = "".join(f"; not checked: {check}" for check in verdict.unmeasured)
-    return f"passed ({values}){skipped}"
+    undecided = "".join(f"; {check}" for check in verdict.undecided)
+    return f"passed ({values}){undecided}{skipped}"
 
 
 def follow_up_text(remedy: Remedy) -> str:

@@ -116,8 +116,9 @@ def _page(folder: Path, judged: JudgedAttempt) -> str:
             bounds = [f"at least {check.least:g}"] if check.least is not None else []
             bounds += [f"at most {check.most:g}"] if check.most is not None else []
             failed = "" if check.passed else "**"
+            ends = "" if check.interval is None else " ({:.3g} to {:.3g})".format(*check.interval)
             lines.append(
-                f"| {at.w:g} | {check.name} | {failed}{check.value:.3g}{failed} | "
+                f"| {at.w:g} | {check.name} | {failed}{check.value:.3g}{failed}{ends} | "
                 f"{', '.join(bounds) or 'off'} |"
             )
     lines += [_picture(folder / name) for name in judged.verdict.pictures]

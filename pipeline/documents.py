@@ -50,6 +50,9 @@ class Document(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Paths of keys that were renamed, with `*` for any key, and the new name of the last key."""
 
+    replaced: ClassVar[Mapping[str, str]] = {}
+    """Paths of keys that were removed, with `*` for any key, and what to use in their place."""
+
     @model_validator(mode="before")
     @classmethod
     def _booleans_are_not_numbers(cls, tree: Any) -> Any:
@@ -258,6 +261,9 @@ def _explain(document: type[Document], problem: dict[str, Any]) -> str:
         for pattern, name in document.renamed.items():
             if fnmatch.fnmatchcase(key, pattern):
                 return f"{key}: renamed to {'.'.join([*path[:-1], name])}"
+        for pattern, advice in document.replaced.items():
+            if fnmatch.fnmatchcase(key, pattern):
+                return f"{key}: was replaced; {advice}"
         known = sorted({name for model in models for name in model.model_fields})
         close = difflib.get_close_matches(path[-1], known, n=1)
         advice = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"

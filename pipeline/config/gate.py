@@ -99,10 +99,10 @@ class GateRules(Document):
     classes those of the first of `evaluation.extractors`, and without one they are not checked.
     """
 
-    distance: Bound = 2.0
-    """Maximum Frechet distance between student and teacher samples of different seeds, as a
-    multiple of the noise floor: the distance between two sets of teacher samples. `off` for none.
-    """
+    relative_distance: Bound = 1.5
+    """Maximum relative distance to held-out images: 1 + the difference of the student's and the
+    teacher's Frechet distance / the teacher's without the bias of the number of samples. At w > 0
+    also bounded below, by 2 minus this. `off` for none."""
 
     rms: Bound = 0.3
     """Maximum root mean square difference between student and teacher samples from the same noise,
@@ -113,8 +113,9 @@ class GateRules(Document):
     """Minimum recall of held-out data, as a fraction of the teacher's recall. `off` for none. Two
     sets of 200 teacher samples differ by up to a fifth."""
 
-    w_consistency: bool = True
-    """Whether, among teacher samples at all w, those at the student's own w must be the nearest."""
+    effective_w: Bound = 0.25
+    """Maximum deviation of the effective w from w, as a fraction of w, at w > 0: the w at which the
+    teacher's samples match the student's best. `off` for none."""
 
     finite: bool = True
     """Whether a round whose loss or weights are not finite counts as failed at the gate; otherwise
@@ -134,14 +135,14 @@ class GateRules(Document):
     @property
     def asks_samples(self) -> bool:
         """Whether any check needs samples."""
-        return self.w_consistency or any((self.distance, self.rms, self.recall))
+        return any((self.relative_distance, self.rms, self.recall, self.effective_w))
 
 
 class GateOverride(Document):
     """Gate settings of some rounds. A missing key keeps its value in `gate`."""
 
-    distance: Bound | None = None
-    """Overrides `gate.distance`."""
+    relative_distance: Bound | None = None
+    """Overrides `gate.relative_distance`."""
 
     rms: Bound | None = None
     """Overrides `gate.rms`."""
@@ -149,8 +150,8 @@ class GateOverride(Document):
     recall: Bound | None = None
     """Overrides `gate.recall`."""
 
-    w_consistency: bool | None = None
-    """Overrides `gate.w_consistency`."""
+    effective_w: Bound | None = None
+    """Overrides `gate.effective_w`."""
 
     finite: bool | None = None
     """Overrides `gate.finite`."""
@@ -168,7 +169,7 @@ class GateOverride(Document):
 class GateConfig(GateRules):
     """The quality gate of every round."""
 
-    num_samples: PositiveInt = 200
+    num_samples: Annotated[int, Field(ge=4)] = 200
     """Samples of teacher and student at each guidance weight."""
 
     w: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None

@@ -50,18 +50,34 @@ _MASS_AT_MIN = WDistribution().mass_at_min
 RENAMED = {
     "guidance.time.law": "distribution",
     "halving.own_states": "on_policy_fraction",
-    "gate.follows_w": "w_consistency",
     "gate.then": "on_fail",
-    "gate.rounds.*.follows_w": "w_consistency",
     "gate.rounds.*.then": "on_fail",
 }
 """Keys of earlier recipes and the new name of the last key."""
+
+_OLD_DISTANCE = (
+    "multiples of the noise floor depend on the number of samples; use relative_distance: 1.5 in "
+    "place of distance: 2, and off in place of off"
+)
+_OLD_W = "use effective_w: 0.25 in place of true, and off in place of false"
+
+REPLACED = {
+    f"gate.{place}{key}": advice
+    for place in ("", "rounds.*.")
+    for key, advice in (
+        ("distance", _OLD_DISTANCE),
+        ("w_consistency", _OLD_W),
+        ("follows_w", _OLD_W),
+    )
+}
+"""Keys of earlier recipes that have no equal, and what to use."""
 
 
 class Recipe(Document):
     """Everything that determines the result of a run, except the precision in the profile."""
 
     renamed: ClassVar[Mapping[str, str]] = RENAMED
+    replaced: ClassVar[Mapping[str, str]] = REPLACED
 
     run: RunConfig
     """Name and seed of the run."""

@@ -11,11 +11,12 @@ from pipeline.bundle import read_manifest
 from pipeline.config import ExtractorConfig, Recipe
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.evaluation.candidates import SampleSet, columns_of
+from pipeline.evaluation.dataset_images import labels_of
 from pipeline.evaluation.documents import NOISE_FLOOR_SEED_OFFSET, Role, SampleSpec
 from pipeline.evaluation.features.classifier import ClassifierOutputs
 from pipeline.evaluation.figures.grids import draw_prompts, draw_samples, unsupported_shape_reason
 from pipeline.evaluation.metrics.frechet import Features
-from pipeline.evaluation.metrics.manifold import RealManifold
+from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.verdicts.gate_checks import GateExtractor, GateFeatures, GateSamples
 from pipeline.ledger import Artifact, Ledger
 from pipeline.sampling.conditions import choose_conditions
@@ -169,7 +170,10 @@ class DrawnSamples:
                 )
                 for w in self.weights
             },
-            heldout=RealManifold.of(features_of(features.array(heldout[0].name)))
+            labels=choose_conditions(self.data, self.sets[0][1].details["count"]).labels,
+            heldout=RealImages(
+                features_of(features.array(heldout[0].name)), labels_of(self.data, "heldout")
+            )
             if heldout
             else None,
         )
@@ -202,12 +206,14 @@ def unmeasured_reasons(
     """Return the checks that do not apply to these samples, with the reasons."""
     reasons = []
     if extractor is None:
-        reasons.append("distance and recall: the data have no classes, and the recipe no extractor")
+        reasons.append(
+            "relative distance and recall: the data have no classes, and the recipe no extractor"
+        )
     elif extractor.heldout is None:
-        reasons.append("recall: the data are prompts without real images")
+        reasons.append("relative distance and recall: the data are prompts without real images")
     if not all(sets.is_paired for sets in samples.values()):
-        what = "RMS and w consistency" if extractor is None else "RMS"
+        what = "RMS and effective w" if extractor is None else "RMS"
         reasons.append(f"{what}: the sampler adds noise, so samples are not paired")
     if len(samples) == 1:
-        reasons.append("w consistency: there is only one guidance weight")
+        reasons.append("effective w: there is only one guidance weight")
     return tuple(reasons)

@@ -32,8 +32,8 @@ from stages.workspace import Progress, Workspace
 if TYPE_CHECKING:
     from stages.gate.gate_samples import DrawnSamples
 
-FORMAT = 3  # 3: classes in the shares of the held-out images
-FORMAT_STOCHASTIC = 4  # 4: as 3; no RMS of unpaired samples
+FORMAT = 5  # 5: relative distance and effective w
+FORMAT_STOCHASTIC = 6  # 6: as 5; no RMS of unpaired samples
 _log = logging.getLogger(__name__)
 
 SampleCells = Callable[
@@ -171,7 +171,7 @@ def extractor_of(recipe: Recipe) -> ExtractorConfig | None:
 
 def _verdict_settings(recipe: Recipe, plan: RoundPlan) -> dict[str, Any]:
     rules, gate = _gate_config(recipe, plan)
-    bounds = {"distance", "rms", "recall", "w_consistency", "finite"}
+    bounds = {"relative_distance", "rms", "recall", "effective_w", "finite"}
     return {
         "bounds": rules.model_dump(mode="json", include=bounds),
         "num": gate.num_samples,

@@ -205,7 +205,12 @@ def test_the_gate_does_not_check_rms_of_stochastic_students(
         Ledger(run_dir).locate(judge(Workspace(run_dir, gated), who, workers_here()))
     )
     for at in found.found:
-        assert [check.name for check in at.checks] == ["distance", "RMS", "recall", "w consistency"]
+        assert [check.name for check in at.checks] == [
+            "relative distance",
+            "RMS",
+            "recall",
+            "effective w",
+        ]
         assert {check.name for check in at.checks if not check.is_bounded} == unasked
     assert bool(found.unmeasured) == bool(unasked)
 

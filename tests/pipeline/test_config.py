@@ -86,18 +86,31 @@ def test_distributions_of_time_are_validated() -> None:
     [
         ("guidance.time={law: logit_normal}", "guidance.time.law", "guidance.time.distribution"),
         ("halving.own_states=0.25", "halving.own_states", "halving.on_policy_fraction"),
-        ("gate.follows_w=true", "gate.follows_w", "gate.w_consistency"),
         ("gate.then=[extend, ask]", "gate.then", "gate.on_fail"),
         ("gate.rounds={'3': {then: ask}}", "gate.rounds.3.then", "gate.rounds.3.on_fail"),
-        (
-            "gate.rounds={halving: {follows_w: off}}",
-            "gate.rounds.halving.follows_w",
-            "gate.rounds.halving.w_consistency",
-        ),
     ],
 )
 def test_a_renamed_key_is_refused_with_its_new_name(assignment: str, old: str, new: str) -> None:
     assert refusal(assignment) == f"r.yaml: {old}: renamed to {new}"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key", "new"),
+    [
+        ("gate.distance=2", "gate.distance", "relative_distance: 1.5 in place of distance: 2"),
+        ("gate.w_consistency=true", "gate.w_consistency", "effective_w: 0.25 in place of true"),
+        ("gate.follows_w=true", "gate.follows_w", "effective_w: 0.25 in place of true"),
+        (
+            "gate.rounds={halving: {distance: off}}",
+            "gate.rounds.halving.distance",
+            "relative_distance: 1.5 in place of distance: 2, and off in place of off",
+        ),
+    ],
+)
+def test_an_old_bound_is_refused_with_its_equivalent(assignment: str, key: str, new: str) -> None:
+    found = refusal(assignment)
+    assert found.startswith(f"r.yaml: {key}: was replaced; ")
+    assert new in found
 
 
 def test_updates_are_one_number_or_one_for_every_round() -> None:

@@ -9,23 +9,6 @@ from jaxtyping import Bool, Float, Int64
 from pipeline.evaluation.metrics.bootstrap import Rows
 from pipeline.evaluation.metrics.halves import HalfSamples, Replicates
 
-FeatureRows = Float[np.ndarray, "_ _"]
-
-
-def project_to_span(first: FeatureRows, second: FeatureRows) -> tuple[FeatureRows, FeatureRows]:
-    """Project rows `[n, d]` and `[m, d]` onto the subspace that they span together.
-
-    Distances and angles are preserved, so Frechet distances are too, at the cost of matrices of
-    size n + m instead of d. Returns the inputs unchanged if d <= n + m.
-    """
-    both = np.concatenate([first, second]).astype(np.float64)
-    if len(both) >= both.shape[1]:
-        return first, second
-    basis, _ = np.linalg.qr(both.T)
-    coordinates = both @ basis
-    return coordinates[: len(first)], coordinates[len(first) :]
-
-
 Features = Float[np.ndarray, "_ d"]
 
 Probabilities = Float[np.ndarray, "n classes"]

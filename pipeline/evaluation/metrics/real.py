@@ -4,7 +4,7 @@ from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate, Rows
 from pipeline.evaluation.metrics.frechet import Features, Moments, frechet_replicates
 from pipeline.evaluation.metrics.halves import HalfSamples, Replicates
 from pipeline.evaluation.metrics.kid import KernelReference
-from pipeline.evaluation.metrics.manifold import RealManifold, neighbourhood
+from pipeline.evaluation.metrics.manifold import RealManifold, neighbourhood, recall
 
 
 class RealImages:
@@ -15,6 +15,13 @@ class RealImages:
         self._moments = Moments.of(features)
         self._kernel = KernelReference(features, labels)
         self._manifold = RealManifold.of(features)
+
+    def by_halves(self, features: Features, halves: HalfSamples) -> dict[str, Replicates]:
+        """Compute distance and recall of samples `[n, d]` and of their halves, by name."""
+        return {
+            "distance_to_real": frechet_replicates(self._moments, features, halves),
+            "recall": recall(self._manifold, features, halves),
+        }
 
     def compare(
         self, features: Features, bootstrap: Bootstrap, halves: HalfSamples

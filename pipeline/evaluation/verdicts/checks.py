@@ -11,11 +11,13 @@ tell, and about as many as `Check.samples_needed` would.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.documents import Document
-from pipeline.evaluation.metrics.bootstrap import Estimate
 from pipeline.evaluation.scores import Range, Scores
+
+if TYPE_CHECKING:  # numpy and scipy take time to import
+    from pipeline.evaluation.metrics.bootstrap import Estimate
 
 # Bounds are relative to the teacher's numbers.
 # A Frechet distance is a squared length, so that a tenth is a twentieth of the length. At w = 0 the
@@ -193,7 +195,7 @@ def check_samples(
     w: float,
     scores: Scores,
     teacher: Scores,
-    relative: Mapping[str, Estimate],
+    relative: Mapping[str, "Estimate"],
     *,
     is_paired: bool = True,
 ) -> Verdict:
@@ -225,7 +227,7 @@ def check_samples(
     )
 
 
-def relative_check(name: str, w: float, found: Estimate) -> Check:
+def relative_check(name: str, w: float, found: "Estimate") -> Check:
     """Check a number relative to the teacher's."""
     margin = SCORE_MARGIN if w else SCORE_MARGIN_UNGUIDED
     most = MOST_DISTANCE if w else MOST_DISTANCE_UNGUIDED
@@ -241,7 +243,7 @@ def relative_check(name: str, w: float, found: Estimate) -> Check:
     return estimated_check(name, found, least, most_passing)
 
 
-def estimated_check(name: str, found: Estimate, least: float | None, most: float | None) -> Check:
+def estimated_check(name: str, found: "Estimate", least: float | None, most: float | None) -> Check:
     """Check a value with its interval, both rounded to six significant digits."""
     value, interval = found
     ends = (_rounded(interval.low), _rounded(interval.high))

@@ -1,40 +1,38 @@
 """Checks of a round's student against the round's teacher, on few samples.
 
-The noise floor is the distance of two teacher sets of different noise, which is due to the small
-sample size alone. It is averaged over random splits of both sets, because a single split has a
-high variance in low-dimensional features.
+Distance and recall are relative to the teacher's, from the same classes and noise, as in a report.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no stubs
 
 from pipeline.config import GateRules
-from pipeline.evaluation.metrics.frechet import (
-    Features,
-    Moments,
-    frechet_distance,
-    paired_rms,
-    project_to_span,
-)
+from pipeline.config.gate import Bound
+from pipeline.evaluation.documents import RESAMPLES
+from pipeline.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from pipeline.evaluation.metrics.effective_w import TeacherSweep
+from pipeline.evaluation.metrics.frechet import Features
 from pipeline.evaluation.metrics.halves import HalfSamples
-from pipeline.evaluation.metrics.manifold import RealManifold, recall
-from pipeline.evaluation.scoring import round_significant
-from pipeline.evaluation.verdicts.checks import Check
+from pipeline.evaluation.metrics.real import RealImages
+from pipeline.evaluation.scoring import rms_estimate
+from pipeline.evaluation.verdicts.checks import (
+    EFFECTIVE_W,
+    Check,
+    effective_w_bounds,
+    estimated_check,
+)
 from pipeline.evaluation.verdicts.gate_documents import (
     DISTANCE,
     RECALL,
     RMS,
-    W_CONSISTENCY,
     RoundVerdict,
     WeightChecks,
 )
-from pipeline.sampling.sampler import Images
-
-_DIVISIONS = 32  # reduces the standard error of the floor to a sixth of that of one split
-_MOST = 1e6  # cap of ratios, for a noise floor of 0
+from pipeline.sampling.sampler import Images, LabelArray
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,14 @@ class GateExtractor:
     Attributes:
         extractor: name of the network; "" for the data set's own classifier.
         read: features of the samples, by guidance weight.
-        heldout: manifold of held-out real images in these features; None without real images.
+        labels: classes of the samples; all 0 for data without classes.
+        heldout: held-out real images in these features; None without real images.
     """
 
     extractor: str
     read: Mapping[float, GateFeatures]
-    heldout: RealManifold | None
+    labels: LabelArray
+    heldout: RealImages | None
 
 
 def compute_checks(
@@ -92,19 +92,22 @@ def compute_checks(
 ) -> tuple[WeightChecks, ...]:
     """Compute all checks at every guidance weight; disabled ones are reported without a bound.
 
-    Without features there are only RMS and the check of w, both by paired noise. They have no
-    bounds where samples are not paired.
+    Without features there are only RMS and effective w, both by paired noise, and the latter only
+    where samples are paired.
 
     Args:
         drawn: finite samples, by guidance weight.
         rules: bounds of the checks.
         instrument: features of the samples.
-        seed: seed of the random splits for the noise floor.
+        seed: seed of the half-samples.
     """
-    if instrument is None:
-        return tuple(_by_noise(w, drawn, rules) for w in drawn)
+    count = len(next(iter(drawn.values())).student)
+    labels = np.zeros(count, np.int64) if instrument is None else instrument.labels
+    others = {w: each.other for w, each in instrument.read.items()} if instrument else {}
+    taught = {w: functools.partial(_teacher_of, sets) for w, sets in drawn.items()}
+    case = _Case(rules, instrument, HalfSamples(labels, seed), TeacherSweep(taught, others))
     with threadpool_limits(1, user_api="blas"):
-        return tuple(_by_features(w, drawn, rules, instrument, seed) for w in drawn)
+        return tuple(WeightChecks(w=w, checks=tuple(case.at(w, drawn[w]))) for w in drawn)
 
 
 def with_bounds(verdict: RoundVerdict, rules: GateRules) -> RoundVerdict:
@@ -112,14 +115,10 @@ def with_bounds(verdict: RoundVerdict, rules: GateRules) -> RoundVerdict:
     is_paired = not any(reason.startswith(RMS) for reason in verdict.unmeasured)
 
     def bounded(check: Check, w: float) -> Check:
-        if check.name == W_CONSISTENCY:
-            is_measured = not any(W_CONSISTENCY in reason for reason in verdict.unmeasured)
-            bound = w if rules.w_consistency and is_measured else None
-            return check.model_copy(update={"least": bound, "most": bound})
-        if check.name == RECALL:
-            return check.model_copy(update={"least": _bound(rules.recall)})
-        value = rules.distance if check.name == DISTANCE else is_paired and rules.rms
-        return check.model_copy(update={"most": _bound(value)})
+        if check.name not in (DISTANCE, RMS, RECALL, EFFECTIVE_W):
+            return check
+        least, most = _bounds(check.name, w, rules, is_paired=is_paired)
+        return check.model_copy(update={"least": least, "most": most})
 
     found = tuple(
         WeightChecks(w=at.w, checks=tuple(bounded(check, at.w) for check in at.checks))
@@ -128,86 +127,66 @@ def with_bounds(verdict: RoundVerdict, rules: GateRules) -> RoundVerdict:
     return verdict.model_copy(update={"found": found})
 
 
-def _by_noise(w: float, drawn: Mapping[float, GateSamples], rules: GateRules) -> WeightChecks:
-    student = drawn[w].student
-    nearest = min(drawn, key=lambda other: paired_rms(student, drawn[other].teacher))
-    is_bounded = rules.w_consistency and drawn[w].is_paired
-    checks = [_rms(drawn[w], rules), *_follows(w, nearest, len(drawn), is_bounded=is_bounded)]
-    return WeightChecks(w=w, checks=tuple(checks))
+@dataclass(frozen=True)
+class _Case:
+    rules: GateRules
+    instrument: GateExtractor | None
+    halves: HalfSamples
+    sweep: TeacherSweep
+
+    def at(self, w: float, sets: GateSamples) -> Iterator[Check]:
+        """Yield the checks at one guidance weight."""
+        read = self.instrument.read[w] if self.instrument else None
+        heldout = self.instrument.heldout if self.instrument else None
+        against_real = {}
+        if read is not None and heldout is not None:
+            student, teacher = (
+                heldout.by_halves(each, self.halves) for each in (read.student, read.teacher)
+            )
+            distances = student["distance_to_real"], teacher["distance_to_real"]
+            against_real = {
+                DISTANCE: distances[0].relative_distance(distances[1]),
+                RECALL: student["recall"].ratio(teacher["recall"]),
+            }
+        bootstrap = Bootstrap(self.halves.labels, RESAMPLES, self.halves.seed)
+        found = {**against_real, RMS: rms_estimate(sets.student, sets.teacher, bootstrap)}
+        for name in (DISTANCE, RMS, RECALL):
+            if name in found:
+                yield self._check(name, w, found[name], sets)
+        effective = None
+        if sets.is_paired:
+            effective = self.sweep.of_images(sets.student, self.halves)
+        elif read is not None:
+            effective = self.sweep.of_features(read.student, self.halves)
+        if effective is not None:
+            yield self._check(EFFECTIVE_W, w, effective.estimate(), sets)
+
+    def _check(self, name: str, w: float, found: Estimate, sets: GateSamples) -> Check:
+        bounds = _bounds(name, w, self.rules, is_paired=sets.is_paired)
+        return estimated_check(name, found, *bounds)
 
 
-def _by_features(
-    w: float,
-    drawn: Mapping[float, GateSamples],
-    rules: GateRules,
-    instrument: GateExtractor,
-    seed: int,
-) -> WeightChecks:
-    read = instrument.read[w]
-    distances = {at: _distance(each.other, read.student) for at, each in instrument.read.items()}
-    factor = min(distances[w] / max(floor(read.teacher, read.other, seed), 1 / _MOST), _MOST)
-    nearest = min(distances, key=distances.__getitem__)
-    checks = [
-        Check(name=DISTANCE, value=_rounded(factor), most=_bound(rules.distance)),
-        _rms(drawn[w], rules),
-        *_recall(read, rules, instrument.heldout),
-        *_follows(w, nearest, len(drawn), is_bounded=rules.w_consistency),
-    ]
-    return WeightChecks(w=w, checks=tuple(checks))
+def _teacher_of(sets: GateSamples) -> Images:
+    return sets.teacher
 
 
-def _distance(first: Features, second: Features) -> float:
-    one, two = project_to_span(first, second)
-    return frechet_distance(Moments.of(one), Moments.of(two))
+def _bounds(
+    name: str, w: float, rules: GateRules, *, is_paired: bool
+) -> tuple[float | None, float | None]:
+    """Return the smallest and the largest value that passes a check."""
+    if name == DISTANCE:
+        most = _bound(rules.relative_distance)
+        if most is None or w == 0 or not 1 <= most < 2:
+            return None, most
+        return round(2 - most, 6), most
+    if name == RECALL:
+        return _bound(rules.recall), None
+    if name == RMS:
+        return None, _bound(is_paired and rules.rms)
+    margin = _bound(rules.effective_w)
+    return (None, None) if margin is None else effective_w_bounds(w, margin)
 
 
-def floor(first: Features, second: Features, seed: int) -> float:
-    """Compute the mean Frechet distance of two sets of one sampler over random splits.
-
-    Row i has the same class in both sets, so that swapping rows keeps the classes balanced.
-    """
-    random = np.random.default_rng(seed)
-    first, second = project_to_span(first, second)
-    found = []
-    for _ in range(_DIVISIONS):
-        swapped = random.random(len(first)) < 0.5
-        one = np.where(swapped[:, None], second, first)
-        two = np.where(swapped[:, None], first, second)
-        found.append(frechet_distance(Moments.of(one), Moments.of(two)))
-    return float(np.mean(found))
-
-
-def _recall(read: GateFeatures, rules: GateRules, heldout: RealManifold | None) -> list[Check]:
-    if heldout is None:
-        return []
-    # the interval is not used, so one split suffices
-    once = HalfSamples(labels=np.zeros(len(read.student), np.int64), seed=0, splits=1)
-    student, teacher = (
-        recall(heldout, features, once).value for features in (read.student, read.teacher)
-    )
-    return [Check(name=RECALL, value=_ratio(student, teacher), least=_bound(rules.recall))]
-
-
-def _rms(sets: GateSamples, rules: GateRules) -> Check:
-    value = _rounded(paired_rms(sets.student, sets.teacher))
-    return Check(name=RMS, value=value, most=_bound(rules.rms) if sets.is_paired else None)
-
-
-def _follows(w: float, nearest: float, count: int, *, is_bounded: bool) -> list[Check]:
-    if count == 1:  # with a single w the nearest one is trivial
-        return []
-    bound = w if is_bounded else None
-    return [Check(name=W_CONSISTENCY, value=nearest, least=bound, most=bound)]
-
-
-def _bound(value: float | bool) -> float | None:  # noqa: FBT001 (False turns the check off)
-    return None if value is False else float(value)
-
-
-def _ratio(value: float, of: float) -> float:
-    """Divide `value` by the teacher's; 1 if the teacher's is 0, which passes every check."""
-    return 1.0 if of == 0 else _rounded(value / of)
-
-
-def _rounded(value: float) -> float:
-    return round_significant(min(value, _MOST))
+def _bound(value: Bound) -> float | None:
+    """Return a bound; None if it is off."""
+    return float(value) if value else None

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.documents import Document
-from pipeline.evaluation.verdicts.checks import Check
+from pipeline.evaluation.verdicts.checks import EFFECTIVE_W, Check, needed_text
 
 VERDICT = "verdict.json"
 
-DISTANCE, RMS, RECALL, W_CONSISTENCY = "distance", "RMS", "recall", "w consistency"
+DISTANCE, RMS, RECALL = "relative distance", "RMS", "recall"
 
-_UNITS = {DISTANCE: " times the noise floor", RECALL: " of the teacher's"}
+_UNITS = {DISTANCE: "", RECALL: " of the teacher's"}
 
 
 class WeightChecks(Document):
@@ -25,6 +25,9 @@ class WeightChecks(Document):
 
 class RoundVerdict(Document):
     """Verdict of the gate on one student.
+
+    A student passes by the measured values, because the gate has to decide. `undecided` names the
+    checks whose interval contains the bound.
 
     Attributes:
         title: title of the round.
@@ -61,12 +64,22 @@ class RoundVerdict(Document):
         """Description of each failed check."""
         bad = (self.bad_numbers,) if self.bad_numbers else ()
         failed = (
-            _describe(check, at.w, self.extractor)
+            self._describe(check, at.w)
             for at in self.found
             for check in at.checks
             if not check.passed
         )
         return (*bad, *failed)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Description of each passed check of which the samples cannot tell."""
+        return tuple(
+            self._describe(check, at.w)
+            for at in self.found
+            for check in at.checks
+            if check.passed and check.answer == "cannot tell"
+        )
 
     @property
     def failures(self) -> frozenset[str]:
@@ -81,13 +94,40 @@ class RoundVerdict(Document):
 
     @property
     def numbers(self) -> dict[str, float]:
-        """Worst value of each check over all w, for charts; "w consistency" as a share of the w."""
+        """Worst value of each check over all w, for charts; "effective w" as its deviation from w.
+
+        The deviation is relative to w, at w > 0.
+        """
         values: dict[str, list[float]] = {}
         for at in self.found:
             for check in at.checks:
-                value = float(check.value == at.w) if check.name == W_CONSISTENCY else check.value
+                value = check.value
+                if check.name == EFFECTIVE_W:
+                    if at.w == 0:
+                        continue
+                    value = float(f"{abs(value / at.w - 1):.6g}")
                 values.setdefault(check.name, []).append(value)
         return {name.replace(" ", "_").lower(): _worst(name, v) for name, v in values.items()}
+
+    def _describe(self, check: Check, w: float) -> str:
+        unit = _UNITS.get(check.name, "")
+        by = (
+            f" in the features of {self.extractor}"
+            if self.extractor and check.name in _UNITS
+            else ""
+        )
+        ends = ""
+        if check.interval is not None:
+            low, high = check.interval
+            ends = f" ({low:.3g} to {high:.3g})"
+        undecided = ""
+        if check.answer == "cannot tell":
+            needed = needed_text(check.samples_needed(self.num_samples))
+            undecided = f"; {self.num_samples} samples cannot tell, {needed}"
+        return (
+            f"{check.name} {check.value:.3g}{ends}{unit}{by} at w = {w:g} "
+            f"({_bound(check)}{undecided})"
+        )
 
 
 def read_verdict(folder: Path) -> RoundVerdict:
@@ -95,16 +135,11 @@ def read_verdict(folder: Path) -> RoundVerdict:
     return RoundVerdict.model_validate_json((folder / VERDICT).read_text(encoding="utf-8"))
 
 
-def _describe(check: Check, w: float, extractor: str) -> str:
-    if check.name == W_CONSISTENCY:
-        return f"samples at w = {w:g} match the teacher's at w = {check.value:g}"
-    bound = f"at most {check.most:g}" if check.most is not None else f"at least {check.least:g}"
-    unit = _UNITS.get(check.name, "")
-    by = f" in the features of {extractor}" if extractor and unit else ""
-    return f"{check.name} {check.value:.3g}{unit}{by} at w = {w:g} ({bound})"
+def _bound(check: Check) -> str:
+    if check.least is not None and check.most is not None:
+        return f"{check.least:g} to {check.most:g}"
+    return f"at most {check.most:g}" if check.most is not None else f"at least {check.least:g}"
 
 
 def _worst(name: str, values: list[float]) -> float:
-    if name == W_CONSISTENCY:
-        return sum(values) / len(values)
     return min(values) if name == RECALL else max(values)

@@ -52,8 +52,8 @@ def test_the_error_has_the_retries_the_reason_and_the_next_steps(
     assert outcome.plan.again is not None
     text = failure_text(case.run_dir, outcome, [outcome.plan.again], "No decision within 1 h")
     assert text.startswith(f"{ROUND}, extended 1: the student failed the gate")
-    assert "extended 1 time and was not promoted: distance " in text
-    assert "at w = 2 (at most 2)" in text
+    assert "extended 1 time and was not promoted: effective w " in text
+    assert "at w = 2 (1.5 to 2.5)" in text
     assert ". No decision within 1 h. See " in text
     assert f"stepfold approve --run-dir {case.run_dir}" in text
     assert Path(text.partition(" See ")[2].partition(". Then")[0]).is_file()
@@ -87,8 +87,8 @@ def test_the_costs_of_every_attempt_are_listed_with_its_decision(
     assert spent == sum(seconds.values())
     assert first.decision is not None
     assert (first.decision.mark, first.decision.words) == ("fail", "failed")
-    assert first.decision.reason.startswith("distance ")
-    assert first.decision.reason.endswith(" (at most 2)")
+    assert first.decision.reason.startswith("effective w ")
+    assert first.decision.reason.endswith(" (1.5 to 2.5)")
     assert rows["teacher"].decision is None
 
 
@@ -114,8 +114,8 @@ def test_a_student_is_approved_once(failed: tuple[GateCase, JudgedAttempt]) -> N
     assert [record.is_accepted for record in gate_records(Ledger(case.run_dir))] == [False, True]
     assert invoke("approve", "--run-dir", place)[0] == 2  # no other student waits
     code, output = invoke("status", "--run-dir", place)
-    assert f"✗ {ROUND} failed: distance" in output
-    assert f"✓ {ROUND}, extended 1 failed: distance" in output
+    assert f"✗ {ROUND} failed: effective w" in output
+    assert f"✓ {ROUND}, extended 1 failed: effective w" in output
     assert output.count("; approved by a person") == 1
 
 
@@ -124,7 +124,7 @@ def test_a_student_that_was_rejected_and_passes_other_bounds_can_be_approved(
 ) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(failed[0].run_dir, run_dir)
-    off = ("distance", "rms", "recall", "w_consistency")
+    off = ("relative_distance", "rms", "recall", "effective_w")
     looser = gate_case(run_dir, *FAILS, *(f"gate.{bound}=off" for bound in off))
     record_answer(run_dir, failed[1].record, accepted=False)
     judged = looser.attempt(failed[1].plan)
@@ -167,8 +167,8 @@ def test_without_a_student_there_is_nothing_to_approve(tmp_path: Path) -> None:
 
 def test_an_attempt_that_failed_makes_room_for_the_next(tmp_path: Path) -> None:
     """A student that passed a looser gate occupies the path of the next accepted student."""
-    off = [f"gate.{bound}=off" for bound in ("distance", "rms", "recall")]
-    looser, passed = stopped(tmp_path / "run", *FAILS, *off, "gate.w_consistency=false")
+    off = [f"gate.{bound}=off" for bound in ("relative_distance", "rms", "recall")]
+    looser, passed = stopped(tmp_path / "run", *FAILS, *off, "gate.effective_w=off")
     assert accept(looser.run_dir, looser.plan, passed).path == "rounds/00-guidance/student"
     case = gate_case(looser.run_dir, *FAILS)
     judged = case.attempt(case.plan)

@@ -115,7 +115,7 @@ def test_the_rounds_of_both_ladders_can_be_named() -> None:
         ("{on_fail: [ask, ask]}", "gate.on_fail: .* listed twice"),
         ("{rounds: {'7': {rms: 1}}}", "gate.rounds: unknown round '7'; use 0 to 2"),
         ("{w: [9]}", r"gate.w: \[9.0\] is outside guidance.w"),
-        ("{distanc: 2}", "gate.distanc: unknown key; did you mean 'distance'"),
+        ("{recal: 0.5}", "gate.recal: unknown key; did you mean 'recall'"),
     ],
 )
 def test_a_gate_that_cannot_be_is_refused(gate: str, complaint: str) -> None:

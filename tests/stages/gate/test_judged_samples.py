@@ -14,7 +14,7 @@ from pipeline.data.shards.writer import write_dataset
 from pipeline.data.sources.datasets import load_source
 from pipeline.data.sources.loaded_source import unlabelled_split
 from pipeline.evaluation.documents import Role
-from pipeline.evaluation.verdicts.gate_checks import compute_checks
+from pipeline.evaluation.verdicts.gate_checks import compute_checks, with_bounds
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict
 from pipeline.ledger import Artifact, Ledger
 from stages.evaluation.features import ExtractorSpec, FeatureSource, extract_features
@@ -98,13 +98,19 @@ def test_without_classes_the_recipes_extractor_measures_distance_and_recall(
     assert instrument.extractor == "DINOv2 (not FID)"
     found = compute_checks(samples.load(), GateRules(), instrument, seed=0)
     for at in found:
-        assert [check.name for check in at.checks] == ["distance", "RMS", "recall", "w consistency"]
-        assert all(check.is_bounded for check in at.checks)
+        assert [check.name for check in at.checks] == [
+            "relative distance",
+            "RMS",
+            "recall",
+            "effective w",
+        ]
+        assert [check.is_bounded for check in at.checks] == [True, True, True, at.w > 0]
     assert unmeasured_reasons(samples.load(), instrument) == ()
     verdict = RoundVerdict(
         title="t", num_samples=COUNT, seed=0, found=found, extractor=instrument.extractor
     )
-    assert "floor in the features of DINOv2 (not FID) at w = 0" in verdict.reasons[0]
+    strict = with_bounds(verdict, GateRules(relative_distance=0.001))
+    assert "in the features of DINOv2 (not FID) at w = 0 (at most 0.001)" in strict.reasons[0]
     assert here.told[-1] == (7, 7)  # six sets and the held-out images
     here.told.clear()
     assert samples.measure_features(dino) is not None
@@ -117,7 +123,7 @@ def test_without_classes_and_extractors_unmeasured_checks_have_reasons(
     samples, _ = seen
     assert samples.measure_features(None) is None
     (reason,) = unmeasured_reasons(samples.load(), None)
-    assert reason.startswith("distance and recall: ")
+    assert reason.startswith("relative distance and recall: ")
 
 
 def test_the_gate_uses_the_first_extractor_only_without_classes(tmp_path: Path) -> None:

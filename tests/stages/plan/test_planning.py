@@ -70,8 +70,8 @@ def test_a_teacher_bundle_is_copied_and_checked(tmp_path: Path) -> None:
 def test_the_gate_reuses_samples_of_earlier_gates(tmp_path: Path) -> None:
     gated = shipped_recipe(
         "digits",
-        "gate={num_samples: 50, w: [0, 2, 4], rounds: {'3': {distance: off, rms: off, "
-        "recall: off, w_consistency: off}}}",
+        "gate={num_samples: 50, w: [0, 2, 4], rounds: {'3': {relative_distance: off, rms: off, "
+        "recall: off, effective_w: off}}}",
         "halving.sampler=both",
     )
     rows = plan_run(Workspace(tmp_path, gated))

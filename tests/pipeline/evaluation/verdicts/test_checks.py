@@ -8,14 +8,18 @@ import pytest
 from pipeline.config import GateRules
 from pipeline.evaluation.dataset_images import class_means
 from pipeline.evaluation.metrics.bootstrap import Bootstrap, Interval
-from pipeline.evaluation.metrics.frechet import Moments, frechet_distance, project_to_span
+from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.scores import Scores
 from pipeline.evaluation.verdicts.checks import Check, Verdict, check_samples, needed_text
-from pipeline.evaluation.verdicts.gate_checks import GateSamples, compute_checks, floor
+from pipeline.evaluation.verdicts.gate_checks import (
+    GateExtractor,
+    GateFeatures,
+    GateSamples,
+    compute_checks,
+    with_bounds,
+)
 from pipeline.evaluation.verdicts.gate_documents import RoundVerdict, WeightChecks
 from stages.gate.gate_samples import unmeasured_reasons
-
-RANDOM = np.random.default_rng(7)
 
 TEACHER = Scores(
     distance_to_real=2.0,
@@ -164,9 +168,9 @@ def images(mean: float, count: int = 40) -> np.ndarray:
     return (mean + 0.1 * noise).astype(np.float32)
 
 
-def drawn(teacher: float, student: float) -> GateSamples:
-    taught = images(teacher)
-    return GateSamples(student=images(student), teacher=taught, other=taught[::-1])
+def drawn(teacher: float, student: float, count: int = 40) -> GateSamples:
+    taught = images(teacher, count)
+    return GateSamples(student=images(student, count), teacher=taught, other=taught[::-1])
 
 
 SETS = {0.0: drawn(0.0, 0.01), 4.0: drawn(0.5, 0.1)}
@@ -176,25 +180,26 @@ def round_verdict(found: tuple[WeightChecks, ...], **told: str) -> RoundVerdict:
     return RoundVerdict(title="round 0", num_samples=40, seed=1, found=found, **told)
 
 
-def test_without_classes_paired_noise_gives_rms_and_nearest_w() -> None:
+def test_without_classes_paired_noise_gives_rms_and_the_effective_w() -> None:
     good, bad = compute_checks(SETS, GateRules(), None, seed=0)
-    assert [check.name for check in good.checks] == ["RMS", "w consistency"]
-    assert [check.value for check in good.checks] == [pytest.approx(0.01, rel=1e-3), 0]
-    assert [check.value for check in bad.checks] == [pytest.approx(0.4, rel=1e-3), 0]
+    assert [check.name for check in good.checks] == ["RMS", "effective w"]
+    # between samples at w = 0 and 4, in log(1 + w): 5^(.1 / .5) - 1 = .38
+    assert [check.value for check in good.checks] == pytest.approx([0.01, 0.033], abs=2e-3)
+    assert [check.value for check in bad.checks] == pytest.approx([0.4, 0.38], abs=2e-3)
     told = round_verdict((good, bad))
     assert not told.passed
-    assert told.reasons[0] == "RMS 0.4 at w = 4 (at most 0.3)"
-    assert "w = 4" in told.reasons[1]
-    assert "w = 0" in told.reasons[1]
-    assert len(told.reasons) == 2
-    assert told.numbers == {"rms": pytest.approx(0.4, rel=1e-3), "w_consistency": 0.5}
+    assert told.reasons == (
+        "RMS 0.4 (0.4 to 0.4) at w = 4 (at most 0.3)",
+        "effective w 0.38 (0.38 to 0.38) at w = 4 (3 to 5)",
+    )
+    assert told.numbers == pytest.approx({"rms": 0.4, "effective_w": 0.905}, abs=2e-3)
     # a single guidance weight has no check of w
     (only,) = compute_checks({2.0: drawn(0.5, 0.5)}, GateRules(), None, seed=0)
     assert [check.name for check in only.checks] == ["RMS"]
 
 
 def test_a_disabled_check_is_reported_without_a_bound() -> None:
-    found = compute_checks(SETS, GateRules(rms=False, w_consistency=False), None, seed=0)
+    found = compute_checks(SETS, GateRules(rms=False, effective_w=False), None, seed=0)
     assert round_verdict(found).passed
     assert [check.most for at in found for check in at.checks] == [None] * 4
     assert round_verdict(found).numbers["rms"] == pytest.approx(0.4, rel=1e-3)
@@ -203,24 +208,39 @@ def test_a_disabled_check_is_reported_without_a_bound() -> None:
 def test_unpaired_samples_have_no_paired_bounds() -> None:
     far = {w: replace(drawn(0.5, 0.1), is_paired=False) for w in (0.0, 4.0)}
     found = compute_checks(far, GateRules(), None, seed=0)
-    assert [[check.name for check in at.checks] for at in found] == [["RMS", "w consistency"]] * 2
+    assert [[check.name for check in at.checks] for at in found] == [["RMS"]] * 2
     assert not any(check.is_bounded for at in found for check in at.checks)
     assert round_verdict(found).passed
     assert unmeasured_reasons(far, None)[1] == (
-        "RMS and w consistency: the sampler adds noise, so samples are not paired"
+        "RMS and effective w: the sampler adds noise, so samples are not paired"
     )
 
 
-def test_the_noise_floor_is_the_mean_over_splits() -> None:
-    first, second = RANDOM.normal(size=(2, 100, 3))
-    found = floor(first, second, seed=5)
-    assert found == floor(first, second, seed=5)
-    # of many sets of one sampler: the floor of one pair is nearer to their mean than pairs are
-    pairs = [RANDOM.normal(size=(2, 100, 3)) for _ in range(40)]
-    single = [frechet_distance(Moments.of(one), Moments.of(two)) for one, two in pairs]
-    floors = [floor(one, two, seed=5) for one, two in pairs]
-    assert np.mean(floors) == pytest.approx(np.mean(single), rel=0.15)
-    assert np.std(floors) < 0.6 * np.std(single)
+def test_the_gate_measures_the_distance_of_a_report_and_names_what_cannot_be_told() -> None:
+    """Another number of samples gives the same value; the noise floor, the earlier unit, halves."""
+    values = []
+    for count in (60, 240):
+        random = np.random.default_rng(0)
+        labels = np.zeros(count, np.int64)
+        teacher = random.normal(size=(count, 6)) + 0.6
+        read = GateFeatures(teacher * 1.1 + 0.3, teacher, random.normal(size=(count, 6)) + 0.6)
+        real = RealImages(random.normal(size=(200, 6)), np.zeros(200, np.int64))
+        instrument = GateExtractor("", {2.0: read}, labels, real)
+        sets = {2.0: drawn(0.5, 0.5, count)}
+        (found,) = compute_checks(sets, GateRules(recall=False), instrument, seed=0)
+        distance = found.checks[0]
+        assert (distance.name, distance.least, distance.most) == ("relative distance", 0.5, 1.5)
+        values.append(distance.value)
+    assert values[0] == pytest.approx(values[1], rel=0.15)
+    # with another bound, the same value cannot be told from it
+    verdict = round_verdict((found,)).model_copy(update={"num_samples": 240})
+    value = distance.value
+    near = with_bounds(verdict, GateRules(relative_distance=value + 0.01, recall=False))
+    assert near.passed
+    (told,) = near.undecided
+    assert "240 samples cannot tell, about " in told
+    assert told.startswith(f"relative distance {value:.3g} (")
+    assert not with_bounds(verdict, GateRules(relative_distance=value - 0.01)).passed
 
 
 def test_non_finite_values_are_a_reason_and_numbers_are_the_worst_of_each_check() -> None:
@@ -231,24 +251,13 @@ def test_non_finite_values_are_a_reason_and_numbers_are_the_worst_of_each_check(
         WeightChecks(
             w=w,
             checks=(
-                Check(name="distance", value=2.5 + w, most=2),
+                Check(name="relative distance", value=2.5 + w, most=2),
                 Check(name="recall", value=0.9 - w / 10, least=0.7),
             ),
         )
         for w in (0.0, 4.0)
     )
     told = round_verdict(found)
-    assert told.numbers == {"distance": 6.5, "recall": pytest.approx(0.5)}
-    assert told.reasons[0] == "distance 2.5 times the noise floor at w = 0 (at most 2)"
+    assert told.numbers == {"relative_distance": 6.5, "recall": pytest.approx(0.5)}
+    assert told.reasons[0] == "relative distance 2.5 at w = 0 (at most 2)"
     assert told.reasons[-1] == "recall 0.5 of the teacher's at w = 4 (at least 0.7)"
-
-
-def test_projection_to_the_span_preserves_distances() -> None:
-    first, second = RANDOM.normal(size=(2, 12, 40))
-    one, two = project_to_span(first, second)
-    assert one.shape == two.shape == (12, 24)
-    far = frechet_distance(Moments.of(first), Moments.of(second))
-    # a root of what is 0 but for rounding has half of its digits
-    assert frechet_distance(Moments.of(one), Moments.of(two)) == pytest.approx(far, rel=1e-6)
-    many = RANDOM.normal(size=(30, 40))
-    assert project_to_span(many, many)[0] is many
