@@ -1,6 +1,7 @@
 """The command line `stepfold`: one file per command, registered here in its panel."""
 
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -64,11 +65,30 @@ app = typer.Typer(
     cls=CommandGroup,
     help="Distil a guided diffusion model into a student that samples in 1-4 steps.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(*, is_given: bool) -> None:
+    if is_given:
+        typer.echo(f"stepfold {version('stepfold')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
 
 for _panel, _commands in PANELS.items():
     for _command in _commands:

@@ -2,6 +2,7 @@
 
 import resource
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,10 @@ def test_help_imports_nothing_heavy(tmp_path: Path, option: str) -> None:
         check=True,
         capture_output=True,
     )
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert invoke("--version") == (0, f"stepfold {version('stepfold')}")
 
 
 def test_every_command_has_a_panel_and_every_option_has_help() -> None:
