@@ -93,7 +93,7 @@ def test_halvings_of_the_original_teacher_fold_all_its_steps() -> None:
     plans = plan_rounds(short)
     assert [plan.name for plan in plans] == ["guidance", "8-to-4", "8-to-1"]
     assert [(plan.parent, plan.init_from) for plan in plans] == [(-1, None), (-1, 0), (-1, 1)]
-    assert [plan.config.evaluations_per_target for plan in plans] == [1, 4, 16]
+    assert [plan.config.evaluations_per_target for plan in plans] == [3, 4, 16]
     expanded = short.with_rounds().model_dump(mode="json", exclude_defaults=True)
     assert plan_rounds(build(Recipe, expanded, "expanded")) == plans
 

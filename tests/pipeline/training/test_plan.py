@@ -53,8 +53,8 @@ def test_a_round_names_its_grid_and_its_teachers() -> None:
     ]
     assert [plan.sampling_target for plan in rounds[:2]] == ["any-steps", "8-steps"]
     assert rounds[1].title == "round 1: 16 -> 8 steps"
-    # only the first has substeps
-    assert [plan.config.evaluations_per_target for plan in rounds] == [1, 8, 2, 2, 2]
+    # a quarter of on-policy states in stage 1; only the first has substeps
+    assert [plan.config.evaluations_per_target for plan in rounds] == [3, 8, 2, 2, 2]
 
 
 def test_a_stochastic_ladder_follows_stochastic_steps_after_the_first() -> None:

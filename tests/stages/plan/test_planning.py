@@ -23,10 +23,11 @@ def test_an_empty_directory_has_everything_to_do(tmp_path: Path) -> None:
     by_id = {row.step.id: row for row in rows}
     stage_1 = by_id["rounds/00-guidance/targets"]
     assert stage_1.step.title == "round 0: guidance, any w in one evaluation, generate targets"
-    # 1200 updates of 128 with each tuple drawn at most twice, in whole passes over 1198 samples
-    assert stage_1.tuples == 1198 * -(-1200 * 128 // (2 * 1198))
-    # a quarter of them have w = 0, at which one evaluation suffices
-    assert stage_1.teacher_evaluations == round(1.75 * stage_1.tuples)
+    # 600 updates of 128 with each tuple drawn at most twice, in whole passes over 1198 samples
+    assert stage_1.tuples == 1198 * -(-600 * 128 // (2 * 1198))
+    # a quarter of them have w = 0, at which one evaluation suffices; a quarter are states of
+    # trajectories, which take 8 steps on average
+    assert stage_1.teacher_evaluations == round(1.75 * (1 + 8 / 4) * stage_1.tuples)
     assert by_id["rounds/04-2-to-1/train"].updates == 800
     assert not list(tmp_path.iterdir())
 

@@ -38,8 +38,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PageRun, PageRun]:
     # twice, or once at w = 0 (a quarter of them), an update the student 128 times, and each tuple
     # is drawn twice at most
     guidance = next(row for row in before if row.title.startswith("round 0"))
-    passes = 1200 * 128 // (2 * 80)
-    assert guidance.evaluations == round(1.75 * 80 * passes) + 1200 * 128
+    passes = 600 * 128 // (2 * 80)
+    assert guidance.evaluations == round(1.75 * 3 * 80 * passes) + 600 * 128
     return made
 
 
