@@ -58,6 +58,9 @@ class DataConfig(Document):
     source: str
     """Data set."""
 
+    masks_per_image: PositiveInt = 4
+    """Random masks of each training image, for an inpainting teacher. Each is a training sample."""
+
     if TYPE_CHECKING:
 
         @property

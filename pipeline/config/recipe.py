@@ -390,6 +390,11 @@ class Recipe(Document):
                 )
 
     @property
+    def samples_per_image(self) -> int:
+        """Return the training samples of an image: one per mask for an inpainting teacher."""
+        return self.data.masks_per_image if self.teacher.network.is_inpainting else 1
+
+    @property
     def any_steps(self) -> int:
         """Return the sampling steps of a student without a fixed step count."""
         found = [each.sampling_steps for each in self.round_configs if not each.config.grid]
@@ -480,6 +485,13 @@ class Recipe(Document):
                     f"has no effect on a {schedule.kind} schedule; remove it, or set "
                     f"teacher.schedule.kind: {' or '.join(used_by)}",
                 )
+        masks = _changed(self.data, "masks_per_image")
+        if masks is not None and not network.is_inpainting:
+            yield (
+                "data.masks_per_image",
+                masks,
+                "has no effect without an inpainting teacher; remove it",
+            )
         for key, reason in network.idle_keys.items():
             if (value := _changed(network, key)) is not None:
                 yield f"teacher.network.{key}", value, reason

@@ -6,7 +6,7 @@ If the data are prompts without images, the teacher samples them; this module sp
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,13 @@ def encode(
 def encode_key(recipe: Recipe, data: Artifact, components: Artifact) -> str:
     """Return the fingerprint of the encoded data: the bytes of the data and of the components.
 
-    For prompts without images it includes the teacher and its sampling settings.
+    For prompts without images it includes the teacher and its sampling settings, and for an
+    inpainting teacher the number of masks.
 
     Raises:
         BundleError: the teacher samples the data, and its pipeline is not usable.
     """
-    content = {
+    content: dict[str, Any] = {
         "stage": "encode",
         "format": FORMAT_VERSION,
         "captions_a_shard": CAPTIONS_PER_SHARD,
@@ -85,7 +86,11 @@ def encode_key(recipe: Recipe, data: Artifact, components: Artifact) -> str:
         "components": components.digest,
     }
     sampled = teacher_sampling_identity(recipe)
-    return fingerprint(content if sampled is None else content | {"drawn": sampled})
+    if sampled is not None:
+        content["drawn"] = sampled
+    if recipe.samples_per_image > 1:
+        content["masks"] = recipe.samples_per_image
+    return fingerprint(content)
 
 
 def teacher_sampling_spec(recipe: Recipe) -> dict[str, Any] | None:
@@ -140,7 +145,8 @@ def _encode(
     run: RunJobs,
 ) -> Artifact:
     ledger, folder = work.ledger, work.ledger.locate(data)
-    jobs, num_conditions = _jobs(folder)
+    copies = {"train": work.recipe.samples_per_image}
+    jobs, num_conditions = _jobs(folder, copies)
     scratch = _open_scratch(work.run_dir, key)
     spec = {
         "data": str(folder.resolve()),
@@ -161,7 +167,7 @@ def _encode(
         num_classes=0 if num_conditions else images.num_classes,
         num_conditions=num_conditions,
         conditions=tuple(job["part"] for job in jobs if job["kind"] == "captions"),
-        splits=images.splits,
+        splits={name: split.repeated(copies.get(name, 1)) for name, split in images.splits.items()},
     )
 
     def write(folder: Path) -> dict[str, Any]:
@@ -185,8 +191,10 @@ def _notes_on_captions(components: Path, jobs: Jobs) -> list[str]:
     return [note] if note else []
 
 
-def _jobs(data: Path) -> tuple[list[dict[str, Any]], int]:
+def _jobs(data: Path, copies: Mapping[str, int]) -> tuple[list[dict[str, Any]], int]:
     """Return a job for each shard of conditions, then of samples; and the number of conditions.
+
+    `copies` is the number of encoded samples of an image, by split; 1 for splits that it lacks.
 
     Conditions are the null condition (None) and the distinct captions; without captions there are
     none, and samples have a class.
@@ -208,6 +216,7 @@ def _jobs(data: Path) -> tuple[list[dict[str, Any]], int]:
                     "split": split,
                     "first": shard.first,
                     "count": shard.count,
+                    "copies": copies.get(split, 1),
                     "rows": rows,
                 }
             )

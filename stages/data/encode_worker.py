@@ -130,7 +130,7 @@ class EncodeWorker:
 
     def _latents(self, job: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
         _, height, width = self.info.latent_shape
-        most = min(_MOST_IMAGES, max(1, _PIXELS // (height * width)))
+        most = min(_MOST_IMAGES, max(1, _PIXELS // (height * width * job["copies"])))
         shard = ShardInfo(name=job["part"], first=job["first"], count=job["count"])
         samples = stream_shard(self._data, shard)
         rows = np.arange(shard.first, shard.first + shard.count)
@@ -145,13 +145,17 @@ class EncodeWorker:
     def _encoded(
         self, job: dict[str, Any], first: int, part: list[StoredSample]
     ) -> dict[str, Tensor]:
+        copies = job["copies"]
         x = torch.from_numpy(to_unit_range(decode_samples(self.info, part)))
-        extra = self.stock.extra_inputs(x, RowRandom((_MASK_STREAM,), first, len(part)))
+        masks = RowRandom((_MASK_STREAM,), first * copies, len(part) * copies)
+        extra = self.stock.extra_inputs(x.repeat_interleave(copies, dim=0), masks)
         if job["rows"]:
             rows = self._captions(job, first, part)
         else:
             rows = {"label": torch.tensor([sample.label() for sample in part])}
-        return {"x": self.stock.to_latents(x), **extra, **rows}
+        columns = {"x": self.stock.to_latents(x), **rows}
+        repeated = {name: each.repeat_interleave(copies, dim=0) for name, each in columns.items()}
+        return {"x": repeated.pop("x"), **extra, **repeated}
 
     def _sampled(
         self, job: dict[str, Any], first: int, part: list[StoredSample]

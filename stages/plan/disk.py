@@ -42,7 +42,7 @@ def estimate(recipe: Recipe) -> DiskEstimate:
     num_samples = count_source(recipe)[0]
     pixels, values = math.prod(sample_shape(recipe)), math.prod(trained_shape(recipe))
     width = _VALUE_BYTES[recipe.data.encoding]
-    latents = 4 * values if recipe.teacher.network.reads_text else 0
+    latents = 4 * values * recipe.samples_per_image if recipe.teacher.network.reads_text else 0
     plans = plan_rounds(recipe)
     return DiskEstimate(
         # a tar member takes two 512-byte blocks; a sample has a label or a caption or both
@@ -84,7 +84,8 @@ def _text_bytes(recipe: Recipe) -> int:
 def _targets(recipe: Recipe, plan: RoundPlan, num_samples: int, values: int) -> int:
     if plan.targets.mode == "online":
         return 0
-    trained_on = max(1, math.ceil(num_samples * (1 - recipe.data.holdout)))
+    images = max(1, math.ceil(num_samples * (1 - recipe.data.holdout)))
+    trained_on = images * recipe.samples_per_image
     tuples = plan.passes(trained_on) * trained_on
     width = 4 if plan.targets.dtype == "float32" else 2
     return tuples * (2 * values * width + _TUPLE_OVERHEAD)

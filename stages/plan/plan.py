@@ -9,6 +9,7 @@ from typing import Literal
 
 from pipeline.bundle import read_manifest
 from pipeline.config import Recipe
+from pipeline.data.latents import read_latents_info
 from pipeline.data.shards.dataset_info import read_info
 from pipeline.data.sources.datasets import count_source, load_source
 from pipeline.ledger import Artifact, Ledger
@@ -134,6 +135,8 @@ def committed_sizes(run_dir: Path) -> Sizes:
         BundleError: the run has no teacher.
     """
     train, total = _committed_counts(run_dir / layout.DATA)
+    if (run_dir / layout.LATENTS).is_dir():  # an image may have several, with a mask each
+        train = read_latents_info(run_dir / layout.LATENTS).splits["train"].count
     teacher = read_manifest(run_dir / layout.TEACHER)
     return Sizes(train, total, teacher.latent_shape, takes_w=teacher.is_w_conditioned)
 
@@ -274,6 +277,7 @@ def _sizes(recipe: Recipe, ledger: Ledger, data: Artifact | None) -> Sizes:
     else:
         total = count_source(recipe)[0]
         train = round(total * (1 - recipe.data.holdout))
+    train *= recipe.samples_per_image
     takes_w = recipe.teacher.network.takes_w
     return Sizes(train, total, trained_shape(recipe), takes_w=takes_w)
 

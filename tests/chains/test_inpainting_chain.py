@@ -22,6 +22,7 @@ from pipeline.training.batches import method_of
 from pipeline.training.plan import plan_rounds, plan_teacher
 from stages.data.shard import shard
 from stages.evaluation.sample_sets import open_worker
+from stages.plan.plan import plan_run
 from stages.teacher.components import components
 from stages.workspace import Workspace
 from tests.support.family_chain import encode_here, train_here
@@ -76,6 +77,29 @@ def test_components_and_bundles_are_those_of_an_inpainting_pipeline(run: Path) -
         assert read_manifest(run / bundle).pipeline == "StableDiffusionInpaintPipeline"
     config = json.loads((run / TEACHER / "unet" / "config.json").read_text())
     assert (config["in_channels"], config["out_channels"]) == (9, 4)
+
+
+def test_a_training_image_has_several_masks_and_a_held_out_one_has_one(run: Path) -> None:
+    train, heldout = (LatentShards(run / "latents", split) for split in ("train", "heldout"))
+    assert (len(train), len(heldout)) == (4 * 40, 20)
+    batch = train.read(np.arange(160))
+    x = batch.x.unflatten(0, (40, 4))
+    assert torch.equal(x, x[:, :1].expand_as(x))
+    text = batch.condition["text"].unflatten(0, (40, 4))
+    assert torch.equal(text, text[:, :1].expand_as(text))
+    image = batch.condition["image"].flatten(1)
+    assert len(torch.unique(image[:, : image.shape[1] // 5], dim=0)) > 100  # masks on an 8x8 grid
+
+    assert {row.tuples for row in plan_run(Workspace(run, recipe())) if row.tuples} == {160}
+
+
+def test_a_number_of_masks_is_refused_without_an_inpainting_teacher() -> None:
+    assert recipe().samples_per_image == 4
+    tree = recipe().model_dump(mode="json", exclude_unset=True)
+    del tree["teacher"]["network"]["image_channels"]
+    tree["data"]["masks_per_image"] = 2
+    with pytest.raises(ConfigError, match=r"data.masks_per_image: 2 has no effect"):
+        build(Recipe, tree, "test")
 
 
 def test_training_drops_prompts_and_never_what_lies_beside_the_noise(run: Path) -> None:

@@ -30,6 +30,14 @@ class SplitInfo(Document):
     count: PositiveInt
     shards: tuple[ShardInfo, ...]
 
+    def repeated(self, times: int) -> "SplitInfo":
+        """Return the split with `times` samples in place of each, one after another."""
+        shards = (
+            ShardInfo(name=each.name, first=times * each.first, count=times * each.count)
+            for each in self.shards
+        )
+        return SplitInfo(count=times * self.count, shards=tuple(shards))
+
     @model_validator(mode="after")
     def _shards_follow_each_other(self) -> "SplitInfo":
         reached = 0

@@ -25,7 +25,7 @@ def identify(config: DataConfig, network: NetworkConfig) -> dict[str, Any]:
     Raises:
         DataError: the source cannot be used.
     """
-    keys = config.model_dump(mode="json", exclude={"path"})
+    keys = config.model_dump(mode="json", exclude={"path", "masks_per_image"})
     return {**keys, **source_of(config, network).identity()}
 
 

@@ -66,7 +66,7 @@ def worker(kind: str, data: Path, pipelines: dict[str, Path], scratch: Path) -> 
 
 
 def images_job() -> dict[str, Any]:
-    rows = {"first": 0, "count": 20, "rows": list(range(1, 21))}
+    rows = {"first": 0, "count": 20, "copies": 1, "rows": list(range(1, 21))}
     return {"kind": "images", "part": "train/shard-00000.tar", "split": "train", **rows}
 
 

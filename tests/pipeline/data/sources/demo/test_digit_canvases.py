@@ -124,4 +124,6 @@ def test_a_recipe_opens_and_counts_them():
     assert source.name == "digit_canvases"
     assert (len(source.labels), len(source.class_names)) == count_source(recipe) == (600, 100)
     assert len(source.splits["heldout"]) == round(600 * recipe.data.holdout) == 200
-    assert identify(recipe.data, UNET) == recipe.data.model_dump(mode="json")
+    assert identify(recipe.data, UNET) == recipe.data.model_dump(
+        mode="json", exclude={"masks_per_image"}
+    )
