@@ -85,7 +85,9 @@ def _bundle(place: Path, artifact: Artifact) -> None:
 
 
 def _pipeline(place: Path, _artifact: Artifact) -> None:
-    _json(place / "model_index.json")
+    # a student on pixels is exported as a network with a sampling script
+    is_network = not (place / "model_index.json").exists() and (place / "sample.py").is_file()
+    _json(place / ("scheduler/scheduler_config.json" if is_network else "model_index.json"))
     _finite_weights(place)
 
 

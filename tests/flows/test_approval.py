@@ -85,7 +85,7 @@ def test_the_flow_run_waits_for_a_manual_decision(
         shown = client.read_artifacts()
     assert any(each.key == "gate-rounds-00-guidance" for each in shown)
     page = next(str(each.data) for each in shown if each.key == "gate-rounds-00-guidance")
-    assert "| 2 | distance | **" in page
+    assert "| 2 | relative distance | **" in page
     assert page.count("data:image/png;base64,") == 2
 
 
