@@ -1,7 +1,7 @@
 """The quality gate's samples: bundles, steps, noise, features and images."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.evaluation.figures.grids import draw_prompts, draw_samples, unsupp
 from pipeline.evaluation.metrics.frechet import Features
 from pipeline.evaluation.metrics.real import RealImages
 from pipeline.evaluation.verdicts.gate_checks import GateExtractor, GateFeatures, GateSamples
+from pipeline.evaluation.verdicts.gate_documents import RECALL, WeightChecks
 from pipeline.ledger import Artifact, Ledger
 from pipeline.sampling.conditions import choose_conditions
 from pipeline.sampling.solvers import default_sampler
@@ -201,7 +202,9 @@ class DrawnSamples:
 
 
 def unmeasured_reasons(
-    samples: Mapping[float, GateSamples], extractor: GateExtractor | None
+    samples: Mapping[float, GateSamples],
+    extractor: GateExtractor | None,
+    found: Sequence[WeightChecks] = (),
 ) -> tuple[str, ...]:
     """Return the checks that do not apply to these samples, with the reasons."""
     reasons = []
@@ -211,6 +214,12 @@ def unmeasured_reasons(
         )
     elif extractor.heldout is None:
         reasons.append("relative distance and recall: the data are prompts without real images")
+    else:
+        few = [at.w for at in found if RECALL not in {check.name for check in at.checks}]
+        reasons += [
+            f"recall at w = {w:g}: the teacher's samples cover too few held-out images to compare"
+            for w in few
+        ]
     if not all(sets.is_paired for sets in samples.values()):
         what = "RMS and effective w" if extractor is None else "RMS"
         reasons.append(f"{what}: the sampler adds noise, so samples are not paired")

@@ -211,12 +211,13 @@ def _measure(
         reason = f"samples at w = {bad[0]:g} are not finite"
         return verdict.model_copy(update={"bad_numbers": reason})
     features = samples.measure_features(extractor_of(recipe))
+    found = compute_checks(drawn, rules, features, gate_seed(recipe))
     return verdict.model_copy(
         update={
             "teacher_steps": samples.sets[1][0].steps,
             "student_steps": samples.sets[2][0].steps,
-            "found": compute_checks(drawn, rules, features, gate_seed(recipe)),
-            "unmeasured": unmeasured_reasons(drawn, features),
+            "found": found,
+            "unmeasured": unmeasured_reasons(drawn, features, found),
             "extractor": features.extractor if features else "",
             "pictures": samples.draw_pictures(candidate.plan.title, folder),
         }

@@ -12,6 +12,7 @@ class RealImages:
 
     def __init__(self, features: Features, labels: Rows) -> None:
         """Prepare features `[m, d]` of two or more images, and their classes `[m]`."""
+        self.count = len(features)
         self._moments = Moments.of(features)
         self._kernel = KernelReference(features, labels)
         self._manifold = RealManifold.of(features)

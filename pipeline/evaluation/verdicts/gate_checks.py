@@ -34,6 +34,13 @@ from pipeline.evaluation.verdicts.gate_documents import (
 )
 from pipeline.sampling.sampler import Images, LabelArray
 
+FEWEST_REACHED = 13
+"""Held-out images that the teacher's samples must cover for recalls to be compared.
+
+The ratio of two counts of about c has a standard error of sqrt(2 / c). At fewer than 2 / .4^2 it
+exceeds .4, and a student as good as its teacher fails the default bound of .6 by chance.
+"""
+
 
 @dataclass(frozen=True)
 class GateSamples:
@@ -144,10 +151,9 @@ class _Case:
                 heldout.by_halves(each, self.halves) for each in (read.student, read.teacher)
             )
             distances = student["distance_to_real"], teacher["distance_to_real"]
-            against_real = {
-                DISTANCE: distances[0].relative_distance(distances[1]),
-                RECALL: student["recall"].ratio(teacher["recall"]),
-            }
+            against_real = {DISTANCE: distances[0].relative_distance(distances[1])}
+            if teacher["recall"].value * heldout.count >= FEWEST_REACHED:
+                against_real[RECALL] = student["recall"].ratio(teacher["recall"])
         bootstrap = Bootstrap(self.halves.labels, RESAMPLES, self.halves.seed)
         found = {**against_real, RMS: rms_estimate(sets.student, sets.teacher, bootstrap)}
         for name in (DISTANCE, RMS, RECALL):

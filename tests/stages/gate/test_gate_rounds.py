@@ -84,7 +84,7 @@ def test_a_good_round_passes_at_once_and_is_the_student_it_would_be_without_a_ga
 ) -> None:
     case = make()
     outcome = case.run_attempts()
-    assert outcome.verdict.passed
+    assert outcome.verdict.passed, outcome.verdict.reasons
     assert outcome.verdict.reasons == ()
     assert [at.w for at in outcome.verdict.found] == [0, 2]
     assert case.made == ["rounds/00-guidance"]
